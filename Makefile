@@ -1,0 +1,112 @@
+# mdlm — masked diffusion language models on MPI ranks.  `make help` lists what there is to make.
+# Variables: BUILD=build  CC=mpicc  ARCH=native  WERROR=1  SANITIZE=address,undefined  PREFIX=/usr/local  DESTDIR=
+SHELL  := /bin/bash
+BUILD  ?= build
+CC     := $(if $(filter default undefined,$(origin CC)),mpicc,$(CC))
+ARCH   ?= native
+PREFIX ?= /usr/local
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+
+# ---- what the libraries ask for; each can be given on the command line instead
+HDF5_CFLAGS   ?= $(shell pkg-config --cflags hdf5-openmpi 2>/dev/null || pkg-config --cflags hdf5 2>/dev/null)
+HDF5_LIBS     ?= $(shell pkg-config --libs hdf5-openmpi 2>/dev/null || pkg-config --libs hdf5 2>/dev/null || echo -lhdf5)
+CONFIG_CFLAGS ?= $(shell pkg-config --cflags libconfig 2>/dev/null)
+CONFIG_LIBS   ?= $(shell pkg-config --libs libconfig 2>/dev/null || echo -lconfig)
+DNNL_LIBS     ?= -ldnnl
+XXHASH_LIBS   ?= -lxxhash
+
+CFLAGS   ?= -O3 -g
+WARN     := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(if $(WERROR),-Werror)
+SAN      := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
+ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -Isrc -I$(BUILD) $(CFLAGS) -march=$(ARCH) -fopenmp -fno-math-errno -fno-trapping-math $(WARN) $(SAN) $(HDF5_CFLAGS) $(CONFIG_CFLAGS)
+LDLIBS   = $(SAN) -fopenmp $(HDF5_LIBS) $(CONFIG_LIBS) $(DNNL_LIBS) $(XXHASH_LIBS) -lmvec -lm -lpthread
+
+# ---- sources: a room is a folder; ops/cpu is built once in float and once in double
+ROOMS    := base ops dist store model diffusion measure train cmd
+SRC      := $(foreach r,$(ROOMS),$(sort $(wildcard src/$r/*.c)))
+CPU_SRC  := $(sort $(wildcard src/ops/cpu/*.c))
+OBJ      := $(SRC:src/%.c=$(BUILD)/%.o) $(CPU_SRC:src/ops/cpu/%.c=$(BUILD)/ops/cpu/%_f32.o) $(CPU_SRC:src/ops/cpu/%.c=$(BUILD)/ops/cpu/%_f64.o)
+LIB      := $(BUILD)/libmdlm.a
+TEST_SRC := $(sort $(wildcard tests/unit/*.c tests/ops/*.c tests/grad/*.c tests/mpi/*.c tests/golden/*.c))
+TESTS    := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
+TEST_LIB := $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/*.c))
+
+.PHONY: all help info setup demo check check-unit bench rules format install clean FORCE
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $(BUILD)/mdlm ## build the program
+
+$(BUILD)/mdlm: $(BUILD)/main.o $(LIB)
+	$(CC) -o $@ $^ $(LDLIBS)
+$(LIB): $(OBJ)
+	rm -f $@ && ar rcs $@ $^
+$(BUILD)/ops/cpu/%_f32.o: src/ops/cpu/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+$(BUILD)/ops/cpu/%_f64.o: src/ops/cpu/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -DREAL=double -MMD -MP -c -o $@ $<
+$(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -Itests -MMD -MP -c -o $@ $<
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB) $(LIB)
+	$(CC) -o $@ $^ $(LDLIBS) -lcmocka
+$(BUILD)/%.o: src/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# ---- rebuilt when the flags or the revision change
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D); echo '$(CC) $(ALL_CFLAGS)' | cmp -s - $@ || echo '$(CC) $(ALL_CFLAGS)' > $@
+$(BUILD)/version.gen.h: FORCE
+	@mkdir -p $(@D); { echo '#define VERSION_GIT "$(shell git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)"'; \
+	  echo '#define VERSION_BUILD "$(shell $(CC) --version 2>/dev/null | head -1) -march=$(ARCH) $(CFLAGS)"'; } > $@.new; \
+	cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+$(BUILD)/base/version.o: $(BUILD)/version.gen.h
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@echo "  Rooms: src/{base,ops,dist,store,model,diffusion,measure,train,cmd}; decks in input/; see README.md"
+
+info: ## every probe and its result
+	@tests/probe.sh "$(CC)" "$(PY)" "$(HDF5_LIBS)"
+
+setup: ## Debian packages and the Python environment for preparing and analysing data; quiet when nothing is missing
+	@input/setup.sh "$(VENV)"
+
+demo: ## the main job on a real corpus: prepare, train on two ranks, evaluate, sample, plot (CORPUS=my.txt: your text)
+	@$(MAKE) --no-print-directory setup
+	@$(MAKE) --no-print-directory -s -j all
+	@BUILD="$(BUILD)" PY="$(PY)" CORPUS="$(CORPUS)" input/demo.sh
+
+check: ## every test; closes with N passed, N failed, N skipped
+	@$(MAKE) --no-print-directory setup
+	@$(MAKE) --no-print-directory -s -j all tests WERROR=1
+	@BUILD="$(BUILD)" PY="$(PY)" tests/run.sh
+
+.PHONY: tests
+tests: $(TESTS) $(BUILD)/mdlm ## build the test programs
+
+bench: $(BUILD)/mdlm ## tokens/s, GFLOP/s, share of each op and ratio to the floor
+	@BUILD="$(BUILD)" tests/bench.sh
+
+rules: ## which room may include which (src/RULES)
+	@awk -f tests/rules.awk src/RULES $$(find src cuda 2>/dev/null -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.def' | sort)
+
+format: ## lay out the C sources as .clang-format says
+	clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
+
+install: all ## the program, decks and scripts under $(DESTDIR)$(PREFIX)
+	install -Dm755 $(BUILD)/mdlm $(DESTDIR)$(PREFIX)/bin/mdlm
+	install -d $(DESTDIR)$(PREFIX)/share/mdlm/{input,slurm,analysis}
+	install -m644 input/*.cfg input/requirements.txt $(DESTDIR)$(PREFIX)/share/mdlm/input
+	install -m755 input/*.py $(DESTDIR)$(PREFIX)/share/mdlm/input
+	install -m644 slurm/* $(DESTDIR)$(PREFIX)/share/mdlm/slurm
+	install -m644 analysis/* $(DESTDIR)$(PREFIX)/share/mdlm/analysis
+
+clean: ## remove what was built
+	rm -rf $(BUILD)
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,57 @@
+#!/bin/bash
+# rules — tests/rules.awk must see each kind of breach, and nothing else.
+set -u
+rules=$PWD/tests/rules.awk
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder" || exit 1
+mkdir -p src/base src/ops/cpu src/dist src/model cuda
+cat > RULES <<'END'
+# room: rooms
+base:
+ops: base
+dist: base     # a comment
+model: base ops
+main: base dist
+cuda: base ops
+only mpi.h: src/dist/ src/main.c
+only oneapi/dnnl/: src/ops/cpu/
+word HAVE_CUDA: 1
+END
+
+number=0
+# expect NAME WANTED-OUTPUT FILE TEXT: write the file, run the rules over all files, compare, remove the file
+expect() {
+  local name=$1 want=$2 file=$3 got code
+  printf '%b' "$4" > "$file"
+  got=$(awk -f "$rules" RULES $(find src cuda -type f | sort) 2>&1)
+  code=$?
+  rm -f "$file"
+  number=$((number + 1))
+  if [ "$got" = "$want" ] && [ $code = "$([ -z "$want" ] && echo 0 || echo 1)" ]; then
+    echo "ok $number - $name"
+  else
+    echo "not ok $number - $name"
+    echo "# exit code $code, output: $got"
+    echo "# expected: $want"
+  fi
+}
+
+printf '#include "base/err.h"\n#include <stdio.h>\n' > src/base/err.c
+printf '#include "version.gen.h"\n' > src/base/version.c
+printf '#include <mpi.h>\n#include "dist/comm.h"\n#ifdef HAVE_CUDA\n#endif\n' > src/main.c
+printf '#include "cpu.h"\n#include <oneapi/dnnl/dnnl.h>\n#include "ops/ops.h"\n' > src/ops/cpu/dense.c
+printf '#include "ops/ops.h"\n// HAVE_CUDA_TOO is another word\n' > cuda/dense.cu
+
+echo 1..10
+expect "clean sources" "" src/model/a.c '#include "ops/ops.h"\n#include "base/err.h"\n#include "model/a.h"\n'
+expect "a room out of reach" "src/model/a.c:2: room model may not include dist" src/model/a.c '\n#include "dist/comm.h"\n'
+expect "base knows nobody" "src/base/a.h:1: room base may not include ops" src/base/a.h '#include "ops/ops.h"\n'
+expect "the long way round" "src/model/a.c:1: room model may not include dist" src/model/a.c '#include "../dist/comm.h"\n'
+expect "spaces in the directive" "src/model/a.c:1: room model may not include dist" src/model/a.c '  #  include   "dist/comm.h"\n'
+expect "nobody includes cuda" "src/ops/cpu/a.c:1: room ops may not include cuda" src/ops/cpu/a.c '#include "cuda/x.cuh"\n'
+expect "a library header" "src/model/a.c:1: only src/dist/ src/main.c may include mpi.h" src/model/a.c '#include <mpi.h>\n'
+expect "a library folder" "src/ops/a.c:1: only src/ops/cpu/ may include oneapi/dnnl/dnnl.h" src/ops/a.c '#include <oneapi/dnnl/dnnl.h>\n'
+expect "a word too often" "src/model/a.c:2: HAVE_CUDA may be used in 1 files and is used in src/main.c src/model/a.c" src/model/a.c '\n#if HAVE_CUDA\n#endif\n'
+mkdir -p src/util
+expect "an unknown room" 'src/util/a.c:1: room "util" is not in RULES' src/util/a.c '#include <stdio.h>\n'
