@@ -1,0 +1,6 @@
+/* clock — time. */
+#pragma once
+/** clock_now — seconds on a monotonic clock. */
+double clock_now(void);
+/** clock_stamp — local date and time as "2024-12-31T23:59:59+0100" in a static buffer. */
+const char *clock_stamp(void);

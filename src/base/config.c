@@ -1,0 +1,213 @@
+/* config — decks and overrides through libconfig into Config. The table of keys is config_keys.c. */
+#include "base/config.h"
+
+#include "base/config_keys.h"
+#include "base/config_text.h"
+#include "base/err.h"
+#include "base/mem.h"
+
+#include <libconfig.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PLACE = 512 };
+
+/* ---- one value */
+
+static const char *show(char *buf, size_t n, const config_setting_t *s) {
+  switch (config_setting_type(s)) {
+  case CONFIG_TYPE_INT:
+  case CONFIG_TYPE_INT64:
+    snprintf(buf, n, "%lld", config_setting_get_int64(s));
+    break;
+  case CONFIG_TYPE_FLOAT:
+    config_keys_real(buf, n, config_setting_get_float(s));
+    break;
+  case CONFIG_TYPE_BOOL:
+    snprintf(buf, n, config_setting_get_bool(s) ? "true" : "false");
+    break;
+  case CONFIG_TYPE_STRING:
+    snprintf(buf, n, "\"%s\"", config_setting_get_string(s));
+    break;
+  case CONFIG_TYPE_GROUP:
+    snprintf(buf, n, "{…}");
+    break;
+  default:
+    snprintf(buf, n, "a list");
+    break;
+  }
+  return buf;
+}
+
+static bool is_integer(const config_setting_t *s) {
+  return config_setting_type(s) == CONFIG_TYPE_INT || config_setting_type(s) == CONFIG_TYPE_INT64;
+}
+
+/* An integer may be written as 1e6, as long as it is one. */
+static int set_int(Config *cfg, const Key *key, const char *subject, const config_setting_t *s) {
+  if (is_integer(s)) return config_keys_set_int(cfg, key, subject, config_setting_get_int64(s));
+  double v = config_setting_get_float(s);
+  CHECK(v == floor(v), ERR_USAGE, "%s is no whole number", subject);
+  char takes[256];
+  CHECK(v >= -0x1p63 && v < 0x1p63, ERR_USAGE, "%s is out of range: it takes %s", subject,
+        config_keys_takes(takes, sizeof takes, key));
+  return config_keys_set_int(cfg, key, subject, (int64_t)v);
+}
+
+static int set_value(Config *cfg, const Key *key, const char *subject, const config_setting_t *s) {
+  char takes[256];
+  int type = config_setting_type(s);
+  bool number = is_integer(s) || type == CONFIG_TYPE_FLOAT;
+  if (key->type == KEY_IS_INT && number) return set_int(cfg, key, subject, s);
+  if (key->type == KEY_IS_REAL && number) {
+    double v = is_integer(s) ? (double)config_setting_get_int64(s) : config_setting_get_float(s);
+    return config_keys_set_real(cfg, key, subject, v);
+  }
+  if (key->type == KEY_IS_BOOL && type == CONFIG_TYPE_BOOL) {
+    *(bool *)((char *)cfg + key->offset) = config_setting_get_bool(s);
+    return OK;
+  }
+  if ((key->type == KEY_IS_STR || key->type == KEY_IS_WORD) && type == CONFIG_TYPE_STRING)
+    return config_keys_set_string(cfg, key, subject, config_setting_get_string(s));
+  return RAISE(ERR_USAGE, "%s has the wrong type: it takes %s", subject, config_keys_takes(takes, sizeof takes, key));
+}
+
+/* ---- a deck */
+
+static int apply_key(Config *cfg, const char *section, const config_setting_t *s, const ConfigText *t) {
+  char place[PLACE], subject[2 * PLACE], value[PLACE / 2];
+  const char *name = config_setting_name(s);
+  config_text_place(t, (int)config_setting_source_line(s), place, sizeof place);
+  const Key *key = config_keys_find(section, name);
+  if (!key) return config_keys_unknown(place, section, name);
+  snprintf(subject, sizeof subject, "%s: %s.%s = %s", place, section, name, show(value, sizeof value, s));
+  return set_value(cfg, key, subject, s);
+}
+
+static int apply_section(Config *cfg, const config_setting_t *group, const ConfigText *t) {
+  char place[PLACE];
+  const char *section = config_setting_name(group);
+  config_text_place(t, (int)config_setting_source_line(group), place, sizeof place);
+  bool known = config_keys_has_section(section);
+  if (!config_setting_is_group(group)) {
+    CHECK(!known, ERR_USAGE, "%s: %s is a section: write %s: { key = value; }", place, section, section);
+    return config_keys_unknown(place, NULL, section);
+  }
+  int n = config_setting_length(group);
+  CHECK(known || n > 0, ERR_USAGE, "%s: unknown section %s; `mdlm help` lists them all", place, section);
+  for (int i = 0; i < n; i++) TRY(apply_key(cfg, section, config_setting_get_elem(group, (unsigned)i), t));
+  return OK;
+}
+
+static int parse(config_t *parsed, const ConfigText *t) {
+  char place[PLACE];
+  if (config_read_string(parsed, t->text)) return OK;
+  const char *what = config_error_text(parsed);
+  config_text_place(t, config_error_line(parsed), place, sizeof place);
+  const char *hint = "texts stand in quotes, settings end with a semicolon, sections are name: { … }";
+  if (strstr(what, "duplicate")) hint = "a section and a key may stand only once in a deck and what it includes";
+  return RAISE(ERR_USAGE, "%s: %s (%s)", place, what, hint);
+}
+
+static int apply_deck(Config *cfg, const ConfigText *t) {
+  config_t parsed;
+  config_init(&parsed);
+  int err = parse(&parsed, t);
+  const config_setting_t *root = config_root_setting(&parsed);
+  for (int i = 0; err == OK && i < config_setting_length(root); i++)
+    err = apply_section(cfg, config_setting_get_elem(root, (unsigned)i), t);
+  config_destroy(&parsed);
+  return err;
+}
+
+/* ---- overrides */
+
+/* A text needs no quotes on a command line, where the shell has taken them away: set them, unless they are there. */
+static int quote(char **quoted, const char *value) {
+  size_t n = strlen(value);
+  TRY(mem_alloc(quoted, 2 * n + 3));
+  char *to = *quoted;
+  if (n > 1 && value[0] == '"' && value[n - 1] == '"') {
+    memcpy(to, value, n + 1);
+    return OK;
+  }
+  *to++ = '"';
+  for (; *value; value++) {
+    if (*value == '"' || *value == '\\') *to++ = '\\';
+    *to++ = *value;
+  }
+  *to = '"';
+  return OK;
+}
+
+/* `value` as a deck of the one setting "value". */
+static int parse_value(config_t *parsed, const Key *key, const char *subject, const char *value) {
+  char *quoted = NULL, *line = NULL, takes[256];
+  ConfigText t = {0};
+  bool text = key->type == KEY_IS_STR || key->type == KEY_IS_WORD;
+  int err = OK;
+  if (text) TRY(quote(&quoted, value));
+  const char *v = text ? quoted : value;
+  TRY_TO(done, mem_alloc(&line, strlen(v) + 16));
+  sprintf(line, "value = %s;", v);
+  TRY_TO(done, config_text_string(&t, line, subject));
+  if (!config_read_string(parsed, t.text) || config_setting_length(config_root_setting(parsed)) != 1)
+    err = RAISE(ERR_USAGE, "%s has the wrong type: it takes %s", subject, config_keys_takes(takes, sizeof takes, key));
+done:
+  config_text_free(&t);
+  mem_free(&line);
+  mem_free(&quoted);
+  return err;
+}
+
+static int apply_override(Config *cfg, const char *word) {
+  char section[64], name[64];
+  const char *equals = strchr(word, '='), *dot = strchr(word, '.');
+  CHECK(equals && dot && dot < equals && dot > word && dot + 1 < equals, ERR_USAGE,
+        "%s: write an override as section.key=value", word);
+  snprintf(section, sizeof section, "%.*s", (int)(dot - word), word);
+  snprintf(name, sizeof name, "%.*s", (int)(equals - dot - 1), dot + 1);
+  const Key *key = config_keys_find(section, name);
+  if (!key) return config_keys_unknown(word, section, name);
+  config_t parsed;
+  config_init(&parsed);
+  int err = parse_value(&parsed, key, word, equals + 1);
+  if (err == OK) err = set_value(cfg, key, word, config_setting_get_elem(config_root_setting(&parsed), 0));
+  config_destroy(&parsed);
+  return err;
+}
+
+/* ---- */
+
+static int load(Config *cfg, const char *name, const ConfigText *t, int n, char *const *overrides) {
+  int err = OK;
+  memset(cfg, 0, sizeof *cfg);
+  TRY_TO(fail, config_keys_default(cfg));
+  TRY_TO(fail, mem_strdup(&cfg->deck, name));
+  if (t) TRY_TO(fail, apply_deck(cfg, t));
+  for (int i = 0; i < n; i++) TRY_TO(fail, apply_override(cfg, overrides[i]));
+  return OK;
+fail:
+  config_free(cfg);
+  return err;
+}
+
+int config_load(Config *cfg, const char *path, int n, char *const *overrides) {
+  ConfigText t = {0};
+  memset(cfg, 0, sizeof *cfg);
+  if (path) TRY(config_text_file(&t, path));
+  int err = load(cfg, path ? path : "(no deck)", path ? &t : NULL, n, overrides);
+  config_text_free(&t);
+  return err;
+}
+
+int config_load_text(Config *cfg, const char *text, const char *name) {
+  ConfigText t;
+  memset(cfg, 0, sizeof *cfg);
+  TRY(config_text_string(&t, text, name));
+  int err = load(cfg, name, &t, 0, NULL);
+  config_text_free(&t);
+  return err;
+}

@@ -1,0 +1,40 @@
+/* config — a run's settings: a libconfig deck, overridden by section.key=value words. keys.def lists every key. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct Config {
+#define KEY_INT(section, name, def, min, max, unit, help) int64_t section##_##name;
+#define KEY_REAL(section, name, def, min, max, unit, help) double section##_##name;
+#define KEY_BOOL(section, name, def, help) bool section##_##name;
+#define KEY_STR(section, name, def, help) char *section##_##name;
+#define KEY_WORD(section, name, def, choices, help) char *section##_##name;
+#include "base/keys.def"
+#undef KEY_INT
+#undef KEY_REAL
+#undef KEY_BOOL
+#undef KEY_STR
+#undef KEY_WORD
+  char *deck; /* path of the deck, for messages */
+} Config;
+
+/* load and free, not read and destroy: those two names are libconfig's, also for the linker. */
+/** config_load — read deck `path` (NULL: defaults only), then apply n overrides "section.key=value".
+ *  Relative @include paths are relative to the file that has them. Strings are owned by cfg. Not collective: every
+ *  rank reads.
+ *  Errors  ERR_USAGE: missing file, syntax, unknown key (file, line, nearest key), wrong type, out of range (with range
+ *  and unit), a value that is none of the choices (with the choices) */
+int config_load(Config *cfg, const char *path, int n, char *const *overrides);
+/** config_resolved — *text := a deck with every key and its value, in the order of keys.def; the caller mem_frees it.
+ *  Reading it back gives the same Config. */
+int config_resolved(const Config *cfg, char **text);
+/** config_load_text — like config_load from a deck in memory (one that config_resolved wrote); `name` is for messages. */
+int config_load_text(Config *cfg, const char *text, const char *name);
+/** config_free — release the strings; NULL-safe, clears cfg. */
+void config_free(Config *cfg);
+/** config_help — print section, key, type, default, range, unit and help of the keys whose "section.key" contains
+ *  `pattern` (NULL or "": all) to stdout; ERR_USAGE with the nearest key where none does. */
+int config_help(const char *pattern);
+/** nearest_word — the word of the NULL-ended list nearest to `word` by edit distance, NULL if none is near. */
+const char *nearest_word(const char *word, const char *const *list);

@@ -1,0 +1,117 @@
+/* log — every line is flushed at once: a job that is killed must not lose its last words in a buffer. */
+#include "base/log.h"
+
+#include "base/clock.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <string.h>
+#include <unistd.h>
+
+static int my_rank, ranks = 1;
+static bool drawn; /* a progress line stands on the terminal and must be wiped before another line */
+
+void log_init(int rank, int size) {
+  my_rank = rank;
+  ranks = size;
+}
+
+static void wipe(void) {
+  if (!drawn) return;
+  fputs("\r\033[K", stderr);
+  fflush(stderr);
+  drawn = false;
+}
+
+/* One call of fwrite per line, so that the lines of several ranks do not mix. */
+static void put_line(FILE *to, const char *head, const char *fmt, va_list args) {
+  char line[4096];
+  int used = snprintf(line, sizeof line, "%s", head);
+  int n = vsnprintf(line + used, sizeof line - 1 - (size_t)used, fmt, args);
+  size_t length = n < 0 ? (size_t)used : strlen(line);
+  line[length++] = '\n';
+  wipe();
+  fwrite(line, 1, length, to);
+  fflush(to);
+}
+
+void log_info(const char *fmt, ...) {
+  if (my_rank != 0) return;
+  va_list args;
+  va_start(args, fmt);
+  put_line(stdout, "", fmt, args);
+  va_end(args);
+}
+
+void log_warn(const char *fmt, ...) {
+  if (my_rank != 0) return;
+  va_list args;
+  va_start(args, fmt);
+  put_line(stderr, "warning: ", fmt, args);
+  va_end(args);
+}
+
+void log_error(const char *fmt, ...) {
+  char head[64] = "mdlm: error: ";
+  if (ranks > 1) snprintf(head, sizeof head, "mdlm: error on rank %d: ", my_rank);
+  va_list args;
+  va_start(args, fmt);
+  put_line(stderr, head, fmt, args);
+  va_end(args);
+}
+
+const char *log_duration(char *buf, size_t n, double seconds) {
+  if (!isfinite(seconds) || fabs(seconds) > 1e15) {
+    snprintf(buf, n, "?");
+    return buf;
+  }
+  long long s = seconds > 0 ? llround(seconds) : 0, d = s / 86400, h = s / 3600 % 24, m = s / 60 % 60;
+  if (d > 0)
+    snprintf(buf, n, "%lldd %02lld:%02lld:%02lld", d, h, m, s % 60);
+  else if (h > 0)
+    snprintf(buf, n, "%lld:%02lld:%02lld", h, m, s % 60);
+  else
+    snprintf(buf, n, "%lld:%02lld", m, s % 60);
+  return buf;
+}
+
+void progress_start(Progress *p, const char *what, const char *unit, long long total) {
+  p->what = what;
+  p->unit = unit;
+  p->total = total;
+  p->start = p->shown = clock_now();
+}
+
+static void draw(const Progress *p, long long done, double now, bool terminal, bool last) {
+  char left[64], speed[32], line[256];
+  double seconds = now - p->start, rate = seconds > 0 ? (double)done / seconds : 0;
+  if (last)
+    log_duration(left, sizeof left, seconds);
+  else
+    log_duration(left, sizeof left, rate > 0 ? (double)(p->total - done) / rate : INFINITY);
+  snprintf(speed, sizeof speed, rate < 100 ? "%.3g" : "%.0f", rate);
+  snprintf(line, sizeof line, "%s %lld/%lld %s (%s %s/s, %s %s)", p->what, done, p->total, p->unit, speed, p->unit,
+           last ? "took" : "ETA", left);
+  fprintf(stderr, terminal ? "\r%s\033[K" : "%s\n", line);
+  fflush(stderr);
+  drawn = terminal;
+}
+
+/* Progress goes to stderr: it is for whoever watches, and stdout may be somebody's input. */
+void progress_show(Progress *p, long long done) {
+  if (my_rank != 0) return;
+  bool terminal = isatty(STDERR_FILENO);
+  double now = clock_now();
+  if (now - p->shown < (terminal ? 0.2 : 10.0)) return;
+  p->shown = now;
+  draw(p, done, now, terminal, false);
+}
+
+void progress_end(Progress *p, long long done) {
+  if (my_rank != 0 || p->shown <= p->start) return; /* a short loop that never spoke stays silent */
+  bool terminal = isatty(STDERR_FILENO);
+  draw(p, done, clock_now(), terminal, true);
+  if (terminal) fputc('\n', stderr);
+  drawn = false;
+}
