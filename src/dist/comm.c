@@ -1,0 +1,50 @@
+/* comm — what every implementation shares: the checks in front, and the small agreements built on all_reduce. */
+#include "dist/comm.h"
+
+#include "base/err.h"
+
+#include <string.h>
+
+void comm_destroy(Comm *c) {
+  if (!c) return;
+  if (c->table) c->table->destroy(c);
+  memset(c, 0, sizeof *c);
+}
+
+int comm_all_reduce(Comm *c, void *x, size_t n, CommType type, CommOp op) {
+  return c->table->all_reduce(c, x, n, type, op);
+}
+
+int comm_all_reduce_tree(Comm *c, void *x, void *scratch, size_t n, CommType type) {
+  CHECK((c->size & (c->size - 1)) == 0, ERR_USAGE,
+        "dist.reduce = \"tree\" wants 1, 2, 4, 8, … ranks and there are %d; start a power of two or use \"fast\"",
+        c->size);
+  return c->table->all_reduce_tree(c, x, scratch, n, type);
+}
+
+int comm_broadcast(Comm *c, void *x, size_t bytes, int root) { return c->table->broadcast(c, x, bytes, root); }
+
+int comm_gather(Comm *c, void *all, const void *mine, size_t bytes, int root) {
+  return c->table->gather(c, all, mine, bytes, root);
+}
+
+int comm_barrier(Comm *c) { return c->table->barrier(c); }
+
+int comm_any(Comm *c, bool flag, bool *any) {
+  int64_t x = flag;
+  TRY(comm_all_reduce(c, &x, 1, COMM_I64, COMM_MAX));
+  *any = x != 0;
+  return OK;
+}
+
+int comm_max(Comm *c, double *x) { return comm_all_reduce(c, x, 1, COMM_F64, COMM_MAX); }
+
+int comm_agree(Comm *c, int code) {
+  int64_t failed = code != OK;
+  int err = c->table->all_reduce(c, &failed, 1, COMM_I64, COMM_MAX);
+  if (err != OK) return code != OK ? code : err; /* nothing was agreed upon */
+  if (!failed) return OK;
+  if (code == OK) code = RAISE(ERR_ELSEWHERE, "another rank failed");
+  err_set_agreed(1);
+  return code;
+}

@@ -1,0 +1,185 @@
+/* comm_mpi — ranks over MPI 3.1. Every call carries at most comm_mpi_chunk elements.
+ *
+ * The tree reduction is a recursive halving: partners at distance 1, then 2, 4, … exchange halves of the range that
+ * they share, and each adds its partner's half to its own. After the exchange at distance d a rank holds, of its part
+ * of the range, the sum over its aligned group of 2d ranks, formed as (left half of the group) + (right half): the
+ * binary tree over the ranks. Which of the two is the left operand differs between partners, and does not matter: an
+ * IEEE addition commutes, bit for bit. The all-gather walks the same way back. */
+#include "base/err.h"
+#include "base/mem.h"
+#include "dist/comm.h"
+
+#include <mpi.h>
+#include <string.h>
+
+size_t comm_mpi_chunk = (size_t)1 << 28;
+
+enum { MAX_LEVELS = 31, TAG = 1 };
+
+typedef struct Mpi {
+  MPI_Comm comm;
+} Mpi;
+
+static MPI_Comm of(const Comm *c) { return ((const Mpi *)c->impl)->comm; }
+
+static int check(int code, const char *what) {
+  if (code == MPI_SUCCESS) return OK;
+  char text[MPI_MAX_ERROR_STRING] = "";
+  int n = 0;
+  MPI_Error_string(code, text, &n);
+  return RAISE(ERR_COMM, "%s failed: %s", what, text);
+}
+
+static MPI_Datatype type_of(CommType type) {
+  return type == COMM_F32 ? MPI_FLOAT : type == COMM_F64 ? MPI_DOUBLE : MPI_INT64_T;
+}
+static MPI_Op op_of(CommOp op) { return op == COMM_SUM ? MPI_SUM : op == COMM_MAX ? MPI_MAX : MPI_MIN; }
+static size_t bytes_of(CommType type) { return type == COMM_F32 ? 4 : 8; }
+static int chunk_of(size_t left) { return (int)(left < comm_mpi_chunk ? left : comm_mpi_chunk); }
+
+static int mpi_all_reduce(Comm *c, void *x, size_t n, CommType type, CommOp op) {
+  char *p = x;
+  for (size_t at = 0; at < n; at += comm_mpi_chunk)
+    TRY(check(MPI_Allreduce(MPI_IN_PLACE, p + at * bytes_of(type), chunk_of(n - at), type_of(type), op_of(op), of(c)),
+              "MPI_Allreduce"));
+  return OK;
+}
+
+/* ---- tree */
+
+typedef struct Range {
+  size_t start, n;
+} Range;
+
+/* The half of r that the rank keeps whose bit is set or not. */
+static Range half_of(Range r, bool upper) {
+  size_t low = r.n / 2;
+  return upper ? (Range){r.start + low, r.n - low} : (Range){r.start, low};
+}
+
+/* Both partners know both lengths and take as many turns; a turn may be empty on one side. */
+static int swap(Comm *c, int partner, const char *out, size_t n_out, char *in, size_t n_in, CommType type) {
+  size_t turns = n_out > n_in ? n_out : n_in, b = bytes_of(type);
+  for (size_t at = 0; at < turns; at += comm_mpi_chunk) {
+    size_t out_at = at < n_out ? at : n_out, in_at = at < n_in ? at : n_in;
+    TRY(check(MPI_Sendrecv(out + out_at * b, chunk_of(n_out - out_at), type_of(type), partner, TAG, in + in_at * b,
+                           chunk_of(n_in - in_at), type_of(type), partner, TAG, of(c), MPI_STATUS_IGNORE),
+              "MPI_Sendrecv"));
+  }
+  return OK;
+}
+
+static void add(void *x, const void *y, size_t n, CommType type) {
+  if (type == COMM_F32) {
+    float *a = x;
+    const float *b = y;
+    for (size_t i = 0; i < n; i++) a[i] += b[i];
+  } else if (type == COMM_F64) {
+    double *a = x;
+    const double *b = y;
+    for (size_t i = 0; i < n; i++) a[i] += b[i];
+  } else {
+    int64_t *a = x;
+    const int64_t *b = y;
+    for (size_t i = 0; i < n; i++) a[i] += b[i];
+  }
+}
+
+static int mpi_all_reduce_tree(Comm *c, void *x, void *scratch, size_t n, CommType type) {
+  char *p = x;
+  size_t b = bytes_of(type);
+  Range level[MAX_LEVELS + 1] = {{0, n}}; /* what this rank and its partner share at each distance */
+  int k = 0;
+  for (int d = 1; d < c->size; d *= 2, k++) {
+    bool upper = c->rank & d;
+    Range mine = half_of(level[k], upper), other = half_of(level[k], !upper);
+    TRY(swap(c, c->rank ^ d, p + other.start * b, other.n, scratch, mine.n, type));
+    add(p + mine.start * b, scratch, mine.n, type);
+    level[k + 1] = mine;
+  }
+  for (int d = c->size / 2; d >= 1; d /= 2) {
+    k--;
+    bool upper = c->rank & d;
+    Range mine = half_of(level[k], upper), other = half_of(level[k], !upper);
+    TRY(swap(c, c->rank ^ d, p + mine.start * b, mine.n, p + other.start * b, other.n, type));
+  }
+  return OK;
+}
+
+/* ---- bytes */
+
+static int mpi_broadcast(Comm *c, void *x, size_t bytes, int root) {
+  char *p = x;
+  for (size_t at = 0; at < bytes; at += comm_mpi_chunk)
+    TRY(check(MPI_Bcast(p + at, chunk_of(bytes - at), MPI_BYTE, root, of(c)), "MPI_Bcast"));
+  return OK;
+}
+
+/* Bytes [at, at + n) of every rank's block; the blocks stand `bytes` apart in all. */
+static int gather_chunk(Comm *c, char *all, const char *mine, size_t at, int n, size_t bytes, int root) {
+  MPI_Datatype piece, block;
+  TRY(check(MPI_Type_contiguous(n, MPI_BYTE, &piece), "MPI_Type_contiguous"));
+  int err = check(MPI_Type_create_resized(piece, 0, (MPI_Aint)bytes, &block), "MPI_Type_create_resized");
+  MPI_Type_free(&piece);
+  TRY(err);
+  err = check(MPI_Type_commit(&block), "MPI_Type_commit");
+  char *to = c->rank == root ? all + at : NULL;
+  if (err == OK) err = check(MPI_Gather(mine + at, n, MPI_BYTE, to, 1, block, root, of(c)), "MPI_Gather");
+  MPI_Type_free(&block);
+  return err;
+}
+
+static int mpi_gather(Comm *c, void *all, const void *mine, size_t bytes, int root) {
+  for (size_t at = 0; at < bytes; at += comm_mpi_chunk)
+    TRY(gather_chunk(c, all, mine, at, chunk_of(bytes - at), bytes, root));
+  return OK;
+}
+
+static int mpi_barrier(Comm *c) { return check(MPI_Barrier(of(c)), "MPI_Barrier"); }
+
+/* ---- life */
+
+static void mpi_destroy(Comm *c) {
+  Mpi *m = c->impl;
+  int gone = 0;
+  MPI_Finalized(&gone);
+  if (m && !gone && m->comm != MPI_COMM_NULL) MPI_Comm_free(&m->comm);
+  mem_free(&c->impl);
+}
+
+static const CommTable comm_mpi = {
+    .name = "mpi",
+    .all_reduce = mpi_all_reduce,
+    .all_reduce_tree = mpi_all_reduce_tree,
+    .broadcast = mpi_broadcast,
+    .gather = mpi_gather,
+    .barrier = mpi_barrier,
+    .destroy = mpi_destroy,
+};
+
+/* Node-local rank and size from MPI itself: launchers' variables differ, and some are wrong under another launcher. */
+static int find_node(Comm *c) {
+  MPI_Comm node;
+  TRY(check(MPI_Comm_split_type(of(c), MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &node), "MPI_Comm_split_type"));
+  int err = check(MPI_Comm_rank(node, &c->local_rank), "MPI_Comm_rank");
+  if (err == OK) err = check(MPI_Comm_size(node, &c->local_size), "MPI_Comm_size");
+  MPI_Comm_free(&node);
+  return err;
+}
+
+int comm_mpi_create(Comm *c) {
+  int err = OK;
+  *c = (Comm){.table = &comm_mpi};
+  TRY(mem_alloc(&c->impl, sizeof(Mpi)));
+  Mpi *m = c->impl;
+  m->comm = MPI_COMM_NULL;
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN); /* inherited by the duplicate */
+  TRY_TO(fail, check(MPI_Comm_dup(MPI_COMM_WORLD, &m->comm), "MPI_Comm_dup"));
+  TRY_TO(fail, check(MPI_Comm_rank(m->comm, &c->rank), "MPI_Comm_rank"));
+  TRY_TO(fail, check(MPI_Comm_size(m->comm, &c->size), "MPI_Comm_size"));
+  TRY_TO(fail, find_node(c));
+  return OK;
+fail:
+  comm_destroy(c);
+  return err;
+}

@@ -1,0 +1,297 @@
+/* comm — the null communicator, and MPI's on however many ranks this program is started with (1, 2 and 4). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/err.h"
+#include "base/rng.h"
+#include "dist/comm.h"
+
+#include <mpi.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static Comm world;
+
+static void *zeros(size_t n, size_t size) {
+  void *p = calloc(n + 1, size); /* never of length 0 */
+  assert_non_null(p);
+  return p;
+}
+
+/* Numbers of very different size, so that another order of additions gives another sum. */
+static double number(int rank, size_t i) {
+  RngKey k = rng_key(1, RNG_TEST, 0, 0, (uint64_t)rank);
+  double u = rng_uniform(k, 2 * i) - 0.5, v = rng_uniform(k, 2 * i + 1);
+  return u * (v < 0.3 ? 1e-6 : v < 0.6 ? 1.0 : 1e5);
+}
+
+/* ---- null */
+
+static void null_is_one_rank(void **state) {
+  (void)state;
+  Comm c;
+  float x[3] = {1, 2, 3}, scratch[3], all[3];
+  double most = -4;
+  bool any = true;
+  assert_int_equal(comm_null_create(&c), OK);
+  assert_true(c.rank == 0 && c.size == 1 && c.local_rank == 0 && c.local_size == 1);
+  assert_int_equal(comm_all_reduce(&c, x, 3, COMM_F32, COMM_SUM), OK);
+  assert_int_equal(comm_all_reduce_tree(&c, x, scratch, 3, COMM_F32), OK);
+  assert_int_equal(comm_broadcast(&c, x, sizeof x, 0), OK);
+  assert_int_equal(comm_gather(&c, all, x, sizeof x, 0), OK);
+  assert_true(all[0] == 1 && all[1] == 2 && all[2] == 3);
+  assert_int_equal(comm_barrier(&c), OK);
+  assert_int_equal(comm_max(&c, &most), OK);
+  assert_true(most == -4);
+  assert_int_equal(comm_any(&c, false, &any), OK);
+  assert_false(any);
+  assert_int_equal(comm_agree(&c, OK), OK);
+  assert_int_equal(comm_agree(&c, RAISE(ERR_DATA, "mine")), ERR_DATA);
+  assert_int_equal(err_agreed(), 1);
+  assert_string_equal(err_message(), "mine");
+  err_clear();
+  comm_destroy(&c);
+  comm_destroy(&c);
+  comm_destroy(NULL);
+}
+
+/* ---- MPI */
+
+static void ranks_are_mpis(void **state) {
+  (void)state;
+  int rank, size;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  assert_true(world.rank == rank && world.size == size);
+  assert_true(world.local_rank == rank && world.local_size == size); /* the tests run on one node */
+}
+
+static void set(void *x, size_t i, CommType type, int64_t v) {
+  if (type == COMM_F32) ((float *)x)[i] = (float)v;
+  if (type == COMM_F64) ((double *)x)[i] = (double)v;
+  if (type == COMM_I64) ((int64_t *)x)[i] = v;
+}
+
+static double get(const void *x, size_t i, CommType type) {
+  if (type == COMM_F32) return (double)((const float *)x)[i];
+  return type == COMM_F64 ? ((const double *)x)[i] : (double)((const int64_t *)x)[i];
+}
+
+/* Rank r holds (r + 1)·(i − 5): sum, largest and smallest are known, and i < 5 turns the signs round. */
+static void reduce_case(CommType type, CommOp op, size_t n) {
+  double p = world.size;
+  void *x = zeros(n, sizeof(double));
+  for (size_t i = 0; i < n; i++) set(x, i, type, (world.rank + 1) * ((int64_t)i - 5));
+  assert_int_equal(comm_all_reduce(&world, x, n, type, op), OK);
+  for (size_t i = 0; i < n; i++) {
+    double one = (double)i - 5, sum = one * p * (p + 1) / 2, high = one > 0 ? one * p : one,
+           low = one > 0 ? one : one * p;
+    assert_true(get(x, i, type) == (op == COMM_SUM ? sum : op == COMM_MAX ? high : low));
+  }
+  free(x);
+}
+
+static void all_reduce_types_and_ops(void **state) {
+  (void)state;
+  const size_t sizes[] = {0, 1, 2, 7, 1000}, kept = comm_mpi_chunk, chunks[] = {1, 3, kept};
+  for (int chunk = 0; chunk < 3; chunk++) {
+    comm_mpi_chunk = chunks[chunk];
+    for (CommType type = COMM_F32; type <= COMM_I64; type++)
+      for (CommOp op = COMM_SUM; op <= COMM_MIN; op++)
+        for (int s = 0; s < 5; s++) reduce_case(type, op, sizes[s]);
+  }
+  comm_mpi_chunk = kept;
+}
+
+static void sum_is_equal_on_all_ranks(void **state) {
+  (void)state;
+  enum { N = 1001 };
+  float x[N], first[N];
+  for (size_t i = 0; i < N; i++) x[i] = (float)number(world.rank, i);
+  assert_int_equal(comm_all_reduce(&world, x, N, COMM_F32, COMM_SUM), OK);
+  memcpy(first, x, sizeof x);
+  assert_int_equal(comm_broadcast(&world, first, sizeof first, 0), OK);
+  assert_memory_equal(x, first, sizeof x);
+}
+
+static float tree_f32(int first, int ranks, size_t i) {
+  if (ranks == 1) return (float)number(first, i);
+  return tree_f32(first, ranks / 2, i) + tree_f32(first + ranks / 2, ranks / 2, i);
+}
+
+static double tree_f64(int first, int ranks, size_t i) {
+  if (ranks == 1) return number(first, i);
+  return tree_f64(first, ranks / 2, i) + tree_f64(first + ranks / 2, ranks / 2, i);
+}
+
+static void tree_case(size_t n) {
+  float *x = zeros(n, sizeof *x), *want = zeros(n, sizeof *want);
+  double *y = zeros(n, sizeof *y), *want_y = zeros(n, sizeof *want_y);
+  int64_t *z = zeros(n, sizeof *z);
+  char *scratch = zeros((n + 1) / 2, sizeof(double)); /* half is enough, as promised */
+  for (size_t i = 0; i < n; i++) {
+    x[i] = (float)number(world.rank, i);
+    y[i] = number(world.rank, i);
+    z[i] = (int64_t)i * (world.rank + 1);
+    want[i] = tree_f32(0, world.size, i);
+    want_y[i] = tree_f64(0, world.size, i);
+  }
+  assert_int_equal(comm_all_reduce_tree(&world, x, scratch, n, COMM_F32), OK);
+  assert_int_equal(comm_all_reduce_tree(&world, y, scratch, n, COMM_F64), OK);
+  assert_int_equal(comm_all_reduce_tree(&world, z, scratch, n, COMM_I64), OK);
+  assert_memory_equal(x, want, n * sizeof *x);
+  assert_memory_equal(y, want_y, n * sizeof *y);
+  for (size_t i = 0; i < n; i++) assert_true(z[i] == (int64_t)i * world.size * (world.size + 1) / 2);
+  free(scratch);
+  free(x);
+  free(want);
+  free(y);
+  free(want_y);
+  free(z);
+}
+
+/* Bitwise what one rank would get by adding pairs, for lengths that do not divide and lengths below the rank count. */
+static void tree_equals_serial_tree(void **state) {
+  (void)state;
+  const size_t sizes[] = {0, 1, 2, 3, 5, 8, 17, 1000, 4099}, kept = comm_mpi_chunk, chunks[] = {2, 7, kept};
+  for (int chunk = 0; chunk < 3; chunk++) {
+    comm_mpi_chunk = chunks[chunk];
+    for (int s = 0; s < 9; s++) tree_case(sizes[s]);
+  }
+  comm_mpi_chunk = kept;
+}
+
+/* The numbers above are worth adding: from left to right they give something else. */
+static void order_matters(void **state) {
+  (void)state;
+  int differ = 0;
+  for (size_t i = 0; i < 1000; i++) {
+    float sum = 0;
+    for (int r = 0; r < 4; r++) sum += (float)number(r, i);
+    differ += sum != tree_f32(0, 4, i);
+  }
+  assert_true(differ > 50);
+}
+
+static void tree_wants_a_power_of_two(void **state) {
+  (void)state;
+  Comm three = world;
+  float x[3] = {0}, scratch[3];
+  three.size = 3;
+  assert_int_equal(comm_all_reduce_tree(&three, x, scratch, 3, COMM_F32), ERR_USAGE);
+  assert_non_null(strstr(err_message(), "there are 3"));
+  err_clear();
+}
+
+static void broadcast_from_every_root(void **state) {
+  (void)state;
+  const size_t kept = comm_mpi_chunk, chunks[] = {5, kept};
+  for (int chunk = 0; chunk < 2; chunk++)
+    for (int root = 0; root < world.size; root++) {
+      unsigned char x[53];
+      comm_mpi_chunk = chunks[chunk];
+      for (int i = 0; i < 53; i++) x[i] = world.rank == root ? (unsigned char)(3 * i + root) : 0xee;
+      assert_int_equal(comm_broadcast(&world, x, sizeof x, root), OK);
+      for (int i = 0; i < 53; i++) assert_int_equal(x[i], (unsigned char)(3 * i + root));
+    }
+  comm_mpi_chunk = kept;
+  assert_int_equal(comm_broadcast(&world, NULL, 0, 0), OK);
+}
+
+static void gather_to_every_root(void **state) {
+  (void)state;
+  enum { N = 53 };
+  const size_t kept = comm_mpi_chunk, chunks[] = {5, N, kept};
+  unsigned char *all = zeros((size_t)world.size, N), mine[N];
+  for (int i = 0; i < N; i++) mine[i] = (unsigned char)(5 * i + world.rank);
+  for (int chunk = 0; chunk < 3; chunk++)
+    for (int root = 0; root < world.size; root++) {
+      comm_mpi_chunk = chunks[chunk];
+      memset(all, 0xee, (size_t)world.size * N);
+      assert_int_equal(comm_gather(&world, world.rank == root ? all : NULL, mine, N, root), OK);
+      for (int r = 0; r < world.size; r++)
+        for (int i = 0; i < N; i++)
+          assert_int_equal(all[r * N + i], world.rank == root ? (unsigned char)(5 * i + r) : 0xee);
+    }
+  comm_mpi_chunk = kept;
+  assert_int_equal(comm_gather(&world, all, mine, 0, 0), OK);
+  free(all);
+}
+
+static void any_and_max(void **state) {
+  (void)state;
+  int last = world.size - 1;
+  bool any;
+  assert_int_equal(comm_any(&world, false, &any), OK);
+  assert_false(any);
+  assert_int_equal(comm_any(&world, world.rank == last, &any), OK);
+  assert_true(any);
+  double x = world.rank == last ? -1.5 : -2.5 - world.rank;
+  assert_int_equal(comm_max(&world, &x), OK);
+  assert_true(x == -1.5);
+}
+
+static int fails_on(int rank) {
+  CHECK(world.rank != rank, ERR_DATA, "rank %d cannot read", rank);
+  return OK;
+}
+
+static int stage(int rank) {
+  TRY_ALL(&world, fails_on(rank));
+  return OK;
+}
+
+static void agree_on_the_outcome(void **state) {
+  (void)state;
+  assert_int_equal(stage(-1), OK);
+  assert_int_equal(err_agreed(), 0);
+  for (int culprit = 0; culprit < world.size; culprit++) {
+    char own[64];
+    snprintf(own, sizeof own, "rank %d cannot read", culprit);
+    assert_int_equal(stage(culprit), world.rank == culprit ? ERR_DATA : ERR_ELSEWHERE);
+    assert_int_equal(err_agreed(), 1);
+    assert_string_equal(err_message(), world.rank == culprit ? own : "another rank failed");
+    err_clear();
+    assert_int_equal(stage(-1), OK); /* and life goes on */
+  }
+}
+
+static void mpi_errors_have_text(void **state) {
+  (void)state;
+  char x = 0;
+  assert_int_equal(comm_broadcast(&world, &x, 1, world.size + 7), ERR_COMM);
+  assert_non_null(strstr(err_message(), "MPI_Bcast failed: MPI_ERR_ROOT"));
+  err_clear();
+  assert_int_equal(comm_barrier(&world), OK);
+}
+
+static int create(void **state) {
+  (void)state;
+  return comm_mpi_create(&world);
+}
+
+static int destroy(void **state) {
+  (void)state;
+  comm_destroy(&world);
+  return world.impl != NULL || world.table != NULL;
+}
+
+int main(int argc, char **argv) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(null_is_one_rank),          cmocka_unit_test(ranks_are_mpis),
+      cmocka_unit_test(all_reduce_types_and_ops),  cmocka_unit_test(sum_is_equal_on_all_ranks),
+      cmocka_unit_test(tree_equals_serial_tree),   cmocka_unit_test(order_matters),
+      cmocka_unit_test(tree_wants_a_power_of_two), cmocka_unit_test(broadcast_from_every_root),
+      cmocka_unit_test(gather_to_every_root),      cmocka_unit_test(any_and_max),
+      cmocka_unit_test(agree_on_the_outcome),      cmocka_unit_test(mpi_errors_have_text),
+  };
+  MPI_Init(&argc, &argv);
+  int failed = cmocka_run_group_tests(tests, create, destroy);
+  MPI_Finalize();
+  return failed;
+}
