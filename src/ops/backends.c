@@ -1,0 +1,6 @@
+/* backends — the list of devices this binary knows. */
+#include "ops/ops.h"
+
+extern const Ops ops_cpu_f32, ops_cpu_f64;
+
+const Ops *const backends[] = {&ops_cpu_f32, &ops_cpu_f64, NULL};

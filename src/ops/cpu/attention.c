@@ -1,0 +1,134 @@
+/* attention — softmax(q kᵀ/√K) v in blocks of query rows: one [BLOCK, L] piece of scores per thread, never [L,L] of a
+ * batch.
+ *
+ * Backward recomputes the scores from q, k and the saved log-sum-exp:
+ *   P = exp(S − lse), dV += Pᵀ dO, dP = dO Vᵀ, dS = P ⊙ (dP − δ)/√K with δ_i = Σ_k dO_ik O_ik, dQ = dS K, dK += dSᵀ Q.
+ */
+#include "ops/cpu/cpu.h"
+#include <omp.h>
+
+enum { BLOCK = 128 };
+
+typedef struct Head { /* one head of one sequence: views into the packed tensors */
+  const real *q, *k, *v, *o, *d_o;
+  real *dq, *dk, *dv, *out, *lse;
+  int64_t ld, ld_o, ld_do, ld_d, H;
+} Head;
+
+static Head head_of(const Attention *a, int64_t index) {
+  int64_t H = a->heads, D = cols_of(a->o), K = D / H, b = index / H, h = index % H, r = b * a->L;
+  const real *qkv = row(a->qkv, r) + h * K;
+  Head x = {.q = qkv, .k = qkv + D, .v = qkv + 2 * D, .ld = a->qkv.ld, .H = H};
+  x.out = row(a->o, r) + h * K;
+  x.o = x.out;
+  x.ld_o = a->o.ld;
+  x.lse = row(a->lse, r) + h;
+  if (!tensor_none(a->dqkv)) {
+    x.dq = row(a->dqkv, r) + h * K;
+    x.dk = x.dq + D;
+    x.dv = x.dq + 2 * D;
+    x.ld_d = a->dqkv.ld;
+    x.d_o = row(a->d_o, r) + h * K;
+    x.ld_do = a->d_o.ld;
+  }
+  return x;
+}
+
+/* s[n,cols] ← exp(s − max) row by row; the row sums' reciprocal scales the output and gives lse. */
+static void softmax_rows(real *s, int64_t n, int64_t cols, int64_t ld, int64_t first, bool causal, real *inverse,
+                         real *lse, int64_t ld_lse) {
+  for (int64_t i = 0; i < n; i++) {
+    real *p = s + i * ld;
+    int64_t seen = causal ? min64(cols, first + i + 1) : cols;
+    real top = p[0];
+#pragma omp simd reduction(max : top)
+    for (int64_t j = 0; j < seen; j++) top = p[j] > top ? p[j] : top;
+    real sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < seen; j++) {
+      p[j] = real_exp(p[j] - top);
+      sum += p[j];
+    }
+    for (int64_t j = seen; j < cols; j++) p[j] = 0;
+    inverse[i] = 1 / sum;
+    lse[i * ld_lse] = top + (real)log((double)sum);
+  }
+}
+
+static void head_forward(const Head *x, int64_t L, int64_t K, bool causal, real *s) {
+  real inverse[BLOCK], scale = 1 / real_sqrt((real)K);
+  for (int64_t i = 0; i < L; i += BLOCK) {
+    int64_t n = min64(BLOCK, L - i), cols = causal ? i + n : L;
+    FN(gemm_serial)(false, true, n, cols, K, scale, x->q + i * x->ld, x->ld, x->k, x->ld, 0, s, cols);
+    softmax_rows(s, n, cols, cols, i, causal, inverse, x->lse + i * x->H, x->H);
+    FN(gemm_serial)(false, false, n, K, cols, 1, s, cols, x->v, x->ld, 0, x->out + i * x->ld_o, x->ld_o);
+    for (int64_t r = 0; r < n; r++) {
+      real *o = x->out + (i + r) * x->ld_o;
+#pragma omp simd
+      for (int64_t k = 0; k < K; k++) o[k] *= inverse[r];
+    }
+  }
+}
+
+int FN(attention)(Device *dev, const Attention *a) {
+  int64_t L = a->L, D = cols_of(a->o), K = D / a->heads, n = rows_of(a->o) / L * a->heads;
+  real *scratch;
+  size_t each = (size_t)(BLOCK * L);
+  TRY(FN(scratch)(dev, SCRATCH_THREAD, each * sizeof(real) * (size_t)dev->threads, &scratch));
+#pragma omp parallel for schedule(dynamic)
+  for (int64_t i = 0; i < n; i++) {
+    Head x = head_of(a, i);
+    head_forward(&x, L, K, a->causal, scratch + each * (size_t)omp_get_thread_num());
+  }
+  return OK;
+}
+
+/* p ← exp(p − lse);  dp ← p ⊙ (dp − δ)·scale */
+static void score_gradient(real *p, real *dp, const Head *x, int64_t i0, int64_t n, int64_t cols, int64_t K, real scale,
+                           bool causal) {
+  for (int64_t i = 0; i < n; i++) {
+    const real *o = x->o + (i0 + i) * x->ld_o, *d_o = x->d_o + (i0 + i) * x->ld_do;
+    real lse = x->lse[(i0 + i) * x->H], delta = 0;
+#pragma omp simd reduction(+ : delta)
+    for (int64_t k = 0; k < K; k++) delta += o[k] * d_o[k];
+    real *pi = p + i * cols, *di = dp + i * cols;
+    int64_t seen = causal ? min64(cols, i0 + i + 1) : cols;
+#pragma omp simd
+    for (int64_t j = 0; j < seen; j++) {
+      pi[j] = real_exp(pi[j] - lse);
+      di[j] = pi[j] * (di[j] - delta) * scale;
+    }
+    for (int64_t j = seen; j < cols; j++) pi[j] = di[j] = 0;
+  }
+}
+
+static void head_backward(const Head *x, int64_t L, int64_t K, bool causal, real *p, real *dp) {
+  real scale = 1 / real_sqrt((real)K);
+  /* the last block first: with a causal mask it reaches all columns, so that the others can add to dK and dV */
+  int64_t blocks = (L + BLOCK - 1) / BLOCK;
+  for (int64_t b = blocks - 1; b >= 0; b--) {
+    int64_t i = b * BLOCK, n = min64(BLOCK, L - i), cols = causal ? i + n : L;
+    real more = b == blocks - 1 ? 0 : 1;
+    const real *q = x->q + i * x->ld, *d_o = x->d_o + i * x->ld_do;
+    FN(gemm_serial)(false, true, n, cols, K, scale, q, x->ld, x->k, x->ld, 0, p, cols);
+    FN(gemm_serial)(false, true, n, cols, K, 1, d_o, x->ld_do, x->v, x->ld, 0, dp, cols);
+    score_gradient(p, dp, x, i, n, cols, K, scale, causal);
+    FN(gemm_serial)(true, false, cols, K, n, 1, p, cols, d_o, x->ld_do, more, x->dv, x->ld_d);
+    FN(gemm_serial)(false, false, n, K, cols, 1, dp, cols, x->k, x->ld, 0, x->dq + i * x->ld_d, x->ld_d);
+    FN(gemm_serial)(true, false, cols, K, n, 1, dp, cols, q, x->ld, more, x->dk, x->ld_d);
+  }
+}
+
+int FN(attention_backward)(Device *dev, const Attention *a) {
+  int64_t L = a->L, D = cols_of(a->o), K = D / a->heads, n = rows_of(a->o) / L * a->heads;
+  real *scratch;
+  size_t each = (size_t)(BLOCK * L);
+  TRY(FN(scratch)(dev, SCRATCH_THREAD, 2 * each * sizeof(real) * (size_t)dev->threads, &scratch));
+#pragma omp parallel for schedule(dynamic)
+  for (int64_t i = 0; i < n; i++) {
+    Head x = head_of(a, i);
+    real *p = scratch + 2 * each * (size_t)omp_get_thread_num();
+    head_backward(&x, L, K, a->causal, p, p + each);
+  }
+  return OK;
+}

@@ -1,0 +1,115 @@
+/* cpu — the CPU backend's table, its memory and its scratch. */
+#include "ops/cpu/cpu.h"
+#include "base/mem.h"
+#include "ops/cpu/gemm16.h"
+#include <omp.h>
+#include <string.h>
+
+static void cpu_close(Device *dev) {
+  Cpu *cpu = dev->impl;
+  if (cpu == NULL) return;
+  for (int i = 0; i < SCRATCH_SLOTS; i++) mem_free(&cpu->scratch[i]);
+  mem_free(&cpu->cosine);
+  mem_free(&cpu->sine);
+#if REAL_IS_FLOAT
+  gemm16_destroy(&cpu->gemm16);
+#endif
+  mem_free(&dev->impl);
+}
+
+static int cpu_open(Device *dev, const DeviceOptions *options) {
+  Cpu *cpu = NULL;
+  TRY(mem_alloc(&cpu, sizeof *cpu));
+  dev->impl = cpu;
+  omp_set_dynamic(0);
+  omp_set_num_threads(dev->threads);
+#if REAL_IS_FLOAT
+  int err = options->bf16 ? gemm16_open(dev) : OK;
+  if (err) cpu_close(dev);
+  return err;
+#else
+  return (void)options, OK;
+#endif
+}
+
+static int cpu_sync(Device *dev) { return (void)dev, OK; }
+
+static int cpu_alloc(Device *dev, void **p, size_t bytes) { return (void)dev, mem_alloc(p, bytes); }
+
+static void cpu_release(Device *dev, void *p) { (void)dev, mem_free(&p); }
+
+static int cpu_copy(Device *dev, void *dst, const void *src, size_t bytes) {
+  (void)dev;
+  memcpy(dst, src, bytes);
+  return OK;
+}
+
+static int cpu_zero(Device *dev, void *dst, size_t bytes) {
+  (void)dev;
+  enum { CHUNK = 1 << 20 };
+  int64_t n = (int64_t)((bytes + CHUNK - 1) / CHUNK);
+#pragma omp parallel for schedule(static) if (n > 1)
+  for (int64_t i = 0; i < n; i++) {
+    size_t at = (size_t)i * CHUNK, left = bytes - at;
+    memset((char *)dst + at, 0, left < CHUNK ? left : CHUNK);
+  }
+  return OK;
+}
+
+int FN(scratch)(Device *dev, ScratchSlot slot, size_t bytes, void *p) {
+  Cpu *cpu = dev->impl;
+  if (bytes > cpu->size[slot]) {
+    mem_free(&cpu->scratch[slot]);
+    dev->allocated -= cpu->size[slot];
+    cpu->size[slot] = 0;
+    TRY(mem_alloc(&cpu->scratch[slot], bytes));
+    dev->allocated += cpu->size[slot] = bytes;
+  }
+  *(void **)p = cpu->scratch[slot];
+  return OK;
+}
+
+#if REAL_IS_FLOAT
+extern const Ops ops_cpu_f32;
+const Ops ops_cpu_f32 = {
+    .name = "cpu",
+    .real = DT_F32,
+#else
+extern const Ops ops_cpu_f64;
+const Ops ops_cpu_f64 = {
+    .name = "cpu_f64",
+    .real = DT_F64,
+#endif
+    .host = true,
+    .open = cpu_open,
+    .close = cpu_close,
+    .sync = cpu_sync,
+    .alloc = cpu_alloc,
+    .release = cpu_release,
+    .upload = cpu_copy,
+    .download = cpu_copy,
+    .copy = cpu_copy,
+    .zero = cpu_zero,
+    .dense = FN(dense),
+    .dense_backward = FN(dense_backward),
+    .gelu_backward = FN(gelu_backward),
+    .embed = FN(embed),
+    .embed_backward = FN(embed_backward),
+    .residual_norm = FN(residual_norm),
+    .residual_norm_backward = FN(residual_norm_backward),
+    .rotary = FN(rotary),
+    .attention = FN(attention),
+    .attention_backward = FN(attention_backward),
+    .silu = FN(silu),
+    .silu_backward = FN(silu_backward),
+    .sinusoid = FN(sinusoid),
+    .gather_rows = FN(gather_rows),
+    .scatter_rows = FN(scatter_rows),
+    .cross_entropy = FN(cross_entropy),
+    .draw = FN(draw),
+    .argmax = FN(argmax),
+    .add = FN(add),
+    .sum_squares = FN(sum_squares),
+    .adamw = FN(adamw),
+    .to_bf16 = FN(to_bf16),
+};

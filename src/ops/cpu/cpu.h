@@ -1,0 +1,92 @@
+/* cpu — what the files of the CPU backend share. They are compiled twice: with REAL = float (production, oneDNN) and
+ * with REAL = double (the oracle, plain loops). FN(name) keeps the two apart.
+ *
+ * Parallel loops run over chunks whose bounds depend on the shapes only, and sums over chunks are taken in order:
+ * results are the same bits for any number of threads. */
+#pragma once
+#include "base/err.h"
+#include "ops/ops.h"
+#include <math.h>
+
+#ifndef REAL
+#define REAL float
+#define REAL_IS_FLOAT 1
+#define FN(name) cpu_f32_##name
+#else
+#define REAL_IS_FLOAT 0
+#define FN(name) cpu_f64_##name
+#endif
+typedef REAL real;
+
+/* Vector exp and log of the C library (libmvec): the loops marked `omp simd` may call these. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__OPTIMIZE__)
+#pragma omp declare simd notinbranch
+extern float expf(float);
+#pragma omp declare simd notinbranch
+extern double exp(double);
+#endif
+static inline real real_exp(real x) { return REAL_IS_FLOAT ? (real)expf((float)x) : (real)exp((double)x); }
+static inline real real_sqrt(real x) { return REAL_IS_FLOAT ? (real)sqrtf((float)x) : (real)sqrt((double)x); }
+
+typedef enum ScratchSlot { SCRATCH_A, SCRATCH_B, SCRATCH_PARTIAL, SCRATCH_THREAD, SCRATCH_SLOTS } ScratchSlot;
+
+typedef struct Gemm16 Gemm16; /* cached bf16 matrix products, gemm16.c */
+
+typedef struct Cpu {
+  void *scratch[SCRATCH_SLOTS];
+  size_t size[SCRATCH_SLOTS];
+  real *cosine, *sine; /* [L, K/2] of the rotary shape last seen */
+  int64_t rotary_L, rotary_half;
+  Gemm16 *gemm16;
+} Cpu;
+
+/** scratch — *p := at least `bytes` of memory that stays valid until the slot is asked again; grows, never shrinks. */
+int FN(scratch)(Device *dev, ScratchSlot slot, size_t bytes, void *p);
+
+/* What happens to a finished tile of a product: y = tile + bias, or pre = tile + bias, y = gelu(pre). */
+typedef struct Epilogue {
+  const real *bias; /* [N] or NULL */
+  real *y;          /* [M,N] with row stride ldy; NULL: no activation */
+  int64_t ldy;
+} Epilogue;
+
+/** gemm — C[M,N] = beta·C + op(A) op(B); op transposes where ta, tb. Tiles of fixed size run in parallel. */
+int FN(gemm)(Device *dev, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *B,
+             int64_t ldb, real beta, real *C, int64_t ldc, const Epilogue *epilogue);
+/** gemm_serial — the same with a factor, by the calling thread. */
+void FN(gemm_serial)(bool ta, bool tb, int64_t M, int64_t N, int64_t K, real alpha, const real *A, int64_t lda,
+                     const real *B, int64_t ldb, real beta, real *C, int64_t ldc);
+void FN(epilogue)(const Epilogue *e, real *C, int64_t ldc, int64_t i0, int64_t rows, int64_t j0, int64_t cols);
+
+static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t rows_of(Tensor t) {
+  int64_t n = 1;
+  for (int i = 0; i + 1 < t.rank; i++) n *= t.dims[i];
+  return n;
+}
+static inline int64_t cols_of(Tensor t) { return t.dims[t.rank - 1]; }
+static inline real *row(Tensor t, int64_t r) { return (real *)t.data + r * t.ld; }
+
+int FN(dense)(Device *, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b);
+int FN(dense_backward)(Device *, Tensor dx, bool dx_add, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w);
+int FN(gelu_backward)(Device *, Tensor dy, Tensor pre);
+int FN(embed)(Device *, Tensor x, Tensor ids, Tensor table);
+int FN(embed_backward)(Device *, Tensor dtable, Tensor dx, Tensor ids);
+int FN(residual_norm)(Device *, const ResidualNorm *);
+int FN(residual_norm_backward)(Device *, const ResidualNorm *);
+int FN(rotary)(Device *, Tensor qkv, int64_t heads, int64_t L, bool inverse);
+int FN(attention)(Device *, const Attention *);
+int FN(attention_backward)(Device *, const Attention *);
+int FN(silu)(Device *, Tensor y, Tensor x);
+int FN(silu_backward)(Device *, Tensor dx, Tensor dy, Tensor x);
+int FN(sinusoid)(Device *, Tensor y, Tensor sigma);
+int FN(gather_rows)(Device *, Tensor y, Tensor x, Tensor rows);
+int FN(scatter_rows)(Device *, Tensor y, Tensor x, Tensor rows);
+int FN(cross_entropy)(Device *, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t forbid,
+                      bool gradient);
+int FN(draw)(Device *, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid);
+int FN(argmax)(Device *, Tensor ids, Tensor logits, int32_t forbid);
+int FN(add)(Device *, Tensor y, Tensor x);
+int FN(sum_squares)(Device *, Tensor x, double *host_sum);
+int FN(adamw)(Device *, const AdamW *);
+int FN(to_bf16)(Device *, Tensor y, Tensor x);

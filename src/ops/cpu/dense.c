@@ -1,0 +1,87 @@
+/* dense — y = x wᵀ + b forward and backward; with bf16 factors where the device or the weight asks for them. */
+#include "ops/cpu/bf16.h"
+#include "ops/cpu/gelu.h"
+#include "ops/cpu/gemm16.h"
+
+/* A matrix as a factor: in the device's type, or packed to bf16 in a scratch slot. */
+#if REAL_IS_FLOAT
+static int factor16(Device *dev, ScratchSlot slot, Tensor t, const uint16_t **p, int64_t *ld) {
+  int64_t R = rows_of(t), K = cols_of(t);
+  *ld = t.ld;
+  *p = t.data;
+  if (t.type == DT_BF16) return OK;
+  uint16_t *packed;
+  TRY(FN(scratch)(dev, slot, (size_t)(R * K) * sizeof *packed, &packed));
+#pragma omp parallel for schedule(static)
+  for (int64_t r = 0; r < R; r++) {
+    const real *x = row(t, r);
+    uint16_t *y = packed + r * K;
+#pragma omp simd
+    for (int64_t k = 0; k < K; k++) y[k] = bf16_from(x[k]);
+  }
+  *p = packed;
+  *ld = K;
+  return OK;
+}
+#endif
+
+static int product(Device *dev, bool low, bool ta, bool tb, int64_t K, Tensor a, Tensor b, real beta, Tensor c,
+                   const Epilogue *epilogue) {
+  int64_t M = rows_of(c), N = cols_of(c);
+#if REAL_IS_FLOAT
+  if (low) {
+    const uint16_t *A, *B;
+    int64_t lda, ldb;
+    TRY(factor16(dev, SCRATCH_A, a, &A, &lda));
+    TRY(factor16(dev, SCRATCH_B, b, &B, &ldb));
+    return gemm16(dev, ta, tb, M, N, K, A, lda, B, ldb, beta, c.data, c.ld, epilogue);
+  }
+#endif
+  CHECK(!low, ERR_SHAPE, "dense: the %s backend has no bf16 weights", dev->ops->name);
+  return FN(gemm)(dev, ta, tb, M, N, K, a.data, a.ld, b.data, b.ld, beta, c.data, c.ld, epilogue);
+}
+
+int FN(dense)(Device *dev, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b) {
+  bool activate = !tensor_none(pre);
+  Epilogue e = {.bias = b.data, .y = activate ? y.data : NULL, .ldy = y.ld};
+  bool plain = e.bias == NULL && !activate;
+  return product(dev, w.type == DT_BF16, false, true, cols_of(x), x, w, 0, activate ? pre : y, plain ? NULL : &e);
+}
+
+/* db += column sums of dy: each column is summed by one thread, rows in order */
+static void bias_gradient(Tensor db, Tensor dy) {
+  enum { COLS = 64 };
+  int64_t R = rows_of(dy), N = cols_of(dy);
+#pragma omp parallel for schedule(static)
+  for (int64_t j0 = 0; j0 < N; j0 += COLS) {
+    int64_t n = min64(COLS, N - j0);
+    real sum[COLS] = {0};
+    for (int64_t r = 0; r < R; r++) {
+      const real *d = row(dy, r) + j0;
+#pragma omp simd
+      for (int64_t j = 0; j < n; j++) sum[j] += d[j];
+    }
+    for (int64_t j = 0; j < n; j++) ((real *)db.data)[j0 + j] += sum[j];
+  }
+}
+
+int FN(dense_backward)(Device *dev, Tensor dx, bool dx_add, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w) {
+  bool low = w.type == DT_BF16;
+  if (!tensor_none(dx)) TRY(product(dev, low, false, false, cols_of(dy), dy, w, dx_add, dx, NULL));
+  if (!tensor_none(dw)) TRY(product(dev, low, true, false, rows_of(dy), dy, x, 1, dw, NULL));
+  if (!tensor_none(db)) bias_gradient(db, dy);
+  return OK;
+}
+
+int FN(gelu_backward)(Device *dev, Tensor dy, Tensor pre) {
+  (void)dev;
+  int64_t R = rows_of(pre), N = cols_of(pre);
+#pragma omp parallel for schedule(static)
+  for (int64_t r = 0; r < R; r++) {
+    real *d = row(dy, r);
+    const real *x = row(pre, r);
+#pragma omp simd
+    for (int64_t j = 0; j < N; j++) d[j] *= gelu_slope(x[j]);
+  }
+  return OK;
+}

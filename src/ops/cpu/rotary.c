@@ -1,0 +1,58 @@
+/* rotary — positions turn pairs of coordinates of q and k: (x1, x2) ↦ (x1 cos − x2 sin, x2 cos + x1 sin), x2 the upper
+ * half of a head, angle = position·10000^(−2k/K). Also the sinusoid of the time conditioning. */
+#include "base/mem.h"
+#include "ops/cpu/cpu.h"
+
+static int table(Cpu *cpu, int64_t L, int64_t half) {
+  if (cpu->rotary_L == L && cpu->rotary_half == half) return OK;
+  mem_free(&cpu->cosine);
+  mem_free(&cpu->sine);
+  cpu->rotary_L = 0;
+  TRY(mem_alloc(&cpu->cosine, (size_t)(L * half) * sizeof(real)));
+  TRY(mem_alloc(&cpu->sine, (size_t)(L * half) * sizeof(real)));
+  for (int64_t l = 0; l < L; l++) {
+    for (int64_t k = 0; k < half; k++) {
+      double angle = (double)l * pow(10000.0, -(double)k / (double)half);
+      cpu->cosine[l * half + k] = (real)cos(angle);
+      cpu->sine[l * half + k] = (real)sin(angle);
+    }
+  }
+  cpu->rotary_L = L;
+  cpu->rotary_half = half;
+  return OK;
+}
+
+int FN(rotary)(Device *dev, Tensor qkv, int64_t heads, int64_t L, bool inverse) {
+  Cpu *cpu = dev->impl;
+  int64_t R = rows_of(qkv), D = cols_of(qkv) / 3, K = D / heads, half = K / 2;
+  TRY(table(cpu, L, half));
+  real sign = inverse ? -1 : 1;
+#pragma omp parallel for schedule(static)
+  for (int64_t r = 0; r < R; r++) {
+    const real *c = cpu->cosine + r % L * half, *s = cpu->sine + r % L * half;
+    for (int64_t h = 0; h < 2 * heads; h++) { /* the heads of q, then those of k */
+      real *x1 = row(qkv, r) + h * K, *x2 = x1 + half;
+#pragma omp simd
+      for (int64_t k = 0; k < half; k++) {
+        real a = x1[k], b = x2[k], sk = sign * s[k];
+        x1[k] = a * c[k] - b * sk;
+        x2[k] = b * c[k] + a * sk;
+      }
+    }
+  }
+  return OK;
+}
+
+int FN(sinusoid)(Device *dev, Tensor y, Tensor sigma) {
+  (void)dev;
+  int64_t G = rows_of(y), W = cols_of(y), half = W / 2;
+  for (int64_t g = 0; g < G; g++) {
+    real *out = row(y, g);
+    for (int64_t k = 0; k < half; k++) {
+      double angle = (double)((const real *)sigma.data)[g] * pow(10000.0, -(double)k / (double)half);
+      out[k] = (real)cos(angle);
+      out[half + k] = (real)sin(angle);
+    }
+  }
+  return OK;
+}

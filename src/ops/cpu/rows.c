@@ -1,0 +1,68 @@
+/* rows — embedding, gathering and scattering of rows, SiLU. */
+#include "ops/cpu/cpu.h"
+#include <string.h>
+
+enum { COLS = 64 };
+
+int FN(embed)(Device *dev, Tensor x, Tensor ids, Tensor table) { return FN(gather_rows)(dev, x, table, ids); }
+
+int FN(gather_rows)(Device *dev, Tensor y, Tensor x, Tensor rows) {
+  (void)dev;
+  int64_t n = tensor_count(rows), D = cols_of(x);
+  const int32_t *r = rows.data;
+#pragma omp parallel for schedule(static)
+  for (int64_t i = 0; i < n; i++) memcpy(row(y, i), row(x, r[i]), (size_t)D * sizeof(real));
+  return OK;
+}
+
+/* Several rows may hold the same id: a thread owns columns, and takes the rows in order. */
+int FN(embed_backward)(Device *dev, Tensor dtable, Tensor dx, Tensor ids) {
+  (void)dev;
+  int64_t R = tensor_count(ids), D = cols_of(dx);
+  const int32_t *id = ids.data;
+#pragma omp parallel for schedule(static)
+  for (int64_t d0 = 0; d0 < D; d0 += COLS) {
+    int64_t n = min64(COLS, D - d0);
+    for (int64_t r = 0; r < R; r++) {
+      real *to = row(dtable, id[r]) + d0;
+      const real *from = row(dx, r) + d0;
+#pragma omp simd
+      for (int64_t d = 0; d < n; d++) to[d] += from[d];
+    }
+  }
+  return OK;
+}
+
+int FN(scatter_rows)(Device *dev, Tensor y, Tensor x, Tensor rows) {
+  (void)dev;
+  int64_t R = rows_of(y), n = tensor_count(rows), D = cols_of(y);
+  const int32_t *r = rows.data;
+#pragma omp parallel for schedule(static)
+  for (int64_t i = 0; i < R; i++) memset(row(y, i), 0, (size_t)D * sizeof(real));
+#pragma omp parallel for schedule(static)
+  for (int64_t i = 0; i < n; i++) memcpy(row(y, r[i]), row(x, i), (size_t)D * sizeof(real));
+  return OK;
+}
+
+int FN(silu)(Device *dev, Tensor y, Tensor x) {
+  (void)dev;
+  const real *in = x.data;
+  real *out = y.data;
+  int64_t n = tensor_count(x);
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) out[i] = in[i] / (1 + real_exp(-in[i]));
+  return OK;
+}
+
+int FN(silu_backward)(Device *dev, Tensor dx, Tensor dy, Tensor x) {
+  (void)dev;
+  const real *in = x.data, *d = dy.data;
+  real *out = dx.data;
+  int64_t n = tensor_count(x);
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) {
+    real s = 1 / (1 + real_exp(-in[i]));
+    out[i] = d[i] * s * (1 + in[i] * (1 - s));
+  }
+  return OK;
+}

@@ -1,0 +1,205 @@
+/* ops — the checked front of the device table: shapes and types first, then time and work, then the backend. */
+#include "ops/ops.h"
+#include "base/clock.h"
+#include "base/err.h"
+
+#define SHAPE(op, cond) CHECK(cond, ERR_SHAPE, "%s: shapes or types disagree: %s", op, #cond)
+
+/* A left-out tensor has no rows and no columns, so that no size agrees with it. */
+static int64_t rows_of(Tensor t) {
+  int64_t n = t.rank > 0;
+  for (int i = 0; i + 1 < t.rank; i++) n *= t.dims[i];
+  return n;
+}
+static int64_t cols_of(Tensor t) { return t.rank > 0 ? t.dims[t.rank - 1] : 0; }
+/* rows × cols, rows possibly strided */
+static bool is(Tensor t, DType type, int64_t rows, int64_t cols) {
+  return t.rank >= 2 && t.type == type && rows_of(t) == rows && cols_of(t) == cols && t.ld >= cols;
+}
+static bool maybe(Tensor t, DType type, int64_t rows, int64_t cols) {
+  return tensor_none(t) || is(t, type, rows, cols);
+}
+/* n elements without gaps */
+static bool vec(Tensor t, DType type, int64_t n) {
+  return t.rank >= 1 && t.type == type && tensor_count(t) == n && tensor_packed(t);
+}
+static bool maybe_vec(Tensor t, DType type, int64_t n) { return tensor_none(t) || vec(t, type, n); }
+
+/* Run the backend's op, adding its time and work to a group. */
+#define RUN(group, work, moved, call)                                                                                  \
+  do {                                                                                                                 \
+    double start_ = clock_now();                                                                                       \
+    int err_ = (call);                                                                                                 \
+    dev->seconds[group] += clock_now() - start_;                                                                       \
+    dev->flops[group] += (double)(work);                                                                               \
+    dev->bytes[group] += (double)(moved);                                                                              \
+    if (err_) return err_trace(err_, __FILE__, __LINE__, #call);                                                       \
+    return OK;                                                                                                         \
+  } while (0)
+
+int dense(Device *dev, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b) {
+  int64_t R = rows_of(x), K = cols_of(x), N = w.dims[0];
+  SHAPE("dense", is(x, dev->real, R, K) && (w.type == dev->real || w.type == DT_BF16) && is(w, w.type, N, K));
+  SHAPE("dense", is(y, dev->real, R, N) && maybe(pre, dev->real, R, N) && maybe_vec(b, dev->real, N));
+  RUN(GROUP_DENSE, 2 * R * K * N, 0, dev->ops->dense(dev, y, pre, x, w, b));
+}
+
+int dense_backward(Device *dev, Tensor dx, bool dx_add, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w) {
+  int64_t R = rows_of(dy), N = cols_of(dy), K = tensor_none(x) ? cols_of(w) : cols_of(x);
+  SHAPE("dense_backward", is(dy, dev->real, R, N) && maybe(x, dev->real, R, K) && maybe(dx, dev->real, R, K));
+  SHAPE("dense_backward", tensor_none(w) || ((w.type == dev->real || w.type == DT_BF16) && is(w, w.type, N, K)));
+  SHAPE("dense_backward", maybe(dw, dev->real, N, K) && maybe_vec(db, dev->real, N));
+  SHAPE("dense_backward", (tensor_none(dx) || !tensor_none(w)) && (tensor_none(dw) || !tensor_none(x)));
+  int64_t products = !tensor_none(dx) + !tensor_none(dw);
+  RUN(GROUP_DENSE, 2 * R * K * N * products, 0, dev->ops->dense_backward(dev, dx, dx_add, dw, db, dy, x, w));
+}
+
+int gelu_backward(Device *dev, Tensor dy, Tensor pre) {
+  SHAPE("gelu_backward",
+        is(pre, dev->real, rows_of(pre), cols_of(pre)) && is(dy, dev->real, rows_of(pre), cols_of(pre)));
+  RUN(GROUP_BLOCK, 0, 3 * tensor_bytes(pre), dev->ops->gelu_backward(dev, dy, pre));
+}
+
+int embed(Device *dev, Tensor x, Tensor ids, Tensor table) {
+  SHAPE("embed",
+        is(x, dev->real, tensor_count(ids), cols_of(table)) && vec(ids, DT_I32, rows_of(x)) && table.type == dev->real);
+  RUN(GROUP_BLOCK, 0, 2 * tensor_bytes(x), dev->ops->embed(dev, x, ids, table));
+}
+
+int embed_backward(Device *dev, Tensor dtable, Tensor dx, Tensor ids) {
+  SHAPE("embed_backward", is(dx, dev->real, tensor_count(ids), cols_of(dtable)) && vec(ids, DT_I32, rows_of(dx)) &&
+                              dtable.type == dev->real);
+  RUN(GROUP_BLOCK, 0, 3 * tensor_bytes(dx), dev->ops->embed_backward(dev, dtable, dx, ids));
+}
+
+static int residual_norm_check(const Device *dev, const ResidualNorm *a) {
+  DType t = dev->real;
+  int64_t R = rows_of(a->x), D = cols_of(a->x);
+  SHAPE("residual_norm", a->rows_per_group > 0 && R % a->rows_per_group == 0);
+  int64_t G = R / a->rows_per_group;
+  SHAPE("residual_norm", is(a->x, t, R, D) && maybe(a->branch, t, R, D) && vec(a->weight, t, D));
+  SHAPE("residual_norm", maybe(a->gate, t, G, D) && maybe(a->shift, t, G, D) && maybe(a->scale, t, G, D));
+  SHAPE("residual_norm", tensor_none(a->shift) == tensor_none(a->scale));
+  SHAPE("residual_norm", tensor_none(a->branch) ? tensor_none(a->gate) : is(a->x_out, t, R, D));
+  SHAPE("residual_norm", (a->kind == NORM_RMS || vec(a->mean, t, R)) && vec(a->rstd, t, R));
+  SHAPE("residual_norm", a->dropout.p == 0 || (a->dropout.L > 0 && R % a->dropout.L == 0 && D % 8 == 0));
+  return OK;
+}
+
+int residual_norm(Device *dev, const ResidualNorm *a) {
+  TRY(residual_norm_check(dev, a));
+  SHAPE("residual_norm", is(a->h, dev->real, rows_of(a->x), cols_of(a->x)));
+  RUN(GROUP_BLOCK, 0, (tensor_none(a->branch) ? 2 : 4) * tensor_bytes(a->x), dev->ops->residual_norm(dev, a));
+}
+
+int residual_norm_backward(Device *dev, const ResidualNorm *a) {
+  TRY(residual_norm_check(dev, a));
+  DType t = dev->real;
+  int64_t R = rows_of(a->x), D = cols_of(a->x), G = R / a->rows_per_group;
+  SHAPE("residual_norm_backward", is(a->dh, t, R, D) && is(a->dx, t, R, D) && vec(a->dweight, t, D));
+  SHAPE("residual_norm_backward", tensor_none(a->branch) || is(a->dbranch, t, R, D));
+  SHAPE("residual_norm_backward", tensor_none(a->gate) || is(a->dgate, t, G, D));
+  SHAPE("residual_norm_backward", tensor_none(a->scale) || (is(a->dscale, t, G, D) && is(a->dshift, t, G, D)));
+  RUN(GROUP_BLOCK, 0, (tensor_none(a->branch) ? 4 : 6) * tensor_bytes(a->x), dev->ops->residual_norm_backward(dev, a));
+}
+
+int rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L, bool inverse) {
+  SHAPE("rotary",
+        heads > 0 && L > 0 && qkv.type == dev->real && cols_of(qkv) % (6 * heads) == 0 && rows_of(qkv) % L == 0);
+  RUN(GROUP_BLOCK, 0, tensor_bytes(qkv) / 3 * 4, dev->ops->rotary(dev, qkv, heads, L, inverse));
+}
+
+static int attention_check(const Device *dev, const Attention *a) {
+  int64_t R = rows_of(a->o), D = cols_of(a->o);
+  SHAPE("attention", a->heads > 0 && D % a->heads == 0 && a->L > 0 && R % a->L == 0);
+  SHAPE("attention", is(a->o, dev->real, R, D) && is(a->qkv, dev->real, R, 3 * D));
+  SHAPE("attention", is(a->lse, dev->real, R, a->heads));
+  return OK;
+}
+
+int attention(Device *dev, const Attention *a) {
+  TRY(attention_check(dev, a));
+  double R = (double)rows_of(a->o), D = (double)cols_of(a->o), work = 4 * R * D * (double)a->L / (a->causal ? 2 : 1);
+  RUN(GROUP_ATTENTION, work, 0, dev->ops->attention(dev, a));
+}
+
+int attention_backward(Device *dev, const Attention *a) {
+  TRY(attention_check(dev, a));
+  SHAPE("attention_backward", is(a->d_o, dev->real, rows_of(a->o), cols_of(a->o)));
+  SHAPE("attention_backward", is(a->dqkv, dev->real, rows_of(a->o), 3 * cols_of(a->o)));
+  double R = (double)rows_of(a->o), D = (double)cols_of(a->o), work = 8 * R * D * (double)a->L / (a->causal ? 2 : 1);
+  RUN(GROUP_ATTENTION, work, 0, dev->ops->attention_backward(dev, a));
+}
+
+int silu(Device *dev, Tensor y, Tensor x) {
+  SHAPE("silu", vec(x, dev->real, tensor_count(x)) && vec(y, dev->real, tensor_count(x)));
+  RUN(GROUP_BLOCK, 0, 2 * tensor_bytes(x), dev->ops->silu(dev, y, x));
+}
+
+int silu_backward(Device *dev, Tensor dx, Tensor dy, Tensor x) {
+  int64_t n = tensor_count(x);
+  SHAPE("silu_backward", vec(x, dev->real, n) && vec(dx, dev->real, n) && vec(dy, dev->real, n));
+  RUN(GROUP_BLOCK, 0, 3 * tensor_bytes(x), dev->ops->silu_backward(dev, dx, dy, x));
+}
+
+int sinusoid(Device *dev, Tensor y, Tensor sigma) {
+  SHAPE("sinusoid",
+        is(y, dev->real, tensor_count(sigma), cols_of(y)) && vec(sigma, dev->real, rows_of(y)) && cols_of(y) % 2 == 0);
+  RUN(GROUP_BLOCK, 0, tensor_bytes(y), dev->ops->sinusoid(dev, y, sigma));
+}
+
+int gather_rows(Device *dev, Tensor y, Tensor x, Tensor rows) {
+  SHAPE("gather_rows",
+        is(y, x.type, tensor_count(rows), cols_of(x)) && vec(rows, DT_I32, rows_of(y)) && x.type == dev->real);
+  RUN(GROUP_LOSS, 0, 2 * tensor_bytes(y), dev->ops->gather_rows(dev, y, x, rows));
+}
+
+int scatter_rows(Device *dev, Tensor y, Tensor x, Tensor rows) {
+  SHAPE("scatter_rows",
+        is(x, y.type, tensor_count(rows), cols_of(y)) && vec(rows, DT_I32, rows_of(x)) && x.type == dev->real);
+  RUN(GROUP_LOSS, 0, tensor_bytes(y) + tensor_bytes(x), dev->ops->scatter_rows(dev, y, x, rows));
+}
+
+int cross_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t forbid,
+                  bool gradient) {
+  int64_t R = rows_of(logits), V = cols_of(logits);
+  SHAPE("cross_entropy", is(logits, dev->real, R, V) && vec(loss, dev->real, R) && forbid < V);
+  SHAPE("cross_entropy", vec(target, DT_I32, R) && vec(weight, dev->real, R));
+  RUN(GROUP_LOSS, 0, (gradient ? 3 : 2) * tensor_bytes(logits),
+      dev->ops->cross_entropy(dev, loss, logits, target, weight, forbid, gradient));
+}
+
+int draw(Device *dev, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid) {
+  int64_t R = rows_of(logits), V = cols_of(logits);
+  SHAPE("draw", is(logits, dev->real, R, V) && vec(ids, DT_I32, R) && vec(uniform, DT_F64, R) && forbid < V);
+  RUN(GROUP_LOSS, 0, 2 * tensor_bytes(logits), dev->ops->draw(dev, ids, logits, uniform, forbid));
+}
+
+int argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid) {
+  SHAPE("argmax",
+        logits.rank >= 2 && logits.type == dev->real && vec(ids, DT_I32, rows_of(logits)) && forbid < cols_of(logits));
+  RUN(GROUP_LOSS, 0, tensor_bytes(logits), dev->ops->argmax(dev, ids, logits, forbid));
+}
+
+int add(Device *dev, Tensor y, Tensor x) {
+  SHAPE("add", vec(x, dev->real, tensor_count(x)) && vec(y, dev->real, tensor_count(x)));
+  RUN(GROUP_UPDATE, 0, 3 * tensor_bytes(x), dev->ops->add(dev, y, x));
+}
+
+int sum_squares(Device *dev, Tensor x, double *host_sum) {
+  SHAPE("sum_squares", vec(x, dev->real, tensor_count(x)));
+  RUN(GROUP_UPDATE, 0, tensor_bytes(x), dev->ops->sum_squares(dev, x, host_sum));
+}
+
+int adamw(Device *dev, const AdamW *a) {
+  int64_t n = tensor_count(a->p);
+  DType t = dev->real;
+  SHAPE("adamw", vec(a->p, t, n) && vec(a->g, t, n) && vec(a->m, t, n) && vec(a->v, t, n) && vec(a->ema, t, n));
+  SHAPE("adamw", maybe_vec(a->low, DT_BF16, n));
+  RUN(GROUP_UPDATE, 0, 9 * tensor_bytes(a->p), dev->ops->adamw(dev, a));
+}
+
+int to_bf16(Device *dev, Tensor y, Tensor x) {
+  SHAPE("to_bf16", vec(x, dev->real, tensor_count(x)) && vec(y, DT_BF16, tensor_count(x)));
+  RUN(GROUP_UPDATE, 0, tensor_bytes(x) + tensor_bytes(y), dev->ops->to_bf16(dev, y, x));
+}

@@ -1,0 +1,188 @@
+/* ops — everything the program asks of a device, on one page.
+ *
+ * A backend is one table of functions (Ops) filled in one file. The public calls below check shapes and types, count
+ * time and work per group, and call the table; no graph, no autograd, no silent fallback.
+ * Letters: R rows (tokens), D width, V vocabulary, B sequences, L length, H heads, G modulation groups (1 or B).
+ * `real` is the device's floating type: f32, or f64 in the oracle. "+=" marks outputs that are added to. Where: the
+ * device's stream; not collective. Errors: ERR_SHAPE for arguments that disagree, ERR_DEVICE, ERR_MEMORY. Repeat: every
+ * op is bitwise repeatable, for any number of threads. Tested: tests/ops. */
+#pragma once
+#include "ops/tensor.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct Device Device;
+
+typedef enum OpGroup {
+  GROUP_MEMORY,
+  GROUP_DENSE,
+  GROUP_ATTENTION,
+  GROUP_BLOCK,
+  GROUP_LOSS,
+  GROUP_UPDATE,
+  GROUPS
+} OpGroup;
+typedef enum NormKind { NORM_LAYER, NORM_RMS } NormKind;
+
+typedef struct DeviceOptions {
+  const char *name;  /* a row of the backends' list: "cpu", "cpu_f64" */
+  int threads;       /* CPU threads                                    */
+  bool bf16;         /* the model keeps bf16 copies of its large weights */
+  int64_t row_chunk; /* rows of logits held at a time; 0: as many as 64 MiB hold */
+} DeviceOptions;
+
+/* Dropout — which stream of random bits; p = 0 switches it off. 16 bits a unit: p is rounded to 2^-16. */
+typedef struct Dropout {
+  double p;
+  uint64_t seed, step;
+  uint32_t layer;
+  int64_t first; /* number of the first sequence in the global batch */
+  int64_t L;     /* rows per sequence */
+} Dropout;
+
+/* ResidualNorm — x_out = x + gate ⊙ dropout(branch);  h = norm(x_out)·weight·(1 + scale) + shift
+ * Group of row r: r / rows_per_group. Without branch x_out is x. Without shift and scale h = norm(x)·weight. */
+typedef struct ResidualNorm {
+  NormKind kind;
+  int64_t rows_per_group;
+  Dropout dropout;
+  Tensor x, branch;          /* [R,D] in; branch may be none                               */
+  Tensor gate, shift, scale; /* [G,D] in, rows may be strided; may be none                 */
+  Tensor weight;             /* [D]   in                                                   */
+  Tensor x_out, h;           /* [R,D] out                                                  */
+  Tensor mean, rstd;         /* [R]   out of forward, in of backward                       */
+  /* backward only */
+  Tensor dh;                    /* [R,D] in                                                */
+  Tensor dx;                    /* [R,D] in: gradient of x_out from later; out: gradient of x */
+  Tensor dbranch;               /* [R,D] out                                               */
+  Tensor dgate, dshift, dscale; /* [G,D] out, rows may be strided                          */
+  Tensor dweight;               /* [D]   +=                                                */
+} ResidualNorm;
+
+/* Attention — softmax(q kᵀ/√K) v per head, K = D/H, over the L rows of each sequence; qkv columns are (q|k|v) × H × K.
+ */
+typedef struct Attention {
+  int64_t heads, L;
+  bool causal;
+  Tensor qkv;       /* [R,3D] in  */
+  Tensor o;         /* [R,D]  out */
+  Tensor lse;       /* [R,H]  out of forward, in of backward: log Σ exp of each row of scores */
+  Tensor d_o, dqkv; /* backward: [R,D] in, [R,3D] out */
+} Attention;
+
+/* AdamW — one pass over flat buffers of n:  g ← factor·g;  m, v, p as AdamW;  ema ← decay·ema + (1−decay)·p;  low ←
+ * bf16(p) */
+typedef struct AdamW {
+  Tensor p, g, m, v, ema, low;                                                       /* [n]; low may be none */
+  double factor, lr, beta1, beta2, eps, weight_decay, correct1, correct2, ema_decay; /* correct = 1 − beta^n */
+} AdamW;
+
+typedef struct Ops {
+  const char *name;
+  DType real;
+  bool host; /* device memory is host memory */
+  int (*open)(Device *, const DeviceOptions *);
+  void (*close)(Device *);
+  int (*sync)(Device *);
+  int (*alloc)(Device *, void **p, size_t bytes);
+  void (*release)(Device *, void *p);
+  int (*upload)(Device *, void *dst, const void *host, size_t bytes);
+  int (*download)(Device *, void *host, const void *src, size_t bytes);
+  int (*copy)(Device *, void *dst, const void *src, size_t bytes);
+  int (*zero)(Device *, void *dst, size_t bytes);
+  int (*dense)(Device *, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b);
+  int (*dense_backward)(Device *, Tensor dx, bool dx_add, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w);
+  int (*gelu_backward)(Device *, Tensor dy, Tensor pre);
+  int (*embed)(Device *, Tensor x, Tensor ids, Tensor table);
+  int (*embed_backward)(Device *, Tensor dtable, Tensor dx, Tensor ids);
+  int (*residual_norm)(Device *, const ResidualNorm *);
+  int (*residual_norm_backward)(Device *, const ResidualNorm *);
+  int (*rotary)(Device *, Tensor qkv, int64_t heads, int64_t L, bool inverse);
+  int (*attention)(Device *, const Attention *);
+  int (*attention_backward)(Device *, const Attention *);
+  int (*silu)(Device *, Tensor y, Tensor x);
+  int (*silu_backward)(Device *, Tensor dx, Tensor dy, Tensor x);
+  int (*sinusoid)(Device *, Tensor y, Tensor sigma);
+  int (*gather_rows)(Device *, Tensor y, Tensor x, Tensor rows);
+  int (*scatter_rows)(Device *, Tensor y, Tensor x, Tensor rows);
+  int (*cross_entropy)(Device *, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t forbid,
+                       bool gradient);
+  int (*draw)(Device *, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid);
+  int (*argmax)(Device *, Tensor ids, Tensor logits, int32_t forbid);
+  int (*add)(Device *, Tensor y, Tensor x);
+  int (*sum_squares)(Device *, Tensor x, double *host_sum);
+  int (*adamw)(Device *, const AdamW *);
+  int (*to_bf16)(Device *, Tensor y, Tensor x);
+} Ops;
+
+struct Device {
+  const Ops *ops;
+  DType real; /* type of activations and master weights */
+  bool bf16;  /* large weights have a bf16 copy, which products then use */
+  int threads;
+  int64_t row_chunk;
+  void *impl;
+  double seconds[GROUPS], flops[GROUPS], bytes[GROUPS]; /* since device_profile_reset */
+  size_t allocated;                                     /* bytes of device memory held */
+};
+
+extern const Ops *const backends[]; /* NULL-ended */
+
+/** device_open — the backend called options->name; ERR_USAGE names the choices. */
+int device_open(Device *dev, const DeviceOptions *options);
+void device_close(Device *dev);
+void device_profile_reset(Device *dev);
+const char *op_group_name(OpGroup g);
+
+/* memory */
+int device_alloc(Device *dev, void **p, size_t bytes); /* zeroed, 256-byte aligned */
+void device_release(Device *dev, void *p, size_t bytes);
+int tensor_upload(Device *dev, Tensor t, const void *host); /* t contiguous; host holds t's type */
+int tensor_download(Device *dev, void *host, Tensor t);
+int tensor_copy(Device *dev, Tensor dst, Tensor src);
+int tensor_zero(Device *dev, Tensor t);
+int tensor_from_f64(Device *dev, Tensor t, const double *host, void *scratch); /* scratch: tensor_bytes(t) */
+int tensor_to_f32(Device *dev, float *host, Tensor t, void *scratch);          /* scratch: tensor_bytes(t) */
+int tensor_from_f32(Device *dev, Tensor t, const float *host, void *scratch);
+
+/* dense: y[R,N] = x[R,K] w[N,K]ᵀ + b[N].  With pre [R,N]: pre = that, y = gelu_tanh(pre).
+ * Where w is bf16, the other factor (backward: dy and x too) is rounded to bf16; sums are in the device's type.
+ * backward: dx = dy w (+= if dx_add), dw += dyᵀ x, db += Σ_r dy; each may be none */
+int dense(Device *dev, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b);
+int dense_backward(Device *dev, Tensor dx, bool dx_add, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w);
+int gelu_backward(Device *dev, Tensor dy, Tensor pre); /* dy ← dy·gelu_tanh'(pre) */
+
+/* block */
+int embed(Device *dev, Tensor x, Tensor ids, Tensor table);            /* x[r] = table[ids[r]]     */
+int embed_backward(Device *dev, Tensor dtable, Tensor dx, Tensor ids); /* dtable[ids[r]] += dx[r]  */
+int residual_norm(Device *dev, const ResidualNorm *a);
+int residual_norm_backward(Device *dev, const ResidualNorm *a);
+int rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L,
+           bool inverse); /* turns q and k in place; inverse for gradients */
+int attention(Device *dev, const Attention *a);
+int attention_backward(Device *dev, const Attention *a);
+int silu(Device *dev, Tensor y, Tensor x);
+int silu_backward(Device *dev, Tensor dx, Tensor dy, Tensor x); /* dx = dy·silu'(x) */
+int sinusoid(Device *dev, Tensor y, Tensor sigma); /* y[G,W] = [cos(σω_k) | sin(σω_k)], ω_k = 10000^(−2k/W), k < W/2 */
+
+/* rows, loss, draws */
+int gather_rows(Device *dev, Tensor y, Tensor x, Tensor rows);  /* y[i] = x[rows[i]]                          */
+int scatter_rows(Device *dev, Tensor y, Tensor x, Tensor rows); /* y[rows[i]] = x[i], other rows 0; rows ascend */
+/* loss[r] = weight[r]·(lse(f[r]) − f[r,target[r]]) with f[forbid] := −∞ (forbid < 0: none);
+ * with gradient: logits ← dloss/dlogits in place (0 at forbid) */
+int cross_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t forbid, bool gradient);
+/* ids[r] ~ softmax(logits[r]) without forbid: the smallest y whose cumulative probability exceeds uniform[r] (f64, 53
+ * bits); sums in f64, so a token of probability 1e-10 is drawn once in 1e10 */
+int draw(Device *dev, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid);
+int argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid); /* the first of equals */
+
+/* update */
+int add(Device *dev, Tensor y, Tensor x);                 /* y += x */
+int sum_squares(Device *dev, Tensor x, double *host_sum); /* in f64, in a fixed order */
+int adamw(Device *dev, const AdamW *a);
+int to_bf16(Device *dev, Tensor y, Tensor x); /* y[n] bf16 = round-to-nearest-even(x[n]) */
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,105 @@
+/* check — a bench for tests of the device interface: a device, tensors with guard zones, naive numbers to compare with.
+ *
+ * Tensors are filled with f32 numbers, so that every mode sees the same inputs and the reference in double is exact for
+ * all. Each tensor lives in an allocation of its own; what lies around its view must stay as it was (check_guards). */
+#pragma once
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h> /* after the four it needs */
+
+#include "ops/ops.h"
+
+/* Tolerances, as the largest |got − want| of a tensor over its largest |want|:
+ *   point  a value of a few roundings: some ten units of the type's last place (f32 6e-8, f64 1.1e-16)
+ *   sum    times √n for a sum of n terms, whose rounding errors walk at random
+ * Products with bf16 factors are held to `sum` too: the reference rounds the factors as the contract says.
+ * A central difference of step h is off by h² of the third derivative and by 1e-16/h of rounding: 1e-7 covers both. */
+typedef struct Mode {
+  const char *label, *backend;
+  double point, sum;
+} Mode;
+static const Mode CHECK_MODES[] = {{"f64", "cpu_f64", 1e-14, 1e-14}, {"f32", "cpu", 1e-6, 1e-6}};
+static const double CHECK_STEP = 1e-5, CHECK_SLOPE = 1e-7;
+enum { CHECK_F64, CHECK_F32, CHECK_MODE_COUNT };
+enum { CHECK_BLOCKS = 96, CHECK_HOSTS = 4096 };
+
+typedef struct CheckBlock {
+  Tensor view;
+  char *memory;         /* on the device */
+  unsigned char *guard; /* on the host: the allocation as it was made */
+  size_t bytes;
+} CheckBlock;
+
+typedef struct Check {
+  const Mode *mode; /* not owned */
+  Device dev;
+  CheckBlock blocks[CHECK_BLOCKS];
+  void *host[CHECK_HOSTS];
+  int block_count, host_count;
+  uint32_t stream;     /* number of the next random tensor */
+  unsigned char *bits; /* what check_record saw, to be compared between runs */
+  size_t bit_bytes;
+  char title[120]; /* heads the message of a failure */
+} Check;
+
+/* A case fills tensors, calls ops, compares. It must do the same in every run. */
+typedef void (*CheckCase)(Check *c, const void *shape);
+/* A scalar function of what is on the device. */
+typedef double (*CheckLoss)(Check *c, void *state);
+
+#define MUST(call) check_must((call), #call, __FILE__, __LINE__)
+/** check_must — fail with the error's message unless code is OK. */
+void check_must(int code, const char *call, const char *file, int line);
+/** check_refused — fail unless code is `want` and a message was left; clears the error. */
+void check_refused(int code, int want, const char *what);
+
+void check_open(Check *c, const Mode *mode, int threads);
+/** check_close — check the guards and give everything back. */
+void check_close(Check *c);
+/** check_case — run the case in the modes first … last: with one thread, again, and with two; the recorded bits must
+ * agree. */
+void check_case(CheckCase run, const void *shape, int first, int last);
+/** check_once — run the case with one thread, in one mode, without comparing bits. */
+void check_once(CheckCase run, const void *shape, int mode);
+#define check_every(run, shape) check_case((run), (shape), CHECK_F64, CHECK_F32)
+
+/** check_tensor — a [d0,d1] view (d1 = 0: [d0]) at column `first` of rows of ld elements, zero inside. */
+Tensor check_tensor(Check *c, DType type, int64_t d0, int64_t d1, int64_t ld, int64_t first);
+Tensor check_random(Check *c, int64_t d0, int64_t d1); /* uniform in (−1,1), of the device's real type   */
+Tensor check_random_cols(Check *c, int64_t d0, int64_t d1, int64_t ld, int64_t first); /* the same, strided */
+Tensor check_out(Check *c, int64_t d0, int64_t d1); /* NaN: an output                                 */
+Tensor check_out_cols(Check *c, int64_t d0, int64_t d1, int64_t ld, int64_t first);
+Tensor check_ids(Check *c, int64_t n, const int32_t *ids); /* ids = NULL: an output, −7                   */
+/** check_fill — random numbers in (−scale, scale) into t. */
+void check_fill(Check *c, Tensor t, double scale);
+void check_poison(Check *c, Tensor t);
+/** check_write / check_read — values as double, row by row; what is read lives until check_close. */
+void check_write(Check *c, Tensor t, const double *values);
+double *check_read(Check *c, Tensor t);
+double *check_host(Check *c, int64_t n); /* n zeroed numbers until check_close */
+/** check_raw — the bytes of a contiguous t. */
+void *check_raw(Check *c, Tensor t);
+void check_guards(Check *c);
+
+/** check_title — name the shape at hand; heads the message of a failure. */
+void check_title(Check *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/** check_record — add t's bits to what is compared between runs. */
+void check_record(Check *c, Tensor t);
+void check_record_host(Check *c, const void *p, size_t bytes);
+/** check_near — record t and fail unless it is within tolerance of want. */
+void check_near(Check *c, const char *what, Tensor t, const double *want, double tolerance);
+/** check_same — record t and fail unless its values equal want exactly. */
+void check_same(Check *c, const char *what, Tensor t, const double *want);
+/** check_error — the largest difference over the largest |want|; infinite if a value is NaN. */
+double check_error(const double *got, const double *want, int64_t n);
+/** check_slope — compare grad with central differences of loss along random directions of x. */
+void check_slope(Check *c, const char *what, CheckLoss loss, void *state, Tensor x, const double *grad);
+
+/** check_dot — Σ a_i b_i. */
+double check_dot(const double *a, const double *b, int64_t n);
+/** check_bf16 — x rounded to bf16, ties to even, through frexp and rint: not by the bit trick of the code under test.
+ */
+double check_bf16(double x);

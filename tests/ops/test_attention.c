@@ -1,0 +1,275 @@
+/* attention, attention_backward and rotary against plain loops in double. */
+#include "check.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/err.h"
+
+typedef struct Shape {
+  int64_t B, L, H, K;
+  bool causal, strided;
+} Shape;
+
+static const Shape shapes[] = {
+    {1, 1, 1, 2, false, false},    {1, 1, 2, 8, true, false},    {3, 5, 4, 6, false, false},
+    {3, 5, 4, 6, true, false},     {2, 37, 3, 8, false, true},   {2, 37, 3, 8, true, true},
+    {1, 130, 2, 64, false, false}, {1, 130, 2, 64, true, false}, {2, 64, 1, 64, false, true},
+    {1, 128, 2, 32, true, false},  {5, 3, 12, 2, false, false},
+};
+enum { SHAPES = sizeof shapes / sizeof *shapes };
+
+static void title(Check *c, const char *op, const Shape *s) {
+  check_title(c, "%s B=%d L=%d H=%d K=%d%s%s", op, (int)s->B, (int)s->L, (int)s->H, (int)s->K,
+              s->causal ? " causal" : "", s->strided ? " strided" : "");
+}
+
+static Tensor wide(Check *c, const Shape *s, int64_t cols, bool out) {
+  int64_t R = s->B * s->L, ld = cols + (s->strided ? 8 : 0), first = s->strided ? 4 : 0;
+  return out ? check_out_cols(c, R, cols, ld, first) : check_random_cols(c, R, cols, ld, first);
+}
+
+static Attention make(Check *c, const Shape *s, double scale) {
+  int64_t D = s->H * s->K;
+  Attention a = {.heads = s->H, .L = s->L, .causal = s->causal};
+  a.qkv = wide(c, s, 3 * D, false);
+  check_fill(c, a.qkv, scale);
+  a.o = wide(c, s, D, true);
+  a.lse = check_out(c, s->B * s->L, s->H);
+  a.d_o = wide(c, s, D, false);
+  a.dqkv = wide(c, s, 3 * D, true);
+  return a;
+}
+
+/* ---- the reference: one row of one head at a time */
+typedef struct Host {
+  const Shape *s;
+  double *qkv, *d_o, *o, *lse, *dqkv;
+} Host;
+
+/* probabilities p[L] and lse of query l of head h in sequence b */
+static double probabilities(const Host *m, double *p, int64_t b, int64_t h, int64_t l) {
+  const Shape *s = m->s;
+  int64_t D = s->H * s->K, last = s->causal ? l : s->L - 1;
+  const double *q = m->qkv + ((b * s->L + l) * 3 * D) + h * s->K;
+  double most = -INFINITY, sum = 0;
+  for (int64_t j = 0; j <= last; j++) {
+    p[j] = check_dot(q, m->qkv + (b * s->L + j) * 3 * D + D + h * s->K, s->K) / sqrt((double)s->K);
+    most = fmax(most, p[j]);
+  }
+  for (int64_t j = 0; j <= last; j++) sum += exp(p[j] - most);
+  for (int64_t j = 0; j < s->L; j++) p[j] = j <= last ? exp(p[j] - most) / sum : 0;
+  return most + log(sum);
+}
+
+static void host_row(Host *m, double *p, int64_t b, int64_t h, int64_t l) {
+  const Shape *s = m->s;
+  int64_t D = s->H * s->K, r = b * s->L + l, K = s->K;
+  double scale = 1 / sqrt((double)K), *o = m->o + r * D + h * K, *g = m->d_o + r * D + h * K, mean = 0;
+  m->lse[r * s->H + h] = probabilities(m, p, b, h, l);
+  for (int64_t j = 0; j < s->L; j++)
+    for (int64_t k = 0; k < K; k++) o[k] += p[j] * m->qkv[(b * s->L + j) * 3 * D + 2 * D + h * K + k];
+  for (int64_t k = 0; k < K; k++) mean += g[k] * o[k];
+  for (int64_t j = 0; j < s->L; j++) {
+    int64_t at = (b * s->L + j) * 3 * D + h * K, q = r * 3 * D + h * K;
+    double ds = p[j] * (check_dot(g, m->qkv + at + 2 * D, K) - mean) * scale;
+    for (int64_t k = 0; k < K; k++) {
+      m->dqkv[q + k] += ds * m->qkv[at + D + k];
+      m->dqkv[at + D + k] += ds * m->qkv[q + k];
+      m->dqkv[at + 2 * D + k] += p[j] * g[k];
+    }
+  }
+}
+
+static Host host(Check *c, const Shape *s, const Attention *a) {
+  int64_t R = s->B * s->L, D = s->H * s->K;
+  Host m = {s,
+            check_read(c, a->qkv),
+            check_read(c, a->d_o),
+            check_host(c, R * D),
+            check_host(c, R * s->H),
+            check_host(c, 3 * R * D)};
+  double *p = check_host(c, s->L);
+  for (int64_t b = 0; b < s->B; b++)
+    for (int64_t h = 0; h < s->H; h++)
+      for (int64_t l = 0; l < s->L; l++) host_row(&m, p, b, h, l);
+  return m;
+}
+
+/* ---- values */
+static void values(Check *c, const void *shape) {
+  const Shape *s = shape;
+  title(c, "attention", s);
+  Attention a = make(c, s, 2);
+  Host m = host(c, s, &a);
+  double tolerance = 4 * c->mode->sum * sqrt((double)(s->L + s->K));
+  MUST(attention(&c->dev, &a));
+  check_near(c, "o", a.o, m.o, tolerance);
+  check_near(c, "lse", a.lse, m.lse, tolerance);
+  check_same(c, "qkv afterwards", a.qkv, m.qkv);
+  MUST(attention_backward(&c->dev, &a));
+  if (s->L > 1) check_near(c, "dqkv", a.dqkv, m.dqkv, tolerance);
+  /* one key: q and k have no slope, and what rounding leaves is compared with dv */
+  if (s->L == 1) check_near(c, "dqkv", a.dqkv, m.dqkv, fmax(tolerance, 1e-12));
+  check_same(c, "d_o afterwards", a.d_o, m.d_o);
+}
+
+static void test_values(void **state) {
+  (void)state;
+  for (int i = 0; i < SHAPES; i++) check_every(values, &shapes[i]);
+}
+
+/* Scores of a few thousand must neither overflow nor lose the largest key. */
+static void steep(Check *c, const void *shape) {
+  const Shape *s = shape;
+  title(c, "steep attention", s);
+  Attention a = make(c, s, 60);
+  Host m = host(c, s, &a);
+  MUST(attention(&c->dev, &a));
+  MUST(attention_backward(&c->dev, &a));
+  double *o = check_read(c, a.o), *dqkv = check_read(c, a.dqkv);
+  for (int64_t i = 0; i < tensor_count(a.o); i++) assert_true(fabs(o[i]) <= 60.5);
+  for (int64_t i = 0; i < tensor_count(a.dqkv); i++) assert_true(isfinite(dqkv[i]));
+  /* a score of 5000 has an absolute error of 5000 roundings, and an exponential makes it a relative one */
+  check_near(c, "o", a.o, m.o, 1e5 * c->mode->sum);
+  check_record(c, a.o);
+  check_record(c, a.dqkv);
+}
+
+static void test_steep(void **state) {
+  (void)state;
+  static const Shape full = {2, 37, 2, 8, false, false}, causal = {2, 130, 1, 64, true, false};
+  check_every(steep, &full);
+  check_every(steep, &causal);
+}
+
+/* A causal row sees nothing later: changing the last position leaves all other rows' bits alone. */
+static void blind(Check *c, const void *shape) {
+  const Shape *s = shape;
+  title(c, "causal attention", s);
+  Attention a = make(c, s, 2);
+  MUST(attention(&c->dev, &a));
+  int64_t D = s->H * s->K, n = (s->L - 1) * D;
+  double *before = check_read(c, a.o), *qkv = check_read(c, a.qkv);
+  for (int64_t i = 0; i < 3 * D; i++) qkv[(s->L - 1) * 3 * D + i] = 100 * (i % 2 ? 1 : -1);
+  check_write(c, a.qkv, qkv);
+  MUST(attention(&c->dev, &a));
+  double *after = check_read(c, a.o);
+  for (int64_t i = 0; i < n; i++)
+    if (before[i] != after[i]) fail_msg("%s: row %d sees the last position", c->title, (int)(i / D));
+  check_record(c, a.o);
+}
+
+static void test_causal(void **state) {
+  (void)state;
+  static const Shape one = {1, 37, 2, 8, true, false}, wide_head = {1, 130, 1, 64, true, false};
+  check_every(blind, &one);
+  check_every(blind, &wide_head);
+}
+
+/* ---- slopes of Σ k·o */
+typedef struct Net {
+  Attention a;
+  double *k;
+} Net;
+
+static double net_loss(Check *c, void *state) {
+  Net *n = state;
+  MUST(attention(&c->dev, &n->a));
+  return check_dot(n->k, check_read(c, n->a.o), tensor_count(n->a.o));
+}
+
+static void slopes(Check *c, const void *shape) {
+  const Shape *s = shape;
+  title(c, "attention", s);
+  Net n = {.a = make(c, s, 2)};
+  n.k = check_read(c, n.a.d_o);
+  net_loss(c, &n);
+  MUST(attention_backward(&c->dev, &n.a));
+  check_slope(c, "qkv", net_loss, &n, n.a.qkv, check_read(c, n.a.dqkv));
+}
+
+static void test_slopes(void **state) {
+  (void)state;
+  for (int i = 2; i < SHAPES; i++) check_once(slopes, &shapes[i], CHECK_F64);
+}
+
+/* ---- rotary: positions from 0 in each sequence, ω_k = 10000^(−2k/K), halves of a head turned against each other */
+static void turn(double *qkv, const Shape *s, double direction) {
+  int64_t D = s->H * s->K, half = s->K / 2;
+  for (int64_t r = 0; r < s->B * s->L; r++)
+    for (int64_t h = 0; h < 2 * s->H; h++) /* the heads of q, then those of k */
+      for (int64_t k = 0; k < half; k++) {
+        double *x = qkv + r * 3 * D + h * s->K + k,
+               angle = direction * (double)(r % s->L) * pow(10000, -2.0 * (double)k / (double)s->K);
+        double x1 = x[0], x2 = x[half];
+        x[0] = x1 * cos(angle) - x2 * sin(angle);
+        x[half] = x2 * cos(angle) + x1 * sin(angle);
+      }
+}
+
+static void rotary_case(Check *c, const void *shape) {
+  const Shape *s = shape;
+  title(c, "rotary", s);
+  Tensor qkv = wide(c, s, 3 * s->H * s->K, false);
+  double *start = check_read(c, qkv), *want = check_read(c, qkv);
+  turn(want, s, 1);
+  MUST(rotary(&c->dev, qkv, s->H, s->L, false));
+  /* the angle itself, up to L, carries one rounding in f32 */
+  double tolerance = c->mode->point * (1 + (double)s->L / 10);
+  check_near(c, "turned", qkv, want, tolerance);
+  MUST(rotary(&c->dev, qkv, s->H, s->L, true));
+  check_near(c, "turned back", qkv, start, 2 * tolerance);
+  double *back = check_read(c, qkv);
+  turn(back, s, -1);
+  MUST(rotary(&c->dev, qkv, s->H, s->L, true));
+  check_near(c, "turned the other way", qkv, back, tolerance);
+}
+
+static void test_rotary(void **state) {
+  (void)state;
+  for (int i = 0; i < SHAPES; i++) check_every(rotary_case, &shapes[i]);
+}
+
+/* ---- refusals */
+static void refusals(Check *c, const void *shape) {
+  const Shape *s = shape;
+  check_title(c, "attention refusals");
+  Attention good = make(c, s, 1);
+  Tensor odd = check_random(c, s->B * s->L + 1, s->H * s->K);
+#define REFUSED(op, change, what)                                                                                      \
+  do {                                                                                                                 \
+    Attention a = good;                                                                                                \
+    change;                                                                                                            \
+    check_refused(op(&c->dev, &a), ERR_SHAPE, what);                                                                   \
+  } while (0)
+  REFUSED(attention, a.heads = 0, "no heads");
+  REFUSED(attention, a.heads = 5, "heads that do not divide D");
+  REFUSED(attention, a.L = 0, "no length");
+  REFUSED(attention, a.L = s->L + 1, "rows that are no whole sequences");
+  REFUSED(attention, a.qkv = good.o, "qkv of width D");
+  REFUSED(attention, a.o = odd, "o of other rows");
+  REFUSED(attention, a.lse = good.o, "lse of another width");
+  REFUSED(attention_backward, a.d_o = odd, "d_o of other rows");
+  REFUSED(attention_backward, a.dqkv = good.o, "dqkv of width D");
+#undef REFUSED
+  check_refused(rotary(&c->dev, good.o, 5, s->L, false), ERR_SHAPE, "heads that do not divide the width");
+  check_refused(rotary(&c->dev, good.qkv, s->H, s->L + 1, false), ERR_SHAPE, "rows that are no whole sequences");
+  check_refused(rotary(&c->dev, good.qkv, 0, s->L, false), ERR_SHAPE, "no heads");
+  check_refused(rotary(&c->dev, good.qkv, s->H, 0, false), ERR_SHAPE, "no length");
+  check_record(c, good.qkv);
+}
+
+static void test_refusals(void **state) {
+  (void)state;
+  static const Shape some = {3, 5, 4, 6, false, false};
+  check_every(refusals, &some);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_values), cmocka_unit_test(test_steep),  cmocka_unit_test(test_causal),
+      cmocka_unit_test(test_slopes), cmocka_unit_test(test_rotary), cmocka_unit_test(test_refusals),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

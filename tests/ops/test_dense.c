@@ -1,0 +1,243 @@
+/* dense, dense_backward, gelu_backward against triple loops in double. */
+#include "check.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/err.h"
+
+typedef struct Shape {
+  int64_t R, K, N;
+  bool bias, pre; /* with b, with pre */
+  bool strided;   /* rows of x, y, pre and of their gradients lie further apart */
+  bool low;       /* w in bf16 */
+} Shape;
+
+static const Shape shapes[] = {
+    {1, 8, 11, true, false, false, false},    {3, 24, 24, false, false, false, false},
+    {17, 40, 72, true, true, false, false},   {67, 72, 1003, false, false, true, false},
+    {67, 72, 40, true, true, true, false},    {1, 1, 1, true, false, false, false},
+    {2048, 24, 20, true, true, false, false}, {300, 8, 1100, true, true, true, false},
+};
+static const Shape low_shapes[] = {
+    {1, 8, 11, true, false, false, true},     {3, 72, 11, false, true, true, true},
+    {17, 24, 8, true, true, false, true},     {67, 40, 1003, true, false, true, true},
+    {1, 1, 1, false, true, false, true},      {2048, 24, 20, true, true, false, true},
+    {300, 8, 1100, false, false, true, true}, {5000, 8, 11, true, false, false, true},
+};
+enum { SHAPES = sizeof shapes / sizeof *shapes, LOW_SHAPES = sizeof low_shapes / sizeof *low_shapes };
+
+static void title(Check *c, const Shape *s) {
+  check_title(c, "dense R=%d K=%d N=%d%s%s%s%s", (int)s->R, (int)s->K, (int)s->N, s->bias ? " bias" : "",
+              s->pre ? " gelu" : "", s->strided ? " strided" : "", s->low ? " w bf16" : "");
+}
+
+static Tensor input(Check *c, int64_t rows, int64_t cols, bool strided) {
+  return check_random_cols(c, rows, cols, cols + (strided ? 5 : 0), strided ? 2 : 0);
+}
+static Tensor output(Check *c, int64_t rows, int64_t cols, bool strided) {
+  return check_out_cols(c, rows, cols, cols + (strided ? 5 : 0), strided ? 3 : 0);
+}
+static Tensor weight(Check *c, const Shape *s) {
+  Tensor w = check_tensor(c, s->low ? DT_BF16 : c->dev.real, s->N, s->K, s->K, 0);
+  check_fill(c, w, 1);
+  return w;
+}
+
+/* ---- the reference */
+static double gelu(double x) { return 0.5 * x * (1 + tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x))); }
+static double gelu_slope(double x) {
+  double t = tanh(0.79788456080286535588 * (x + 0.044715 * x * x * x));
+  return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * 0.79788456080286535588 * (1 + 3 * 0.044715 * x * x);
+}
+
+static double *factors(Check *c, Tensor t, bool low) {
+  double *v = check_read(c, t);
+  for (int64_t i = 0; low && i < tensor_count(t); i++) v[i] = check_bf16(v[i]);
+  return v;
+}
+
+/* out[m,n] += a[m,k] b[k,n] through strides of its factors */
+static void product(double *out, const double *a, int64_t am, int64_t ak, const double *b, int64_t bk, int64_t bn,
+                    int64_t M, int64_t K, int64_t N) {
+  for (int64_t m = 0; m < M; m++)
+    for (int64_t k = 0; k < K; k++)
+      for (int64_t n = 0; n < N; n++) out[m * N + n] += a[m * am + k * ak] * b[k * bk + n * bn];
+}
+
+/* ---- forward */
+static void forward(Check *c, const void *shape) {
+  const Shape *s = shape;
+  title(c, s);
+  Tensor x = input(c, s->R, s->K, s->strided), w = weight(c, s), b = s->bias ? check_random(c, s->N, 0) : TENSOR_NONE;
+  Tensor y = output(c, s->R, s->N, s->strided), pre = s->pre ? output(c, s->R, s->N, s->strided) : TENSOR_NONE;
+  double *want = check_host(c, s->R * s->N), *bias = s->bias ? check_read(c, b) : NULL;
+  for (int64_t i = 0; i < s->R * s->N; i++) want[i] = bias ? bias[i % s->N] : 0;
+  product(want, factors(c, x, s->low), s->K, 1, factors(c, w, s->low), 1, s->K, s->R, s->K, s->N);
+
+  MUST(dense(&c->dev, y, pre, x, w, b));
+  double tolerance = c->mode->sum * sqrt((double)s->K);
+  if (s->pre) {
+    check_near(c, "pre", pre, want, tolerance);
+    for (int64_t i = 0; i < s->R * s->N; i++) want[i] = gelu(want[i]);
+  }
+  check_near(c, "y", y, want, tolerance);
+}
+
+/* ---- backward: which of dx, dw, db are asked for, and whether dx is added to */
+typedef struct Backward {
+  Shape shape;
+  bool dx, dx_add, dw, db;
+} Backward;
+
+static void backward(Check *c, const void *arg) {
+  const Backward *a = arg;
+  const Shape *s = &a->shape;
+  title(c, s);
+  Tensor x = input(c, s->R, s->K, s->strided), w = weight(c, s), dy = input(c, s->R, s->N, s->strided);
+  Tensor dx = !a->dx ? TENSOR_NONE : a->dx_add ? input(c, s->R, s->K, s->strided) : output(c, s->R, s->K, s->strided);
+  Tensor dw = a->dw ? check_random(c, s->N, s->K) : TENSOR_NONE, db = a->db ? check_random(c, s->N, 0) : TENSOR_NONE;
+  double *fx = factors(c, x, s->low), *fw = factors(c, w, s->low), *fdy = factors(c, dy, s->low),
+         *plain_dy = check_read(c, dy);
+  double *want_dx = a->dx && a->dx_add ? check_read(c, dx) : check_host(c, s->R * s->K);
+  double *want_dw = a->dw ? check_read(c, dw) : NULL, *want_db = a->db ? check_read(c, db) : NULL;
+  if (a->dx) product(want_dx, fdy, s->N, 1, fw, s->K, 1, s->R, s->N, s->K);
+  if (a->dw) product(want_dw, fdy, 1, s->N, fx, s->K, 1, s->N, s->R, s->K);
+  for (int64_t i = 0; a->db && i < s->R * s->N; i++) want_db[i % s->N] += plain_dy[i];
+
+  MUST(dense_backward(&c->dev, dx, a->dx_add, dw, db, dy, a->dw ? x : TENSOR_NONE,
+                      a->dx || !a->dw || s->low ? w : TENSOR_NONE));
+  if (a->dx) check_near(c, "dx", dx, want_dx, c->mode->sum * sqrt((double)s->N));
+  if (a->dw) check_near(c, "dw", dw, want_dw, c->mode->sum * sqrt((double)s->R));
+  if (a->db) check_near(c, "db", db, want_db, c->mode->sum * sqrt((double)s->R));
+  check_same(c, "dy afterwards", dy, plain_dy);
+}
+
+static void both_ways(const Shape *s, int first) {
+  check_case(forward, s, first, CHECK_F32);
+  for (int add = 0; add < 2; add++) {
+    Backward all = {*s, true, add, true, true};
+    check_case(backward, &all, first, CHECK_F32);
+  }
+}
+
+static void test_products(void **state) {
+  (void)state;
+  for (int i = 0; i < SHAPES; i++) both_ways(&shapes[i], CHECK_F64);
+}
+
+/* oneDNN multiplies bf16 with AVX-512 only; the oracle has no bf16 weights */
+static void test_products_bf16(void **state) {
+  (void)state;
+  if (!__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl") ||
+      !__builtin_cpu_supports("avx512dq")) {
+    print_message("# SKIP products with bf16 weights: this processor has no AVX-512\n");
+    skip();
+  }
+  for (int i = 0; i < LOW_SHAPES; i++) both_ways(&low_shapes[i], CHECK_F32);
+}
+
+static void test_left_out(void **state) {
+  (void)state;
+  for (int some = 1; some < 7; some++) {
+    Backward a = {{17, 24, 40, false, false, false, false}, some & 1, false, some & 2, some & 4};
+    check_every(backward, &a);
+  }
+}
+
+/* ---- gelu_backward */
+static void gelu_case(Check *c, const void *shape) {
+  const Shape *s = shape;
+  check_title(c, "gelu_backward R=%d N=%d%s", (int)s->R, (int)s->N, s->strided ? " strided" : "");
+  Tensor dy = input(c, s->R, s->N, s->strided), pre = input(c, s->R, s->N, s->strided);
+  check_fill(c, pre, 4);
+  double *p = check_read(c, pre), *want = check_read(c, dy);
+  p[0] = -1e4, p[s->R * s->N - 1] = 1e4; /* tanh saturates; nothing becomes NaN */
+  check_write(c, pre, p);
+  for (int64_t i = 0; i < s->R * s->N; i++) want[i] *= gelu_slope(p[i]);
+  MUST(gelu_backward(&c->dev, dy, pre));
+  check_near(c, "dy", dy, want, 4 * c->mode->point);
+  check_same(c, "pre afterwards", pre, p);
+}
+
+static void test_gelu_backward(void **state) {
+  (void)state;
+  for (int i = 0; i < SHAPES; i++) check_every(gelu_case, &shapes[i]);
+}
+
+/* ---- slopes of Σ k·gelu(x wᵀ + b) */
+typedef struct Net {
+  Tensor y, pre, x, w, b;
+  double *k;
+} Net;
+
+static double net_loss(Check *c, void *state) {
+  Net *n = state;
+  MUST(dense(&c->dev, n->y, n->pre, n->x, n->w, n->b));
+  return check_dot(n->k, check_read(c, n->y), tensor_count(n->y));
+}
+
+static void slopes(Check *c, const void *shape) {
+  const Shape *s = shape;
+  title(c, s);
+  Net n = {check_out(c, s->R, s->N),    check_out(c, s->R, s->N),
+           check_random(c, s->R, s->K), weight(c, s),
+           check_random(c, s->N, 0),    NULL};
+  Tensor dy = check_random(c, s->R, s->N), dx = check_out(c, s->R, s->K);
+  Tensor dw = check_tensor(c, c->dev.real, s->N, s->K, s->K, 0), db = check_tensor(c, c->dev.real, s->N, 0, 0, 0);
+  n.k = check_read(c, dy);
+  net_loss(c, &n);
+  MUST(gelu_backward(&c->dev, dy, n.pre));
+  MUST(dense_backward(&c->dev, dx, false, dw, db, dy, n.x, n.w));
+  check_slope(c, "x", net_loss, &n, n.x, check_read(c, dx));
+  check_slope(c, "w", net_loss, &n, n.w, check_read(c, dw));
+  check_slope(c, "b", net_loss, &n, n.b, check_read(c, db));
+}
+
+static void test_slopes(void **state) {
+  (void)state;
+  static const Shape small = {3, 8, 11, true, true, false, false}, larger = {17, 24, 40, true, true, false, false};
+  check_once(slopes, &small, CHECK_F64);
+  check_once(slopes, &larger, CHECK_F64);
+}
+
+/* ---- refusals */
+static void refusals(Check *c, const void *shape) {
+  (void)shape;
+  check_title(c, "dense refusals");
+  Device *d = &c->dev;
+  Tensor x = check_random(c, 3, 8), w = check_random(c, 5, 8), b = check_random(c, 5, 0), y = check_random(c, 3, 5);
+  Tensor w7 = check_random(c, 5, 7), y4 = check_random(c, 4, 5), b4 = check_random(c, 4, 0), dw = check_random(c, 5, 8);
+  Tensor none = TENSOR_NONE, dx = check_random(c, 3, 8), ids = check_tensor(c, DT_I32, 3, 5, 5, 0);
+  check_refused(dense(d, y, none, x, w7, b), ERR_SHAPE, "w of another K");
+  check_refused(dense(d, y4, none, x, w, b), ERR_SHAPE, "y of other rows");
+  check_refused(dense(d, y, y4, x, w, b), ERR_SHAPE, "pre of other rows");
+  check_refused(dense(d, y, none, x, w, b4), ERR_SHAPE, "b of another length");
+  check_refused(dense(d, ids, none, x, w, b), ERR_SHAPE, "y of integers");
+  check_refused(dense(d, none, none, x, w, b), ERR_SHAPE, "no y");
+  check_refused(dense_backward(d, dx, false, dw, b, y, x, w7), ERR_SHAPE, "w of another K");
+  check_refused(dense_backward(d, dx, false, dw, b, y4, x, w), ERR_SHAPE, "dy of other rows");
+  check_refused(dense_backward(d, dx, false, w7, b, y, x, w), ERR_SHAPE, "dw of another K");
+  check_refused(dense_backward(d, dx, false, dw, b4, y, x, w), ERR_SHAPE, "db of another length");
+  check_refused(dense_backward(d, y, false, dw, b, y, x, w), ERR_SHAPE, "dx of another K");
+  check_refused(dense_backward(d, none, false, dw, b, y, none, w), ERR_SHAPE, "dw without x");
+  check_refused(dense_backward(d, dx, false, none, b, y, x, none), ERR_SHAPE, "dx without w");
+  check_refused(gelu_backward(d, y, y4), ERR_SHAPE, "pre of other rows");
+  check_refused(gelu_backward(d, ids, y), ERR_SHAPE, "dy of integers");
+  Tensor low = check_tensor(c, DT_BF16, 5, 8, 8, 0);
+  if (c->dev.real == DT_F64) check_refused(dense(d, y, none, x, low, b), ERR_SHAPE, "w in bf16");
+  check_record(c, y);
+}
+
+static void test_refusals(void **state) {
+  (void)state;
+  check_every(refusals, NULL);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_products),      cmocka_unit_test(test_products_bf16), cmocka_unit_test(test_left_out),
+      cmocka_unit_test(test_gelu_backward), cmocka_unit_test(test_slopes),        cmocka_unit_test(test_refusals),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,270 @@
+/* draw and argmax: the exact inverse of the cumulative distribution, down to its smallest steps. */
+#include "check.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/rng.h"
+
+static const double ALMOST_ONE = 1 - 0x1p-53;
+
+/* Draw n tokens from one row of logits, one for every uniform. */
+static int32_t *draws(Check *c, const double *logits, int64_t V, const double *u, int64_t n, int32_t forbid) {
+  double *rows = check_host(c, n * V);
+  for (int64_t i = 0; i < n * V; i++) rows[i] = logits[i % V];
+  Tensor f = check_tensor(c, c->dev.real, n, V, V + 3, 1), uniform = check_tensor(c, DT_F64, n, 0, 0, 0),
+         ids = check_ids(c, n, NULL);
+  check_write(c, f, rows);
+  check_write(c, uniform, u);
+  MUST(draw(&c->dev, ids, f, uniform, forbid));
+  check_record(c, ids);
+  return check_raw(c, ids);
+}
+
+/* p[V] of logits as the device holds them */
+static double *law(Check *c, const double *logits, int64_t V, int32_t forbid) {
+  double *p = check_host(c, V), most = -INFINITY, sum = 0;
+  for (int64_t v = 0; v < V; v++)
+    if (v != forbid) most = fmax(most, logits[v]);
+  for (int64_t v = 0; v < V; v++) sum += p[v] = v == forbid ? 0 : exp(logits[v] - most);
+  for (int64_t v = 0; v < V; v++) p[v] /= sum;
+  return p;
+}
+
+/* ---- a grid of uniforms, kept 1e-12 away from the steps, where the reference's own rounding decides */
+typedef struct Law {
+  int V;
+  int32_t forbid;
+  double logits[6];
+} Law;
+static const Law laws[] = {
+    {5, -1, {0.5, -1, 2, 0, 1}},
+    {5, 2, {0.5, -1, 2, 0, 1}},
+    {5, 0, {9, -1, 2, 0, 1}},
+    {5, 4, {0.5, -1, 2, 0, 1}},
+    {5, 4, {-20, 3, -INFINITY, 2, 90}},
+    {5, -1, {-1000, -1000.5, -1001, -1000, -999}},
+    {2, 0, {0, 5}},
+    {1, -1, {3}},
+    {5, 1, {-INFINITY, 0, -INFINITY, 4, -INFINITY}},
+};
+
+static void grid(Check *c, const void *shape) {
+  const Law *l = shape;
+  enum { N = 2011 };
+  check_title(c, "draw law %d", (int)(l - laws));
+  double *p = law(c, l->logits, l->V, l->forbid), *u = check_host(c, N);
+  for (int i = 0; i < N; i++) u[i] = i / (double)N;
+  u[N - 1] = ALMOST_ONE;
+  int32_t *got = draws(c, l->logits, l->V, u, N, l->forbid);
+  for (int i = 0; i < N; i++) {
+    double sum = 0;
+    int want = -1, last = -1, close = 0;
+    for (int v = 0; v < l->V; v++) {
+      sum += p[v];
+      if (p[v] > 0) last = v;
+      if (u[i] > 0 && u[i] < ALMOST_ONE && fabs(sum - u[i]) < 1e-12) close = 1;
+      if (want < 0 && sum > u[i]) want = v;
+    }
+    if (want < 0) want = last; /* the reference's sum ends below 1 */
+    if (!close && got[i] != want) fail_msg("%s: u = %.17g gives token %d, not %d", c->title, u[i], got[i], want);
+    if (p[got[i]] == 0) fail_msg("%s: u = %.17g gives token %d of probability 0", c->title, u[i], got[i]);
+  }
+}
+
+static void test_grid(void **state) {
+  (void)state;
+  for (size_t i = 0; i < sizeof laws / sizeof *laws; i++) check_every(grid, &laws[i]);
+}
+
+/* Four equal tokens: all sums are exact, and a uniform on a step belongs to the next token. */
+static void steps(Check *c, const void *shape) {
+  (void)shape;
+  check_title(c, "draw at a step");
+  static const double logits[] = {7, 7, 7, 7};
+  double u[8];
+  for (int k = 0; k < 4; k++) {
+    u[2 * k] = k / 4.0;
+    u[2 * k + 1] = k == 3 ? ALMOST_ONE : nextafter((k + 1) / 4.0, 0);
+  }
+  int32_t *got = draws(c, logits, 4, u, 8, -1);
+  for (int i = 0; i < 8; i++)
+    if (got[i] != i / 2) fail_msg("%s: u = %.17g gives token %d, not %d", c->title, u[i], got[i], i / 2);
+}
+
+/* A token of probability q/2 lies between two of (about) ½: found in its slot, and not beside it. */
+static void slot(Check *c, const void *shape) {
+  (void)shape;
+  static const double rare[] = {-20.75, -23, -27.5};
+  for (int k = 0; k < 3; k++) {
+    check_title(c, "draw of e^%g", rare[k]);
+    double logits[] = {0, rare[k], 0}, q = exp(rare[k]), total = 2 + q;
+    double u[] = {(1 - q / 2) / total, (1 + q / 4) / total, (1 + q / 2) / total, (1 + 3 * q / 4) / total,
+                  (1 + 3 * q / 2) / total};
+    static const int32_t want[] = {0, 1, 1, 1, 2};
+    int32_t *got = draws(c, logits, 3, u, 5, -1);
+    for (int i = 0; i < 5; i++)
+      if (got[i] != want[i]) fail_msg("%s: u[%d] gives token %d, not %d", c->title, i, got[i], want[i]);
+  }
+}
+
+/* The same in a large vocabulary, where sums in f32 would be lost: 30,000 tokens of equal weight around a rare one. */
+static void slot_among_many(Check *c, const void *shape) {
+  (void)shape;
+  enum { V = 30001, AT = 15000 };
+  check_title(c, "draw among many");
+  double *logits = check_host(c, V), q = exp(-9.0), total = V - 1 + q;
+  logits[AT] = -9; /* p = 4e-9 */
+  double u[] = {0, (AT - 0.5) / total, (AT + q / 2) / total, (AT + q + 0.5) / total, ALMOST_ONE};
+  static const int32_t want[] = {0, AT - 1, AT, AT + 1, V - 1};
+  int32_t *got = draws(c, logits, V, u, 5, -1);
+  for (int i = 0; i < 5; i++)
+    if (got[i] != want[i]) fail_msg("%s: u[%d] gives token %d, not %d", c->title, i, got[i], want[i]);
+}
+
+static void test_exact(void **state) {
+  (void)state;
+  check_every(steps, NULL);
+  check_every(slot, NULL);
+  check_every(slot_among_many, NULL);
+}
+
+/* Neither end of [0,1) reaches a token that cannot be: forbidden, at −∞, or so small that its exponential is 0. */
+static void ends(Check *c, const void *shape) {
+  (void)shape;
+  enum { V = 1003 };
+  static const double u[] = {0, 0x1p-53, 0.5, ALMOST_ONE - 0x1p-53, ALMOST_ONE};
+  for (int k = 0; k < 3; k++) {
+    check_title(c, "draw at the ends, %d", k);
+    double *logits = check_host(c, V);
+    int32_t forbid = k == 1 ? 0 : V - 1;
+    for (int v = 0; v < V; v++) logits[v] = v > 300 && v < 700 ? sin(v) : k == 2 ? -1e4 : -INFINITY;
+    logits[forbid] = 50; /* would win everything */
+    int32_t *got = draws(c, logits, V, u, 5, forbid);
+    for (int i = 0; i < 5; i++)
+      if (got[i] <= 300 || got[i] >= 700) fail_msg("%s: u = %.17g gives token %d", c->title, u[i], got[i]);
+    assert_int_equal(got[0], 301);
+    assert_int_equal(got[4], 699);
+  }
+}
+
+static void test_ends(void **state) {
+  (void)state;
+  check_every(ends, NULL);
+}
+
+/* χ² of a million draws; 10 degrees of freedom exceed 35.6 once in 10,000. */
+static void chi_square(Check *c, const void *shape) {
+  (void)shape;
+  enum { V = 11, CALLS = 10, N = 100000 };
+  check_title(c, "draw χ²");
+  double *logits = check_host(c, V), *u = check_host(c, N), *rows = check_host(c, (int64_t)N * V), seen[V] = {0},
+         chi = 0;
+  for (int v = 0; v < V; v++) logits[v] = (float)(3 * sin(v * v));
+  for (int64_t i = 0; i < (int64_t)N * V; i++) rows[i] = logits[i % V];
+  Tensor f = check_tensor(c, c->dev.real, N, V, V, 0), uniform = check_tensor(c, DT_F64, N, 0, 0, 0),
+         ids = check_ids(c, N, NULL);
+  check_write(c, f, rows);
+  for (uint64_t call = 0; call < CALLS; call++) {
+    RngKey k = rng_key(1, RNG_TEST, 3, call, 0);
+    for (int i = 0; i < N; i++) u[i] = rng_uniform(k, (uint64_t)i);
+    check_write(c, uniform, u);
+    MUST(draw(&c->dev, ids, f, uniform, 3));
+    int32_t *got = check_raw(c, ids);
+    for (int i = 0; i < N; i++) seen[got[i]]++;
+  }
+  double *p = law(c, logits, V, 3);
+  assert_true(seen[3] == 0);
+  for (int v = 0; v < V; v++)
+    if (v != 3) chi += pow(seen[v] - p[v] * CALLS * N, 2) / (p[v] * CALLS * N);
+  if (chi > 33.7) fail_msg("%s is %.1f", c->title, chi); /* 9 degrees of freedom, once in 10,000 */
+  check_record(c, ids);
+}
+
+static void test_chi_square(void **state) {
+  (void)state;
+  check_case(chi_square, NULL, CHECK_F64, CHECK_F32);
+}
+
+/* ---- argmax */
+typedef struct Shape {
+  int64_t R, V;
+  bool strided;
+} Shape;
+
+static void argmax_case(Check *c, const void *shape) {
+  const Shape *s = shape;
+  check_title(c, "argmax R=%d V=%d", (int)s->R, (int)s->V);
+  int64_t ld = s->V + (s->strided ? 3 : 0);
+  for (int32_t forbid = -1; forbid < s->V; forbid += (int32_t)s->V) {
+    Tensor f = check_random_cols(c, s->R, s->V, ld, 0), ids = check_ids(c, s->R, NULL);
+    double *x = check_read(c, f), *want = check_host(c, s->R);
+    for (int64_t i = 0; i < s->R * s->V; i++) x[i] = s->V > 1 ? floor(x[i] * 4) : x[i]; /* many equals */
+    check_write(c, f, x);
+    for (int64_t r = 0; r < s->R; r++) {
+      int64_t best = -1;
+      for (int64_t v = 0; v < s->V; v++)
+        if (v != forbid && (best < 0 || x[r * s->V + v] > x[r * s->V + best])) best = v;
+      want[r] = (double)best;
+    }
+    MUST(argmax(&c->dev, ids, f, forbid));
+    check_same(c, "ids", ids, want);
+  }
+}
+
+static void argmax_ends(Check *c, const void *shape) {
+  (void)shape;
+  check_title(c, "argmax at the ends");
+  enum { R = 5, V = 6 };
+  static const double x[R * V] = {1,         2,         9,   2,     1,         0,         /* forbidden wins */
+                                  -INFINITY, -INFINITY, 0,   -1e38, -INFINITY, -INFINITY, /* one finite     */
+                                  5,         5,         5,   5,     5,         5,         /* equals         */
+                                  -1e4,      -1e4,      1e4, 1e4,   -1e4,      1e4,       /* the first      */
+                                  -3,        -3,        -3,  -3,    -3,        -2};       /* the last       */
+  static const double want[R] = {1, 3, 0, 3, 5};
+  Tensor f = check_tensor(c, c->dev.real, R, V, V, 0), ids = check_ids(c, R, NULL);
+  check_write(c, f, x);
+  MUST(argmax(&c->dev, ids, f, 2));
+  check_same(c, "ids", ids, want);
+}
+
+static void test_argmax(void **state) {
+  (void)state;
+  static const Shape shapes[] = {{1, 11, false}, {3, 11, true}, {67, 1003, true}, {17, 2, false}};
+  for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) check_every(argmax_case, &shapes[i]);
+  check_every(argmax_ends, NULL);
+}
+
+/* ---- refusals */
+static void refusals(Check *c, const void *shape) {
+  (void)shape;
+  check_title(c, "draw refusals");
+  Device *d = &c->dev;
+  Tensor f = check_random(c, 3, 11), ids = check_ids(c, 3, NULL), more = check_ids(c, 4, NULL);
+  Tensor u = check_tensor(c, DT_F64, 3, 0, 0, 0), u4 = check_tensor(c, DT_F64, 4, 0, 0, 0),
+         u32 = check_tensor(c, DT_F32, 3, 0, 0, 0);
+  check_refused(draw(d, more, f, u, -1), ERR_SHAPE, "more ids than rows");
+  check_refused(draw(d, ids, f, u4, -1), ERR_SHAPE, "more uniforms than rows");
+  check_refused(draw(d, ids, f, u32, -1), ERR_SHAPE, "uniforms of 24 bits");
+  check_refused(draw(d, ids, f, u, 11), ERR_SHAPE, "forbid beyond V");
+  check_refused(draw(d, ids, ids, u, -1), ERR_SHAPE, "logits of integers");
+  check_refused(argmax(d, more, f, -1), ERR_SHAPE, "more ids than rows");
+  check_refused(argmax(d, u, f, -1), ERR_SHAPE, "ids that are no integers");
+  check_refused(argmax(d, ids, f, 11), ERR_SHAPE, "forbid beyond V");
+  check_record(c, f);
+}
+
+static void test_refusals(void **state) {
+  (void)state;
+  check_every(refusals, NULL);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_grid),       cmocka_unit_test(test_exact),  cmocka_unit_test(test_ends),
+      cmocka_unit_test(test_chi_square), cmocka_unit_test(test_argmax), cmocka_unit_test(test_refusals),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,415 @@
+/* residual_norm and its backward against plain loops in double, and the properties of the dropout mask. */
+#include "check.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+
+typedef struct Shape {
+  NormKind kind;
+  int64_t B, L, D;
+  bool one_group; /* G = 1, else G = B */
+  bool branch, gate, mod;
+  double p;
+  bool strided; /* gate, shift, scale are columns of one [G,6D]; rows of the others lie further apart */
+} Shape;
+
+static const Shape shapes[] = {
+    {NORM_LAYER, 1, 1, 8, true, true, true, true, 0, false},
+    {NORM_LAYER, 1, 3, 24, true, true, false, false, 0, false},
+    {NORM_LAYER, 1, 17, 40, false, true, true, true, 0.1, true},
+    {NORM_LAYER, 3, 5, 72, false, true, true, true, 0.1, true},
+    {NORM_LAYER, 2, 33, 72, true, true, true, true, 0.5, false},
+    {NORM_LAYER, 1, 67, 24, true, false, false, true, 0, false},
+    {NORM_LAYER, 3, 7, 40, false, false, false, true, 0, true},
+    {NORM_LAYER, 4, 5, 8, true, false, false, false, 0, false},
+    {NORM_LAYER, 2, 9, 24, true, true, false, true, 0.1, false},
+    {NORM_RMS, 3, 5, 40, false, true, true, true, 0.1, true},
+    {NORM_RMS, 1, 67, 72, true, true, true, true, 0, false},
+    {NORM_RMS, 2, 3, 24, true, false, false, false, 0, false},
+    {NORM_LAYER, 3, 100, 264, false, true, true, true, 0.1, true},
+    {NORM_LAYER, 2, 130, 72, true, true, true, true, 0.1, false},
+};
+enum { SHAPES = sizeof shapes / sizeof *shapes };
+
+static void title(Check *c, const Shape *s) {
+  check_title(c, "%s B=%d L=%d D=%d G=%s%s%s%s p=%g%s", s->kind == NORM_RMS ? "rms" : "layer", (int)s->B, (int)s->L,
+              (int)s->D, s->one_group ? "1" : "B", s->branch ? " branch" : "", s->gate ? " gate" : "",
+              s->mod ? " shift,scale" : "", s->p, s->strided ? " strided" : "");
+}
+
+static int64_t groups(const Shape *s) { return s->one_group ? 1 : s->B; }
+
+static Tensor wide(Check *c, const Shape *s, bool out) { /* [R,D] */
+  int64_t ld = s->D + (s->strided ? 3 : 0), first = s->strided ? 1 : 0, R = s->B * s->L;
+  return out ? check_out_cols(c, R, s->D, ld, first) : check_random_cols(c, R, s->D, ld, first);
+}
+
+/* The forward arguments with random inputs and poisoned outputs. */
+static ResidualNorm make(Check *c, const Shape *s) {
+  int64_t R = s->B * s->L, D = s->D, G = groups(s);
+  ResidualNorm a = {.kind = s->kind, .rows_per_group = R / G};
+  a.dropout = (Dropout){.p = s->p, .seed = 42, .step = 1000, .layer = 3, .first = 5, .L = s->L};
+  a.x = wide(c, s, false);
+  if (s->branch) a.branch = wide(c, s, false);
+  Tensor all = check_random_cols(c, G, 6 * D, 6 * D, 0);
+  if (s->gate) a.gate = s->strided ? tensor_cols(all, 2 * D, D) : check_random(c, G, D);
+  if (s->mod) {
+    a.shift = s->strided ? tensor_cols(all, 0, D) : check_random(c, G, D);
+    a.scale = s->strided ? tensor_cols(all, D, D) : check_random(c, G, D);
+  }
+  a.weight = check_random(c, D, 0);
+  if (s->branch) a.x_out = wide(c, s, true);
+  a.h = wide(c, s, true);
+  if (s->kind == NORM_LAYER) a.mean = check_out(c, R, 0);
+  a.rstd = check_out(c, R, 0);
+  return a;
+}
+
+/* Add the backward's arguments: random gradients in, poisoned gradients out. */
+static void make_backward(Check *c, const Shape *s, ResidualNorm *a) {
+  int64_t D = s->D, G = groups(s), ld = s->strided ? 6 * D : D;
+  a->dh = wide(c, s, false);
+  a->dx = wide(c, s, false);
+  if (s->branch) a->dbranch = wide(c, s, true);
+  if (s->gate) a->dgate = check_out_cols(c, G, D, ld, s->strided ? 2 * D : 0);
+  if (s->mod) a->dshift = check_out_cols(c, G, D, ld, 0);
+  if (s->mod) a->dscale = check_out_cols(c, G, D, ld, s->strided ? D : 0);
+  a->dweight = check_random(c, D, 0);
+}
+
+/* The mask as the op itself applies it: x_out of x = 0, branch = 1, no gate. Its values are 0 and 1/(1−p). */
+static double *mask_of(Check *c, const Dropout *dropout, int64_t R, int64_t D) {
+  ResidualNorm a = {.kind = NORM_LAYER, .rows_per_group = R, .dropout = *dropout};
+  Tensor *outs[] = {&a.x_out, &a.h};
+  for (int i = 0; i < 2; i++) *outs[i] = check_out(c, R, D);
+  a.x = check_tensor(c, c->dev.real, R, D, D, 0);
+  a.branch = check_tensor(c, c->dev.real, R, D, D, 0);
+  a.weight = check_random(c, D, 0);
+  a.mean = check_out(c, R, 0);
+  a.rstd = check_out(c, R, 0);
+  double *ones = check_host(c, R * D);
+  for (int64_t i = 0; i < R * D; i++) ones[i] = 1;
+  check_write(c, a.branch, ones);
+  MUST(residual_norm(&c->dev, &a));
+  return check_read(c, a.x_out);
+}
+
+/* ---- the reference: everything on the host, absent tensors as the numbers that do nothing */
+typedef struct Host {
+  int64_t R, D, G, per;
+  double *x, *branch, *gate, *shift, *scale, *weight, *mask;
+  double *x_out, *h, *mean, *rstd, *hat;
+} Host;
+
+static double *or_constant(Check *c, Tensor t, int64_t n, double constant) {
+  if (!tensor_none(t)) return check_read(c, t);
+  double *v = check_host(c, n);
+  for (int64_t i = 0; i < n; i++) v[i] = constant;
+  return v;
+}
+
+static Host host_forward(Check *c, const Shape *s, const ResidualNorm *a) {
+  Host m = {.R = s->B * s->L, .D = s->D, .G = groups(s), .per = a->rows_per_group};
+  int64_t n = m.R * m.D;
+  m.x = check_read(c, a->x);
+  m.branch = or_constant(c, a->branch, n, 0);
+  m.gate = or_constant(c, a->gate, m.G * m.D, 1);
+  m.shift = or_constant(c, a->shift, m.G * m.D, 0);
+  m.scale = or_constant(c, a->scale, m.G * m.D, 0);
+  m.weight = check_read(c, a->weight);
+  m.mask = mask_of(c, &a->dropout, m.R, m.D);
+  m.x_out = check_host(c, n), m.h = check_host(c, n), m.hat = check_host(c, n);
+  m.mean = check_host(c, m.R), m.rstd = check_host(c, m.R);
+  for (int64_t r = 0; r < m.R; r++) {
+    double sum = 0, squares = 0;
+    for (int64_t i = 0; i < m.D; i++) {
+      int64_t at = r * m.D + i, of = r / m.per * m.D + i;
+      m.x_out[at] = m.x[at] + m.gate[of] * m.mask[at] * m.branch[at];
+      sum += m.x_out[at];
+    }
+    m.mean[r] = s->kind == NORM_LAYER ? sum / (double)m.D : 0;
+    for (int64_t i = 0; i < m.D; i++) squares += pow(m.x_out[r * m.D + i] - m.mean[r], 2);
+    m.rstd[r] = 1 / sqrt(squares / (double)m.D + 1e-5);
+    for (int64_t i = 0; i < m.D; i++) {
+      int64_t at = r * m.D + i, of = r / m.per * m.D + i;
+      m.hat[at] = (m.x_out[at] - m.mean[r]) * m.rstd[r];
+      m.h[at] = m.hat[at] * m.weight[i] * (1 + m.scale[of]) + m.shift[of];
+    }
+  }
+  return m;
+}
+
+/* dx on entry: the gradient of x_out from later; on exit: of x. The others are added to. */
+static void host_backward(const Host *m, NormKind kind, const double *dh, double *dx, double *dbranch, double *dgate,
+                          double *dshift, double *dscale, double *dweight) {
+  for (int64_t r = 0; r < m->R; r++) {
+    double along = 0, sum = 0;
+    for (int64_t i = 0; i < m->D; i++) {
+      int64_t at = r * m->D + i, of = r / m->per * m->D + i;
+      double dhat = dh[at] * m->weight[i] * (1 + m->scale[of]);
+      along += dhat * m->hat[at] / (double)m->D;
+      sum += dhat / (double)m->D;
+      dshift[of] += dh[at];
+      dscale[of] += dh[at] * m->hat[at] * m->weight[i];
+      dweight[i] += dh[at] * m->hat[at] * (1 + m->scale[of]);
+    }
+    if (kind == NORM_RMS) sum = 0;
+    for (int64_t i = 0; i < m->D; i++) {
+      int64_t at = r * m->D + i, of = r / m->per * m->D + i;
+      double dhat = dh[at] * m->weight[i] * (1 + m->scale[of]);
+      dx[at] += m->rstd[r] * (dhat - sum - m->hat[at] * along);
+      dbranch[at] = dx[at] * m->gate[of] * m->mask[at];
+      dgate[of] += dx[at] * m->mask[at] * m->branch[at];
+    }
+  }
+}
+
+/* ---- values */
+static void values(Check *c, const void *shape) {
+  const Shape *s = shape;
+  title(c, s);
+  ResidualNorm a = make(c, s);
+  Host m = host_forward(c, s, &a);
+  title(c, s);
+  MUST(residual_norm(&c->dev, &a));
+  double row = c->mode->sum * sqrt((double)s->D), all = c->mode->sum * sqrt((double)(m.R + s->D));
+  if (s->branch) check_near(c, "x_out", a.x_out, m.x_out, c->mode->point);
+  check_near(c, "h", a.h, m.h, row);
+  if (s->kind == NORM_LAYER) check_near(c, "mean", a.mean, m.mean, 4 * row);
+  check_near(c, "rstd", a.rstd, m.rstd, row);
+  check_same(c, "x afterwards", a.x, m.x);
+
+  make_backward(c, s, &a);
+  int64_t gd = m.G * m.D;
+  double *dx = check_read(c, a.dx), *dbranch = check_host(c, m.R * m.D), *dgate = check_host(c, gd),
+         *dshift = check_host(c, gd);
+  double *dscale = check_host(c, gd), *dweight = check_read(c, a.dweight), *dh = check_read(c, a.dh);
+  host_backward(&m, s->kind, dh, dx, dbranch, dgate, dshift, dscale, dweight);
+  check_poison(c, a.h); /* no input of backward */
+  MUST(residual_norm_backward(&c->dev, &a));
+  check_near(c, "dx", a.dx, dx, row);
+  if (s->branch) check_near(c, "dbranch", a.dbranch, dbranch, row);
+  if (s->gate) check_near(c, "dgate", a.dgate, dgate, all);
+  if (s->mod) check_near(c, "dshift", a.dshift, dshift, all);
+  if (s->mod) check_near(c, "dscale", a.dscale, dscale, all);
+  check_near(c, "dweight", a.dweight, dweight, all);
+  check_same(c, "dh afterwards", a.dh, dh);
+}
+
+static void test_values(void **state) {
+  (void)state;
+  for (int i = 0; i < SHAPES; i++) check_every(values, &shapes[i]);
+}
+
+/* A row of equal numbers has no spread: rstd is 1/√ε, h the shift, and nothing is NaN. A large mean must not swallow
+ * the spread. */
+static void hard_rows(Check *c, const void *shape) {
+  const Shape *s = shape;
+  title(c, s);
+  ResidualNorm a = make(c, s);
+  double *x = check_read(c, a.x);
+  for (int64_t i = 0; i < s->D; i++) {
+    x[i] = 3;
+    x[s->D + i] = (float)(1000 + (double)(i % 5));
+  }
+  check_write(c, a.x, x);
+  Host m = host_forward(c, s, &a);
+  MUST(residual_norm(&c->dev, &a));
+  check_near(c, "h", a.h, m.h, 100 * c->mode->sum * sqrt((double)s->D)); /* 1000 eats three digits of the spread */
+  check_near(c, "rstd", a.rstd, m.rstd, 1e-4);
+}
+
+static void test_hard_rows(void **state) {
+  (void)state;
+  static const Shape plain = {NORM_LAYER, 1, 3, 40, true, false, false, true, 0, false};
+  check_every(hard_rows, &plain);
+}
+
+/* ---- slopes of Σ k1·x_out + k2·h */
+typedef struct Net {
+  ResidualNorm a;
+  double *k1, *k2;
+} Net;
+
+static double net_loss(Check *c, void *state) {
+  Net *n = state;
+  MUST(residual_norm(&c->dev, &n->a));
+  int64_t count = tensor_count(n->a.x);
+  return check_dot(n->k1, check_read(c, tensor_none(n->a.branch) ? n->a.x : n->a.x_out), count) +
+         check_dot(n->k2, check_read(c, n->a.h), count);
+}
+
+static void slopes(Check *c, const void *shape) {
+  const Shape *s = shape;
+  title(c, s);
+  Net n = {.a = make(c, s)};
+  make_backward(c, s, &n.a);
+  n.k1 = check_read(c, n.a.dx), n.k2 = check_read(c, n.a.dh);
+  double *zeros = check_host(c, s->D);
+  check_write(c, n.a.dweight, zeros);
+  net_loss(c, &n);
+  MUST(residual_norm_backward(&c->dev, &n.a));
+  check_slope(c, "x", net_loss, &n, n.a.x, check_read(c, n.a.dx));
+  check_slope(c, "weight", net_loss, &n, n.a.weight, check_read(c, n.a.dweight));
+  if (s->branch) check_slope(c, "branch", net_loss, &n, n.a.branch, check_read(c, n.a.dbranch));
+  if (s->gate) check_slope(c, "gate", net_loss, &n, n.a.gate, check_read(c, n.a.dgate));
+  if (s->mod) check_slope(c, "shift", net_loss, &n, n.a.shift, check_read(c, n.a.dshift));
+  if (s->mod) check_slope(c, "scale", net_loss, &n, n.a.scale, check_read(c, n.a.dscale));
+  check_record(c, n.a.dx);
+}
+
+static void test_slopes(void **state) {
+  (void)state;
+  for (int i = 0; i < SHAPES; i++)
+    if (shapes[i].B * shapes[i].L < 70) check_once(slopes, &shapes[i], CHECK_F64);
+}
+
+/* ---- dropout */
+static void mask_statistics(Check *c, const void *shape) {
+  (void)shape;
+  static const double p[] = {0.1, 0.5, 0.013};
+  enum { R = 128, D = 800 };
+  for (int k = 0; k < 3; k++) {
+    check_title(c, "dropout p=%g", p[k]);
+    Dropout d = {.p = p[k], .seed = 3, .step = 7, .layer = 1, .first = 0, .L = 16};
+    double *mask = mask_of(c, &d, R, D), kept = 0, rounded = rint(p[k] * 65536) / 65536, n = (double)R * D;
+    for (int64_t i = 0; i < R * D; i++) {
+      if (mask[i] == 0) continue;
+      kept++;
+      if (fabs(mask[i] * (1 - rounded) - 1) > c->mode->point)
+        fail_msg("%s: a kept unit is scaled by %.9g", c->title, mask[i]);
+    }
+    if (fabs(kept / n - (1 - p[k])) > 4 * sqrt(p[k] * (1 - p[k]) / n))
+      fail_msg("%s: a fraction of %.5f is kept", c->title, kept / n);
+    check_record_host(c, mask, sizeof(double) * R * D);
+  }
+}
+
+static double agreement(const double *a, const double *b, int64_t n) {
+  double same = 0;
+  for (int64_t i = 0; i < n; i++) same += (a[i] == 0) == (b[i] == 0);
+  return same / (double)n;
+}
+
+/* Another seed, step, layer or sequence has an independent mask: at p = ½ two masks agree in half of their units. */
+static void mask_streams(Check *c, const void *shape) {
+  (void)shape;
+  enum { R = 32, D = 256, N = R * D };
+  const Dropout base = {.p = 0.5, .seed = 3, .step = 7, .layer = 1, .first = 0, .L = R};
+  Dropout other[5] = {base, base, base, base, base};
+  other[0].seed = 4, other[1].step = 8, other[2].layer = 2, other[3].first = 1, other[4].seed = 3 + ((uint64_t)1 << 32);
+  double *first = mask_of(c, &base, R, D);
+  for (int k = 0; k < 5; k++) {
+    double same = agreement(first, mask_of(c, &other[k], R, D), N);
+    if (fabs(same - 0.5) > 4 * 0.5 / sqrt(N))
+      fail_msg("dropout stream %d agrees with the first in %.4f of the units", k, same);
+  }
+  for (int64_t r = 1; r < R; r++) { /* rows, and shifts along a row */
+    double same = agreement(first, first + r * D, D);
+    if (fabs(same - 0.5) > 5 * 0.5 / sqrt(D))
+      fail_msg("dropout row %d agrees with row 0 in %.4f of the units", (int)r, same);
+  }
+  for (int64_t lag = 1; lag < 64; lag++) {
+    double same = agreement(first, first + lag, N - lag);
+    if (fabs(same - 0.5) > 5 * 0.5 / sqrt(N))
+      fail_msg("dropout agrees with itself %d units on in %.4f", (int)lag, same);
+  }
+  check_record_host(c, first, sizeof(double) * N);
+}
+
+/* Sequences 2 and 3 alone, with first = 2, give the bits they had among sequences 0 … 3. */
+static ResidualNorm slice(const ResidualNorm *a, int64_t L, int64_t first, int64_t n) {
+  ResidualNorm b = *a;
+  b.dropout.first += first;
+  Tensor *rows[] = {&b.x, &b.branch, &b.x_out, &b.h, &b.dh, &b.dx, &b.dbranch};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) *rows[i] = tensor_rows(*rows[i], first * L, n * L);
+  Tensor *vectors[] = {&b.mean, &b.rstd};
+  for (int i = 0; i < 2; i++) *vectors[i] = tensor_rows(*vectors[i], first * L, n * L);
+  Tensor *perseq[] = {&b.gate, &b.shift, &b.scale, &b.dgate, &b.dshift, &b.dscale};
+  for (size_t i = 0; i < sizeof perseq / sizeof *perseq; i++) *perseq[i] = tensor_rows(*perseq[i], first, n);
+  return b;
+}
+
+static void slices(Check *c, const void *shape) {
+  const Shape *s = shape;
+  title(c, s);
+  ResidualNorm a = make(c, s);
+  make_backward(c, s, &a);
+  double *dx = check_read(c, a.dx);
+  MUST(residual_norm(&c->dev, &a));
+  MUST(residual_norm_backward(&c->dev, &a));
+  ResidualNorm b = slice(&a, s->L, 2, 2);
+  Tensor outs[] = {b.x_out, b.h, b.mean, b.rstd, b.dx, b.dbranch, b.dgate, b.dshift, b.dscale};
+  enum { OUTS = sizeof outs / sizeof *outs };
+  double *want[OUTS];
+  for (int i = 0; i < OUTS; i++) {
+    want[i] = check_read(c, outs[i]);
+    check_poison(c, outs[i]);
+  }
+  check_write(c, a.dx, dx);
+  MUST(residual_norm(&c->dev, &b));
+  MUST(residual_norm_backward(&c->dev, &b));
+  static const char *const name[] = {"x_out", "h", "mean", "rstd", "dx", "dbranch", "dgate", "dshift", "dscale"};
+  for (int i = 0; i < OUTS; i++) check_same(c, name[i], outs[i], want[i]);
+}
+
+static void test_dropout(void **state) {
+  (void)state;
+  static const Shape four = {NORM_LAYER, 4, 7, 40, false, true, true, true, 0.1, true};
+  check_every(mask_statistics, NULL);
+  check_case(mask_streams, NULL, CHECK_F64, CHECK_F32);
+  check_every(slices, &four);
+}
+
+/* ---- refusals */
+static void refusals(Check *c, const void *shape) {
+  const Shape *s = shape;
+  check_title(c, "residual_norm refusals");
+  ResidualNorm good = make(c, s);
+  make_backward(c, s, &good);
+  Tensor odd = check_random(c, s->B * s->L + 1, s->D), thin = check_random(c, s->B * s->L, s->D - 1),
+         word = check_random(c, s->D + 1, 0);
+#define REFUSED(op, change, what)                                                                                      \
+  do {                                                                                                                 \
+    ResidualNorm a = good;                                                                                             \
+    change;                                                                                                            \
+    check_refused(op(&c->dev, &a), ERR_SHAPE, what);                                                                   \
+  } while (0)
+  REFUSED(residual_norm, a.rows_per_group = 0, "no rows per group");
+  REFUSED(residual_norm, a.rows_per_group = s->L + 1, "rows that are no whole groups");
+  REFUSED(residual_norm, a.branch = odd, "branch of other rows");
+  REFUSED(residual_norm, a.x_out = thin, "x_out of another width");
+  REFUSED(residual_norm, a.h = thin, "h of another width");
+  REFUSED(residual_norm, a.h = TENSOR_NONE, "no h");
+  REFUSED(residual_norm, a.weight = word, "weight of another width");
+  REFUSED(residual_norm, a.rstd = word, "rstd of other rows");
+  REFUSED(residual_norm, a.mean = TENSOR_NONE, "no mean");
+  REFUSED(residual_norm, a.gate = odd, "gate of other groups");
+  REFUSED(residual_norm, a.scale = TENSOR_NONE, "shift without scale");
+  REFUSED(residual_norm, a.dropout.L = 0, "dropout without L");
+  REFUSED(residual_norm_backward, a.dh = odd, "dh of other rows");
+  REFUSED(residual_norm_backward, a.dx = thin, "dx of another width");
+  REFUSED(residual_norm_backward, a.dbranch = TENSOR_NONE, "no dbranch");
+  REFUSED(residual_norm_backward, a.dgate = odd, "dgate of other groups");
+  REFUSED(residual_norm_backward, a.dscale = TENSOR_NONE, "no dscale");
+  REFUSED(residual_norm_backward, a.dweight = word, "dweight of another width");
+#undef REFUSED
+  check_record(c, good.x);
+}
+
+static void test_refusals(void **state) {
+  (void)state;
+  static const Shape three = {NORM_LAYER, 3, 5, 24, false, true, true, true, 0.1, false};
+  check_every(refusals, &three);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_values),  cmocka_unit_test(test_hard_rows), cmocka_unit_test(test_slopes),
+      cmocka_unit_test(test_dropout), cmocka_unit_test(test_refusals),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

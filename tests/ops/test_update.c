@@ -1,0 +1,215 @@
+/* add, sum_squares, adamw, to_bf16: what happens to flat buffers at the end of a step. */
+#include "check.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+
+static const int64_t sizes[] = {1, 7, 64, 1003, 100003};
+enum { SIZES = sizeof sizes / sizeof *sizes };
+
+/* x as the device's type holds it */
+static double held(const Check *c, double x) { return c->dev.real == DT_F32 ? (double)(float)x : x; }
+
+/* ---- add */
+static void add_case(Check *c, const void *shape) {
+  int64_t n = *(const int64_t *)shape;
+  check_title(c, "add n=%d", (int)n);
+  Tensor y = check_random(c, n, 0), x = check_random(c, n, 0);
+  double *want = check_read(c, y), *by = check_read(c, x);
+  for (int64_t i = 0; i < n; i++) want[i] = held(c, want[i] + by[i]);
+  MUST(add(&c->dev, y, x));
+  check_same(c, "y", y, want);
+  check_same(c, "x afterwards", x, by);
+}
+
+/* ---- sum_squares: f64 sums in every mode */
+static void squares_case(Check *c, const void *shape) {
+  int64_t n = *(const int64_t *)shape;
+  check_title(c, "sum_squares n=%d", (int)n);
+  Tensor x = check_random(c, n, 0);
+  check_fill(c, x, 1e3);
+  double *v = check_read(c, x), want = 0, got = NAN;
+  for (int64_t i = 0; i < n; i++) want += v[i] * v[i];
+  MUST(sum_squares(&c->dev, x, &got));
+  if (!(fabs(got - want) <= 1e-15 * sqrt((double)n) * want)) fail_msg("%s is %.17g, not %.17g", c->title, got, want);
+  check_record_host(c, &got, sizeof got);
+  v[n / 2] = NAN; /* a broken gradient must be seen */
+  check_write(c, x, v);
+  MUST(sum_squares(&c->dev, x, &got));
+  assert_true(isnan(got));
+}
+
+static void test_sums(void **state) {
+  (void)state;
+  for (int i = 0; i < SIZES; i++) {
+    check_every(add_case, &sizes[i]);
+    check_every(squares_case, &sizes[i]);
+  }
+}
+
+/* ---- adamw */
+typedef struct Recipe {
+  int64_t n;
+  bool low;
+  double factor, lr, eps, weight_decay, ema_decay;
+  int steps;
+} Recipe;
+
+static const Recipe recipes[] = {
+    {7, true, 1, 0.1, 1e-8, 0, 0.9, 3},           {1003, true, 0.25, 0.1, 1e-3, 0.5, 0.5, 3},
+    {1003, false, 3, 0.01, 1e-8, 0.1, 0, 2},      {64, true, 1, 0, 1e-8, 0.5, 0.9999, 2},
+    {100003, true, 0.5, 0.1, 1e-8, 0.01, 0.9, 2},
+};
+
+typedef struct Host {
+  double *p, *g, *m, *v, *ema;
+} Host;
+
+static void reference(const Host *h, const AdamW *a, int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
+    double g = a->factor * h->g[i];
+    h->m[i] = a->beta1 * h->m[i] + (1 - a->beta1) * g;
+    h->v[i] = a->beta2 * h->v[i] + (1 - a->beta2) * g * g;
+    double step = h->m[i] / a->correct1 / (sqrt(h->v[i] / a->correct2) + a->eps);
+    h->p[i] = h->p[i] * (1 - a->lr * a->weight_decay) - a->lr * step;
+    h->ema[i] = a->ema_decay * h->ema[i] + (1 - a->ema_decay) * h->p[i];
+  }
+}
+
+static void adamw_case(Check *c, const void *shape) {
+  const Recipe *s = shape;
+  check_title(c, "adamw n=%d factor=%g lr=%g decay=%g", (int)s->n, s->factor, s->lr, s->weight_decay);
+  AdamW a = {.factor = s->factor,
+             .lr = s->lr,
+             .beta1 = 0.9,
+             .beta2 = 0.999,
+             .eps = s->eps,
+             .weight_decay = s->weight_decay,
+             .ema_decay = s->ema_decay};
+  Tensor *all[] = {&a.p, &a.g, &a.m, &a.v, &a.ema};
+  Host h;
+  double **host[] = {&h.p, &h.g, &h.m, &h.v, &h.ema};
+  for (int i = 0; i < 5; i++) *all[i] = check_random(c, s->n, 0);
+  check_write(c, a.m, check_host(c, s->n));
+  check_write(c, a.v, check_host(c, s->n));
+  if (s->low) a.low = check_tensor(c, DT_BF16, s->n, 0, 0, 0), check_poison(c, a.low);
+  for (int i = 0; i < 5; i++) *host[i] = check_read(c, *all[i]);
+  h.g[0] = 0; /* 0/(0 + eps) at the first step */
+  for (int step = 1; step <= s->steps; step++) {
+    a.correct1 = 1 - pow(a.beta1, step), a.correct2 = 1 - pow(a.beta2, step);
+    check_write(c, a.g, h.g);
+    reference(&h, &a, s->n);
+    MUST(adamw(&c->dev, &a));
+    for (int64_t i = 0; i < s->n; i++) h.g[i] = (float)(-0.7 * h.g[i] + 0.1); /* another gradient */
+  }
+  /* lr is 0.1: an error of the step is not hidden behind the size of p */
+  check_near(c, "p", a.p, h.p, 4 * c->mode->point);
+  check_near(c, "m", a.m, h.m, c->mode->point);
+  check_near(c, "v", a.v, h.v, c->mode->point);
+  check_near(c, "ema", a.ema, h.ema, 4 * c->mode->point);
+  if (!s->low) return;
+  double *p = check_read(c, a.p);
+  for (int64_t i = 0; i < s->n; i++) p[i] = check_bf16(p[i]);
+  check_same(c, "low", a.low, p);
+}
+
+static void test_adamw(void **state) {
+  (void)state;
+  for (size_t i = 0; i < sizeof recipes / sizeof *recipes; i++) check_every(adamw_case, &recipes[i]);
+}
+
+/* ---- to_bf16: every upper half with the lower halves around the tie */
+static float from_bits(uint32_t u) {
+  float f;
+  memcpy(&f, &u, sizeof f);
+  return f;
+}
+
+static void bits_case(Check *c, const void *shape) {
+  (void)shape;
+  static const uint32_t lower[] = {0, 1, 0x7fff, 0x8000, 0x8001, 0xffff};
+  enum { N = 65536 * 6 };
+  check_title(c, "to_bf16");
+  Tensor x = check_tensor(c, c->dev.real, N, 0, 0, 0), y = check_tensor(c, DT_BF16, N, 0, 0, 0);
+  double *v = check_host(c, N);
+  for (int i = 0; i < N; i++) v[i] = from_bits((uint32_t)(i / 6) << 16 | lower[i % 6]);
+  check_write(c, x, v);
+  check_poison(c, y);
+  MUST(to_bf16(&c->dev, y, x));
+  check_record(c, y);
+  uint16_t *got = check_raw(c, y);
+  for (int i = 0; i < N; i++) {
+    double value = from_bits((uint32_t)got[i] << 16), want = check_bf16(v[i]);
+    bool same = isnan(want) ? isnan(value) : value == want && signbit(value) == signbit(want);
+    if (!same) fail_msg("%s: %08x gives %04x", c->title, (uint32_t)(i / 6) << 16 | lower[i % 6], got[i]);
+  }
+}
+
+typedef struct Pair {
+  uint32_t from;
+  uint16_t to;
+} Pair;
+
+static void pairs_case(Check *c, const void *shape) {
+  (void)shape;
+  static const Pair pairs[] = {
+      {0x3f800000, 0x3f80}, {0x3f808000, 0x3f80}, {0x3f808001, 0x3f81}, {0x3f818000, 0x3f82}, {0x3f817fff, 0x3f81},
+      {0xbf818000, 0xbf82}, {0x00000000, 0x0000}, {0x80000000, 0x8000}, {0x7f7fffff, 0x7f80}, {0xff7fffff, 0xff80},
+      {0x7f800000, 0x7f80}, {0xff800000, 0xff80}, {0x7f7f7fff, 0x7f7f}, {0x00008000, 0x0000}, {0x00018000, 0x0002},
+      {0x00000001, 0x0000}, {0x007fffff, 0x0080}, {0x3fffffff, 0x4000},
+  };
+  enum { N = sizeof pairs / sizeof *pairs };
+  check_title(c, "to_bf16 by hand");
+  Tensor x = check_tensor(c, c->dev.real, N, 0, 0, 0), y = check_tensor(c, DT_BF16, N, 0, 0, 0);
+  double *v = check_host(c, N);
+  for (int i = 0; i < N; i++) v[i] = from_bits(pairs[i].from);
+  check_write(c, x, v);
+  MUST(to_bf16(&c->dev, y, x));
+  check_record(c, y);
+  uint16_t *got = check_raw(c, y);
+  for (int i = 0; i < N; i++) assert_int_equal(got[i], pairs[i].to);
+}
+
+static void test_to_bf16(void **state) {
+  (void)state;
+  check_every(bits_case, NULL);
+  check_every(pairs_case, NULL);
+}
+
+/* ---- refusals */
+static void refusals(Check *c, const void *shape) {
+  (void)shape;
+  check_title(c, "update refusals");
+  Device *d = &c->dev;
+  Tensor a = check_random(c, 8, 0), b = check_random(c, 9, 0), low = check_tensor(c, DT_BF16, 9, 0, 0, 0),
+         ids = check_ids(c, 8, NULL);
+  double sum;
+  check_refused(add(d, a, b), ERR_SHAPE, "x of another length");
+  check_refused(add(d, ids, a), ERR_SHAPE, "y of integers");
+  check_refused(sum_squares(d, ids, &sum), ERR_SHAPE, "squares of integers");
+  check_refused(to_bf16(d, low, a), ERR_SHAPE, "y of another length");
+  check_refused(to_bf16(d, a, a), ERR_SHAPE, "y that is not bf16");
+  AdamW w = {.p = a, .g = a, .m = a, .v = b, .ema = a};
+  check_refused(adamw(d, &w), ERR_SHAPE, "v of another length");
+  w.v = a, w.low = low;
+  check_refused(adamw(d, &w), ERR_SHAPE, "low of another length");
+  check_record(c, a);
+}
+
+static void test_refusals(void **state) {
+  (void)state;
+  check_every(refusals, NULL);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_sums),
+      cmocka_unit_test(test_adamw),
+      cmocka_unit_test(test_to_bf16),
+      cmocka_unit_test(test_refusals),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
