@@ -1,0 +1,339 @@
+#include "store/checkpoint.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "store/files.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
+
+enum { FORMAT_VERSION = 1, NAME_SIZE = 256, SUM_SIZE = 17, PIECE_ROWS = 1024 };
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "checksums are taken over little-endian bytes as they lie in memory");
+
+static const char *const group_names[CKPT_GROUPS] = {"params", "ema", "adam_m", "adam_v"};
+
+void checkpoint_state_destroy(CheckpointState *state) {
+  if (!state) return;
+  mem_free(&state->deck);
+  vocab_destroy(&state->vocab);
+  memset(state, 0, sizeof *state);
+}
+
+/* ---- checksums ---- */
+
+static const char *sum_text(char text[SUM_SIZE], uint64_t sum) {
+  snprintf(text, SUM_SIZE, "%016llx", (unsigned long long)sum);
+  return text;
+}
+
+static int sum_check(H5 *f, const char *name, uint64_t sum) {
+  char have[SUM_SIZE + 1], want[SUM_SIZE];
+  TRY(h5_get_text(f, name, "xxh3", have, sizeof have));
+  CHECK(strcmp(have, sum_text(want, sum)) == 0, ERR_DATA, "%s: %s is damaged (checksum)", h5_path(f),
+        strcmp(name, "/") == 0 ? "the description of the run" : name);
+  return OK;
+}
+
+/* HDF5 keeps strings where its own checksums do not reach: this one covers what the attributes say. */
+static int state_sum(const CheckpointState *s, uint64_t *sum) {
+  const char *const texts[] = {s->deck,
+                               s->git,
+                               s->data_digest,
+                               s->protocol.detokenizer,
+                               s->protocol.source,
+                               s->protocol.split,
+                               s->vocab.tokenizer,
+                               s->vocab.hash};
+  const int64_t numbers[] = {s->step, s->tokens, s->masked_tokens, s->seed, s->protocol.wrap, s->vocab.size};
+  XXH3_state_t *state = XXH3_createState();
+  CHECK(state, ERR_MEMORY, "out of memory for a checksum");
+  XXH3_64bits_reset(state);
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+    XXH3_64bits_update(state, texts[i], strlen(texts[i]) + 1); /* with the NUL that tells them apart */
+  XXH3_64bits_update(state, numbers, sizeof numbers);
+  XXH3_64bits_update(state, &s->valid_nll, sizeof s->valid_nll);
+  *sum = XXH3_64bits_digest(state);
+  XXH3_freeState(state);
+  return OK;
+}
+
+static uint64_t vocab_bytes_sum(const Vocab *v) { return XXH3_64bits(v->bytes, (size_t)v->n_bytes); }
+static uint64_t vocab_offsets_sum(const Vocab *v) {
+  return XXH3_64bits(v->offsets, (size_t)(v->size + 1) * sizeof *v->offsets);
+}
+
+/* ---- saving ---- */
+
+static int state_write(H5 *f, const CheckpointState *s) {
+  char text[SUM_SIZE];
+  uint64_t sum;
+  TRY(h5_set_str(f, "/", "format", "mdlm-checkpoint"));
+  TRY(h5_set_int(f, "/", "format_version", FORMAT_VERSION));
+  TRY(h5_set_int(f, "/", "step", s->step));
+  TRY(h5_set_int(f, "/", "tokens", s->tokens));
+  TRY(h5_set_int(f, "/", "masked_tokens", s->masked_tokens));
+  TRY(h5_set_int(f, "/", "seed", s->seed));
+  TRY(h5_set_str(f, "/", "deck", s->deck));
+  TRY(h5_set_str(f, "/", "git", s->git));
+  TRY(h5_set_str(f, "/", "data_digest", s->data_digest));
+  TRY(h5_set_real(f, "/", "valid_nll", s->valid_nll));
+  TRY(h5_set_str(f, "/", "saved", clock_stamp()));
+  TRY(protocol_store(&s->protocol, f));
+  TRY(state_sum(s, &sum));
+  TRY(h5_set_str(f, "/", "xxh3", sum_text(text, sum)));
+  TRY(vocab_store(&s->vocab, f));
+  TRY(h5_set_str(f, "/vocab/bytes", "xxh3", sum_text(text, vocab_bytes_sum(&s->vocab))));
+  return h5_set_str(f, "/vocab/offsets", "xxh3", sum_text(text, vocab_offsets_sum(&s->vocab)));
+}
+
+static size_t array_bytes(int rank, const int64_t *dims) {
+  size_t n = sizeof(float);
+  for (int i = 0; i < rank; i++) n *= (size_t)dims[i];
+  return n;
+}
+
+static int array_name(char name[NAME_SIZE], const char *group, const char *array) {
+  int n = snprintf(name, NAME_SIZE, "/%s/%s", group, array);
+  CHECK(n < NAME_SIZE && !strchr(array, '/'), ERR_USAGE, "the parameter name %s cannot stand in a checkpoint", array);
+  return OK;
+}
+
+static int group_write(H5 *f, const char *group, const CheckpointArray *arrays, int n) {
+  char name[NAME_SIZE], text[SUM_SIZE];
+  snprintf(name, sizeof name, "/%s", group);
+  TRY(h5_group(f, name));
+  for (int i = 0; i < n; i++) {
+    const CheckpointArray *a = &arrays[i];
+    TRY(array_name(name, group, a->name));
+    TRY(h5_write(f, name, H5_F32, a->rank, a->dims, a->data));
+    TRY(h5_set_str(f, name, "xxh3", sum_text(text, XXH3_64bits(a->data, array_bytes(a->rank, a->dims)))));
+  }
+  return OK;
+}
+
+static int all_write(H5 *f, const CheckpointState *state, CheckpointArray *const groups[CKPT_GROUPS], int n,
+                     MetricsTable *const *tables, int n_tables) {
+  TRY(state_write(f, state));
+  for (int g = 0; g < CKPT_GROUPS; g++)
+    if (groups[g]) TRY(group_write(f, group_names[g], groups[g], n));
+  TRY(h5_group(f, "/metrics"));
+  return metrics_store(f, "/metrics", tables, n_tables);
+}
+
+int checkpoint_save(const char *path, const CheckpointState *state, CheckpointArray *const groups[CKPT_GROUPS], int n,
+                    MetricsTable *const *tables, int n_tables) {
+  H5 *f;
+  TRY(files_draft(&f, path));
+  TRY(files_publish(&f, all_write(f, state, groups, n, tables, n_tables), path));
+  return OK;
+}
+
+/* ---- reading the state ---- */
+
+static int format_check(H5 *f) {
+  char format[64] = "";
+  int64_t version;
+  if (h5_has(f, "/", "format")) TRY(h5_get_text(f, "/", "format", format, sizeof format));
+  CHECK(strcmp(format, "mdlm-checkpoint") == 0, ERR_DATA,
+        "%s is not a checkpoint: its format is \"%s\", not \"mdlm-checkpoint\"", h5_path(f), format);
+  TRY(h5_get_int(f, "/", "format_version", &version));
+  CHECK(version >= 1 && version <= FORMAT_VERSION, ERR_DATA,
+        "%s has version %lld of the checkpoint format, this program reads up to %d", h5_path(f), (long long)version,
+        FORMAT_VERSION);
+  return OK;
+}
+
+static int checkpoint_open(H5 **f, const char *path) {
+  TRY(h5_open(f, path, false));
+  int err = format_check(*f);
+  if (err != OK) h5_close(f);
+  return err;
+}
+
+static int state_read(H5 *f, CheckpointState *s) {
+  uint64_t sum;
+  TRY(h5_get_int(f, "/", "step", &s->step));
+  TRY(h5_get_int(f, "/", "tokens", &s->tokens));
+  TRY(h5_get_int(f, "/", "masked_tokens", &s->masked_tokens));
+  TRY(h5_get_int(f, "/", "seed", &s->seed));
+  TRY(h5_get_str(f, "/", "deck", &s->deck));
+  TRY(h5_get_text(f, "/", "git", s->git, sizeof s->git));
+  TRY(h5_get_text(f, "/", "data_digest", s->data_digest, sizeof s->data_digest));
+  TRY(h5_get_real(f, "/", "valid_nll", &s->valid_nll));
+  TRY(protocol_load(&s->protocol, f));
+  strcpy(s->protocol.digest, s->data_digest);
+  TRY(vocab_load(&s->vocab, f));
+  TRY(state_sum(s, &sum));
+  TRY(sum_check(f, "/", sum));
+  TRY(sum_check(f, "/vocab/bytes", vocab_bytes_sum(&s->vocab)));
+  return sum_check(f, "/vocab/offsets", vocab_offsets_sum(&s->vocab));
+}
+
+int checkpoint_state(const char *path, CheckpointState *state) {
+  H5 *f;
+  memset(state, 0, sizeof *state);
+  TRY(checkpoint_open(&f, path));
+  int err = state_read(f, state);
+  h5_close(&f);
+  if (err != OK) checkpoint_state_destroy(state);
+  return err;
+}
+
+/* ---- reading arrays ---- */
+
+static int array_load(H5 *f, const char *group, const CheckpointArray *a) {
+  char name[NAME_SIZE], have[96], want[96];
+  H5Info info;
+  TRY(array_name(name, group, a->name));
+  CHECK(h5_exists(f, name), ERR_DATA, "%s: %s is missing: the checkpoint is of another model", h5_path(f), name);
+  TRY(h5_info(f, name, &info));
+  CHECK(info.type == H5_F32, ERR_DATA, "%s: %s is not float32", h5_path(f), name);
+  CHECK(info.rank == a->rank && memcmp(info.dims, a->dims, (size_t)a->rank * sizeof *a->dims) == 0, ERR_DATA,
+        "%s: %s is %s in the file, %s in the model", h5_path(f), name, h5_dims_text(have, info.rank, info.dims),
+        h5_dims_text(want, a->rank, a->dims));
+  TRY(h5_read(f, name, H5_F32, a->rank, a->dims, a->data));
+  return sum_check(f, name, XXH3_64bits(a->data, array_bytes(a->rank, a->dims)));
+}
+
+/* A parameter that the model does not have means another model just as a missing one does. */
+static int surplus_check(H5 *f, const char *group, char *const *names, const CheckpointArray *arrays, int n) {
+  for (; *names; names++) {
+    int i = 0;
+    while (i < n && strcmp(arrays[i].name, *names) != 0) i++;
+    CHECK(i < n, ERR_DATA, "%s: /%s/%s is not in the model: the checkpoint is of another model", h5_path(f), group,
+          *names);
+  }
+  return OK;
+}
+
+static int group_load(H5 *f, const char *group, CheckpointArray *arrays, int n) {
+  char path[NAME_SIZE], **names;
+  snprintf(path, sizeof path, "/%s", group);
+  CHECK(h5_exists(f, path), ERR_DATA, "%s: the group %s is missing", h5_path(f), path);
+  for (int i = 0; i < n; i++) TRY(array_load(f, group, &arrays[i]));
+  TRY(h5_list(f, path, &names));
+  int err = surplus_check(f, group, names, arrays, n);
+  h5_list_free(&names);
+  return err;
+}
+
+int checkpoint_load(const char *path, CheckpointGroup group, CheckpointArray *arrays, int n) {
+  H5 *f;
+  TRY(checkpoint_open(&f, path));
+  int err = group_load(f, group_names[group], arrays, n);
+  h5_close(&f);
+  return err;
+}
+
+/* ---- reading metrics ---- */
+
+/* Column c of the table from its series, NaN where the file has none. */
+static int series_load(H5 *f, MetricsTable *t, int c) {
+  char name[NAME_SIZE];
+  double piece[PIECE_ROWS];
+  H5Info info;
+  snprintf(name, sizeof name, "/metrics/%s/%s", t->group, t->columns[c].name);
+  bool there = h5_exists(f, name);
+  if (there) {
+    TRY(h5_info(f, name, &info));
+    CHECK(info.rank == 1 && info.dims[0] == t->n_rows, ERR_DATA, "%s: %s has %lld rows, its table has %lld", h5_path(f),
+          name, (long long)info.dims[0], (long long)t->n_rows);
+  }
+  for (int64_t i = 0, n; i < t->n_rows; i += n) {
+    n = t->n_rows - i < PIECE_ROWS ? t->n_rows - i : PIECE_ROWS;
+    if (there) TRY(h5_read_rows(f, name, H5_F64, i, n, piece));
+    for (int64_t k = 0; k < n; k++) t->rows[(i + k) * t->n_columns + c] = there ? piece[k] : NAN;
+  }
+  return OK;
+}
+
+static int table_load(H5 *f, MetricsTable *t) {
+  char name[NAME_SIZE];
+  H5Info info;
+  const size_t row_size = (size_t)t->n_columns * sizeof *t->rows;
+  t->n_rows = t->written = 0;
+  snprintf(name, sizeof name, "/metrics/%s/%s", t->group, t->columns[0].name);
+  if (!h5_exists(f, name)) return OK; /* a table this checkpoint knows nothing of */
+  TRY(h5_info(f, name, &info));
+  if (info.dims[0] > t->capacity) {
+    TRY(mem_realloc(&t->rows, (size_t)t->capacity * row_size, (size_t)info.dims[0] * row_size));
+    t->capacity = info.dims[0];
+  }
+  t->n_rows = info.dims[0];
+  for (int c = 0; c < t->n_columns; c++) TRY(series_load(f, t, c));
+  return OK;
+}
+
+int checkpoint_metrics(const char *path, MetricsTable *const *tables, int n_tables) {
+  H5 *f;
+  int err = OK;
+  TRY(checkpoint_open(&f, path));
+  for (int i = 0; i < n_tables && err == OK; i++) err = table_load(f, tables[i]);
+  h5_close(&f);
+  return err;
+}
+
+/* ---- verifying ---- */
+
+static int array_verify(H5 *f, const char *name) {
+  H5Info info;
+  float *data;
+  TRY(h5_info(f, name, &info));
+  CHECK(info.type == H5_F32, ERR_DATA, "%s: %s is not float32", h5_path(f), name);
+  size_t bytes = array_bytes(info.rank, info.dims);
+  TRY(mem_alloc(&data, bytes));
+  int err = h5_read(f, name, H5_F32, info.rank, info.dims, data);
+  if (err == OK) err = sum_check(f, name, XXH3_64bits(data, bytes));
+  mem_free(&data);
+  return err;
+}
+
+/* Metrics carry HDF5's own checksums: reading is verifying. */
+static int series_verify(H5 *f, const char *name) {
+  double piece[PIECE_ROWS];
+  H5Info info;
+  TRY(h5_info(f, name, &info));
+  CHECK(info.rank == 1, ERR_DATA, "%s: %s is not a series", h5_path(f), name);
+  for (int64_t i = 0, n; i < info.dims[0]; i += n) {
+    n = info.dims[0] - i < PIECE_ROWS ? info.dims[0] - i : PIECE_ROWS;
+    TRY(h5_read_rows(f, name, H5_F64, i, n, piece));
+  }
+  return OK;
+}
+
+/* Call `verify` on every child of the group. */
+static int children_verify(H5 *f, const char *group, int (*verify)(H5 *f, const char *name)) {
+  char name[NAME_SIZE], **names;
+  int err = OK;
+  TRY(h5_list(f, group, &names));
+  for (char **p = names; *p && err == OK; p++) {
+    snprintf(name, sizeof name, "%s/%s", group, *p);
+    err = verify(f, name);
+  }
+  h5_list_free(&names);
+  return err;
+}
+
+static int table_verify(H5 *f, const char *name) { return children_verify(f, name, series_verify); }
+
+static int all_verify(H5 *f, CheckpointState *state) {
+  char name[NAME_SIZE];
+  TRY(state_read(f, state));
+  for (int g = 0; g < CKPT_GROUPS; g++) {
+    snprintf(name, sizeof name, "/%s", group_names[g]);
+    if (h5_exists(f, name)) TRY(children_verify(f, name, array_verify));
+  }
+  return h5_exists(f, "/metrics") ? children_verify(f, "/metrics", table_verify) : OK;
+}
+
+int checkpoint_verify(const char *path) {
+  H5 *f;
+  CheckpointState state = {0};
+  TRY(checkpoint_open(&f, path));
+  int err = all_verify(f, &state);
+  h5_close(&f);
+  checkpoint_state_destroy(&state);
+  return err;
+}

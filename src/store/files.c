@@ -1,0 +1,96 @@
+#include "store/files.h"
+#include "base/config.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { NAMES = 1024, PATH = 4096 };
+
+/* The directory of path in dir, "." if it names none; returns what follows it. */
+static const char *split(const char *path, char dir[PATH]) {
+  const char *slash = strrchr(path, '/');
+  snprintf(dir, PATH, "%.*s", slash == path ? 1 : slash ? (int)(slash - path) : 1, slash ? path : ".");
+  return slash ? slash + 1 : path;
+}
+
+/* Words that help where path is missing: the directory that is not there, or the file with nearly that name. */
+static void suggest(const char *path, char *text, size_t size) {
+  char dir[PATH], *names[NAMES + 1] = {0};
+  const char *base = split(path, dir), *near;
+  int n = 0;
+  text[0] = '\0';
+  DIR *d = opendir(dir);
+  if (!d) {
+    snprintf(text, size, " (there is no directory %s)", dir);
+    return;
+  }
+  for (struct dirent *e; n < NAMES && (e = readdir(d));)
+    if (e->d_name[0] != '.' && (names[n] = strdup(e->d_name))) n++;
+  near = nearest_word(base, (const char *const *)names);
+  if (near) snprintf(text, size, "; did you mean %.*s%s?", (int)(base - path), path, near);
+  closedir(d);
+  while (n > 0) free(names[--n]);
+}
+
+int files_check(const char *path, int64_t *bytes) {
+  char hint[PATH + 300];
+  struct stat st;
+  if (stat(path, &st) != 0) {
+    int reason = errno;
+    if (reason != ENOENT) return RAISE(ERR_DATA, "cannot open %s: %s", path, strerror(reason));
+    suggest(path, hint, sizeof hint);
+    return RAISE(ERR_DATA, "%s: no such file%s", path, hint);
+  }
+  CHECK(!S_ISDIR(st.st_mode), ERR_DATA, "%s is a directory, a file was expected", path);
+  CHECK(S_ISREG(st.st_mode), ERR_DATA, "%s is not a regular file", path);
+  CHECK(st.st_size > 0, ERR_DATA, "%s is empty (0 bytes)", path);
+  *bytes = (int64_t)st.st_size;
+  return OK;
+}
+
+int files_draft(H5 **f, const char *path) {
+  char *name;
+  size_t size = strlen(path) + sizeof ".tmp";
+  *f = NULL;
+  TRY(mem_alloc(&name, size));
+  snprintf(name, size, "%s.tmp", path);
+  int err = h5_create(f, name);
+  mem_free(&name);
+  return err;
+}
+
+static int sync_path(const char *path, int flags) {
+  int fd = open(path, flags | O_CLOEXEC);
+  CHECK(fd >= 0, ERR_IO, "cannot open %s to flush it: %s", path, strerror(errno));
+  /* some file systems cannot flush a directory and say so by EINVAL */
+  int reason = fsync(fd) != 0 && !(flags & O_DIRECTORY && errno == EINVAL) ? errno : 0;
+  close(fd);
+  CHECK(reason == 0, ERR_IO, "cannot flush %s to disk: %s", path, strerror(reason));
+  return OK;
+}
+
+static int put(const char *temporary, const char *path) {
+  char dir[PATH];
+  split(path, dir);
+  TRY(sync_path(temporary, O_RDONLY));
+  CHECK(rename(temporary, path) == 0, ERR_IO, "cannot rename %s to %s: %s", temporary, path, strerror(errno));
+  return sync_path(dir, O_RDONLY | O_DIRECTORY);
+}
+
+int files_publish(H5 **f, int err, const char *path) {
+  char *name = NULL;
+  if (!*f) return err;
+  int copied = mem_strdup(&name, h5_path(*f)), closed = h5_close(f);
+  if (err == OK) err = copied != OK ? copied : closed;
+  if (err == OK) err = put(name, path);
+  if (err != OK && name) unlink(name); /* after the rename there is nothing of that name */
+  mem_free(&name);
+  return err;
+}

@@ -1,0 +1,59 @@
+/* h5 — the only room that talks to HDF5. The library is not thread-safe: h5_lock is held around every call. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct H5 H5;          /* an open file */
+typedef enum H5Type { H5_F32, H5_F64, H5_I32, H5_I64, H5_U8, H5_U16, H5_U32, H5_U64, H5_OTHER } H5Type;
+typedef struct H5Info {
+  H5Type type;
+  int rank;
+  int64_t dims[4];
+  bool chunked, checksummed;
+} H5Info;
+
+/** h5_open — open for reading; write: for reading and writing. ERR_DATA: missing, unreadable, not HDF5, truncated. */
+int h5_open(H5 **f, const char *path, bool write);
+/** h5_create — a new file under exactly this name; ERR_IO with the system's reason. */
+int h5_create(H5 **f, const char *path);
+/** h5_close — flush and close; ERR_IO if what was written did not reach the file (a full disk). NULL-safe, clears. */
+int h5_close(H5 **f);
+const char *h5_path(const H5 *f);
+
+/** h5_exists — whether an object of that path is in the file. */
+bool h5_exists(H5 *f, const char *name);
+/** h5_group — make a group if it is not there. */
+int h5_group(H5 *f, const char *name);
+/** h5_list — *names := NULL-ended list of the children of group, in name order; free with h5_list_free. */
+int h5_list(H5 *f, const char *group, char ***names);
+void h5_list_free(char ***names);
+int h5_info(H5 *f, const char *name, H5Info *info);
+/** h5_dims_text — "[3072,768]" in text, which is returned. */
+const char *h5_dims_text(char text[96], int rank, const int64_t *dims);
+
+/** h5_write — make data set `name` [dims] of `type` in the file and fill it. */
+int h5_write(H5 *f, const char *name, H5Type type, int rank, const int64_t *dims, const void *data);
+/** h5_make — make an empty one: extendible (first dimension) and chunked if chunk_rows > 0. */
+int h5_make(H5 *f, const char *name, H5Type type, int rank, const int64_t *dims, int64_t chunk_rows);
+/** h5_append — append n rows to an extendible data set. */
+int h5_append(H5 *f, const char *name, H5Type type, int64_t n, const void *data);
+/** h5_write_rows — overwrite rows first … first+n−1. */
+int h5_write_rows(H5 *f, const char *name, H5Type type, int64_t first, int64_t n, const void *data);
+/** h5_read — the whole data set, converted to `type`; dims must be as given. */
+int h5_read(H5 *f, const char *name, H5Type type, int rank, const int64_t *dims, void *data);
+/** h5_read_rows — rows first … first+n−1 (first dimension), converted to `type`. */
+int h5_read_rows(H5 *f, const char *name, H5Type type, int64_t first, int64_t n, void *data);
+
+/* Attributes; obj is "/" or the path of a group or data set. Strings come back in memory of the caller (mem_free). */
+int h5_set_int(H5 *f, const char *obj, const char *name, int64_t value);
+int h5_set_real(H5 *f, const char *obj, const char *name, double value);
+int h5_set_str(H5 *f, const char *obj, const char *name, const char *value);
+bool h5_has(H5 *f, const char *obj, const char *name);
+int h5_get_int(H5 *f, const char *obj, const char *name, int64_t *value);
+int h5_get_real(H5 *f, const char *obj, const char *name, double *value);
+int h5_get_str(H5 *f, const char *obj, const char *name, char **value);
+/** h5_get_text — a string attribute into text[size]; ERR_DATA if it does not fit. */
+int h5_get_text(H5 *f, const char *obj, const char *name, char *text, size_t size);
+/** h5_version — version of the library. */
+const char *h5_version(void);

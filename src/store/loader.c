@@ -1,0 +1,182 @@
+#include "store/loader.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Three slots: the caller holds one, the thread is up to two ahead. */
+enum { SLOTS = 3, BLOCK = 1024 };
+
+typedef struct Slot {
+  int32_t *tokens, *lengths;
+  int64_t *rows;
+} Slot;
+
+struct Loader {
+  LoaderOptions o;
+  int64_t N, L, per_step; /* per_step: micro-batches of this rank in a step */
+  Slot slots[SLOTS];
+  pthread_t thread;
+  bool started;
+  pthread_mutex_t lock;
+  pthread_cond_t changed;
+  /* under lock; micro-batches counted from the loader's first */
+  int64_t filled, taken, released;
+  bool stop;
+  int error;
+  char message[2048];
+};
+
+/* ---- order ---- */
+
+/* Blocks of 1,024 consecutive rows in a keyed order, each in a keyed order inside. The short block at the end of the
+ * data has a place of its own, drawn among the full blocks, so that no search for it is needed. */
+static uint64_t blocked_row(uint64_t seed, uint64_t epoch, uint64_t N, uint64_t i) {
+  uint64_t full = N / BLOCK, rest = N % BLOCK, block, place;
+  uint64_t at = (uint64_t)(rng_uniform(rng_key(seed, RNG_ORDER, 1, epoch, 0), 0) * (double)(full + 1));
+  if (i >= at * BLOCK && i < at * BLOCK + rest) {
+    block = full;
+    place = i - at * BLOCK;
+  } else {
+    uint64_t k = i < at * BLOCK ? i : i - rest;
+    block = rng_permute(rng_key(seed, RNG_ORDER, 0, epoch, 0), full, k / BLOCK);
+    place = k % BLOCK;
+  }
+  RngKey inside = rng_key(seed, RNG_ORDER, (uint32_t)(2 + block), epoch, 0);
+  return block * BLOCK + rng_permute(inside, block == full ? rest : BLOCK, place);
+}
+
+int64_t loader_row(LoaderOrder order, uint64_t seed, int64_t N, int64_t j) {
+  uint64_t epoch = (uint64_t)(j / N), i = (uint64_t)(j % N), n = (uint64_t)N;
+  if (order == ORDER_SEQUENTIAL) return (int64_t)i;
+  if (order == ORDER_BLOCKED) return (int64_t)blocked_row(seed, epoch, n, i);
+  return (int64_t)rng_permute(rng_key(seed, RNG_ORDER, 0, epoch, 0), n, i);
+}
+
+/* ---- the thread ---- */
+
+/* Step, and place in the global batch, of this rank's micro-batch number m. */
+static void place_of(const Loader *l, int64_t m, int64_t *step, int64_t *first) {
+  *step = l->o.step + m / l->per_step;
+  *first = l->o.first + m % l->per_step * l->o.micro_batch;
+}
+
+static int slot_fill(Loader *l, int64_t m) {
+  const Slot *slot = &l->slots[m % SLOTS];
+  int64_t step, first;
+  place_of(l, m, &step, &first);
+  for (int64_t i = 0; i < l->o.micro_batch; i++)
+    slot->rows[i] = loader_row(l->o.order, l->o.seed, l->N, step * l->o.global_batch + first + i);
+  return shards_read(l->o.shards, slot->rows, l->o.micro_batch, slot->tokens, slot->lengths);
+}
+
+static void *loader_run(void *arg) {
+  Loader *l = arg;
+  pthread_mutex_lock(&l->lock);
+  while (!l->stop && l->error == OK) {
+    if (l->filled - l->released >= SLOTS) {
+      pthread_cond_wait(&l->changed, &l->lock);
+      continue;
+    }
+    pthread_mutex_unlock(&l->lock);
+    int err = slot_fill(l, l->filled); /* only this thread changes filled */
+    pthread_mutex_lock(&l->lock);
+    if (err == OK)
+      l->filled++;
+    else
+      snprintf(l->message, sizeof l->message, "%s", err_message()); /* the message is this thread's */
+    l->error = err;
+    pthread_cond_broadcast(&l->changed);
+  }
+  pthread_mutex_unlock(&l->lock);
+  return NULL;
+}
+
+/* Signals are the main thread's: a handler must not run here. */
+static int thread_start(Loader *l) {
+  sigset_t all, old;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &old);
+  int failure = pthread_create(&l->thread, NULL, loader_run, l);
+  pthread_sigmask(SIG_SETMASK, &old, NULL);
+  CHECK(failure == 0, ERR_MEMORY, "cannot start the thread that reads data: %s", strerror(failure));
+  l->started = true;
+  return OK;
+}
+
+/* ---- the caller ---- */
+
+static int options_check(const LoaderOptions *o) {
+  CHECK(o->global_batch > 0 && o->first >= 0 && o->count > 0 && o->first + o->count <= o->global_batch && o->step >= 0,
+        ERR_USAGE, "sequences %lld to %lld of a global batch of %lld were asked for", (long long)o->first,
+        (long long)(o->first + o->count - 1), (long long)o->global_batch);
+  CHECK(o->micro_batch > 0 && o->count % o->micro_batch == 0, ERR_USAGE,
+        "a micro-batch of %lld sequences does not divide the %lld sequences of a rank", (long long)o->micro_batch,
+        (long long)o->count);
+  return OK;
+}
+
+int loader_create(Loader **out, const LoaderOptions *options) {
+  Loader *l;
+  int err;
+  *out = NULL;
+  TRY(options_check(options));
+  TRY(mem_alloc(&l, sizeof *l));
+  l->o = *options;
+  l->N = shards_rows(options->shards);
+  l->L = shards_length(options->shards);
+  l->per_step = options->count / options->micro_batch;
+  pthread_mutex_init(&l->lock, NULL);
+  pthread_cond_init(&l->changed, NULL);
+  size_t n = (size_t)options->micro_batch;
+  for (int i = 0; i < SLOTS; i++) {
+    TRY_TO(failed, mem_alloc(&l->slots[i].tokens, n * (size_t)l->L * sizeof(int32_t)));
+    TRY_TO(failed, mem_alloc(&l->slots[i].lengths, n * sizeof(int32_t)));
+    TRY_TO(failed, mem_alloc(&l->slots[i].rows, n * sizeof(int64_t)));
+  }
+  TRY_TO(failed, thread_start(l));
+  *out = l;
+  return OK;
+failed:
+  loader_destroy(&l);
+  return err;
+}
+
+int loader_next(Loader *l, Micro *m) {
+  pthread_mutex_lock(&l->lock);
+  l->released = l->taken; /* what was delivered before is given back */
+  pthread_cond_broadcast(&l->changed);
+  while (l->filled == l->taken && l->error == OK) pthread_cond_wait(&l->changed, &l->lock);
+  bool there = l->filled > l->taken;
+  int64_t number = l->taken;
+  if (there) l->taken++;
+  pthread_mutex_unlock(&l->lock);
+  if (!there) return RAISE(l->error, "%s", l->message); /* the thread has ended: both are final */
+  const Slot *slot = &l->slots[number % SLOTS];
+  *m = (Micro){.n = l->o.micro_batch, .L = l->L, .tokens = slot->tokens, .lengths = slot->lengths, .rows = slot->rows};
+  place_of(l, number, &m->step, &m->first);
+  return OK;
+}
+
+void loader_destroy(Loader **out) {
+  Loader *l = *out;
+  if (!l) return;
+  pthread_mutex_lock(&l->lock);
+  l->stop = true;
+  pthread_cond_broadcast(&l->changed);
+  pthread_mutex_unlock(&l->lock);
+  if (l->started) pthread_join(l->thread, NULL);
+  for (int i = 0; i < SLOTS; i++) {
+    mem_free(&l->slots[i].tokens);
+    mem_free(&l->slots[i].lengths);
+    mem_free(&l->slots[i].rows);
+  }
+  pthread_cond_destroy(&l->changed);
+  pthread_mutex_destroy(&l->lock);
+  mem_free(out);
+}

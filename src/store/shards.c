@@ -1,0 +1,297 @@
+#include "store/shards.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "store/h5.h"
+#include <errno.h>
+#include <glob.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+enum { FORMAT_VERSION = 1, VERIFY_ROWS = 1024 };
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "digests are taken over little-endian bytes as they lie in memory");
+
+typedef struct ShardFile {
+  H5 *f;
+  int64_t first, rows; /* its rows are first … first+rows−1 of all */
+  char digest[40];
+} ShardFile;
+
+struct Shards {
+  char *spec;
+  ShardFile *files;
+  int n_files, room;
+  int64_t rows, length;
+  Vocab vocab;
+  Protocol protocol;
+};
+
+/* ---- attributes ---- */
+
+int protocol_load(Protocol *p, H5 *f) {
+  int64_t wrap;
+  TRY(h5_get_int(f, "/", "wrap", &wrap));
+  CHECK(wrap == 0 || wrap == 1, ERR_DATA, "%s: attribute wrap is %lld, 0 or 1 was expected", h5_path(f),
+        (long long)wrap);
+  p->wrap = (int)wrap;
+  TRY(h5_get_text(f, "/", "detokenizer", p->detokenizer, sizeof p->detokenizer));
+  TRY(h5_get_text(f, "/", "source", p->source, sizeof p->source));
+  return h5_get_text(f, "/", "split", p->split, sizeof p->split);
+}
+
+int protocol_store(const Protocol *p, H5 *f) {
+  TRY(h5_set_int(f, "/", "wrap", p->wrap));
+  TRY(h5_set_str(f, "/", "detokenizer", p->detokenizer));
+  TRY(h5_set_str(f, "/", "source", p->source));
+  return h5_set_str(f, "/", "split", p->split);
+}
+
+static int protocol_same(const Protocol *a, const char *file_a, const Protocol *b, const char *file_b) {
+  CHECK(a->wrap == b->wrap, ERR_DATA, "%s and %s differ: wrap %d and %d", file_a, file_b, a->wrap, b->wrap);
+  const char *const texts[][3] = {
+      {"detokenizer", a->detokenizer, b->detokenizer}, {"source", a->source, b->source}, {"split", a->split, b->split}};
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+    CHECK(strcmp(texts[i][1], texts[i][2]) == 0, ERR_DATA, "%s and %s differ: %s \"%s\" and \"%s\"", file_a, file_b,
+          texts[i][0], texts[i][1], texts[i][2]);
+  return OK;
+}
+
+static int format_check(H5 *f) {
+  char format[64];
+  int64_t version;
+  CHECK(h5_has(f, "/", "format"), ERR_DATA,
+        "%s is not tokenized data: it has no attribute format; input/prepare.py makes such files", h5_path(f));
+  TRY(h5_get_text(f, "/", "format", format, sizeof format));
+  CHECK(strcmp(format, "mdlm-data") == 0, ERR_DATA, "%s is not tokenized data: its format is \"%s\", not \"mdlm-data\"",
+        h5_path(f), format);
+  TRY(h5_get_int(f, "/", "format_version", &version));
+  CHECK(version >= 1 && version <= FORMAT_VERSION, ERR_DATA,
+        "%s has version %lld of the data format, this program reads up to %d", h5_path(f), (long long)version,
+        FORMAT_VERSION);
+  return OK;
+}
+
+/* ---- opening ---- */
+
+static int shapes_check(H5 *f, int64_t *rows, int64_t *length) {
+  H5Info tokens, lengths;
+  TRY(h5_info(f, "/tokens", &tokens));
+  TRY(h5_info(f, "/lengths", &lengths));
+  CHECK(tokens.rank == 2, ERR_DATA, "%s: /tokens has %d dimensions, [N,L] was expected", h5_path(f), tokens.rank);
+  CHECK(tokens.type == H5_U16 || tokens.type == H5_U32, ERR_DATA, "%s: /tokens is neither uint16 nor uint32",
+        h5_path(f));
+  CHECK(tokens.dims[0] > 0 && tokens.dims[1] > 0, ERR_DATA, "%s: /tokens is [%lld,%lld]: there is no sequence in it",
+        h5_path(f), (long long)tokens.dims[0], (long long)tokens.dims[1]);
+  CHECK(tokens.dims[1] <= INT32_MAX, ERR_DATA, "%s: /tokens has rows of %lld tokens, too long", h5_path(f),
+        (long long)tokens.dims[1]);
+  CHECK(lengths.rank == 1 && lengths.dims[0] == tokens.dims[0], ERR_DATA,
+        "%s: /lengths has %lld values, /tokens has %lld rows", h5_path(f),
+        lengths.rank == 1 ? (long long)lengths.dims[0] : 0, (long long)tokens.dims[0]);
+  CHECK(lengths.type == H5_U32 || lengths.type == H5_U16, ERR_DATA, "%s: /lengths is not uint32", h5_path(f));
+  *rows = tokens.dims[0];
+  *length = tokens.dims[1];
+  return OK;
+}
+
+static int file_same(const Shards *s, const ShardFile *file, int64_t length) {
+  const char *first = h5_path(s->files[0].f), *path = h5_path(file->f);
+  Vocab vocab;
+  Protocol protocol;
+  CHECK(length == s->length, ERR_DATA, "%s has rows of %lld tokens, %s of %lld", path, (long long)length, first,
+        (long long)s->length);
+  TRY(vocab_load(&vocab, file->f));
+  int err = vocab_same(&s->vocab, first, &vocab, path);
+  vocab_destroy(&vocab);
+  if (err != OK) return err;
+  TRY(protocol_load(&protocol, file->f));
+  return protocol_same(&s->protocol, first, &protocol, path);
+}
+
+static int file_add(Shards *s, const char *path) {
+  int64_t length = 0;
+  if (s->n_files == s->room) {
+    int room = 2 * s->room + 4;
+    TRY(mem_realloc(&s->files, (size_t)s->room * sizeof *s->files, (size_t)room * sizeof *s->files));
+    s->room = room;
+  }
+  ShardFile *file = &s->files[s->n_files];
+  TRY(h5_open(&file->f, path, false));
+  s->n_files++; /* from here on shards_close closes it */
+  file->first = s->rows;
+  TRY(format_check(file->f));
+  TRY(shapes_check(file->f, &file->rows, &length));
+  TRY(h5_get_text(file->f, "/", "digest", file->digest, sizeof file->digest));
+  s->rows += file->rows;
+  if (s->n_files > 1) return file_same(s, file, length);
+  s->length = length;
+  TRY(vocab_load(&s->vocab, file->f));
+  return protocol_load(&s->protocol, file->f);
+}
+
+static int pattern_add(Shards *s, const char *pattern) {
+  glob_t g = {0};
+  if (!strpbrk(pattern, "*?[") || access(pattern, F_OK) == 0) return file_add(s, pattern);
+  int found = glob(pattern, 0, NULL, &g), err = OK;
+  if (found == GLOB_NOMATCH)
+    err = RAISE(ERR_DATA, "no file matches %s", pattern);
+  else if (found != 0)
+    err = RAISE(ERR_DATA, "cannot look for %s: %s", pattern,
+                found == GLOB_NOSPACE ? "out of memory" : "a directory cannot be read");
+  for (size_t i = 0; err == OK && i < g.gl_pathc; i++) err = file_add(s, g.gl_pathv[i]);
+  globfree(&g);
+  return err;
+}
+
+static int patterns_add(Shards *s) {
+  char *copy, *save = NULL;
+  int err = OK;
+  TRY(mem_strdup(&copy, s->spec));
+  for (char *p = strtok_r(copy, ",", &save); p && err == OK; p = strtok_r(NULL, ",", &save)) {
+    p += strspn(p, " \t\n");
+    size_t n = strlen(p);
+    while (n > 0 && strchr(" \t\n", p[n - 1])) p[--n] = '\0';
+    if (n > 0) err = pattern_add(s, p);
+  }
+  mem_free(&copy);
+  if (err != OK) return err;
+  CHECK(s->n_files > 0, ERR_DATA, "no data file is named by \"%s\"", s->spec);
+  return OK;
+}
+
+static void digest_text(XXH128_hash_t hash, char text[40]) {
+  XXH128_canonical_t bytes;
+  XXH128_canonicalFromHash(&bytes, hash);
+  for (int i = 0; i < 16; i++) snprintf(text + 2 * i, 3, "%02x", bytes.digest[i]);
+}
+
+/* One file: its digest; several: the digest of their digests' text. */
+static int digests_combine(Shards *s) {
+  XXH3_state_t *state = XXH3_createState();
+  CHECK(state, ERR_MEMORY, "out of memory for a checksum");
+  XXH3_128bits_reset(state);
+  for (int i = 0; i < s->n_files; i++) XXH3_128bits_update(state, s->files[i].digest, strlen(s->files[i].digest));
+  if (s->n_files == 1)
+    strcpy(s->protocol.digest, s->files[0].digest);
+  else
+    digest_text(XXH3_128bits_digest(state), s->protocol.digest);
+  XXH3_freeState(state);
+  return OK;
+}
+
+int shards_open(Shards **out, const char *spec) {
+  Shards *s;
+  int err;
+  *out = NULL;
+  TRY(mem_alloc(&s, sizeof *s));
+  TRY_TO(failed, mem_strdup(&s->spec, spec));
+  TRY_TO(failed, patterns_add(s));
+  TRY_TO(failed, digests_combine(s));
+  *out = s;
+  return OK;
+failed:
+  shards_close(&s);
+  return err;
+}
+
+void shards_close(Shards **s) {
+  if (!*s) return;
+  for (int i = 0; i < (*s)->n_files; i++) h5_close(&(*s)->files[i].f);
+  vocab_destroy(&(*s)->vocab);
+  mem_free(&(*s)->files);
+  mem_free(&(*s)->spec);
+  mem_free(s);
+}
+
+int64_t shards_rows(const Shards *s) { return s->rows; }
+int64_t shards_length(const Shards *s) { return s->length; }
+const Vocab *shards_vocab(const Shards *s) { return &s->vocab; }
+const Protocol *shards_protocol(const Shards *s) { return &s->protocol; }
+const char *shards_spec(const Shards *s) { return s->spec; }
+
+/* ---- reading ---- */
+
+static ShardFile *file_of(Shards *s, int64_t row) {
+  int low = 0, high = s->n_files - 1;
+  while (low < high) {
+    int middle = (low + high + 1) / 2;
+    if (s->files[middle].first <= row)
+      low = middle;
+    else
+      high = middle - 1;
+  }
+  return &s->files[low];
+}
+
+/* Rows first … first+n−1 of one file, checked. Ids are compared as unsigned: 2^31 and more must not pass for negative.
+ */
+static int run_read(const Shards *s, ShardFile *file, int64_t first, int64_t n, int32_t *tokens, int32_t *lengths) {
+  const int64_t L = s->length;
+  const char *path = h5_path(file->f);
+  TRY(h5_read_rows(file->f, "/tokens", H5_U32, first, n, tokens));
+  TRY(h5_read_rows(file->f, "/lengths", H5_U32, first, n, lengths));
+  for (int64_t i = 0; i < n; i++)
+    CHECK(lengths[i] >= 1 && lengths[i] <= L, ERR_DATA, "%s: row %lld has length %u, 1 to %lld was expected", path,
+          (long long)(first + i), (unsigned)lengths[i], (long long)L);
+  for (int64_t i = 0; i < n * L; i++)
+    CHECK((uint32_t)tokens[i] < (uint32_t)s->vocab.size, ERR_DATA,
+          "%s: row %lld, position %lld holds token %u, the vocabulary has %lld tokens", path,
+          (long long)(first + i / L), (long long)(i % L), (unsigned)tokens[i], (long long)s->vocab.size);
+  return OK;
+}
+
+int shards_read(Shards *s, const int64_t *rows, int64_t n, int32_t *tokens, int32_t *lengths) {
+  for (int64_t i = 0, run; i < n; i += run) {
+    CHECK(rows[i] >= 0 && rows[i] < s->rows, ERR_DATA, "%s: row %lld was asked for, there are %lld", s->spec,
+          (long long)rows[i], (long long)s->rows);
+    ShardFile *file = file_of(s, rows[i]);
+    for (run = 1; i + run < n && rows[i + run] == rows[i] + run && rows[i + run] < file->first + file->rows;) run++;
+    TRY(run_read(s, file, rows[i] - file->first, run, tokens + i * s->length, lengths + i));
+  }
+  return OK;
+}
+
+/* ---- verifying ---- */
+
+typedef struct Verify {
+  XXH3_state_t *state;
+  int32_t *tokens, *lengths; /* [VERIFY_ROWS,L], [VERIFY_ROWS] */
+  void (*done)(void *arg, int64_t rows);
+  void *arg;
+} Verify;
+
+static int file_verify(const Shards *s, ShardFile *file, const Verify *v) {
+  char digest[40];
+  XXH3_128bits_reset(v->state);
+  for (int64_t i = 0, n; i < file->rows; i += n) {
+    n = file->rows - i < VERIFY_ROWS ? file->rows - i : VERIFY_ROWS;
+    TRY(run_read(s, file, i, n, v->tokens, v->lengths));
+    XXH3_128bits_update(v->state, v->tokens, (size_t)(n * s->length) * sizeof *v->tokens);
+    if (v->done) v->done(v->arg, file->first + i + n);
+  }
+  for (int64_t i = 0, n; i < file->rows; i += n) {
+    n = file->rows - i < VERIFY_ROWS ? file->rows - i : VERIFY_ROWS;
+    TRY(h5_read_rows(file->f, "/lengths", H5_U32, i, n, v->lengths));
+    XXH3_128bits_update(v->state, v->lengths, (size_t)n * sizeof *v->lengths);
+  }
+  digest_text(XXH3_128bits_digest(v->state), digest);
+  CHECK(strcmp(digest, file->digest) == 0, ERR_DATA, "%s is damaged or was changed: its digest is %s, its rows give %s",
+        h5_path(file->f), file->digest, digest);
+  return OK;
+}
+
+int shards_verify(Shards *s, void (*done)(void *arg, int64_t rows), void *arg) {
+  Verify v = {.done = done, .arg = arg};
+  int err = OK;
+  TRY_TO(done, mem_alloc(&v.tokens, (size_t)(VERIFY_ROWS * s->length) * sizeof *v.tokens));
+  TRY_TO(done, mem_alloc(&v.lengths, VERIFY_ROWS * sizeof *v.lengths));
+  v.state = XXH3_createState();
+  if (!v.state) err = RAISE(ERR_MEMORY, "out of memory for a checksum");
+  for (int i = 0; i < s->n_files && err == OK; i++) err = file_verify(s, &s->files[i], &v);
+done:
+  XXH3_freeState(v.state);
+  mem_free(&v.tokens);
+  mem_free(&v.lengths);
+  return err;
+}

@@ -1,0 +1,233 @@
+/* loader — the order as a pure function, any split over ranks, resuming, errors of the thread, an end in every state.
+ */
+#include "store/loader.h"
+#include "store_bench.h"
+
+#include <signal.h>
+#include <time.h>
+
+static const LoaderOrder orders[] = {ORDER_PERMUTED, ORDER_BLOCKED, ORDER_SEQUENTIAL};
+
+static void every_row_once(void **state) {
+  (void)state;
+  const int64_t sizes[] = {1, 2, 3, 1000, 1023, 1024, 1025, 2048, 3000, 5 * 1024 + 7};
+  for (int o = 0; o < LENGTH(orders); o++)
+    for (int i = 0; i < LENGTH(sizes); i++)
+      for (int64_t epoch = 0; epoch < 4; epoch++) {
+        const int64_t N = sizes[i];
+        char *seen = calloc(1, (size_t)N);
+        for (int64_t j = 0; j < N; j++) {
+          int64_t row = loader_row(orders[o], 7, N, epoch * N + j);
+          assert_in_range(row, 0, N - 1);
+          assert_int_equal(seen[row]++, 0);
+        }
+        free(seen);
+      }
+}
+
+/* How many of the first n rows two orders have in common places. */
+static int64_t common(LoaderOrder order, uint64_t seed_a, int64_t from_a, uint64_t seed_b, int64_t from_b, int64_t n) {
+  int64_t same = 0;
+  for (int64_t j = 0; j < n; j++)
+    same += loader_row(order, seed_a, n, from_a + j) == loader_row(order, seed_b, n, from_b + j);
+  return same;
+}
+
+static void orders_differ(void **state) {
+  (void)state;
+  const int64_t N = 5 * 1024 + 7;
+  for (int o = 0; o < 2; o++) { /* a random permutation has one fixed point on average */
+    assert_in_range(common(orders[o], 1, 0, 1, N, N), 0, 40);
+    assert_in_range(common(orders[o], 1, 0, 2, 0, N), 0, 40);
+    assert_int_equal(common(orders[o], 1, 3 * N, 1, 3 * N, N), N);
+  }
+  assert_int_equal(common(ORDER_SEQUENTIAL, 1, 0, 2, N, N), N);
+}
+
+/* Blocked: consecutive rows come out together, and the short block is not always last. */
+static void blocks_stay_together(void **state) {
+  (void)state;
+  const int64_t N = 9 * 1024 + 100;
+  int64_t last_place = 0;
+  for (int64_t epoch = 0; epoch < 40; epoch++) {
+    int64_t changes = 0;
+    for (int64_t j = 1; j < N; j++)
+      changes += loader_row(ORDER_BLOCKED, 3, N, epoch * N + j) / 1024 !=
+                 loader_row(ORDER_BLOCKED, 3, N, epoch * N + j - 1) / 1024;
+    assert_int_equal(changes, 9);
+    last_place += loader_row(ORDER_BLOCKED, 3, N, epoch * N + N - 1) / 1024 == 9;
+  }
+  assert_in_range(last_place, 0, 15); /* one in ten epochs */
+}
+
+static void expect_micro(const Micro *m, const Data *d, const LoaderOptions *o, int64_t step, int64_t first) {
+  assert_int_equal(m->step, step);
+  assert_int_equal(m->first, first);
+  assert_int_equal(m->n, o->micro_batch);
+  assert_int_equal(m->L, d->L);
+  for (int64_t i = 0; i < m->n; i++) {
+    int64_t row = loader_row(o->order, o->seed, d->N, step * o->global_batch + first + i);
+    assert_int_equal(m->rows[i], row);
+    assert_int_equal(m->lengths[i], data_length(d, row));
+    for (int64_t p = 0; p < d->L; p++) assert_int_equal(m->tokens[i * d->L + p], data_token(d, row, p));
+  }
+}
+
+static void run_rank(Shards *s, const Data *d, LoaderOptions o, int64_t steps) {
+  Loader *l;
+  Micro m;
+  o.shards = s;
+  must(loader_create(&l, &o));
+  for (int64_t step = o.step; step < o.step + steps; step++)
+    for (int64_t k = o.first; k < o.first + o.count; k += o.micro_batch) {
+      must(loader_next(l, &m));
+      expect_micro(&m, d, &o, step, k);
+    }
+  loader_destroy(&l);
+  assert_null(l);
+}
+
+/* Each rank's micro-batches are those of the formula: so the ranks' parts are disjoint, their union is the global batch
+ * on any number of ranks, and a loader that starts at a step continues one that came to it. */
+static void splits(void **state) {
+  (void)state;
+  Data d = {.N = 45, .L = 6, .V = 100, .type = H5_U16, .chunk_rows = 8};
+  Shards *s;
+  data_write(bench_path("loader.h5"), &d);
+  must(shards_open(&s, bench_path("loader.h5")));
+  for (int o = 0; o < LENGTH(orders); o++)
+    for (int ranks = 1; ranks <= 4; ranks *= 2)
+      for (int rank = 0; rank < ranks; rank++)
+        for (int64_t micro = 1; micro <= 4; micro *= 2) {
+          LoaderOptions options = {.order = orders[o],
+                                   .seed = 11,
+                                   .global_batch = 16,
+                                   .count = 16 / ranks,
+                                   .first = rank * (16 / ranks),
+                                   .micro_batch = micro};
+          run_rank(s, &d, options, 7); /* past the end of an epoch */
+          options.step = 1234567;
+          run_rank(s, &d, options, 2);
+        }
+  LoaderOptions large = {.order = ORDER_BLOCKED, .global_batch = 100, .count = 100, .micro_batch = 50}; /* > 2 N */
+  run_rank(s, &d, large, 3);
+  shards_close(&s);
+}
+
+static void breathe(void) { nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL); }
+
+/* What was delivered stays until the next call, however far ahead the thread could be; and no step allocates. */
+static void stays_and_takes_no_memory(void **state) {
+  (void)state;
+  Data d = {.N = 45, .L = 6, .V = 100, .type = H5_U32};
+  LoaderOptions o = {.seed = 2, .global_batch = 4, .count = 4, .micro_batch = 2};
+  Loader *l;
+  Micro m;
+  data_write(bench_path("stays.h5"), &d);
+  must(shards_open(&o.shards, bench_path("stays.h5")));
+  must(loader_create(&l, &o));
+  must(loader_next(l, &m));
+  size_t before = mem_count();
+  for (int i = 0; i < 5; i++) {
+    breathe();
+    expect_micro(&m, &d, &o, i / 2, i % 2 * 2);
+    must(loader_next(l, &m));
+  }
+  for (int i = 0; i < 200; i++) must(loader_next(l, &m));
+  assert_int_equal(mem_count(), before);
+  loader_destroy(&l);
+  shards_close(&o.shards);
+}
+
+static void error_is_carried(void **state) {
+  (void)state;
+  Data d = {.N = 40, .L = 6, .V = 100, .type = H5_U16, .bad_row = 23, .bad_position = 2, .bad_token = 100};
+  LoaderOptions o = {.order = ORDER_SEQUENTIAL, .global_batch = 4, .count = 4, .micro_batch = 2};
+  Loader *l;
+  Micro m;
+  data_write(bench_path("bad.h5"), &d);
+  must(shards_open(&o.shards, bench_path("bad.h5")));
+  must(loader_create(&l, &o));
+  breathe();
+  for (int i = 0; i < 11; i++) { /* rows 0 to 21 are well and come first */
+    must(loader_next(l, &m));
+    expect_micro(&m, &d, &o, i / 2, i % 2 * 2);
+  }
+  for (int i = 0; i < 3; i++)
+    refused(loader_next(l, &m), ERR_DATA, "bad.h5", "row 23, position 2", "token 100", "100 tokens");
+  loader_destroy(&l);
+  shards_close(&o.shards);
+}
+
+static void ends_in_any_state(void **state) {
+  (void)state;
+  Data d = {.N = 4000, .L = 64, .V = 100, .type = H5_U16}, bad = d;
+  LoaderOptions o = {.global_batch = 64, .count = 64, .micro_batch = 32};
+  Loader *l = NULL;
+  Micro m;
+  loader_destroy(&l);
+  bad.change_length = 1, bad.bad_length = 0;
+  data_write(bench_path("end.h5"), &d);
+  data_write(bench_path("end-bad.h5"), &bad);
+  for (int kind = 0; kind < 2; kind++) {
+    must(shards_open(&o.shards, bench_path(kind ? "end-bad.h5" : "end.h5")));
+    o.order = kind ? ORDER_SEQUENTIAL : ORDER_PERMUTED;
+    for (int i = 0; i < 60; i++) {
+      must(loader_create(&l, &o));
+      if (i % 3 == 1) breathe(); /* the thread waits for a free slot, or has failed */
+      for (int k = 0; k < i % 5; k++) assert_int_equal(loader_next(l, &m), kind ? ERR_DATA : OK);
+      loader_destroy(&l);
+    }
+    shards_close(&o.shards);
+  }
+  err_clear();
+}
+
+static void wrong_options(void **state) {
+  (void)state;
+  const LoaderOptions wrong[] = {{.global_batch = 8, .count = 8, .micro_batch = 3},
+                                 {.global_batch = 8, .first = 4, .count = 8, .micro_batch = 4},
+                                 {.global_batch = 8, .count = 0, .micro_batch = 4},
+                                 {.global_batch = 8, .count = 8, .micro_batch = 0}};
+  Loader *l = NULL;
+  for (int i = 0; i < LENGTH(wrong); i++) {
+    refused(loader_create(&l, &wrong[i]), ERR_USAGE, "8");
+    assert_null(l);
+  }
+}
+
+/* A signal to the process is the main thread's: here it has blocked it, so it must stay pending. */
+static void signals_stay_out(void **state) {
+  (void)state;
+  Data d = {.N = 40, .L = 6, .V = 100, .type = H5_U16};
+  LoaderOptions o = {.global_batch = 4, .count = 4, .micro_batch = 2};
+  Loader *l;
+  sigset_t mine, old, pending;
+  data_write(bench_path("signal.h5"), &d);
+  must(shards_open(&o.shards, bench_path("signal.h5")));
+  must(loader_create(&l, &o));
+  sigemptyset(&mine);
+  sigaddset(&mine, SIGUSR1);
+  pthread_sigmask(SIG_BLOCK, &mine, &old);
+  kill(getpid(), SIGUSR1);
+  breathe();
+  sigpending(&pending);
+  assert_true(sigismember(&pending, SIGUSR1));
+  signal(SIGUSR1, SIG_IGN);
+  pthread_sigmask(SIG_SETMASK, &old, NULL);
+  loader_destroy(&l);
+  shards_close(&o.shards);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(every_row_once),
+                                     cmocka_unit_test(orders_differ),
+                                     cmocka_unit_test(blocks_stay_together),
+                                     cmocka_unit_test(splits),
+                                     cmocka_unit_test(stays_and_takes_no_memory),
+                                     cmocka_unit_test(error_is_carried),
+                                     cmocka_unit_test(ends_in_any_state),
+                                     cmocka_unit_test(wrong_options),
+                                     cmocka_unit_test(signals_stay_out)};
+  return cmocka_run_group_tests(tests, bench_setup, bench_teardown);
+}

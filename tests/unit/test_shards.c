@@ -1,0 +1,300 @@
+/* shards — every layout of a data file, many files as one, and every way in which a file can be wrong. */
+#include "store_bench.h"
+
+#include <hdf5.h>
+
+static const Data plain = {.N = 37, .L = 9, .V = 200, .type = H5_U16};
+
+/* The rows of s are those of files[0], files[1] …: read in an order that has runs, jumps and repeats. */
+static void expect_rows(Shards *s, const Data *const *files, int n_files) {
+  int64_t total = 0, n = 0, L = files[0]->L, rows[200];
+  int32_t tokens[200 * 16], lengths[200];
+  for (int i = 0; i < n_files; i++) total += files[i]->N;
+  assert_int_equal(shards_rows(s), total);
+  assert_int_equal(shards_length(s), L);
+  for (int64_t r = total - 1; r >= 0 && n < 40; r -= 3) rows[n++] = r;
+  for (int64_t r = 0; r < total && n < 160; r++) rows[n++] = r;
+  rows[n++] = 0, rows[n++] = 0, rows[n++] = total - 1;
+  must(shards_read(s, rows, n, tokens, lengths));
+  for (int64_t i = 0; i < n; i++) {
+    int64_t r = rows[i];
+    int k = 0;
+    while (r >= files[k]->N) r -= files[k++]->N;
+    assert_int_equal(lengths[i], data_length(files[k], r));
+    for (int64_t p = 0; p < L; p++) assert_int_equal(tokens[i * L + p], data_token(files[k], r, p));
+  }
+}
+
+static void count_rows(void *arg, int64_t rows) { *(int64_t *)arg = rows; }
+
+static void layouts(void **state) {
+  (void)state;
+  const int64_t chunks[] = {0, 1, 5, 37, 64};
+  for (int type = 0; type < 2; type++)
+    for (int i = 0; i < LENGTH(chunks); i++) {
+      Data d = plain;
+      const Data *all[] = {&d};
+      Shards *s;
+      char digest[33];
+      int64_t done = 0;
+      d.type = type ? H5_U32 : H5_U16;
+      d.chunk_rows = chunks[i];
+      data_write(bench_path("one.h5"), &d);
+      must(shards_open(&s, bench_path("one.h5")));
+      expect_rows(s, all, 1);
+      data_digest(&d, digest);
+      assert_string_equal(shards_protocol(s)->digest, digest);
+      assert_string_equal(shards_protocol(s)->source, "test");
+      assert_int_equal(shards_protocol(s)->wrap, 1);
+      assert_int_equal(shards_vocab(s)->size, 200);
+      assert_int_equal(shards_vocab(s)->mask, 199);
+      assert_int_equal(shards_vocab(s)->pad, -1);
+      must(shards_verify(s, count_rows, &done));
+      assert_int_equal(done, d.N);
+      shards_close(&s);
+      assert_null(s);
+    }
+}
+
+static void many_files(void **state) {
+  (void)state;
+  Data a = plain, b = plain, c = plain;
+  const Data *all[] = {&a, &b, &c};
+  Shards *s;
+  char spec[1300], digests[97], text[33];
+  int64_t done = 0;
+  a.N = 10, b.N = 1, c.N = 20, a.salt = 1, b.salt = 2, c.salt = 3;
+  b.type = H5_U32, c.chunk_rows = 7;
+  assert_int_equal(mkdir(bench_path("many"), 0755), 0);
+  data_write(bench_path("many/part-1.h5"), &b);
+  data_write(bench_path("many/part-0.h5"), &a);
+  data_write(bench_path("many/part-2.h5"), &c);
+  must(shards_open(&s, bench_path("many/part-*.h5"))); /* sorted, whatever the order of making */
+  expect_rows(s, all, 3);
+  must(shards_verify(s, count_rows, &done));
+  assert_int_equal(done, 31);
+  for (int i = 0; i < 3; i++) data_digest(all[i], digests + 32 * i);
+  XXH128_hash_t h = XXH3_128bits(digests, 96);
+  snprintf(text, sizeof text, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
+  assert_string_equal(shards_protocol(s)->digest, text);
+  shards_close(&s);
+  snprintf(spec, sizeof spec, " %s , %s,", bench_path("many/part-2.h5"), bench_path("many/part-[01].h5"));
+  must(shards_open(&s, spec));
+  expect_rows(s, (const Data *const[]){&c, &a, &b}, 3);
+  assert_string_equal(shards_spec(s), spec);
+  shards_close(&s);
+  data_write(bench_path("many/odd[1].h5"), &a); /* a name, not a pattern */
+  must(shards_open(&s, bench_path("many/odd[1].h5")));
+  expect_rows(s, all, 1);
+  shards_close(&s);
+}
+
+static void nothing_found(void **state) {
+  (void)state;
+  Shards *s = NULL;
+  refused(shards_open(&s, bench_path("none-*.h5")), ERR_DATA, "no file matches", "none-*.h5");
+  refused(shards_open(&s, " , "), ERR_DATA, "no data file", " , ");
+  refused(shards_open(&s, bench_path("none.h5")), ERR_DATA, "none.h5", "no such file");
+  assert_null(s);
+  shards_close(&s);
+}
+
+/* Files that cannot be opened as data at all. */
+static void wrong_files(void **state) {
+  (void)state;
+  static const char *const attributes[] = {"format", "detokenizer", "source", "split", "digest"};
+  const char *path = bench_path("wrong.h5");
+  Shards *s = NULL;
+  H5 *f;
+  Data d = plain;
+  for (int i = 0; i < LENGTH(attributes); i++) {
+    d.leave_out = attributes[i];
+    data_write(path, &d);
+    refused(shards_open(&s, path), ERR_DATA, "wrong.h5", attributes[i]);
+  }
+  d = plain, d.N = 0;
+  data_write(path, &d);
+  refused(shards_open(&s, path), ERR_DATA, "wrong.h5", "[0,9]", "no sequence");
+  data_write(path, &plain);
+  must(h5_open(&f, path, true));
+  must(h5_set_int(f, "/", "format_version", 2));
+  must(h5_close(&f));
+  refused(shards_open(&s, path), ERR_DATA, "wrong.h5", "version 2", "up to 1");
+  must(h5_open(&f, path, true));
+  must(h5_set_str(f, "/", "format", "mdlm-checkpoint"));
+  must(h5_close(&f));
+  refused(shards_open(&s, path), ERR_DATA, "wrong.h5", "mdlm-checkpoint", "not tokenized data");
+  data_write(path, &plain);
+  must(h5_open(&f, path, true));
+  must(h5_set_int(f, "/", "wrap", 2));
+  must(h5_close(&f));
+  refused(shards_open(&s, path), ERR_DATA, "wrong.h5", "wrap is 2");
+  assert_null(s);
+}
+
+static void link_delete(const char *path, const char *name) {
+  hid_t f = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+  assert_true(f >= 0 && H5Ldelete(f, name, H5P_DEFAULT) >= 0);
+  H5Fclose(f);
+}
+
+static void wrong_shapes(void **state) {
+  (void)state;
+  static const char *const names[] = {"/tokens", "/lengths", "/vocab/bytes", "/vocab/offsets"};
+  const char *path = bench_path("shape.h5");
+  const struct {
+    const char *name, *word;
+    H5Type type;
+    int rank;
+    int64_t dims[3];
+  } wrong[] = {{"/tokens", "dimensions", H5_U16, 1, {37}},     {"/tokens", "dimensions", H5_U16, 3, {37, 9, 1}},
+               {"/tokens", "uint16", H5_F32, 2, {37, 9}},      {"/tokens", "uint16", H5_I64, 2, {37, 9}},
+               {"/tokens", "no sequence", H5_U16, 2, {37, 0}}, {"/tokens", "37 values", H5_U16, 2, {36, 9}},
+               {"/lengths", "lengths", H5_U32, 2, {37, 1}},    {"/lengths", "uint32", H5_F64, 1, {37}},
+               {"/vocab/bytes", "uint8", H5_U16, 1, {200}},    {"/vocab/offsets", "[201]", H5_U64, 1, {200}},
+               {"/vocab/offsets", "offsets", H5_U64, 1, {201}}}; /* zeros: does not end at the last byte */
+  static char zeros[40000];
+  Shards *s = NULL;
+  H5 *f;
+  for (int i = 0; i < LENGTH(names); i++) {
+    data_write(path, &plain);
+    link_delete(path, names[i]);
+    refused(shards_open(&s, path), ERR_DATA, "shape.h5", names[i], "missing");
+  }
+  for (int i = 0; i < LENGTH(wrong); i++) {
+    data_write(path, &plain);
+    link_delete(path, wrong[i].name);
+    must(h5_open(&f, path, true));
+    must(h5_write(f, wrong[i].name, wrong[i].type, wrong[i].rank, wrong[i].dims, zeros));
+    must(h5_close(&f));
+    refused(shards_open(&s, path), ERR_DATA, "shape.h5", wrong[i].name, wrong[i].word);
+  }
+  data_write(path, &plain);
+  uint64_t offset = 12;
+  must(h5_open(&f, path, true));
+  must(h5_write_rows(f, "/vocab/offsets", H5_U64, 10, 1, &offset));
+  must(h5_close(&f));
+  refused(shards_open(&s, path), ERR_DATA, "shape.h5", "descends", "token 10");
+  static const char *const specials[] = {"mask", "bos", "eos", "pad"};
+  for (int i = 0; i < LENGTH(specials); i++) {
+    data_write(path, &plain);
+    must(h5_open(&f, path, true));
+    must(h5_set_int(f, "/vocab", specials[i], 200));
+    must(h5_close(&f));
+    refused(shards_open(&s, path), ERR_DATA, "shape.h5", specials[i], "200");
+  }
+}
+
+/* One value out of range: the message says where it is and what it is. */
+static void wrong_values(void **state) {
+  (void)state;
+  const struct {
+    const char *word;
+    uint32_t token, length;
+    bool of_length;
+  } wrong[] = {
+      {"token 200", 200, 0, false}, {"token 65535", 65535, 0, false}, {"token 4294967295", UINT32_MAX, 0, false},
+      {"length 0", 0, 0, true},     {"length 10", 0, 10, true},       {"length 4294967295", 0, UINT32_MAX, true}};
+  for (int i = 0; i < LENGTH(wrong); i++)
+    for (int chunked = 0; chunked < 2; chunked++) {
+      Shards *s;
+      Data d = plain;
+      char spec[900];
+      int64_t rows[] = {36, 30, 31, 32, 33, 34, 35, 60};
+      int32_t tokens[LENGTH(rows) * 9], lengths[LENGTH(rows)];
+      d.type = H5_U32, d.chunk_rows = chunked ? 8 : 0;
+      d.bad_row = 33, d.bad_position = 8;
+      d.bad_token = wrong[i].token, d.bad_length = wrong[i].length, d.change_length = wrong[i].of_length;
+      data_write(bench_path("good.h5"), &plain);
+      data_write(bench_path("value.h5"), &d);
+      snprintf(spec, sizeof spec, "%s,%s", bench_path("good.h5"), bench_path("value.h5"));
+      must(shards_open(&s, spec));
+      must(shards_read(s, rows, LENGTH(rows), tokens, lengths)); /* rows of the good file, and row 23 of the other */
+      for (int k = 0; k < 7; k++) rows[k] += 37;
+      const char *place = wrong[i].of_length ? "row 33" : "row 33, position 8";
+      refused(shards_read(s, rows, 7, tokens, lengths), ERR_DATA, "value.h5", place, wrong[i].word);
+      refused(shards_verify(s, NULL, NULL), ERR_DATA, "value.h5", place, wrong[i].word);
+      refused(shards_read(s, (int64_t[]){74}, 1, tokens, lengths), ERR_DATA, "row 74", "there are 74");
+      refused(shards_read(s, (int64_t[]){-1}, 1, tokens, lengths), ERR_DATA, "row -1");
+      shards_close(&s);
+    }
+}
+
+static void disagreement(void **state) {
+  (void)state;
+  Data longer = plain, bigger = plain, elsewhere = plain;
+  const struct {
+    const char *word;
+    const Data *data;
+  } other[] = {{"10", &longer}, {"size 200 and 201", &bigger}, {"source \"test\" and \"web\"", &elsewhere}};
+  longer.L = 10, bigger.V = 201, elsewhere.source = "web";
+  char spec[900];
+  Shards *s = NULL;
+  H5 *f;
+  data_write(bench_path("first.h5"), &plain);
+  snprintf(spec, sizeof spec, "%s,%s", bench_path("first.h5"), bench_path("other.h5"));
+  for (int i = 0; i < LENGTH(other); i++) {
+    data_write(bench_path("other.h5"), other[i].data);
+    refused(shards_open(&s, spec), ERR_DATA, "first.h5", "other.h5", other[i].word);
+  }
+  data_write(bench_path("other.h5"), &plain);
+  must(h5_open(&f, bench_path("other.h5"), true));
+  must(h5_set_str(f, "/vocab", "hash", "different"));
+  must(h5_close(&f));
+  refused(shards_open(&s, spec), ERR_DATA, "first.h5", "other.h5", "hash", "different");
+}
+
+static void cut(void **state) {
+  (void)state;
+  long size;
+  Shards *s = NULL;
+  data_write(bench_path("whole.h5"), &plain);
+  char *bytes = bench_slurp(bench_path("whole.h5"), &size);
+  for (long n = 1; n < size; n += 97) {
+    bench_spit(bench_path("cut.h5"), bytes, n);
+    refused(shards_open(&s, bench_path("cut.h5")), ERR_DATA, "cut.h5");
+  }
+  free(bytes);
+  assert_null(s);
+}
+
+/* A flipped bit: found while reading where the data set has a checksum, by its digest where it has none. */
+static void flipped(void **state) {
+  (void)state;
+  for (int chunked = 0; chunked < 2; chunked++) {
+    const char *path = bench_path("flip.h5");
+    Shards *s;
+    Data d = plain;
+    int64_t rows[37];
+    int32_t tokens[37 * 9], lengths[37];
+    uint16_t row[9];
+    d.chunk_rows = chunked ? 4 : 0;
+    data_write(path, &d);
+    for (int64_t r = 0; r < 37; r += 4) {
+      for (int p = 0; p < 9; p++) row[p] = (uint16_t)data_token(&d, r, p);
+      long at = bench_find(path, row, sizeof row);
+      assert_true(at > 0);
+      bench_flip(path, at + r % 18, 1 << r % 8);
+      for (int i = 0; i < 37; i++) rows[i] = i;
+      must(shards_open(&s, path));
+      if (chunked)
+        refused(shards_read(s, rows, 37, tokens, lengths), ERR_DATA, "flip.h5", "checksum", "damaged", "rows 0 to 36");
+      assert_int_equal(shards_verify(s, NULL, NULL), ERR_DATA);
+      assert_non_null(strstr(err_message(), "flip.h5"));
+      err_clear();
+      shards_close(&s);
+      bench_flip(path, at + r % 18, 1 << r % 8);
+    }
+    must(shards_open(&s, path));
+    must(shards_verify(s, NULL, NULL));
+    shards_close(&s);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(layouts),      cmocka_unit_test(many_files),   cmocka_unit_test(nothing_found),
+      cmocka_unit_test(wrong_files),  cmocka_unit_test(wrong_shapes), cmocka_unit_test(wrong_values),
+      cmocka_unit_test(disagreement), cmocka_unit_test(cut),          cmocka_unit_test(flipped)};
+  return cmocka_run_group_tests(tests, bench_setup, bench_teardown);
+}
