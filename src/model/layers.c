@@ -1,0 +1,71 @@
+#include "model/layers.h"
+#include "base/err.h"
+#include <math.h>
+#include <string.h>
+
+int linear_add(Params *p, Linear *l, const char *name, int64_t in, int64_t out, bool bias, bool zero, bool matrix) {
+  int64_t dims[2] = {out, in};
+  InitKind init = zero ? INIT_ZERO : INIT_UNIFORM;
+  double bound = 1 / sqrt((double)in);
+  l->bias = -1;
+  TRY(params_add(p, &l->weight, init, bound, matrix, 2, dims, "%s.weight", name));
+  if (bias) TRY(params_add(p, &l->bias, init, bound, false, 1, dims, "%s.bias", name));
+  return OK;
+}
+
+int linear_forward(Params *p, Linear l, Tensor y, Tensor pre, Tensor x) {
+  return dense(p->dev, y, pre, x, p->list[l.weight].weight, l.bias < 0 ? TENSOR_NONE : p->list[l.bias].value);
+}
+
+int linear_backward(Params *p, Linear l, Tensor dx, bool dx_add, Tensor dy, Tensor x) {
+  const Param *w = &p->list[l.weight];
+  return dense_backward(p->dev, dx, dx_add, w->grad, l.bias < 0 ? TENSOR_NONE : p->list[l.bias].grad, dy, x, w->weight);
+}
+
+int time_embedding_add(Params *p, TimeEmbedding *t, int64_t cond_dim) {
+  TRY(linear_add(p, &t->in, "sigma_map.mlp.0", SINUSOID_WIDTH, cond_dim, true, false, false));
+  return linear_add(p, &t->out, "sigma_map.mlp.2", cond_dim, cond_dim, true, false, false);
+}
+
+void time_embedding_plan(Arena *a, TimeEmbedding *t, DType real, int64_t G, int64_t C, bool training) {
+  t->G = G;
+  t->sigma = arena_tensor(a, real, G, 0);
+  t->wave = arena_tensor(a, real, G, SINUSOID_WIDTH);
+  t->pre1 = arena_tensor(a, real, G, C);
+  t->act1 = arena_tensor(a, real, G, C);
+  t->pre2 = arena_tensor(a, real, G, C);
+  t->c = arena_tensor(a, real, G, C);
+  if (!training) return;
+  t->dc = arena_tensor(a, real, G, C);
+  t->dpre2 = arena_tensor(a, real, G, C);
+  t->dact1 = arena_tensor(a, real, G, C);
+  t->dpre1 = arena_tensor(a, real, G, C);
+}
+
+/* Noise levels of at most a batch; the tail of a short batch repeats 0. */
+static int upload_sigma(Params *p, const TimeEmbedding *t, const double *sigma, int64_t B) {
+  enum { PIECE = 64 };
+  double in[PIECE], scratch[PIECE];
+  for (int64_t i = 0; i < t->G; i += PIECE) {
+    int64_t n = t->G - i < PIECE ? t->G - i : PIECE;
+    for (int64_t k = 0; k < n; k++) in[k] = sigma && i + k < B ? sigma[i + k] : 0;
+    TRY(tensor_from_f64(p->dev, tensor_rows(t->sigma, i, n), in, scratch));
+  }
+  return OK;
+}
+
+int time_embedding_forward(Params *p, TimeEmbedding *t, const double *sigma, int64_t B) {
+  TRY(upload_sigma(p, t, sigma, B));
+  TRY(sinusoid(p->dev, t->wave, t->sigma));
+  TRY(linear_forward(p, t->in, t->pre1, TENSOR_NONE, t->wave));
+  TRY(silu(p->dev, t->act1, t->pre1));
+  TRY(linear_forward(p, t->out, t->pre2, TENSOR_NONE, t->act1));
+  return silu(p->dev, t->c, t->pre2);
+}
+
+int time_embedding_backward(Params *p, TimeEmbedding *t) {
+  TRY(silu_backward(p->dev, t->dpre2, t->dc, t->pre2));
+  TRY(linear_backward(p, t->out, t->dact1, false, t->dpre2, t->act1));
+  TRY(silu_backward(p->dev, t->dpre1, t->dact1, t->pre1));
+  return linear_backward(p, t->in, TENSOR_NONE, false, t->dpre1, t->wave);
+}

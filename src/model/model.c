@@ -1,0 +1,67 @@
+#include "model/model.h"
+#include "base/err.h"
+#include <string.h>
+
+extern const ModelTable model_dit;
+static const ModelTable *const models[] = {&model_dit, NULL};
+
+int model_create(Model *m, Device *dev, const ModelOptions *options) {
+  *m = (Model){.options = *options, .dev = dev, .head_weight = -1, .head_bias = -1};
+  CHECK(options->width % options->heads == 0 && options->width / options->heads % 2 == 0, ERR_USAGE,
+        "model.width = %lld does not split into model.heads = %lld heads of even width", (long long)options->width,
+        (long long)options->heads);
+  CHECK(options->width % 8 == 0, ERR_USAGE, "model.width = %lld is not a multiple of 8", (long long)options->width);
+  CHECK(options->length * options->width / 8 < INT64_C(1) << 32, ERR_USAGE,
+        "sequences of %lld tokens at model.width = %lld are too long for the dropout streams",
+        (long long)options->length, (long long)options->width);
+  CHECK(options->length * options->batch < INT32_MAX, ERR_USAGE,
+        "%lld sequences of %lld tokens are too many for one pass: lower the batch", (long long)options->batch,
+        (long long)options->length);
+  for (int i = 0; models[i]; i++)
+    if (strcmp(models[i]->name, options->name) == 0) m->table = models[i];
+  CHECK(m->table, ERR_USAGE, "model.name = %s: no such network", options->name);
+  int err = m->table->create(m);
+  if (err) model_destroy(m);
+  return err;
+}
+
+void model_destroy(Model *m) {
+  if (m == NULL || m->table == NULL) return;
+  m->table->destroy(m);
+  arena_destroy(&m->arena);
+  params_destroy(&m->params);
+  *m = (Model){0};
+}
+
+int model_forward(Model *m, const ModelInput *in) {
+  ASSERT(in->B > 0 && in->B <= m->options.batch);
+  TRY(tensor_upload(m->dev, tensor_rows(m->ids, 0, in->B * m->options.length), in->ids));
+  return m->table->forward(m, in);
+}
+
+int model_backward(Model *m, const ModelInput *in) {
+  ASSERT(m->options.training);
+  return m->table->backward(m, in);
+}
+
+int model_logits(Model *m, Tensor logits, Tensor h) {
+  const Param *list = m->params.list;
+  Tensor bias = m->head_bias < 0 ? TENSOR_NONE : list[m->head_bias].value;
+  return dense(m->dev, logits, TENSOR_NONE, h, list[m->head_weight].weight, bias);
+}
+
+int model_logits_backward(Model *m, Tensor dh, Tensor dlogits, Tensor h) {
+  const Param *w = &m->params.list[m->head_weight];
+  Tensor dbias = m->head_bias < 0 ? TENSOR_NONE : m->params.list[m->head_bias].grad;
+  return dense_backward(m->dev, dh, false, w->grad, dbias, dlogits, h, w->weight);
+}
+
+double model_flops(const Model *m, double *body, double *attention, double *head) {
+  double D = (double)m->options.width, K = 0;
+  for (int i = 0; i < m->params.n; i++) /* every large matrix but the head multiplies every row once */
+    if (m->params.list[i].matrix && i != m->head_weight) K += (double)m->params.list[i].count;
+  *body = 2 * K;
+  *attention = 4 * D * (double)m->options.length * (double)m->options.blocks;
+  *head = 2 * D * (double)m->options.vocab;
+  return *body + *attention + *head;
+}

@@ -1,0 +1,63 @@
+/* model — a network: noisy tokens and noise level in, hidden rows out; the head that makes logits of rows.
+ *
+ * The forward pass stops before the output Linear: logits are made only of the rows that are scored or drawn
+ * (diffusion/loss.h, diffusion/sampler.h). Backward is explicit. One table per network; models[] lists them. */
+#pragma once
+#include "model/params.h"
+#include "ops/arena.h"
+
+typedef struct ModelOptions {
+  const char *name;
+  int64_t vocab, length; /* V with the mask token, L                           */
+  int64_t batch;         /* the most sequences in one pass                     */
+  int64_t width, blocks, heads, cond_dim, mlp_ratio;
+  double dropout;
+  bool time_conditioning; /* false: sigma is 0 for every sequence               */
+  bool training;          /* keep activations for backward, allocate gradients  */
+} ModelOptions;
+
+typedef struct ModelInput {
+  int64_t B;           /* sequences in this pass, ≤ options.batch                               */
+  const int32_t *ids;  /* [B,L] host: noisy tokens                                              */
+  const double *sigma; /* [B] host: noise levels; read only with time conditioning              */
+  Dropout dropout;     /* p = 0: evaluation. layer and L are filled in by the network           */
+} ModelInput;
+
+typedef struct Model Model;
+typedef struct ModelTable {
+  const char *name;
+  int (*create)(Model *);
+  int (*forward)(Model *, const ModelInput *);
+  int (*backward)(Model *, const ModelInput *);
+  void (*destroy)(Model *);
+} ModelTable;
+
+struct Model {
+  const ModelTable *table;
+  ModelOptions options;
+  Device *dev; /* not owned */
+  Params params;
+  Arena arena;
+  Tensor ids;                 /* [batch·L] i32                                          */
+  Tensor h;                   /* [batch·L, D] out of forward                            */
+  Tensor dh;                  /* [batch·L, D] in of backward: gradient of the loss of h */
+  int head_weight, head_bias; /* parameters of the output Linear; bias −1: none      */
+  void *impl;
+};
+
+/** model_create — the network called options->name, weights zero (params_init or a checkpoint fills them).
+ *  Errors  ERR_USAGE for a name or sizes that do not fit, ERR_MEMORY */
+int model_create(Model *m, Device *dev, const ModelOptions *options);
+/** model_destroy — NULL-safe, clears m. */
+void model_destroy(Model *m);
+/** model_forward — m->h[r] for the B·L rows of the input. */
+int model_forward(Model *m, const ModelInput *in);
+/** model_backward — parameter gradients += from m->dh, for the input of the last model_forward. */
+int model_backward(Model *m, const ModelInput *in);
+/** model_logits — logits[R,V] = head(h[R,D]). */
+int model_logits(Model *m, Tensor logits, Tensor h);
+/** model_logits_backward — dh[R,D] = , head gradients += from dlogits[R,V] and h[R,D]. */
+int model_logits_backward(Model *m, Tensor dh, Tensor dlogits, Tensor h);
+/** model_flops — floating-point operations of one forward pass of one row: matrix products of body, attention and head.
+ */
+double model_flops(const Model *m, double *body, double *attention, double *head);

@@ -1,0 +1,111 @@
+#include "model/params.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { ALIGN = 64 };
+
+int params_add(Params *p, int *index, InitKind init, double bound, bool matrix, int rank, const int64_t *dims,
+               const char *name_format, ...) {
+  if (p->n == p->capacity) {
+    int more = p->capacity ? 2 * p->capacity : 64;
+    TRY(mem_realloc(&p->list, (size_t)p->capacity * sizeof(Param), (size_t)more * sizeof(Param)));
+    p->capacity = more;
+  }
+  Param *x = &p->list[p->n];
+  *x = (Param){.rank = rank, .init = init, .bound = bound, .matrix = matrix, .offset = p->count, .count = 1};
+  for (int i = 0; i < rank; i++) x->count *= x->dims[i] = dims[i];
+  va_list args;
+  va_start(args, name_format);
+  vsnprintf(x->name, sizeof x->name, name_format, args);
+  va_end(args);
+  p->count += (x->count + ALIGN - 1) / ALIGN * ALIGN;
+  *index = p->n++;
+  return OK;
+}
+
+static Tensor view(const Param *x, Tensor flat) {
+  Tensor part = tensor_rows(flat, x->offset, x->count);
+  return tensor_make(part.data, flat.type, x->rank, x->dims);
+}
+
+int params_bind(Params *p, Tensor values) {
+  if (!tensor_none(p->low)) TRY(to_bf16(p->dev, p->low, values));
+  for (int i = 0; i < p->n; i++) {
+    Param *x = &p->list[i];
+    x->value = view(x, values);
+    x->weight = x->matrix && !tensor_none(p->low) ? view(x, p->low) : x->value;
+  }
+  return OK;
+}
+
+static int flat(Device *dev, Tensor *t, DType type, int64_t n) {
+  void *data;
+  TRY(device_alloc(dev, &data, (size_t)n * dtype_size(type)));
+  *t = tensor_1d(data, type, n);
+  return OK;
+}
+
+int params_commit(Params *p, Device *dev, bool training) {
+  p->dev = dev;
+  TRY(flat(dev, &p->value, dev->real, p->count));
+  if (dev->bf16) TRY(flat(dev, &p->low, DT_BF16, p->count));
+  if (training) {
+    TRY(flat(dev, &p->grad, dev->real, p->count));
+    for (int i = 0; i < p->n; i++) p->list[i].grad = view(&p->list[i], p->grad);
+  }
+  return params_bind(p, p->value);
+}
+
+static void fill(const Param *x, uint64_t seed, int index, double *host) {
+  RngKey key = rng_key(seed, RNG_INIT, (uint32_t)index, 0, 0);
+#pragma omp parallel for schedule(static)
+  for (int64_t i = 0; i < x->count; i++) {
+    host[i] = x->init == INIT_UNIFORM ? x->bound * (2 * rng_uniform(key, (uint64_t)i) - 1) : x->init == INIT_ONE;
+  }
+}
+
+int params_init(Params *p, uint64_t seed) {
+  int64_t largest = 0;
+  for (int i = 0; i < p->n; i++) largest = p->list[i].count > largest ? p->list[i].count : largest;
+  double *host = NULL;
+  void *scratch = NULL;
+  int err = OK;
+  TRY_TO(done, mem_alloc(&host, (size_t)largest * sizeof *host));
+  TRY_TO(done, mem_alloc(&scratch, (size_t)largest * sizeof *host));
+  for (int i = 0; i < p->n; i++) {
+    fill(&p->list[i], seed, i, host);
+    TRY_TO(done, tensor_from_f64(p->dev, view(&p->list[i], p->value), host, scratch));
+  }
+  TRY_TO(done, params_bind(p, p->value));
+done:
+  mem_free(&host);
+  mem_free(&scratch);
+  return err;
+}
+
+Param *params_find(Params *p, const char *name) {
+  for (int i = 0; i < p->n; i++)
+    if (strcmp(p->list[i].name, name) == 0) return &p->list[i];
+  return NULL;
+}
+
+int64_t params_elements(const Params *p) {
+  int64_t n = 0;
+  for (int i = 0; i < p->n; i++) n += p->list[i].count;
+  return n;
+}
+
+void params_destroy(Params *p) {
+  if (p == NULL) return;
+  if (p->dev) {
+    device_release(p->dev, p->value.data, tensor_bytes(p->value));
+    device_release(p->dev, p->grad.data, tensor_bytes(p->grad));
+    device_release(p->dev, p->low.data, tensor_bytes(p->low));
+  }
+  mem_free(&p->list);
+  *p = (Params){0};
+}

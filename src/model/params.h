@@ -1,0 +1,47 @@
+/* params — a network's parameters: a list of names and shapes over flat buffers of values and gradients.
+ *
+ * Optimizer, reduction and checkpoints see flat buffers; layers see one view per parameter. Each parameter starts at
+ * a multiple of 64 elements; the gaps between are zero and stay zero. */
+#pragma once
+#include "ops/ops.h"
+
+typedef enum InitKind { INIT_ZERO, INIT_ONE, INIT_UNIFORM } InitKind;
+
+typedef struct Param {
+  char name[96];
+  int rank;
+  int64_t dims[4];
+  int64_t offset, count; /* elements in the flat buffers */
+  InitKind init;
+  double bound;  /* of INIT_UNIFORM: U(−bound, bound) */
+  bool matrix;   /* takes part in large products: has a bf16 copy where the device wants one */
+  Tensor value;  /* view of the bound values, in the device's type */
+  Tensor weight; /* what products use: value or its bf16 copy */
+  Tensor grad;   /* view of the gradients; none without training */
+} Param;
+
+typedef struct Params {
+  Device *dev; /* not owned */
+  int n, capacity;
+  Param *list;
+  int64_t count;      /* elements of a flat buffer */
+  Tensor value, grad; /* [count] */
+  Tensor low;         /* [count] bf16, or none */
+} Params;
+
+/** params_add — the next parameter; its index in *index. Only before params_commit. */
+int params_add(Params *p, int *index, InitKind init, double bound, bool matrix, int rank, const int64_t *dims,
+               const char *name_format, ...) __attribute__((format(printf, 8, 9)));
+/** params_commit — allocate the buffers (gradients only for training), all zero, and bind the views. */
+int params_commit(Params *p, Device *dev, bool training);
+/** params_init — initial weights from the seed; each parameter has its own stream. */
+int params_init(Params *p, uint64_t seed);
+/** params_bind — let the layers see `values` [count] instead (the moving average); params_bind(p, p->value) goes back.
+ */
+int params_bind(Params *p, Tensor values);
+/** params_find — the parameter of that name, NULL if none. */
+Param *params_find(Params *p, const char *name);
+/** params_elements — the number of weights, gaps not counted. */
+int64_t params_elements(const Params *p);
+/** params_destroy — NULL-safe, clears p. */
+void params_destroy(Params *p);
