@@ -1,0 +1,93 @@
+#include "diffusion/rows.h"
+#include "base/err.h"
+#include "base/mem.h"
+
+enum { CHUNK_BYTES = 64 << 20 };
+
+static void plan(Arena *a, Rows *r) {
+  const ModelOptions *o = &r->model->options;
+  DType real = r->model->dev->real;
+  int64_t capacity = o->batch * o->length;
+  r->h = arena_tensor(a, real, capacity, o->width);
+  if (o->training) r->dh = arena_tensor(a, real, capacity, o->width);
+  r->logits = arena_tensor(a, real, r->chunk, o->vocab);
+  r->loss = arena_tensor(a, real, capacity, 0);
+  r->weight = arena_tensor(a, real, capacity, 0);
+  r->index = arena_tensor(a, DT_I32, capacity, 0);
+  r->target = arena_tensor(a, DT_I32, capacity, 0);
+  r->ids = arena_tensor(a, DT_I32, capacity, 0);
+  r->uniform = arena_tensor(a, DT_F64, capacity, 0);
+}
+
+int rows_create(Rows *r, Model *model) {
+  *r = (Rows){.model = model, .chunk = model->dev->row_chunk};
+  const ModelOptions *o = &model->options;
+  int64_t most = o->batch * o->length, fit = CHUNK_BYTES / (int64_t)dtype_size(model->dev->real) / o->vocab;
+  if (r->chunk == 0) r->chunk = fit < 64 ? 64 : fit / 64 * 64;
+  if (r->chunk > most) r->chunk = most;
+  arena_measure(&r->arena, model->dev);
+  plan(&r->arena, r);
+  TRY(arena_commit(&r->arena));
+  plan(&r->arena, r);
+  return mem_alloc(&r->host, (size_t)most * sizeof(double));
+}
+
+void rows_destroy(Rows *r) {
+  if (r == NULL) return;
+  arena_destroy(&r->arena);
+  mem_free(&r->host);
+  *r = (Rows){0};
+}
+
+static int gather(Rows *r, const int32_t *rows, int64_t n) {
+  const ModelOptions *o = &r->model->options;
+  Tensor index = tensor_rows(r->index, 0, n);
+  TRY(tensor_upload(r->model->dev, index, rows));
+  return gather_rows(r->model->dev, tensor_rows(r->h, 0, n), tensor_rows(r->model->h, 0, o->batch * o->length), index);
+}
+
+/* Loss of rows first … first+n−1 of the gathered ones, and gradients of head and hidden rows. */
+static int chunk_loss(Rows *r, const Objective *o, int64_t first, int64_t n, bool gradient) {
+  Tensor logits = tensor_rows(r->logits, 0, n), h = tensor_rows(r->h, first, n);
+  TRY(model_logits(r->model, logits, h));
+  TRY(objective_loss(o, r->model->dev, tensor_rows(r->loss, first, n), logits, tensor_rows(r->target, first, n),
+                     tensor_rows(r->weight, first, n), gradient));
+  if (gradient) TRY(model_logits_backward(r->model, tensor_rows(r->dh, first, n), logits, h));
+  return OK;
+}
+
+static int losses_to_host(Rows *r, int64_t n, double *loss) {
+  TRY(tensor_download(r->model->dev, r->host, tensor_rows(r->loss, 0, n)));
+  for (int64_t i = 0; i < n; i++)
+    loss[i] = r->model->dev->real == DT_F64 ? ((double *)r->host)[i] : (double)((float *)r->host)[i];
+  return OK;
+}
+
+int rows_loss(Rows *r, const Objective *o, const Noised *noised, bool gradient, double *loss) {
+  Device *dev = r->model->dev;
+  int64_t n = noised->n_rows, R = noised->B * noised->L;
+  if (n == 0) return gradient ? tensor_zero(dev, tensor_rows(r->model->dh, 0, R)) : OK;
+  TRY(gather(r, noised->rows, n));
+  TRY(tensor_upload(dev, tensor_rows(r->target, 0, n), noised->target));
+  TRY(tensor_from_f64(dev, tensor_rows(r->weight, 0, n), noised->weight, r->host));
+  for (int64_t first = 0; first < n; first += r->chunk)
+    TRY(chunk_loss(r, o, first, n - first < r->chunk ? n - first : r->chunk, gradient));
+  if (gradient)
+    TRY(scatter_rows(dev, tensor_rows(r->model->dh, 0, R), tensor_rows(r->dh, 0, n), tensor_rows(r->index, 0, n)));
+  return losses_to_host(r, n, loss);
+}
+
+int rows_draw(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const double *uniform, int32_t *ids) {
+  Device *dev = r->model->dev;
+  if (n == 0) return OK;
+  TRY(gather(r, rows, n));
+  if (uniform) TRY(tensor_upload(dev, tensor_rows(r->uniform, 0, n), uniform));
+  for (int64_t first = 0; first < n; first += r->chunk) {
+    int64_t k = n - first < r->chunk ? n - first : r->chunk;
+    Tensor logits = tensor_rows(r->logits, 0, k);
+    TRY(model_logits(r->model, logits, tensor_rows(r->h, first, k)));
+    Tensor u = uniform ? tensor_rows(r->uniform, first, k) : TENSOR_NONE;
+    TRY(objective_denoise(o, dev, tensor_rows(r->ids, first, k), logits, u));
+  }
+  return tensor_download(dev, ids, tensor_rows(r->ids, 0, n));
+}

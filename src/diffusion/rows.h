@@ -1,0 +1,31 @@
+/* rows — the output Linear and the objective on chosen rows only, a chunk of rows at a time.
+ *
+ * Logits are the largest tensors of a language model, and an objective that is zero at visible tokens needs about half
+ * of them. The rows' hidden vectors are gathered once; the logits of a chunk live in one buffer, which the loss turns
+ * into their gradient in place. */
+#pragma once
+#include "diffusion/objective.h"
+#include "model/model.h"
+
+typedef struct Rows {
+  Model *model; /* not owned */
+  Arena arena;
+  int64_t chunk;             /* rows of logits held at a time */
+  Tensor h, dh;              /* [capacity, D] gathered hidden rows and their gradient */
+  Tensor logits;             /* [chunk, V] */
+  Tensor loss, weight;       /* [capacity] real */
+  Tensor index, target, ids; /* [capacity] i32 */
+  Tensor uniform;            /* [capacity] f64 */
+  void *host;                /* [capacity] f64: staging */
+} Rows;
+
+/** rows_create — for a model's batch; gradients if the model trains. The chunk is dev->row_chunk, or what 64 MiB hold.
+ */
+int rows_create(Rows *r, Model *model);
+void rows_destroy(Rows *r);
+/** rows_loss — loss[n_rows] (host, nat, weighted) of a noised batch whose hidden rows model_forward has made.
+ *  gradient: also adds to the head's gradients and sets model->dh. */
+int rows_loss(Rows *r, const Objective *o, const Noised *n, bool gradient, double *loss);
+/** rows_draw — ids[n] (host): clean tokens drawn at rows[n] of the last forward pass by uniform[n], or the likeliest
+ * where uniform is NULL. */
+int rows_draw(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const double *uniform, int32_t *ids);

@@ -1,0 +1,29 @@
+/* sampler — text out of masks: walks t from 1 to 1e-5 and lets the network fill in tokens.
+ *
+ * A sample is a pure function of (seed, its number): not of the batch it is drawn in, nor of the rank. */
+#pragma once
+#include "diffusion/rows.h"
+
+typedef struct SamplerJob {
+  Model *model; /* not owned, nor the next two */
+  Rows *rows;
+  const Objective *objective;
+  int64_t steps;
+  bool noise_removal; /* fill what is left at the last time with the likeliest tokens */
+  uint64_t seed;
+  int64_t first, n;    /* numbers of the samples: first … first+n−1, n ≤ the model's batch */
+  int32_t *z;          /* [n,L] in: where ≠ m, fixed tokens; out: the samples */
+  int64_t evaluations; /* out: passes of the network */
+  void (*progress)(void *arg, int64_t step); /* may be NULL */
+  void *progress_arg;
+} SamplerJob;
+
+typedef struct Sampler {
+  const char *name;
+  int (*run)(SamplerJob *);
+} Sampler;
+
+/** sampler_find — the sampler of that name; ERR_USAGE if there is none. */
+int sampler_find(const Sampler **s, const char *name);
+/** sampler_time — t_i = 1 − i(1 − 1e-5)/steps, i = 0 … steps. */
+double sampler_time(int64_t i, int64_t steps);

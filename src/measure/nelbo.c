@@ -1,0 +1,145 @@
+#include "measure/nelbo.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "diffusion/timestep.h"
+#include <math.h>
+
+typedef struct Work { /* one rank's part and one batch's buffers */
+  int64_t first, n, part, batch;
+  int64_t *rows;
+  int32_t *tokens, *lengths;
+  double *loss, *row_loss;
+  int64_t *length;
+} Work;
+
+static int work_create(Work *w, const Network *net, int64_t sequences, const Comm *comm) {
+  int64_t L = net->model.options.length, part = (sequences + comm->size - 1) / comm->size;
+  *w = (Work){.part = part, .first = part * comm->rank, .batch = net->model.options.batch};
+  if (w->first > sequences) w->first = sequences;
+  w->n = w->first + part > sequences ? sequences - w->first : part;
+  TRY(mem_alloc(&w->rows, (size_t)w->batch * sizeof *w->rows));
+  TRY(mem_alloc(&w->tokens, (size_t)(w->batch * L) * sizeof *w->tokens));
+  TRY(mem_alloc(&w->lengths, (size_t)w->batch * sizeof *w->lengths));
+  TRY(mem_alloc(&w->row_loss, (size_t)(w->batch * L) * sizeof *w->row_loss));
+  TRY(mem_alloc(&w->loss, (size_t)part * sizeof *w->loss));
+  return mem_alloc(&w->length, (size_t)part * sizeof *w->length);
+}
+
+static void work_destroy(Work *w) {
+  mem_free(&w->rows);
+  mem_free(&w->tokens);
+  mem_free(&w->lengths);
+  mem_free(&w->row_loss);
+  mem_free(&w->loss);
+  mem_free(&w->length);
+}
+
+/* Noise sequence b of the batch, row `row` of n, for one draw. Strata are dealt to rows by a keyed permutation, so that
+ * the time does not go with the place in the corpus. */
+static void noise(Network *net, const Work *w, const NelboOptions *o, int64_t b, int64_t row, int64_t n, int64_t draw) {
+  int64_t L = net->model.options.length, k = 0;
+  const int32_t *x0 = w->tokens + b * L;
+  int32_t *z = net->noised.z + b * L;
+  uint64_t cell = rng_permute(rng_key(o->seed, RNG_EVAL_ORDER, 0, (uint64_t)draw, 0), (uint64_t)n, (uint64_t)row);
+  RngKey mask = rng_key(o->seed, RNG_EVAL_MASK, 0, (uint64_t)draw, (uint64_t)row);
+  double tau = o->count ? 0 : o->tau;
+  double t = timestep_draw(o->seed, RNG_EVAL_TIME, draw, row, (int64_t)cell, n, o->stratified, tau);
+  if (o->count) {
+    k = 1 + (int64_t)(t * (double)L);
+    if (k > L) k = L;
+    t = (double)k / (double)L;
+    timestep_mask_count(z, x0, L, net->objective.mask, k, mask);
+  } else {
+    timestep_mask(z, x0, L, net->objective.mask, schedule_masked(&net->schedule, t), mask);
+  }
+  int64_t first = net->noised.n_rows;
+  noised_add(&net->objective, &net->noised, b, x0, w->lengths[b], t);
+  for (int64_t i = first; o->count && i < net->noised.n_rows; i++) net->noised.weight[i] = (double)L / (double)k;
+}
+
+/* One draw of one batch: adds each sequence's loss. */
+static int batch_run(Network *net, Work *w, const NelboOptions *o, int64_t at, int64_t B, int64_t n, int64_t draw,
+                     int64_t *masked) {
+  int64_t L = net->model.options.length;
+  noised_begin(&net->noised, B);
+  for (int64_t b = 0; b < B; b++) noise(net, w, o, b, w->first + at + b, n, draw);
+  ModelInput in = {.B = B, .ids = net->noised.z, .sigma = net->noised.sigma};
+  TRY(model_forward(&net->model, &in));
+  TRY(rows_loss(&net->rows, &net->objective, &net->noised, false, w->row_loss));
+  for (int64_t i = 0; i < net->noised.n_rows; i++)
+    w->loss[at + net->noised.rows[i] / L] += w->row_loss[i] / (double)o->draws;
+  *masked += net->noised.masked;
+  return OK;
+}
+
+static int part_run(Network *net, Shards *data, Work *w, const NelboOptions *o, int64_t n, int64_t *masked) {
+  Progress progress;
+  progress_start(&progress, o->progress ? o->progress : "", "sequences", w->n);
+  for (int64_t at = 0; at < w->n; at += w->batch) {
+    int64_t B = w->n - at < w->batch ? w->n - at : w->batch;
+    for (int64_t b = 0; b < B; b++) w->rows[b] = w->first + at + b;
+    TRY(shards_read(data, w->rows, B, w->tokens, w->lengths));
+    for (int64_t b = 0; b < B; b++) w->length[at + b] = w->lengths[b];
+    for (int64_t draw = 0; draw < o->draws; draw++) TRY(batch_run(net, w, o, at, B, n, draw, masked));
+    if (o->progress) progress_show(&progress, at + B);
+  }
+  if (o->progress) progress_end(&progress, w->n);
+  return OK;
+}
+
+static void summarise(Nelbo *r) {
+  double loss = 0, square = 0, n = (double)r->sequences;
+  r->tokens = 0;
+  for (int64_t i = 0; i < r->sequences; i++) {
+    loss += r->loss[i];
+    r->tokens += r->length[i];
+  }
+  double tokens = (double)r->tokens;
+  r->nll = loss / tokens;
+  for (int64_t i = 0; i < r->sequences; i++) {
+    double d = r->loss[i] - r->nll * (double)r->length[i];
+    square += d * d;
+  }
+  double half = 1.96 * sqrt(n / (n - 1) * square) / tokens;
+  r->low = r->sequences > 1 ? r->nll - half : NAN;
+  r->high = r->sequences > 1 ? r->nll + half : NAN;
+}
+
+static int collect(Nelbo *r, const Work *w, Comm *comm) {
+  if (comm->rank == 0) {
+    TRY(mem_alloc(&r->loss, (size_t)(w->part * comm->size) * sizeof *r->loss));
+    TRY(mem_alloc(&r->length, (size_t)(w->part * comm->size) * sizeof *r->length));
+  }
+  TRY(comm_gather(comm, r->loss, w->loss, (size_t)w->part * sizeof *w->loss, 0));
+  TRY(comm_gather(comm, r->length, w->length, (size_t)w->part * sizeof *w->length, 0));
+  TRY(comm_all_reduce(comm, &r->masked, 1, COMM_I64, COMM_SUM));
+  if (comm->rank == 0) summarise(r);
+  double total[3] = {r->nll, r->low, r->high};
+  TRY(comm_broadcast(comm, total, sizeof total, 0));
+  TRY(comm_broadcast(comm, &r->tokens, sizeof r->tokens, 0));
+  r->nll = total[0];
+  r->low = total[1];
+  r->high = total[2];
+  return OK;
+}
+
+int nelbo_run(Nelbo *r, Network *net, Shards *data, Comm *comm, const NelboOptions *o) {
+  int64_t n = shards_rows(data);
+  if (o->sequences > 0 && o->sequences < n) n = o->sequences;
+  *r = (Nelbo){.sequences = n};
+  Work w;
+  int err = comm_agree(comm, work_create(&w, net, n, comm));
+  if (err == OK) err = comm_agree(comm, part_run(net, data, &w, o, n, &r->masked));
+  if (err == OK) err = collect(r, &w, comm);
+  work_destroy(&w);
+  if (err) nelbo_destroy(r);
+  return err;
+}
+
+void nelbo_destroy(Nelbo *n) {
+  if (n == NULL) return;
+  mem_free(&n->loss);
+  mem_free(&n->length);
+}

@@ -1,0 +1,93 @@
+/* test_schedule — identities of the noise schedules. */
+#include "check.h"
+
+#include <math.h>
+
+#include "base/err.h"
+#include "diffusion/schedule.h"
+
+static const double epsilons[] = {1e-3, 1e-6, 0.1, 0.5};
+enum { EPSILONS = sizeof epsilons / sizeof *epsilons, TIMES = 1000 };
+
+/* a grid from 10⁻⁵ (where samplers end) to 1, dense at both ends */
+static double time_of(int i) {
+  double u = (double)i / (TIMES - 1);
+  return 1e-5 + (1 - 1e-5) * u * u * (3 - 2 * u);
+}
+
+static bool close_to(double got, double want, double tolerance) { return fabs(got - want) <= tolerance * fabs(want); }
+
+/* loglinear: 1 − alpha = (1 − ε)t, weight 1/t, alpha = exp(−σ) */
+static void test_loglinear(void **state) {
+  (void)state;
+  for (int e = 0; e < EPSILONS; e++) {
+    Schedule s;
+    double eps = epsilons[e];
+    MUST(schedule_create(&s, "loglinear", eps));
+    for (int i = 0; i < TIMES; i++) {
+      double t = time_of(i);
+      assert_true(close_to(schedule_masked(&s, t), (1 - eps) * t, 1e-12));
+      assert_true(close_to(schedule_weight(&s, t), 1 / t, 1e-12));
+      assert_true(close_to(exp(-schedule_sigma(&s, t)), 1 - (1 - eps) * t, 1e-12));
+    }
+    assert_true(schedule_sigma(&s, 0) == 0);
+    assert_true(schedule_masked(&s, 0) == 0);
+    assert_true(close_to(schedule_sigma(&s, 1), -log(eps), 1e-10)); /* 1 − ε is rounded */
+    assert_true(close_to(1 - schedule_masked(&s, 1), eps, 1e-9));
+  }
+}
+
+/* rate = dσ/dt and weight = rate/(e^σ − 1), for any schedule */
+static void test_rate(void **state) {
+  (void)state;
+  for (int e = 0; e < EPSILONS; e++) {
+    Schedule s;
+    MUST(schedule_create(&s, "loglinear", epsilons[e]));
+    double last = -1;
+    for (int i = 0; i < TIMES; i++) {
+      double t = 0.01 + 0.98 * i / (TIMES - 1), h = 1e-4 * fmin(t, 1 - t);
+      double slope = (8 * (schedule_sigma(&s, t + h) - schedule_sigma(&s, t - h)) -
+                      (schedule_sigma(&s, t + 2 * h) - schedule_sigma(&s, t - 2 * h))) /
+                     (12 * h);
+      assert_true(close_to(schedule_rate(&s, t), slope, 1e-8));
+      assert_true(close_to(schedule_weight(&s, t) * (exp(schedule_sigma(&s, t)) - 1), slope, 1e-8));
+      assert_true(schedule_sigma(&s, t) > last);
+      last = schedule_sigma(&s, t);
+    }
+  }
+}
+
+/* ∫ weight·(1 − alpha) dt = ∫ −alpha' = alpha(τ) − alpha(1): the bound sees only the schedule's ends. Simpson's rule.
+ */
+static void test_weights_integrate_to_the_ends(void **state) {
+  (void)state;
+  enum { PANELS = 2000 };
+  for (int e = 0; e < EPSILONS; e++) {
+    Schedule s;
+    const double tau = 1e-3, h = (1 - tau) / (2 * PANELS);
+    MUST(schedule_create(&s, "loglinear", epsilons[e]));
+    double sum = 0;
+    for (int i = 0; i <= 2 * PANELS; i++) {
+      double t = tau + h * i, f = schedule_rate(&s, t) * exp(-schedule_sigma(&s, t));
+      double same = schedule_weight(&s, t) * schedule_masked(&s, t);
+      assert_true(close_to(f, same, 1e-11));
+      sum += f * (i == 0 || i == 2 * PANELS ? 1 : i % 2 ? 4 : 2);
+    }
+    double ends = exp(-schedule_sigma(&s, tau)) - exp(-schedule_sigma(&s, 1));
+    assert_true(close_to(sum * h / 3, ends, 1e-9));
+    assert_true(close_to(ends, (1 - epsilons[e]) * (1 - tau), 1e-9));
+  }
+}
+
+static void test_unknown(void **state) {
+  (void)state;
+  Schedule s;
+  check_refused(schedule_create(&s, "logarithmic", 1e-3), ERR_USAGE, "an unknown schedule");
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_loglinear), cmocka_unit_test(test_rate),
+                                     cmocka_unit_test(test_weights_integrate_to_the_ends),
+                                     cmocka_unit_test(test_unknown)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
