@@ -1,0 +1,105 @@
+/* mdlm check DECK [key=value…] — a pre-flight: read everything, allocate everything, run one step, predict, write
+ * nothing. */
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "cmd/cmd.h"
+#include "train/trainer.h"
+
+/* A step larger than this is predicted from its first micro-batches. */
+static const double MOST_SECONDS = 20;
+
+static double mib(double bytes) { return bytes / (1024.0 * 1024.0); }
+
+typedef struct Reading {
+  Progress progress;
+} Reading;
+
+static void read_some(void *arg, int64_t rows) { progress_show(&((Reading *)arg)->progress, rows); }
+
+/* Rank 0 reads all the data: ids, lengths and digest. */
+static int read_data(const char *what, const char *spec) {
+  Shards *s = NULL;
+  Reading r;
+  TRY(shards_open(&s, spec));
+  progress_start(&r.progress, what, "rows", shards_rows(s));
+  int err = shards_verify(s, read_some, &r);
+  progress_end(&r.progress, shards_rows(s));
+  if (err == OK)
+    log_info("%-10s %s: %lld rows of %lld tokens, digest %s: good", what, spec, (long long)shards_rows(s),
+             (long long)shards_length(s), shards_protocol(s)->digest);
+  shards_close(&s);
+  return err;
+}
+
+static void report_memory(const Trainer *t, size_t before) {
+  const Params *p = &t->net.model.params;
+  double flat = (double)tensor_bytes(p->value),
+         tree = t->reduction.levels * flat + (double)tensor_bytes(t->reduction.exchange);
+  double activations = (double)t->net.model.arena.size, rows = (double)t->net.rows.arena.size;
+  double other = (double)t->net.dev.allocated - 5 * flat - (double)tensor_bytes(p->low) - tree - activations - rows;
+  log_info("memory of a rank, MiB: program %.0f, weights %.0f, gradients %.0f, AdamW %.0f, EMA %.0f, bf16 copy %.0f, "
+           "reduction tree %.0f, activations %.0f, scored rows %.0f, scratch %.0f",
+           mib((double)before), mib(flat), mib(flat), mib(2 * flat), mib(flat), mib((double)tensor_bytes(p->low)),
+           mib(tree), mib(activations), mib(rows), mib(other));
+}
+
+/* Forward and backward of as many micro-batches of the step as fit the time, then the update. */
+static int time_step(Trainer *t, double *seconds, int64_t *micros, StepResult *r) {
+  double start = clock_now();
+  TRY(reduction_begin(&t->reduction));
+  TRY(trainer_micro(t, r)); /* the first one also touches memory for the first time */
+  double first = clock_now() - start, one = first;
+  for (*micros = 1; *micros < t->local_micro && clock_now() - start + one < MOST_SECONDS; ++*micros) {
+    double begin = clock_now();
+    TRY(trainer_micro(t, r));
+    one = clock_now() - begin;
+  }
+  start = clock_now();
+  if (*micros == t->local_micro) TRY(trainer_update(t, r));
+  *seconds = one * (double)t->local_micro + (clock_now() - start);
+  return OK;
+}
+
+static int predict(Trainer *t, Comm *comm, size_t before) {
+  double seconds = 0, all;
+  int64_t micros = 0;
+  char duration[32];
+  StepResult r = {0};
+  int err = time_step(t, &seconds, &micros, &r);
+  if (err) return err;
+  TRY(comm_max(comm, &seconds));
+  report_memory(t, before);
+  double expected = (double)before + (double)t->net.dev.allocated;
+  all = seconds * (double)t->cfg->train_steps;
+  log_info("resident   %.0f MiB expected, %.0f MiB measured after %lld of %lld micro-batches; %.0f MiB free",
+           mib(expected), mib((double)mem_resident()), (long long)micros, (long long)t->local_micro,
+           mib((double)mem_available()));
+  log_info("step       %.3f s, %.0f tokens/s; %lld steps take %s", seconds,
+           (double)(t->cfg->train_global_batch * t->net.model.options.length) / seconds, (long long)t->cfg->train_steps,
+           log_duration(duration, sizeof duration, all));
+  if (micros == t->local_micro) log_info("loss       %.4f nat per token, gradient norm %.3f", r.loss, r.norm);
+  log_info("check passed: nothing was written");
+  return OK;
+}
+
+static int check(Comm *comm, const Config *cfg, int argc, char **argv, int *exit_code) {
+  (void)argc, (void)argv, (void)exit_code;
+  static Trainer t;
+  int err = OK;
+  if (comm->rank == 0) {
+    err = *cfg->data_train ? read_data("data.train", cfg->data_train) : RAISE(ERR_USAGE, "data.train is empty");
+    if (err == OK && *cfg->data_valid) err = read_data("data.valid", cfg->data_valid);
+  }
+  TRY(comm_agree(comm, err));
+  size_t before = mem_resident();
+  TRY(trainer_create(&t, cfg, comm, false));
+  err = predict(&t, comm, before);
+  trainer_destroy(&t);
+  return err;
+}
+
+extern const Command command_check;
+const Command command_check = {"check", "DECK [key=value…]",
+                               "pre-flight: read, allocate, one step, predict; writes nothing", true, check};

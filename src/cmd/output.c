@@ -1,0 +1,53 @@
+#include "cmd/output.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/version.h"
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+int output_path(const Config *cfg, const char *given, const char *name, char path[512]) {
+  CHECK(*given || *cfg->run_dir, ERR_USAGE, "no place for %s: set its key or run.dir", name);
+  if (*given) {
+    snprintf(path, 512, "%s", given);
+  } else {
+    snprintf(path, 512, "%s/%s", cfg->run_dir, name);
+  }
+  return OK;
+}
+
+static int attributes(H5 *f, const char *format, const Config *cfg, const char *checkpoint,
+                      const CheckpointState *state, const char *weights) {
+  char *deck = NULL;
+  TRY(h5_set_str(f, "/", "format", format));
+  TRY(h5_set_int(f, "/", "format_version", 1));
+  TRY(h5_set_str(f, "/", "checkpoint", checkpoint));
+  TRY(h5_set_int(f, "/", "step", state->step));
+  TRY(h5_set_str(f, "/", "weights", weights));
+  TRY(h5_set_int(f, "/", "seed", cfg->run_seed));
+  TRY(h5_set_str(f, "/", "git", version_git()));
+  TRY(h5_set_str(f, "/", "created", clock_stamp()));
+  TRY(config_resolved(cfg, &deck));
+  int err = h5_set_str(f, "/", "deck", deck);
+  mem_free(&deck);
+  return err;
+}
+
+int output_write(const char *path, const char *format, const Config *cfg, const char *checkpoint,
+                 const CheckpointState *state, const char *weights, int (*fill)(H5 *f, const void *arg),
+                 const void *arg) {
+  char fresh[520];
+  H5 *f = NULL;
+  snprintf(fresh, sizeof fresh, "%s.tmp", path);
+  TRY(h5_create(&f, fresh));
+  int err = attributes(f, format, cfg, checkpoint, state, weights);
+  if (err == OK) err = fill(f, arg);
+  int closed = h5_close(&f);
+  if (err == OK) err = closed;
+  if (err == OK && rename(fresh, path))
+    err = RAISE(ERR_IO, "%s: cannot put it in its place: %s", path, strerror(errno));
+  if (err) unlink(fresh);
+  return err;
+}

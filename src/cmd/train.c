@@ -1,0 +1,53 @@
+/* mdlm train DECK [key=value…] */
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/version.h"
+#include "cmd/cmd.h"
+#include "train/stop.h"
+#include "train/trainer.h"
+#include <math.h>
+
+static void introduce(const Trainer *t) {
+  const Config *c = t->cfg;
+  const Protocol *p = shards_protocol(t->train);
+  const ModelOptions *m = &t->net.model.options;
+  log_info("mdlm %s (%s)  %s", MDLM_VERSION, version_git(), clock_stamp());
+  log_info("data   %s: %lld rows of %lld tokens, %s, V = %lld (%s)", c->data_train, (long long)shards_rows(t->train),
+           (long long)m->length, p->wrap ? "wrapped" : "one document a row", (long long)m->vocab,
+           shards_vocab(t->train)->tokenizer);
+  log_info("model  %s: %.2f M parameters, width %lld, %lld blocks, %lld heads; %s, %s", m->name,
+           (double)params_elements(&t->net.model.params) / 1e6, (long long)m->width, (long long)m->blocks,
+           (long long)m->heads, c->diffusion_objective, c->diffusion_schedule);
+  log_info("run    %s: %lld steps of %lld sequences, %d rank%s × %d thread%s, reduce %s, %.0f GFLOP/s a rank",
+           c->run_dir, (long long)c->train_steps, (long long)c->train_global_batch, t->comm->size,
+           t->comm->size > 1 ? "s" : "", t->net.dev.threads, t->net.dev.threads > 1 ? "s" : "", c->dist_reduce,
+           t->peak / 1e9);
+}
+
+static int train(Comm *comm, const Config *cfg, int argc, char **argv, int *exit_code) {
+  (void)argc, (void)argv;
+  static Trainer t;
+  bool stopped = false;
+  TRY(trainer_create(&t, cfg, comm, true));
+  stop_install();
+  introduce(&t);
+  bool complete = t.optimizer.step >= cfg->train_steps;
+  int err = complete ? OK : trainer_run(&t, &stopped);
+  long long step = t.optimizer.step;
+  double best = t.best;
+  trainer_destroy(&t);
+  if (err) return err;
+  if (stopped) {
+    log_info("stopped by %s at step %lld; the state is saved: run the same command to go on", stop_reason(), step);
+    *exit_code = EXIT_REQUEUE;
+  } else if (isnan(best)) {
+    log_info("complete at step %lld", step);
+  } else {
+    log_info("complete at step %lld; best validation nll %.4f, ppl %.3f", step, best, exp(best));
+  }
+  return OK;
+}
+
+extern const Command command_train;
+const Command command_train = {"train", "DECK [key=value…]", "train, or go on training, in run.dir", true, train};

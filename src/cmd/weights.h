@@ -1,0 +1,15 @@
+/* weights — the network of a deck with the weights of a checkpoint: what eval and sample start from. */
+#pragma once
+#include "base/config.h"
+#include "diffusion/network.h"
+#include "dist/comm.h"
+#include "store/checkpoint.h"
+
+/** weights_path — `given` if not empty, else best.h5 of run.dir, else its last.h5; ERR_DATA if there is none. */
+int weights_path(const Config *cfg, const char *given, char path[512]);
+/** weights_state — the state of that checkpoint; its deck must describe the same network as cfg. ERR_DATA naming the
+ * key. */
+int weights_state(const Config *cfg, const char *path, CheckpointState *state);
+/** weights_open — a network for `batch` sequences with the "ema" or "live" weights of the checkpoint. */
+int weights_open(Network *net, const Config *cfg, const Comm *comm, const char *path, const char *which,
+                 const CheckpointState *state, int64_t length, int64_t batch);

@@ -1,0 +1,27 @@
+/* history — the series a run records: one row a log line, one row a validation. */
+#pragma once
+#include "store/metrics.h"
+
+enum {
+  TRAIN_STEP,
+  TRAIN_LOSS,
+  TRAIN_PPL,
+  TRAIN_GRAD_NORM,
+  TRAIN_LR,
+  TRAIN_TOKENS,
+  TRAIN_MASKED,
+  TRAIN_RATE,
+  TRAIN_MFU,
+  TRAIN_SECONDS,
+  TRAIN_COLUMNS
+};
+enum { VALID_STEP, VALID_NLL, VALID_PPL, VALID_LOW, VALID_HIGH, VALID_SECONDS, VALID_COLUMNS };
+
+typedef struct History {
+  MetricsTable train, valid;
+  MetricsTable *tables[2]; /* both, for the store */
+} History;
+
+/** history_create — room for a run of `steps` steps. Not movable once made. */
+int history_create(History *h, int64_t steps, int64_t log_every, int64_t valid_every);
+void history_destroy(History *h);

@@ -1,0 +1,28 @@
+/* optimizer — clipping, AdamW and the moving average of the weights, in one pass over flat buffers.
+ *
+ * Order in step n = 0, 1, …: clip by the global norm, AdamW with lr(n), n += 1, EMA with
+ * decay = min(ema, (1+n)/(10+n)). Source: Loshchilov & Hutter, arXiv:1711.05101; the recipe of arXiv:2406.07524 App. C.
+ */
+#pragma once
+#include "model/params.h"
+
+typedef struct OptimizerOptions {
+  double lr, beta1, beta2, eps, weight_decay, clip, ema;
+  int64_t warmup;
+} OptimizerOptions;
+
+typedef struct Optimizer {
+  OptimizerOptions options;
+  Params *params;   /* not owned */
+  Tensor m, v, ema; /* [params->count] */
+  int64_t step;     /* steps taken */
+} Optimizer;
+
+/** optimizer_create — moments zero; the average is set by optimizer_begin or a checkpoint. */
+int optimizer_create(Optimizer *o, Params *params, const OptimizerOptions *options);
+void optimizer_destroy(Optimizer *o);
+/** optimizer_begin — the average starts at the weights, the counter at 0. */
+int optimizer_begin(Optimizer *o);
+/** optimizer_step — one step from params->grad·scale; *norm: the 2-norm of that gradient before clipping, *lr: its
+ * rate. Errors  ERR_NUMERIC if the norm is not finite: nothing has been changed then */
+int optimizer_step(Optimizer *o, double scale, double *norm, double *lr);

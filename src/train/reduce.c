@@ -1,0 +1,71 @@
+#include "train/reduce.h"
+#include "base/err.h"
+
+static int buffer(Params *p, Tensor *t, int64_t n) {
+  void *data;
+  TRY(device_alloc(p->dev, &data, (size_t)n * dtype_size(p->grad.type)));
+  *t = tensor_1d(data, p->grad.type, n);
+  return OK;
+}
+
+static int plan_tree(Reduction *r, int64_t global_micro, int64_t tree_leaves) {
+  int64_t size = r->comm->size, leaves = 1;
+  CHECK((size & (size - 1)) == 0, ERR_USAGE,
+        "dist.reduce = tree needs 1, 2, 4, 8 … ranks, not %lld; with this number use dist.reduce = fast",
+        (long long)size);
+  CHECK(tree_leaves >= size, ERR_USAGE, "dist.tree_leaves = %lld is less than the %lld ranks", (long long)tree_leaves,
+        (long long)size);
+  while (global_micro % (2 * leaves) == 0 && 2 * leaves <= tree_leaves) leaves *= 2;
+  ASSERT(leaves % size == 0); /* size is a power of two that divides global_micro */
+  r->leaves = leaves / size;
+  r->micro_per_leaf = global_micro / leaves;
+  while ((INT64_C(1) << r->levels) < r->leaves) r->levels++;
+  return OK;
+}
+
+int reduction_create(Reduction *r, Comm *comm, Params *params, bool tree, int64_t global_micro, int64_t tree_leaves) {
+  *r = (Reduction){
+      .comm = comm, .params = params, .tree = tree, .leaves = 1, .micro_per_leaf = global_micro / comm->size};
+  if (!tree) return OK;
+  TRY(plan_tree(r, global_micro, tree_leaves));
+  for (int i = 0; i < r->levels; i++) TRY(buffer(params, &r->level[i], params->count));
+  return comm->size > 1 ? buffer(params, &r->exchange, params->count / 2 + 1) : OK;
+}
+
+void reduction_destroy(Reduction *r) {
+  if (r == NULL || r->params == NULL) return;
+  Device *dev = r->params->dev;
+  for (int i = 0; i < r->levels; i++) device_release(dev, r->level[i].data, tensor_bytes(r->level[i]));
+  device_release(dev, r->exchange.data, tensor_bytes(r->exchange));
+  *r = (Reduction){0};
+}
+
+int reduction_begin(Reduction *r) {
+  r->micro = r->leaf = 0;
+  return tensor_zero(r->params->dev, r->params->grad);
+}
+
+/* A leaf is done: add to it the subtrees that wait for it, as carries in a binary counter. */
+static int leaf_done(Reduction *r) {
+  Params *p = r->params;
+  int level = 0;
+  for (int64_t i = r->leaf; i & 1; i >>= 1) TRY(add(p->dev, p->grad, r->level[level++]));
+  if (++r->leaf == r->leaves) return OK;
+  TRY(tensor_copy(p->dev, r->level[level], p->grad));
+  return tensor_zero(p->dev, p->grad);
+}
+
+int reduction_add(Reduction *r) {
+  if (++r->micro % r->micro_per_leaf != 0) return OK;
+  return r->tree ? leaf_done(r) : OK;
+}
+
+int reduction_finish(Reduction *r) {
+  ASSERT(r->micro == r->leaves * r->micro_per_leaf);
+  if (r->comm->size == 1) return OK;
+  Params *p = r->params;
+  CommType type = p->grad.type == DT_F64 ? COMM_F64 : COMM_F32;
+  size_t n = (size_t)p->count;
+  if (r->tree) return comm_all_reduce_tree(r->comm, p->grad.data, r->exchange.data, n, type);
+  return comm_all_reduce(r->comm, p->grad.data, n, type, COMM_SUM);
+}

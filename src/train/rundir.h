@@ -1,0 +1,22 @@
+/* rundir — the directory of a run: made, locked against a second job, and where its files stand. */
+#pragma once
+#include <stdbool.h>
+
+typedef struct RunDir {
+  char path[448];
+  int lock; /* file descriptor, −1: none */
+} RunDir;
+
+/** rundir_open — make the directory if it is missing, see that it can be written, and lock it until rundir_close or the
+ *  end of the process. Call on one rank.
+ *  Errors  ERR_IO with the system's reason; ERR_BUSY naming host and process of the job that holds it */
+int rundir_open(RunDir *d, const char *path);
+void rundir_close(RunDir *d);
+/** rundir_file — path of a file of the run in buf[512], which is returned. */
+const char *rundir_file(const RunDir *d, const char *name, char buf[512]);
+/** rundir_has — whether the run has that file. */
+bool rundir_has(const RunDir *d, const char *name);
+/** rundir_rotate — before last.h5 is replaced: what it holds stays as previous.h5. Nothing to do if there is none. */
+int rundir_rotate(const RunDir *d);
+/** rundir_write — write text to a file of the run, by a temporary name. ERR_IO. */
+int rundir_write(const RunDir *d, const char *name, const char *text);

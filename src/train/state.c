@@ -1,0 +1,177 @@
+/* state — a trainer's state to and from a checkpoint: flat device buffers seen as named float arrays. */
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/version.h"
+#include "train/trainer.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef struct Staging { /* a flat buffer as float on the host: in place where it is that already */
+  float *data;
+  bool owned;
+  CheckpointArray *arrays;
+} Staging;
+
+static int staging_create(Staging *s, Params *p, Tensor flat, bool fill) {
+  *s = (Staging){0};
+  s->owned = !(p->dev->ops->host && flat.type == DT_F32);
+  s->data = flat.data;
+  if (s->owned) {
+    void *scratch = NULL;
+    TRY(mem_alloc(&s->data, (size_t)p->count * sizeof(float)));
+    int err = fill ? mem_alloc(&scratch, tensor_bytes(flat)) : OK;
+    if (fill && err == OK) err = tensor_to_f32(p->dev, s->data, flat, scratch);
+    mem_free(&scratch);
+    TRY(err);
+  }
+  TRY(mem_alloc(&s->arrays, (size_t)p->n * sizeof *s->arrays));
+  for (int i = 0; i < p->n; i++) {
+    CheckpointArray *a = &s->arrays[i];
+    a->name = p->list[i].name;
+    a->rank = p->list[i].rank;
+    memcpy(a->dims, p->list[i].dims, sizeof a->dims);
+    a->data = s->data + p->list[i].offset;
+  }
+  return OK;
+}
+
+static void staging_destroy(Staging *s) {
+  if (s->owned) mem_free(&s->data);
+  mem_free(&s->arrays);
+}
+
+static int load_flat(const char *path, CheckpointGroup group, Params *p, Tensor flat) {
+  Staging s;
+  void *scratch = NULL;
+  int err = OK;
+  TRY_TO(done, staging_create(&s, p, flat, false));
+  TRY_TO(done, checkpoint_load(path, group, s.arrays, p->n));
+  if (s.owned) {
+    TRY_TO(done, mem_alloc(&scratch, tensor_bytes(flat)));
+    TRY_TO(done, tensor_from_f32(p->dev, flat, s.data, scratch));
+  }
+done:
+  mem_free(&scratch);
+  staging_destroy(&s);
+  return err;
+}
+
+int weights_load(Network *net, const char *path, CheckpointGroup group) {
+  TRY(load_flat(path, group, &net->model.params, net->model.params.value));
+  return params_bind(&net->model.params, net->model.params.value);
+}
+
+static int save(Trainer *t, const char *name) {
+  Params *p = &t->net.model.params;
+  const Tensor flat[CKPT_GROUPS] = {p->value, t->optimizer.ema, t->optimizer.m, t->optimizer.v};
+  Staging staging[CKPT_GROUPS] = {{0}};
+  CheckpointArray *groups[CKPT_GROUPS];
+  CheckpointState state = {.step = t->optimizer.step,
+                           .tokens = t->tokens,
+                           .masked_tokens = t->masked,
+                           .seed = t->cfg->run_seed,
+                           .valid_nll = t->best,
+                           .deck = t->deck,
+                           .protocol = *shards_protocol(t->train),
+                           .vocab = *shards_vocab(t->train)};
+  snprintf(state.git, sizeof state.git, "%s", version_git());
+  snprintf(state.data_digest, sizeof state.data_digest, "%s", state.protocol.digest);
+  char path[512];
+  int err = OK;
+  for (int g = 0; g < CKPT_GROUPS; g++) {
+    TRY_TO(done, staging_create(&staging[g], p, flat[g], true));
+    groups[g] = staging[g].arrays;
+  }
+  if (strcmp(name, "last.h5") == 0) TRY_TO(done, rundir_rotate(&t->dir));
+  TRY_TO(done, checkpoint_save(rundir_file(&t->dir, name, path), &state, groups, p->n, t->history.tables, 2));
+done:
+  for (int g = 0; g < CKPT_GROUPS; g++) staging_destroy(&staging[g]);
+  return err;
+}
+
+int trainer_save(Trainer *t, const char *name) {
+  if (!t->writes) return OK;
+  int err = t->comm->rank == 0 ? save(t, name) : OK;
+  return comm_agree(t->comm, err);
+}
+
+/* What must not change between a checkpoint and the run that goes on from it. */
+static int check_state(const Trainer *t, const CheckpointState *s, const char *path) {
+  char train[64];
+  snprintf(train, sizeof train, "data.train = %.48s", t->cfg->data_train);
+  int differs = vocab_same(&s->vocab, path, shards_vocab(t->train), train);
+  if (differs) return err_trace(ERR_USAGE, __FILE__, __LINE__, "vocab_same");
+  CHECK(strcmp(s->data_digest, shards_protocol(t->train)->digest) == 0, ERR_USAGE,
+        "%s was trained on other data (digest %s) than data.train = %s (%s): give the same data, or start in a new "
+        "run.dir",
+        path, s->data_digest, t->cfg->data_train, shards_protocol(t->train)->digest);
+  CHECK(s->seed == t->cfg->run_seed, ERR_USAGE,
+        "%s was trained with run.seed = %lld, the deck says %lld: masks and data order would repeat or skip", path,
+        (long long)s->seed, (long long)t->cfg->run_seed);
+  CHECK(s->step <= t->cfg->train_steps, ERR_USAGE, "%s is at step %lld, beyond train.steps = %lld", path,
+        (long long)s->step, (long long)t->cfg->train_steps);
+  return OK;
+}
+
+/* The keys whose values differ from the checkpoint's: a change is allowed, a silent one is not. Both decks list every
+ * key in the same order, one a line; where a version added keys, the comparison ends at the first. */
+static void report_changes(const char *before, const char *after) {
+  static const char *const expected[] = {"dir", "resume", "steps", NULL};
+  while (*before && *after) {
+    size_t n = strcspn(before, "\n"), k = strcspn(after, "\n"), key = strcspn(after, "=");
+    const char *word = after + strspn(after, " ");
+    bool quiet = n == k && memcmp(before, after, n) == 0;
+    if (!quiet && (key > k || strncmp(before, after, key) != 0)) return;
+    for (int i = 0; expected[i]; i++) quiet = quiet || strncmp(word, expected[i], strlen(expected[i])) == 0;
+    if (!quiet)
+      log_warn("changed since the checkpoint: %.*s was %.*s", (int)(after + k - word), word, (int)(n - key),
+               before + key);
+    before += n + (before[n] == '\n');
+    after += k + (after[k] == '\n');
+  }
+}
+
+static int load(Trainer *t, const char *path) {
+  CheckpointState s = {0};
+  Params *p = &t->net.model.params;
+  int err = OK;
+  TRY_TO(done, checkpoint_state(path, &s));
+  TRY_TO(done, check_state(t, &s, path));
+  TRY_TO(done, load_flat(path, CKPT_PARAMS, p, p->value));
+  TRY_TO(done, load_flat(path, CKPT_EMA, p, t->optimizer.ema));
+  TRY_TO(done, load_flat(path, CKPT_ADAM_M, p, t->optimizer.m));
+  TRY_TO(done, load_flat(path, CKPT_ADAM_V, p, t->optimizer.v));
+  TRY_TO(done, checkpoint_metrics(path, t->history.tables, 2));
+  TRY_TO(done, params_bind(p, p->value));
+  report_changes(s.deck, t->deck);
+  t->optimizer.step = s.step;
+  t->tokens = s.tokens;
+  t->masked = s.masked_tokens;
+  t->best = s.valid_nll;
+done:
+  checkpoint_state_destroy(&s);
+  return err;
+}
+
+/* last.h5 or, where that is damaged, previous.h5. Every rank reads; all of them the same file. */
+int trainer_resume(Trainer *t) {
+  static const char *const names[] = {"last.h5", "previous.h5"};
+  int err = OK;
+  for (int i = 0; i < 2; i++) {
+    char path[512];
+    if (!rundir_has(&t->dir, names[i])) continue;
+    err = comm_agree(t->comm, load(t, rundir_file(&t->dir, names[i], path)));
+    if (err == OK) {
+      log_info("resuming from %s at step %lld", path, (long long)t->optimizer.step);
+      return OK;
+    }
+    bool damaged = err == ERR_DATA || err == ERR_ELSEWHERE;
+    if (!damaged || i == 1 || !rundir_has(&t->dir, names[1])) return err;
+    log_warn("%s", err_message());
+    log_warn("trying %s/%s instead", t->dir.path, names[1]);
+    err_clear();
+  }
+  return err;
+}

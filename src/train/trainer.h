@@ -1,0 +1,66 @@
+/* trainer — one run: data, network, optimizer and their state on disk; a step; a validation.
+ *
+ * Every public call is collective over the communicator, and what it returns is agreed upon unless it says otherwise.
+ */
+#pragma once
+#include "base/config.h"
+#include "diffusion/network.h"
+#include "dist/comm.h"
+#include "store/checkpoint.h"
+#include "store/loader.h"
+#include "store/shards.h"
+#include "train/history.h"
+#include "train/optimizer.h"
+#include "train/reduce.h"
+#include "train/rundir.h"
+
+typedef struct StepResult { /* of one step, summed over the global batch */
+  double loss;              /* nat per token */
+  double norm, lr;
+  int64_t tokens, masked, rows; /* real tokens, masked tokens, rows whose logits were made */
+} StepResult;
+
+typedef struct Trainer {
+  const Config *cfg;     /* not owned */
+  Comm *comm;            /* not owned */
+  char *deck;            /* resolved */
+  Shards *train, *valid; /* valid may be NULL */
+  Network net;
+  Optimizer optimizer;
+  Reduction reduction;
+  Loader *loader;
+  History history;
+  RunDir dir;
+  bool writes;            /* false: nothing is written (mdlm check) */
+  double *row_loss;       /* [micro_batch·L] */
+  int64_t local_micro;    /* micro-batches of this rank a step */
+  int64_t tokens, masked; /* since the start of the run */
+  double best;            /* nat per token of the best validation, NaN: none */
+  double peak;            /* floating-point operations a second that matrix products of this rank reach */
+} Trainer;
+
+/** trainer_create — open everything and allocate everything; with `writes`, take the run directory and resume as
+ *  run.resume says. Not movable once made.
+ *  Errors  ERR_USAGE, ERR_DATA, ERR_IO, ERR_BUSY, ERR_MEMORY */
+int trainer_create(Trainer *t, const Config *cfg, Comm *comm, bool writes);
+void trainer_destroy(Trainer *t);
+/** trainer_micro — one micro-batch forward and backward, adding to *sum (loss: summed nats). Not collective, not
+ * agreed. */
+int trainer_micro(Trainer *t, StepResult *sum);
+/** trainer_update — reduce, clip, update after local_micro micro-batches; *sum becomes the global result.
+ *  Errors  ERR_NUMERIC naming step and rank of a loss that is not finite: weights and checkpoints are as before */
+int trainer_update(Trainer *t, StepResult *sum);
+/** trainer_validate — bound of the validation data under the moving average; a new best is saved as best.h5. */
+int trainer_validate(Trainer *t);
+/** trainer_save — write the state as `name` in the run directory. */
+int trainer_save(Trainer *t, const char *name);
+/** trainer_run — steps up to train.steps, with log, validations and checkpoints; *stopped: ended early on request. */
+int trainer_run(Trainer *t, bool *stopped);
+/** trainer_flops — floating-point operations of training on that many rows of input and rows of logits. */
+double trainer_flops(const Trainer *t, double tokens, double rows);
+
+/* state.c: what a checkpoint holds of a trainer */
+int trainer_resume(Trainer *t);
+/** weights_load — fill a network's weights from a group of a checkpoint and check that the vocabulary fits. Not
+ * collective. */
+int weights_load(Network *net, const char *path, CheckpointGroup group);
