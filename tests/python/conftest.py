@@ -1,0 +1,58 @@
+"""What the Python tests share: the two folders they test, a runner of the scripts, the folder of real data."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "input"), str(ROOT / "analysis")]
+
+REAL = (
+    "bert-base-uncased-vocab.txt",
+    "gpt2-vocab.json",
+    "gpt2-merges.txt",
+    "lm1b_heldout_sample.txt",
+    "wikitext2_valid.txt",
+)
+Run = Callable[..., subprocess.CompletedProcess]
+
+
+def command(script: str, *arguments: object) -> list[str]:
+    return [sys.executable, str(ROOT / script), *map(str, arguments)]
+
+
+@pytest.fixture
+def prepare(tmp_path: Path) -> Run:
+    """prepare.py in a folder of its own; it must succeed, or with fails=True print one line and exit 2."""
+
+    def run(*arguments: object, stdin: bytes = b"", fails: bool = False) -> subprocess.CompletedProcess:
+        done = subprocess.run(
+            command("input/prepare.py", *arguments), cwd=tmp_path, input=stdin, capture_output=True, timeout=60
+        )
+        error = done.stderr.decode()
+        if fails:
+            assert done.returncode == 2, error
+            assert error.startswith("prepare.py: error: ") and error.count("\n") == 1, error
+        else:
+            assert done.returncode == 0, error
+        return done
+
+    return run
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder with real vocabularies and texts."""
+    folder = os.environ.get("MDLM_TEST_DATA")
+    if not folder:
+        pytest.skip("MDLM_TEST_DATA names no folder with the real vocabularies")
+    for name in REAL:
+        if not (Path(folder) / name).is_file():
+            pytest.skip(f"MDLM_TEST_DATA={folder} has no {name}")
+    return Path(folder)

@@ -1,0 +1,153 @@
+#!/bin/bash
+# test_slurm.sh — the scripts of slurm/ on a real Slurm: two virtual nodes on this machine (sandbox.sh). A training run is
+# signalled, goes back to the queue, resumes, and ends with the bits of a run that nobody touched. TAP on standard output.
+# BUILD: folder of the program (build).  PY: Python with prepare.py's packages (.venv/bin/python).
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+BUILD=$(realpath "${BUILD:-build}")
+PY=${PY:-.venv/bin/python}
+COUNT=0
+FAILED=0
+DIR=
+
+skip_all() {
+  printf '1..1\nok 1 - slurm # SKIP %s\n' "$1"
+  exit 0
+}
+[ "$(id -u)" = 0 ] || skip_all "a private Slurm needs root"
+for tool in slurmctld slurmd munged sbatch srun scontrol; do
+  command -v $tool >/dev/null || skip_all "$tool is missing (packages slurm-wlm, munge)"
+done
+unshare --uts --mount true 2>/dev/null || skip_all "unshare may not make namespaces here"
+
+finish() {
+  [ -n "$DIR" ] || return
+  tests/slurm/sandbox.sh stop >/dev/null
+  rm -rf "$DIR"
+}
+trap finish EXIT
+trap 'exit 1' INT TERM
+DIR=$(mktemp -d "${TMPDIR:-/tmp}/mdlm-slurm.XXXXXX") || exit 1
+
+export BUILD OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+export OMPI_MCA_hwloc_base_binding_policy=none
+export OMP_PROC_BIND=false # the virtual nodes share the cores
+export SLURM_SANDBOX_DIR=$DIR/slurm SLURM_SANDBOX_PORT=$((20000 + $$ % 10000)) SLURM_CONF=$DIR/slurm/slurm.conf
+export DECK=$DIR/deck.cfg
+
+# check TITLE COMMAND… — one test; when it fails, what the jobs wrote follows as comments.
+check() {
+  local title=$1
+  COUNT=$((COUNT + 1))
+  if "${@:2}"; then
+    echo "ok $COUNT - $title"
+  else
+    FAILED=1
+    echo "not ok $COUNT - $title"
+    tail -n 20 "$DIR"/*.out 2>/dev/null | sed 's/^/# /'
+  fi
+}
+# within SECONDS COMMAND… — true as soon as COMMAND is.
+within() {
+  local end=$((SECONDS + $1))
+  until "${@:2}"; do
+    [ $SECONDS -lt $end ] || return 1
+    sleep 0.1
+  done
+}
+submit() { sbatch --parsable --ntasks-per-node=1 --cpus-per-task=1 --output="$DIR/%j.out" "$@"; }
+job() { scontrol show job -o "$1" | tr ' ' '\n' | sed -n "s/^$2=//p"; } # JOB FIELD
+job_is() { [ "$(job "$1" JobState)" = "$2" ]; }
+step_of() { "$PY" -c 'import h5py, sys; print(int(h5py.File(sys.argv[1]).attrs["step"]))' "$1"; }
+
+prepare() {
+  awk 'BEGIN { srand(7); n = split("the of and to was house stone river old light under garden went wind before winter", w, " ")
+    for (i = 0; i < 400; i++) { for (j = 0; j < 12; j++) printf "%s ", w[1 + int(rand() * n)] } }' >"$DIR/text"
+  "$PY" input/prepare.py --quiet --tokenizer text8 --length 32 --out "$DIR/data.h5" "$DIR/text" || return 1
+  cat >"$DECK" <<END
+run: { dir = "$DIR/run"; };
+data: { train = "$DIR/data.h5"; valid = "$DIR/data.h5"; };
+model: { width = 32; blocks = 1; heads = 2; cond_dim = 16; };
+train: { global_batch = 4; micro_batch = 1; warmup = 20; log_every = 20; valid_every = 0; valid_sequences = 8; };
+eval: { sequences = 8; };
+sample: { count = 2; steps = 8; };
+device: { threads = 1; };
+END
+}
+plain() { mpirun -n 2 "$BUILD/mdlm" train "$DECK" run.dir="$DIR/$1" "${@:2}" >"$DIR/$1.out" 2>&1; }
+microseconds() { local start=${EPOCHREALTIME/./}; "$@" && echo $((${EPOCHREALTIME/./} - start)); }
+# As many steps as take 8 seconds here, so that the signal finds the run on its way; 20 checkpoints.
+measure() {
+  local one many
+  one=$(microseconds plain one train.steps=1) && many=$(microseconds plain many train.steps=201) || return 1
+  STEPS=$((200 * 8000000 / (many > one + 1000 ? many - one : 1000)))
+  [ $STEPS -lt 20000 ] || STEPS=20000
+  TRAIN_KEYS=("train.steps=$STEPS" "train.save_every=$((STEPS / 20))")
+}
+uninterrupted() { plain plain "${TRAIN_KEYS[@]}"; }
+
+trains() {
+  TRAIN=$(submit slurm/train.sbatch "${TRAIN_KEYS[@]}") && within 20 test -f "$DIR/run/last.h5" && job_is "$TRAIN" RUNNING
+}
+requeued() { job_is "$1" PENDING && [ "$(job "$1" Restarts)" = 1 ]; }
+stops() {
+  scancel --signal=USR1 --batch "$TRAIN" && within 20 requeued "$TRAIN" || return 1
+  STOPPED=$(step_of "$DIR/run/last.h5") && [ "$STOPPED" -lt $STEPS ]
+}
+cleaned() { ! ls "$SLURM_SANDBOX_DIR"/spool/node*/stepd.* >/dev/null 2>&1; }
+resumes() { # at once in place of Slurm's two minutes, but not before the old ranks' daemons are gone
+  within 10 cleaned && scontrol update job="$TRAIN" StartTime=now && within 40 job_is "$TRAIN" COMPLETED &&
+    [ "$(step_of "$DIR/run/last.h5")" = $STEPS ]
+}
+same_bits() {
+  "$PY" - "$DIR/run/last.h5" "$DIR/plain/last.h5" <<'END'
+import sys, h5py
+def state(path):
+    with h5py.File(path) as f:
+        return {f"{g}/{k}": (d.shape, d[()].tobytes()) for g in ("params", "ema", "adam_m", "adam_v") for k, d in f[g].items()}
+a, b = map(state, sys.argv[1:])
+different = [k for k in a.keys() | b.keys() if a.get(k) != b.get(k)]
+if different or not a:
+    sys.exit(f"# {len(different)} of {len(a)} data sets differ: {sorted(different)[:5]}")
+END
+}
+evaluates() {
+  local id
+  id=$(submit --nodes=2 --dependency=afterok:"$TRAIN" slurm/eval.sbatch) && within 20 job_is "$id" COMPLETED &&
+    grep -q '^nll=.* ppl=' "$DIR/$id.out"
+}
+samples() {
+  local id
+  id=$(submit --nodes=2 slurm/sample.sbatch sample.output="$DIR/samples.h5") && within 20 job_is "$id" COMPLETED &&
+    [ -f "$DIR/samples.h5" ]
+}
+fails() { # the program's exit code is the job's, and the job stays out of the queue
+  local id
+  id=$(submit slurm/train.sbatch train.stepz=1) && within 20 job_is "$id" FAILED && [ "$(job "$id" Restarts)" = 0 ] &&
+    ! job "$id" ExitCode | grep -q '^\(0\|75\):'
+}
+saved_between() { # FILE FIRST LAST, both excluded
+  local step
+  step=$(step_of "$1" 2>/dev/null) && [ "$step" -gt "$2" ] && [ "$step" -lt "$3" ]
+}
+cancels() { # shortly after the first regular checkpoint, long before the second
+  local id quarter=$((STEPS / 4)) saved=$DIR/cancelled/last.h5
+  id=$(submit slurm/train.sbatch run.dir="$DIR/cancelled" "${TRAIN_KEYS[@]}" train.save_every=$quarter) &&
+    within 20 test -f "$saved" && scancel "$id" && within 10 job_is "$id" CANCELLED &&
+    within 10 saved_between "$saved" $quarter $((2 * quarter))
+}
+
+echo 1..12
+check "a tiny corpus is prepared" prepare
+check "short runs under mpirun end" measure
+check "an uninterrupted run under mpirun ends" uninterrupted
+check "two virtual nodes come up" tests/slurm/sandbox.sh start 2
+check "train.sbatch trains on two nodes" trains
+check "signalled before its limit, it saves and goes back to the queue" stops
+check "it resumes and ends at the last step" resumes
+check "its weights, averages and moments are bitwise those of the uninterrupted run" same_bits
+check "eval.sbatch follows it and prints its perplexity" evaluates
+check "sample.sbatch writes samples" samples
+check "an error of the program fails the job with its exit code" fails
+check "scancel ends the job with its state saved" cancels
+exit $FAILED

@@ -1,0 +1,101 @@
+#include "toy.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/rng.h"
+
+void toy_open(Network *n, const Toy *toy) {
+  *n = (Network){0};
+  MUST(device_open(&n->dev, &toy->device));
+  MUST(model_create(&n->model, &n->dev, &toy->model));
+  MUST(rows_create(&n->rows, &n->model));
+  MUST(schedule_create(&n->schedule, "loglinear", toy->eps));
+  MUST(objective_create(&n->objective, "subs", &n->schedule, toy->mask));
+  MUST(noised_create(&n->noised, toy->model.batch, toy->model.length));
+}
+
+void toy_weights(Network *n, uint64_t seed, double gain) {
+  Params *p = &n->model.params;
+  for (int i = 0; i < p->n; i++) {
+    const Param *x = &p->list[i];
+    RngKey key = rng_key(seed, RNG_TEST, (uint32_t)i, 0, 0);
+    double *host = NULL, *scratch = NULL;
+    double middle = x->init == INIT_ONE, bound = x->rank == 1 ? 0.5 : gain / sqrt((double)x->dims[1]);
+    MUST(mem_alloc(&host, (size_t)x->count * sizeof *host));
+    MUST(mem_alloc(&scratch, (size_t)x->count * sizeof *scratch));
+    for (int64_t k = 0; k < x->count; k++) host[k] = (float)(middle + bound * (2 * rng_uniform(key, (uint64_t)k) - 1));
+    MUST(tensor_from_f64(&n->dev, x->value, host, scratch));
+    mem_free(&host);
+    mem_free(&scratch);
+  }
+  MUST(params_bind(p, p->value));
+}
+
+double *toy_values(Network *n, Tensor t) {
+  double *values = NULL;
+  int64_t count = tensor_count(t);
+  MUST(mem_alloc(&values, (size_t)count * sizeof *values));
+  MUST(tensor_download(&n->dev, values, t));
+  for (int64_t i = count - 1; t.type == DT_F32 && i >= 0; i--) { /* spread out from the back, in place */
+    float f;
+    memcpy(&f, (char *)values + (size_t)i * sizeof f, sizeof f);
+    values[i] = f;
+  }
+  return values;
+}
+
+void toy_masks(int32_t *z, const int32_t *x0, int64_t L, int32_t mask, unsigned set) {
+  for (int64_t l = 0; l < L; l++) z[l] = set >> l & 1 ? mask : x0[l];
+}
+
+void toy_same(const char *what, const double *got, const double *want, int64_t n) {
+  for (int64_t i = 0; i < n; i++)
+    if (memcmp(&got[i], &want[i], sizeof got[i]) != 0)
+      fail_msg("%s: element %lld is %.17g, not %.17g", what, (long long)i, got[i], want[i]);
+}
+
+double toy_chi2(const int64_t *count, const double *chance, int cells, int64_t draws, int *dof) {
+  double sum = 0, pooled = 0;
+  int64_t pooled_count = 0;
+  *dof = -1;
+  for (int i = 0; i < cells; i++) {
+    double expected = chance[i] * (double)draws, d = (double)count[i] - expected;
+    if (expected < 8) {
+      pooled += expected;
+      pooled_count += count[i];
+    } else {
+      sum += d * d / expected;
+      ++*dof;
+    }
+  }
+  if (pooled > 0 || pooled_count > 0) {
+    double d = (double)pooled_count - pooled;
+    sum += d * d / pooled;
+    ++*dof;
+  }
+  return sum;
+}
+
+double toy_chi2_limit(int dof) {
+  const double z = 3.719; /* normal quantile of 1 − 10⁻⁴ */
+  double c = 2 / (9.0 * dof), root = 1 - c + z * sqrt(c);
+  return dof * root * root * root;
+}
+
+void toy_law(const char *what, const int64_t *count, const double *chance, int cells, int64_t draws) {
+  double total = 0;
+  int64_t drawn = 0;
+  for (int i = 0; i < cells; i++) {
+    total += chance[i];
+    drawn += count[i];
+  }
+  if (!(fabs(total - 1) < 1e-12) || drawn != draws)
+    fail_msg("%s: chances sum to %.15g, counts to %lld of %lld", what, total, (long long)drawn, (long long)draws);
+  int dof;
+  double x = toy_chi2(count, chance, cells, draws, &dof);
+  if (!(x <= toy_chi2_limit(dof)))
+    fail_msg("%s: chi-square is %.1f on %d degrees of freedom, more than %.1f", what, x, dof, toy_chi2_limit(dof));
+}

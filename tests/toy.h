@@ -1,0 +1,31 @@
+/* toy — networks small enough to enumerate or to differentiate numerically, and the statistics to judge draws with. */
+#pragma once
+#include "check.h"
+
+#include "diffusion/network.h"
+
+typedef struct Toy {
+  DeviceOptions device;
+  ModelOptions model;
+  int32_t mask;
+  double eps; /* of the loglinear schedule */
+} Toy;
+
+/** toy_open — the network of that description, weights zero. network_destroy closes it. */
+void toy_open(Network *n, const Toy *toy);
+/** toy_weights — every parameter random, none as at initialisation: norms 1 ± ½, biases ± ½, matrices U(±gain/√in).
+ *  Values are rounded to f32: the same on every backend. */
+void toy_weights(Network *n, uint64_t seed, double gain);
+/** toy_values — t as double, in memory that the caller gives back with mem_free. */
+double *toy_values(Network *n, Tensor t);
+/** toy_masks — z = x0 with the positions of the set bits masked. */
+void toy_masks(int32_t *z, const int32_t *x0, int64_t L, int32_t mask, unsigned set);
+/** toy_same — fail unless the n numbers are equal, bit for bit. */
+void toy_same(const char *what, const double *got, const double *want, int64_t n);
+
+/** toy_chi2 — Σ (count − expected)²/expected; cells with expected < 8 are pooled into one. *dof: cells − 1. */
+double toy_chi2(const int64_t *count, const double *chance, int cells, int64_t draws, int *dof);
+/** toy_chi2_limit — what a true law exceeds once in 10⁴ trials (Wilson-Hilferty). */
+double toy_chi2_limit(int dof);
+/** toy_law — fail unless the counts are credible draws of the law. */
+void toy_law(const char *what, const int64_t *count, const double *chance, int cells, int64_t draws);
