@@ -53,6 +53,8 @@ $(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags
 	$(CC) $(ALL_CFLAGS) -Itests -MMD -MP -c -o $@ $<
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB) $(LIB)
 	$(CC) -o $@ $^ $(LDLIBS) -lcmocka
+$(BUILD)/bench: $(BUILD)/tests/bench/bench.o $(BUILD)/tests/bench/alone.o $(LIB)
+	$(CC) -o $@ $^ $(LDLIBS)
 $(BUILD)/%.o: src/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
@@ -78,18 +80,18 @@ setup: ## Debian packages and the Python environment for preparing and analysing
 
 demo: ## the main job on a real corpus: prepare, train on two ranks, evaluate, sample, plot (CORPUS=my.txt: your text)
 	@$(MAKE) --no-print-directory setup
-	@$(MAKE) --no-print-directory -s -j all
+	@$(MAKE) --no-print-directory -s -j$$(nproc) all
 	@BUILD="$(BUILD)" PY="$(PY)" CORPUS="$(CORPUS)" input/demo.sh
 
 check: ## every test; closes with N passed, N failed, N skipped
 	@$(MAKE) --no-print-directory setup
-	@$(MAKE) --no-print-directory -s -j all tests WERROR=1
+	@$(MAKE) --no-print-directory -s -j$$(nproc) all tests WERROR=1
 	@BUILD="$(BUILD)" PY="$(PY)" tests/run.sh
 
 .PHONY: tests
 tests: $(TESTS) $(BUILD)/mdlm ## build the test programs
 
-bench: $(BUILD)/mdlm ## tokens/s, GFLOP/s, share of each op and ratio to the floor
+bench: $(BUILD)/bench ## tokens/s, GFLOP/s, share of each op and ratio to the floor
 	@BUILD="$(BUILD)" tests/bench.sh
 
 rules: ## which room may include which (src/RULES)

@@ -16,9 +16,8 @@ LAUNCH=${LAUNCH:-srun --mpi=pmix --kill-on-bad-exit=1}
 [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 
 # ---- Open MPI
-# mpirun would bind each rank to one core, and all its threads with it; the threads are bound by OpenMP instead.
+# mpirun would bind each rank to one core, and all its threads with it; mdlm keeps its threads on cores of their own.
 export OMPI_MCA_hwloc_base_binding_policy=${OMPI_MCA_hwloc_base_binding_policy:-none}
-export OMP_PROC_BIND=${OMP_PROC_BIND:-true} OMP_PLACES=${OMP_PLACES:-cores}
 # A network of its own for MPI, where the default choice is wrong:
 # export OMPI_MCA_pml=ucx                        # InfiniBand through UCX
 # export OMPI_MCA_btl_tcp_if_include=eth0        # Ethernet by interface or by 10.0.0.0/16

@@ -39,12 +39,14 @@ void check_open(Check *c, const Mode *mode, int threads) {
 
 void check_close(Check *c) {
   check_guards(c);
+  size_t scratch = c->dev.allocated; /* what the ops keep for themselves */
+  for (int i = 0; i < c->block_count; i++) scratch -= c->blocks[i].bytes;
   for (int i = 0; i < c->block_count; i++) {
     device_release(&c->dev, c->blocks[i].memory, c->blocks[i].bytes);
     free(c->blocks[i].guard);
   }
   for (int i = 0; i < c->host_count; i++) free(c->host[i]);
-  if (c->dev.allocated != 0) fail_msg("%s: %zu bytes of device memory are still held", c->title, c->dev.allocated);
+  assert_int_equal(c->dev.allocated, scratch);
   device_close(&c->dev);
 }
 
@@ -235,18 +237,21 @@ void check_title(Check *c, const char *fmt, ...) {
   va_end(args);
 }
 
-void check_record_host(Check *c, const void *p, size_t bytes) {
+static unsigned char *more_bits(Check *c, size_t bytes) {
   c->bits = realloc(c->bits, c->bit_bytes + bytes);
   assert_non_null(c->bits);
-  memcpy(c->bits + c->bit_bytes, p, bytes);
   c->bit_bytes += bytes;
+  return c->bits + c->bit_bytes - bytes;
 }
+
+void check_record_host(Check *c, const void *p, size_t bytes) { memcpy(more_bits(c, bytes), p, bytes); }
 
 void check_record(Check *c, Tensor t) {
   int64_t start;
   unsigned char *p = fetch(c, block_of(c, t), t, &start);
   size_t size = dtype_size(t.type), row = (size_t)cols_of(t) * size;
-  for (int64_t r = 0; r < rows_of(t); r++) check_record_host(c, p + (size_t)(start + r * t.ld) * size, row);
+  unsigned char *to = more_bits(c, row * (size_t)rows_of(t));
+  for (int64_t r = 0; r < rows_of(t); r++, to += row) memcpy(to, p + (size_t)(start + r * t.ld) * size, row);
   free(p);
 }
 
@@ -351,4 +356,24 @@ void check_slope(Check *c, const char *what, CheckLoss loss, void *state, Tensor
       fail_msg("%s: the gradient of %s gives a slope of %.12g, finite differences %.12g", c->title, what, want, slope);
   }
   check_write(c, x, x0);
+}
+
+bool check_has_bf16(void) {
+  return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+double *check_mask(Check *c, const Dropout *dropout, int64_t R, int64_t D) {
+  ResidualNorm a = {.kind = NORM_LAYER, .rows_per_group = R, .dropout = *dropout};
+  a.x_out = check_out(c, R, D);
+  a.h = check_out(c, R, D);
+  a.x = check_tensor(c, c->dev.real, R, D, D, 0);
+  a.branch = check_tensor(c, c->dev.real, R, D, D, 0);
+  a.weight = check_random(c, D, 0);
+  a.mean = check_out(c, R, 0);
+  a.rstd = check_out(c, R, 0);
+  double *ones = check_host(c, R * D);
+  for (int64_t i = 0; i < R * D; i++) ones[i] = 1;
+  check_write(c, a.branch, ones);
+  MUST(residual_norm(&c->dev, &a));
+  return check_read(c, a.x_out);
 }

@@ -6,6 +6,16 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#else
+#define RUNNING_ON_VALGRIND 0
+#endif
+#ifdef __SANITIZE_ADDRESS__
+enum { SANITIZED = 1 };
+#else
+enum { SANITIZED = 0 };
+#endif
 
 void toy_open(Network *n, const Toy *toy) {
   *n = (Network){0};
@@ -56,6 +66,8 @@ void toy_same(const char *what, const double *got, const double *want, int64_t n
     if (memcmp(&got[i], &want[i], sizeof got[i]) != 0)
       fail_msg("%s: element %lld is %.17g, not %.17g", what, (long long)i, got[i], want[i]);
 }
+
+int64_t toy_draws(int64_t n) { return SANITIZED || RUNNING_ON_VALGRIND ? n / 20 : n; }
 
 double toy_chi2(const int64_t *count, const double *chance, int cells, int64_t draws, int *dof) {
   double sum = 0, pooled = 0;

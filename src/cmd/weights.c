@@ -47,9 +47,8 @@ int weights_state(const Config *cfg, const char *path, CheckpointState *state) {
 
 int weights_open(Network *net, const Config *cfg, const Comm *comm, const char *path, const char *which,
                  const CheckpointState *state, int64_t length, int64_t batch) {
-  long share = sysconf(_SC_NPROCESSORS_ONLN) / comm->local_size;
-  int threads = cfg->device_threads > 0 ? (int)cfg->device_threads : share > 1 ? (int)share : 1;
-  TRY(network_create(net, cfg, threads, state->vocab.size, length, state->vocab.mask, batch, false));
+  TRY(network_create(net, cfg, comm->local_rank, comm->local_size, state->vocab.size, length, state->vocab.mask, batch,
+                     false));
   int err = weights_load(net, path, strcmp(which, "live") == 0 ? CKPT_PARAMS : CKPT_EMA);
   if (err) network_destroy(net);
   return err;

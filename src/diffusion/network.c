@@ -1,11 +1,20 @@
 #include "diffusion/network.h"
 #include "base/err.h"
 #include <string.h>
+#include <unistd.h>
 
-static int create(Network *n, const Config *cfg, int threads, int64_t vocab, int64_t length, int32_t mask,
-                  int64_t batch, bool training) {
+/* device.threads, or this rank's share of the node's cores. */
+static int threads_of(const Config *cfg, int local_size) {
+  long share = sysconf(_SC_NPROCESSORS_ONLN) / local_size;
+  return cfg->device_threads > 0 ? (int)cfg->device_threads : share > 1 ? (int)share : 1;
+}
+
+static int create(Network *n, const Config *cfg, int local_rank, int local_size, int64_t vocab, int64_t length,
+                  int32_t mask, int64_t batch, bool training) {
   DeviceOptions device = {.name = cfg->device_name,
-                          .threads = threads > 0 ? threads : (int)cfg->device_threads,
+                          .threads = threads_of(cfg, local_size),
+                          .pin = cfg->device_pin && local_size * threads_of(cfg, local_size) > 1,
+                          .local_rank = local_rank,
                           .bf16 = strcmp(cfg->device_matmul, "bf16") == 0,
                           .row_chunk = cfg->device_row_chunk};
   TRY(device_open(&n->dev, &device));
@@ -28,10 +37,10 @@ static int create(Network *n, const Config *cfg, int threads, int64_t vocab, int
   return noised_create(&n->noised, batch, length);
 }
 
-int network_create(Network *n, const Config *cfg, int threads, int64_t vocab, int64_t length, int32_t mask,
-                   int64_t batch, bool training) {
+int network_create(Network *n, const Config *cfg, int local_rank, int local_size, int64_t vocab, int64_t length,
+                   int32_t mask, int64_t batch, bool training) {
   *n = (Network){0};
-  int err = create(n, cfg, threads, vocab, length, mask, batch, training);
+  int err = create(n, cfg, local_rank, local_size, vocab, length, mask, batch, training);
   if (err) network_destroy(n);
   return err;
 }

@@ -1,8 +1,9 @@
 /* checkpoint — the state of a run as one HDF5 file, independent of rank count and device.
  *
  * Format "mdlm-checkpoint", version 1: groups /params /ema /adam_m /adam_v, each with one float32 data set per parameter under
- * its name (dots stay in the name); every data set has the attribute xxh3 (hex of XXH3-64 of its little-endian bytes).
- * /vocab as in a data file. /metrics/<group>/<series> as in metrics.h5. Attributes of /: format, format_version, step, tokens,
+ * its name (dots stay in the name); these and those of /vocab have the attribute xxh3 (hex of XXH3-64 of their little-endian
+ * bytes). /vocab as in a data file. /metrics/<group>/<series> as in metrics.h5, with HDF5's fletcher32. A seal (seal.h)
+ * covers the whole file. Attributes of /: format, format_version, step, tokens,
  * masked_tokens, seed, deck, git, data_digest, wrap, detokenizer, source, valid_nll, saved. */
 #pragma once
 #include "store/metrics.h"

@@ -2,6 +2,7 @@
 #include "base/config.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "store/seal.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -55,6 +56,28 @@ int files_check(const char *path, int64_t *bytes) {
   return OK;
 }
 
+int64_t files_read(int fd, void *to, size_t n, int64_t at) {
+  size_t done = 0;
+  while (done < n) {
+    ssize_t got = pread(fd, (char *)to + done, n - done, (off_t)at + (off_t)done);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return -1;
+    if (got == 0) break;
+    done += (size_t)got;
+  }
+  return (int64_t)done;
+}
+
+int files_write(int fd, const void *from, size_t n, int64_t at) {
+  for (size_t done = 0; done < n;) {
+    ssize_t put = pwrite(fd, (const char *)from + done, n - done, (off_t)at + (off_t)done);
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return -1;
+    done += (size_t)put;
+  }
+  return 0;
+}
+
 int files_draft(H5 **f, const char *path) {
   char *name;
   size_t size = strlen(path) + sizeof ".tmp";
@@ -79,6 +102,7 @@ static int sync_path(const char *path, int flags) {
 static int put(const char *temporary, const char *path) {
   char dir[PATH];
   split(path, dir);
+  TRY(seal_append(temporary));
   TRY(sync_path(temporary, O_RDONLY));
   CHECK(rename(temporary, path) == 0, ERR_IO, "cannot rename %s to %s: %s", temporary, path, strerror(errno));
   return sync_path(dir, O_RDONLY | O_DIRECTORY);

@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "store/files.h"
+#include "store/seal.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <hdf5.h>
@@ -30,6 +31,7 @@ enum { KEPT = 4, NAME_SIZE = 256, CHUNK_CACHE = 4 << 20 };
 struct H5 {
   hid_t id;
   bool write;
+  bool damaged; /* a block was not as it was sealed */
   int os_error; /* errno of the first read or write that failed, 0 if none */
   int next;     /* the kept data set to give up next */
   struct {
@@ -49,8 +51,21 @@ typedef struct DriverFile {
   H5FD_t pub;
   int fd;
   haddr_t eoa, eof;
+  Seal *seal; /* of a file opened for reading that has one */
   H5 *owner;
 } DriverFile;
+
+static void driver_failed(DriverFile *d) {
+  if (!d->owner->os_error) d->owner->os_error = errno;
+}
+
+/* What will be written to has to be whole, and is no longer what was sealed. */
+static bool driver_unseal(DriverFile *d) {
+  if (!d->seal) return true;
+  bool whole = seal_holds(d->seal, d->fd, 0, seal_bytes(d->seal));
+  if (whole && ftruncate(d->fd, (off_t)seal_bytes(d->seal)) != 0) driver_failed(d);
+  return whole;
+}
 
 static H5FD_t *driver_open(const char *name, unsigned flags, hid_t fapl, haddr_t maxaddr) {
   (void)fapl, (void)maxaddr;
@@ -62,22 +77,23 @@ static H5FD_t *driver_open(const char *name, unsigned flags, hid_t fapl, haddr_t
   d->owner = opening;
   d->fd = open(name, how | O_CLOEXEC, 0666);
   d->owner->os_error = d->fd < 0 || fstat(d->fd, &st) != 0 ? errno : 0;
-  if (d->owner->os_error) {
-    if (d->fd >= 0) close(d->fd);
-    mem_free(&d);
-    return NULL;
+  if (!d->owner->os_error)
+    d->owner->damaged = seal_open(&d->seal, d->fd, st.st_size) != OK || (flags & H5F_ACC_RDWR && !driver_unseal(d));
+  if (!d->owner->os_error && !d->owner->damaged) {
+    d->eof = (haddr_t)(d->seal ? seal_bytes(d->seal) : st.st_size);
+    if (flags & H5F_ACC_RDWR) seal_close(&d->seal);
+    return &d->pub;
   }
-  d->eof = (haddr_t)st.st_size;
-  return &d->pub;
-}
-
-static void driver_failed(DriverFile *d) {
-  if (!d->owner->os_error) d->owner->os_error = errno;
+  if (d->fd >= 0) close(d->fd);
+  seal_close(&d->seal);
+  mem_free(&d);
+  return NULL;
 }
 
 static herr_t driver_close(H5FD_t *file) {
   DriverFile *d = (DriverFile *)file;
   if (close(d->fd) != 0 && d->owner->write) driver_failed(d);
+  seal_close(&d->seal);
   mem_free(&d);
   return 0;
 }
@@ -108,13 +124,10 @@ static haddr_t driver_eof(const H5FD_t *file, H5FD_mem_t type) {
 static herr_t driver_read(H5FD_t *file, H5FD_mem_t type, hid_t dxpl, haddr_t addr, size_t size, void *buffer) {
   (void)type, (void)dxpl;
   DriverFile *d = (DriverFile *)file;
-  for (char *p = buffer; size > 0;) {
-    ssize_t n = pread(d->fd, p, size, (off_t)addr);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return driver_failed(d), -1;
-    if (n == 0) return memset(p, 0, size), 0; /* allocated but never written */
-    p += n, addr += (haddr_t)n, size -= (size_t)n;
-  }
+  if (d->seal && !seal_holds(d->seal, d->fd, (int64_t)addr, (int64_t)size)) return d->owner->damaged = true, -1;
+  int64_t n = files_read(d->fd, buffer, size, (int64_t)addr);
+  if (n < 0) return driver_failed(d), -1;
+  memset((char *)buffer + n, 0, size - (size_t)n); /* allocated but never written */
   return 0;
 }
 
@@ -122,12 +135,7 @@ static herr_t driver_write(H5FD_t *file, H5FD_mem_t type, hid_t dxpl, haddr_t ad
   (void)type, (void)dxpl;
   DriverFile *d = (DriverFile *)file;
   if (addr + size > d->eof) d->eof = addr + size;
-  for (const char *p = buffer; size > 0 && !d->owner->os_error;) {
-    ssize_t n = pwrite(d->fd, p, size, (off_t)addr);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return driver_failed(d), 0;
-    p += n, addr += (haddr_t)n, size -= (size_t)n;
-  }
+  if (!d->owner->os_error && files_write(d->fd, buffer, size, (int64_t)addr) != 0) driver_failed(d);
   return 0;
 }
 
@@ -193,7 +201,7 @@ static void why(const H5 *f, char reason[NAME_SIZE]) {
 static int failed(const H5 *f, const char *verb, const char *name) {
   char reason[NAME_SIZE];
   why(f, reason);
-  if (strstr(reason, "Fletcher32"))
+  if (f->damaged || strstr(reason, "Fletcher32"))
     return RAISE(ERR_DATA, "%s is damaged: checksum error in %s; restore it or make it again", f->path, name);
   if (f->write && f->os_error) return RAISE(ERR_IO, "cannot write %s: %s", f->path, reason);
   return RAISE(f->write ? ERR_IO : ERR_DATA, "%s: cannot %s %s: %s", f->path, verb, name, reason);
@@ -207,6 +215,7 @@ static int open_failed(const H5 *f, long long bytes) {
   char reason[NAME_SIZE];
   why(f, reason);
   const char *stored = strstr(reason, "stored_eof = ");
+  if (f->damaged) return RAISE(ERR_DATA, "%s is damaged: checksum error; restore it or make it again", f->path);
   if (f->os_error) return RAISE(ERR_DATA, "cannot open %s: %s", f->path, reason);
   if (stored)
     return RAISE(ERR_DATA, "%s is truncated: the file is %lld bytes, its header says %lld", f->path, bytes,
@@ -262,13 +271,16 @@ const char *h5_version(void) { return strrchr(H5_VERS_INFO, ' ') + 1; }
 
 /* ---- groups ---- */
 
+/* A link that cannot be looked up is there: opening it will tell why. */
 static bool exists(const H5 *f, const char *name) {
   char part[NAME_SIZE];
-  for (const char *p = name; (p = strchr(p + 1, '/'));) { /* HDF5 asks one link at a time */
+  htri_t there = 1;
+  for (const char *p = name; there > 0 && (p = strchr(p + 1, '/'));) { /* HDF5 asks one link at a time */
     snprintf(part, sizeof part, "%.*s", (int)(p - name), name);
-    if (H5Lexists(f->id, part, H5P_DEFAULT) <= 0) return false;
+    there = H5Lexists(f->id, part, H5P_DEFAULT);
   }
-  return strcmp(name, "/") == 0 || H5Lexists(f->id, name, H5P_DEFAULT) > 0;
+  if (there > 0 && strcmp(name, "/") != 0) there = H5Lexists(f->id, name, H5P_DEFAULT);
+  return there != 0;
 }
 
 bool h5_exists(H5 *f, const char *name) {
@@ -541,7 +553,7 @@ int h5_set_str(H5 *f, const char *obj, const char *name, const char *value) {
 
 bool h5_has(H5 *f, const char *obj, const char *name) {
   enter();
-  bool has = exists(f, obj) && H5Aexists_by_name(f->id, obj, name, H5P_DEFAULT) > 0;
+  bool has = exists(f, obj) && H5Aexists_by_name(f->id, obj, name, H5P_DEFAULT) != 0;
   leave(OK);
   return has;
 }
@@ -549,7 +561,7 @@ bool h5_has(H5 *f, const char *obj, const char *name) {
 static int attr_open(H5 *f, const char *obj, const char *name, hid_t *id, hid_t *type) {
   *id = *type = -1;
   CHECK(exists(f, obj), ERR_DATA, "%s: %s is missing", f->path, obj);
-  CHECK(H5Aexists_by_name(f->id, obj, name, H5P_DEFAULT) > 0, ERR_DATA, "%s: attribute %s of %s is missing", f->path,
+  CHECK(H5Aexists_by_name(f->id, obj, name, H5P_DEFAULT) != 0, ERR_DATA, "%s: attribute %s of %s is missing", f->path,
         name, obj);
   *id = H5Aopen_by_name(f->id, obj, name, H5P_DEFAULT, H5P_DEFAULT);
   if (*id < 0) return failed(f, "open attribute", name);

@@ -30,7 +30,8 @@ int metrics_begin(const char *path, MetricsTable *const *tables, int n_tables, c
 typedef struct H5 H5;
 /** metrics_store — write the tables as groups of f below prefix ("" or "/metrics"). */
 int metrics_store(H5 *f, const char *prefix, MetricsTable *const *tables, int n_tables);
-/** metrics_flush — append the rows not yet written; opens, extends and closes the file. ERR_IO naming the path. */
+/** metrics_flush — append the rows not yet written; opens, extends and closes the file. ERR_IO naming the path; after it the
+ *  file may be unreadable until metrics_begin writes it anew. */
 int metrics_flush(const char *path, MetricsTable *const *tables, int n_tables);
 /** metrics_truncate — forget rows whose step is beyond `step`. */
 void metrics_truncate(MetricsTable *t, int64_t step);

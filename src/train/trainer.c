@@ -8,17 +8,10 @@
 #include "train/stop.h"
 #include <math.h>
 #include <string.h>
-#include <unistd.h>
 
 static LoaderOrder order_of(const Config *cfg) {
   if (strcmp(cfg->data_order, "sequential") == 0) return ORDER_SEQUENTIAL;
   return strcmp(cfg->data_order, "blocked") == 0 ? ORDER_BLOCKED : ORDER_PERMUTED;
-}
-
-static int threads_of(const Config *cfg, const Comm *comm) {
-  long cores = sysconf(_SC_NPROCESSORS_ONLN), share = cores / comm->local_size;
-  if (cfg->device_threads > 0) return (int)cfg->device_threads;
-  return share > 1 ? (int)share : 1;
 }
 
 static int open_data(Trainer *t) {
@@ -42,7 +35,8 @@ static int open_network(Trainer *t) {
         (long long)B, (long long)ranks, (long long)b);
   t->local_micro = B / ranks / b;
   const Vocab *v = shards_vocab(t->train);
-  TRY(network_create(&t->net, cfg, threads_of(cfg, t->comm), v->size, shards_length(t->train), v->mask, b, true));
+  TRY(network_create(&t->net, cfg, t->comm->local_rank, t->comm->local_size, v->size, shards_length(t->train), v->mask,
+                     b, true));
   Params *p = &t->net.model.params;
   OptimizerOptions o = {.lr = cfg->train_lr,
                         .beta1 = cfg->train_beta1,

@@ -191,7 +191,7 @@ static void slopes(bool time, Dropout dropout, int64_t most) {
 
 static void test_slopes(void **state) {
   (void)state;
-  slopes(false, none, SOME);
+  slopes(false, none, EVERY);
 }
 static void test_slopes_dropout(void **state) {
   (void)state;
@@ -206,6 +206,19 @@ static void test_slopes_time_dropout(void **state) {
   slopes(true, quarter, EVERY);
 }
 
+/* The least network: its only block is first and last, its only head is the whole width. */
+static void test_slopes_one_block(void **state) {
+  (void)state;
+  for (int time = 0; time < 2; time++) {
+    Network n;
+    Toy t = toy("cpu_f64", time);
+    t.model.blocks = 1, t.model.heads = 1, t.model.width = 8, t.model.mlp_ratio = 1, t.model.cond_dim = 1;
+    open_toy(&n, &t);
+    compare_slopes(&n, &mixed, 0, B, quarter, SOME);
+    network_destroy(&n);
+  }
+}
+
 /* The gradients must depend on everything they are tested with: else a test above could pass by testing nothing. */
 static void test_every_parameter_matters(void **state) {
   (void)state;
@@ -217,7 +230,7 @@ static void test_every_parameter_matters(void **state) {
     const Param *x = &n.model.params.list[i];
     int64_t zero = 0;
     for (int64_t k = 0; k < x->count; k++) zero += grad[x->offset + k] == 0;
-    /* unseen tokens (4: only where masked, 9, 6, 7, 8 seen …) and the head of the mask token have no gradient */
+    /* tokens that are never seen and the head of the mask token have no gradient */
     bool by_token = strcmp(x->name, "vocab_embed.embedding") == 0 || i == n.model.head_weight || i == n.model.head_bias;
     if (!by_token && zero != 0) fail_msg("%s: %lld elements have no gradient", x->name, (long long)zero);
     if (zero == x->count) fail_msg("%s has no gradient", x->name);
@@ -239,7 +252,7 @@ static void test_short_batch(void **state) {
     t.model.batch = 2;
     open_toy(&small, &t);
     double loss, want_loss;
-    mem_free(&(double *){gradients(&n, &mixed, 0, B, quarter, NULL)});
+    pass(&n, &mixed, 0, B, quarter, true);
     double *got = gradients(&n, &mixed, 1, 2, quarter, &loss);
     double *want = gradients(&small, &mixed, 1, 2, quarter, &want_loss);
     assert_true(fabs(loss - want_loss) <= 1e-13 * want_loss);
@@ -479,6 +492,55 @@ static void test_inputs_matter(void **state) {
   network_destroy(&timeless);
 }
 
+/* ---- every dropout of the network has bits of its own
+ *
+ * Weights are such that the four branches of two blocks add 1, 2, 4 and 8 to every unit of a zero stream: attention
+ * averages values that are all 1, the MLP is its bias. With p = ½ a unit ends on one of 16 levels, which a row's norm
+ * keeps apart; were two of the dropouts alike, only 8 would be in reach. */
+static void set_all(Network *n, const char *name, int64_t first, int64_t count, double value) {
+  Param *p = params_find(&n->model.params, name);
+  assert_non_null(p);
+  for (int64_t i = first; i < first + count; i++)
+    MUST(tensor_upload(&n->dev, tensor_rows(n->model.params.value, p->offset + i, 1), &value));
+}
+
+static void constant_branches(Network *n) {
+  enum { D = 16, SHIFT1 = 0, GATE1 = 2 * D, GATE2 = 5 * D };
+  set_all(n, "output_layer.norm_final.weight", 0, D, 1);
+  for (int i = 0; i < 2; i++) {
+    char name[64];
+#define NAME(part) (snprintf(name, sizeof name, "blocks.%d." part, i), name)
+    set_all(n, NAME("adaLN_modulation.bias"), SHIFT1, D, 1);
+    set_all(n, NAME("adaLN_modulation.bias"), GATE1, D, 1);
+    set_all(n, NAME("adaLN_modulation.bias"), GATE2, D, 1);
+    set_all(n, NAME("attn_qkv.weight"), 2 * D * D, D * D, 1.0 / D);
+    set_all(n, NAME("attn_out.weight"), 0, D * D, (i ? 4.0 : 1.0) / D);
+    set_all(n, NAME("mlp.2.bias"), 0, D, i ? 8 : 2);
+#undef NAME
+  }
+}
+
+static void test_dropouts_differ(void **state) {
+  (void)state;
+  enum { D = 16 };
+  Network n;
+  Toy t = toy("cpu_f64", false);
+  toy_open(&n, &t);
+  constant_branches(&n);
+  Dropout half = {.p = 0.5, .seed = 5};
+  double *h = hidden(&n, &mixed, 0, B, half), levels = 0;
+  for (int r = 0; r < TOKENS; r++)
+    for (int i = 0; i < D; i++) {
+      bool met = false;
+      for (int j = 0; j < i; j++) met |= fabs(h[r * D + i] - h[r * D + j]) < 1e-6;
+      levels += !met;
+    }
+  /* 16 units on k levels meet k(1 − (1 − 1/k)¹⁶) of them: 10.3 of 16, 7.1 of 8 */
+  assert_true(levels / TOKENS > 9 && levels / TOKENS < 11.5);
+  mem_free(&h);
+  network_destroy(&n);
+}
+
 /* ---- no allocation in a step */
 static void test_no_allocation(void **state) {
   (void)state;
@@ -502,6 +564,7 @@ int main(void) {
       cmocka_unit_test(test_slopes_dropout),
       cmocka_unit_test(test_slopes_time),
       cmocka_unit_test(test_slopes_time_dropout),
+      cmocka_unit_test(test_slopes_one_block),
       cmocka_unit_test(test_every_parameter_matters),
       cmocka_unit_test(test_short_batch),
       cmocka_unit_test(test_accumulation),
@@ -513,6 +576,7 @@ int main(void) {
       cmocka_unit_test(test_precisions),
       cmocka_unit_test(test_bind),
       cmocka_unit_test(test_inputs_matter),
+      cmocka_unit_test(test_dropouts_differ),
       cmocka_unit_test(test_no_allocation),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -126,11 +126,10 @@ static void test_products(void **state) {
   for (int i = 0; i < SHAPES; i++) both_ways(&shapes[i], CHECK_F64);
 }
 
-/* oneDNN multiplies bf16 with AVX-512 only; the oracle has no bf16 weights */
+/* The oracle has no bf16 weights. */
 static void test_products_bf16(void **state) {
   (void)state;
-  if (!__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl") ||
-      !__builtin_cpu_supports("avx512dq")) {
+  if (!check_has_bf16()) {
     print_message("# SKIP products with bf16 weights: this processor has no AVX-512\n");
     skip();
   }

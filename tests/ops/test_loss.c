@@ -126,12 +126,30 @@ static void edges(Check *c, const void *shape) {
   for (int64_t r = 1; r < s->R; r++) assert_false(isnan(got[r]));
 }
 
+/* A token that is nearly certain has a small loss; the size of its logit must not swallow it. */
+static void certain(Check *c, const void *shape) {
+  const Shape *s = shape;
+  Net n = make(c, s);
+  check_title(c, "cross_entropy of a certain token");
+  double *f = check_host(c, s->R * s->V), *weight = check_host(c, s->R);
+  for (int64_t i = 0; i < s->R * s->V; i++) f[i] = i % s->V == n.to[i / s->V] ? 1000 : 988;
+  for (int64_t r = 0; r < s->R; r++) weight[r] = 1;
+  check_write(c, n.logits, f);
+  check_write(c, n.weight, weight);
+  MUST(cross_entropy(&c->dev, n.loss, n.logits, n.target, n.weight, -1, false));
+  double *got = check_read(c, n.loss), want = log1p((double)(s->V - 1) * exp(-12));
+  for (int64_t r = 0; r < s->R; r++)
+    if (fabs(got[r] - want) > c->mode->point) fail_msg("%s: %.9g, not %.9g", c->title, got[r], want);
+  check_record(c, n.loss);
+}
+
 static void test_edges(void **state) {
   (void)state;
   static const Shape some = {3, 11, 4, true, false, 3}, many = {3, 1003, 500, true, false, 3};
   check_every(forbidden_anything, &some);
   check_every(forbidden_anything, &many);
   check_every(edges, &some);
+  check_every(certain, &some);
   check_every(edges, &many);
 }
 

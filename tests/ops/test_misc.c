@@ -32,11 +32,22 @@ static void test_real_type(void **state) {
     assert_false(c.dev.bf16);
     assert_int_equal(c.dev.threads, 2);
     check_close(&c);
-    DeviceOptions low = {.name = CHECK_MODES[i].backend, .threads = 1, .bf16 = true, .row_chunk = 77};
+  }
+}
+
+static void test_options(void **state) {
+  (void)state;
+  for (int i = 0; i < CHECK_MODE_COUNT; i++) {
+    DeviceOptions low = {.name = CHECK_MODES[i].backend, .threads = 0, .bf16 = true, .row_chunk = 77};
     Device dev;
+    if (i == CHECK_F32 && !check_has_bf16()) { /* refused at once, not at the first product */
+      check_refused(device_open(&dev, &low), ERR_DEVICE, "bf16 on this processor");
+      continue;
+    }
     MUST(device_open(&dev, &low));
     assert_int_equal(dev.bf16, i == CHECK_F32); /* the oracle rounds nothing */
     assert_int_equal(dev.row_chunk, 77);
+    assert_int_equal(dev.threads, 1);
     device_close(&dev);
   }
 }
@@ -296,9 +307,10 @@ static void test_refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_open),   cmocka_unit_test(test_real_type), cmocka_unit_test(test_profile),
-      cmocka_unit_test(test_memory), cmocka_unit_test(test_copies),    cmocka_unit_test(test_views),
-      cmocka_unit_test(test_silu),   cmocka_unit_test(test_sinusoid),  cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_open),     cmocka_unit_test(test_real_type), cmocka_unit_test(test_options),
+      cmocka_unit_test(test_profile),  cmocka_unit_test(test_memory),    cmocka_unit_test(test_copies),
+      cmocka_unit_test(test_views),    cmocka_unit_test(test_silu),      cmocka_unit_test(test_sinusoid),
+      cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

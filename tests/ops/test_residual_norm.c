@@ -1,4 +1,4 @@
-/* residual_norm and its backward against plain loops in double, and the properties of the dropout mask. */
+/* residual_norm and its backward against plain loops in double. The dropout mask has test_dropout.c. */
 #include "check.h"
 
 #include <math.h>
@@ -80,23 +80,6 @@ static void make_backward(Check *c, const Shape *s, ResidualNorm *a) {
   a->dweight = check_random(c, D, 0);
 }
 
-/* The mask as the op itself applies it: x_out of x = 0, branch = 1, no gate. Its values are 0 and 1/(1−p). */
-static double *mask_of(Check *c, const Dropout *dropout, int64_t R, int64_t D) {
-  ResidualNorm a = {.kind = NORM_LAYER, .rows_per_group = R, .dropout = *dropout};
-  Tensor *outs[] = {&a.x_out, &a.h};
-  for (int i = 0; i < 2; i++) *outs[i] = check_out(c, R, D);
-  a.x = check_tensor(c, c->dev.real, R, D, D, 0);
-  a.branch = check_tensor(c, c->dev.real, R, D, D, 0);
-  a.weight = check_random(c, D, 0);
-  a.mean = check_out(c, R, 0);
-  a.rstd = check_out(c, R, 0);
-  double *ones = check_host(c, R * D);
-  for (int64_t i = 0; i < R * D; i++) ones[i] = 1;
-  check_write(c, a.branch, ones);
-  MUST(residual_norm(&c->dev, &a));
-  return check_read(c, a.x_out);
-}
-
 /* ---- the reference: everything on the host, absent tensors as the numbers that do nothing */
 typedef struct Host {
   int64_t R, D, G, per;
@@ -120,7 +103,7 @@ static Host host_forward(Check *c, const Shape *s, const ResidualNorm *a) {
   m.shift = or_constant(c, a->shift, m.G * m.D, 0);
   m.scale = or_constant(c, a->scale, m.G * m.D, 0);
   m.weight = check_read(c, a->weight);
-  m.mask = mask_of(c, &a->dropout, m.R, m.D);
+  m.mask = check_mask(c, &a->dropout, m.R, m.D);
   m.x_out = check_host(c, n), m.h = check_host(c, n), m.hat = check_host(c, n);
   m.mean = check_host(c, m.R), m.rstd = check_host(c, m.R);
   for (int64_t r = 0; r < m.R; r++) {
@@ -267,59 +250,7 @@ static void test_slopes(void **state) {
     if (shapes[i].B * shapes[i].L < 70) check_once(slopes, &shapes[i], CHECK_F64);
 }
 
-/* ---- dropout */
-static void mask_statistics(Check *c, const void *shape) {
-  (void)shape;
-  static const double p[] = {0.1, 0.5, 0.013};
-  enum { R = 128, D = 800 };
-  for (int k = 0; k < 3; k++) {
-    check_title(c, "dropout p=%g", p[k]);
-    Dropout d = {.p = p[k], .seed = 3, .step = 7, .layer = 1, .first = 0, .L = 16};
-    double *mask = mask_of(c, &d, R, D), kept = 0, rounded = rint(p[k] * 65536) / 65536, n = (double)R * D;
-    for (int64_t i = 0; i < R * D; i++) {
-      if (mask[i] == 0) continue;
-      kept++;
-      if (fabs(mask[i] * (1 - rounded) - 1) > c->mode->point)
-        fail_msg("%s: a kept unit is scaled by %.9g", c->title, mask[i]);
-    }
-    if (fabs(kept / n - (1 - p[k])) > 4 * sqrt(p[k] * (1 - p[k]) / n))
-      fail_msg("%s: a fraction of %.5f is kept", c->title, kept / n);
-    check_record_host(c, mask, sizeof(double) * R * D);
-  }
-}
-
-static double agreement(const double *a, const double *b, int64_t n) {
-  double same = 0;
-  for (int64_t i = 0; i < n; i++) same += (a[i] == 0) == (b[i] == 0);
-  return same / (double)n;
-}
-
-/* Another seed, step, layer or sequence has an independent mask: at p = ½ two masks agree in half of their units. */
-static void mask_streams(Check *c, const void *shape) {
-  (void)shape;
-  enum { R = 32, D = 256, N = R * D };
-  const Dropout base = {.p = 0.5, .seed = 3, .step = 7, .layer = 1, .first = 0, .L = R};
-  Dropout other[5] = {base, base, base, base, base};
-  other[0].seed = 4, other[1].step = 8, other[2].layer = 2, other[3].first = 1, other[4].seed = 3 + ((uint64_t)1 << 32);
-  double *first = mask_of(c, &base, R, D);
-  for (int k = 0; k < 5; k++) {
-    double same = agreement(first, mask_of(c, &other[k], R, D), N);
-    if (fabs(same - 0.5) > 4 * 0.5 / sqrt(N))
-      fail_msg("dropout stream %d agrees with the first in %.4f of the units", k, same);
-  }
-  for (int64_t r = 1; r < R; r++) { /* rows, and shifts along a row */
-    double same = agreement(first, first + r * D, D);
-    if (fabs(same - 0.5) > 5 * 0.5 / sqrt(D))
-      fail_msg("dropout row %d agrees with row 0 in %.4f of the units", (int)r, same);
-  }
-  for (int64_t lag = 1; lag < 64; lag++) {
-    double same = agreement(first, first + lag, N - lag);
-    if (fabs(same - 0.5) > 5 * 0.5 / sqrt(N))
-      fail_msg("dropout agrees with itself %d units on in %.4f", (int)lag, same);
-  }
-  check_record_host(c, first, sizeof(double) * N);
-}
-
+/* ---- slices */
 /* Sequences 2 and 3 alone, with first = 2, give the bits they had among sequences 0 … 3. */
 static ResidualNorm slice(const ResidualNorm *a, int64_t L, int64_t first, int64_t n) {
   ResidualNorm b = *a;
@@ -356,11 +287,9 @@ static void slices(Check *c, const void *shape) {
   for (int i = 0; i < OUTS; i++) check_same(c, name[i], outs[i], want[i]);
 }
 
-static void test_dropout(void **state) {
+static void test_slices(void **state) {
   (void)state;
   static const Shape four = {NORM_LAYER, 4, 7, 40, false, true, true, true, 0.1, true};
-  check_every(mask_statistics, NULL);
-  check_case(mask_streams, NULL, CHECK_F64, CHECK_F32);
   check_every(slices, &four);
 }
 
@@ -408,8 +337,8 @@ static void test_refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_values),  cmocka_unit_test(test_hard_rows), cmocka_unit_test(test_slopes),
-      cmocka_unit_test(test_dropout), cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_values), cmocka_unit_test(test_hard_rows), cmocka_unit_test(test_slopes),
+      cmocka_unit_test(test_slices), cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -52,6 +52,9 @@ static UNUSED const char *bench_path(const char *name) {
   return text[i];
 }
 
+/** compose — snprintf into an array that must be large enough. */
+#define compose(text, ...) assert_true(snprintf((text), sizeof(text), __VA_ARGS__) < (int)sizeof(text))
+
 #define must(call) bench_must((call), #call, __FILE__, __LINE__)
 static UNUSED void bench_must(int err, const char *call, const char *file, int line) {
   if (err != OK) print_error("%s: %s\n%s", call, err_message(), err_backtrace());
@@ -112,6 +115,21 @@ static UNUSED void bench_flip(const char *path, long at, int mask) {
   fseek(f, at, SEEK_SET);
   fputc(byte ^ mask, f);
   assert_int_equal(fclose(f), 0);
+}
+
+/** bench_sealed — where the seal of the file begins, its length if it has none. */
+static UNUSED long bench_sealed(const char *path) {
+  long size;
+  char *bytes = bench_slurp(path, &size);
+  uint64_t n = (uint64_t)size;
+  if (size > 32 && memcmp(bytes + size - 8, "MDLMSEAL", 8) == 0) memcpy(&n, bytes + size - 32, sizeof n);
+  free(bytes);
+  return (long)n;
+}
+
+static UNUSED void bench_unseal(const char *path) {
+  long n = bench_sealed(path);
+  assert_int_equal(truncate(path, n), 0);
 }
 
 /* ---- data files of known content ---- */

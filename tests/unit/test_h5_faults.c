@@ -1,4 +1,5 @@
 /* h5 where things go wrong — what cannot be opened, damage, full disks, foreign locks, several threads. */
+#include "store/files.h"
 #include "store_bench.h"
 
 #include <errno.h>
@@ -106,6 +107,43 @@ static void flipped(void **state) {
       bench_flip(bench_path("flip.h5"), at + byte, 1 << byte);
     }
   }
+}
+
+/* A seal covers many blocks; what is not read is not checked, what is written to is unsealed. */
+static void sealed(void **state) {
+  (void)state;
+  const char *path = bench_path("sealed.h5");
+  const int64_t n = 300000;
+  static float data[300000];
+  float got[10];
+  H5 *f;
+  for (int i = 0; i < 300000; i++) data[i] = (float)i;
+  must(files_draft(&f, path));
+  must(h5_write(f, "/data", H5_F32, 1, &n, data));
+  assert_false(bench_there(path));
+  must(files_publish(&f, OK, path));
+  assert_false(bench_there(bench_path("sealed.h5.tmp")));
+  long at = bench_find(path, data + 150000, 400);
+  bench_flip(path, at + 8, 1);
+  must(h5_open(&f, path, false));
+  must(h5_read_rows(f, "/data", H5_F32, 0, 10, got));
+  must(h5_read_rows(f, "/data", H5_F32, n - 10, 10, got));
+  refused(h5_read_rows(f, "/data", H5_F32, 150000, 10, got), ERR_DATA, "sealed.h5 is damaged",
+          "/data, rows 150000 to 150009");
+  must(h5_close(&f));
+  refused(h5_open(&f, path, true), ERR_DATA, "sealed.h5 is damaged");
+  bench_flip(path, at + 8, 1);
+  must(h5_open(&f, path, true));
+  must(h5_set_int(f, "/", "x", 1));
+  must(h5_close(&f));
+  long size;
+  free(bench_slurp(path, &size));
+  assert_int_equal(bench_sealed(path), size);
+  must(h5_open(&f, path, false));
+  must(h5_close(&f));
+  must(files_draft(&f, path)); /* a draft given up leaves nothing and changes nothing */
+  assert_int_equal(files_publish(&f, ERR_NUMERIC, path), ERR_NUMERIC);
+  assert_true(bench_there(path) && !bench_there(bench_path("sealed.h5.tmp")));
 }
 
 /* Write a file of everything; the first failure's code, OK only if all went well. */
@@ -218,9 +256,10 @@ static void threads(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(not_there),         cmocka_unit_test(no_permission),
-                                     cmocka_unit_test(truncated),         cmocka_unit_test(flipped),
-                                     cmocka_unit_test(no_room),           cmocka_unit_test(full_disk),
-                                     cmocka_unit_test(locks_are_ignored), cmocka_unit_test(threads)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(not_there), cmocka_unit_test(no_permission),
+                                     cmocka_unit_test(truncated), cmocka_unit_test(flipped),
+                                     cmocka_unit_test(sealed),    cmocka_unit_test(no_room),
+                                     cmocka_unit_test(full_disk), cmocka_unit_test(locks_are_ignored),
+                                     cmocka_unit_test(threads)};
   return cmocka_run_group_tests(tests, bench_setup, bench_teardown);
 }

@@ -111,6 +111,10 @@ static void truncates(void **state) {
   must(metrics_flush(path, two.tables, 2));
   expect_series(path, &two.train, 56);
   assert_false(bench_there(bench_path("resumed.h5.tmp")));
+  must(metrics_begin(path, two.tables, 2, "")); /* fresh from here on it is sealed, until something is appended */
+  bench_flip(path, 1000, 4);
+  add_rows(&two.train, 1);
+  refused(metrics_flush(path, two.tables, 2), ERR_IO, "resumed.h5 is damaged", "checksum");
   metrics_truncate(&two.train, -1);
   assert_int_equal(two.train.n_rows, 0);
   two_destroy(&two);

@@ -15,12 +15,12 @@ enum { V = 4, L = 3, MASK = 1, STATES = V * V * V, STEPS = 4, BATCH = 1000, DRAW
 static const double EPS = 1e-3;
 static const int32_t blank[L] = {MASK, MASK, MASK};
 
-static void open_toy(Network *n, bool time) {
+static void open_toy(Network *n, bool time, int64_t batch) {
   Toy toy = {.device = {.name = "cpu_f64", .threads = 1},
              .model = {.name = "dit",
                        .vocab = V,
                        .length = L,
-                       .batch = BATCH,
+                       .batch = batch,
                        .width = 8,
                        .blocks = 1,
                        .heads = 2,
@@ -149,15 +149,19 @@ static int64_t samples(Network *n, Run r, const int32_t start[L], int32_t *z) {
   return job.evaluations;
 }
 
-static void count_samples(Network *n, Run r, const int32_t start[L], int64_t draws, int64_t count[STATES]) {
+/* compare — so many samples with a law; count: how often each state was drawn */
+static void compare(Network *n, Run r, const int32_t start[L], int64_t draws, const double law[STATES],
+                    int64_t count[STATES]) {
   static int32_t z[BATCH * L];
   memset(count, 0, STATES * sizeof *count);
+  draws = (toy_draws(draws) + BATCH - 1) / BATCH * BATCH;
   r.n = BATCH;
   for (r.first = 0; r.first < draws; r.first += BATCH) {
     int64_t passes = samples(n, r, start, z);
     assert_in_range(passes, r.steps, r.steps + r.noise_removal);
     for (int64_t i = 0; i < BATCH; i++) count[code(z + i * L)]++;
   }
+  toy_law("samples", count, law, STATES, draws);
 }
 
 /* The chi-square test of so many draws would see a law that is a little wrong. */
@@ -178,10 +182,9 @@ static void test_law(void **state) {
   Network n;
   double law[STATES], wrong[STATES];
   int64_t count[STATES];
-  open_toy(&n, false);
+  open_toy(&n, false, BATCH);
   law_of(&n, blank, STEPS, true, law);
-  count_samples(&n, (Run){STEPS, true, 1, 0, 0}, blank, DRAWS, count);
-  toy_law("samples", count, law, STATES, DRAWS);
+  compare(&n, (Run){STEPS, true, 1, 0, 0}, blank, DRAWS, law, count);
   for (int s = 0; s < STATES; s++)
     for (int l = 0; l < L; l++)
       if (digit(s, l) == MASK) assert_int_equal(count[s], 0);
@@ -196,11 +199,10 @@ static void test_law_with_time(void **state) {
   Network n, timeless;
   double law[STATES], wrong[STATES];
   int64_t count[STATES], draws = DRAWS / 10;
-  open_toy(&n, true);
-  open_toy(&timeless, false);
+  open_toy(&n, true, BATCH);
+  open_toy(&timeless, false, BATCH);
   law_of(&n, blank, STEPS, true, law);
-  count_samples(&n, (Run){STEPS, true, 2, 0, 0}, blank, draws, count);
-  toy_law("samples with time conditioning", count, law, STATES, draws);
+  compare(&n, (Run){STEPS, true, 2, 0, 0}, blank, draws, law, count);
   law_of(&timeless, blank, STEPS, true, wrong);
   assert_sharp(law, wrong, draws);
   network_destroy(&n);
@@ -213,13 +215,12 @@ static void test_law_from_fixed_tokens(void **state) {
   const int32_t starts[][L] = {{MASK, 2, MASK}, {0, MASK, 3}, {MASK, MASK, MASK}};
   const int steps[] = {STEPS, 7, 1};
   Network n;
-  open_toy(&n, false);
+  open_toy(&n, false, BATCH);
   for (int k = 0; k < 3; k++) {
     double law[STATES];
     int64_t count[STATES], draws = DRAWS / 20;
     law_of(&n, starts[k], steps[k], true, law);
-    count_samples(&n, (Run){steps[k], true, 3, 0, 0}, starts[k], draws, count);
-    toy_law("samples from fixed tokens", count, law, STATES, draws);
+    compare(&n, (Run){steps[k], true, 3, 0, 0}, starts[k], draws, law, count);
     for (int s = 0; s < STATES; s++)
       for (int l = 0; l < L && count[s] > 0; l++)
         if (starts[k][l] != MASK) assert_int_equal(digit(s, l), starts[k][l]);
@@ -238,12 +239,11 @@ static void test_law_with_masks_left(void **state) {
     Network n;
     double law[STATES], wrong[STATES];
     int64_t count[STATES], draws = DRAWS / 10;
-    open_toy(&n, false);
+    open_toy(&n, false, BATCH);
     law_of(&n, blank, STEPS, removal, wrong);
     n.schedule = (Schedule){&slow, EPS};
     law_of(&n, blank, STEPS, removal, law);
-    count_samples(&n, (Run){STEPS, removal, 4, 0, 0}, blank, draws, count);
-    toy_law("samples of another schedule", count, law, STATES, draws);
+    compare(&n, (Run){STEPS, removal, 4, 0, 0}, blank, draws, law, count);
     assert_sharp(law, wrong, draws);
     assert_true((count[code(blank)] > 0) == !removal);
     network_destroy(&n);
@@ -256,7 +256,7 @@ static void test_noise_removal(void **state) {
   (void)state;
   double p[STATES][L][V];
   Network n;
-  open_toy(&n, false);
+  open_toy(&n, false, STATES);
   n.schedule = (Schedule){&slow, EPS};
   conditionals(&n, 1e-5, p);
   int64_t left = 0, whole = 0;
@@ -284,7 +284,7 @@ static void test_batch_split(void **state) {
   int32_t whole[N * L], z[N * L];
   for (int time = 0; time < 2; time++) {
     Network n;
-    open_toy(&n, time);
+    open_toy(&n, time, N);
     samples(&n, (Run){STEPS, true, 5, 100, N}, blank, whole);
     for (int k = 0; k < 4; k++) {
       for (int64_t at = 0; at < N; at += sizes[k]) {
@@ -310,7 +310,7 @@ static void test_job(void **state) {
   (void)state;
   Network n;
   const Sampler *sampler = NULL;
-  open_toy(&n, false);
+  open_toy(&n, false, BATCH);
   check_refused(sampler_find(&sampler, "descendant"), ERR_USAGE, "an unknown sampler");
   MUST(sampler_find(&sampler, "ancestral"));
   assert_string_equal(sampler->name, "ancestral");

@@ -78,7 +78,7 @@ static void many_files(void **state) {
   snprintf(text, sizeof text, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
   assert_string_equal(shards_protocol(s)->digest, text);
   shards_close(&s);
-  snprintf(spec, sizeof spec, " %s , %s,", bench_path("many/part-2.h5"), bench_path("many/part-[01].h5"));
+  compose(spec, " %s , %s,", bench_path("many/part-2.h5"), bench_path("many/part-[01].h5"));
   must(shards_open(&s, spec));
   expect_rows(s, (const Data *const[]){&c, &a, &b}, 3);
   assert_string_equal(shards_spec(s), spec);
@@ -207,7 +207,7 @@ static void wrong_values(void **state) {
       d.bad_token = wrong[i].token, d.bad_length = wrong[i].length, d.change_length = wrong[i].of_length;
       data_write(bench_path("good.h5"), &plain);
       data_write(bench_path("value.h5"), &d);
-      snprintf(spec, sizeof spec, "%s,%s", bench_path("good.h5"), bench_path("value.h5"));
+      compose(spec, "%s,%s", bench_path("good.h5"), bench_path("value.h5"));
       must(shards_open(&s, spec));
       must(shards_read(s, rows, LENGTH(rows), tokens, lengths)); /* rows of the good file, and row 23 of the other */
       for (int k = 0; k < 7; k++) rows[k] += 37;
@@ -232,7 +232,7 @@ static void disagreement(void **state) {
   Shards *s = NULL;
   H5 *f;
   data_write(bench_path("first.h5"), &plain);
-  snprintf(spec, sizeof spec, "%s,%s", bench_path("first.h5"), bench_path("other.h5"));
+  compose(spec, "%s,%s", bench_path("first.h5"), bench_path("other.h5"));
   for (int i = 0; i < LENGTH(other); i++) {
     data_write(bench_path("other.h5"), other[i].data);
     refused(shards_open(&s, spec), ERR_DATA, "first.h5", "other.h5", other[i].word);

@@ -1,14 +1,12 @@
 /* gemm — matrix products in the device's own type.
  *
- * The result is cut into tiles of fixed size, each computed by one thread: every element is summed in an order that
+ * The result is cut into pieces by its shape alone, each computed by one thread: every element is summed in an order that
  * depends on the shapes alone, so weights do not depend on the number of threads. f32 tiles are oneDNN's sgemm. */
 #include "ops/cpu/cpu.h"
 #include "ops/cpu/gelu.h"
 #if REAL_IS_FLOAT
 #include <oneapi/dnnl/dnnl.h>
 #endif
-
-enum { TILE_M = 256, TILE_N = 1024 };
 
 #if REAL_IS_FLOAT
 void FN(gemm_serial)(bool ta, bool tb, int64_t M, int64_t N, int64_t K, real alpha, const real *A, int64_t lda,
@@ -50,14 +48,27 @@ void FN(epilogue)(const Epilogue *e, real *C, int64_t ldc, int64_t i0, int64_t r
   }
 }
 
+/* How many equal pieces to cut n into: a power of two up to 8, none smaller than `least` — but two where both are worth a
+ * thread. sgemm packs its factors once per call, so that fewer pieces waste less. */
+static int64_t pieces_of(int64_t n, int64_t least) {
+  enum { MOST = 8, WORTH_A_THREAD = 64 };
+  int64_t p = n >= 2 * WORTH_A_THREAD ? 2 : 1;
+  while (p < MOST && n / (2 * p) >= least) p *= 2;
+  return p;
+}
+
+static int64_t piece_size(int64_t n, int64_t pieces) { return ((n + pieces - 1) / pieces + 15) / 16 * 16; }
+
 int FN(gemm)(Device *dev, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *B,
              int64_t ldb, real beta, real *C, int64_t ldc, const Epilogue *epilogue) {
   (void)dev;
-  int64_t nm = (M + TILE_M - 1) / TILE_M, nn = (N + TILE_N - 1) / TILE_N;
+  int64_t pm = pieces_of(M, ta ? 1024 : 512), pn = 1;
+  while (pm * pn < 8 && N / (2 * pn) >= 2048) pn *= 2;
+  int64_t tm = piece_size(M, pm), tn = piece_size(N, pn), nm = (M + tm - 1) / tm, nn = (N + tn - 1) / tn;
 #pragma omp parallel for schedule(dynamic) collapse(2)
   for (int64_t bj = 0; bj < nn; bj++) {
     for (int64_t bi = 0; bi < nm; bi++) {
-      int64_t i = bi * TILE_M, j = bj * TILE_N, rows = min64(TILE_M, M - i), cols = min64(TILE_N, N - j);
+      int64_t i = bi * tm, j = bj * tn, rows = min64(tm, M - i), cols = min64(tn, N - j);
       const real *a = A + (ta ? i : i * lda), *b = B + (tb ? j * ldb : j);
       FN(gemm_serial)(ta, tb, rows, cols, K, 1, a, lda, b, ldb, beta, C + i * ldc + j, ldc);
       if (epilogue) FN(epilogue)(epilogue, C, ldc, i, rows, j, cols);

@@ -1,0 +1,160 @@
+# lib.sh — what the end-to-end tests share: TAP, a temporary directory, tiny data and a deck, runs under a time limit.
+# shellcheck shell=bash
+#
+# Sourced by tests/e2e/test_*.sh. Afterwards the working directory is the repository's root, $T an empty directory that
+# goes away at the end, $MDLM the program, $PY the Python of the environment. A script ends with `finish`.
+set -u
+export LC_ALL=C.UTF-8 OMP_NUM_THREADS=1
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 # a container's user is root
+export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
+MDLM=$(realpath "${BUILD:-build}/mdlm")
+PY=${PY:-.venv/bin/python}
+LIMIT=60 # seconds; a run that takes longer hangs
+[ -x "$PY" ] || { echo "1..0 # SKIP no Python environment in ${PY%/bin/*}; make setup makes it"; exit 0; }
+[ -x "$MDLM" ] || { echo "1..1"; echo "not ok 1 - there is no program $MDLM; make builds it"; exit 1; }
+T=$(mktemp -d "${TMPDIR:-/tmp}/mdlm-e2e-XXXXXX")
+
+tests=0 failures=0 started=() mounts=()
+
+# Processes and mounts that a script leaves behind, then the directory.
+clean_up() {
+  local it
+  for it in "${started[@]}"; do kill -KILL "$it"; done
+  for it in "${mounts[@]}"; do umount "$it"; done
+  rm -rf "$T"
+} 2> /dev/null
+trap clean_up EXIT
+trap 'exit 1' INT TERM
+
+# tap NAME COMMAND…: one test, which passes if the command does; what it printed is shown if not
+tap() {
+  local name=$1
+  shift
+  tests=$((tests + 1))
+  if "$@" > "$T/tap" 2>&1; then
+    echo "ok $tests - $name"
+  else
+    failures=$((failures + 1))
+    echo "not ok $tests - $name"
+    tail -n 30 "$T/tap" | sed 's/^/#   /'
+  fi
+}
+
+# tap_skip NAME REASON
+tap_skip() {
+  tests=$((tests + 1))
+  echo "ok $tests - $1 # SKIP $2"
+}
+
+finish() {
+  echo "1..$tests"
+  [ "$failures" = 0 ]
+  exit
+}
+
+# fail WORD…: say why and be false
+fail() {
+  echo "$*"
+  return 1
+}
+
+# ranks N ARGUMENT…: mdlm with these arguments on N ranks
+ranks() {
+  local launch=()
+  [ "$1" -gt 1 ] && launch=(mpirun -n "$1")
+  timeout -k 5 "$LIMIT" "${launch[@]}" "$MDLM" "${@:2}" < /dev/null
+}
+
+# exits CODE COMMAND…: whether the command ends with that code
+exits() {
+  local code=0
+  "${@:2}" || code=$?
+  [ $code = "$1" ] || fail "exit code $code, expected $1: ${*:2}"
+}
+
+# wait_for SECONDS COMMAND…: until the command is true
+wait_for() {
+  local deadline=$((${EPOCHREALTIME/./} + $1 * 1000000))
+  until "${@:2}" > /dev/null 2>&1; do
+    [ "${EPOCHREALTIME/./}" -lt $deadline ] || return 1
+    sleep 0.01
+  done
+}
+
+# start LOG N ARGUMENT…: the same in the background; $! is mpirun, or mdlm itself for one rank
+start() {
+  local launch=()
+  [ "$2" -gt 1 ] && launch=(mpirun -n "$2")
+  "${launch[@]}" "$MDLM" "${@:3}" > "$1" 2>&1 < /dev/null &
+  started+=($!)
+}
+
+# rank_pids PID: the processes of the ranks of what `start` started
+rank_pids() {
+  if [ "$(cat /proc/"$1"/comm)" = mdlm ]; then echo "$1"; return; fi
+  grep -ls "^PPid:[[:space:]]*$1$" /proc/[0-9]*/status | cut -d/ -f3
+}
+
+gone() { # PID…: whether all of these have ended
+  local it
+  for it in "$@"; do kill -0 "$it" 2> /dev/null && return 1; done
+  return 0
+}
+
+# ended PID: wait for what `start` started; its exit code, 124 if it does not end
+ended() {
+  local it kept=() code
+  wait_for "$LIMIT" gone "$1" || fail "process $1 does not end" || return 124
+  wait "$1"
+  code=$?
+  for it in "${started[@]}"; do [ "$it" = "$1" ] || kept+=("$it"); done
+  started=("${kept[@]}")
+  return $code
+}
+
+# sums FOLDER [PATTERN…]: checksums of its files, those that match a pattern left out
+sums() {
+  local skip=() it
+  for it in lock "${@:2}"; do skip+=(! -name "$it"); done
+  (cd "$1" && find . -type f "${skip[@]}" -exec sha256sum {} + | sort -k 2)
+}
+
+# text LINES: a corpus of sentences of made-up words, always the same
+text() {
+  "$PY" - "$1" << 'PYTHON'
+import random, sys
+r = random.Random(7)
+words = ["".join(r.choice("abcdefghijklmnop") for _ in range(r.randint(2, 7))) for _ in range(150)]
+for _ in range(int(sys.argv[1])):
+    print(" ".join(r.choice(words) for _ in range(r.randint(4, 20))))
+PYTHON
+}
+
+# prepare: $T/train.h5 and $T/valid.h5 from that corpus
+prepare() {
+  text 400 > "$T/text" || return 1
+  "$PY" input/prepare.py "$T/text" --tokenizer bpe:300 --length 32 --valid-documents 40 --quiet \
+    --out-train "$T/train.h5" --out-valid "$T/valid.h5"
+}
+
+# deck FILE [TEXT]: a deck of a run that takes seconds, in $T/run, and more settings
+deck() {
+  cat > "$1" << DECK
+run: { dir = "$T/run"; };
+data: { train = "$T/train.h5"; valid = "$T/valid.h5"; };
+model: { width = 32; blocks = 2; heads = 2; cond_dim = 16; };
+train: {
+  steps = 6; global_batch = 8; micro_batch = 2; lr = 1e-2; warmup = 3; ema = 0.9;
+  log_every = 1; valid_every = 0; save_every = 3;
+};
+sample: { count = 5; batch = 5; steps = 16; };
+device: { threads = 1; };
+${2:-}
+DECK
+}
+
+# same ARGUMENT…: compare checkpoints, metrics or other outputs; see same.py
+same() {
+  "$PY" tests/e2e/same.py "$@"
+}

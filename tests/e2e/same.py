@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""same.py A B [--close R] [--rows] NAME… — whether two HDF5 files hold the same in the named groups and data sets.
+
+The same is: the same names, types, shapes and bits. --close R: values that differ by less than R, relative in the 2-norm.
+--rows: each group is a table of metrics: steps ascend strictly, and columns that tell the time are left out.
+The name @X is the attribute X of the file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import h5py
+import numpy as np
+
+TIMES = {"tokens_per_s", "mfu", "seconds"}
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("a")
+    p.add_argument("b")
+    p.add_argument("names", nargs="+")
+    p.add_argument("--close", type=float, default=0.0)
+    p.add_argument("--rows", action="store_true")
+    o = p.parse_args()
+    with h5py.File(o.a, "r") as a, h5py.File(o.b, "r") as b:
+        faults = [fault for name in o.names for fault in compare(a, b, name, o)]
+    for fault in faults:
+        print(fault)
+    return 1 if faults else 0
+
+
+def compare(a: h5py.File, b: h5py.File, name: str, o: argparse.Namespace) -> list[str]:
+    if name.startswith("@"):
+        return values(name, np.asarray(a.attrs[name[1:]]), np.asarray(b.attrs[name[1:]]), o.close)
+    for f in (a, b):
+        if name not in f:
+            return [f"{f.filename}: no {name}"]
+    if isinstance(a[name], h5py.Dataset):
+        return values(name, a[name][()], b[name][()], o.close)
+    if not len(a[name]) or set(a[name]) != set(b[name]):
+        return [f"{name}: {sorted(a[name])} and {sorted(b[name])}"]
+    keys = [k for k in a[name] if not (o.rows and k in TIMES)]
+    faults = [fault for k in keys for fault in values(f"{name}/{k}", a[name][k][()], b[name][k][()], o.close)]
+    for f in (a, b):
+        if o.rows and not (len(f[name]["step"]) and np.all(np.diff(f[name]["step"]) > 0)):
+            faults.append(f"{f.filename}: {name}/step is {f[name]['step'][()]}")
+    return faults
+
+
+def values(name: str, a: np.ndarray, b: np.ndarray, close: float) -> list[str]:
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return [f"{name}: {a.dtype}{a.shape} and {b.dtype}{b.shape}"]
+    if a.tobytes() == b.tobytes():
+        return []
+    apart = np.linalg.norm((a.astype("f8") - b).ravel()) / np.linalg.norm(b.astype("f8").ravel())
+    if apart < close:
+        return []
+    return [f"{name}: differs in {np.sum(a != b)} of {a.size} values, by {apart:.2g}"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+#!/bin/bash
+# test_ranks.sh — the numbers do not depend on how many ranks and threads make them.
+# timeout: 180
+. "$(dirname "$0")/lib.sh"
+STATE=(params ema adam_m adam_v @step @tokens @masked_tokens)
+prepare && deck "$T/deck.cfg" || exit 1
+
+# train NAME N [KEY=VALUE…]: the deck's run on N ranks in $T/NAME
+train() {
+  ranks "$2" train "$T/deck.cfg" run.dir="$T/$1" train.micro_batch=1 "${@:3}"
+}
+
+# same_run A B OPTION…: whether the runs $T/A and $T/B ended in the same state and saw the same losses
+same_run() {
+  same "$T/$1/last.h5" "$T/$2/last.h5" "${STATE[@]}" "${@:3}" &&
+    same "$T/$1/metrics.h5" "$T/$2/metrics.h5" train valid --rows "${@:3}"
+}
+
+evaluate() { # NAME N [KEY=VALUE…]: the last line that eval prints
+  ranks "$2" eval "$T/deck.cfg" run.dir="$T/one" eval.output="$T/$1.h5" "${@:3}" | tail -n 1 > "$T/$1.line"
+}
+
+same_evaluation() { # NAME N [KEY=VALUE…]
+  evaluate "$@" && cat "$T/eval1.line" "$T/$1.line" && cmp "$T/eval1.line" "$T/$1.line" &&
+    same "$T/eval1.h5" "$T/$1.h5" tokens && same "$T/eval1.h5" "$T/$1.h5" loss --close 1e-6
+}
+
+draw() { # NAME N [KEY=VALUE…]
+  ranks "$2" sample "$T/deck.cfg" run.dir="$T/one" sample.output="$T/$1.h5" "${@:3}"
+}
+
+same_samples() { # NAME N [KEY=VALUE…]
+  draw "$@" && same "$T/samples1.h5" "$T/$1.h5" tokens
+}
+
+# the gradient really is a sum over ranks: another batch gives other weights
+differs() {
+  train other 1 run.seed=2 && ! same "$T/one/last.h5" "$T/other/last.h5" params
+}
+
+tap "train on 1 rank" train one 1
+for n in 2 4; do
+  tap "train on $n ranks" train ranks$n $n
+  tap "$n ranks: same weights, averages, moments and losses as 1 rank, bit for bit" same_run one ranks$n
+done
+tap "train with 2 threads" train threads 1 device.threads=2
+tap "2 threads: the same bits" same_run one threads
+tap "dist.reduce = fast on 2 ranks" train fast 2 dist.reduce=fast
+tap "dist.reduce = fast: close" same_run one fast --close 1e-4
+tap "another seed: other weights" differs
+
+tap "eval on 1 rank" evaluate eval1 1
+tap "eval on 1 rank prints the final line" grep -q '^nll=' "$T/eval1.line"
+for n in 2 4; do tap "eval on $n ranks: same line, same values" same_evaluation eval$n $n; done
+
+tap "sample on 1 rank" draw samples1 1
+tap "sample on 2 ranks: same ids" same_samples samples2 2
+for b in 1 3; do tap "sample.batch = $b: same ids" same_samples batch$b 1 sample.batch=$b; done
+finish

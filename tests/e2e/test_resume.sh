@@ -1,0 +1,154 @@
+#!/bin/bash
+# test_resume.sh — a run that is killed, stopped or damaged ends, once resumed, where the uninterrupted run ends.
+# timeout: 300
+. "$(dirname "$0")/lib.sh"
+LONG=110 SHORT=42 # steps
+RANDOM=11         # the moments of the kills: random, but the same every time
+prepare && deck "$T/deck.cfg" || exit 1
+
+train() { # NAME N STEPS [KEY=VALUE…]: the deck's run in $T/NAME, up to STEPS
+  ranks "$2" train "$T/deck.cfg" run.dir="$T/$1" train.micro_batch=1 train.valid_every=7 train.steps="$3" "${@:4}"
+}
+
+start_train() { # NAME N STEPS: the same in the background, log in $T/NAME.log
+  start "$T/$1.log" "$2" train "$T/deck.cfg" run.dir="$T/$1" train.micro_batch=1 train.valid_every=7 train.steps="$3"
+}
+
+# same_run A B: whether two runs ended in the same state with the same history, on disk and in the checkpoint
+same_run() {
+  same "$T/$1/last.h5" "$T/$2/last.h5" params ema adam_m adam_v @step @tokens @masked_tokens @valid_nll &&
+    same "$T/$1/best.h5" "$T/$2/best.h5" params ema @step &&
+    same "$T/$1/last.h5" "$T/$2/last.h5" metrics/train metrics/valid --rows &&
+    same "$T/$1/metrics.h5" "$T/$2/metrics.h5" train valid --rows
+}
+
+last_step() { # NAME: of the log
+  sed -n 's/^step \([0-9]*\)\/.*/\1/p' "$T/$1.log" | tail -n 1
+}
+
+did() { # NAME STEPS: whether the log shows that many steps
+  [ "$(grep -c '^step [0-9]*/' "$T/$1.log")" -ge "$2" ]
+}
+
+# run_for NAME N STEPS: start or resume the run and wait until it has done that many steps, and a moment longer;
+# $pid is what was started, $pids are the ranks
+run_for() {
+  start_train "$1" "$2" $LONG
+  pid=$!
+  wait_for "$LIMIT" did "$1" "$3" || fail "not $3 steps" "$(tail "$T/$1.log")" || return 1
+  sleep "0.0$((RANDOM % 4))$((RANDOM % 10))"
+  read -r -a pids <<< "$(rank_pids "$pid" | tr '\n' ' ')"
+  [ ${#pids[@]} = "$2" ] || fail "ranks: ${pids[*]}"
+}
+
+# killed NAME N WHO: end all ranks, one of them or the launcher; the job must end, not finish, and leave no process
+killed() {
+  run_for "$1" "$2" $((1 + RANDOM % 8)) || return 1
+  case $3 in
+  all) kill -KILL "${pids[@]}" ;;
+  one) kill -KILL "${pids[RANDOM % $2]}" ;;
+  launcher) kill -KILL "$pid" ;;
+  politely) kill -TERM "$pid" ;; # mpirun gives its ranks a second to save and has its own exit code
+  esac
+  ended "$pid" && fail "exit code 0 after a kill" && return 1
+  wait_for 20 gone "${pids[@]}" || fail "a rank lives on" || return 1
+  ! grep complete "$T/$1.log"
+}
+
+# stopped NAME N SIGNAL WHOM: a signal ends the run with code 75 and a saved state
+stopped() {
+  local code=0
+  run_for "$1" "$2" $((1 + RANDOM % 4)) || return 1
+  case $4 in
+  rank) kill -"$3" "${pids[RANDOM % $2]}" ;;
+  launcher) kill -"$3" "$pid" ;;
+  file) touch "$T/$1/STOP" ;;
+  esac
+  ended "$pid" || code=$?
+  rm -f "$T/$1/STOP"
+  cat "$T/$1.log"
+  [ $code = 75 ] || fail "exit code $code" || return 1
+  grep -q "stopped by.*$3 at step $(last_step "$1");" "$T/$1.log" || fail "the log does not say why it stopped" || return 1
+  "$MDLM" info "$T/$1/last.h5" | grep "checkpoint at step $(last_step "$1"),"
+}
+
+spoil() { # FILE flip|cut: a bit in the middle, or the second half
+  local size at
+  size=$(stat -c %s "$1") at=$((size / 2))
+  case $2 in
+  flip) "$PY" -c 'import sys; f = open(sys.argv[1], "r+b"); n = int(sys.argv[2]); f.seek(n); b = f.read(1)[0]; f.seek(n)
+f.write(bytes([b ^ 4]))' "$1" $at ;;
+  cut) truncate -s $at "$1" ;;
+  esac
+}
+
+# fall_back NAME N HOW: a copy of $T/part with last.h5 damaged goes on from previous.h5, says so and ends the same
+fall_back() {
+  cp -r "$T/part" "$T/$1" && spoil "$T/$1/last.h5" "$3"
+  train "$1" "$2" $SHORT > "$T/$1.out" 2> "$T/$1.err" || fail "$(cat "$T/$1.err")" || return 1
+  grep "^warning: .*$T/$1/last.h5" "$T/$1.err" || fail "no warning: $(cat "$T/$1.err")" || return 1
+  grep "^resuming from $T/$1/previous.h5 at step 18$" "$T/$1.out" || fail "$(cat "$T/$1.out")" || return 1
+  same_run short "$1"
+}
+
+# no_way_back N: with both checkpoints damaged, an error that names the file, and nothing is touched
+no_way_back() {
+  rm -rf "$T/both"
+  cp -r "$T/part" "$T/both" && spoil "$T/both/last.h5" flip && spoil "$T/both/previous.h5" cut
+  sums "$T/both" > "$T/before"
+  train both "$1" $SHORT 2> "$T/both.err" && fail "exit code 0" && return 1
+  sums "$T/both" | cmp - "$T/before" || return 1
+  cat "$T/both.err"
+  [ "$(grep -c '^mdlm: error.*/previous.h5' "$T/both.err")" -le "$1" ] && grep -q '^mdlm: error.*/previous.h5' "$T/both.err"
+}
+
+refuses() { # PATTERN NAME N STEPS KEY=VALUE
+  exits 2 train "${@:2}" 2> "$T/refused" > /dev/null || return 1
+  cat "$T/refused"
+  [ "$(grep -c 'mdlm: error' "$T/refused")" = 1 ] && grep -q "mdlm: error.*$1" "$T/refused"
+}
+
+says_complete() {
+  cp "$T/short/last.h5" "$T/last" && train short "$1" $SHORT > "$T/out" || return 1
+  cat "$T/out"
+  grep -q "^complete at step $SHORT" "$T/out" && ! grep -q '^step' "$T/out" && cmp "$T/short/last.h5" "$T/last"
+}
+
+tap "the uninterrupted runs" eval 'train long 1 $LONG && train short 1 $SHORT'
+
+# SIGKILL at random moments, the number of ranks changing
+for kill in "1 all" "2 all" "2 one" "4 one" "2 launcher" "2 politely" "1 all"; do
+  # shellcheck disable=SC2086
+  tap "killed (ranks, whom: $kill): the job ends" killed killed $kill
+done
+tap "the run that was killed comes to its end" train killed 2 $LONG
+tap "same weights bit for bit, same metrics, no row twice" same_run long killed
+
+tap "save on 2 ranks" train part 2 21
+for n in 1 4; do
+  tap "resume on $n ranks" eval "cp -r '$T/part' '$T/on$n' && train on$n $n $SHORT"
+  tap "resumed on $n ranks: the same run" same_run short on$n
+done
+
+# polite stops
+for stop in "1 TERM rank" "2 USR1 launcher" "2 USR1 rank" "2 TERM rank" "1 INT rank" "2 STOP file"; do
+  # shellcheck disable=SC2086
+  tap "stop (ranks, by, sent to: $stop): exit code 75, state saved" stopped stopped $stop
+done
+tap "the run that was stopped comes to its end" train stopped 1 $LONG
+tap "same weights bit for bit, same metrics" same_run long stopped
+
+tap "last.h5 with a flipped bit: previous.h5 takes its place" fall_back flipped 1 flip
+tap "last.h5 cut short: previous.h5 takes its place, on 2 ranks" fall_back cut 2 cut
+tap "last.h5 missing: previous.h5 takes its place" \
+  eval 'cp -r "$T/part" "$T/missing" && rm "$T/missing/last.h5" && train missing 1 $SHORT && same_run short missing'
+for n in 1 2; do tap "both damaged, $n ranks: an error, nothing touched" no_way_back $n; done
+
+for n in 1 2; do
+  tap "a complete run says so and is left alone, $n ranks" says_complete $n
+  tap "run.resume = never refuses a run, $n ranks" refuses 'run.dir = .*never' part $n $SHORT run.resume=never
+  tap "run.resume = must refuses an empty directory, $n ranks" refuses 'run.dir = .*must' empty $n $SHORT run.resume=must
+done
+tap "run.resume = never starts a run" train fresh 1 3 run.resume=never
+tap "run.resume = must goes on" train part 1 24 run.resume=must
+finish
