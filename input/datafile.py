@@ -20,6 +20,7 @@ import xxhash
 
 from corpus import PrepareError
 from framing import Rows
+from seal import seal_append
 from vocabularies import SPECIALS, Vocabulary
 
 CHUNK_BYTES = 1 << 16
@@ -129,6 +130,7 @@ class DataFile:
             }
             _set_attributes(self.file, own | attributes)
             self.file.close()
+            seal_append(self.partial)
             with open(self.partial, "rb") as f:
                 os.fsync(f.fileno())
         except (OSError, RuntimeError) as e:  # h5py: a full disk shows as either

@@ -111,3 +111,63 @@ void toy_law(const char *what, const int64_t *count, const double *chance, int c
   if (!(x <= toy_chi2_limit(dof)))
     fail_msg("%s: chi-square is %.1f on %d degrees of freedom, more than %.1f", what, x, dof, toy_chi2_limit(dof));
 }
+
+/* ---- one small DiT */
+const ToyBatch toy_mixed = {
+    .x0 = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 0, 7, 8, 2, 8},
+    .z = {3, TOY_MASK, TOY_MASK, 1, 5, TOY_MASK, 2, TOY_MASK, TOY_MASK, 3, 0, TOY_MASK, 8, TOY_MASK, TOY_MASK},
+    .length = {5, 3, 5},
+    .t = {0.31, 0.77, 0.52}};
+const Dropout toy_none = {0};
+const Dropout toy_quarter = {.p = 0.25, .seed = 5, .step = 3, .first = 6};
+
+Toy toy_dit(const char *backend, bool time) {
+  return (Toy){.device = {.name = backend, .threads = 1},
+               .model = {.name = "dit",
+                         .vocab = TOY_V,
+                         .length = TOY_L,
+                         .batch = TOY_B,
+                         .width = TOY_D,
+                         .blocks = 2,
+                         .heads = 2,
+                         .cond_dim = 8,
+                         .mlp_ratio = 4,
+                         .time_conditioning = time,
+                         .training = true},
+               .mask = TOY_MASK,
+               .eps = 1e-3};
+}
+
+double toy_pass(Network *n, const ToyBatch *b, int first, int count, Dropout dropout, bool gradient) {
+  double loss[TOY_TOKENS], sum = 0;
+  noised_begin(&n->noised, count);
+  memcpy(n->noised.z, b->z + first * TOY_L, (size_t)(count * TOY_L) * sizeof *b->z);
+  for (int i = 0; i < count; i++)
+    noised_add(&n->objective, &n->noised, i, b->x0 + (first + i) * TOY_L, b->length[first + i], b->t[first + i]);
+  dropout.first += first;
+  ModelInput in = {.B = count, .ids = n->noised.z, .sigma = n->noised.sigma, .dropout = dropout};
+  MUST(model_forward(&n->model, &in));
+  MUST(rows_loss(&n->rows, &n->objective, &n->noised, gradient, loss));
+  if (gradient) MUST(model_backward(&n->model, &in));
+  for (int64_t i = 0; i < n->noised.n_rows; i++) sum += loss[i];
+  return sum;
+}
+
+double *toy_gradients(Network *n, const ToyBatch *b, int first, int count, Dropout dropout, double *loss) {
+  MUST(tensor_zero(&n->dev, n->model.params.grad));
+  double sum = toy_pass(n, b, first, count, dropout, true);
+  if (loss) *loss = sum;
+  return toy_values(n, n->model.params.grad);
+}
+
+double *toy_hidden(Network *n, const ToyBatch *b, int first, int count, Dropout dropout) {
+  toy_pass(n, b, first, count, dropout, false);
+  return toy_values(n, tensor_rows(n->model.h, 0, count * TOY_L));
+}
+
+void toy_near(const char *what, const Params *p, const double *got, const double *want, double tolerance) {
+  for (int i = 0; i < p->n; i++) {
+    double error = check_error(got + p->list[i].offset, want + p->list[i].offset, p->list[i].count);
+    if (!(error <= tolerance)) fail_msg("%s: %s is off by %.1e", what, p->list[i].name, error);
+  }
+}

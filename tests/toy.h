@@ -31,3 +31,24 @@ double toy_chi2(const int64_t *count, const double *chance, int cells, int64_t d
 double toy_chi2_limit(int dof);
 /** toy_law — fail unless the counts are credible draws of the law. */
 void toy_law(const char *what, const int64_t *count, const double *chance, int cells, int64_t draws);
+
+/* ---- one small DiT and a batch for it, to be differentiated and compared */
+enum { TOY_B = 3, TOY_L = 5, TOY_V = 11, TOY_MASK = 10, TOY_D = 16, TOY_TOKENS = TOY_B * TOY_L };
+
+typedef struct ToyBatch {
+  int32_t x0[TOY_TOKENS], z[TOY_TOKENS], length[TOY_B];
+  double t[TOY_B];
+} ToyBatch;
+extern const ToyBatch toy_mixed; /* one sequence is padded; a masked pad is not scored, but attention sees it */
+extern const Dropout toy_none, toy_quarter;
+
+/** toy_dit — two blocks of width TOY_D with two heads, for training. */
+Toy toy_dit(const char *backend, bool time_conditioning);
+/** toy_pass — Σ of the weighted losses of sequences first … first+count−1; with gradient: parameter gradients += */
+double toy_pass(Network *n, const ToyBatch *b, int first, int count, Dropout dropout, bool gradient);
+/** toy_gradients — of that pass alone, [params.count], given back with mem_free; *loss may be NULL. */
+double *toy_gradients(Network *n, const ToyBatch *b, int first, int count, Dropout dropout, double *loss);
+/** toy_hidden — the hidden rows of that pass. */
+double *toy_hidden(Network *n, const ToyBatch *b, int first, int count, Dropout dropout);
+/** toy_near — fail unless each parameter's part of a flat buffer agrees, relative to its largest element. */
+void toy_near(const char *what, const Params *p, const double *got, const double *want, double tolerance);

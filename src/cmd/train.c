@@ -28,18 +28,18 @@ static void introduce(const Trainer *t) {
 static int train(Comm *comm, const Config *cfg, int argc, char **argv, int *exit_code) {
   (void)argc, (void)argv;
   static Trainer t;
-  bool stopped = false;
+  int stop = 0;
   TRY(trainer_create(&t, cfg, comm, true));
   stop_install();
   introduce(&t);
   bool complete = t.optimizer.step >= cfg->train_steps;
-  int err = complete ? OK : trainer_run(&t, &stopped);
+  int err = complete ? OK : trainer_run(&t, &stop);
   long long step = t.optimizer.step;
   double best = t.best;
   trainer_destroy(&t);
   if (err) return err;
-  if (stopped) {
-    log_info("stopped by %s at step %lld; the state is saved: run the same command to go on", stop_reason(), step);
+  if (stop) {
+    log_info("stopped by %s at step %lld; the state is saved: run the same command to go on", stop_name(stop), step);
     *exit_code = EXIT_REQUEUE;
   } else if (isnan(best)) {
     log_info("complete at step %lld", step);

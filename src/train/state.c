@@ -155,6 +155,16 @@ done:
   return err;
 }
 
+/* A damaged last.h5 must not be kept as previous.h5 at the next save. */
+static int set_aside(const RunDir *dir, const char *name) {
+  char path[512], aside[520];
+  snprintf(aside, sizeof aside, "%s.damaged", rundir_file(dir, name, path));
+  if (!rundir_has(dir, name)) return OK;
+  CHECK(rename(path, aside) == 0, ERR_IO, "%s: cannot rename it to %s", path, aside);
+  log_warn("%s is kept as %s", path, aside);
+  return OK;
+}
+
 /* last.h5 or, where that is damaged, previous.h5. Every rank reads; all of them the same file. */
 int trainer_resume(Trainer *t) {
   static const char *const names[] = {"last.h5", "previous.h5"};
@@ -163,6 +173,7 @@ int trainer_resume(Trainer *t) {
     char path[512];
     if (!rundir_has(&t->dir, names[i])) continue;
     err = comm_agree(t->comm, load(t, rundir_file(&t->dir, names[i], path)));
+    if (err == OK && i == 1) err = comm_agree(t->comm, t->comm->rank == 0 ? set_aside(&t->dir, names[0]) : OK);
     if (err == OK) {
       log_info("resuming from %s at step %lld", path, (long long)t->optimizer.step);
       return OK;

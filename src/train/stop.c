@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 static volatile sig_atomic_t caught;
-static char reason[512];
 
 static void on_signal(int number) {
   if (number == SIGINT && caught == SIGINT) _exit(130);
@@ -19,17 +18,14 @@ void stop_install(void) {
   sigaction(SIGINT, &action, NULL);
 }
 
-bool stop_requested(const char *dir) {
-  if (caught) {
-    snprintf(reason, sizeof reason, "%s", caught == SIGUSR1 ? "SIGUSR1" : caught == SIGINT ? "SIGINT" : "SIGTERM");
-    return true;
-  }
-  if (dir == NULL) return false;
+int stop_requested(const char *dir) {
   char path[480];
+  if (caught || dir == NULL) return caught;
   snprintf(path, sizeof path, "%s/STOP", dir);
-  if (access(path, F_OK) != 0) return false;
-  snprintf(reason, sizeof reason, "the file %s", path);
-  return true;
+  return access(path, F_OK) == 0 ? STOP_FILE : 0;
 }
 
-const char *stop_reason(void) { return reason; }
+const char *stop_name(int request) {
+  if (request == STOP_FILE) return "the file STOP";
+  return request == SIGUSR1 ? "SIGUSR1" : request == SIGINT ? "SIGINT" : "SIGTERM";
+}

@@ -310,13 +310,21 @@ static int report(Trainer *t, const StepResult *last, Window *w, double begun, i
 
 static bool due(int64_t n, int64_t every, int64_t total) { return n == total || (every > 0 && n % every == 0); }
 
-int trainer_run(Trainer *t, bool *stopped) {
+/* What asks any rank for an end; only rank 0 looks for the file. */
+static int agree_stop(Trainer *t, int *stop) {
+  int64_t request = stop_requested(t->writes && t->comm->rank == 0 ? t->dir.path : NULL);
+  TRY(comm_all_reduce(t->comm, &request, 1, COMM_I64, COMM_MAX));
+  *stop = (int)request;
+  return OK;
+}
+
+int trainer_run(Trainer *t, int *stop) {
   const Config *cfg = t->cfg;
   int64_t total = cfg->train_steps, first = t->optimizer.step;
   Window w = {.start = clock_now()};
   double begun = w.start;
-  *stopped = false;
-  while (t->optimizer.step < total && !*stopped) {
+  *stop = 0;
+  while (t->optimizer.step < total && !*stop) {
     StepResult r;
     TRY(step(t, &r));
     int64_t n = t->optimizer.step;
@@ -324,13 +332,13 @@ int trainer_run(Trainer *t, bool *stopped) {
     w.steps++;
     w.tokens += r.tokens;
     w.rows += r.rows;
-    TRY(comm_any(t->comm, stop_requested(t->writes && t->comm->rank == 0 ? t->dir.path : NULL), stopped));
-    if (due(n, cfg->train_log_every, total) || *stopped) TRY(report(t, &r, &w, begun, first));
+    TRY(agree_stop(t, stop));
+    if (due(n, cfg->train_log_every, total) || *stop) TRY(report(t, &r, &w, begun, first));
     if (due(n, cfg->train_valid_every, total)) {
       TRY(trainer_validate(t));
       w.start = clock_now();
     }
-    if (due(n, cfg->train_save_every, total) || *stopped) TRY(trainer_save(t, "last.h5"));
+    if (due(n, cfg->train_save_every, total) || *stop) TRY(trainer_save(t, "last.h5"));
   }
   char path[512];
   int err = OK;

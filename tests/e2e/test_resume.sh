@@ -55,13 +55,17 @@ killed() {
   ! grep complete "$T/$1.log"
 }
 
+rank_pid() { # RANK: which of $pids it is
+  grep -lz "^OMPI_COMM_WORLD_RANK=$1\$" "${pids[@]/%//environ}" | cut -d/ -f1
+}
+
 # stopped NAME N SIGNAL WHOM: a signal ends the run with code 75 and a saved state
 stopped() {
   local code=0
   run_for "$1" "$2" $((1 + RANDOM % 4)) || return 1
   case $4 in
-  rank) kill -"$3" "${pids[RANDOM % $2]}" ;;
-  launcher) kill -"$3" "$pid" ;;
+  rank?) kill -"$3" "$(cd /proc && rank_pid "${4#rank}")" ;;
+  process) kill -"$3" "$pid" ;; # mpirun passes SIGUSR1 on to the ranks
   file) touch "$T/$1/STOP" ;;
   esac
   ended "$pid" || code=$?
@@ -131,7 +135,7 @@ for n in 1 4; do
 done
 
 # polite stops
-for stop in "1 TERM rank" "2 USR1 launcher" "2 USR1 rank" "2 TERM rank" "1 INT rank" "2 STOP file"; do
+for stop in "1 TERM process" "2 USR1 process" "2 USR1 rank1" "2 TERM rank0" "1 INT process" "2 STOP file"; do
   # shellcheck disable=SC2086
   tap "stop (ranks, by, sent to: $stop): exit code 75, state saved" stopped stopped $stop
 done

@@ -37,11 +37,12 @@ int FN(cross_entropy)(Device *dev, Tensor loss, Tensor logits, Tensor target, Te
   return OK;
 }
 
-/* The smallest v whose cumulative weight exceeds u·total, both sums in f64 and the same order. Weights of 0 are never
+/* The smallest v whose cumulative weight exceeds u·total, −1 where the weights are no numbers, both sums in f64 and the same order. Weights of 0 are never
  * drawn. */
 static int32_t inverse_cdf(const real *p, int64_t V, double u) {
   double total = 0;
   for (int64_t v = 0; v < V; v++) total += (double)p[v];
+  if (!isfinite(total)) return -1;
   double goal = u * total, below = 0;
   int32_t last = 0;
   for (int64_t v = 0; v < V; v++) {
@@ -80,7 +81,7 @@ int FN(argmax)(Device *dev, Tensor ids, Tensor logits, int32_t forbid) {
     int64_t best = forbid == 0 ? 1 : 0;
     for (int64_t v = best + 1; v < V; v++)
       if (f[v] > f[best] && v != forbid) best = v;
-    ((int32_t *)ids.data)[r] = (int32_t)best;
+    ((int32_t *)ids.data)[r] = isnan(f[best]) ? -1 : (int32_t)best;
   }
   return OK;
 }

@@ -1,0 +1,224 @@
+#!/bin/bash
+# test_bad_input.sh — whatever is wrong with files, keys, ranks or disks: one clear line, an exit code, no hang, and
+# nothing that was there is lost.
+# timeout: 300
+. "$(dirname "$0")/lib.sh"
+LIMIT=20
+D=$T/deck.cfg
+prepare && deck "$D" && ranks 1 train "$D" > "$T/log" || exit 1
+"$PY" tests/e2e/spoil.py "$T/train.h5" "$T/run/last.h5" "$T/bad" || exit 1
+"$PY" input/prepare.py "$T/text" --tokenizer bpe:280 --length 32 --quiet --out "$T/bad/data_vocab.h5" || exit 1
+"$PY" input/prepare.py "$T/text" --tokenizer "data:$T/train.h5" --length 16 --quiet --out "$T/bad/data_rows16.h5" || exit 1
+
+# one_line FILE PATTERN N: whether stderr has an error line of at least one rank, at most one of each, all matching
+one_line() {
+  local lines
+  cat "$1"
+  lines=$(grep -a '^mdlm: error' "$1")
+  [ -n "$lines" ] || fail "there is no error line" || return 1
+  [ "$(wc -l <<< "$lines")" -le "$3" ] || fail "too many error lines" || return 1
+  [ -z "$(sed 's/:.*rank \([0-9]*\):.*/\1/' <<< "$lines" | cut -c 1-30 | sort | uniq -d)" ] || fail "a rank speaks twice" || return 1
+  ! grep -vE "$2" <<< "$lines" || fail "a line without: $2" || return 1
+  ! grep -aiE 'HDF5-DIAG|segmentation|signal:|bug in mdlm|Sanitizer' "$1"
+}
+
+# refused N PATTERN ARGUMENT…: mdlm fails on N ranks as it should, and every file in $KEEP stays as it was
+refused() {
+  local n=$1 pattern=$2 code=0
+  shift 2
+  sums "$KEEP" "${LOOSE[@]}" > "$T/before"
+  ranks "$n" "$@" > "$T/out" 2> "$T/err" || code=$?
+  one_line "$T/err" "$pattern" "$n" || return 1
+  [ $code -gt 0 ] && [ $code -lt 124 ] || fail "exit code $code: $*" || return 1
+  sums "$KEEP" "${LOOSE[@]}" | diff "$T/before" - || fail "files have changed"
+}
+
+# bad NAME PATTERN ARGUMENT…: a case, on each number of ranks in $RANKS
+bad() {
+  local n
+  for n in $RANKS; do tap "$1, $n rank$([ "$n" = 1 ] || echo s)" refused "$n" "${@:2}"; done
+}
+RANKS="1 2" KEEP=$T/run LOOSE=()
+go_on=(train "$D" train.steps=9) # would go on with the run if nothing were wrong
+B=$T/bad
+
+# ---- command line and deck
+printf 'train: {\n  steps = 9;\n  lerning_rate = 1;\n};\n' > "$T/typo.cfg"
+printf 'train: {\n  steps = 9\n  lr = ;\n};\n' > "$T/syntax.cfg"
+RANKS=1
+bad "a misspelt command" 'trian.*did you mean train' trian "$D"
+bad "no deck" 'usage: mdlm train DECK' train
+bad "the deck is missing" "$T/none.cfg: No such file" train "$T/none.cfg"
+bad "the deck is a directory" "$T" train "$T"
+bad "the deck is not text" 'last.h5' train "$T/run/last.h5"
+bad "an unknown key in the deck" "typo.cfg:3: unknown key train.lerning_rate; did you mean train.lr" train "$T/typo.cfg"
+bad "a syntax error" 'syntax.cfg:[23]: ' train "$T/syntax.cfg"
+bad "an unknown key" 'no.such=1: unknown key' "${go_on[@]}" no.such=1
+bad "a misspelt key" 'did you mean train.micro_batch' "${go_on[@]}" train.mirco_batch=1
+bad "not key=value" 'section.key=value' "${go_on[@]}" faster
+bad "a value out of range" 'model.dropout=1.5 is out of range.*0 to 0.9' "${go_on[@]}" model.dropout=1.5
+bad "a value of the wrong type" 'train.lr=fast has the wrong type' "${go_on[@]}" train.lr=fast
+bad "a value that is no choice" 'data.order=random.*permuted' "${go_on[@]}" data.order=random
+bad "heads that do not divide the width" 'model.heads' train "$D" run.dir="$T/new" model.heads=3
+bad "an empty run.dir" 'run.dir' "${go_on[@]}" run.dir=
+bad "an unknown key of help" 'unknown key.*did you mean train.steps' help train.stpes
+bad "info on nothing" 'usage: mdlm info' info
+RANKS=2
+bad "an unknown key" 'no.such=1: unknown key' "${go_on[@]}" no.such=1
+bad "the deck is missing" "$T/none.cfg: No such file" train "$T/none.cfg"
+bad "an unknown command" 'fly' fly
+
+# ---- batch and ranks
+RANKS=1 bad "micro-batches do not fill the batch" 'train.global_batch = 8.*micro_batch = 3' "${go_on[@]}" train.micro_batch=3
+RANKS=2 bad "ranks do not divide the batch" 'train.global_batch = 9.*2 ranks' "${go_on[@]}" train.global_batch=9 train.micro_batch=1
+RANKS=3 bad "tree on 3 ranks" 'dist.reduce' "${go_on[@]}" train.global_batch=9 train.micro_batch=1
+RANKS=2 bad "fewer leaves than ranks" 'dist.tree_leaves = 1' "${go_on[@]}" dist.tree_leaves=1
+
+# ---- data: found when it is opened …
+RANKS="1 2"
+bad "data is missing" "$T/trian.h5: no such file; did you mean $T/train.h5" "${go_on[@]}" data.train="$T/trian.h5"
+bad "data is cut short" 'data_half.h5' "${go_on[@]}" data.train="$B/data_half.h5"
+bad "data has no rows" 'data_norows.h5.*no sequence' "${go_on[@]}" data.train="$B/data_norows.h5"
+bad "validation data of another vocabulary" 'data_vocab.h5' "${go_on[@]}" data.valid="$B/data_vocab.h5"
+RANKS=1
+bad "no data is named" 'data.train is empty' "${go_on[@]}" data.train=
+bad "a pattern without files" 'no-\*.h5' "${go_on[@]}" data.train="$T/no-*.h5"
+bad "data is a directory" "$T/bad" "${go_on[@]}" data.train="$B"
+bad "data is a device" '/dev/null' "${go_on[@]}" data.train=/dev/null
+for f in data_head data_tail data_nolengths data_fewlengths data_flat data_float data_newer data_nodigest empty text foreign; do
+  bad "data: $f" "/$f.h5" "${go_on[@]}" data.train="$B/$f.h5"
+done
+bad "data is a checkpoint" 'last.h5 is not tokenized data' "${go_on[@]}" data.train="$T/run/last.h5"
+bad "files of different vocabularies" 'train.h5.*data_vocab.h5' "${go_on[@]}" data.train="$T/train.h5,$B/data_vocab.h5"
+bad "rows of different lengths" 'data_rows16.h5' "${go_on[@]}" data.valid="$B/data_rows16.h5"
+for f in data_flip data_changed data_token; do
+  bad "check: $f" "$f.h5" check "$D" data.train="$B/$f.h5"
+done
+
+# … and while rows are read: the run directory may have begun a session, the checkpoints stay
+LOOSE=(metrics.h5 deck.cfg) RANKS="1 2"
+bad "a token id beyond the vocabulary" 'data_token.h5: row [0-9]+, position 5 holds token 300' "${go_on[@]}" data.train="$B/data_token.h5"
+bad "a length beyond L" 'data_long.h5: row [0-9]+ has length 33' "${go_on[@]}" data.train="$B/data_long.h5"
+bad "data with a flipped bit" 'data_flip.h5' "${go_on[@]}" data.train="$B/data_flip.h5"
+RANKS=1
+bad "a length of 0" 'data_short.h5: row [0-9]+ has length 0' "${go_on[@]}" data.train="$B/data_short.h5"
+bad "eval: a token id beyond the vocabulary" 'data_token.h5: row 0, position 5' eval "$D" eval.data="$B/data_token.h5"
+bad "eval: data with a flipped bit" 'data_flip.h5' eval "$D" eval.data="$B/data_flip.h5"
+LOOSE=()
+
+# ---- checkpoints
+RANKS="1 2"
+bad "eval: the checkpoint is missing" 'none.h5: no such file' eval "$D" eval.checkpoint="$T/none.h5"
+bad "eval: the checkpoint is cut short" 'ckpt_half.h5' eval "$D" eval.checkpoint="$B/ckpt_half.h5"
+bad "eval: the checkpoint has a flipped bit" 'ckpt_flip.h5' eval "$D" eval.checkpoint="$B/ckpt_flip.h5"
+bad "eval: a tensor of another shape" 'ckpt_shape.h5: /ema/vocab_embed.embedding is \[300,31\] in the file, \[300,32\]' \
+  eval "$D" eval.checkpoint="$B/ckpt_shape.h5"
+bad "eval: a deck of another width" 'last.h5 was trained with model.width = 32, the deck says 64' \
+  eval "$D" model.width=64 eval.checkpoint="$T/run/last.h5"
+bad "eval: data of another vocabulary" 'data_vocab.h5' eval "$D" eval.data="$B/data_vocab.h5"
+bad "eval: weights that are not numbers" 'ckpt_nan.h5.*nan' eval "$D" eval.checkpoint="$B/ckpt_nan.h5"
+bad "train: a deck of another width" 'run/(last|previous).h5.*(model.width|\[)' "${go_on[@]}" model.width=64
+bad "train: other data than the run's" 'last.h5 was trained on other data' "${go_on[@]}" data.train="$T/valid.h5"
+RANKS=1
+bad "train: data of another vocabulary" 'last.h5.*data_vocab.h5' "${go_on[@]}" data.train="$B/data_vocab.h5" data.valid=
+bad "train: another seed" 'last.h5 was trained with run.seed = 1' "${go_on[@]}" run.seed=2
+bad "train: fewer steps than were made" 'last.h5 is at step 6, beyond train.steps = 4' "${go_on[@]}" train.steps=4
+for f in ckpt_head ckpt_tail ckpt_missing ckpt_surplus ckpt_changed ckpt_newer ckpt_deck empty text foreign; do
+  bad "eval: $f" "/$f.h5" eval "$D" eval.checkpoint="$B/$f.h5"
+done
+bad "eval: no run" 'run.dir = .*/nowhere holds no checkpoint' eval "$D" run.dir="$T/nowhere"
+bad "eval: the checkpoint is data" 'train.h5 is not a checkpoint' eval "$D" eval.checkpoint="$T/train.h5"
+bad "eval: the data is a checkpoint" 'last.h5 is not tokenized data' eval "$D" eval.data="$T/run/last.h5"
+bad "eval: nowhere to write" 'none/eval.h5' eval "$D" eval.output="$T/none/eval.h5"
+bad "sample: nowhere to write" 'none/samples.h5' sample "$D" sample.output="$T/none/samples.h5"
+bad "sample: a tensor of another shape" 'ckpt_shape.h5' sample "$D" sample.checkpoint="$B/ckpt_shape.h5"
+bad "sample: weights that are not numbers" 'ckpt_nan.h5|step' sample "$D" sample.checkpoint="$B/ckpt_nan.h5"
+bad "info: a flipped bit" 'ckpt_flip.h5: /ema/.* is damaged' info "$B/ckpt_flip.h5"
+bad "info: not one of ours" 'foreign.h5' info "$B/foreign.h5"
+
+# A flipped bit anywhere is either found, or in a byte that means nothing: then everything reads as before.
+harmless_or_found() { # KIND FILE
+  local code=0 good
+  good=$([ "$1" = data ] && echo "$T/train.h5" || echo "$T/run/last.h5")
+  timeout "$LIMIT" "$MDLM" info "$2" > "$T/out" 2> "$T/err" || code=$?
+  if [ $code = 0 ]; then
+    "$MDLM" info "$good" | diff - <(sed "s|$2|$good|" "$T/out")
+  else
+    one_line "$T/err" "$(basename "$2")" 1 && [ $code -lt 124 ]
+  fi
+}
+for f in "$B"/flips/data_*.h5; do tap "info: a bit flipped somewhere: $(basename "$f")" harmless_or_found data "$f"; done
+for f in "$B"/flips/ckpt_*.h5; do tap "info: a bit flipped somewhere: $(basename "$f")" harmless_or_found checkpoint "$f"; done
+
+# ---- the run directory
+RANKS="1 2"
+bad "run.dir below a file" 'run.dir = .*/deck.cfg/run' "${go_on[@]}" run.dir="$D/run"
+
+# Root may write and read everything: give that power up for these cases.
+as_user=()
+[ "$(id -u)" = 0 ] && as_user=(setpriv --bounding-set=-dac_override,-dac_read_search)
+forbidden() { # a copy of the run that may not be written, and data that may not be read
+  cp -r "$T/run" "$T/forbidden" && cp "$T/train.h5" "$T/secret.h5" && rm "$T/forbidden/lock" &&
+    chmod 555 "$T/forbidden" && chmod 0 "$T/secret.h5" && ! "${as_user[@]}" cat "$T/secret.h5"
+}
+if forbidden > /dev/null 2>&1; then
+  mdlm_alone=$MDLM
+  printf '#!/bin/sh\nexec %s %s "$@"\n' "${as_user[*]}" "$MDLM" > "$T/mdlm" && chmod +x "$T/mdlm" && MDLM=$T/mdlm
+  KEEP=$T/forbidden bad "run.dir may not be written" 'run.dir = .*forbidden.*ermission denied' "${go_on[@]}" run.dir="$T/forbidden"
+  KEEP=$T/forbidden RANKS=1 bad "eval: nor its results" 'eval.h5.*ermission denied' eval "$D" run.dir="$T/forbidden"
+  bad "data may not be read" 'secret.h5.*ermission denied' "${go_on[@]}" data.train="$T/secret.h5"
+  MDLM=$mdlm_alone
+else
+  tap_skip "files that may not be read or written" "this user cannot forbid itself to read a file"
+fi
+
+# A second job on the same directory, while the first runs and evaluation looks on.
+busy() {
+  start "$T/first.log" 1 train "$D" run.dir="$T/busy" train.steps=100000 train.save_every=5
+  first=$!
+  wait_for "$LIMIT" test -e "$T/busy/last.h5"
+}
+tap "a job runs" busy
+KEEP=$T/bad bad "a second job on its directory" "run.dir = .*/busy is in use by another job \(host .*, process $first\)" \
+  "${go_on[@]}" run.dir="$T/busy"
+tap "eval beside the job" ranks 1 eval "$D" run.dir="$T/busy" eval.output="$T/eval.h5"
+kill -TERM "$first"
+tap "the first job was not disturbed" exits 75 ended "$first"
+tap "and its checkpoint is whole" "$MDLM" info "$T/busy/last.h5"
+
+# ---- the loss is not a number: too large a step blows the weights up
+LOOSE=(metrics.h5 deck.cfg) RANKS="1 2"
+bad "the loss becomes NaN" 'step [0-9]+: the (loss is .*nan on rank [0-9]|gradient.s norm is)' \
+  "${go_on[@]}" train.steps=60 train.lr=1000 train.clip=0 train.save_every=0 train.weight_decay=10
+LOOSE=()
+tap "the last checkpoint still is that of step 6" eval '"$MDLM" info "$T/run/last.h5" | grep "at step 6,"'
+
+# ---- a full disk: a small file system, filled up but for half a checkpoint
+full() { # NAME BYTES: the run in a file system of its own with that much free
+  DISK=$T/$1
+  mkdir "$DISK" && mount -t tmpfs -o size=16m mdlm-e2e "$DISK" && mounts+=("$DISK") && cp -r "$T/run" "$DISK/run" || return 1
+  head -c $(($(stat -f -c '%f * %S' "$DISK") - $2)) /dev/zero > "$DISK/filler"
+}
+size=$(stat -c %s "$T/run/last.h5")
+if tap_full=$(full disk $((size / 2)) 2>&1 && echo yes) && umount "$T/disk" 2> /dev/null && rmdir "$T/disk"; then
+  LOOSE=(metrics.h5 deck.cfg best.h5 previous.h5) # previous.h5 may be last.h5 by now
+  for n in 1 2; do
+    tap "a disk with room for half a checkpoint ($n)" full "disk$n" $((size / 2))
+    KEEP=$DISK/run RANKS=$n bad "the disk fills up in a save" 'last.h5.*No space' "${go_on[@]}" run.dir="$DISK/run" data.valid=
+    tap "last.h5 is whole" "$MDLM" info "$DISK/run/last.h5"
+    rm "$DISK/filler"
+    tap "and the run goes on when there is room" ranks "$n" train "$D" run.dir="$DISK/run" train.steps=9
+  done
+  LOOSE=(previous.h5)
+  tap "a disk with no room at all" full disk3 0
+  KEEP=$DISK/run RANKS=1 bad "the disk is full" 'No space' "${go_on[@]}" run.dir="$DISK/run"
+  tap "a disk with room for half a checkpoint, last.h5 damaged" \
+    eval 'full disk4 $((size / 2)) && cp "$B/ckpt_flip.h5" "$DISK/run/last.h5"'
+  LOOSE=(metrics.h5 deck.cfg last.h5) # previous.h5 is the only good one: it must stay
+  KEEP=$DISK/run RANKS=1 bad "the disk fills up after falling back to previous.h5" 'last.h5.*No space' \
+    "${go_on[@]}" run.dir="$DISK/run" data.valid=
+else
+  tap_skip "a full disk" "a small file system cannot be mounted here: ${tap_full%%$'\n'*}"
+fi
+LOOSE=()
+finish
