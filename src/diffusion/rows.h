@@ -27,5 +27,5 @@ void rows_destroy(Rows *r);
  *  gradient: also adds to the head's gradients and sets model->dh. */
 int rows_loss(Rows *r, const Objective *o, const Noised *n, bool gradient, double *loss);
 /** rows_draw — ids[n] (host): clean tokens drawn at rows[n] of the last forward pass by uniform[n], or the likeliest
- * where uniform is NULL. */
+ * where uniform is NULL. ERR_NUMERIC where the logits are no numbers. */
 int rows_draw(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const double *uniform, int32_t *ids);

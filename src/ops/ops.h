@@ -175,9 +175,9 @@ int scatter_rows(Device *dev, Tensor y, Tensor x, Tensor rows); /* y[rows[i]] = 
  * with gradient: logits ← dloss/dlogits in place (0 at forbid) */
 int cross_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t forbid, bool gradient);
 /* ids[r] ~ softmax(logits[r]) without forbid: the smallest y whose cumulative probability exceeds uniform[r] (f64, 53
- * bits); sums in f64, so a token of probability 1e-10 is drawn once in 1e10 */
+ * bits); sums in f64, so a token of probability 1e-10 is drawn once in 1e10; −1 where a row holds no numbers */
 int draw(Device *dev, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid);
-int argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid); /* the first of equals */
+int argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid); /* the first of equals, −1 if it is no number */
 
 /* update */
 int add(Device *dev, Tensor y, Tensor x);                 /* y += x */

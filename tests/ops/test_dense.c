@@ -24,6 +24,7 @@ static const Shape low_shapes[] = {
     {17, 24, 8, true, true, false, true},     {67, 40, 1003, true, false, true, true},
     {1, 1, 1, false, true, false, true},      {2048, 24, 20, true, true, false, true},
     {300, 8, 1100, false, false, true, true}, {5000, 8, 11, true, false, false, true},
+    {3, 4200, 5, true, true, false, true},    {3, 5, 4200, false, false, false, true},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes, LOW_SHAPES = sizeof low_shapes / sizeof *low_shapes };
 

@@ -37,8 +37,8 @@ int FN(cross_entropy)(Device *dev, Tensor loss, Tensor logits, Tensor target, Te
   return OK;
 }
 
-/* The smallest v whose cumulative weight exceeds u·total, −1 where the weights are no numbers, both sums in f64 and the same order. Weights of 0 are never
- * drawn. */
+/* The smallest v whose cumulative weight exceeds u·total, −1 where the weights are no numbers. Both sums are taken in f64 and
+ * in the same order; weights of 0 are never drawn. */
 static int32_t inverse_cdf(const real *p, int64_t V, double u) {
   double total = 0;
   for (int64_t v = 0; v < V; v++) total += (double)p[v];
