@@ -1,6 +1,7 @@
 /* main — MPI up, the command line, one command, the error if there is one, MPI down. Only this file exits or aborts. */
 #include "base/err.h"
 #include "base/log.h"
+#include "base/stop.h"
 #include "base/version.h"
 #include "cmd/cmd.h"
 #include <mpi.h>
@@ -39,6 +40,7 @@ static void report(int err, const Comm *comm) {
 
 int main(int argc, char **argv) {
   int level, exit_code = 0;
+  if (argc > 1 && strcmp(argv[1], "train") == 0) stop_block(); /* it can stop between steps; the rest just ends */
   MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &level);
   Comm comm = {0};
   int err = comm_mpi_create(&comm);

@@ -94,7 +94,7 @@ static int info_checkpoint(const char *path) {
 static int info_series(H5 *f, const char *group, const char *name) {
   char *unit = NULL, *description = NULL, full[256];
   H5Info info;
-  snprintf(full, sizeof full, "%s/%s", group, name);
+  snprintf(full, sizeof full, "%s/%s", strcmp(group, "/") == 0 ? "" : group, name);
   TRY(h5_info(f, full, &info));
   if (h5_has(f, full, "unit")) TRY(h5_get_str(f, full, "unit", &unit));
   if (h5_has(f, full, "description")) TRY(h5_get_str(f, full, "description", &description));
@@ -140,7 +140,7 @@ static int info_other(const char *path, const char *format) {
     err = info_group(f, "/train");
     if (err == OK) err = info_group(f, "/valid");
   } else if (err == OK) {
-    err = info_group(f, "");
+    err = info_group(f, "/");
   }
   h5_close(&f);
   return err;

@@ -2,9 +2,9 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/stop.h"
 #include "base/version.h"
 #include "cmd/cmd.h"
-#include "train/stop.h"
 #include "train/trainer.h"
 #include <math.h>
 
@@ -30,7 +30,6 @@ static int train(Comm *comm, const Config *cfg, int argc, char **argv, int *exit
   static Trainer t;
   int stop = 0;
   TRY(trainer_create(&t, cfg, comm, true));
-  stop_install();
   introduce(&t);
   bool complete = t.optimizer.step >= cfg->train_steps;
   int err = complete ? OK : trainer_run(&t, &stop);

@@ -91,6 +91,7 @@ int rows_draw(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const
   }
   TRY(tensor_download(dev, ids, tensor_rows(r->ids, 0, n)));
   for (int64_t i = 0; i < n; i++)
-    CHECK(ids[i] >= 0, ERR_NUMERIC, "the network's output is not a number: the weights of the checkpoint are not sound");
+    CHECK(ids[i] >= 0, ERR_NUMERIC,
+          "the network's output is not a number: the weights of the checkpoint are not sound");
   return OK;
 }

@@ -224,6 +224,16 @@ static int open_failed(const H5 *f, long long bytes) {
   return RAISE(ERR_DATA, "%s is damaged or truncated (%lld bytes): %s", f->path, bytes, reason);
 }
 
+/* All links and attributes stay in the object's header: HDF5 1.10 can crash on damage in the structures that it would
+ * move many of them to. */
+static hid_t compact(hid_t class) {
+  enum { MOST = 65535 };
+  hid_t list = H5Pcreate(class);
+  H5Pset_link_phase_change(list, MOST, 0);
+  H5Pset_attr_phase_change(list, MOST, 0);
+  return list;
+}
+
 static int file_open(H5 **out, const char *path, bool write, bool create) {
   int64_t bytes = 0;
   H5 *f;
@@ -236,11 +246,13 @@ static int file_open(H5 **out, const char *path, bool write, bool create) {
   hid_t fapl = H5Pcreate(H5P_FILE_ACCESS);
   H5Pset_driver(fapl, driver, NULL);
   if (create) H5Pset_libver_bounds(fapl, H5F_LIBVER_V18, H5F_LIBVER_V18);
-  f->id = create ? H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, fapl)
-                 : H5Fopen(path, write ? H5F_ACC_RDWR : H5F_ACC_RDONLY, fapl);
+  hid_t fcpl = create ? compact(H5P_FILE_CREATE) : H5P_DEFAULT;
+  f->id =
+      create ? H5Fcreate(path, H5F_ACC_TRUNC, fcpl, fapl) : H5Fopen(path, write ? H5F_ACC_RDWR : H5F_ACC_RDONLY, fapl);
   int err = OK;
   if (f->id < 0) err = create ? failed(f, "create", "the file") : open_failed(f, (long long)bytes);
   H5Pclose(fapl);
+  if (create) H5Pclose(fcpl);
   opening = NULL;
   if (err != OK) mem_free(&f);
   *out = f;
@@ -294,9 +306,11 @@ static int group_make(H5 *f, const char *name) {
   if (exists(f, name)) return OK;
   hid_t links = H5Pcreate(H5P_LINK_CREATE);
   H5Pset_create_intermediate_group(links, 1);
-  hid_t id = H5Gcreate2(f->id, name, links, H5P_DEFAULT, H5P_DEFAULT);
+  hid_t group = compact(H5P_GROUP_CREATE);
+  hid_t id = H5Gcreate2(f->id, name, links, group, H5P_DEFAULT);
   int err = wrote(f, id >= 0, name);
   if (id >= 0) H5Gclose(id);
+  H5Pclose(group);
   H5Pclose(links);
   return err;
 }

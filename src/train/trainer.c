@@ -3,9 +3,9 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/stop.h"
 #include "diffusion/timestep.h"
 #include "measure/nelbo.h"
-#include "train/stop.h"
 #include <math.h>
 #include <string.h>
 

@@ -39,7 +39,7 @@ tap() {
   else
     failures=$((failures + 1))
     echo "not ok $tests - $name"
-    tail -n 30 "$T/tap" | sed 's/^/#   /'
+    head -n 60 "$T/tap" | sed 's/^/#   /'
   fi
 }
 

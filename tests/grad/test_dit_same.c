@@ -15,6 +15,21 @@ static void open_toy(Network *n, const Toy *t) {
   toy_weights(n, 1, 1.5);
 }
 
+/* ---- the same tests for each precision; bf16 only where the processor has products of it */
+typedef enum Precision { F64, F32, BF16 } Precision;
+
+static Toy toy_in(Precision precision, bool time) {
+  Toy t = toy_dit(precision == F64 ? "cpu_f64" : "cpu", time);
+  t.device.bf16 = precision == BF16;
+  return t;
+}
+
+static void need_bf16(void) {
+  if (check_has_bf16()) return;
+  print_message("# skip: this processor has no bf16 products\n");
+  skip();
+}
+
 /* A masked pad is counted as masked, is not scored, and is seen by attention. */
 static void test_padding(void **state) {
   (void)state;
@@ -59,92 +74,108 @@ static void test_forward_only(void **state) {
   }
 }
 
-/* ---- threads: same bits in every precision */
-static void test_threads(void **state) {
-  (void)state;
-  for (int i = 0; i < 3; i++) {
-    double *h[2], *grad[2], loss[2];
-    int64_t count = 0;
-    for (int k = 0; k < 2; k++) {
-      Network n;
-      Toy t = toy_dit(i == 0 ? "cpu_f64" : "cpu", true);
-      t.device.threads = k + 1;
-      t.device.bf16 = i == 2;
-      open_toy(&n, &t);
-      grad[k] = toy_gradients(&n, &toy_mixed, 0, B, toy_quarter, &loss[k]);
-      h[k] = toy_hidden(&n, &toy_mixed, 0, B, toy_quarter);
-      count = n.model.params.count;
-      network_destroy(&n);
-    }
-    toy_same("loss with two threads", &loss[1], &loss[0], 1);
-    toy_same("hidden rows with two threads", h[1], h[0], TOKENS * D);
-    toy_same("gradients with two threads", grad[1], grad[0], count);
-    for (int k = 0; k < 2; k++) {
-      mem_free(&h[k]);
-      mem_free(&grad[k]);
-    }
+/* ---- threads: same bits */
+static void same_with_threads(Precision precision) {
+  double *h[2], *grad[2], loss[2];
+  int64_t count = 0;
+  for (int k = 0; k < 2; k++) {
+    Network n;
+    Toy t = toy_in(precision, true);
+    t.device.threads = k + 1;
+    open_toy(&n, &t);
+    grad[k] = toy_gradients(&n, &toy_mixed, 0, B, toy_quarter, &loss[k]);
+    h[k] = toy_hidden(&n, &toy_mixed, 0, B, toy_quarter);
+    count = n.model.params.count;
+    network_destroy(&n);
+  }
+  toy_same("loss with two threads", &loss[1], &loss[0], 1);
+  toy_same("hidden rows with two threads", h[1], h[0], TOKENS * D);
+  toy_same("gradients with two threads", grad[1], grad[0], count);
+  for (int k = 0; k < 2; k++) {
+    mem_free(&h[k]);
+    mem_free(&grad[k]);
   }
 }
 
-/* ---- precisions: the same weights, so only roundings differ */
-static void test_precisions(void **state) {
+static void test_threads(void **state) {
   (void)state;
+  same_with_threads(F64);
+  same_with_threads(F32);
+}
+static void test_threads_bf16(void **state) {
+  (void)state;
+  need_bf16();
+  same_with_threads(BF16);
+}
+
+/* ---- precisions: the same weights, so only roundings differ. The error of the hidden rows is returned. */
+static double compare_with_f64(Precision precision, bool time, double bound, double gradient_bound) {
+  Network f64, low;
+  Toy t = toy_in(F64, time), t_low = toy_in(precision, time);
+  open_toy(&f64, &t);
+  open_toy(&low, &t_low);
+  double want_loss, loss;
+  double *want = toy_gradients(&f64, &toy_mixed, 0, B, toy_quarter, &want_loss);
+  double *got = toy_gradients(&low, &toy_mixed, 0, B, toy_quarter, &loss);
+  double *want_h = toy_hidden(&f64, &toy_mixed, 0, B, toy_quarter);
+  double *h = toy_hidden(&low, &toy_mixed, 0, B, toy_quarter), error = check_error(h, want_h, TOKENS * D);
+  assert_true(fabs(loss - want_loss) <= bound * want_loss);
+  assert_true(error <= bound);
+  toy_near("gradients", &low.model.params, got, want, gradient_bound);
+  double *all[] = {want, got, want_h, h};
+  for (int i = 0; i < 4; i++) mem_free(&all[i]);
+  network_destroy(&f64);
+  network_destroy(&low);
+  return error;
+}
+
+static void test_f32(void **state) {
+  (void)state;
+  for (int time = 0; time < 2; time++) compare_with_f64(F32, time, 1e-5, 1e-5);
+}
+static void test_bf16(void **state) {
+  (void)state;
+  need_bf16();
   for (int time = 0; time < 2; time++) {
-    Network f64, f32, bf16;
-    Toy t = toy_dit("cpu_f64", time);
-    open_toy(&f64, &t);
-    t.device.name = "cpu";
-    open_toy(&f32, &t);
-    t.device.bf16 = true;
-    open_toy(&bf16, &t);
-    double want, got, low;
-    double *grad = toy_gradients(&f64, &toy_mixed, 0, B, toy_quarter, &want),
-           *grad32 = toy_gradients(&f32, &toy_mixed, 0, B, toy_quarter, &got);
-    double *grad16 = toy_gradients(&bf16, &toy_mixed, 0, B, toy_quarter, &low);
-    double *h = toy_hidden(&f64, &toy_mixed, 0, B, toy_quarter), *h32 = toy_hidden(&f32, &toy_mixed, 0, B, toy_quarter),
-           *h16 = toy_hidden(&bf16, &toy_mixed, 0, B, toy_quarter);
-    assert_true(fabs(got - want) <= 1e-5 * want);
-    assert_true(check_error(h32, h, TOKENS * D) <= 1e-5);
-    toy_near("f32 gradients", &f32.model.params, grad32, grad, 1e-5);
-    assert_true(fabs(low - want) <= 3e-2 * want);
-    assert_true(check_error(h16, h, TOKENS * D) <= 3e-2);
-    assert_true(check_error(h16, h, TOKENS * D) > 1e-4); /* the bf16 copies were really used */
-    toy_near("bf16 gradients", &bf16.model.params, grad16, grad, 0.1);
-    double *all[] = {grad, grad32, grad16, h, h32, h16};
-    for (int i = 0; i < 6; i++) mem_free(&all[i]);
-    network_destroy(&f64);
-    network_destroy(&f32);
-    network_destroy(&bf16);
+    double error = compare_with_f64(BF16, time, 3e-2, 0.1);
+    assert_true(error > 1e-4); /* the bf16 copies were really used */
   }
 }
 
 /* ---- other values under the same layers (the moving average), and back */
+static void bind_and_back(Precision precision) {
+  Network n, other;
+  Toy t = toy_in(precision, false);
+  open_toy(&n, &t);
+  toy_open(&other, &t);
+  toy_weights(&other, 2, 1.5);
+  double *mine = toy_hidden(&n, &toy_mixed, 0, B, toy_none), *theirs = toy_hidden(&other, &toy_mixed, 0, B, toy_none);
+  double loss = toy_pass(&n, &toy_mixed, 0, B, toy_none, false),
+         other_loss = toy_pass(&other, &toy_mixed, 0, B, toy_none, false);
+  assert_true(check_error(theirs, mine, TOKENS * D) > 0.1);
+  MUST(params_bind(&n.model.params, other.model.params.value));
+  double *bound = toy_hidden(&n, &toy_mixed, 0, B, toy_none);
+  toy_same("hidden rows of bound values", bound, theirs, TOKENS * D);
+  assert_true(toy_pass(&n, &toy_mixed, 0, B, toy_none, false) == other_loss);
+  MUST(params_bind(&n.model.params, n.model.params.value));
+  double *back = toy_hidden(&n, &toy_mixed, 0, B, toy_none);
+  toy_same("hidden rows after going back", back, mine, TOKENS * D);
+  assert_true(toy_pass(&n, &toy_mixed, 0, B, toy_none, false) == loss);
+  double *all[] = {mine, theirs, bound, back};
+  for (int k = 0; k < 4; k++) mem_free(&all[k]);
+  network_destroy(&n);
+  network_destroy(&other);
+}
+
 static void test_bind(void **state) {
   (void)state;
-  for (int i = 0; i < 3; i++) {
-    Network n, other;
-    Toy t = toy_dit(i == 0 ? "cpu_f64" : "cpu", false);
-    t.device.bf16 = i == 2;
-    open_toy(&n, &t);
-    toy_open(&other, &t);
-    toy_weights(&other, 2, 1.5);
-    double *mine = toy_hidden(&n, &toy_mixed, 0, B, toy_none), *theirs = toy_hidden(&other, &toy_mixed, 0, B, toy_none);
-    double loss = toy_pass(&n, &toy_mixed, 0, B, toy_none, false),
-           other_loss = toy_pass(&other, &toy_mixed, 0, B, toy_none, false);
-    assert_true(check_error(theirs, mine, TOKENS * D) > 0.1);
-    MUST(params_bind(&n.model.params, other.model.params.value));
-    double *bound = toy_hidden(&n, &toy_mixed, 0, B, toy_none);
-    toy_same("hidden rows of bound values", bound, theirs, TOKENS * D);
-    assert_true(toy_pass(&n, &toy_mixed, 0, B, toy_none, false) == other_loss);
-    MUST(params_bind(&n.model.params, n.model.params.value));
-    double *back = toy_hidden(&n, &toy_mixed, 0, B, toy_none);
-    toy_same("hidden rows after going back", back, mine, TOKENS * D);
-    assert_true(toy_pass(&n, &toy_mixed, 0, B, toy_none, false) == loss);
-    double *all[] = {mine, theirs, bound, back};
-    for (int k = 0; k < 4; k++) mem_free(&all[k]);
-    network_destroy(&n);
-    network_destroy(&other);
-  }
+  bind_and_back(F64);
+  bind_and_back(F32);
+}
+static void test_bind_bf16(void **state) {
+  (void)state;
+  need_bf16();
+  bind_and_back(BF16);
 }
 
 /* ---- a sequence's result does not depend on its neighbours; time and dropout are seen */
@@ -225,26 +256,37 @@ static void test_dropouts_differ(void **state) {
 }
 
 /* ---- no allocation in a step */
+static void step_twice(Precision precision) {
+  Network n;
+  Toy t = toy_in(precision, true);
+  open_toy(&n, &t);
+  toy_pass(&n, &toy_mixed, 0, B, toy_quarter, true);
+  size_t before = mem_count();
+  toy_pass(&n, &toy_mixed, 0, B, toy_quarter, true);
+  toy_pass(&n, &toy_mixed, 1, 2, toy_none, true);
+  assert_int_equal(mem_count(), before);
+  network_destroy(&n);
+}
+
 static void test_no_allocation(void **state) {
   (void)state;
-  for (int i = 0; i < 3; i++) {
-    Network n;
-    Toy t = toy_dit(i == 0 ? "cpu_f64" : "cpu", true);
-    t.device.bf16 = i == 2;
-    open_toy(&n, &t);
-    toy_pass(&n, &toy_mixed, 0, B, toy_quarter, true);
-    size_t before = mem_count();
-    toy_pass(&n, &toy_mixed, 0, B, toy_quarter, true);
-    toy_pass(&n, &toy_mixed, 1, 2, toy_none, true);
-    assert_int_equal(mem_count(), before);
-    network_destroy(&n);
-  }
+  step_twice(F64);
+  step_twice(F32);
+}
+static void test_no_allocation_bf16(void **state) {
+  (void)state;
+  need_bf16();
+  step_twice(BF16);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_padding),         cmocka_unit_test(test_forward_only), cmocka_unit_test(test_threads),
-      cmocka_unit_test(test_precisions),      cmocka_unit_test(test_bind),         cmocka_unit_test(test_inputs_matter),
-      cmocka_unit_test(test_dropouts_differ), cmocka_unit_test(test_no_allocation)};
+      cmocka_unit_test(test_padding),       cmocka_unit_test(test_forward_only),
+      cmocka_unit_test(test_threads),       cmocka_unit_test(test_threads_bf16),
+      cmocka_unit_test(test_f32),           cmocka_unit_test(test_bf16),
+      cmocka_unit_test(test_bind),          cmocka_unit_test(test_bind_bf16),
+      cmocka_unit_test(test_inputs_matter), cmocka_unit_test(test_dropouts_differ),
+      cmocka_unit_test(test_no_allocation), cmocka_unit_test(test_no_allocation_bf16),
+  };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -45,7 +45,7 @@ check() {
   else
     FAILED=1
     echo "not ok $COUNT - $title"
-    tail -n 20 "$DIR"/*.out 2>/dev/null | sed 's/^/# /'
+    tail -n 40 "$DIR"/*.out 2>/dev/null | sed 's/^/# /'
   fi
 }
 # within SECONDS COMMAND… — true as soon as COMMAND is.

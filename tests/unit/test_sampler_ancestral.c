@@ -299,6 +299,24 @@ static void test_batch_split(void **state) {
   }
 }
 
+/* nor of the rows of logits held at a time, drawn or most likely */
+static void test_row_chunks(void **state) {
+  (void)state;
+  enum { N = 60 };
+  int32_t whole[N * L], z[N * L];
+  for (int64_t chunk = 0; chunk < 8; chunk += 7) {
+    Network n;
+    open_toy(&n, false, N);
+    rows_destroy(&n.rows);
+    n.dev.row_chunk = chunk;
+    MUST(rows_create(&n.rows, &n.model));
+    n.schedule = (Schedule){&slow, EPS};
+    samples(&n, (Run){STEPS, true, 5, 0, N}, blank, chunk ? z : whole);
+    network_destroy(&n);
+  }
+  assert_memory_equal(z, whole, sizeof z);
+}
+
 /* ---- the rest of the job */
 static void progress(void *arg, int64_t step) {
   int64_t *last = arg;
@@ -345,6 +363,7 @@ int main(void) {
       cmocka_unit_test(test_law_with_masks_left),
       cmocka_unit_test(test_noise_removal),
       cmocka_unit_test(test_batch_split),
+      cmocka_unit_test(test_row_chunks),
       cmocka_unit_test(test_job),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,165 @@
+#!/bin/bash
+# test_commands.sh — what the commands print, write and leave alone, when all is well.
+# timeout: 180
+. "$(dirname "$0")/lib.sh"
+D=$T/deck.cfg
+prepare && deck "$D" || exit 1
+
+# prints PATTERN… -- ARGUMENT…: whether mdlm succeeds and its standard output has a line for each pattern
+prints() {
+  local patterns=() it
+  while [ "$1" != -- ]; do patterns+=("$1") && shift; done
+  ranks 1 "${@:2}" > "$T/out" || fail "exit code $?" || return 1
+  cat "$T/out"
+  for it in "${patterns[@]}"; do grep -qE "$it" "$T/out" || fail "no line with: $it" || return 1; done
+}
+
+python() { # CODE ARGUMENT…: with h5py as h5 and numpy as np
+  "$PY" -c "import sys, numpy as np, h5py as h5
+$1" "${@:2}"
+}
+
+# ---- without a deck
+usage() { exits 2 ranks 1 > "$T/out" && grep 'mdlm train *DECK' "$T/out" && grep 'mdlm --version' "$T/out"; }
+tap "mdlm alone lists the commands" usage
+tap "mdlm --help does so and succeeds" prints 'mdlm eval *DECK' -- --help
+tap "--version names version, revision, compiler and flags" prints '^mdlm [0-9.]+ \(.+\)' 'cc .*-O' -- --version
+all_keys() {
+  ranks 1 help > "$T/out" && grep -oE '^KEY_[A-Z]+ *\([a-z]+, [a-z_0-9]+' src/base/keys.def | sed -E 's/.*\(([a-z]+), /\1./' > "$T/keys" &&
+    diff "$T/keys" <(sed -n 's/^\([a-z]*\.[a-z_0-9]*\) = .*/\1/p' "$T/out")
+}
+tap "help lists every key" all_keys
+tap "help KEY tells default, range and unit" prints '^train.steps = 1000000 +\(a whole number, 0 to 4294967296 steps\)' -- help train.steps
+tap "help of a part of a name" prints '^train.log_every' '^train.valid_every' '^train.save_every' -- help _every
+tap "help of an unknown key fails" exits 2 ranks 1 help no.such.key
+
+# ---- a pre-flight writes nothing
+leaves() { # FOLDER COMMAND…: whether the command leaves every file there, even its time, as it was
+  local before
+  before=$(find "$1" ! -path "$T/out" ! -path "$T/tap" -printf '%p %s %T@\n' | sort)
+  "${@:2}" || return 1
+  diff <(echo "$before") <(find "$1" ! -path "$T/out" ! -path "$T/tap" -printf '%p %s %T@\n' | sort)
+}
+: > "$T/out"
+tap "check passes and writes nothing" leaves "$T" prints 'data.train.*good' 'data.valid.*good' '^memory' '^resident' \
+  '^step .*6 steps take' '^loss' '^check passed' -- check "$D"
+tap "check on 2 ranks" ranks 2 check "$D"
+
+# ---- training, and what it leaves
+tap "train" prints '^step 6/6 +loss [0-9.]+ +ppl [0-9.]+ +lr [0-9.e-]+ +\|g\| [0-9.]+ +[0-9]+ tokens/s +mfu [0-9]+% +eta ' \
+  '^step 6  validation nll .* ppl ' '^complete at step 6; best validation nll' -- train "$D"
+tap "check beside a run leaves it alone" leaves "$T/run" ranks 1 check "$D"
+learned() { python 'l = h5.File(sys.argv[1])["train/loss"][()]; print(l); sys.exit(not l[-10:].mean() < l[:3].mean() - 0.5)' "$1"; }
+tap "a longer run learns" eval 'ranks 1 train "$D" run.dir="$T/longer" train.steps=80 && learned "$T/longer/metrics.h5"'
+resolved() { # the deck that the run wrote gives the same run
+  ranks 1 train "$D" run.dir="$T/a" run.seed=5 model.dropout=0.2 train.lr=0.02 data.order=sequential &&
+    grep -E 'seed = 5;|dropout = 0.2;|lr = 0.02;|order = "sequential";' "$T/a/deck.cfg" | wc -l | grep -x 4 &&
+    ranks 1 train "$T/a/deck.cfg" run.dir="$T/b" && diff <(sed "s|$T/a|$T/b|" "$T/a/deck.cfg") "$T/b/deck.cfg" &&
+    same "$T/a/last.h5" "$T/b/last.h5" params ema adam_m adam_v && ! same "$T/run/last.h5" "$T/b/last.h5" params
+}
+tap "overrides hold, and the resolved deck reads back to the same run" resolved
+included() {
+  printf '@include "deck.cfg"\ndist: { reduce = "fast"; };\n' > "$T/more.cfg"
+  ranks 1 train "$T/more.cfg" run.dir="$T/c" train.steps=1 && grep 'reduce = "fast";' "$T/c/deck.cfg" && grep 'width = 32;' "$T/c/deck.cfg"
+}
+tap "a deck includes another" included
+several() {
+  "$PY" input/prepare.py "$T/text" --tokenizer "data:$T/train.h5" --length 32 --source text --split train --quiet --out "$T/shard1.h5" &&
+    cp "$T/shard1.h5" "$T/shard2.h5" && prints ': 1260 rows of 32 tokens' -- train "$D" data.train="$T/shard?.h5" run.dir="$T/d"
+}
+tap "a pattern names several files" several
+
+# ---- evaluation
+number='-?[0-9]+\.[0-9]+'
+line="^nll=$number bits=$number ppl=$number ci95=\[$number,$number\] sequences=63 tokens=2016\$"
+evaluate() { # NAME [KEY=VALUE…]: the last line in $T/NAME.line, the values in $T/NAME.h5
+  ranks 1 eval "$D" run.dir="$T/longer" eval.output="$T/$1.h5" "${@:2}" > "$T/out" || return 1
+  cat "$T/out"
+  tail -n 1 "$T/out" > "$T/$1.line"
+  grep -E "$line" "$T/$1.line"
+}
+tap "eval prints its line" evaluate time
+tap "eval with estimator = count" evaluate count eval.estimator=count eval.draws=4
+tap "eval of the live weights" evaluate live eval.weights=live
+adds_up() { # NAME: the values of the sequences give the printed line
+  python '
+values = h5.File(sys.argv[1]); line = dict(w.split("=") for w in open(sys.argv[2]).read().split())
+nll = values["loss"][()].sum() / values["tokens"][()].sum()
+error = values["loss"][()] - nll * values["tokens"][()]; n = len(error)
+half = 1.96 * np.sqrt(n / (n - 1) * (error**2).sum()) / values["tokens"][()].sum()
+low, high = map(float, line["ci95"].strip("[]").split(","))
+print(nll, half, line)
+assert n == int(line["sequences"]) and values["tokens"][()].sum() == int(line["tokens"])
+assert abs(nll - float(line["nll"])) < 1e-5 and abs(nll / np.log(2) - float(line["bits"])) < 1e-5
+for ours, theirs in ((np.exp(nll), float(line["ppl"])), (np.exp(nll - half), low), (np.exp(nll + half), high)):
+    assert abs(ours / theirs - 1) < 1e-5, (ours, theirs)' "$T/$1.h5" "$T/$1.line"
+}
+for name in time count; do tap "the values of the sequences add up to the line ($name)" adds_up $name; done
+agree() { # both intervals of the logarithm, widened by half
+  python '
+ends = [[float(x) for x in open(p).read().split("ci95=[")[1].split("]")[0].split(",")] for p in sys.argv[1:]]
+print(ends)
+(a, b), (c, d) = np.log(ends)
+assert abs((a + b) - (c + d)) / 2 < 1.5 * ((b - a) + (d - c)) / 2' "$T/time.line" "$T/count.line"
+}
+tap "the two estimators agree within their intervals" agree
+tap "the two weights differ" eval '! cmp "$T/time.line" "$T/live.line"'
+tap "eval.sequences = 10" prints 'sequences=10 tokens=320$' -- eval "$D" run.dir="$T/longer" eval.sequences=10 eval.output="$T/ten.h5"
+tap "eval with nothing but run.dir writes there" eval 'ranks 1 eval "$D" && test -s "$T/run/eval.h5"'
+
+# ---- samples
+tap "sample prints text" prints '^--- sample 0$' '^--- sample 4$' '^5 samples of 32 tokens from .*: ancestral, 16 steps' -- sample "$D"
+tap "sample without a batch to fill" prints '^3 samples' -- sample "$D" run.seed=2 sample.count=3 sample.batch=2 sample.output="$T/three.h5"
+shaped() { # FILE ROWS
+  python 't = h5.File(sys.argv[1])["tokens"][()]; print(t); assert t.shape == (int(sys.argv[2]), 32) and t.min() >= 0 and t.max() < 299
+assert len({r.tobytes() for r in t}) == len(t)' "$@"
+}
+tap "ids: a row for each sample, all different, no mask left" shaped "$T/run/samples.h5" 5
+tap "ids with another seed" shaped "$T/three.h5" 3
+
+# ---- info
+tap "info on data" prints 'tokenized data, [0-9]+ rows of 32 tokens' 'V = 300' 'digest [0-9a-f]{32}' 'whole' -- info "$T/train.h5"
+tap "info on a checkpoint" prints 'checkpoint at step 6, 1536 tokens' 'vocab_embed.embedding +\[300,32\] +norm' '/adam_v' 'width = 32;' \
+  'every checksum agrees' -- info "$T/run/last.h5"
+tap "info on metrics" prints 'mdlm-metrics' '/train/loss +6 values +nat/token' '/valid/nll +1 values' -- info "$T/run/metrics.h5"
+tap "info on an evaluation" prints 'mdlm-eval' 'estimator time' '/loss +63 values +nat' -- info "$T/run/eval.h5"
+tap "info on samples" prints 'mdlm-samples' 'sampler ancestral' '/tokens +5 ' -- info "$T/run/samples.h5"
+tap "info on several files" prints 'tokenized data' 'mdlm-metrics' -- info "$T/valid.h5" "$T/run/metrics.h5"
+foreign() { python 'h5.File(sys.argv[1], "w")["x"] = np.zeros(3)' "$T/foreign.h5" && exits 3 ranks 1 info "$T/foreign.h5"; }
+tap "info on a foreign HDF5 file fails" foreign
+
+# ---- memory: what check expects, what it measures, what a run takes
+memory=("$D" model.width=256 model.blocks=4 model.heads=4 train.global_batch=48 train.micro_batch=48 train.steps=2)
+expected() { # of check, within a tenth of what it measured
+  ranks 1 check "${memory[@]}" > "$T/out" || return 1
+  cat "$T/out"
+  read -r expected measured <<< "$(sed -n 's/^resident *\([0-9]*\) MiB expected, \([0-9]*\) MiB measured.*/\1 \2/p' "$T/out")"
+  [ $((10 * (expected > measured ? expected - measured : measured - expected))) -le "$measured" ]
+}
+resident() { # the largest resident set of a run, which the system keeps, within a tenth of it
+  "$PY" - "$expected" "$MDLM" train "${memory[@]}" run.dir="$T/memory" << 'PYTHON'
+import resource, subprocess, sys
+subprocess.run(sys.argv[2:], check=True)
+most, expected = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, float(sys.argv[1])
+print(most, "MiB,", expected, "expected")
+sys.exit(abs(most - expected) > 0.1 * most)
+PYTHON
+}
+expected=0
+tap "check: expected and measured memory agree" expected
+tap "a run takes the memory that check expected" resident
+
+# ---- installation
+installed() { # the program and the decks; -o all: what was built is installed as it is
+  env -u MAKEFLAGS -u MAKELEVEL make -s -o all install BUILD="$(dirname "$MDLM")" DESTDIR="$T/stage" PREFIX=/usr || return 1
+  local share=$T/stage/usr/share/mdlm deck
+  "$T/stage/usr/bin/mdlm" --version && cmp "$MDLM" "$T/stage/usr/bin/mdlm" || return 1
+  for deck in input/*.cfg; do
+    cmp "$deck" "$share/$deck" || return 1
+    # it parses: what is missing is the data
+    ranks 1 train "$share/$deck" run.dir="$T/none" data.train="$T/none.h5" data.valid= 2>&1 | grep "$T/none.h5: no such file" ||
+      fail "$deck" || return 1
+  done
+}
+tap "make install puts the program and decks that it reads into place" installed
+finish
