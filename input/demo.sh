@@ -26,7 +26,7 @@ if [ ! -e "$data/valid.h5" ] || [ ! -e "$data/train.h5" ]; then
     text=$data/kjv.txt
     bible -f 'Gen1:1-Rev22:21' | cut -d' ' -f2- > "$text"
   fi
-  "$PY" input/prepare.py "$text" --tokenizer bpe:4096 --length 128 --wrap --valid-fraction 0.05 --source "$name" \
+  "$PY" input/prepare.py "$text" --tokenizer bpe:512 --length 16 --wrap --valid-fraction 0.05 --source "$name" \
     --out-train "$data/train.h5" --out-valid "$data/valid.h5"
 else
   echo "$data is there already"

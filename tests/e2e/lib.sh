@@ -1,5 +1,5 @@
 # lib.sh — what the end-to-end tests share: TAP, a temporary directory, tiny data and a deck, runs under a time limit.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 #
 # Sourced by tests/e2e/test_*.sh. Afterwards the working directory is the repository's root, $T an empty directory that
 # goes away at the end, $MDLM the program, $PY the Python of the environment. A script ends with `finish`.
@@ -9,6 +9,8 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 # a container's
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
 # hundreds of starts: no daemon for a single process, no looking for networks; that is several times faster
 export OMPI_MCA_ess_singleton_isolated=1 OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader
+# and when a rank has failed, mpirun does not wait a second before it ends the others
+export OMPI_MCA_odls_base_sigkill_timeout=0
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 MDLM=$(realpath "${BUILD:-build}/mdlm")
 PY=${PY:-.venv/bin/python}

@@ -2,6 +2,7 @@
 # test_bad_input.sh — whatever is wrong with files, keys, ranks or disks: one clear line, an exit code, no hang, and
 # nothing that was there is lost.
 # timeout: 300
+# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 LIMIT=20
 D=$T/deck.cfg
@@ -17,7 +18,7 @@ one_line() {
   lines=$(grep -a '^mdlm: error' "$1")
   [ -n "$lines" ] || fail "there is no error line" || return 1
   [ "$(wc -l <<< "$lines")" -le "$3" ] || fail "too many error lines" || return 1
-  [ -z "$(sed 's/:.*rank \([0-9]*\):.*/\1/' <<< "$lines" | cut -c 1-30 | sort | uniq -d)" ] || fail "a rank speaks twice" || return 1
+  [ -z "$(grep -o '^mdlm: error[^:]*' <<< "$lines" | sort | uniq -d)" ] || fail "a rank speaks twice" || return 1
   ! grep -vE "$2" <<< "$lines" || fail "a line without: $2" || return 1
   ! grep -aiE 'HDF5-DIAG|segmentation|signal:|bug in mdlm|Sanitizer' "$1"
 }
@@ -156,7 +157,7 @@ bad "run.dir below a file" 'run.dir = .*/deck.cfg/run' "${go_on[@]}" run.dir="$D
 
 # Root may write and read everything: give that power up for these cases.
 as_user=()
-[ "$(id -u)" = 0 ] && as_user=(setpriv --bounding-set=-dac_override,-dac_read_search)
+[ "$(id -u)" = 0 ] && as_user=(setpriv "--bounding-set=-dac_override,-dac_read_search")
 forbidden() { # a copy of the run that may not be written, and data that may not be read
   cp -r "$T/run" "$T/forbidden" && cp "$T/train.h5" "$T/secret.h5" && rm "$T/forbidden/lock" &&
     chmod 555 "$T/forbidden" && chmod 0 "$T/secret.h5" && ! "${as_user[@]}" cat "$T/secret.h5"
@@ -191,7 +192,8 @@ LOOSE=(metrics.h5 deck.cfg) RANKS="1 2"
 bad "the loss becomes NaN" 'step [0-9]+: the (loss is .*nan on rank [0-9]|gradient.s norm is)' \
   "${go_on[@]}" train.steps=60 train.lr=1000 train.clip=0 train.save_every=0 train.weight_decay=10
 LOOSE=()
-tap "the last checkpoint still is that of step 6" eval '"$MDLM" info "$T/run/last.h5" | grep "at step 6,"'
+still_there() { "$MDLM" info "$T/run/last.h5" | grep "at step 6,"; }
+tap "the last checkpoint still is that of step 6" still_there
 
 # ---- a full disk: a small file system, filled up but for half a checkpoint
 full() { # NAME BYTES [FILE]: the run without a FILE, in a file system of its own with that much free
@@ -213,8 +215,8 @@ if tap_full=$(full disk $((size / 2)) 2>&1 && echo yes) && umount "$T/disk" 2> /
   LOOSE=()
   tap "a disk with no room at all" full disk3 0
   KEEP=$DISK/run RANKS=1 bad "the disk is full" 'No space' "${go_on[@]}" run.dir="$DISK/run"
-  tap "a disk with room for half a checkpoint, last.h5 damaged" \
-    eval 'full disk4 $((size / 2)) && cp "$B/ckpt_flip.h5" "$DISK/run/last.h5"'
+  half_damaged() { full disk4 $((size / 2)) && cp "$B/ckpt_flip.h5" "$DISK/run/last.h5"; }
+  tap "a disk with room for half a checkpoint, last.h5 damaged" half_damaged
   LOOSE=(metrics.h5 deck.cfg 'last.h5*') # previous.h5 is the only good one: it must stay
   KEEP=$DISK/run RANKS=1 bad "the disk fills up after falling back to previous.h5" 'last.h5.*No space' \
     "${go_on[@]}" run.dir="$DISK/run" data.valid=

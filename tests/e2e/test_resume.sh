@@ -1,6 +1,7 @@
 #!/bin/bash
 # test_resume.sh — a run that is killed, stopped or damaged ends, once resumed, where the uninterrupted run ends.
 # timeout: 300
+# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 LONG=240 SHORT=42 # steps
 RANDOM=11         # the moments of the kills: random, but the same every time
@@ -48,7 +49,7 @@ killed() {
   all) kill -KILL "${pids[@]}" ;;
   one) kill -KILL "${pids[RANDOM % $2]}" ;;
   launcher) kill -KILL "$pid" ;;
-  politely) kill -TERM "$pid" ;; # mpirun gives its ranks a second to save and has its own exit code
+  politely) kill -TERM "$pid" ;; # mpirun gives its ranks some time to save and has its own exit code
   esac
   ended "$pid" && fail "exit code 0 after a kill" && return 1
   wait_for 20 gone "${pids[@]}" || fail "a rank lives on" || return 1
@@ -133,20 +134,22 @@ says_complete() {
   grep -q "^complete at step $SHORT" "$T/out" && ! grep -q '^step' "$T/out" && cmp "$T/short/last.h5" "$T/last"
 }
 
-tap "the uninterrupted runs" eval 'train long 1 $LONG && train short 1 $SHORT'
+for run in long short; do tap "the $run run, uninterrupted" train $run 1 "$([ $run = long ] && echo $LONG || echo $SHORT)"; done
 
 # SIGKILL at random moments, the number of ranks changing
-for kill in "1 all" "2 all" "2 one" "4 one" "2 launcher" "2 politely" "1 all"; do
+for kill in "1 all" "2 all" "2 one" "4 one" "2 launcher" "1 all"; do
   # shellcheck disable=SC2086
   tap "killed (ranks, whom: $kill): the job ends" killed killed $kill
 done
+OMPI_MCA_odls_base_sigkill_timeout=5 tap "SIGTERM to mpirun: the job ends" killed killed 2 politely
 tap "the run that was killed comes to its end" train killed 2 $LONG
 tap "same weights bit for bit, same metrics, no row twice" same_run long killed
 
 tap "save on 2 ranks" train part 2 21
 for n in 1 4; do
-  tap "resume on $n ranks" eval "cp -r '$T/part' '$T/on$n' && train on$n $n $SHORT"
-  tap "resumed on $n ranks: the same run" same_run short on$n
+  cp -r "$T/part" "$T/on$n"
+  tap "resume on $n rank(s)" train "on$n" "$n" $SHORT
+  tap "resumed on $n rank(s): the same run" same_run short "on$n"
 done
 
 # polite stops
@@ -161,8 +164,9 @@ tap "a storm of signals does not touch the numbers" storm
 
 tap "last.h5 with a flipped bit: previous.h5 takes its place" fall_back flipped 1 flip
 tap "last.h5 cut short: previous.h5 takes its place, on 2 ranks" fall_back cut 2 cut
-tap "last.h5 missing: previous.h5 takes its place" \
-  eval 'cp -r "$T/part" "$T/missing" && rm "$T/missing/last.h5" && train missing 1 $SHORT && same_run short missing'
+cp -r "$T/part" "$T/missing" && rm "$T/missing/last.h5"
+tap "last.h5 missing: the run goes on" train missing 1 $SHORT
+tap "last.h5 missing: from previous.h5" same_run short missing
 for n in 1 2; do tap "both damaged, $n ranks: an error, nothing touched" no_way_back $n; done
 
 for n in 1 2; do
