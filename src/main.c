@@ -30,10 +30,11 @@ static int run(Comm *comm, int argc, char **argv, int *exit_code) {
   return err;
 }
 
-/* Say what went wrong, once: an error that all ranks share is told by rank 0. */
-static void report(int err, const Comm *comm) {
-  if (err == ERR_ELSEWHERE) return;
-  if (err_agreed() && err == ERR_USAGE && comm->rank > 0) return;
+/* Say what went wrong, once: of the ranks that return together with an error of their own, the first one speaks. */
+static void report(int err, Comm *comm) {
+  int64_t first = err == ERR_ELSEWHERE ? comm->size : comm->rank;
+  if (err_agreed() && comm_all_reduce(comm, &first, 1, COMM_I64, COMM_MIN) != OK) return;
+  if (first != comm->rank) return;
   log_error("%s", err_message());
   if (getenv("MDLM_TRACE")) log_error("trace:\n%s", err_backtrace());
 }

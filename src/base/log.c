@@ -44,6 +44,14 @@ void log_info(const char *fmt, ...) {
   va_end(args);
 }
 
+void log_text(const char *text) {
+  if (my_rank != 0) return;
+  wipe();
+  fputs(text, stdout);
+  fputc('\n', stdout);
+  fflush(stdout);
+}
+
 void log_warn(const char *fmt, ...) {
   if (my_rank != 0) return;
   va_list args;

@@ -3,10 +3,8 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/version.h"
-#include <errno.h>
+#include "store/files.h"
 #include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 
 int output_path(const Config *cfg, const char *given, const char *name, char path[512]) {
   CHECK(*given || *cfg->run_dir, ERR_USAGE, "no place for %s: set its key or run.dir", name);
@@ -38,16 +36,9 @@ static int attributes(H5 *f, const char *format, const Config *cfg, const char *
 int output_write(const char *path, const char *format, const Config *cfg, const char *checkpoint,
                  const CheckpointState *state, const char *weights, int (*fill)(H5 *f, const void *arg),
                  const void *arg) {
-  char fresh[520];
   H5 *f = NULL;
-  snprintf(fresh, sizeof fresh, "%s.tmp", path);
-  TRY(h5_create(&f, fresh));
+  TRY(files_draft(&f, path));
   int err = attributes(f, format, cfg, checkpoint, state, weights);
   if (err == OK) err = fill(f, arg);
-  int closed = h5_close(&f);
-  if (err == OK) err = closed;
-  if (err == OK && rename(fresh, path))
-    err = RAISE(ERR_IO, "%s: cannot put it in its place: %s", path, strerror(errno));
-  if (err) unlink(fresh);
-  return err;
+  return files_publish(&f, err, path);
 }

@@ -22,22 +22,12 @@ typedef struct Sampling {
   int64_t done; /* samples of this rank in finished batches */
 } Sampling;
 
-/* The length samples are made for is that of the positions the network was trained on. */
-static int trained_length(const Config *cfg, int64_t *L) {
-  Shards *s = NULL;
-  CHECK(*cfg->data_train, ERR_USAGE, "data.train is empty: it tells the length of the sequences");
-  TRY(shards_open(&s, cfg->data_train));
-  *L = shards_length(s);
-  shards_close(&s);
-  return OK;
-}
-
 static int open_all(Sampling *s, const Config *cfg, const Comm *comm) {
-  int64_t L = 0;
+  int64_t L;
   TRY(sampler_find(&s->sampler, cfg->sample_sampler));
   TRY(weights_path(cfg, cfg->sample_checkpoint, s->checkpoint));
   TRY(weights_state(cfg, s->checkpoint, &s->state));
-  TRY(trained_length(cfg, &L));
+  L = s->state.length;
   TRY(output_path(cfg, cfg->sample_output, "samples.h5", s->output));
   s->part = (cfg->sample_count + comm->size - 1) / comm->size;
   TRY(mem_alloc(&s->mine, (size_t)(s->part * L) * sizeof *s->mine));
@@ -71,7 +61,10 @@ static int draw_part(Sampling *s, const Config *cfg, const Comm *comm) {
                       .progress = show,
                       .progress_arg = s};
     for (int64_t i = 0; i < job.n * L; i++) z[i] = s->net.objective.mask;
-    TRY(s->sampler->run(&job));
+    int err = s->sampler->run(&job);
+    CHECK(err != ERR_NUMERIC, ERR_NUMERIC, "%s: the network's output is not a number: its weights are not sound",
+          s->checkpoint);
+    TRY(err);
     s->evaluations += job.evaluations;
     s->done += cfg->sample_steps;
   }
@@ -96,7 +89,8 @@ static int print_text(const Sampling *s, const Config *cfg) {
   for (int64_t i = 0; i < cfg->sample_count; i++) {
     char *text = NULL;
     TRY(vocab_text(&s->state.vocab, s->all + i * L, L, 0, &text));
-    log_info("--- sample %lld\n%s", (long long)i, text);
+    log_info("--- sample %lld", (long long)i);
+    log_text(text);
     mem_free(&text);
   }
   return OK;

@@ -1,20 +1,21 @@
 #include "diffusion/network.h"
 #include "base/err.h"
+#include <sched.h>
 #include <string.h>
-#include <unistd.h>
 
-/* device.threads, or this rank's share of the node's cores. */
-static int threads_of(const Config *cfg, int local_size) {
-  long share = sysconf(_SC_NPROCESSORS_ONLN) / local_size;
-  return cfg->device_threads > 0 ? (int)cfg->device_threads : share > 1 ? (int)share : 1;
+/* device.threads, or this rank's share of the cores it may use. */
+static int threads_of(const Config *cfg, int share_size) {
+  cpu_set_t allowed;
+  int share = sched_getaffinity(0, sizeof allowed, &allowed) ? 1 : CPU_COUNT(&allowed) / share_size;
+  return cfg->device_threads > 0 ? (int)cfg->device_threads : share > 1 ? share : 1;
 }
 
-static int create(Network *n, const Config *cfg, int local_rank, int local_size, int64_t vocab, int64_t length,
+static int create(Network *n, const Config *cfg, int share_rank, int share_size, int64_t vocab, int64_t length,
                   int32_t mask, int64_t batch, bool training) {
   DeviceOptions device = {.name = cfg->device_name,
-                          .threads = threads_of(cfg, local_size),
-                          .pin = cfg->device_pin && local_size * threads_of(cfg, local_size) > 1,
-                          .local_rank = local_rank,
+                          .threads = threads_of(cfg, share_size),
+                          .pin = cfg->device_pin && share_size * threads_of(cfg, share_size) > 1,
+                          .share_rank = share_rank,
                           .bf16 = strcmp(cfg->device_matmul, "bf16") == 0,
                           .row_chunk = cfg->device_row_chunk};
   TRY(device_open(&n->dev, &device));
@@ -37,10 +38,10 @@ static int create(Network *n, const Config *cfg, int local_rank, int local_size,
   return noised_create(&n->noised, batch, length);
 }
 
-int network_create(Network *n, const Config *cfg, int local_rank, int local_size, int64_t vocab, int64_t length,
+int network_create(Network *n, const Config *cfg, int share_rank, int share_size, int64_t vocab, int64_t length,
                    int32_t mask, int64_t batch, bool training) {
   *n = (Network){0};
-  int err = create(n, cfg, local_rank, local_size, vocab, length, mask, batch, training);
+  int err = create(n, cfg, share_rank, share_size, vocab, length, mask, batch, training);
   if (err) network_destroy(n);
   return err;
 }

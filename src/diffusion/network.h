@@ -14,9 +14,9 @@ typedef struct Network {
 } Network;
 
 /** network_create — for sequences of `length` tokens over `vocab` ids with mask token `mask`, `batch` sequences a pass.
- *  local_rank of local_size ranks on this node, which share its cores. Weights are zero. Not movable once made. Not
+ *  share_rank of share_size ranks that use the same cores. Weights are zero. Not movable once made. Not
  * collective. Errors  ERR_USAGE, ERR_MEMORY, ERR_DEVICE */
-int network_create(Network *n, const Config *cfg, int local_rank, int local_size, int64_t vocab, int64_t length,
+int network_create(Network *n, const Config *cfg, int share_rank, int share_size, int64_t vocab, int64_t length,
                    int32_t mask, int64_t batch, bool training);
 /** network_destroy — NULL-safe, clears n. */
 void network_destroy(Network *n);

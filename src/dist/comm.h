@@ -22,6 +22,8 @@ struct Comm {
   const CommTable *table;
   int rank, size;             /* in the run               */
   int local_rank, local_size; /* within this rank's node  */
+  int share_rank,
+      share_size; /* among the ranks of its node that may use the same cores: all, or itself where ranks are bound */
   void *impl;
 };
 
@@ -49,8 +51,8 @@ int comm_broadcast(Comm *c, void *x, size_t bytes, int root);
 /** comm_gather — root's all [size][bytes] := every rank's mine [bytes]. Collective. */
 int comm_gather(Comm *c, void *all, const void *mine, size_t bytes, int root);
 int comm_barrier(Comm *c);
-/** comm_agree — every rank passes its own error code; all return OK if all are OK. Otherwise a rank with an error of its own
- *  returns that, the others ERR_ELSEWHERE, and the error is marked agreed. Collective. */
+/** comm_agree — every rank passes its own error code; all return OK if all are OK. Otherwise a rank with an error of
+ * its own returns that, the others ERR_ELSEWHERE, and the error is marked agreed. Collective. */
 int comm_agree(Comm *c, int code);
 /** comm_any — *any := whether flag holds on some rank. Collective. */
 int comm_any(Comm *c, bool flag, bool *any);

@@ -10,6 +10,7 @@
 #include "dist/comm.h"
 
 #include <mpi.h>
+#include <sched.h>
 #include <string.h>
 
 size_t comm_mpi_chunk = (size_t)1 << 28;
@@ -158,11 +159,28 @@ static const CommTable comm_mpi = {
 };
 
 /* Node-local rank and size from MPI itself: launchers' variables differ, and some are wrong under another launcher. */
+/* Which ranks of the node may use the same cores as this one. */
+static int find_share(Comm *c, MPI_Comm node) {
+  cpu_set_t mine, *all = NULL;
+  CPU_ZERO(&mine);
+  sched_getaffinity(0, sizeof mine, &mine);
+  TRY(mem_alloc(&all, (size_t)c->local_size * sizeof *all));
+  int err = check(MPI_Allgather(&mine, sizeof mine, MPI_BYTE, all, sizeof mine, MPI_BYTE, node), "MPI_Allgather");
+  for (int i = 0; i < c->local_size && err == OK; i++) {
+    if (!CPU_EQUAL(&mine, &all[i])) continue;
+    c->share_size++;
+    c->share_rank += i < c->local_rank;
+  }
+  mem_free(&all);
+  return err;
+}
+
 static int find_node(Comm *c) {
   MPI_Comm node;
   TRY(check(MPI_Comm_split_type(of(c), MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &node), "MPI_Comm_split_type"));
   int err = check(MPI_Comm_rank(node, &c->local_rank), "MPI_Comm_rank");
   if (err == OK) err = check(MPI_Comm_size(node, &c->local_size), "MPI_Comm_size");
+  if (err == OK) err = find_share(c, node);
   MPI_Comm_free(&node);
   return err;
 }

@@ -29,7 +29,7 @@ typedef struct DeviceOptions {
   const char *name;  /* a row of the backends' list: "cpu", "cpu_f64" */
   int threads;       /* CPU threads                                    */
   bool pin;          /* keep each thread on a core of its own          */
-  int local_rank;    /* this rank among those of its node, to share the cores */
+  int share_rank;    /* this rank among those that use the same cores */
   bool bf16;         /* the model keeps bf16 copies of its large weights */
   int64_t row_chunk; /* rows of logits held at a time; 0: as many as 64 MiB hold */
 } DeviceOptions;

@@ -51,6 +51,7 @@ static int state_write(H5 *f, const CheckpointState *s) {
   TRY(h5_set_int(f, "/", "tokens", s->tokens));
   TRY(h5_set_int(f, "/", "masked_tokens", s->masked_tokens));
   TRY(h5_set_int(f, "/", "seed", s->seed));
+  TRY(h5_set_int(f, "/", "length", s->length));
   TRY(h5_set_str(f, "/", "deck", s->deck));
   TRY(h5_set_str(f, "/", "git", s->git));
   TRY(h5_set_str(f, "/", "data_digest", s->data_digest));
@@ -131,6 +132,7 @@ static int state_read(H5 *f, CheckpointState *s) {
   TRY(h5_get_int(f, "/", "tokens", &s->tokens));
   TRY(h5_get_int(f, "/", "masked_tokens", &s->masked_tokens));
   TRY(h5_get_int(f, "/", "seed", &s->seed));
+  TRY(h5_get_int(f, "/", "length", &s->length));
   TRY(h5_get_str(f, "/", "deck", &s->deck));
   TRY(h5_get_text(f, "/", "git", s->git, sizeof s->git));
   TRY(h5_get_text(f, "/", "data_digest", s->data_digest, sizeof s->data_digest));

@@ -238,6 +238,10 @@ static int run_read(const Shards *s, ShardFile *file, int64_t first, int64_t n, 
     CHECK((uint32_t)tokens[i] < (uint32_t)s->vocab.size, ERR_DATA,
           "%s: row %lld, position %lld holds token %u, the vocabulary has %lld tokens", path,
           (long long)(first + i / L), (long long)(i % L), (unsigned)tokens[i], (long long)s->vocab.size);
+  for (int64_t i = 0; i < n * L; i++)
+    CHECK(tokens[i] != s->vocab.mask || i % L >= lengths[i / L], ERR_DATA,
+          "%s: row %lld, position %lld holds the mask token, which data may not", path, (long long)(first + i / L),
+          (long long)(i % L));
   return OK;
 }
 

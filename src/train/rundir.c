@@ -75,6 +75,11 @@ bool rundir_has(const RunDir *d, const char *name) {
   return access(rundir_file(d, name, path), F_OK) == 0;
 }
 
+void rundir_remove(const RunDir *d, const char *name) {
+  char path[512];
+  unlink(rundir_file(d, name, path));
+}
+
 int rundir_rotate(const RunDir *d) {
   char last[512], previous[512], fresh[512];
   rundir_file(d, "last.h5", last);

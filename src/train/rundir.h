@@ -16,6 +16,8 @@ void rundir_close(RunDir *d);
 const char *rundir_file(const RunDir *d, const char *name, char buf[512]);
 /** rundir_has — whether the run has that file. */
 bool rundir_has(const RunDir *d, const char *name);
+/** rundir_remove — remove a file of the run, if it is there. */
+void rundir_remove(const RunDir *d, const char *name);
 /** rundir_rotate — before last.h5 is replaced: what it holds stays as previous.h5. Nothing to do if there is none. */
 int rundir_rotate(const RunDir *d);
 /** rundir_write — write text to a file of the run, by a temporary name. ERR_IO. */

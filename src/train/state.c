@@ -72,6 +72,7 @@ static int save(Trainer *t, const char *name) {
                            .tokens = t->tokens,
                            .masked_tokens = t->masked,
                            .seed = t->cfg->run_seed,
+                           .length = shards_length(t->train),
                            .valid_nll = t->best,
                            .deck = t->deck,
                            .protocol = *shards_protocol(t->train),
@@ -79,7 +80,12 @@ static int save(Trainer *t, const char *name) {
   snprintf(state.git, sizeof state.git, "%s", version_git());
   snprintf(state.data_digest, sizeof state.data_digest, "%s", state.protocol.digest);
   char path[512];
+  double squares;
   int err = OK;
+  TRY(sum_squares(p->dev, p->value, &squares));
+  CHECK(isfinite(squares), ERR_NUMERIC,
+        "step %lld: the weights are not numbers; the last checkpoint is kept. Lower train.lr",
+        (long long)t->optimizer.step);
   for (int g = 0; g < CKPT_GROUPS; g++) {
     TRY_TO(done, staging_create(&staging[g], p, flat[g], true));
     groups[g] = staging[g].arrays;
@@ -165,24 +171,38 @@ static int set_aside(const RunDir *dir, const char *name) {
   return OK;
 }
 
-/* last.h5 or, where that is damaged, previous.h5. Every rank reads; all of them the same file. */
+/* How the ranks fared with a checkpoint, worst first: another failure, damage, nothing. */
+enum { LOAD_GOOD, LOAD_DAMAGED, LOAD_FAILED };
+
+static int load_agreed(Trainer *t, const char *name, int64_t *outcome) {
+  char path[512];
+  int err = rundir_has(&t->dir, name) ? load(t, rundir_file(&t->dir, name, path))
+                                      : RAISE(ERR_IO,
+                                              "run.dir = %s: rank %d does not see %s there: the directory must be on a "
+                                              "file system that all ranks share",
+                                              t->dir.path, t->comm->rank, name);
+  *outcome = err == OK ? LOAD_GOOD : err == ERR_DATA ? LOAD_DAMAGED : LOAD_FAILED;
+  TRY(comm_all_reduce(t->comm, outcome, 1, COMM_I64, COMM_MAX));
+  return comm_agree(t->comm, err);
+}
+
+/* last.h5 or, where that is damaged, previous.h5. Rank 0 says which are there; every rank reads the same file. */
 int trainer_resume(Trainer *t) {
   static const char *const names[] = {"last.h5", "previous.h5"};
-  int err = OK;
+  int64_t there[2] = {rundir_has(&t->dir, names[0]), rundir_has(&t->dir, names[1])}, outcome;
+  TRY(comm_broadcast(t->comm, there, sizeof there, 0));
   for (int i = 0; i < 2; i++) {
-    char path[512];
-    if (!rundir_has(&t->dir, names[i])) continue;
-    err = comm_agree(t->comm, load(t, rundir_file(&t->dir, names[i], path)));
+    if (!there[i]) continue;
+    int err = load_agreed(t, names[i], &outcome);
     if (err == OK && i == 1) err = comm_agree(t->comm, t->comm->rank == 0 ? set_aside(&t->dir, names[0]) : OK);
     if (err == OK) {
-      log_info("resuming from %s at step %lld", path, (long long)t->optimizer.step);
+      log_info("resuming from %s/%s at step %lld", t->dir.path, names[i], (long long)t->optimizer.step);
       return OK;
     }
-    bool damaged = err == ERR_DATA || err == ERR_ELSEWHERE;
-    if (!damaged || i == 1 || !rundir_has(&t->dir, names[1])) return err;
+    if (outcome != LOAD_DAMAGED || i == 1 || !there[1]) return err;
     log_warn("%s", err_message());
     log_warn("trying %s/%s instead", t->dir.path, names[1]);
     err_clear();
   }
-  return err;
+  return OK;
 }

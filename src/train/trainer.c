@@ -7,6 +7,7 @@
 #include "diffusion/timestep.h"
 #include "measure/nelbo.h"
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 static LoaderOrder order_of(const Config *cfg) {
@@ -14,13 +15,22 @@ static LoaderOrder order_of(const Config *cfg) {
   return strcmp(cfg->data_order, "blocked") == 0 ? ORDER_BLOCKED : ORDER_PERMUTED;
 }
 
+/* Open the data of a key, which an error names. */
+static int open_shards(Shards **s, const char *key, const char *spec) {
+  char message[1024];
+  int err = shards_open(s, spec);
+  if (err == OK) return OK;
+  snprintf(message, sizeof message, "%s", err_message());
+  return RAISE(err, "%s: %s", key, message);
+}
+
 static int open_data(Trainer *t) {
   const Config *cfg = t->cfg;
   CHECK(*cfg->data_train, ERR_USAGE,
         "data.train is empty: name the tokenized training data (input/prepare.py makes it)");
-  TRY(shards_open(&t->train, cfg->data_train));
+  TRY(open_shards(&t->train, "data.train", cfg->data_train));
   if (*cfg->data_valid == 0) return OK;
-  TRY(shards_open(&t->valid, cfg->data_valid));
+  TRY(open_shards(&t->valid, "data.valid", cfg->data_valid));
   CHECK(shards_length(t->valid) == shards_length(t->train), ERR_DATA,
         "data.valid = %s has rows of %lld tokens, data.train = %s of %lld", cfg->data_valid,
         (long long)shards_length(t->valid), cfg->data_train, (long long)shards_length(t->train));
@@ -35,7 +45,7 @@ static int open_network(Trainer *t) {
         (long long)B, (long long)ranks, (long long)b);
   t->local_micro = B / ranks / b;
   const Vocab *v = shards_vocab(t->train);
-  TRY(network_create(&t->net, cfg, t->comm->local_rank, t->comm->local_size, v->size, shards_length(t->train), v->mask,
+  TRY(network_create(&t->net, cfg, t->comm->share_rank, t->comm->share_size, v->size, shards_length(t->train), v->mask,
                      b, true));
   Params *p = &t->net.model.params;
   OptimizerOptions o = {.lr = cfg->train_lr,
@@ -88,10 +98,11 @@ static int open_dir(Trainer *t, bool *resume) {
     t->dir.lock = -1;
     strncpy(t->dir.path, t->cfg->run_dir, sizeof t->dir.path - 1);
   }
-  bool there = has_checkpoint(&t->dir);
-  TRY(comm_any(t->comm, there, &there));
+  bool there = has_checkpoint(&t->dir), any = there || rundir_has(&t->dir, "best.h5");
+  TRY(comm_broadcast(t->comm, &there, sizeof there, 0));
+  TRY(comm_broadcast(t->comm, &any, sizeof any, 0));
   const char *how = t->cfg->run_resume;
-  if (there && strcmp(how, "never") == 0)
+  if (any && strcmp(how, "never") == 0)
     err = RAISE(ERR_USAGE, "run.dir = %s holds a checkpoint and run.resume = never: choose another directory",
                 t->dir.path);
   if (!there && strcmp(how, "must") == 0)
@@ -260,6 +271,14 @@ int trainer_validate(Trainer *t) {
   TRY(nelbo_run(&r, &t->net, t->valid, t->comm, &o));
   TRY(params_bind(p, p->value));
   double seconds = clock_now() - start, row[VALID_COLUMNS] = {0};
+  bool sound = isfinite(r.nll);
+  if (!sound) nelbo_destroy(&r);
+  int err = sound || t->comm->rank > 0
+                ? OK
+                : RAISE(ERR_NUMERIC,
+                        "step %lld: the validation loss is not a number; the last checkpoint is kept. Lower train.lr",
+                        (long long)t->optimizer.step);
+  TRY(comm_agree(t->comm, err));
   log_info("step %lld  validation nll %.4f  ppl %.3f  [%.3f, %.3f]  (%lld sequences, %.1f s)",
            (long long)t->optimizer.step, r.nll, exp(r.nll), exp(r.low), exp(r.high), (long long)r.sequences, seconds);
   row[VALID_STEP] = (double)t->optimizer.step;
@@ -334,11 +353,12 @@ int trainer_run(Trainer *t, int *stop) {
     w.rows += r.rows;
     TRY(agree_stop(t, stop));
     if (due(n, cfg->train_log_every, total) || *stop) TRY(report(t, &r, &w, begun, first));
-    if (due(n, cfg->train_valid_every, total)) {
+    if (due(n, cfg->train_valid_every, total) && (!*stop || n == total)) { /* a stop has little time: save first */
       TRY(trainer_validate(t));
       w.start = clock_now();
     }
     if (due(n, cfg->train_save_every, total) || *stop) TRY(trainer_save(t, "last.h5"));
+    if (*stop == STOP_FILE && t->comm->rank == 0) rundir_remove(&t->dir, "STOP"); /* it has been obeyed */
   }
   char path[512];
   int err = OK;

@@ -54,7 +54,8 @@ int trainer_update(Trainer *t, StepResult *sum);
 int trainer_validate(Trainer *t);
 /** trainer_save — write the state as `name` in the run directory. */
 int trainer_save(Trainer *t, const char *name);
-/** trainer_run — steps up to train.steps, with log, validations and checkpoints. *stop: what ended it early (stop_name), or 0. */
+/** trainer_run — steps up to train.steps, with log, validations and checkpoints. *stop: what ended it early
+ * (stop_name), or 0. */
 int trainer_run(Trainer *t, int *stop);
 /** trainer_flops — floating-point operations of training on that many rows of input and rows of logits. */
 double trainer_flops(const Trainer *t, double tokens, double rows);

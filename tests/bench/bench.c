@@ -48,7 +48,7 @@ static int build(Bench *b, const char *matmul, int threads) {
   mem_free(&cfg.device_matmul);
   TRY(mem_strdup(&cfg.device_matmul, matmul));
   cfg.device_threads = threads;
-  TRY(network_create(&b->net, &cfg, b->comm.local_rank, b->comm.local_size, s->vocab, s->length, (int32_t)s->vocab - 1,
+  TRY(network_create(&b->net, &cfg, b->comm.share_rank, b->comm.share_size, s->vocab, s->length, (int32_t)s->vocab - 1,
                      s->batch, true));
   OptimizerOptions o = {.lr = 3e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .clip = 1, .ema = 0.9999, .warmup = 10};
   Params *p = &b->net.model.params;

@@ -74,7 +74,7 @@ ranks() {
 exits() {
   local code=0
   "${@:2}" || code=$?
-  [ $code = "$1" ] || fail "exit code $code, expected $1: ${*:2}"
+  [ "$code" = "$1" ] || fail "exit code $code, expected $1: ${*:2}"
 }
 
 # wait_for SECONDS COMMAND…: until the command is true

@@ -1,7 +1,7 @@
 #!/bin/bash
 # test_commands.sh — what the commands print, write and leave alone, when all is well.
 # timeout: 180
-# shellcheck source=tests/e2e/lib.sh
+# shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
 D=$T/deck.cfg
 prepare && deck "$D" || exit 1
@@ -26,11 +26,13 @@ tap "mdlm alone lists the commands" usage
 tap "mdlm --help does so and succeeds" prints 'mdlm eval *DECK' -- --help
 tap "--version names version, revision, compiler and flags" prints '^mdlm [0-9.]+ \(.+\)' 'cc .*-O' -- --version
 all_keys() {
-  ranks 1 help > "$T/out" && grep -oE '^KEY_[A-Z]+ *\([a-z]+, [a-z_0-9]+' src/base/keys.def | sed -E 's/.*\(([a-z]+), /\1./' > "$T/keys" &&
+  ranks 1 help > "$T/out" &&
+    grep -oE '^KEY_[A-Z]+ *\([a-z]+, [a-z_0-9]+' src/base/keys.def | sed -E 's/.*\(([a-z]+), /\1./' > "$T/keys" &&
     diff "$T/keys" <(sed -n 's/^\([a-z]*\.[a-z_0-9]*\) = .*/\1/p' "$T/out")
 }
 tap "help lists every key" all_keys
-tap "help KEY tells default, range and unit" prints '^train.steps = 1000000 +\(a whole number, 0 to 4294967296 steps\)' -- help train.steps
+tap "help KEY tells default, range and unit" prints '^train.steps = 1000000 +\(a whole number, 0 to 4294967296 steps\)' \
+  -- help train.steps
 tap "help of a part of a name" prints '^train.log_every' '^train.valid_every' '^train.save_every' -- help _every
 tap "help of an unknown key fails" exits 2 ranks 1 help no.such.key
 
@@ -47,10 +49,13 @@ tap "check passes and writes nothing" leaves "$T" prints 'data.train.*good' 'dat
 tap "check on 2 ranks" ranks 2 check "$D"
 
 # ---- training, and what it leaves
-tap "train" prints '^step 6/6 +loss [0-9.]+ +ppl [0-9.]+ +lr [0-9.e-]+ +\|g\| [0-9.]+ +[0-9]+ tokens/s +mfu [0-9]+% +eta ' \
+tap "train" \
+  prints '^step 6/6 +loss [0-9.]+ +ppl [0-9.]+ +lr [0-9.e-]+ +\|g\| [0-9.]+ +[0-9]+ tokens/s +mfu [0-9]+% +eta ' \
   '^step 6  validation nll .* ppl ' '^complete at step 6; best validation nll' -- train "$D"
 tap "check beside a run leaves it alone" leaves "$T/run" ranks 1 check "$D"
-learned() { python 'l = h5.File(sys.argv[1])["train/loss"][()]; print(l); sys.exit(not l[-10:].mean() < l[:3].mean() - 0.5)' "$1"; }
+learned() {
+  python 'l = h5.File(sys.argv[1])["train/loss"][()]; print(l); assert l[-10:].mean() < l[:3].mean() - 0.5' "$1"
+}
 tap "a longer run" ranks 1 train "$D" run.dir="$T/longer" train.steps=80
 tap "its loss falls" learned "$T/longer/metrics.h5"
 resolved() { # the deck that the run wrote gives the same run
@@ -62,12 +67,15 @@ resolved() { # the deck that the run wrote gives the same run
 tap "overrides hold, and the resolved deck reads back to the same run" resolved
 included() {
   printf '@include "deck.cfg"\ndist: { reduce = "fast"; };\n' > "$T/more.cfg"
-  ranks 1 train "$T/more.cfg" run.dir="$T/c" train.steps=1 && grep 'reduce = "fast";' "$T/c/deck.cfg" && grep 'width = 32;' "$T/c/deck.cfg"
+  ranks 1 train "$T/more.cfg" run.dir="$T/c" train.steps=1 && grep 'reduce = "fast";' "$T/c/deck.cfg" &&
+    grep 'width = 32;' "$T/c/deck.cfg"
 }
 tap "a deck includes another" included
 several() {
-  "$PY" input/prepare.py "$T/text" --tokenizer "data:$T/train.h5" --length 32 --source text --split train --quiet --out "$T/shard1.h5" &&
-    cp "$T/shard1.h5" "$T/shard2.h5" && prints ': 1260 rows of 32 tokens' -- train "$D" data.train="$T/shard?.h5" run.dir="$T/d"
+  "$PY" input/prepare.py "$T/text" --tokenizer "data:$T/train.h5" --length 32 --source text --split train --quiet \
+    --out "$T/shard1.h5" &&
+    cp "$T/shard1.h5" "$T/shard2.h5" && prints ': 1260 rows of 32 tokens' \
+      -- train "$D" data.train="$T/shard?.h5" run.dir="$T/d"
 }
 tap "a pattern names several files" several
 
@@ -106,29 +114,39 @@ assert abs((a + b) - (c + d)) / 2 < 1.5 * ((b - a) + (d - c)) / 2' "$T/time.line
 }
 tap "the two estimators agree within their intervals" agree
 tap "the two weights differ" exits 1 cmp "$T/time.line" "$T/live.line"
-tap "eval.sequences = 10" prints 'sequences=10 tokens=320$' -- eval "$D" run.dir="$T/longer" eval.sequences=10 eval.output="$T/ten.h5"
+tap "eval.sequences = 10" prints 'sequences=10 tokens=320$' \
+  -- eval "$D" run.dir="$T/longer" eval.sequences=10 eval.output="$T/ten.h5"
 tap "eval with nothing but run.dir" ranks 1 eval "$D"
 tap "writes there" test -s "$T/run/eval.h5"
 
 # ---- samples
-tap "sample prints text" prints '^--- sample 0$' '^--- sample 4$' '^5 samples of 32 tokens from .*: ancestral, 16 steps' -- sample "$D"
-tap "sample without a batch to fill" prints '^3 samples' -- sample "$D" run.seed=2 sample.count=3 sample.batch=2 sample.output="$T/three.h5"
+tap "sample prints text" \
+  prints '^--- sample 0$' '^--- sample 4$' '^5 samples of 32 tokens from .*: ancestral, 16 steps' -- sample "$D"
+tap "sample without a batch to fill" prints '^3 samples' \
+  -- sample "$D" run.seed=2 sample.count=3 sample.batch=2 sample.output="$T/three.h5"
 shaped() { # FILE ROWS
-  python 't = h5.File(sys.argv[1])["tokens"][()]; print(t); assert t.shape == (int(sys.argv[2]), 32) and t.min() >= 0 and t.max() < 299
+  python '
+t = h5.File(sys.argv[1])["tokens"][()]
+print(t)
+assert t.shape == (int(sys.argv[2]), 32) and t.min() >= 0 and t.max() < 299
 assert len({r.tobytes() for r in t}) == len(t)' "$@"
 }
 tap "ids: a row for each sample, all different, no mask left" shaped "$T/run/samples.h5" 5
 tap "ids with another seed" shaped "$T/three.h5" 3
 
 # ---- info
-tap "info on data" prints 'tokenized data, [0-9]+ rows of 32 tokens' 'V = 300' 'digest [0-9a-f]{32}' 'whole' -- info "$T/train.h5"
-tap "info on a checkpoint" prints 'checkpoint at step 6, 1536 tokens' 'vocab_embed.embedding +\[300,32\] +norm' '/adam_v' 'width = 32;' \
-  'every checksum agrees' -- info "$T/run/last.h5"
-tap "info on metrics" prints 'mdlm-metrics' '/train/loss +6 values +nat/token' '/valid/nll +1 values' -- info "$T/run/metrics.h5"
+tap "info on data" prints 'tokenized data, [0-9]+ rows of 32 tokens' 'V = 300' 'digest [0-9a-f]{32}' 'whole' \
+  -- info "$T/train.h5"
+tap "info on a checkpoint" prints 'checkpoint at step 6, 1536 tokens' 'vocab_embed.embedding +\[300,32\] +norm' \
+  '/adam_v' 'width = 32;' 'every checksum agrees' -- info "$T/run/last.h5"
+tap "info on metrics" prints 'mdlm-metrics' '/train/loss +6 values +nat/token' '/valid/nll +1 values' \
+  -- info "$T/run/metrics.h5"
 tap "info on an evaluation" prints 'mdlm-eval' 'estimator time' '/loss +63 values +nat' -- info "$T/run/eval.h5"
 tap "info on samples" prints 'mdlm-samples' 'sampler ancestral' '/tokens +5 ' -- info "$T/run/samples.h5"
 tap "info on several files" prints 'tokenized data' 'mdlm-metrics' -- info "$T/valid.h5" "$T/run/metrics.h5"
-foreign() { python 'h5.File(sys.argv[1], "w")["x"] = np.zeros(3)' "$T/foreign.h5" && exits 3 ranks 1 info "$T/foreign.h5"; }
+foreign() {
+  python 'h5.File(sys.argv[1], "w")["x"] = np.zeros(3)' "$T/foreign.h5" && exits 3 ranks 1 info "$T/foreign.h5"
+}
 tap "info on a foreign HDF5 file fails" foreign
 
 # ---- memory: what check expects, what it measures, what a run takes
@@ -136,7 +154,8 @@ memory=("$D" model.width=256 model.blocks=4 model.heads=4 train.global_batch=48 
 expected() { # of check, within a tenth of what it measured
   ranks 1 check "${memory[@]}" > "$T/out" || return 1
   cat "$T/out"
-  read -r expected measured <<< "$(sed -n 's/^resident *\([0-9]*\) MiB expected, \([0-9]*\) MiB measured.*/\1 \2/p' "$T/out")"
+  read -r expected measured \
+    <<< "$(sed -n 's/^resident *\([0-9]*\) MiB expected, \([0-9]*\) MiB measured.*/\1 \2/p' "$T/out")"
   [ $((10 * (expected > measured ? expected - measured : measured - expected))) -le "$measured" ]
 }
 resident() { # the largest resident set of a run, which the system keeps, within a tenth of it
@@ -154,13 +173,15 @@ tap "a run takes the memory that check expected" resident
 
 # ---- installation
 installed() { # the program and the decks; -o all: what was built is installed as it is
-  env -u MAKEFLAGS -u MAKELEVEL make -s -o all install BUILD="$(dirname "$MDLM")" DESTDIR="$T/stage" PREFIX=/usr || return 1
+  env -u MAKEFLAGS -u MAKELEVEL \
+    make -s -o all install BUILD="$(dirname "$MDLM")" DESTDIR="$T/stage" PREFIX=/usr || return 1
   local share=$T/stage/usr/share/mdlm deck
   "$T/stage/usr/bin/mdlm" --version && cmp "$MDLM" "$T/stage/usr/bin/mdlm" || return 1
   for deck in input/*.cfg; do
     cmp "$deck" "$share/$deck" || return 1
     # it parses: what is missing is the data
-    ranks 1 train "$share/$deck" run.dir="$T/none" data.train="$T/none.h5" data.valid= 2>&1 | grep "$T/none.h5: no such file" ||
+    ranks 1 train "$share/$deck" run.dir="$T/none" data.train="$T/none.h5" data.valid= 2>&1 |
+      grep "$T/none.h5: no such file" ||
       fail "$deck" || return 1
   done
 }

@@ -1,7 +1,7 @@
 #!/bin/bash
 # test_resume.sh — a run that is killed, stopped or damaged ends, once resumed, where the uninterrupted run ends.
 # timeout: 300
-# shellcheck source=tests/e2e/lib.sh
+# shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
 LONG=240 SHORT=42 # steps
 RANDOM=11         # the moments of the kills: random, but the same every time
@@ -34,7 +34,7 @@ did() { # NAME STEPS: whether the log shows that many steps
 # run_for NAME N STEPS: start or resume the run and wait until it has done that many steps, and a moment longer;
 # $pid is what was started, $pids are the ranks
 run_for() {
-  start_train "$1" "$2" $LONG
+  start_train "$1" "$2" "$LONG"
   pid=$!
   wait_for "$LIMIT" did "$1" "$3" || fail "not $3 steps" "$(tail "$T/$1.log")" || return 1
   sleep "0.0$((RANDOM % 4))$((RANDOM % 10))"
@@ -49,11 +49,24 @@ killed() {
   all) kill -KILL "${pids[@]}" ;;
   one) kill -KILL "${pids[RANDOM % $2]}" ;;
   launcher) kill -KILL "$pid" ;;
-  politely) kill -TERM "$pid" ;; # mpirun gives its ranks some time to save and has its own exit code
   esac
   ended "$pid" && fail "exit code 0 after a kill" && return 1
   wait_for 20 gone "${pids[@]}" || fail "a rank lives on" || return 1
   ! grep complete "$T/$1.log"
+}
+
+# terminated: mpirun that gets SIGTERM gives its ranks a second at most, saved or not, and has its own exit code; what is
+# left can go on
+terminated() {
+  local step
+  OMPI_MCA_odls_base_sigkill_timeout=1 start_train terminated 2 1000000
+  pid=$!
+  wait_for "$LIMIT" test -e "$T/terminated/last.h5" || return 1
+  kill -TERM "$pid"
+  ended "$pid" && fail "exit code 0" && return 1
+  step=$("$MDLM" info "$T/terminated/last.h5" | sed -n 's/.*checkpoint at step \([0-9]*\),.*/\1/p')
+  train terminated 2 $((step + 1)) > "$T/out" && cat "$T/out" &&
+    grep "^resuming from .*/last.h5 at step $step$" "$T/out"
 }
 
 rank_pid() { # RANK: which of $pids it is
@@ -72,22 +85,25 @@ stopped() {
   ended "$pid" || code=$?
   rm -f "$T/$1/STOP"
   cat "$T/$1.log"
-  [ $code = 75 ] || fail "exit code $code" || return 1
-  grep -q "stopped by.*$3 at step $(last_step "$1");" "$T/$1.log" || fail "the log does not say why it stopped" || return 1
+  [ "$code" = 75 ] || fail "exit code $code" || return 1
+  grep -q "stopped by.*$3 at step $(last_step "$1");" "$T/$1.log" ||
+    fail "the log does not say why it stopped" || return 1
   "$MDLM" info "$T/$1/last.h5" | grep "checkpoint at step $(last_step "$1"),"
 }
 
-# storm: signals by the thousand while the step is computed; a handler must not run in the middle of a matrix product, whose
-# kernels may use the stack pointer for something else. What is saved is what a run of as many steps saves without signals.
+# storm: signals by the thousand while the step is computed; a handler must not run in the middle of a matrix product,
+# whose kernels may use the stack pointer for something else. What is saved is what a run of as many steps saves without
+# signals.
 storm() {
   local wide=(model.width=64 train.global_batch=1024) code=0
-  start "$T/storm.log" 1 train "$T/deck.cfg" run.dir="$T/storm" train.micro_batch=8 train.save_every=0 train.steps=1000 "${wide[@]}"
+  start "$T/storm.log" 1 train "$T/deck.cfg" run.dir="$T/storm" train.micro_batch=8 train.save_every=0 \
+    train.steps=1000 "${wide[@]}"
   pid=$!
   wait_for "$LIMIT" did storm 1 || return 1
   while kill -USR1 "$pid"; do :; done 2> /dev/null
   ended "$pid" || code=$?
   cat "$T/storm.log"
-  [ $code = 75 ] || fail "exit code $code" || return 1
+  [ "$code" = 75 ] || fail "exit code $code" || return 1
   train calm 1 "$(last_step storm)" train.micro_batch=8 train.save_every=0 "${wide[@]}" &&
     same "$T/storm/last.h5" "$T/calm/last.h5" params ema adam_m adam_v @step
 }
@@ -97,15 +113,15 @@ spoil() { # FILE flip|cut: a bit in the middle, or the second half
   size=$(stat -c %s "$1") at=$((size / 2))
   case $2 in
   flip) "$PY" -c 'import sys; f = open(sys.argv[1], "r+b"); n = int(sys.argv[2]); f.seek(n); b = f.read(1)[0]; f.seek(n)
-f.write(bytes([b ^ 4]))' "$1" $at ;;
-  cut) truncate -s $at "$1" ;;
+f.write(bytes([b ^ 4]))' "$1" "$at" ;;
+  cut) truncate -s "$at" "$1" ;;
   esac
 }
 
 # fall_back NAME N HOW: a copy of $T/part with last.h5 damaged goes on from previous.h5, says so and ends the same
 fall_back() {
   cp -r "$T/part" "$T/$1" && spoil "$T/$1/last.h5" "$3"
-  train "$1" "$2" $SHORT > "$T/$1.out" 2> "$T/$1.err" || fail "$(cat "$T/$1.err")" || return 1
+  train "$1" "$2" "$SHORT" > "$T/$1.out" 2> "$T/$1.err" || fail "$(cat "$T/$1.err")" || return 1
   grep "^warning: .*$T/$1/last.h5" "$T/$1.err" || fail "no warning: $(cat "$T/$1.err")" || return 1
   grep "^resuming from $T/$1/previous.h5 at step 18$" "$T/$1.out" || fail "$(cat "$T/$1.out")" || return 1
   same_run short "$1"
@@ -116,10 +132,11 @@ no_way_back() {
   rm -rf "$T/both"
   cp -r "$T/part" "$T/both" && spoil "$T/both/last.h5" flip && spoil "$T/both/previous.h5" cut
   sums "$T/both" > "$T/before"
-  train both "$1" $SHORT 2> "$T/both.err" && fail "exit code 0" && return 1
+  train both "$1" "$SHORT" 2> "$T/both.err" && fail "exit code 0" && return 1
   sums "$T/both" | cmp - "$T/before" || return 1
   cat "$T/both.err"
-  [ "$(grep -c '^mdlm: error.*/previous.h5' "$T/both.err")" -le "$1" ] && grep -q '^mdlm: error.*/previous.h5' "$T/both.err"
+  [ "$(grep -c '^mdlm: error.*/previous.h5' "$T/both.err")" -le "$1" ] &&
+    grep -q '^mdlm: error.*/previous.h5' "$T/both.err"
 }
 
 refuses() { # PATTERN NAME N STEPS KEY=VALUE
@@ -129,50 +146,52 @@ refuses() { # PATTERN NAME N STEPS KEY=VALUE
 }
 
 says_complete() {
-  cp "$T/short/last.h5" "$T/last" && train short "$1" $SHORT > "$T/out" || return 1
+  cp "$T/short/last.h5" "$T/last" && train short "$1" "$SHORT" > "$T/out" || return 1
   cat "$T/out"
   grep -q "^complete at step $SHORT" "$T/out" && ! grep -q '^step' "$T/out" && cmp "$T/short/last.h5" "$T/last"
 }
 
-for run in long short; do tap "the $run run, uninterrupted" train $run 1 "$([ $run = long ] && echo $LONG || echo $SHORT)"; done
+tap "the long run, uninterrupted" train long 1 "$LONG"
+tap "the short run, uninterrupted" train short 1 "$SHORT"
 
 # SIGKILL at random moments, the number of ranks changing
 for kill in "1 all" "2 all" "2 one" "4 one" "2 launcher" "1 all"; do
   # shellcheck disable=SC2086
   tap "killed (ranks, whom: $kill): the job ends" killed killed $kill
 done
-OMPI_MCA_odls_base_sigkill_timeout=5 tap "SIGTERM to mpirun: the job ends" killed killed 2 politely
-tap "the run that was killed comes to its end" train killed 2 $LONG
+tap "the run that was killed comes to its end" train killed 2 "$LONG"
 tap "same weights bit for bit, same metrics, no row twice" same_run long killed
 
 tap "save on 2 ranks" train part 2 21
 for n in 1 4; do
   cp -r "$T/part" "$T/on$n"
-  tap "resume on $n rank(s)" train "on$n" "$n" $SHORT
+  tap "resume on $n rank(s)" train "on$n" "$n" "$SHORT"
   tap "resumed on $n rank(s): the same run" same_run short "on$n"
 done
 
 # polite stops
-for stop in "1 TERM process" "2 USR1 process" "2 USR1 rank1" "2 TERM rank0" "1 INT process" "2 STOP file"; do
+for stop in "1 TERM process" "2 USR1 process" "2 USR1 rank1" "2 TERM rank0" "2 STOP file"; do
   # shellcheck disable=SC2086
   tap "stop (ranks, by, sent to: $stop): exit code 75, state saved" stopped stopped $stop
 done
-tap "the run that was stopped comes to its end" train stopped 1 $LONG
+tap "the run that was stopped comes to its end" train stopped 1 "$LONG"
 tap "same weights bit for bit, same metrics" same_run long stopped
 
+tap "SIGTERM to mpirun: the job ends and can go on" terminated
 tap "a storm of signals does not touch the numbers" storm
 
 tap "last.h5 with a flipped bit: previous.h5 takes its place" fall_back flipped 1 flip
 tap "last.h5 cut short: previous.h5 takes its place, on 2 ranks" fall_back cut 2 cut
 cp -r "$T/part" "$T/missing" && rm "$T/missing/last.h5"
-tap "last.h5 missing: the run goes on" train missing 1 $SHORT
+tap "last.h5 missing: the run goes on" train missing 1 "$SHORT"
 tap "last.h5 missing: from previous.h5" same_run short missing
 for n in 1 2; do tap "both damaged, $n ranks: an error, nothing touched" no_way_back $n; done
 
 for n in 1 2; do
   tap "a complete run says so and is left alone, $n ranks" says_complete $n
-  tap "run.resume = never refuses a run, $n ranks" refuses 'run.dir = .*never' part $n $SHORT run.resume=never
-  tap "run.resume = must refuses an empty directory, $n ranks" refuses 'run.dir = .*must' empty $n $SHORT run.resume=must
+  tap "run.resume = never refuses a run, $n ranks" refuses 'run.dir = .*never' part $n "$SHORT" run.resume=never
+  tap "run.resume = must refuses an empty directory, $n ranks" \
+    refuses 'run.dir = .*must' empty $n "$SHORT" run.resume=must
 done
 tap "run.resume = never starts a run" train fresh 1 3 run.resume=never
 tap "run.resume = must goes on" train part 1 24 run.resume=must

@@ -22,13 +22,13 @@ static void cpu_close(Device *dev) {
 /* Threads that wander share a core for seconds at half speed. The ranks of a node take the cores in turn, as many each
  * as it has threads; a launcher that has bound the ranks already leaves each a set of its own, of which the same is
  * true. */
-static void pin_threads(const Device *dev, int local_rank) {
+static void pin_threads(const Device *dev, int share_rank) {
   cpu_set_t allowed;
   int cores[CPU_SETSIZE], n = 0;
   if (getenv("OMP_PROC_BIND") || sched_getaffinity(0, sizeof allowed, &allowed)) return;
   for (int i = 0; i < CPU_SETSIZE; i++)
     if (CPU_ISSET(i, &allowed)) cores[n++] = i;
-  int first = n >= (local_rank + 1) * dev->threads ? local_rank * dev->threads : 0;
+  int first = n >= (share_rank + 1) * dev->threads ? share_rank * dev->threads : 0;
   if (first + dev->threads > n) return; /* more threads than cores: let the system share them out */
 #pragma omp parallel num_threads(dev->threads)
   {
@@ -45,7 +45,7 @@ static int cpu_open(Device *dev, const DeviceOptions *options) {
   dev->impl = cpu;
   omp_set_dynamic(0);
   omp_set_num_threads(dev->threads);
-  if (options->pin) pin_threads(dev, options->local_rank);
+  if (options->pin) pin_threads(dev, options->share_rank);
 #if REAL_IS_FLOAT
   int err = options->bf16 ? gemm16_open(dev) : OK;
   if (err) cpu_close(dev);
