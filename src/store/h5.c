@@ -292,7 +292,7 @@ static bool exists(const H5 *f, const char *name) {
     there = H5Lexists(f->id, part, H5P_DEFAULT);
   }
   if (there > 0 && strcmp(name, "/") != 0) there = H5Lexists(f->id, name, H5P_DEFAULT);
-  return there != 0;
+  return there != 0 || f->damaged; /* what a damaged block hides */
 }
 
 bool h5_exists(H5 *f, const char *name) {

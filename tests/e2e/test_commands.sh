@@ -31,8 +31,8 @@ all_keys() {
     diff "$T/keys" <(sed -n 's/^\([a-z]*\.[a-z_0-9]*\) = .*/\1/p' "$T/out")
 }
 tap "help lists every key" all_keys
-tap "help KEY tells default, range and unit" prints '^train.steps = 1000000 +\(a whole number, 0 to 4294967296 steps\)' \
-  -- help train.steps
+tap "help KEY tells default, range and unit" \
+  prints '^train.steps = 1000000 +\(a whole number, 0 to 4294967296 steps\)' -- help train.steps
 tap "help of a part of a name" prints '^train.log_every' '^train.valid_every' '^train.save_every' -- help _every
 tap "help of an unknown key fails" exits 2 ranks 1 help no.such.key
 

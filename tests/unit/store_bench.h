@@ -149,7 +149,7 @@ typedef struct Data {
 static UNUSED uint32_t data_token(const Data *d, int64_t row, int64_t position) {
   if (d->bad_token && row == d->bad_row && position == d->bad_position) return d->bad_token;
   uint32_t x = (uint32_t)(row * d->L + position) * 2654435761u + d->salt * 40503u;
-  return (x ^ x >> 15) % (uint32_t)d->V;
+  return (x ^ x >> 15) % (uint32_t)(d->V - 1); /* never the mask token, which is the last */
 }
 
 static UNUSED uint32_t data_length(const Data *d, int64_t row) {
