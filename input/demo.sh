@@ -35,13 +35,14 @@ fi
 echo "== training"
 mdlm train input/demo.cfg "${keys[@]}"
 echo "== evaluation"
-result=$(mdlm eval input/demo.cfg "${keys[@]}" | tee /dev/stderr | tail -n 1)
+result=$(mdlm eval input/demo.cfg "${keys[@]}")
+echo "$result"
 echo "== samples"
 mdlm sample input/demo.cfg "${keys[@]}"
 echo "== plot"
 unigram=$("$PY" -c 'import h5py, sys; print(round(h5py.File(sys.argv[1]).attrs["unigram_ppl_train"], 2))' "$data/valid.h5")
 "$PY" analysis/plot_metrics.py "$run" --unigram "$unigram" -o "$run/metrics.png"
-ppl=$(sed -n 's/.*ppl=\([0-9.]*\).*/\1/p' <<<"$result")
+ppl=$(sed -n 's/.*ppl=\([0-9.]*\).*/\1/p' <<< "$(tail -n 1 <<< "$result")")
 echo
 echo "validation perplexity $ppl; the best unigram model of the training text has $unigram"
 awk -v p="$ppl" -v u="$unigram" 'BEGIN { exit !(p < u / 2) }' || { echo "demo: that is not clearly better" >&2; exit 1; }

@@ -5,15 +5,18 @@ bench=${BUILD:-build}/bench
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
 if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 echo "$(nproc) cores of $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)"
-for shape in "${@:-demo small128 small1024}"; do
-  for s in $shape; do
-    steps=3
-    [ "$s" = demo ] && steps=15
-    for matmul in f32 bf16; do OMP_NUM_THREADS=$(nproc) "$bench" "$s" $matmul $steps || echo "$s $matmul: left out"; done
+[ $# -gt 0 ] || set -- demo tiny small128 small1024
+for shape; do
+  case $shape in demo | tiny) steps=25 ;; *) steps=3 ;; esac
+  for matmul in f32 bf16; do
+    OMP_NUM_THREADS=$(nproc) "$bench" "$shape" $matmul $steps || echo "$shape $matmul: left out"
   done
 done
-echo "weak scaling, one thread a rank, demo shape"
+
+echo "weak scaling: one thread a rank, four micro-batches a step"
 export OMP_NUM_THREADS=1
-one=$(mpirun -n 1 "$bench" demo f32 31 | tee /dev/stderr | sed -n 's/.* \([0-9.]*\) tokens.*/\1/p')
-two=$(mpirun -n 2 "$bench" demo f32 31 | tee /dev/stderr | sed -n 's/.* \([0-9.]*\) tokens.*/\1/p')
-awk -v a="$one" -v b="$two" 'BEGIN { printf "two ranks / twice one rank: %.3f\n", b / a / 2 }'
+one=$(mpirun -n 1 "$bench" tiny f32 15 4)
+two=$(mpirun -n 2 "$bench" tiny f32 15 4)
+printf '%s\n%s\n' "$one" "$two"
+rate() { sed -n 's/.* \([0-9.]*\) tokens.*/\1/p' <<< "$1"; }
+awk -v a="$(rate "$one")" -v b="$(rate "$two")" 'BEGIN { printf "two ranks / twice one rank: %.3f\n", b / a / 2 }'

@@ -1,6 +1,7 @@
-/* bench SHAPE MATMUL [steps] — training speed on synthetic tokens: tokens/s, GFLOP/s, where the time goes, and how far
- * from the floor set by oneDNN alone on the same products. With several ranks each takes its own micro-batch (weak
- * scaling). SHAPE: demo, small128, small1024. MATMUL: f32, bf16. Threads a rank: OMP_NUM_THREADS. */
+/* bench SHAPE MATMUL [steps [micro-batches a step]] — training speed on synthetic tokens: tokens/s, GFLOP/s, where the
+ * time goes, and how far from the floor set by oneDNN alone on the same products. With several ranks each takes its own
+ * micro-batch (weak scaling). SHAPE: demo, tiny, small128, small1024. MATMUL: f32, bf16. Threads a rank:
+ * OMP_NUM_THREADS. */
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
@@ -22,7 +23,8 @@ typedef struct Shape {
   int64_t width, blocks, heads, cond_dim, vocab, length, batch;
 } Shape;
 
-static const Shape shapes[] = {{"demo", 192, 4, 3, 64, 4096, 128, 8},
+static const Shape shapes[] = {{"demo", 128, 3, 4, 32, 512, 16, 8},
+                               {"tiny", 256, 6, 4, 128, 4096, 128, 16},
                                {"small128", 768, 12, 12, 128, 30522, 128, 8},
                                {"small1024", 768, 12, 12, 128, 50258, 1024, 1}};
 
@@ -34,7 +36,7 @@ typedef struct Bench {
   Reduction reduction;
   double *row_loss;
   int32_t *tokens;
-  int64_t step, rows;
+  int64_t step, rows, micros; /* micros: micro-batches a step */
 } Bench;
 
 static int build(Bench *b, const char *matmul, int threads) {
@@ -55,7 +57,7 @@ static int build(Bench *b, const char *matmul, int threads) {
   TRY(params_init(p, 1));
   TRY(optimizer_create(&b->optimizer, p, &o));
   TRY(optimizer_begin(&b->optimizer));
-  TRY(reduction_create(&b->reduction, &b->comm, p, true, b->comm.size, 16));
+  TRY(reduction_create(&b->reduction, &b->comm, p, true, b->comm.size * b->micros, b->comm.size));
   TRY(mem_alloc(&b->row_loss, (size_t)(s->batch * s->length) * sizeof *b->row_loss));
   TRY(mem_alloc(&b->tokens, (size_t)(s->batch * s->length) * sizeof *b->tokens));
   config_free(&cfg);
@@ -80,14 +82,16 @@ static void noise(Bench *b) {
 
 static int train_step(Bench *b) {
   Network *n = &b->net;
-  noise(b);
   ModelInput in = {.B = b->shape.batch, .ids = n->noised.z, .sigma = n->noised.sigma};
   in.dropout = (Dropout){.p = 0.1, .seed = 1, .step = (uint64_t)b->step++, .first = b->comm.rank * b->shape.batch};
+  noise(b);
   TRY(reduction_begin(&b->reduction));
-  TRY(model_forward(&n->model, &in));
-  TRY(rows_loss(&n->rows, &n->objective, &n->noised, true, b->row_loss));
-  TRY(model_backward(&n->model, &in));
-  TRY(reduction_add(&b->reduction));
+  for (int64_t i = 0; i < b->micros; i++) {
+    TRY(model_forward(&n->model, &in));
+    TRY(rows_loss(&n->rows, &n->objective, &n->noised, true, b->row_loss));
+    TRY(model_backward(&n->model, &in));
+    TRY(reduction_add(&b->reduction));
+  }
   TRY(reduction_finish(&b->reduction));
   b->rows = n->noised.n_rows;
   double norm, lr;
@@ -138,13 +142,13 @@ static int run(Bench *b, const char *matmul, int steps) {
   }
   ASSERT(mem_count() == allocations);
   qsort(times, (size_t)steps, sizeof *times, by_value);
-  double step = times[steps / 2], tokens = (double)(b->shape.batch * b->shape.length), spent = 0, all = 0;
+  double step = times[steps / 2], tokens = (double)(b->micros * b->shape.batch * b->shape.length), spent = 0, all = 0;
   for (int i = 0; i < steps; i++) all += times[i] / steps;
   for (int g = 0; g < GROUPS; g++) {
     work += dev->flops[g] / steps;
     spent += dev->seconds[g] / steps;
   }
-  double floor = b->comm.size == 1 ? dense_floor(b, strcmp(matmul, "bf16") == 0) : 0;
+  double floor = b->comm.size == 1 ? (double)b->micros * dense_floor(b, strcmp(matmul, "bf16") == 0) : 0;
   log_info("%-9s %-4s %d×%d  %9.1f tokens/s  %7.1f GFLOP/s a rank  step %.3f s", b->shape.name, matmul, b->comm.size,
            dev->threads, tokens * b->comm.size / step, work / step / 1e9, step);
   char shares[256] = "";
@@ -167,7 +171,8 @@ int main(int argc, char **argv) {
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes && argc > 2; i++)
     if (strcmp(argv[1], shapes[i].name) == 0) b.shape = shapes[i];
   if (err == OK && b.shape.name == NULL)
-    err = RAISE(ERR_USAGE, "usage: bench demo|small128|small1024 f32|bf16 [steps ≤ 64]");
+    err = RAISE(ERR_USAGE, "usage: bench demo|tiny|small128|small1024 f32|bf16 [steps ≤ 64 [micro-batches a step]]");
+  b.micros = argc > 4 ? atoi(argv[4]) : 1;
   if (err == OK) err = run(&b, argv[2], argc > 3 ? atoi(argv[3]) : 5);
   if (err) log_error("%s", err_message());
   reduction_destroy(&b.reduction);
