@@ -46,10 +46,7 @@ static int fill_output(H5 *f, const void *arg) {
   TRY(h5_set_int(f, "/", "draws", e->cfg->eval_draws));
   TRY(h5_set_str(f, "/", "data", shards_spec(e->data)));
   TRY(h5_set_str(f, "/", "data_digest", p->digest));
-  TRY(h5_set_int(f, "/", "wrap", p->wrap));
-  TRY(h5_set_str(f, "/", "detokenizer", p->detokenizer));
-  TRY(h5_set_str(f, "/", "source", p->source));
-  TRY(h5_set_str(f, "/", "split", p->split));
+  TRY(protocol_store(p, f));
   TRY(h5_set_real(f, "/", "nll", r->nll));
   TRY(h5_set_real(f, "/", "nll_low", r->low));
   TRY(h5_set_real(f, "/", "nll_high", r->high));

@@ -12,7 +12,7 @@ static const MetricsColumn train_columns[TRAIN_COLUMNS] = {
     {"tokens_per_s", "token/s", "tokens trained on per second, all ranks, mean since the last row"},
     {"mfu", "1",
      "floating-point operations of the model per second over the matrix-product rate measured at the start"},
-    {"seconds", "s", "time since the start of this session of the run"},
+    {"seconds", "s", "time since this process started training"},
 };
 static const MetricsColumn valid_columns[VALID_COLUMNS] = {
     {"step", "step", "optimizer steps taken"},
