@@ -337,12 +337,19 @@ static int agree_stop(Trainer *t, int *stop) {
   return OK;
 }
 
+/* Whether the history ends with a validation of the present step. */
+static bool validated(const Trainer *t) {
+  const MetricsTable *v = &t->history.valid;
+  return v->n_rows > 0 && v->rows[(v->n_rows - 1) * VALID_COLUMNS + VALID_STEP] == (double)t->optimizer.step;
+}
+
 int trainer_run(Trainer *t, int *stop) {
   const Config *cfg = t->cfg;
   int64_t total = cfg->train_steps, first = t->optimizer.step;
   Window w = {.start = clock_now()};
   double begun = w.start;
   *stop = 0;
+  if (t->valid && first > 0 && due(first, cfg->train_valid_every, total) && !validated(t)) TRY(trainer_validate(t));
   while (t->optimizer.step < total && !*stop) {
     StepResult r;
     TRY(step(t, &r));
@@ -353,7 +360,7 @@ int trainer_run(Trainer *t, int *stop) {
     w.rows += r.rows;
     TRY(agree_stop(t, stop));
     if (due(n, cfg->train_log_every, total) || *stop) TRY(report(t, &r, &w, begun, first));
-    if (due(n, cfg->train_valid_every, total) && (!*stop || n == total)) { /* a stop has little time: save first */
+    if (due(n, cfg->train_valid_every, total) && (!*stop || n == total)) { /* a stop leaves it to the resumed run */
       TRY(trainer_validate(t));
       w.start = clock_now();
     }
