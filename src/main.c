@@ -2,7 +2,6 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/stop.h"
-#include "base/version.h"
 #include "cmd/cmd.h"
 #include <mpi.h>
 #include <stdlib.h>
@@ -15,7 +14,7 @@ static int run(Comm *comm, int argc, char **argv, int *exit_code) {
     return OK;
   }
   if (strcmp(argv[1], "--version") == 0) {
-    log_info("mdlm %s (%s)\n%s", MDLM_VERSION, version_git(), version_build());
+    command_version();
     return OK;
   }
   const Command *command;

@@ -211,3 +211,9 @@ int config_load_text(Config *cfg, const char *text, const char *name) {
   config_text_free(&t);
   return err;
 }
+
+#define TEXT_OF(x) #x
+#define VERSION_TEXT(major, minor, revision) TEXT_OF(major) "." TEXT_OF(minor) "." TEXT_OF(revision)
+const char *config_version(void) {
+  return VERSION_TEXT(LIBCONFIG_VER_MAJOR, LIBCONFIG_VER_MINOR, LIBCONFIG_VER_REVISION);
+}

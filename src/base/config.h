@@ -29,12 +29,15 @@ int config_load(Config *cfg, const char *path, int n, char *const *overrides);
 /** config_resolved — *text := a deck with every key and its value, in the order of keys.def; the caller mem_frees it.
  *  Reading it back gives the same Config. */
 int config_resolved(const Config *cfg, char **text);
-/** config_load_text — like config_load from a deck in memory (one that config_resolved wrote); `name` is for messages. */
+/** config_load_text — like config_load from a deck in memory (one that config_resolved wrote); `name` is for messages.
+ */
 int config_load_text(Config *cfg, const char *text, const char *name);
 /** config_free — release the strings; NULL-safe, clears cfg. */
 void config_free(Config *cfg);
 /** config_help — print section, key, type, default, range, unit and help of the keys whose "section.key" contains
  *  `pattern` (NULL or "": all) to stdout; ERR_USAGE with the nearest key where none does. */
 int config_help(const char *pattern);
+/** config_version — version of libconfig. */
+const char *config_version(void);
 /** nearest_word — the word of the NULL-ended list nearest to `word` by edit distance, NULL if none is near. */
 const char *nearest_word(const char *word, const char *const *list);

@@ -13,5 +13,7 @@ extern const Command *const commands[]; /* NULL-ended */
 
 /** command_find — the command of that name; ERR_USAGE with the nearest one. */
 int command_find(const Command **c, const char *name);
+/** command_version — what `mdlm --version` prints: revision, compiler, flags and the libraries in use. */
+void command_version(void);
 /** command_usage — what `mdlm` alone prints. */
 void command_usage(void);

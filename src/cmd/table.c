@@ -1,6 +1,9 @@
 #include "base/err.h"
 #include "base/log.h"
+#include "base/version.h"
 #include "cmd/cmd.h"
+#include "ops/ops.h"
+#include "store/h5.h"
 #include <string.h>
 
 extern const Command command_train, command_eval, command_sample, command_info, command_check, command_help;
@@ -26,4 +29,11 @@ void command_usage(void) {
     log_info("  mdlm %-6s %-22s %s", commands[i]->name, commands[i]->arguments, commands[i]->purpose);
   log_info("  mdlm --version");
   log_info("DECK is a libconfig file; section.key=value overrides it. `mdlm help` lists every key.");
+}
+
+void command_version(void) {
+  log_info("mdlm %s (%s)", MDLM_VERSION, version_git());
+  log_info("%s", version_build());
+  log_info("%s, HDF5 %s, libconfig %s", comm_version(), h5_version(), config_version());
+  for (int i = 0; backends[i]; i++) log_info("device %s: %s", backends[i]->name, backends[i]->library());
 }

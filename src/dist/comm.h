@@ -35,6 +35,8 @@ int comm_mpi_create(Comm *c);
 /** comm_mpi_chunk — the most elements (or bytes) that one MPI call carries: MPI 3.1 counts in int. Every rank has the
  *  same value; tests make it small. */
 extern size_t comm_mpi_chunk;
+/** comm_version — name and version of the MPI library. Not collective. */
+const char *comm_version(void);
 /** comm_destroy — NULL-safe, clears c. Collective. */
 void comm_destroy(Comm *c);
 

@@ -201,3 +201,11 @@ fail:
   comm_destroy(c);
   return err;
 }
+
+const char *comm_version(void) {
+  static char text[MPI_MAX_LIBRARY_VERSION_STRING];
+  int n = 0;
+  if (MPI_Get_library_version(text, &n) != MPI_SUCCESS) return "unknown";
+  text[strcspn(text, ",\n")] = 0;
+  return text;
+}

@@ -83,7 +83,8 @@ typedef struct AdamW {
 typedef struct Ops {
   const char *name;
   DType real;
-  bool host; /* device memory is host memory */
+  bool host;                    /* device memory is host memory */
+  const char *(*library)(void); /* name and version of what computes */
   int (*open)(Device *, const DeviceOptions *);
   void (*close)(Device *);
   int (*sync)(Device *);

@@ -156,6 +156,9 @@ static int run(Bench *b, const char *matmul, int steps) {
     snprintf(shares + strlen(shares), sizeof shares - strlen(shares), "  %s %.1f%%", op_group_name((OpGroup)g),
              100 * dev->seconds[g] / steps / all);
   log_info("         share of the step:%s  rest %.1f%%", shares, 100 * (1 - spent / all));
+  log_info("         moved: block %.1f GB/s, update %.1f GB/s",
+           dev->bytes[GROUP_BLOCK] / dev->seconds[GROUP_BLOCK] / 1e9,
+           dev->bytes[GROUP_UPDATE] / dev->seconds[GROUP_UPDATE] / 1e9);
   if (floor > 0)
     log_info("         products: %.1f GFLOP/s, oneDNN alone %.1f: ratio %.2f; step / floor of products %.2f",
              dev->flops[GROUP_DENSE] / dev->seconds[GROUP_DENSE] / 1e9, dev->flops[GROUP_DENSE] / steps / floor / 1e9,

@@ -3,7 +3,11 @@
 #include "base/mem.h"
 #include "ops/cpu/gemm16.h"
 #include <omp.h>
+#if REAL_IS_FLOAT
+#include <oneapi/dnnl/dnnl.h>
+#endif
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,6 +56,17 @@ static int cpu_open(Device *dev, const DeviceOptions *options) {
   return err;
 #else
   return OK;
+#endif
+}
+
+static const char *cpu_library(void) {
+#if REAL_IS_FLOAT
+  static char text[64];
+  const dnnl_version_t *v = dnnl_version();
+  snprintf(text, sizeof text, "oneDNN %d.%d.%d", v->major, v->minor, v->patch);
+  return text;
+#else
+  return "plain loops";
 #endif
 }
 
@@ -104,6 +119,7 @@ const Ops ops_cpu_f64 = {
     .real = DT_F64,
 #endif
     .host = true,
+    .library = cpu_library,
     .open = cpu_open,
     .close = cpu_close,
     .sync = cpu_sync,
