@@ -21,10 +21,16 @@ void toy_open(Network *n, const Toy *toy) {
   *n = (Network){0};
   MUST(device_open(&n->dev, &toy->device));
   MUST(model_create(&n->model, &n->dev, &toy->model));
-  MUST(rows_create(&n->rows, &n->model));
-  MUST(schedule_create(&n->schedule, "loglinear", toy->eps));
-  MUST(objective_create(&n->objective, "subs", &n->schedule, toy->mask));
-  MUST(noised_create(&n->noised, toy->model.batch, toy->model.length));
+  MUST(schedule_create(&n->schedule, toy->schedule ? toy->schedule : "loglinear", toy->eps, 1e-3, 0));
+  ObjectiveOptions o = toy->objective;
+  o.name = o.name ? o.name : "subs";
+  o.schedule = &n->schedule;
+  o.mask = toy->mask;
+  o.vocab = toy->model.vocab;
+  MUST(objective_create(&n->objective, &o));
+  MUST(rows_create(&n->rows, &n->model, n->objective.terms));
+  MUST(noised_create(&n->noised, toy->model.batch, toy->model.length, n->objective.terms));
+  MUST(mem_alloc(&n->row_loss, (size_t)(toy->model.batch * toy->model.length) * sizeof *n->row_loss));
 }
 
 void toy_weights(Network *n, uint64_t seed, double gain) {
@@ -139,17 +145,15 @@ Toy toy_dit(const char *backend, bool time) {
 }
 
 double toy_pass(Network *n, const ToyBatch *b, int first, int count, Dropout dropout, bool gradient) {
-  double loss[TOY_TOKENS], sum = 0;
+  double loss[TOY_B], sum = 0;
+  int64_t rows = 0;
   noised_begin(&n->noised, count);
   memcpy(n->noised.z, b->z + first * TOY_L, (size_t)(count * TOY_L) * sizeof *b->z);
   for (int i = 0; i < count; i++)
     noised_add(&n->objective, &n->noised, i, b->x0 + (first + i) * TOY_L, b->length[first + i], b->t[first + i]);
   dropout.first += first;
-  ModelInput in = {.B = count, .ids = n->noised.z, .sigma = n->noised.sigma, .dropout = dropout};
-  MUST(model_forward(&n->model, &in));
-  MUST(rows_loss(&n->rows, &n->objective, &n->noised, gradient, loss));
-  if (gradient) MUST(model_backward(&n->model, &in));
-  for (int64_t i = 0; i < n->noised.n_rows; i++) sum += loss[i];
+  MUST(network_loss(n, &dropout, gradient, loss, &rows));
+  for (int b0 = 0; b0 < count; b0++) sum += loss[b0];
   return sum;
 }
 

@@ -8,7 +8,9 @@ typedef struct Toy {
   DeviceOptions device;
   ModelOptions model;
   int32_t mask;
-  double eps; /* of the loglinear schedule */
+  double eps;                 /* of the schedule */
+  const char *schedule;       /* NULL: loglinear */
+  ObjectiveOptions objective; /* name NULL: subs; schedule, mask and vocab are filled in */
 } Toy;
 
 /** toy_open — the network of that description, weights zero. network_destroy closes it. */

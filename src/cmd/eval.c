@@ -21,6 +21,11 @@ typedef struct Evaluation {
 static int open_all(Evaluation *e, const Config *cfg, const Comm *comm) {
   const char *data = *cfg->eval_data ? cfg->eval_data : cfg->data_valid;
   CHECK(*data, ERR_USAGE, "no data to evaluate: set eval.data or data.valid");
+  CHECK(strcmp(cfg->eval_estimator, "time") == 0 ||
+            (strcmp(cfg->diffusion_objective, "subs") == 0 && cfg->diffusion_T == 0),
+        ERR_USAGE,
+        "eval.estimator = count is the bound of diffusion.objective = subs in continuous time; use time for %s%s",
+        cfg->diffusion_objective, cfg->diffusion_T ? " with diffusion.T" : "");
   TRY(weights_path(cfg, cfg->eval_checkpoint, e->checkpoint));
   TRY(weights_state(cfg, e->checkpoint, &e->state));
   TRY(shards_open(&e->data, data));
@@ -62,7 +67,6 @@ static int run(Evaluation *e, const Config *cfg, Comm *comm) {
                     .sequences = cfg->eval_sequences,
                     .seed = (uint64_t)cfg->run_seed,
                     .stratified = cfg->diffusion_stratified,
-                    .tau = cfg->diffusion_sampling_eps,
                     .progress = "evaluating"};
   log_info("evaluating %s (%s weights, step %lld) on %s; estimator %s, %lld draw%s a sequence", e->checkpoint,
            cfg->eval_weights, (long long)e->state.step, shards_spec(e->data), cfg->eval_estimator,

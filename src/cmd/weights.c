@@ -32,6 +32,8 @@ static int same_network(const Config *a, const Config *b, const char *path) {
   CHECK(strcmp(a->diffusion_objective, b->diffusion_objective) == 0, ERR_DATA,
         "%s was trained with diffusion.objective = %s, the deck says %s", path, b->diffusion_objective,
         a->diffusion_objective);
+  SAME(diffusion_subs_masking, "diffusion.subs_masking");
+  if (a->model_time_conditioning) SAME(diffusion_change_of_variables, "diffusion.change_of_variables");
 #undef SAME
   return OK;
 }

@@ -1,7 +1,11 @@
 #include "diffusion/network.h"
 #include "base/err.h"
+#include "base/mem.h"
 #include <sched.h>
 #include <string.h>
+
+/* The second pass of an objective has dropout of its own: streams beyond those of any number of layers. */
+enum { SECOND_PASS_LAYER = 1 << 20 };
 
 /* device.threads, or this rank's share of the cores it may use. */
 static int threads_of(const Config *cfg, int share_size) {
@@ -10,8 +14,42 @@ static int threads_of(const Config *cfg, int share_size) {
   return cfg->device_threads > 0 ? (int)cfg->device_threads : share > 1 ? share : 1;
 }
 
+/* A left-to-right objective needs a causal network, a diffusion objective one that sees all tokens. */
+static int check(const Config *cfg, const Objective *o) {
+  const char *network = cfg->model_name, *objective = o->table->name;
+  bool causal = strcmp(network, "ar") == 0 || strcmp(network, "gpt2") == 0;
+  CHECK(causal || o->table->diffusion, ERR_USAGE,
+        "diffusion.objective = %s predicts the next token: model.name = %s sees it already; use model.name = ar",
+        objective, network);
+  CHECK(
+      !causal || !o->table->diffusion, ERR_USAGE,
+      "diffusion.objective = %s fills in masked tokens from both sides: model.name = %s sees only the left; use dit or "
+      "dimamba",
+      objective, network);
+  CHECK(!causal || !cfg->model_time_conditioning, ERR_USAGE,
+        "model.time_conditioning: model.name = %s knows no time; set it to false", network);
+  return OK;
+}
+
+static int describe(Network *n, const Config *cfg, int64_t vocab, int32_t mask) {
+  TRY(schedule_create(&n->schedule, cfg->diffusion_schedule, cfg->diffusion_schedule_eps, cfg->diffusion_sigma_min,
+                      cfg->diffusion_sigma_max));
+  ObjectiveOptions o = {.name = cfg->diffusion_objective,
+                        .schedule = &n->schedule,
+                        .mask = mask,
+                        .vocab = vocab,
+                        .T = cfg->diffusion_T,
+                        .tau = cfg->diffusion_sampling_eps,
+                        .subs_masking = cfg->diffusion_subs_masking,
+                        .importance_sampling = cfg->diffusion_importance_sampling,
+                        .change_of_variables = cfg->diffusion_change_of_variables};
+  TRY(objective_create(&n->objective, &o));
+  return check(cfg, &n->objective);
+}
+
 static int create(Network *n, const Config *cfg, int share_rank, int share_size, int64_t vocab, int64_t length,
                   int32_t mask, int64_t batch, bool training) {
+  TRY(describe(n, cfg, vocab, mask));
   DeviceOptions device = {.name = cfg->device_name,
                           .threads = threads_of(cfg, share_size),
                           .pin = cfg->device_pin && share_size * threads_of(cfg, share_size) > 1,
@@ -32,10 +70,9 @@ static int create(Network *n, const Config *cfg, int share_rank, int share_size,
                         .time_conditioning = cfg->model_time_conditioning,
                         .training = training};
   TRY(model_create(&n->model, &n->dev, &model));
-  TRY(rows_create(&n->rows, &n->model));
-  TRY(schedule_create(&n->schedule, cfg->diffusion_schedule, cfg->diffusion_schedule_eps));
-  TRY(objective_create(&n->objective, cfg->diffusion_objective, &n->schedule, mask));
-  return noised_create(&n->noised, batch, length);
+  TRY(rows_create(&n->rows, &n->model, n->objective.terms));
+  TRY(noised_create(&n->noised, batch, length, n->objective.terms));
+  return mem_alloc(&n->row_loss, (size_t)(batch * length) * sizeof *n->row_loss);
 }
 
 int network_create(Network *n, const Config *cfg, int share_rank, int share_size, int64_t vocab, int64_t length,
@@ -48,9 +85,35 @@ int network_create(Network *n, const Config *cfg, int share_rank, int share_size
 
 void network_destroy(Network *n) {
   if (n == NULL) return;
+  mem_free(&n->row_loss);
   noised_destroy(&n->noised);
   rows_destroy(&n->rows);
   model_destroy(&n->model);
   device_close(&n->dev);
   *n = (Network){0};
 }
+
+/* One pass: what stands in n->noised forward, its rows' losses added up by sequence, and backward. */
+static int pass(Network *n, const Dropout *dropout, bool gradient, double *loss) {
+  Noised *z = &n->noised;
+  ModelInput in = {.B = z->B, .ids = z->z, .sigma = z->sigma, .dropout = *dropout};
+  TRY(model_forward(&n->model, &in));
+  TRY(rows_loss(&n->rows, &n->objective, z, gradient, n->row_loss));
+  for (int64_t i = 0; i < z->n_rows; i++) loss[z->rows[i] / z->L] += n->row_loss[i];
+  return gradient ? model_backward(&n->model, &in) : OK;
+}
+
+int network_loss(Network *n, const Dropout *dropout, bool gradient, double *loss, int64_t *rows) {
+  Dropout second = *dropout;
+  for (int64_t b = 0; b < n->noised.B; b++) loss[b] = 0;
+  TRY(pass(n, dropout, gradient, loss));
+  *rows += n->noised.n_rows;
+  if (n->objective.table->second == NULL) return OK;
+  second.layer += SECOND_PASS_LAYER;
+  n->objective.table->second(&n->objective, &n->noised);
+  TRY(pass(n, &second, gradient, loss));
+  *rows += n->noised.n_rows;
+  return OK;
+}
+
+int network_passes(const Network *n) { return n->objective.table->second ? 2 : 1; }

@@ -10,7 +10,8 @@ typedef struct Network {
   Rows rows;
   Schedule schedule;
   Objective objective;
-  Noised noised; /* one batch on the host */
+  Noised noised;    /* one batch on the host */
+  double *row_loss; /* [batch·L] */
 } Network;
 
 /** network_create — for sequences of `length` tokens over `vocab` ids with mask token `mask`, `batch` sequences a pass.
@@ -18,5 +19,10 @@ typedef struct Network {
  * collective. Errors  ERR_USAGE, ERR_MEMORY, ERR_DEVICE */
 int network_create(Network *n, const Config *cfg, int share_rank, int share_size, int64_t vocab, int64_t length,
                    int32_t mask, int64_t batch, bool training);
+/** network_loss — loss[B] (nat) of the sequences of net->noised, through every pass of the objective; adds the rows
+ * whose logits were made to *rows. gradient: parameter gradients += those of the sum. net->noised is used up. */
+int network_loss(Network *n, const Dropout *dropout, bool gradient, double *loss, int64_t *rows);
+/** network_passes — how often a sequence goes through the network for its loss. */
+int network_passes(const Network *n);
 /** network_destroy — NULL-safe, clears n. */
 void network_destroy(Network *n);

@@ -1,32 +1,90 @@
 #include "diffusion/objective.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "diffusion/timestep.h"
+#include <math.h>
 #include <string.h>
 
-extern const ObjectiveTable objective_subs;
-static const ObjectiveTable *const objectives[] = {&objective_subs, NULL};
+extern const ObjectiveTable objective_subs, objective_d3pm, objective_sedd, objective_ar;
+static const ObjectiveTable *const objectives[] = {&objective_subs, &objective_d3pm, &objective_sedd, &objective_ar,
+                                                   NULL};
 
-int objective_create(Objective *o, const char *name, const Schedule *schedule, int32_t mask) {
-  for (int i = 0; objectives[i]; i++) {
-    if (strcmp(objectives[i]->name, name) != 0) continue;
-    *o = (Objective){objectives[i], schedule, mask};
-    return OK;
+/* What does not go together, and why. */
+static int check(const ObjectiveTable *table, const ObjectiveOptions *o) {
+  const char *schedule = o->schedule->table->name;
+  bool subs = table == &objective_subs, d3pm = table == &objective_d3pm, loglinear = strcmp(schedule, "loglinear") == 0;
+  const char *change = o->importance_sampling ? "importance_sampling" : "change_of_variables";
+  CHECK(!(o->importance_sampling && o->change_of_variables), ERR_USAGE,
+        "diffusion.importance_sampling and diffusion.change_of_variables are two ways to the same loss: choose one");
+  if (o->importance_sampling || o->change_of_variables) {
+    CHECK(subs, ERR_USAGE,
+          "diffusion.%s changes the weight of −log p, which only diffusion.objective = subs has, not %s", change,
+          table->name);
+    CHECK(o->T == 0, ERR_USAGE, "diffusion.%s is for continuous time: diffusion.T = %lld must be 0", change,
+          (long long)o->T);
+    CHECK(loglinear || strcmp(schedule, "linear") == 0, ERR_USAGE,
+          "diffusion.%s is for diffusion.schedule = loglinear or linear, not %s", change, schedule);
   }
-  return RAISE(ERR_USAGE, "diffusion.objective = %s: no such objective", name);
+  CHECK(!d3pm || o->T > 0, ERR_USAGE,
+        "diffusion.objective = d3pm is a bound in discrete time: set diffusion.T, for example to 1000");
+  CHECK(subs || d3pm || o->T == 0, ERR_USAGE,
+        "diffusion.objective = %s has no discrete time: diffusion.T = %lld must be 0", table->name, (long long)o->T);
+  CHECK(o->T == 0 || loglinear, ERR_USAGE,
+        "the bound of diffusion.T = %lld steps holds for alpha = 1 − t: diffusion.schedule must be loglinear, not %s",
+        (long long)o->T, schedule);
+  CHECK(d3pm || !o->subs_masking, ERR_USAGE, "diffusion.subs_masking belongs to diffusion.objective = d3pm; %s %s",
+        table->name, subs ? "does so always" : "has no p(m)");
+  return OK;
 }
 
-int noised_create(Noised *n, int64_t capacity, int64_t L) {
+int objective_create(Objective *o, const ObjectiveOptions *options) {
+  const ObjectiveTable *table = NULL;
+  for (int i = 0; objectives[i]; i++)
+    if (strcmp(objectives[i]->name, options->name) == 0) table = objectives[i];
+  CHECK(table, ERR_USAGE, "diffusion.objective = %s: no such objective", options->name);
+  TRY(check(table, options));
+  *o = (Objective){.table = table, .schedule = options->schedule, .options = *options, .mask = options->mask};
+  o->options.name = table->name;
+  o->terms = table == &objective_d3pm && !options->subs_masking ? 4 : 1;
+  o->tau = options->T > 0 ? 0 : options->tau;
+  double least, most;
+  schedule_ends(o->schedule, &least, &most);
+  o->low = log(-expm1(-least));
+  o->slope = log(-expm1(-most)) - o->low;
+  return OK;
+}
+
+double objective_time(const Objective *o, double t) {
+  if (o->options.T > 0) return (floor(t * (double)o->options.T) + 1) / (double)o->options.T;
+  return o->options.importance_sampling ? schedule_time(o->schedule, -log1p(-exp(o->low + t * o->slope))) : t;
+}
+
+double objective_masked(const Objective *o, double t) {
+  if (!o->table->diffusion) return 0;
+  return o->options.change_of_variables ? exp(o->low + t * o->slope) : schedule_masked(o->schedule, t);
+}
+
+double objective_condition(const Objective *o, double t) {
+  if (!o->options.change_of_variables) return schedule_sigma(o->schedule, t);
+  return fmax(0, (log(schedule_masked(o->schedule, t)) - o->low) / o->slope);
+}
+
+int noised_create(Noised *n, int64_t capacity, int64_t L, int terms) {
   size_t rows = (size_t)(capacity * L);
   *n = (Noised){.capacity = capacity, .L = L};
+  TRY(mem_alloc(&n->x0, rows * sizeof *n->x0));
   TRY(mem_alloc(&n->z, rows * sizeof *n->z));
+  TRY(mem_alloc(&n->length, (size_t)capacity * sizeof *n->length));
   TRY(mem_alloc(&n->sigma, (size_t)capacity * sizeof *n->sigma));
   TRY(mem_alloc(&n->rows, rows * sizeof *n->rows));
   TRY(mem_alloc(&n->target, rows * sizeof *n->target));
-  return mem_alloc(&n->weight, rows * sizeof *n->weight);
+  return mem_alloc(&n->weight, rows * (size_t)terms * sizeof *n->weight);
 }
 
 void noised_destroy(Noised *n) {
+  mem_free(&n->x0);
   mem_free(&n->z);
+  mem_free(&n->length);
   mem_free(&n->sigma);
   mem_free(&n->rows);
   mem_free(&n->target);
@@ -41,10 +99,29 @@ void noised_begin(Noised *n, int64_t B) {
 }
 
 void noised_add(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t) {
-  n->sigma[b] = schedule_sigma(o->schedule, t);
-  n->scored += length;
+  memcpy(n->x0 + b * n->L, x0, (size_t)n->L * sizeof *x0);
+  n->length[b] = (int32_t)length;
+  n->sigma[b] = o->options.change_of_variables ? t : schedule_sigma(o->schedule, t);
+  n->scored += o->table->diffusion ? length : length - 1;
   for (int64_t l = 0; l < n->L; l++) n->masked += n->z[b * n->L + l] == o->mask;
-  o->table->score(o, n, b, x0, length, t);
+  o->table->score(o, n, b, t);
+}
+
+void noised_draw(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t, RngKey mask) {
+  t = objective_time(o, t);
+  timestep_mask(n->z + b * n->L, x0, n->L, o->mask, objective_masked(o, t), mask);
+  noised_add(o, n, b, x0, length, t);
+}
+
+double *noised_row(const Objective *o, Noised *n, int64_t b, int64_t l, int32_t target) {
+  n->rows[n->n_rows] = (int32_t)(b * n->L + l);
+  n->target[n->n_rows] = target;
+  return n->weight + n->n_rows++ * o->terms;
+}
+
+void noised_masked_rows(const Objective *o, Noised *n, int64_t b, double weight) {
+  for (int64_t l = 0; l < n->length[b]; l++)
+    if (n->z[b * n->L + l] == o->mask) *noised_row(o, n, b, l, n->x0[b * n->L + l]) = weight;
 }
 
 int objective_loss(const Objective *o, Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight,
@@ -52,6 +129,26 @@ int objective_loss(const Objective *o, Device *dev, Tensor loss, Tensor logits, 
   return o->table->loss(o, dev, loss, logits, target, weight, gradient);
 }
 
+int objective_cross_entropy(const Objective *o, Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight,
+                            bool gradient) {
+  return cross_entropy(dev, loss, logits, target, weight, o->mask, gradient);
+}
+
 int objective_denoise(const Objective *o, Device *dev, Tensor ids, Tensor logits, Tensor uniform) {
-  return o->table->denoise(o, dev, ids, logits, uniform);
+  return tensor_none(uniform) ? argmax(dev, ids, logits, o->mask) : draw(dev, ids, logits, uniform, o->mask);
+}
+
+void objective_log_p(const Objective *o, double *out, const float *f, int32_t z, double t) {
+  o->table->log_p(o, out, f, z, t);
+}
+
+void log_softmax(double *out, const float *f, int64_t V, int32_t forbid) {
+  double top = -INFINITY, sum = 0;
+  for (int64_t v = 0; v < V; v++)
+    if (v != forbid) top = fmax(top, (double)f[v]);
+  for (int64_t v = 0; v < V; v++) {
+    out[v] = v == forbid ? -INFINITY : (double)f[v] - top;
+    sum += exp(out[v]);
+  }
+  for (int64_t v = 0; v < V; v++) out[v] -= log(sum);
 }

@@ -1,29 +1,31 @@
-/* objective_subs — MDLM's substitution parameterisation in continuous time.
+/* objective_subs — MDLM's substitution parameterisation.
  *
  *   zero masking probability:  f[m] ← −∞, p = softmax(f);   carry over: where z ≠ m, p is one-hot at z
- *   loss_l = σ'(t)/(e^σ(t) − 1) · (−log p(x0_l))  at masked l,  0 elsewhere
- * Only masked real positions are scored; the others' loss and gradient are zero and their logits are never made.
- * Source: arXiv:2406.07524 §3.2.3, Eq. (10). */
+ *   loss_l = w(t)·(−log p(x0_l))  at masked l,  0 elsewhere
+ *   continuous time            w = σ'(t)/(e^σ(t) − 1)
+ *   T steps                    w = 1/t, t ≤ 1 − 10⁻⁴: the bound of d3pm with p(m) = 0
+ *   importance sampling and    w = log(1 − e^−σ(1)) − log(1 − e^−σ(0)): the time (or the chance of a mask) is drawn
+ * such change of variables            that the rest of the weight cancels Only masked real positions are scored; the
+ * others' loss and gradient are zero and their logits are never made. Source: arXiv:2406.07524 §3.2.3, Eq. (10), App.
+ * C.1. */
 #include "diffusion/objective.h"
+#include <math.h>
 
-static void subs_score(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t) {
-  double weight = schedule_weight(o->schedule, t);
-  for (int64_t l = 0; l < length; l++) {
-    if (n->z[b * n->L + l] != o->mask) continue;
-    n->rows[n->n_rows] = (int32_t)(b * n->L + l);
-    n->target[n->n_rows] = x0[l];
-    n->weight[n->n_rows++] = weight;
+static void subs_score(const Objective *o, Noised *n, int64_t b, double t) {
+  const ObjectiveOptions *c = &o->options;
+  bool uniform = c->importance_sampling || c->change_of_variables;
+  noised_masked_rows(o, n, b, c->T > 0 ? 1 / fmin(t, 1 - 1e-4) : uniform ? o->slope : schedule_weight(o->schedule, t));
+}
+
+static void subs_log_p(const Objective *o, double *out, const float *f, int32_t z, double t) {
+  (void)t;
+  if (z == o->mask) {
+    log_softmax(out, f, o->options.vocab, o->mask);
+  } else {
+    for (int64_t v = 0; v < o->options.vocab; v++) out[v] = v == z ? 0 : -INFINITY;
   }
 }
 
-static int subs_loss(const Objective *o, Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight,
-                     bool gradient) {
-  return cross_entropy(dev, loss, logits, target, weight, o->mask, gradient);
-}
-
-static int subs_denoise(const Objective *o, Device *dev, Tensor ids, Tensor logits, Tensor uniform) {
-  return tensor_none(uniform) ? argmax(dev, ids, logits, o->mask) : draw(dev, ids, logits, uniform, o->mask);
-}
-
 extern const ObjectiveTable objective_subs;
-const ObjectiveTable objective_subs = {"subs", subs_score, subs_loss, subs_denoise};
+const ObjectiveTable objective_subs = {
+    .name = "subs", .diffusion = true, .score = subs_score, .loss = objective_cross_entropy, .log_p = subs_log_p};

@@ -12,15 +12,16 @@ static void plan(Arena *a, Rows *r) {
   if (o->training) r->dh = arena_tensor(a, real, capacity, o->width);
   r->logits = arena_tensor(a, real, r->chunk, o->vocab);
   r->loss = arena_tensor(a, real, capacity, 0);
-  r->weight = arena_tensor(a, real, capacity, 0);
+  r->weight = arena_tensor(a, real, capacity, r->terms);
   r->index = arena_tensor(a, DT_I32, capacity, 0);
   r->target = arena_tensor(a, DT_I32, capacity, 0);
   r->ids = arena_tensor(a, DT_I32, capacity, 0);
   r->uniform = arena_tensor(a, DT_F64, capacity, 0);
 }
 
-/* The head meets a new number of rows in every step. Where products are made for a shape (bf16 on the CPU), meet the shapes that
- * all numbers are composed of now, with zeros, so that no step has to allocate: the whole chunk, and 2^k − 1 rows. */
+/* The head meets a new number of rows in every step. Where products are made for a shape (bf16 on the CPU), meet the
+ * shapes that all numbers are composed of now, with zeros, so that no step has to allocate: the whole chunk, and 2^k −
+ * 1 rows. */
 static int warm_up(Rows *r) {
   int64_t odd = 1;
   while (2 * odd + 1 <= r->chunk) odd = 2 * odd + 1;
@@ -33,8 +34,8 @@ static int warm_up(Rows *r) {
   return OK;
 }
 
-int rows_create(Rows *r, Model *model) {
-  *r = (Rows){.model = model, .chunk = model->dev->row_chunk};
+int rows_create(Rows *r, Model *model, int terms) {
+  *r = (Rows){.model = model, .chunk = model->dev->row_chunk, .terms = terms};
   const ModelOptions *o = &model->options;
   int64_t most = o->batch * o->length, fit = CHUNK_BYTES / (int64_t)dtype_size(model->dev->real) / o->vocab;
   if (r->chunk == 0) r->chunk = fit < 64 ? 64 : fit / 64 * 64;
@@ -44,7 +45,7 @@ int rows_create(Rows *r, Model *model) {
   TRY(arena_commit(&r->arena));
   plan(&r->arena, r);
   if (o->training && model->dev->bf16) TRY(warm_up(r));
-  return mem_alloc(&r->host, (size_t)most * sizeof(double));
+  return mem_alloc(&r->host, (size_t)(most * terms) * sizeof(double));
 }
 
 void rows_destroy(Rows *r) {
@@ -90,6 +91,17 @@ int rows_loss(Rows *r, const Objective *o, const Noised *noised, bool gradient, 
   if (gradient)
     TRY(scatter_rows(dev, tensor_rows(r->model->dh, 0, R), tensor_rows(r->dh, 0, n), tensor_rows(r->index, 0, n)));
   return losses_to_host(r, n, loss);
+}
+
+int rows_logits(Rows *r, int64_t first, int64_t n, float *logits) {
+  ASSERT(n <= r->chunk);
+  Tensor f = tensor_rows(r->logits, 0, n);
+  TRY(model_logits(r->model, f, tensor_rows(r->model->h, first, n)));
+  void *scratch = NULL;
+  TRY(mem_alloc(&scratch, tensor_bytes(f)));
+  int err = tensor_to_f32(r->model->dev, logits, f, scratch);
+  mem_free(&scratch);
+  return err;
 }
 
 int rows_draw(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const double *uniform, int32_t *ids) {

@@ -13,19 +13,22 @@ typedef struct Rows {
   int64_t chunk;             /* rows of logits held at a time */
   Tensor h, dh;              /* [capacity, D] gathered hidden rows and their gradient */
   Tensor logits;             /* [chunk, V] */
-  Tensor loss, weight;       /* [capacity] real */
+  int terms;                 /* factors a row */
+  Tensor loss, weight;       /* [capacity], [capacity, terms] real */
   Tensor index, target, ids; /* [capacity] i32 */
   Tensor uniform;            /* [capacity] f64 */
-  void *host;                /* [capacity] f64: staging */
+  void *host;                /* [capacity, terms] f64: staging */
 } Rows;
 
-/** rows_create — for a model's batch; gradients if the model trains. The chunk is dev->row_chunk, or what 64 MiB hold.
- */
-int rows_create(Rows *r, Model *model);
+/** rows_create — for a model's batch and an objective of `terms` factors a row; gradients if the model trains. The
+ * chunk is dev->row_chunk, or what 64 MiB hold. */
+int rows_create(Rows *r, Model *model, int terms);
 void rows_destroy(Rows *r);
 /** rows_loss — loss[n_rows] (host, nat, weighted) of a noised batch whose hidden rows model_forward has made.
  *  gradient: also adds to the head's gradients and sets model->dh. */
 int rows_loss(Rows *r, const Objective *o, const Noised *n, bool gradient, double *loss);
+/** rows_logits — logits[n,V] (host) of rows first … first+n−1 of the last forward pass; n ≤ r->chunk. */
+int rows_logits(Rows *r, int64_t first, int64_t n, float *logits);
 /** rows_draw — ids[n] (host): clean tokens drawn at rows[n] of the last forward pass by uniform[n], or the likeliest
  * where uniform is NULL. ERR_NUMERIC where the logits are no numbers. */
 int rows_draw(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const double *uniform, int32_t *ids);

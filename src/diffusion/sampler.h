@@ -20,6 +20,7 @@ typedef struct SamplerJob {
 
 typedef struct Sampler {
   const char *name;
+  int (*fits)(const Objective *); /* ERR_USAGE with the reason where it cannot sample from that objective */
   int (*run)(SamplerJob *);
 } Sampler;
 

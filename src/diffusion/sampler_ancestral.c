@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "diffusion/sampler.h"
+#include <string.h>
 
 typedef struct Draws { /* the positions filled in one step */
   int64_t n;
@@ -47,12 +48,27 @@ static void choose(Draws *d, const SamplerJob *job, int64_t step, double chance)
 
 /* One pass of the network at time t, and tokens for the chosen positions. */
 static int fill(SamplerJob *job, Draws *d, double t, bool likeliest) {
-  for (int64_t b = 0; b < job->n; b++) d->sigma[b] = schedule_sigma(job->objective->schedule, t);
+  for (int64_t b = 0; b < job->n; b++) d->sigma[b] = objective_condition(job->objective, t);
   ModelInput in = {.B = job->n, .ids = job->z, .sigma = d->sigma};
   TRY(model_forward(job->model, &in));
   job->evaluations++;
   TRY(rows_draw(job->rows, job->objective, d->rows, d->n, likeliest ? NULL : d->uniform, d->ids));
   for (int64_t i = 0; i < d->n; i++) job->z[d->rows[i]] = d->ids[i];
+  return OK;
+}
+
+static int ancestral_fits(const Objective *o) {
+  const char *name = o->table->name;
+  CHECK(o->table->diffusion, ERR_USAGE,
+        "sample.sampler = ancestral unmasks tokens in any order; diffusion.objective = %s writes from left to right",
+        name);
+  CHECK(strcmp(name, "sedd") != 0, ERR_USAGE,
+        "sample.sampler = ancestral draws from p(x0 | z); diffusion.objective = sedd has ratios of probabilities in "
+        "its place");
+  CHECK(o->terms == 1, ERR_USAGE,
+        "sample.sampler = ancestral needs p(m) = 0; diffusion.objective = %s has it with diffusion.subs_masking = true "
+        "only",
+        name);
   return OK;
 }
 
@@ -79,4 +95,4 @@ done:
 }
 
 extern const Sampler sampler_ancestral;
-const Sampler sampler_ancestral = {"ancestral", ancestral_run};
+const Sampler sampler_ancestral = {"ancestral", ancestral_fits, ancestral_run};

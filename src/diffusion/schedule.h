@@ -1,23 +1,36 @@
-/* schedule — how much of the signal is left at time t: alpha(t) = exp(−σ(t)); a token is masked with probability 1 −
- * alpha(t). Source: arXiv:2406.07524 §3, App. E. */
+/* schedule — how much of the signal is left at time t: alpha(t) = exp(−σ(t)); a token is masked with probability
+ * 1 − alpha(t). Source: arXiv:2406.07524 §3, App. E.
+ *
+ *   loglinear  σ = −log(1 − (1−ε)t)                 so that 1 − alpha = (1−ε)t and the weight is exactly 1/t
+ *   linear     σ = σmin + t(σmax − σmin)
+ *   geometric  σ = σmin^(1−t) σmax^t
+ *   cosine     alpha = ε + (1−ε) cos(πt/2)
+ *   cosinesqr  alpha = ε + (1−ε) cos²(πt/2) */
 #pragma once
 
 typedef struct Schedule Schedule;
 typedef struct ScheduleTable {
   const char *name;
-  double (*sigma)(const Schedule *, double t); /* total noise σ(t), nat */
-  double (*rate)(const Schedule *, double t);  /* σ'(t)                 */
+  double sigma_max;                               /* its usual σmax; 0: it has no σmin and σmax */
+  double (*sigma)(const Schedule *, double t);    /* total noise σ(t), nat */
+  double (*rate)(const Schedule *, double t);     /* σ'(t)                 */
+  double (*time)(const Schedule *, double sigma); /* the t at which σ(t) = sigma */
 } ScheduleTable;
 struct Schedule {
   const ScheduleTable *table;
-  double eps;
+  double eps, sigma_min, sigma_max;
 };
 
-/** schedule_create — the schedule of that name; ERR_USAGE if there is none. */
-int schedule_create(Schedule *s, const char *name, double eps);
+/** schedule_create — the schedule of that name; sigma_max 0: the usual one.
+ *  Errors  ERR_USAGE: no such name, or sigma_min ≥ sigma_max */
+int schedule_create(Schedule *s, const char *name, double eps, double sigma_min, double sigma_max);
 double schedule_sigma(const Schedule *s, double t);
 double schedule_rate(const Schedule *s, double t);
+/** schedule_time — the inverse of schedule_sigma. */
+double schedule_time(const Schedule *s, double sigma);
 /** schedule_masked — 1 − alpha(t), the probability that a token is masked at t. */
 double schedule_masked(const Schedule *s, double t);
 /** schedule_weight — σ'/(e^σ − 1): the weight of −log p in the continuous-time bound. */
 double schedule_weight(const Schedule *s, double t);
+/** schedule_ends — the least and the largest σ between which log(1 − e^−σ) is made uniform. */
+void schedule_ends(const Schedule *s, double *least, double *most);

@@ -10,7 +10,7 @@ typedef struct Work { /* one rank's part and one batch's buffers */
   int64_t first, n, part, batch;
   int64_t *rows;
   int32_t *tokens, *lengths;
-  double *loss, *row_loss;
+  double *loss, *batch_loss;
   int64_t *length;
 } Work;
 
@@ -22,7 +22,7 @@ static int work_create(Work *w, const Network *net, int64_t sequences, const Com
   TRY(mem_alloc(&w->rows, (size_t)w->batch * sizeof *w->rows));
   TRY(mem_alloc(&w->tokens, (size_t)(w->batch * L) * sizeof *w->tokens));
   TRY(mem_alloc(&w->lengths, (size_t)w->batch * sizeof *w->lengths));
-  TRY(mem_alloc(&w->row_loss, (size_t)(w->batch * L) * sizeof *w->row_loss));
+  TRY(mem_alloc(&w->batch_loss, (size_t)w->batch * sizeof *w->batch_loss));
   TRY(mem_alloc(&w->loss, (size_t)part * sizeof *w->loss));
   return mem_alloc(&w->length, (size_t)part * sizeof *w->length);
 }
@@ -31,7 +31,7 @@ static void work_destroy(Work *w) {
   mem_free(&w->rows);
   mem_free(&w->tokens);
   mem_free(&w->lengths);
-  mem_free(&w->row_loss);
+  mem_free(&w->batch_loss);
   mem_free(&w->loss);
   mem_free(&w->length);
 }
@@ -44,32 +44,30 @@ static void noise(Network *net, const Work *w, const NelboOptions *o, int64_t b,
   int32_t *z = net->noised.z + b * L;
   uint64_t cell = rng_permute(rng_key(o->seed, RNG_EVAL_ORDER, 0, (uint64_t)draw, 0), (uint64_t)n, (uint64_t)row);
   RngKey mask = rng_key(o->seed, RNG_EVAL_MASK, 0, (uint64_t)draw, (uint64_t)row);
-  double tau = o->count ? 0 : o->tau;
+  double tau = o->count ? 0 : net->objective.tau;
   double t = timestep_draw(o->seed, RNG_EVAL_TIME, draw, row, (int64_t)cell, n, o->stratified, tau);
   if (o->count) {
     k = 1 + (int64_t)(t * (double)L);
     if (k > L) k = L;
-    t = (double)k / (double)L;
+    t = schedule_time(&net->schedule, fmin(schedule_sigma(&net->schedule, 1), -log1p(-(double)k / (double)L)));
     timestep_mask_count(z, x0, L, net->objective.mask, k, mask);
+    int64_t first = net->noised.n_rows;
+    noised_add(&net->objective, &net->noised, b, x0, w->lengths[b], t);
+    for (int64_t i = first; i < net->noised.n_rows; i++) net->noised.weight[i] = (double)L / (double)k;
   } else {
-    timestep_mask(z, x0, L, net->objective.mask, schedule_masked(&net->schedule, t), mask);
+    noised_draw(&net->objective, &net->noised, b, x0, w->lengths[b], t, mask);
   }
-  int64_t first = net->noised.n_rows;
-  noised_add(&net->objective, &net->noised, b, x0, w->lengths[b], t);
-  for (int64_t i = first; o->count && i < net->noised.n_rows; i++) net->noised.weight[i] = (double)L / (double)k;
 }
 
 /* One draw of one batch: adds each sequence's loss. */
 static int batch_run(Network *net, Work *w, const NelboOptions *o, int64_t at, int64_t B, int64_t n, int64_t draw,
                      int64_t *masked) {
-  int64_t L = net->model.options.length;
   noised_begin(&net->noised, B);
   for (int64_t b = 0; b < B; b++) noise(net, w, o, b, w->first + at + b, n, draw);
-  ModelInput in = {.B = B, .ids = net->noised.z, .sigma = net->noised.sigma};
-  TRY(model_forward(&net->model, &in));
-  TRY(rows_loss(&net->rows, &net->objective, &net->noised, false, w->row_loss));
-  for (int64_t i = 0; i < net->noised.n_rows; i++)
-    w->loss[at + net->noised.rows[i] / L] += w->row_loss[i] / (double)o->draws;
+  const Dropout none = {0};
+  int64_t rows = 0;
+  TRY(network_loss(net, &none, false, w->batch_loss, &rows));
+  for (int64_t b = 0; b < B; b++) w->loss[at + b] += w->batch_loss[b] / (double)o->draws;
   *masked += net->noised.masked;
   return OK;
 }
@@ -81,7 +79,7 @@ static int part_run(Network *net, Shards *data, Work *w, const NelboOptions *o, 
     int64_t B = w->n - at < w->batch ? w->n - at : w->batch;
     for (int64_t b = 0; b < B; b++) w->rows[b] = w->first + at + b;
     TRY(shards_read(data, w->rows, B, w->tokens, w->lengths));
-    for (int64_t b = 0; b < B; b++) w->length[at + b] = w->lengths[b];
+    for (int64_t b = 0; b < B; b++) w->length[at + b] = w->lengths[b] - (net->objective.table->diffusion ? 0 : 1);
     for (int64_t draw = 0; draw < o->draws; draw++) TRY(batch_run(net, w, o, at, B, n, draw, masked));
     if (o->progress) progress_show(&progress, at + B);
   }

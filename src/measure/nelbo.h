@@ -16,7 +16,6 @@ typedef struct NelboOptions {
   int64_t draws, sequences; /* sequences 0: all */
   uint64_t seed;
   bool stratified;
-  double tau;
   const char *progress; /* NULL: quiet */
 } NelboOptions;
 

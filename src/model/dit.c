@@ -155,7 +155,7 @@ static ResidualNorm seam(const Model *m, const ModelInput *in, const Seam *s, Te
   const ModelOptions *o = &m->options;
   int64_t R = in->B * o->length;
   ResidualNorm a = {.kind = NORM_LAYER, .rows_per_group = o->time_conditioning ? o->length : R, .dropout = in->dropout};
-  a.dropout.layer = layer;
+  a.dropout.layer = in->dropout.layer + layer;
   a.dropout.L = o->length;
   a.x = tensor_rows(x, 0, R);
   if (!tensor_none(branch)) {

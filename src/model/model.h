@@ -20,7 +20,7 @@ typedef struct ModelInput {
   int64_t B;           /* sequences in this pass, ≤ options.batch                               */
   const int32_t *ids;  /* [B,L] host: noisy tokens                                              */
   const double *sigma; /* [B] host: noise levels; read only with time conditioning              */
-  Dropout dropout;     /* p = 0: evaluation. layer and L are filled in by the network           */
+  Dropout dropout;     /* p = 0: evaluation. L is filled in, layer counted up by the network           */
 } ModelInput;
 
 typedef struct Model Model;

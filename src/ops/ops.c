@@ -169,6 +169,22 @@ int cross_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor
       dev->ops->cross_entropy(dev, loss, logits, target, weight, forbid, gradient));
 }
 
+int absorbing_bound(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask, bool gradient) {
+  int64_t R = rows_of(logits), V = cols_of(logits);
+  SHAPE("absorbing_bound", is(logits, dev->real, R, V) && vec(loss, dev->real, R) && mask >= 0 && mask < V);
+  SHAPE("absorbing_bound", vec(target, DT_I32, R) && is(terms, dev->real, R, 4) && tensor_packed(terms));
+  RUN(GROUP_LOSS, 0, (gradient ? 3 : 2) * tensor_bytes(logits),
+      dev->ops->absorbing_bound(dev, loss, logits, target, terms, mask, gradient));
+}
+
+int score_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t mask, bool gradient) {
+  int64_t R = rows_of(logits), V = cols_of(logits);
+  SHAPE("score_entropy", is(logits, dev->real, R, V) && vec(loss, dev->real, R) && mask >= 0 && mask < V && V > 1);
+  SHAPE("score_entropy", vec(target, DT_I32, R) && vec(weight, dev->real, R));
+  RUN(GROUP_LOSS, 0, (gradient ? 2 : 1) * tensor_bytes(logits),
+      dev->ops->score_entropy(dev, loss, logits, target, weight, mask, gradient));
+}
+
 int draw(Device *dev, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid) {
   int64_t R = rows_of(logits), V = cols_of(logits);
   SHAPE("draw", is(logits, dev->real, R, V) && vec(ids, DT_I32, R) && vec(uniform, DT_F64, R) && forbid < V);

@@ -111,6 +111,9 @@ typedef struct Ops {
   int (*scatter_rows)(Device *, Tensor y, Tensor x, Tensor rows);
   int (*cross_entropy)(Device *, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t forbid,
                        bool gradient);
+  int (*absorbing_bound)(Device *, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask,
+                         bool gradient);
+  int (*score_entropy)(Device *, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t mask, bool gradient);
   int (*draw)(Device *, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid);
   int (*argmax)(Device *, Tensor ids, Tensor logits, int32_t forbid);
   int (*add)(Device *, Tensor y, Tensor x);
@@ -175,6 +178,13 @@ int scatter_rows(Device *dev, Tensor y, Tensor x, Tensor rows); /* y[rows[i]] = 
 /* loss[r] = weight[r]·(lse(f[r]) − f[r,target[r]]) with f[forbid] := −∞ (forbid < 0: none);
  * with gradient: logits ← dloss/dlogits in place (0 at forbid) */
 int cross_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t forbid, bool gradient);
+/* With p = softmax(f[r]) over all V and (w1, w2, a, b) = terms[r]:
+ * loss[r] = w1·(log(1 + a p_m) − log p[target]) + w2·(log(1 + a p_m) − log(1 + b p_m));  gradient as above
+ * Source: arXiv:2107.03006 §3, for absorbing states */
+int absorbing_bound(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask, bool gradient);
+/* With g = f[r] − log(V − 1): loss[r] = weight[r]·(Σ_{y≠m} exp g_y − g[target] − 1);  gradient as above, 0 at m
+ * Source: arXiv:2310.16834 Eq. (5), with the true ratio's logarithm taken out */
+int score_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t mask, bool gradient);
 /* ids[r] ~ softmax(logits[r]) without forbid: the smallest y whose cumulative probability exceeds uniform[r] (f64, 53
  * bits); sums in f64, so a token of probability 1e-10 is drawn once in 1e10; −1 where a row holds no numbers */
 int draw(Device *dev, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid);

@@ -59,7 +59,7 @@ static int open_network(Trainer *t) {
   TRY(optimizer_create(&t->optimizer, p, &o));
   bool tree = strcmp(cfg->dist_reduce, "tree") == 0;
   TRY(reduction_create(&t->reduction, t->comm, p, tree, B / b, cfg->dist_tree_leaves));
-  return mem_alloc(&t->row_loss, (size_t)(b * shards_length(t->train)) * sizeof *t->row_loss);
+  return mem_alloc(&t->loss, (size_t)b * sizeof *t->loss);
 }
 
 /* The rate of matrix products of this rank: the best of a few on a shape that fits a cache. */
@@ -168,7 +168,7 @@ void trainer_destroy(Trainer *t) {
   optimizer_destroy(&t->optimizer);
   network_destroy(&t->net);
   history_destroy(&t->history);
-  mem_free(&t->row_loss);
+  mem_free(&t->loss);
   mem_free(&t->deck);
   shards_close(&t->train);
   shards_close(&t->valid);
@@ -178,7 +178,7 @@ void trainer_destroy(Trainer *t) {
 double trainer_flops(const Trainer *t, double tokens, double rows) {
   double body, attention, head;
   model_flops(&t->net.model, &body, &attention, &head);
-  return 3 * ((body + attention) * tokens + head * rows);
+  return 3 * ((body + attention) * tokens * network_passes(&t->net) + head * rows);
 }
 
 /* Times and masks of a micro-batch, as functions of each sequence's place in the global batch. */
@@ -191,10 +191,8 @@ static void noise(Trainer *t, const Micro *micro) {
     const int32_t *x0 = micro->tokens + b * micro->L;
     RngKey mask = rng_key((uint64_t)cfg->run_seed, RNG_MASK, 0, (uint64_t)micro->step, (uint64_t)i);
     double time = timestep_draw((uint64_t)cfg->run_seed, RNG_TIME, micro->step, i, i, cfg->train_global_batch,
-                                cfg->diffusion_stratified, cfg->diffusion_sampling_eps);
-    timestep_mask(net->noised.z + b * micro->L, x0, micro->L, net->objective.mask,
-                  schedule_masked(&net->schedule, time), mask);
-    noised_add(&net->objective, &net->noised, b, x0, micro->lengths[b], time);
+                                cfg->diffusion_stratified, net->objective.tau);
+    noised_draw(&net->objective, &net->noised, b, x0, micro->lengths[b], time, mask);
   }
 }
 
@@ -203,18 +201,14 @@ int trainer_micro(Trainer *t, StepResult *sum) {
   Noised *n = &t->net.noised;
   TRY(loader_next(t->loader, &micro));
   noise(t, &micro);
-  ModelInput in = {.B = micro.n, .ids = n->z, .sigma = n->sigma};
-  in.dropout = (Dropout){.p = t->cfg->model_dropout,
-                         .seed = (uint64_t)t->cfg->run_seed,
-                         .step = (uint64_t)micro.step,
-                         .first = micro.first};
-  TRY(model_forward(&t->net.model, &in));
-  TRY(rows_loss(&t->net.rows, &t->net.objective, n, true, t->row_loss));
-  TRY(model_backward(&t->net.model, &in));
-  for (int64_t i = 0; i < n->n_rows; i++) sum->loss += t->row_loss[i];
+  Dropout dropout = {.p = t->cfg->model_dropout,
+                     .seed = (uint64_t)t->cfg->run_seed,
+                     .step = (uint64_t)micro.step,
+                     .first = micro.first};
+  TRY(network_loss(&t->net, &dropout, true, t->loss, &sum->rows));
+  for (int64_t b = 0; b < micro.n; b++) sum->loss += t->loss[b];
   sum->tokens += n->scored;
   sum->masked += n->masked;
-  sum->rows += n->n_rows;
   return reduction_add(&t->reduction);
 }
 
@@ -263,8 +257,7 @@ int trainer_validate(Trainer *t) {
   NelboOptions o = {.draws = 1,
                     .sequences = t->cfg->train_valid_sequences,
                     .seed = (uint64_t)t->cfg->run_seed,
-                    .stratified = t->cfg->diffusion_stratified,
-                    .tau = t->cfg->diffusion_sampling_eps};
+                    .stratified = t->cfg->diffusion_stratified};
   Nelbo r;
   double start = clock_now();
   TRY(params_bind(p, t->optimizer.ema));

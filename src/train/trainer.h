@@ -32,7 +32,7 @@ typedef struct Trainer {
   History history;
   RunDir dir;
   bool writes;            /* false: nothing is written (mdlm check) */
-  double *row_loss;       /* [micro_batch·L] */
+  double *loss;           /* [micro_batch] */
   int64_t local_micro;    /* micro-batches of this rank a step */
   int64_t tokens, masked; /* since the start of the run */
   double best;            /* nat per token of the best validation, NaN: none */

@@ -34,7 +34,7 @@ typedef struct Bench {
   Network net;
   Optimizer optimizer;
   Reduction reduction;
-  double *row_loss;
+  double *loss;
   int32_t *tokens;
   int64_t step, rows, micros; /* micros: micro-batches a step */
 } Bench;
@@ -58,7 +58,7 @@ static int build(Bench *b, const char *matmul, int threads) {
   TRY(optimizer_create(&b->optimizer, p, &o));
   TRY(optimizer_begin(&b->optimizer));
   TRY(reduction_create(&b->reduction, &b->comm, p, true, b->comm.size * b->micros, b->comm.size));
-  TRY(mem_alloc(&b->row_loss, (size_t)(s->batch * s->length) * sizeof *b->row_loss));
+  TRY(mem_alloc(&b->loss, (size_t)s->batch * sizeof *b->loss));
   TRY(mem_alloc(&b->tokens, (size_t)(s->batch * s->length) * sizeof *b->tokens));
   config_free(&cfg);
   return OK;
@@ -74,26 +74,21 @@ static void noise(Bench *b) {
     int32_t *x0 = b->tokens + i * s->length;
     for (int64_t l = 0; l < s->length; l++) x0[l] = (int32_t)(rng_uniform(text, (uint64_t)l) * (double)(s->vocab - 1));
     double t = timestep_draw(1, RNG_TIME, b->step, sequence, sequence, s->batch * b->comm.size, true, 1e-3);
-    timestep_mask(b->net.noised.z + i * s->length, x0, s->length, b->net.objective.mask,
-                  schedule_masked(&b->net.schedule, t), mask);
-    noised_add(&b->net.objective, &b->net.noised, i, x0, s->length, t);
+    noised_draw(&b->net.objective, &b->net.noised, i, x0, s->length, t, mask);
   }
 }
 
 static int train_step(Bench *b) {
   Network *n = &b->net;
-  ModelInput in = {.B = b->shape.batch, .ids = n->noised.z, .sigma = n->noised.sigma};
-  in.dropout = (Dropout){.p = 0.1, .seed = 1, .step = (uint64_t)b->step++, .first = b->comm.rank * b->shape.batch};
-  noise(b);
+  Dropout dropout = {.p = 0.1, .seed = 1, .step = (uint64_t)b->step++, .first = b->comm.rank * b->shape.batch};
   TRY(reduction_begin(&b->reduction));
   for (int64_t i = 0; i < b->micros; i++) {
-    TRY(model_forward(&n->model, &in));
-    TRY(rows_loss(&n->rows, &n->objective, &n->noised, true, b->row_loss));
-    TRY(model_backward(&n->model, &in));
+    b->rows = 0;
+    noise(b);
+    TRY(network_loss(n, &dropout, true, b->loss, &b->rows));
     TRY(reduction_add(&b->reduction));
   }
   TRY(reduction_finish(&b->reduction));
-  b->rows = n->noised.n_rows;
   double norm, lr;
   return optimizer_step(&b->optimizer, 1.0 / (double)(b->shape.batch * b->shape.length), &norm, &lr);
 }
@@ -181,7 +176,7 @@ int main(int argc, char **argv) {
   reduction_destroy(&b.reduction);
   optimizer_destroy(&b.optimizer);
   network_destroy(&b.net);
-  mem_free(&b.row_loss);
+  mem_free(&b.loss);
   mem_free(&b.tokens);
   comm_destroy(&b.comm);
   MPI_Finalize();

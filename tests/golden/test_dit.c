@@ -264,10 +264,12 @@ static void golden_open(Golden *g, const char *backend, int number, int64_t row_
                     .time_conditioning = number == 1,
                     .training = true};
   MUST(model_create(&g->model, &g->dev, &o));
-  MUST(rows_create(&g->rows, &g->model));
-  MUST(schedule_create(&g->schedule, "loglinear", real_of(g, "schedule_eps")));
-  MUST(objective_create(&g->objective, "subs", &g->schedule, (int32_t)size_of(g, "mask")));
-  MUST(noised_create(&g->noised, g->B, g->L));
+  MUST(rows_create(&g->rows, &g->model, 1));
+  MUST(schedule_create(&g->schedule, "loglinear", real_of(g, "schedule_eps"), 1e-3, 0));
+  ObjectiveOptions options = {
+      .name = "subs", .schedule = &g->schedule, .mask = (int32_t)size_of(g, "mask"), .vocab = g->V};
+  MUST(objective_create(&g->objective, &options));
+  MUST(noised_create(&g->noised, g->B, g->L, 1));
   size_t tokens = (size_t)(g->B * g->L), most = tokens * (size_t)g->V;
   for (int i = 0; i < g->model.params.n; i++)
     if ((size_t)g->model.params.list[i].count > most) most = (size_t)g->model.params.list[i].count;

@@ -41,7 +41,7 @@ static int code(const int32_t *z) { return z[0] | z[1] << 2 | z[2] << 4; }
  */
 static double slow_sigma(const Schedule *s, double t) { return -log(0.75 - s->eps - 0.5 * t); }
 static double slow_rate(const Schedule *s, double t) { return 0.5 / (0.75 - s->eps - 0.5 * t); }
-static const ScheduleTable slow = {"slow", slow_sigma, slow_rate};
+static const ScheduleTable slow = {.name = "slow", .sigma = slow_sigma, .rate = slow_rate};
 
 static double masked(const Network *n, double t) {
   return n->schedule.table == &slow ? 0.25 + EPS + 0.5 * t : (1 - EPS) * t;
@@ -241,7 +241,7 @@ static void test_law_with_masks_left(void **state) {
     int64_t count[STATES], draws = DRAWS / 10;
     open_toy(&n, false, BATCH);
     law_of(&n, blank, STEPS, removal, wrong);
-    n.schedule = (Schedule){&slow, EPS};
+    n.schedule = (Schedule){.table = &slow, .eps = EPS};
     law_of(&n, blank, STEPS, removal, law);
     compare(&n, (Run){STEPS, removal, 4, 0, 0}, blank, draws, law, count);
     assert_sharp(law, wrong, draws);
@@ -257,7 +257,7 @@ static void test_noise_removal(void **state) {
   double p[STATES][L][V];
   Network n;
   open_toy(&n, false, STATES);
-  n.schedule = (Schedule){&slow, EPS};
+  n.schedule = (Schedule){.table = &slow, .eps = EPS};
   conditionals(&n, 1e-5, p);
   int64_t left = 0, whole = 0;
   for (int64_t i = 0; i < 300; i++) {
@@ -309,8 +309,8 @@ static void test_row_chunks(void **state) {
     open_toy(&n, false, N);
     rows_destroy(&n.rows);
     n.dev.row_chunk = chunk;
-    MUST(rows_create(&n.rows, &n.model));
-    n.schedule = (Schedule){&slow, EPS};
+    MUST(rows_create(&n.rows, &n.model, 1));
+    n.schedule = (Schedule){.table = &slow, .eps = EPS};
     samples(&n, (Run){STEPS, true, 5, 0, N}, blank, chunk ? z : whole);
     network_destroy(&n);
   }

@@ -23,7 +23,7 @@ static void test_loglinear(void **state) {
   for (int e = 0; e < EPSILONS; e++) {
     Schedule s;
     double eps = epsilons[e];
-    MUST(schedule_create(&s, "loglinear", eps));
+    MUST(schedule_create(&s, "loglinear", eps, 1e-3, 0));
     for (int i = 0; i < TIMES; i++) {
       double t = time_of(i);
       assert_true(close_to(schedule_masked(&s, t), (1 - eps) * t, 1e-12));
@@ -42,7 +42,7 @@ static void test_rate(void **state) {
   (void)state;
   for (int e = 0; e < EPSILONS; e++) {
     Schedule s;
-    MUST(schedule_create(&s, "loglinear", epsilons[e]));
+    MUST(schedule_create(&s, "loglinear", epsilons[e], 1e-3, 0));
     double last = -1;
     for (int i = 0; i < TIMES; i++) {
       double t = 0.01 + 0.98 * i / (TIMES - 1), h = 1e-4 * fmin(t, 1 - t);
@@ -65,7 +65,7 @@ static void test_weights_integrate_to_the_ends(void **state) {
   for (int e = 0; e < EPSILONS; e++) {
     Schedule s;
     const double tau = 1e-3, h = (1 - tau) / (2 * PANELS);
-    MUST(schedule_create(&s, "loglinear", epsilons[e]));
+    MUST(schedule_create(&s, "loglinear", epsilons[e], 1e-3, 0));
     double sum = 0;
     for (int i = 0; i <= 2 * PANELS; i++) {
       double t = tau + h * i, f = schedule_rate(&s, t) * exp(-schedule_sigma(&s, t));
@@ -82,7 +82,7 @@ static void test_weights_integrate_to_the_ends(void **state) {
 static void test_unknown(void **state) {
   (void)state;
   Schedule s;
-  check_refused(schedule_create(&s, "logarithmic", 1e-3), ERR_USAGE, "an unknown schedule");
+  check_refused(schedule_create(&s, "logarithmic", 1e-3, 1e-3, 0), ERR_USAGE, "an unknown schedule");
 }
 
 int main(void) {

@@ -371,10 +371,11 @@ static void test_truth_has_the_entropy(void **state) {
   double entropy = 0, pair[2], eps[2] = {0, EPS};
   for (int a = 0; a < WORDS; a++)
     for (int c = 0; c < WORDS; c++) entropy -= w.p[a][c] * log(w.p[a][c]);
-  MUST(noised_create(&n.noised, 1, 2));
+  MUST(noised_create(&n.noised, 1, 2, 1));
   for (int i = 0; i < 2; i++) {
-    MUST(schedule_create(&n.schedule, "loglinear", eps[i]));
-    MUST(objective_create(&n.objective, "subs", &n.schedule, WORDS));
+    ObjectiveOptions o = {.name = "subs", .schedule = &n.schedule, .mask = WORDS, .vocab = WORDS + 1};
+    MUST(schedule_create(&n.schedule, "loglinear", eps[i], 1e-3, 0));
+    MUST(objective_create(&n.objective, &o));
     pair[i] = integrate(tight, &w, 0, 1);
   }
   assert_true(fabs(pair[0] - entropy) <= 1e-9);

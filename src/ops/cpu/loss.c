@@ -1,4 +1,4 @@
-/* loss — what is done with rows of logits: cross-entropy in place, draws, arg-max. */
+/* loss — what is done with rows of logits: the losses and their gradients in place, draws, arg-max. */
 #include "ops/cpu/cpu.h"
 #include <omp.h>
 
@@ -37,8 +37,63 @@ int FN(cross_entropy)(Device *dev, Tensor loss, Tensor logits, Tensor target, Te
   return OK;
 }
 
-/* The smallest v whose cumulative weight exceeds u·total, −1 where the weights are no numbers. Both sums are taken in f64 and
- * in the same order; weights of 0 are never drawn. */
+/* With c = dloss/dp_m,  dloss/df_j = p_j (w1 − c p_m) − w1 [j = target] + c p_m [j = m]. */
+int FN(absorbing_bound)(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask,
+                        bool gradient) {
+  (void)dev;
+  int64_t R = rows_of(logits), V = cols_of(logits);
+  const int32_t *x0 = target.data;
+#pragma omp parallel for schedule(static)
+  for (int64_t r = 0; r < R; r++) {
+    const real *terms_r = row(terms, r);
+    double w1 = (double)terms_r[0], w2 = (double)terms_r[1], a = (double)terms_r[2], b = (double)terms_r[3];
+    real *f = row(logits, r), top = row_max(f, V, -1), sum = 0;
+    double hit = (double)(f[x0[r]] - top), at_mask = (double)(f[mask] - top);
+#pragma omp simd reduction(+ : sum)
+    for (int64_t v = 0; v < V; v++) sum += real_exp(f[v] - top);
+    double lse = log((double)sum), p = exp(at_mask - lse), log_a = log1p(a * p), log_b = log1p(b * p);
+    ((real *)loss.data)[r] = (real)(w1 * (log_a - (hit - lse)) + w2 * (log_a - log_b));
+    if (!gradient) continue;
+    double slope = (w1 + w2) * a / (1 + a * p) - w2 * b / (1 + b * p);
+    real scale = (real)((w1 - slope * p) / (double)sum);
+#pragma omp simd
+    for (int64_t v = 0; v < V; v++) f[v] = scale * real_exp(f[v] - top);
+    f[x0[r]] -= (real)w1;
+    f[mask] += (real)(slope * p);
+  }
+  return OK;
+}
+
+int FN(score_entropy)(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t mask,
+                      bool gradient) {
+  (void)dev;
+  int64_t R = rows_of(logits), V = cols_of(logits);
+  const int32_t *x0 = target.data;
+  real shift = (real)log((double)V - 1);
+#pragma omp parallel for schedule(static)
+  for (int64_t r = 0; r < R; r++) {
+    real *f = row(logits, r), w = ((const real *)weight.data)[r], sum = 0, hit = f[x0[r]] - shift, saved = f[mask];
+    f[mask] = -INFINITY;
+    if (gradient) {
+#pragma omp simd reduction(+ : sum)
+      for (int64_t v = 0; v < V; v++) {
+        real s = real_exp(f[v] - shift);
+        sum += s;
+        f[v] = w * s;
+      }
+      f[x0[r]] -= w;
+    } else {
+#pragma omp simd reduction(+ : sum)
+      for (int64_t v = 0; v < V; v++) sum += real_exp(f[v] - shift);
+      f[mask] = saved;
+    }
+    ((real *)loss.data)[r] = w * (sum - hit - 1);
+  }
+  return OK;
+}
+
+/* The smallest v whose cumulative weight exceeds u·total, −1 where the weights are no numbers. Both sums are taken in
+ * f64 and in the same order; weights of 0 are never drawn. */
 static int32_t inverse_cdf(const real *p, int64_t V, double u) {
   double total = 0;
   for (int64_t v = 0; v < V; v++) total += (double)p[v];
