@@ -1,15 +1,11 @@
 /* test_dit — gradients of the whole network and its loss against finite differences in f64; that they add up; and that
  * neither the rows of logits held at a time nor the room for more sequences changes them. */
-#include "toy.h"
+#include "toy_slope.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/err.h"
 #include "base/mem.h"
-#include "base/rng.h"
 
 enum { B = TOY_B, L = TOY_L, D = TOY_D, TOKENS = TOY_TOKENS, MASK = TOY_MASK };
 
@@ -28,103 +24,19 @@ static void open_toy(Network *n, const Toy *t) {
   toy_weights(n, 1, 1.5);
 }
 
-/* ---- finite differences: (8(f(h) − f(−h)) − (f(2h) − f(−2h)))/12h, off by h⁴f⁽⁵⁾/30 and by 10⁻¹⁵/h of rounding */
-typedef struct Probe {
-  Network *n;
-  const ToyBatch *batch;
-  int first, count;
-  Dropout dropout;
-  double *values, *direction, *moved; /* [params.count] */
-} Probe;
-
-static double along(const Probe *p, double step) {
-  Params *params = &p->n->model.params;
-  for (int64_t i = 0; i < params->count; i++) p->moved[i] = p->values[i] + step * p->direction[i];
-  MUST(tensor_upload(&p->n->dev, params->value, p->moved));
-  return toy_pass(p->n, p->batch, p->first, p->count, p->dropout, false);
-}
-
-static double beside(const Probe *p, int64_t element, double step) {
-  double x = p->values[element] + step;
-  MUST(tensor_upload(&p->n->dev, tensor_rows(p->n->model.params.value, element, 1), &x));
-  return toy_pass(p->n, p->batch, p->first, p->count, p->dropout, false);
-}
-
-static double slope_along(const Probe *p) {
-  const double h = 1e-4;
-  return (8 * (along(p, h) - along(p, -h)) - (along(p, 2 * h) - along(p, -2 * h))) / (12 * h);
-}
-
-static double slope_beside(const Probe *p, int64_t element) {
-  const double h = 1e-3;
-  double near_by = beside(p, element, h) - beside(p, element, -h);
-  double farther = beside(p, element, 2 * h) - beside(p, element, -2 * h);
-  beside(p, element, 0);
-  return (8 * near_by - farther) / (12 * h);
-}
-
-/* Elements of a parameter: all of them, or `most` drawn ones. An error is relative to the element, or to a hundredth of
- * the parameter's largest gradient where that is more. */
-static void compare_elements(const Probe *p, const Param *x, const double *grad, int64_t most) {
-  RngKey key = rng_key(11, RNG_TEST, 0, 0, 0);
-  double largest = 0;
-  for (int64_t i = 0; i < x->count; i++) largest = fmax(largest, fabs(grad[x->offset + i]));
-  int64_t n = most < x->count ? most : x->count;
-  for (int64_t i = 0; i < n; i++) {
-    int64_t k = x->offset + (most < x->count ? (int64_t)(rng_uniform(key, (uint64_t)i) * (double)x->count) : i);
-    double slope = slope_beside(p, k), error = fabs(slope - grad[k]);
-    if (!(error <= 1e-6 * fmax(fabs(grad[k]), 0.01 * largest)))
-      fail_msg("%s[%lld]: the gradient is %.12g, finite differences give %.12g (%s time, dropout %g)", x->name,
-               (long long)(k - x->offset), grad[k], slope, p->n->model.options.time_conditioning ? "with" : "without",
-               p->dropout.p);
-  }
-}
-
-static void compare_directions(const Probe *p, const double *grad) {
-  int64_t count = p->n->model.params.count;
-  for (uint32_t d = 0; d < 3; d++) {
-    double norm = 0;
-    RngKey key = rng_key(12, RNG_TEST, d, 0, 0);
-    for (int64_t i = 0; i < count; i++) {
-      p->direction[i] = 2 * rng_uniform(key, (uint64_t)i) - 1;
-      norm += p->direction[i] * p->direction[i] * grad[i] * grad[i];
-    }
-    double slope = slope_along(p), want = check_dot(grad, p->direction, count);
-    if (!(fabs(slope - want) <= 1e-7 * sqrt(norm)))
-      fail_msg("direction %u: the gradient gives %.12g, finite differences %.12g", d, want, slope);
-  }
-  MUST(tensor_upload(&p->n->dev, p->n->model.params.value, p->values));
-}
-
-static void compare_slopes(Network *n, const ToyBatch *b, int first, int count, Dropout dropout, int64_t most) {
-  Params *params = &n->model.params;
-  size_t bytes = (size_t)params->count * sizeof(double);
-  double *grad = toy_gradients(n, b, first, count, dropout, NULL);
-  Probe p = {.n = n, .batch = b, .first = first, .count = count, .dropout = dropout};
-  p.values = toy_values(n, params->value);
-  MUST(mem_alloc(&p.direction, bytes));
-  MUST(mem_alloc(&p.moved, bytes));
-  for (int i = 0; i < params->n; i++) compare_elements(&p, &params->list[i], grad, most);
-  compare_directions(&p, grad);
-  mem_free(&p.direction);
-  mem_free(&p.moved);
-  mem_free(&p.values);
-  mem_free(&grad);
-}
-
-enum { EVERY = 1 << 30, SOME = 24 };
+enum { SOME = 24 };
 
 static void slopes(bool time, Dropout dropout, int64_t most) {
   Network n;
   Toy t = toy_dit("cpu_f64", time);
   open_toy(&n, &t);
-  compare_slopes(&n, &toy_mixed, 0, B, dropout, most);
+  toy_pass_slopes(&n, &toy_mixed, 0, B, dropout, most);
   network_destroy(&n);
 }
 
 static void test_slopes(void **state) {
   (void)state;
-  slopes(false, toy_none, EVERY);
+  slopes(false, toy_none, TOY_EVERY);
 }
 static void test_slopes_dropout(void **state) {
   (void)state;
@@ -136,7 +48,7 @@ static void test_slopes_time(void **state) {
 }
 static void test_slopes_time_dropout(void **state) {
   (void)state;
-  slopes(true, toy_quarter, EVERY);
+  slopes(true, toy_quarter, TOY_EVERY);
 }
 
 /* The least network: its only block is first and last, its only head is the whole width. */
@@ -147,7 +59,7 @@ static void test_slopes_one_block(void **state) {
     Toy t = toy_dit("cpu_f64", time);
     t.model.blocks = 1, t.model.heads = 1, t.model.width = 8, t.model.mlp_ratio = 1, t.model.cond_dim = 1;
     open_toy(&n, &t);
-    compare_slopes(&n, &toy_mixed, 0, B, toy_quarter, SOME);
+    toy_pass_slopes(&n, &toy_mixed, 0, B, toy_quarter, SOME);
     network_destroy(&n);
   }
 }
@@ -190,7 +102,7 @@ static void test_short_batch(void **state) {
     double *want = toy_gradients(&small, &toy_mixed, 1, 2, toy_quarter, &want_loss);
     assert_true(fabs(loss - want_loss) <= 1e-13 * want_loss);
     toy_near("two of three sequences", &n.model.params, got, want, 1e-12);
-    compare_slopes(&n, &toy_mixed, 1, 2, toy_quarter, 4);
+    toy_pass_slopes(&n, &toy_mixed, 1, 2, toy_quarter, 4);
     mem_free(&got);
     mem_free(&want);
     network_destroy(&small);
@@ -254,7 +166,7 @@ static void test_extremes(void **state) {
     Network n;
     Toy t = toy_dit("cpu_f64", time);
     open_toy(&n, &t);
-    compare_slopes(&n, &extremes, 0, B, toy_none, 4);
+    toy_pass_slopes(&n, &extremes, 0, B, toy_none, 4);
     toy_pass(&n, &extremes, 0, B, toy_none, false);
     assert_int_equal(n.noised.n_rows, 5 + 0 + 1);
     assert_int_equal(n.noised.masked, 6);
