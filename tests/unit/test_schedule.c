@@ -2,6 +2,7 @@
 #include "check.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/err.h"
 #include "diffusion/schedule.h"
@@ -37,12 +38,15 @@ static void test_loglinear(void **state) {
   }
 }
 
+static const char *const names[] = {"loglinear", "linear", "geometric", "cosine", "cosinesqr"};
+enum { NAMES = sizeof names / sizeof *names };
+
 /* rate = dσ/dt and weight = rate/(e^σ − 1), for any schedule */
 static void test_rate(void **state) {
   (void)state;
-  for (int e = 0; e < EPSILONS; e++) {
+  for (int e = 0; e < EPSILONS * NAMES; e++) {
     Schedule s;
-    MUST(schedule_create(&s, "loglinear", epsilons[e], 1e-3, 0));
+    MUST(schedule_create(&s, names[e / EPSILONS], epsilons[e % EPSILONS], 1e-3, 0));
     double last = -1;
     for (int i = 0; i < TIMES; i++) {
       double t = 0.01 + 0.98 * i / (TIMES - 1), h = 1e-4 * fmin(t, 1 - t);
@@ -55,6 +59,46 @@ static void test_rate(void **state) {
       last = schedule_sigma(&s, t);
     }
   }
+}
+
+/* The time of a noise level is where the schedule has that level; the masked share never falls. */
+static void test_time(void **state) {
+  (void)state;
+  for (int e = 0; e < EPSILONS * NAMES; e++) {
+    Schedule s;
+    MUST(schedule_create(&s, names[e / EPSILONS], epsilons[e % EPSILONS], 1e-3, 0));
+    double last = -1;
+    for (int i = 0; i < TIMES; i++) {
+      double t = time_of(i), masked = schedule_masked(&s, t);
+      /* near its end the cosine's square is flat: a rounding of sigma moves t by its root */
+      double tolerance = strcmp(names[e / EPSILONS], "cosinesqr") == 0 ? 1e-6 : 1e-9;
+      if (!close_to(schedule_time(&s, schedule_sigma(&s, t)), t, tolerance))
+        fail_msg("%s: %.15g comes back as %.15g", names[e / EPSILONS], t, schedule_time(&s, schedule_sigma(&s, t)));
+      assert_true(masked > last && masked <= 1);
+      last = masked;
+    }
+  }
+}
+
+/* What each formula says, in its plain form and far from where that loses digits; and the usual ends. */
+static void test_formulas(void **state) {
+  (void)state;
+  Schedule s[NAMES];
+  const double pi = acos(-1), e = 1e-3;
+  for (int i = 0; i < NAMES; i++) MUST(schedule_create(&s[i], names[i], e, 1e-3, 0));
+  for (double t = 0.05; t <= 1; t += 0.05) {
+    const double want[NAMES] = {-log(1 - (1 - e) * t), 1e-3 + t * (7 - 1e-3), exp((1 - t) * log(1e-3)),
+                                -log(e + (1 - e) * cos(pi * t / 2)), -log(e + (1 - e) * pow(cos(pi * t / 2), 2))};
+    for (int i = 0; i < NAMES; i++) assert_true(close_to(schedule_sigma(&s[i], t), want[i], 1e-10));
+  }
+  /* for small t: masked = (1 − ε)(πt)²/8 and (1 − ε)(πt/2)², to the sixth digit beyond what f32 could see */
+  assert_true(close_to(schedule_masked(&s[3], 1e-5), (1 - e) * pow(pi * 1e-5, 2) / 8, 1e-9));
+  assert_true(close_to(schedule_masked(&s[4], 1e-5), (1 - e) * pow(pi * 1e-5 / 2, 2), 1e-9));
+  double least, most;
+  schedule_ends(&s[0], &least, &most);
+  assert_true(least == e && close_to(most, -log(e), 1e-10));
+  schedule_ends(&s[1], &least, &most);
+  assert_true(least == 1e-3 && most == 7);
 }
 
 /* ∫ weight·(1 − alpha) dt = ∫ −alpha' = alpha(τ) − alpha(1): the bound sees only the schedule's ends. Simpson's rule.
@@ -83,10 +127,15 @@ static void test_unknown(void **state) {
   (void)state;
   Schedule s;
   check_refused(schedule_create(&s, "logarithmic", 1e-3, 1e-3, 0), ERR_USAGE, "an unknown schedule");
+  check_refused(schedule_create(&s, "linear", 1e-3, 7, 0), ERR_USAGE, "no room between the ends");
+  check_refused(schedule_create(&s, "geometric", 1e-3, 0.5, 0.4), ERR_USAGE, "ends in the wrong order");
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_loglinear), cmocka_unit_test(test_rate),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_loglinear),
+                                     cmocka_unit_test(test_rate),
+                                     cmocka_unit_test(test_time),
+                                     cmocka_unit_test(test_formulas),
                                      cmocka_unit_test(test_weights_integrate_to_the_ends),
                                      cmocka_unit_test(test_unknown)};
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,111 @@
+/* test_objectives — the gradient of each objective's loss through a small network against finite differences in f64:
+ * with padding, at the first and the last time step, with rows fully masked and rows without a mask. */
+#include "toy_slope.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+
+enum { B = TOY_B, MASK = TOY_MASK };
+
+typedef struct Case {
+  const char *label, *schedule;
+  ObjectiveOptions objective;
+} Case;
+
+static const Case cases[] = {
+    {"subs, 4 steps", "loglinear", {.name = "subs", .T = 4}},
+    {"subs, importance sampling", "linear", {.name = "subs", .importance_sampling = true}},
+    {"subs, change of variables", "loglinear", {.name = "subs", .change_of_variables = true}},
+    {"subs, geometric", "geometric", {.name = "subs"}},
+    {"subs, cosine", "cosine", {.name = "subs"}},
+    {"subs, cosinesqr", "cosinesqr", {.name = "subs"}},
+    {"d3pm, 1 step", "loglinear", {.name = "d3pm", .T = 1}},
+    {"d3pm, 4 steps", "loglinear", {.name = "d3pm", .T = 4}},
+    {"d3pm, 4 steps, subs_masking", "loglinear", {.name = "d3pm", .T = 4, .subs_masking = true}},
+    {"sedd", "loglinear", {.name = "sedd"}},
+    {"sedd, linear", "linear", {.name = "sedd"}},
+};
+enum { CASES = sizeof cases / sizeof *cases };
+
+/* fully masked at the last time, none masked at the first, one token and a masked pad in the middle */
+static const ToyBatch ends = {.x0 = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 0, 7, 8, 2, 8},
+                              .z = {MASK, MASK, MASK, MASK, MASK, 9, 2, 6, 5, 3, 0, 7, MASK, 2, MASK},
+                              .length = {5, 5, 4},
+                              .t = {1, 0.25, 0.25}};
+
+static void open_case(Network *n, const Case *c, const char *backend) {
+  Toy t = toy_dit(backend, true);
+  t.schedule = c->schedule;
+  t.objective = c->objective;
+  t.objective.tau = 1e-3;
+  toy_open(n, &t);
+  toy_weights(n, 1, 1.5);
+}
+
+static void test_slopes(void **state) {
+  (void)state;
+  for (int i = 0; i < CASES; i++) {
+    Network n;
+    open_case(&n, &cases[i], "cpu_f64");
+    toy_pass_slopes(&n, &toy_mixed, 0, B, toy_none, 4);
+    toy_pass_slopes(&n, &toy_mixed, 0, B, toy_quarter, 1);
+    toy_pass_slopes(&n, &ends, 0, B, toy_none, 4);
+    network_destroy(&n);
+  }
+}
+
+/* Every number is one, in f32 too, also where the first step of continuous time is met; f32 is f64 to rounding. */
+static void test_ends_are_finite(void **state) {
+  (void)state;
+  for (int i = 0; i < CASES; i++) {
+    double loss[2], *grad[2];
+    ToyBatch batch = ends;
+    if (cases[i].objective.T == 0) batch.t[1] = batch.t[2] = 1e-3;
+    for (int f32 = 0; f32 < 2; f32++) {
+      Network n;
+      open_case(&n, &cases[i], f32 ? "cpu" : "cpu_f64");
+      grad[f32] = toy_gradients(&n, &batch, 0, B, toy_none, &loss[f32]);
+      assert_true(isfinite(loss[f32]) && loss[f32] != 0);
+      for (int64_t k = 0; k < n.model.params.count; k++) assert_true(isfinite(grad[f32][k]));
+      if (f32) toy_near(cases[i].label, &n.model.params, grad[1], grad[0], 1e-4);
+      network_destroy(&n);
+    }
+    if (!(fabs(loss[1] - loss[0]) <= 1e-5 * fabs(loss[0])))
+      fail_msg("%s: %g in f32, %g in f64", cases[i].label, loss[1], loss[0]);
+    mem_free(&grad[0]);
+    mem_free(&grad[1]);
+  }
+}
+
+/* d3pm's second pass scores every real position and has dropout of its own; the others have no second pass. */
+static void test_passes(void **state) {
+  (void)state;
+  for (int i = 0; i < CASES; i++) {
+    Network n;
+    double loss[B];
+    int64_t rows = 0;
+    open_case(&n, &cases[i], "cpu_f64");
+    noised_begin(&n.noised, B);
+    for (int b = 0; b < B; b++) {
+      for (int l = 0; l < TOY_L; l++) n.noised.z[b * TOY_L + l] = ends.z[b * TOY_L + l];
+      noised_add(&n.objective, &n.noised, b, ends.x0 + b * TOY_L, ends.length[b], ends.t[b]);
+    }
+    MUST(network_loss(&n, &toy_none, false, loss, &rows));
+    bool twice = network_passes(&n) == 2;
+    assert_true(twice == (strcmp(n.objective.table->name, "d3pm") == 0));
+    assert_int_equal(rows, 5 + 0 + 1 + (twice ? 5 + 5 + 4 : 0));
+    assert_int_equal(n.noised.scored, 5 + 5 + 4);
+    assert_int_equal(n.noised.masked, 5 + 0 + 2);
+    assert_true(twice ? loss[1] > 0 : loss[1] == 0); /* the clean row */
+    network_destroy(&n);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_slopes), cmocka_unit_test(test_ends_are_finite),
+                                     cmocka_unit_test(test_passes)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
