@@ -79,7 +79,7 @@ static int residual_norm_check(const Device *dev, const ResidualNorm *a) {
   int64_t G = R / a->rows_per_group;
   SHAPE("residual_norm", is(a->x, t, R, D) && maybe(a->branch, t, R, D) && vec(a->weight, t, D));
   SHAPE("residual_norm", maybe(a->gate, t, G, D) && maybe(a->shift, t, G, D) && maybe(a->scale, t, G, D));
-  SHAPE("residual_norm", tensor_none(a->shift) == tensor_none(a->scale));
+  SHAPE("residual_norm", tensor_none(a->scale) || !tensor_none(a->shift));
   SHAPE("residual_norm", tensor_none(a->branch) ? tensor_none(a->gate) : is(a->x_out, t, R, D));
   SHAPE("residual_norm", (a->kind == NORM_RMS || vec(a->mean, t, R)) && vec(a->rstd, t, R));
   SHAPE("residual_norm", a->dropout.p == 0 || (a->dropout.L > 0 && R % a->dropout.L == 0 && D % 8 == 0));
@@ -99,7 +99,8 @@ int residual_norm_backward(Device *dev, const ResidualNorm *a) {
   SHAPE("residual_norm_backward", is(a->dh, t, R, D) && is(a->dx, t, R, D) && vec(a->dweight, t, D));
   SHAPE("residual_norm_backward", tensor_none(a->branch) || is(a->dbranch, t, R, D));
   SHAPE("residual_norm_backward", tensor_none(a->gate) || is(a->dgate, t, G, D));
-  SHAPE("residual_norm_backward", tensor_none(a->scale) || (is(a->dscale, t, G, D) && is(a->dshift, t, G, D)));
+  SHAPE("residual_norm_backward", tensor_none(a->scale) || is(a->dscale, t, G, D));
+  SHAPE("residual_norm_backward", tensor_none(a->shift) || is(a->dshift, t, G, D));
   RUN(GROUP_BLOCK, 0, (tensor_none(a->branch) ? 4 : 6) * tensor_bytes(a->x), dev->ops->residual_norm_backward(dev, a));
 }
 
@@ -113,7 +114,7 @@ static int attention_check(const Device *dev, const Attention *a) {
   int64_t R = rows_of(a->o), D = cols_of(a->o);
   SHAPE("attention", a->heads > 0 && D % a->heads == 0 && a->L > 0 && R % a->L == 0);
   SHAPE("attention", is(a->o, dev->real, R, D) && is(a->qkv, dev->real, R, 3 * D));
-  SHAPE("attention", is(a->lse, dev->real, R, a->heads));
+  SHAPE("attention", is(a->lse, dev->real, R, a->heads) && maybe_vec(a->lengths, DT_I32, R / a->L));
   return OK;
 }
 

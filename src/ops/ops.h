@@ -44,7 +44,8 @@ typedef struct Dropout {
 } Dropout;
 
 /* ResidualNorm — x_out = x + gate ⊙ dropout(branch);  h = norm(x_out)·weight·(1 + scale) + shift
- * Group of row r: r / rows_per_group. Without branch x_out is x. Without shift and scale h = norm(x)·weight. */
+ * Group of row r: r / rows_per_group. Without branch x_out is x; without gate it is 1, without scale 0 and without
+ * shift 0. A scale has a shift. */
 typedef struct ResidualNorm {
   NormKind kind;
   int64_t rows_per_group;
@@ -63,10 +64,12 @@ typedef struct ResidualNorm {
 } ResidualNorm;
 
 /* Attention — softmax(q kᵀ/√K) v per head, K = D/H, over the L rows of each sequence; qkv columns are (q|k|v) × H × K.
- */
+ * Causal: row l sees keys 0 … l. With lengths a sequence is its first `length` rows: nothing of the others is read,
+ * their o, lse and dqkv are 0, and the work shrinks with them (device->flops counts all L rows all the same). */
 typedef struct Attention {
   int64_t heads, L;
   bool causal;
+  Tensor lengths;   /* [B] i32 in, 1 … L; none: all L */
   Tensor qkv;       /* [R,3D] in  */
   Tensor o;         /* [R,D]  out */
   Tensor lse;       /* [R,H]  out of forward, in of backward: log Σ exp of each row of scores */

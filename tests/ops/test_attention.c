@@ -9,20 +9,39 @@
 typedef struct Shape {
   int64_t B, L, H, K;
   bool causal, strided;
+  int32_t lengths[3]; /* none: 0 */
 } Shape;
 
+/* blocks of 128 query rows: below, at and above one, and above two */
 static const Shape shapes[] = {
-    {1, 1, 1, 2, false, false},    {1, 1, 2, 8, true, false},    {3, 5, 4, 6, false, false},
-    {3, 5, 4, 6, true, false},     {2, 37, 3, 8, false, true},   {2, 37, 3, 8, true, true},
-    {1, 130, 2, 64, false, false}, {1, 130, 2, 64, true, false}, {2, 64, 1, 64, false, true},
-    {1, 128, 2, 32, true, false},  {5, 3, 12, 2, false, false},
+    {1, 1, 1, 2, false, false, {0}},
+    {1, 1, 2, 8, true, false, {0}},
+    {3, 5, 4, 6, false, false, {0}},
+    {3, 5, 4, 6, true, false, {0}},
+    {2, 37, 3, 8, false, true, {0}},
+    {2, 37, 3, 8, true, true, {0}},
+    {1, 130, 2, 64, false, false, {0}},
+    {1, 130, 2, 64, true, false, {0}},
+    {2, 64, 1, 64, false, true, {0}},
+    {1, 128, 2, 32, true, false, {0}},
+    {2, 129, 1, 16, true, true, {0}},
+    {1, 257, 2, 8, true, false, {0}},
+    {1, 257, 2, 8, false, false, {0}},
+    {5, 3, 12, 2, false, false, {0}},
+    {3, 5, 4, 6, false, false, {5, 3, 1}},
+    {3, 37, 2, 8, false, true, {1, 36, 37}},
+    {3, 150, 2, 16, false, false, {128, 129, 2}},
+    {2, 260, 1, 8, false, true, {257, 131}},
+    {3, 150, 2, 16, true, false, {7, 129, 150}},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
 static void title(Check *c, const char *op, const Shape *s) {
-  check_title(c, "%s B=%d L=%d H=%d K=%d%s%s", op, (int)s->B, (int)s->L, (int)s->H, (int)s->K,
-              s->causal ? " causal" : "", s->strided ? " strided" : "");
+  check_title(c, "%s B=%d L=%d H=%d K=%d%s%s%s", op, (int)s->B, (int)s->L, (int)s->H, (int)s->K,
+              s->causal ? " causal" : "", s->strided ? " strided" : "", s->lengths[0] ? " lengths" : "");
 }
+
+static int64_t length_of(const Shape *s, int64_t b) { return s->lengths[0] ? s->lengths[b] : s->L; }
 
 static Tensor wide(Check *c, const Shape *s, int64_t cols, bool out) {
   int64_t R = s->B * s->L, ld = cols + (s->strided ? 8 : 0), first = s->strided ? 4 : 0;
@@ -32,6 +51,7 @@ static Tensor wide(Check *c, const Shape *s, int64_t cols, bool out) {
 static Attention make(Check *c, const Shape *s, double scale) {
   int64_t D = s->H * s->K;
   Attention a = {.heads = s->H, .L = s->L, .causal = s->causal};
+  if (s->lengths[0]) a.lengths = check_ids(c, s->B, s->lengths);
   a.qkv = wide(c, s, 3 * D, false);
   check_fill(c, a.qkv, scale);
   a.o = wide(c, s, D, true);
@@ -50,7 +70,7 @@ typedef struct Host {
 /* probabilities p[L] and lse of query l of head h in sequence b */
 static double probabilities(const Host *m, double *p, int64_t b, int64_t h, int64_t l) {
   const Shape *s = m->s;
-  int64_t D = s->H * s->K, last = s->causal ? l : s->L - 1;
+  int64_t D = s->H * s->K, last = s->causal ? l : length_of(s, b) - 1;
   const double *q = m->qkv + ((b * s->L + l) * 3 * D) + h * s->K;
   double most = -INFINITY, sum = 0;
   for (int64_t j = 0; j <= last; j++) {
@@ -92,7 +112,7 @@ static Host host(Check *c, const Shape *s, const Attention *a) {
   double *p = check_host(c, s->L);
   for (int64_t b = 0; b < s->B; b++)
     for (int64_t h = 0; h < s->H; h++)
-      for (int64_t l = 0; l < s->L; l++) host_row(&m, p, b, h, l);
+      for (int64_t l = 0; l < length_of(s, b); l++) host_row(&m, p, b, h, l);
   return m;
 }
 
@@ -138,7 +158,7 @@ static void steep(Check *c, const void *shape) {
 
 static void test_steep(void **state) {
   (void)state;
-  static const Shape full = {2, 37, 2, 8, false, false}, causal = {2, 130, 1, 64, true, false};
+  static const Shape full = {2, 37, 2, 8, false, false, {0}}, causal = {2, 130, 1, 64, true, false, {0}};
   check_every(steep, &full);
   check_every(steep, &causal);
 }
@@ -162,9 +182,54 @@ static void blind(Check *c, const void *shape) {
 
 static void test_causal(void **state) {
   (void)state;
-  static const Shape one = {1, 37, 2, 8, true, false}, wide_head = {1, 130, 1, 64, true, false};
+  static const Shape one = {1, 37, 2, 8, true, false, {0}}, wide_head = {1, 130, 1, 64, true, false, {0}},
+                     long_one = {1, 257, 1, 8, true, false, {0}};
   check_every(blind, &one);
   check_every(blind, &wide_head);
+  check_every(blind, &long_one);
+}
+
+/* What stands beyond a length is not read, here NaN, and gets zeros. */
+static void overwrite_padding(Check *c, const Shape *s, Tensor t) {
+  double *values = check_read(c, t);
+  int64_t n = tensor_count(t) / (s->B * s->L);
+  for (int64_t b = 0; b < s->B; b++)
+    for (int64_t i = (b * s->L + length_of(s, b)) * n; i < (b + 1) * s->L * n; i++) values[i] = NAN;
+  check_write(c, t, values);
+}
+
+static void zero_padding(Check *c, const Shape *s, const char *what, Tensor t) {
+  double *values = check_read(c, t);
+  int64_t n = tensor_count(t) / (s->B * s->L);
+  for (int64_t b = 0; b < s->B; b++)
+    for (int64_t i = (b * s->L + length_of(s, b)) * n; i < (b + 1) * s->L * n; i++)
+      if (values[i] != 0) fail_msg("%s: %s is %g in padding row %d", c->title, what, values[i], (int)(i / n));
+}
+
+static void padding(Check *c, const void *shape) {
+  const Shape *s = shape;
+  title(c, "padded attention", s);
+  Attention a = make(c, s, 2);
+  MUST(attention(&c->dev, &a));
+  MUST(attention_backward(&c->dev, &a));
+  double *o = check_read(c, a.o), *lse = check_read(c, a.lse), *dqkv = check_read(c, a.dqkv);
+  overwrite_padding(c, s, a.qkv);
+  overwrite_padding(c, s, a.d_o);
+  check_poison(c, a.o), check_poison(c, a.lse), check_poison(c, a.dqkv);
+  MUST(attention(&c->dev, &a));
+  MUST(attention_backward(&c->dev, &a));
+  check_same(c, "o of other padding", a.o, o);
+  check_same(c, "lse of other padding", a.lse, lse);
+  check_same(c, "dqkv of other padding", a.dqkv, dqkv);
+  zero_padding(c, s, "o", a.o);
+  zero_padding(c, s, "lse", a.lse);
+  zero_padding(c, s, "dqkv", a.dqkv);
+}
+
+static void test_padding(void **state) {
+  (void)state;
+  for (int i = 0; i < SHAPES; i++)
+    if (shapes[i].lengths[0]) check_every(padding, &shapes[i]);
 }
 
 /* ---- slopes of Σ k·o */
@@ -250,6 +315,8 @@ static void refusals(Check *c, const void *shape) {
   REFUSED(attention, a.qkv = good.o, "qkv of width D");
   REFUSED(attention, a.o = odd, "o of other rows");
   REFUSED(attention, a.lse = good.o, "lse of another width");
+  REFUSED(attention, a.lengths = tensor_rows(a.lengths, 0, 2), "lengths of other sequences");
+  REFUSED(attention, a.lengths = check_random(c, s->B, 0), "lengths that are no integers");
   REFUSED(attention_backward, a.d_o = odd, "d_o of other rows");
   REFUSED(attention_backward, a.dqkv = good.o, "dqkv of width D");
 #undef REFUSED
@@ -262,14 +329,15 @@ static void refusals(Check *c, const void *shape) {
 
 static void test_refusals(void **state) {
   (void)state;
-  static const Shape some = {3, 5, 4, 6, false, false};
+  static const Shape some = {3, 5, 4, 6, false, false, {5, 3, 1}};
   check_every(refusals, &some);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_values), cmocka_unit_test(test_steep),  cmocka_unit_test(test_causal),
-      cmocka_unit_test(test_slopes), cmocka_unit_test(test_rotary), cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_values),   cmocka_unit_test(test_steep),  cmocka_unit_test(test_causal),
+      cmocka_unit_test(test_padding),  cmocka_unit_test(test_slopes), cmocka_unit_test(test_rotary),
+      cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,33 +11,35 @@ typedef struct Shape {
   NormKind kind;
   int64_t B, L, D;
   bool one_group; /* G = 1, else G = B */
-  bool branch, gate, mod;
+  bool branch, gate, shift, scale;
   double p;
   bool strided; /* gate, shift, scale are columns of one [G,6D]; rows of the others lie further apart */
 } Shape;
 
 static const Shape shapes[] = {
-    {NORM_LAYER, 1, 1, 8, true, true, true, true, 0, false},
-    {NORM_LAYER, 1, 3, 24, true, true, false, false, 0, false},
-    {NORM_LAYER, 1, 17, 40, false, true, true, true, 0.1, true},
-    {NORM_LAYER, 3, 5, 72, false, true, true, true, 0.1, true},
-    {NORM_LAYER, 2, 33, 72, true, true, true, true, 0.5, false},
-    {NORM_LAYER, 1, 67, 24, true, false, false, true, 0, false},
-    {NORM_LAYER, 3, 7, 40, false, false, false, true, 0, true},
-    {NORM_LAYER, 4, 5, 8, true, false, false, false, 0, false},
-    {NORM_LAYER, 2, 9, 24, true, true, false, true, 0.1, false},
-    {NORM_RMS, 3, 5, 40, false, true, true, true, 0.1, true},
-    {NORM_RMS, 1, 67, 72, true, true, true, true, 0, false},
-    {NORM_RMS, 2, 3, 24, true, false, false, false, 0, false},
-    {NORM_LAYER, 3, 100, 264, false, true, true, true, 0.1, true},
-    {NORM_LAYER, 2, 130, 72, true, true, true, true, 0.1, false},
+    {NORM_LAYER, 1, 1, 8, true, true, true, true, true, 0, false},
+    {NORM_LAYER, 1, 3, 24, true, true, false, false, false, 0, false},
+    {NORM_LAYER, 1, 17, 40, false, true, true, true, true, 0.1, true},
+    {NORM_LAYER, 3, 5, 72, false, true, true, true, true, 0.1, true},
+    {NORM_LAYER, 2, 33, 72, true, true, true, true, true, 0.5, false},
+    {NORM_LAYER, 1, 67, 24, true, false, false, true, true, 0, false},
+    {NORM_LAYER, 3, 7, 40, false, false, false, true, true, 0, true},
+    {NORM_LAYER, 4, 5, 8, true, false, false, false, false, 0, false},
+    {NORM_LAYER, 2, 9, 24, true, true, false, true, true, 0.1, false},
+    {NORM_RMS, 3, 5, 40, false, true, true, true, true, 0.1, true},
+    {NORM_RMS, 1, 67, 72, true, true, true, true, true, 0, false},
+    {NORM_RMS, 2, 3, 24, true, false, false, false, false, 0, false},
+    {NORM_LAYER, 3, 100, 264, false, true, true, true, true, 0.1, true},
+    {NORM_LAYER, 2, 130, 72, true, true, true, true, true, 0.1, false},
+    {NORM_LAYER, 2, 33, 40, true, true, false, true, false, 0, false},
+    {NORM_LAYER, 3, 5, 24, false, false, false, true, false, 0, true},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
 static void title(Check *c, const Shape *s) {
-  check_title(c, "%s B=%d L=%d D=%d G=%s%s%s%s p=%g%s", s->kind == NORM_RMS ? "rms" : "layer", (int)s->B, (int)s->L,
+  check_title(c, "%s B=%d L=%d D=%d G=%s%s%s%s%s p=%g%s", s->kind == NORM_RMS ? "rms" : "layer", (int)s->B, (int)s->L,
               (int)s->D, s->one_group ? "1" : "B", s->branch ? " branch" : "", s->gate ? " gate" : "",
-              s->mod ? " shift,scale" : "", s->p, s->strided ? " strided" : "");
+              s->shift ? " shift" : "", s->scale ? " scale" : "", s->p, s->strided ? " strided" : "");
 }
 
 static int64_t groups(const Shape *s) { return s->one_group ? 1 : s->B; }
@@ -56,10 +58,8 @@ static ResidualNorm make(Check *c, const Shape *s) {
   if (s->branch) a.branch = wide(c, s, false);
   Tensor all = check_random_cols(c, G, 6 * D, 6 * D, 0);
   if (s->gate) a.gate = s->strided ? tensor_cols(all, 2 * D, D) : check_random(c, G, D);
-  if (s->mod) {
-    a.shift = s->strided ? tensor_cols(all, 0, D) : check_random(c, G, D);
-    a.scale = s->strided ? tensor_cols(all, D, D) : check_random(c, G, D);
-  }
+  if (s->shift) a.shift = s->strided ? tensor_cols(all, 0, D) : check_random(c, G, D);
+  if (s->scale) a.scale = s->strided ? tensor_cols(all, D, D) : check_random(c, G, D);
   a.weight = check_random(c, D, 0);
   if (s->branch) a.x_out = wide(c, s, true);
   a.h = wide(c, s, true);
@@ -75,8 +75,8 @@ static void make_backward(Check *c, const Shape *s, ResidualNorm *a) {
   a->dx = wide(c, s, false);
   if (s->branch) a->dbranch = wide(c, s, true);
   if (s->gate) a->dgate = check_out_cols(c, G, D, ld, s->strided ? 2 * D : 0);
-  if (s->mod) a->dshift = check_out_cols(c, G, D, ld, 0);
-  if (s->mod) a->dscale = check_out_cols(c, G, D, ld, s->strided ? D : 0);
+  if (s->shift) a->dshift = check_out_cols(c, G, D, ld, 0);
+  if (s->scale) a->dscale = check_out_cols(c, G, D, ld, s->strided ? D : 0);
   a->dweight = check_random(c, D, 0);
 }
 
@@ -176,8 +176,8 @@ static void values(Check *c, const void *shape) {
   check_near(c, "dx", a.dx, dx, row);
   if (s->branch) check_near(c, "dbranch", a.dbranch, dbranch, row);
   if (s->gate) check_near(c, "dgate", a.dgate, dgate, all);
-  if (s->mod) check_near(c, "dshift", a.dshift, dshift, all);
-  if (s->mod) check_near(c, "dscale", a.dscale, dscale, all);
+  if (s->shift) check_near(c, "dshift", a.dshift, dshift, all);
+  if (s->scale) check_near(c, "dscale", a.dscale, dscale, all);
   check_near(c, "dweight", a.dweight, dweight, all);
   check_same(c, "dh afterwards", a.dh, dh);
 }
@@ -207,7 +207,7 @@ static void hard_rows(Check *c, const void *shape) {
 
 static void test_hard_rows(void **state) {
   (void)state;
-  static const Shape plain = {NORM_LAYER, 1, 3, 40, true, false, false, true, 0, false};
+  static const Shape plain = {NORM_LAYER, 1, 3, 40, true, false, false, true, true, 0, false};
   check_every(hard_rows, &plain);
 }
 
@@ -239,8 +239,8 @@ static void slopes(Check *c, const void *shape) {
   check_slope(c, "weight", net_loss, &n, n.a.weight, check_read(c, n.a.dweight));
   if (s->branch) check_slope(c, "branch", net_loss, &n, n.a.branch, check_read(c, n.a.dbranch));
   if (s->gate) check_slope(c, "gate", net_loss, &n, n.a.gate, check_read(c, n.a.dgate));
-  if (s->mod) check_slope(c, "shift", net_loss, &n, n.a.shift, check_read(c, n.a.dshift));
-  if (s->mod) check_slope(c, "scale", net_loss, &n, n.a.scale, check_read(c, n.a.dscale));
+  if (s->shift) check_slope(c, "shift", net_loss, &n, n.a.shift, check_read(c, n.a.dshift));
+  if (s->scale) check_slope(c, "scale", net_loss, &n, n.a.scale, check_read(c, n.a.dscale));
   check_record(c, n.a.dx);
 }
 
@@ -289,7 +289,7 @@ static void slices(Check *c, const void *shape) {
 
 static void test_slices(void **state) {
   (void)state;
-  static const Shape four = {NORM_LAYER, 4, 7, 40, false, true, true, true, 0.1, true};
+  static const Shape four = {NORM_LAYER, 4, 7, 40, false, true, true, true, true, 0.1, true};
   check_every(slices, &four);
 }
 
@@ -317,12 +317,13 @@ static void refusals(Check *c, const void *shape) {
   REFUSED(residual_norm, a.rstd = word, "rstd of other rows");
   REFUSED(residual_norm, a.mean = TENSOR_NONE, "no mean");
   REFUSED(residual_norm, a.gate = odd, "gate of other groups");
-  REFUSED(residual_norm, a.scale = TENSOR_NONE, "shift without scale");
+  REFUSED(residual_norm, a.shift = TENSOR_NONE, "scale without shift");
   REFUSED(residual_norm, a.dropout.L = 0, "dropout without L");
   REFUSED(residual_norm_backward, a.dh = odd, "dh of other rows");
   REFUSED(residual_norm_backward, a.dx = thin, "dx of another width");
   REFUSED(residual_norm_backward, a.dbranch = TENSOR_NONE, "no dbranch");
   REFUSED(residual_norm_backward, a.dgate = odd, "dgate of other groups");
+  REFUSED(residual_norm_backward, a.dshift = TENSOR_NONE, "no dshift");
   REFUSED(residual_norm_backward, a.dscale = TENSOR_NONE, "no dscale");
   REFUSED(residual_norm_backward, a.dweight = word, "dweight of another width");
 #undef REFUSED
@@ -331,7 +332,7 @@ static void refusals(Check *c, const void *shape) {
 
 static void test_refusals(void **state) {
   (void)state;
-  static const Shape three = {NORM_LAYER, 3, 5, 24, false, true, true, true, 0.1, false};
+  static const Shape three = {NORM_LAYER, 3, 5, 24, false, true, true, true, true, 0.1, false};
   check_every(refusals, &three);
 }
 

@@ -12,13 +12,14 @@ enum { BLOCK = 128 };
 typedef struct Head { /* one head of one sequence: views into the packed tensors */
   const real *q, *k, *v, *o, *d_o;
   real *dq, *dk, *dv, *out, *lse;
-  int64_t ld, ld_o, ld_do, ld_d, H;
+  int64_t ld, ld_o, ld_do, ld_d, H, length; /* length: rows that count */
 } Head;
 
 static Head head_of(const Attention *a, int64_t index) {
   int64_t H = a->heads, D = cols_of(a->o), K = D / H, b = index / H, h = index % H, r = b * a->L;
   const real *qkv = row(a->qkv, r) + h * K;
   Head x = {.q = qkv, .k = qkv + D, .v = qkv + 2 * D, .ld = a->qkv.ld, .H = H};
+  x.length = tensor_none(a->lengths) ? a->L : ((const int32_t *)a->lengths.data)[b];
   x.out = row(a->o, r) + h * K;
   x.o = x.out;
   x.ld_o = a->o.ld;
@@ -55,8 +56,14 @@ static void softmax_rows(real *s, int64_t n, int64_t cols, int64_t ld, int64_t f
   }
 }
 
-static void head_forward(const Head *x, int64_t L, int64_t K, bool causal, real *s) {
+static void zero_rows(real *p, int64_t first, int64_t last, int64_t n, int64_t ld) {
+  for (int64_t r = first; r < last; r++)
+    for (int64_t k = 0; k < n; k++) p[r * ld + k] = 0;
+}
+
+static void head_forward(const Head *x, int64_t K, bool causal, real *s) {
   real inverse[BLOCK], scale = 1 / real_sqrt((real)K);
+  int64_t L = x->length;
   for (int64_t i = 0; i < L; i += BLOCK) {
     int64_t n = min64(BLOCK, L - i), cols = causal ? i + n : L;
     FN(gemm_serial)(false, true, n, cols, K, scale, x->q + i * x->ld, x->ld, x->k, x->ld, 0, s, cols);
@@ -78,7 +85,9 @@ int FN(attention)(Device *dev, const Attention *a) {
 #pragma omp parallel for schedule(dynamic)
   for (int64_t i = 0; i < n; i++) {
     Head x = head_of(a, i);
-    head_forward(&x, L, K, a->causal, scratch + each * (size_t)omp_get_thread_num());
+    head_forward(&x, K, a->causal, scratch + each * (size_t)omp_get_thread_num());
+    zero_rows(x.out, x.length, L, K, x.ld_o);
+    zero_rows(x.lse, x.length, L, 1, x.H);
   }
   return OK;
 }
@@ -102,10 +111,10 @@ static void score_gradient(real *p, real *dp, const Head *x, int64_t i0, int64_t
   }
 }
 
-static void head_backward(const Head *x, int64_t L, int64_t K, bool causal, real *p, real *dp) {
+static void head_backward(const Head *x, int64_t K, bool causal, real *p, real *dp) {
   real scale = 1 / real_sqrt((real)K);
   /* the last block first: with a causal mask it reaches all columns, so that the others can add to dK and dV */
-  int64_t blocks = (L + BLOCK - 1) / BLOCK;
+  int64_t L = x->length, blocks = (L + BLOCK - 1) / BLOCK;
   for (int64_t b = blocks - 1; b >= 0; b--) {
     int64_t i = b * BLOCK, n = min64(BLOCK, L - i), cols = causal ? i + n : L;
     real more = b == blocks - 1 ? 0 : 1;
@@ -128,7 +137,9 @@ int FN(attention_backward)(Device *dev, const Attention *a) {
   for (int64_t i = 0; i < n; i++) {
     Head x = head_of(a, i);
     real *p = scratch + 2 * each * (size_t)omp_get_thread_num();
-    head_backward(&x, L, K, a->causal, p, p + each);
+    head_backward(&x, K, a->causal, p, p + each);
+    real *out[] = {x.dq, x.dk, x.dv};
+    for (int j = 0; j < 3; j++) zero_rows(out[j], x.length, L, K, x.ld_d);
   }
   return OK;
 }

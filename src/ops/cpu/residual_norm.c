@@ -47,9 +47,13 @@ int FN(residual_norm)(Device *dev, const ResidualNorm *a) {
     for (int64_t d = 0; d < D; d++) square += (x[d] - mean) * (x[d] - mean);
     real rstd = 1 / real_sqrt(square / (real)D + EPSILON), *h = row(a->h, r);
     ((real *)a->rstd.data)[r] = rstd;
-    if (tensor_none(a->scale)) {
+    if (tensor_none(a->shift)) {
 #pragma omp simd
       for (int64_t d = 0; d < D; d++) h[d] = (x[d] - mean) * rstd * w[d];
+    } else if (tensor_none(a->scale)) {
+      const real *shift = row(a->shift, g);
+#pragma omp simd
+      for (int64_t d = 0; d < D; d++) h[d] = (x[d] - mean) * rstd * w[d] + shift[d];
     } else {
       const real *scale = row(a->scale, g), *shift = row(a->shift, g);
 #pragma omp simd
@@ -62,15 +66,15 @@ int FN(residual_norm)(Device *dev, const ResidualNorm *a) {
 /* Gradient of one row; adds to the chunk's sums [SUMS][D]: dshift, dscale, dweight, dgate. */
 static void row_backward(const ResidualNorm *a, int64_t r, int64_t D, real *sum, real *keep, real *gbuf) {
   int64_t g = r / a->rows_per_group;
-  bool modulated = !tensor_none(a->scale), branched = !tensor_none(a->branch);
+  bool scaled = !tensor_none(a->scale), branched = !tensor_none(a->branch);
   const real *y = row(branched ? a->x_out : a->x, r), *w = a->weight.data, *dh = row(a->dh, r);
-  const real *scale = modulated ? row(a->scale, g) : NULL;
+  const real *scale = scaled ? row(a->scale, g) : NULL;
   real mean = a->kind == NORM_LAYER ? ((real *)a->mean.data)[r] : 0, rstd = ((real *)a->rstd.data)[r],
        *dx = row(a->dx, r);
   real *dshift = sum, *dscale = sum + D, *dweight = sum + 2 * D, *dgate = sum + 3 * D, g_mean = 0, g_dot = 0;
 #pragma omp simd reduction(+ : g_mean, g_dot)
   for (int64_t d = 0; d < D; d++) {
-    real n = (y[d] - mean) * rstd, one = modulated ? 1 + scale[d] : 1;
+    real n = (y[d] - mean) * rstd, one = scaled ? 1 + scale[d] : 1;
     real gd = dh[d] * w[d] * one;
     gbuf[d] = gd;
     g_mean += gd;
