@@ -68,6 +68,7 @@ static int create(Network *n, const Config *cfg, int share_rank, int share_size,
                         .mlp_ratio = cfg->model_mlp_ratio,
                         .dropout = cfg->model_dropout,
                         .time_conditioning = cfg->model_time_conditioning,
+                        .mask_padding = cfg->model_mask_padding,
                         .training = training};
   TRY(model_create(&n->model, &n->dev, &model));
   TRY(rows_create(&n->rows, &n->model, n->objective.terms));

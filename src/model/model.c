@@ -2,14 +2,18 @@
 #include "base/err.h"
 #include <string.h>
 
-extern const ModelTable model_dit;
-static const ModelTable *const models[] = {&model_dit, NULL};
+extern const ModelTable model_ar, model_dit, model_gpt2;
+static const ModelTable *const models[] = {&model_ar, &model_dit, &model_gpt2, NULL};
+
+int heads_check(const ModelOptions *o) {
+  CHECK(o->width % o->heads == 0 && o->width / o->heads % 2 == 0, ERR_USAGE,
+        "model.width = %lld does not split into model.heads = %lld heads of even width", (long long)o->width,
+        (long long)o->heads);
+  return OK;
+}
 
 int model_create(Model *m, Device *dev, const ModelOptions *options) {
   *m = (Model){.options = *options, .dev = dev, .head_weight = -1, .head_bias = -1};
-  CHECK(options->width % options->heads == 0 && options->width / options->heads % 2 == 0, ERR_USAGE,
-        "model.width = %lld does not split into model.heads = %lld heads of even width", (long long)options->width,
-        (long long)options->heads);
   CHECK(options->width % 8 == 0, ERR_USAGE, "model.width = %lld is not a multiple of 8", (long long)options->width);
   CHECK(options->length * options->width / 8 < INT64_C(1) << 32, ERR_USAGE,
         "sequences of %lld tokens at model.width = %lld are too long for the dropout streams",
@@ -57,11 +61,11 @@ int model_logits_backward(Model *m, Tensor dh, Tensor dlogits, Tensor h) {
 }
 
 double model_flops(const Model *m, double *body, double *attention, double *head) {
-  double D = (double)m->options.width, K = 0;
+  double K = 0;
   for (int i = 0; i < m->params.n; i++) /* every large matrix but the head multiplies every row once */
     if (m->params.list[i].matrix && i != m->head_weight) K += (double)m->params.list[i].count;
   *body = 2 * K;
-  *attention = 4 * D * (double)m->options.length * (double)m->options.blocks;
-  *head = 2 * D * (double)m->options.vocab;
+  *attention = m->attention_flops;
+  *head = 2 * (double)m->options.width * (double)m->options.vocab;
   return *body + *attention + *head;
 }

@@ -13,14 +13,16 @@ typedef struct ModelOptions {
   int64_t width, blocks, heads, cond_dim, mlp_ratio;
   double dropout;
   bool time_conditioning; /* false: sigma is 0 for every sequence               */
+  bool mask_padding;      /* attention sees the real positions of a sequence only */
   bool training;          /* keep activations for backward, allocate gradients  */
 } ModelOptions;
 
 typedef struct ModelInput {
-  int64_t B;           /* sequences in this pass, ≤ options.batch                               */
-  const int32_t *ids;  /* [B,L] host: noisy tokens                                              */
-  const double *sigma; /* [B] host: noise levels; read only with time conditioning              */
-  Dropout dropout;     /* p = 0: evaluation. L is filled in, layer counted up by the network           */
+  int64_t B;              /* sequences in this pass, ≤ options.batch                               */
+  const int32_t *ids;     /* [B,L] host: noisy tokens                                              */
+  const double *sigma;    /* [B] host: noise levels; read only with time conditioning              */
+  const int32_t *lengths; /* [B] host: real positions, 1 … L; read only with mask_padding           */
+  Dropout dropout;        /* p = 0: evaluation. L is filled in, layer counted up by the network           */
 } ModelInput;
 
 typedef struct Model Model;
@@ -42,12 +44,15 @@ struct Model {
   Tensor h;                   /* [batch·L, D] out of forward                            */
   Tensor dh;                  /* [batch·L, D] in of backward: gradient of the loss of h */
   int head_weight, head_bias; /* parameters of the output Linear; bias −1: none      */
+  double attention_flops;     /* of one forward pass of one row, weights apart        */
   void *impl;
 };
 
 /** model_create — the network called options->name, weights zero (params_init or a checkpoint fills them).
  *  Errors  ERR_USAGE for a name or sizes that do not fit, ERR_MEMORY */
 int model_create(Model *m, Device *dev, const ModelOptions *options);
+/** heads_check — for networks with attention: ERR_USAGE unless the width splits into heads of even width. */
+int heads_check(const ModelOptions *options);
 /** model_destroy — NULL-safe, clears m. */
 void model_destroy(Model *m);
 /** model_forward — m->h[r] for the B·L rows of the input. */

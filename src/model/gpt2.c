@@ -1,0 +1,52 @@
+/* gpt2 — GPT-2, to score text with: the published weights under the names of their public files. No backward pass.
+ *
+ *   x = wte[z] + wpe[l]
+ *   block:  x ← x + c_proj(attention(c_attn(ln_1(x))))                 position l sees 0 … l
+ *           x ← x + c_proj(gelu(c_fc(ln_2(x))))
+ *   final:  h = ln_f(x), logits = wte h: of the token at l + 1
+ * Every Linear and norm has a bias. Weights are [out,in] as everywhere here; the public files hold those of c_attn,
+ * c_fc and c_proj as [in,out].
+ * Source: Radford et al., Language Models are Unsupervised Multitask Learners (2019) */
+#include "base/err.h"
+#include "model/transformer.h"
+#include <math.h>
+#include <stdio.h>
+
+static int norm_add(Params *p, Seam *s, int64_t D, const char *name) {
+  TRY(params_add(p, &s->weight, INIT_ONE, 0, false, 1, &D, "%s.weight", name));
+  return params_add(p, &s->bias, INIT_ZERO, 0, false, 1, &D, "%s.bias", name);
+}
+
+static int block_add(Params *p, Block *b, int i, const ModelOptions *o) {
+  int64_t D = o->width, M = o->mlp_ratio * D;
+  char name[64];
+#define NAME(part) (snprintf(name, sizeof name, "h.%d." part, i), name)
+  TRY(norm_add(p, &b->norm1, D, NAME("ln_1")));
+  TRY(linear_add(p, &b->qkv, NAME("attn.c_attn"), D, 3 * D, true, false, true));
+  TRY(linear_add(p, &b->out, NAME("attn.c_proj"), D, D, true, false, true));
+  TRY(norm_add(p, &b->norm2, D, NAME("ln_2")));
+  TRY(linear_add(p, &b->up, NAME("mlp.c_fc"), D, M, true, false, true));
+  return linear_add(p, &b->down, NAME("mlp.c_proj"), M, D, true, false, true);
+#undef NAME
+}
+
+static int parameters(Model *m, Transformer *t) {
+  const ModelOptions *o = &m->options;
+  Params *p = &m->params;
+  int64_t tokens[2] = {o->vocab, o->width}, places[2] = {o->length, o->width};
+  double bound = 1 / sqrt((double)o->width);
+  TRY(params_add(p, &t->embedding, INIT_UNIFORM, bound, true, 2, tokens, "wte.weight"));
+  TRY(params_add(p, &t->positions, INIT_UNIFORM, bound, false, 2, places, "wpe.weight"));
+  for (int i = 0; i < o->blocks; i++) TRY(block_add(p, &t->blocks[i], i, o));
+  m->head_weight = t->embedding;
+  return norm_add(p, &t->final, o->width, "ln_f");
+}
+
+static int gpt2_create(Model *m) {
+  CHECK(!m->options.training, ERR_USAGE,
+        "model.name = gpt2 has no backward pass: it scores text, it cannot be trained");
+  return transformer_create(m, (TransformerOptions){.causal = true, .positions = true}, parameters);
+}
+
+extern const ModelTable model_gpt2;
+const ModelTable model_gpt2 = {"gpt2", gpt2_create, transformer_forward, NULL, transformer_destroy};
