@@ -1,4 +1,5 @@
-/* mem — aligned as devices like it, past every cache line and vector; zeroed, so that no result depends on what was there before.
+/* mem — aligned as devices like it, past every cache line and vector; zeroed, so that no result depends on what was
+ * there before.
  */
 #include "base/mem.h"
 

@@ -29,6 +29,7 @@ static int same_network(const Config *a, const Config *b, const char *path) {
   SAME(model_cond_dim, "model.cond_dim");
   SAME(model_mlp_ratio, "model.mlp_ratio");
   SAME(model_time_conditioning, "model.time_conditioning");
+  SAME(model_mask_padding, "model.mask_padding");
   CHECK(strcmp(a->diffusion_objective, b->diffusion_objective) == 0, ERR_DATA,
         "%s was trained with diffusion.objective = %s, the deck says %s", path, b->diffusion_objective,
         a->diffusion_objective);

@@ -28,6 +28,9 @@ static int check(const Config *cfg, const Objective *o) {
       objective, network);
   CHECK(!causal || !cfg->model_time_conditioning, ERR_USAGE,
         "model.time_conditioning: model.name = %s knows no time; set it to false", network);
+  CHECK(!cfg->model_mask_padding || strcmp(network, "dit") == 0, ERR_USAGE,
+        "model.mask_padding hides padding from the attention of model.name = dit; %s %s", network,
+        causal ? "never sees what comes after a token" : "has no attention");
   return OK;
 }
 
@@ -97,7 +100,7 @@ void network_destroy(Network *n) {
 /* One pass: what stands in n->noised forward, its rows' losses added up by sequence, and backward. */
 static int pass(Network *n, const Dropout *dropout, bool gradient, double *loss) {
   Noised *z = &n->noised;
-  ModelInput in = {.B = z->B, .ids = z->z, .sigma = z->sigma, .dropout = *dropout};
+  ModelInput in = {.B = z->B, .ids = z->z, .sigma = z->sigma, .lengths = z->length, .dropout = *dropout};
   TRY(model_forward(&n->model, &in));
   TRY(rows_loss(&n->rows, &n->objective, z, gradient, n->row_loss));
   for (int64_t i = 0; i < z->n_rows; i++) loss[z->rows[i] / z->L] += n->row_loss[i];

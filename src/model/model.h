@@ -21,7 +21,7 @@ typedef struct ModelInput {
   int64_t B;              /* sequences in this pass, ≤ options.batch                               */
   const int32_t *ids;     /* [B,L] host: noisy tokens                                              */
   const double *sigma;    /* [B] host: noise levels; read only with time conditioning              */
-  const int32_t *lengths; /* [B] host: real positions, 1 … L; read only with mask_padding           */
+  const int32_t *lengths; /* [B] host: real positions, NULL: L; read only with mask_padding   */
   Dropout dropout;        /* p = 0: evaluation. L is filled in, layer counted up by the network           */
 } ModelInput;
 

@@ -108,9 +108,18 @@ static int conditioning_forward(Model *m, const ModelInput *in) {
 }
 
 static int lengths_upload(Model *m, const ModelInput *in) {
+  enum { PIECE = 64 };
+  int32_t length[PIECE];
   Transformer *t = m->impl;
-  for (int64_t b = 0; b < in->B; b++) ASSERT(in->lengths[b] > 0 && in->lengths[b] <= m->options.length);
-  return tensor_upload(m->dev, tensor_rows(t->lengths, 0, in->B), in->lengths);
+  for (int64_t i = 0; i < in->B; i += PIECE) {
+    int64_t n = in->B - i < PIECE ? in->B - i : PIECE;
+    for (int64_t k = 0; k < n; k++) {
+      length[k] = in->lengths ? in->lengths[i + k] : (int32_t)m->options.length;
+      ASSERT(length[k] > 0 && length[k] <= m->options.length);
+    }
+    TRY(tensor_upload(m->dev, tensor_rows(t->lengths, i, n), length));
+  }
+  return OK;
 }
 
 int transformer_forward(Model *m, const ModelInput *in) {

@@ -1,4 +1,5 @@
-/* files — what the store asks of the system itself: clear refusals, whole reads and writes, files that appear finished. */
+/* files — what the store asks of the system itself: clear refusals, whole reads and writes, files that appear finished.
+ */
 #pragma once
 #include "store/h5.h"
 

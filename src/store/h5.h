@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef struct H5 H5;          /* an open file */
+typedef struct H5 H5; /* an open file */
 typedef enum H5Type { H5_F32, H5_F64, H5_I32, H5_I64, H5_U8, H5_U16, H5_U32, H5_U64, H5_OTHER } H5Type;
 typedef struct H5Info {
   H5Type type;

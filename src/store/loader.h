@@ -19,7 +19,7 @@ typedef struct LoaderOptions {
 } LoaderOptions;
 
 typedef struct Micro { /* one micro-batch; valid until the next loader_next */
-  int64_t step, first;    /* the step, and k of its first sequence in the global batch */
+  int64_t step, first; /* the step, and k of its first sequence in the global batch */
   int64_t n, L;
   const int32_t *tokens;  /* [n,L] */
   const int32_t *lengths; /* [n]   */

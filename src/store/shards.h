@@ -17,7 +17,8 @@ typedef struct Protocol { /* what pins the meaning of a perplexity */
   char detokenizer[32], source[256], split[64], digest[40];
 } Protocol;
 
-/** protocol_load / protocol_store — the attributes wrap, detokenizer, source and split of / in f (the digest's name differs). */
+/** protocol_load / protocol_store — the attributes wrap, detokenizer, source and split of / in f (the digest's name
+ * differs). */
 int protocol_load(Protocol *p, H5 *f);
 int protocol_store(const Protocol *p, H5 *f);
 
@@ -25,13 +26,13 @@ typedef struct Shards Shards;
 
 /** shards_open — open the files of `spec` (commas, globs; sorted within a glob) as one [n_rows, length] matrix.
  *  Every file must agree in L, vocabulary and protocol. Not collective.
- *  Errors  ERR_DATA naming the file: none matches, unreadable, truncated, not mdlm-data, newer version, missing data set
- *  or attribute, wrong shape or type, empty, disagreeing with the first file */
+ *  Errors  ERR_DATA naming the file: none matches, unreadable, truncated, not mdlm-data, newer version, missing data
+ * set or attribute, wrong shape or type, empty, disagreeing with the first file */
 int shards_open(Shards **s, const char *spec);
 /** shards_close — NULL-safe, clears the handle. */
 void shards_close(Shards **s);
 int64_t shards_rows(const Shards *s);
-int64_t shards_length(const Shards *s); /* L */
+int64_t shards_length(const Shards *s);           /* L */
 const Vocab *shards_vocab(const Shards *s);       /* of the first file */
 const Protocol *shards_protocol(const Shards *s); /* of the first file; digest combined over all files */
 const char *shards_spec(const Shards *s);

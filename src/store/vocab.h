@@ -7,14 +7,14 @@ typedef enum VocabKind { VOCAB_BYTE_BPE, VOCAB_WORDPIECE, VOCAB_CHARS } VocabKin
 
 /* Vocab — what the attributes of a data file's /vocab group say. */
 typedef struct Vocab {
-  char tokenizer[64];      /* name: "bpe", "gpt2", "bert-base-uncased", "text8", "json:…"             */
-  char hash[40];           /* xxh3-128 of the tokenizer's definition, hex                             */
+  char tokenizer[64]; /* name: "bpe", "gpt2", "bert-base-uncased", "text8", "json:…"             */
+  char hash[40];      /* xxh3-128 of the tokenizer's definition, hex                             */
   VocabKind kind;
-  int64_t size;            /* V, including the mask token                                             */
+  int64_t size; /* V, including the mask token                                             */
   int32_t mask, bos, eos, pad;
   int64_t n_bytes;
-  char *bytes;             /* [n_bytes] the tokens' bytes, one after another, id order                */
-  int64_t *offsets;        /* [size+1] token i is bytes[offsets[i] … offsets[i+1])                    */
+  char *bytes;      /* [n_bytes] the tokens' bytes, one after another, id order                */
+  int64_t *offsets; /* [size+1] token i is bytes[offsets[i] … offsets[i+1])                    */
 } Vocab;
 
 typedef struct H5 H5;
@@ -26,7 +26,8 @@ int vocab_store(const Vocab *v, H5 *f);
 void vocab_destroy(Vocab *v);
 /** vocab_copy — a deep copy. */
 int vocab_copy(Vocab *to, const Vocab *from);
-/** vocab_same — OK if a and b have the same size, special ids and hash; ERR_DATA naming both files and the difference. */
+/** vocab_same — OK if a and b have the same size, special ids and hash; ERR_DATA naming both files and the difference.
+ */
 int vocab_same(const Vocab *a, const char *file_a, const Vocab *b, const char *file_b);
 /** vocab_text — the text of ids[n] as UTF-8 in *text (mem_free it). bos, eos and pad end or vanish as in `special`:
  *  0 drop them, 1 show them as their names. The mask token shows as "[MASK]" always. */

@@ -65,7 +65,40 @@ bad "heads that do not divide the width" 'model.heads' train "$D" run.dir="$T/ne
 bad "an empty run.dir" 'run.dir' "${go_on[@]}" run.dir=
 bad "an unknown key of help" 'unknown key.*did you mean train.steps' help train.stpes
 bad "info on nothing" 'usage: mdlm info' info
+
+# ---- words that do not go together
+new=(train "$D" run.dir="$T/new") ar=(diffusion.objective=ar model.name=ar)
+bad "sedd with importance sampling" 'importance_sampling.*only diffusion.objective = subs has, not sedd' \
+  "${new[@]}" diffusion.objective=sedd diffusion.importance_sampling=true
+bad "importance sampling and change of variables" 'choose one' "${new[@]}" diffusion.importance_sampling=true \
+  diffusion.change_of_variables=true
+bad "importance sampling in steps" 'diffusion.T = 9 must be 0' "${new[@]}" diffusion.T=9 diffusion.importance_sampling=true
+bad "d3pm in continuous time" 'd3pm.*set diffusion.T' "${new[@]}" diffusion.objective=d3pm
+bad "d3pm with another schedule" 'schedule must be loglinear, not cosine' "${new[@]}" diffusion.objective=d3pm \
+  diffusion.T=9 diffusion.schedule=cosine
+bad "sedd in steps" 'sedd has no discrete time' "${new[@]}" diffusion.objective=sedd diffusion.T=9
+bad "subs_masking of sedd" 'subs_masking belongs to diffusion.objective = d3pm' "${new[@]}" diffusion.objective=sedd \
+  diffusion.subs_masking=true
+bad "ends of a schedule in the wrong order" 'sigma_min = 8 is not below' "${new[@]}" diffusion.schedule=linear \
+  diffusion.sigma_min=8
+bad "ar on a network that sees both sides" 'model.name = dit sees it already' "${new[@]}" diffusion.objective=ar
+bad "a diffusion on a causal network" 'model.name = ar sees only the left' "${new[@]}" model.name=ar
+bad "ar told the time" 'knows no time' "${new[@]}" "${ar[@]}" model.time_conditioning=true
+bad "ar in steps" 'ar has no discrete time' "${new[@]}" "${ar[@]}" diffusion.T=9
+bad "gpt2 in training" 'gpt2.*cannot be trained' "${new[@]}" diffusion.objective=ar model.name=gpt2
+bad "padding hidden from a causal network" 'mask_padding.*never sees' "${new[@]}" "${ar[@]}" model.mask_padding=true
+bad "padding hidden from dimamba" 'mask_padding.*has no attention' "${new[@]}" model.name=dimamba model.mask_padding=true
+for it in "sedd diffusion.objective=sedd" "d3pm diffusion.objective=d3pm diffusion.T=9" "ar ${ar[*]}"; do
+  read -r name words <<< "$it" # shellcheck disable=SC2086
+  ranks 1 train "$D" run.dir="$T/$name" $words > "$T/log" || exit 1
+  bad "sampling $name by unmasking" 'sample.sampler = ancestral' sample "$D" run.dir="$T/$name" $words
+  bad "counting masks of $name" 'eval.estimator = count is the bound of diffusion.objective = subs' \
+    eval "$D" run.dir="$T/$name" eval.estimator=count $words
+  bad "$name read as subs" "was trained with .*= $name" eval "$D" run.dir="$T/$name"
+done
 RANKS=2
+bad "d3pm in continuous time" 'd3pm.*set diffusion.T' "${new[@]}" diffusion.objective=d3pm
+bad "ar on a network that sees both sides" 'model.name = dit sees it already' "${new[@]}" diffusion.objective=ar
 bad "an unknown key" 'no.such=1: unknown key' "${go_on[@]}" no.such=1
 bad "the deck is missing" "$T/none.cfg: No such file" train "$T/none.cfg"
 bad "an unknown command" 'fly' fly

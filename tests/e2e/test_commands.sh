@@ -27,8 +27,8 @@ tap "mdlm --help does so and succeeds" prints 'mdlm eval *DECK' -- --help
 tap "--version names version, revision, compiler and flags" prints '^mdlm [0-9.]+ \(.+\)' 'cc .*-O' -- --version
 all_keys() {
   ranks 1 help > "$T/out" &&
-    grep -oE '^KEY_[A-Z]+ *\([a-z]+, [a-z_0-9]+' src/base/keys.def | sed -E 's/.*\(([a-z]+), /\1./' > "$T/keys" &&
-    diff "$T/keys" <(sed -n 's/^\([a-z]*\.[a-z_0-9]*\) = .*/\1/p' "$T/out")
+    grep -oE '^KEY_[A-Z]+ *\([a-z]+, [A-Za-z_0-9]+' src/base/keys.def | sed -E 's/.*\(([a-z]+), /\1./' > "$T/keys" &&
+    diff "$T/keys" <(sed -n 's/^\([a-z]*\.[A-Za-z_0-9]*\) = .*/\1/p' "$T/out")
 }
 tap "help lists every key" all_keys
 tap "help KEY tells default, range and unit" \

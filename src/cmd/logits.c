@@ -1,0 +1,164 @@
+/* mdlm logits DECK [key=value…] — the network's raw output at given tokens and times: for those who probe models. */
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "cmd/cmd.h"
+#include "cmd/output.h"
+#include "cmd/weights.h"
+#include <math.h>
+#include <string.h>
+
+/* Logits of a batch are held on the host: at most this many bytes, but one sequence at least. */
+static const double MOST_BYTES = 256 << 20;
+
+typedef struct Logits {
+  const Config *cfg; /* not owned */
+  char checkpoint[512], output[512];
+  CheckpointState state;
+  Network net;
+  int64_t N, L, batch;
+  int32_t *z;            /* [N,L] */
+  double *t, *sigma;     /* [N] */
+  int32_t *length;       /* [N] */
+  float *logits, *log_p; /* [batch,L,V]; log_p only if asked for */
+} Logits;
+
+/* dims of a data set that must be there, of `rank` dimensions, the first of them N unless N is 0 */
+static int expect(H5 *f, const char *name, int rank, int64_t N, H5Info *info) {
+  const char *shape = rank == 2 ? "[N,L]" : "[N]";
+  CHECK(h5_exists(f, name), ERR_DATA, "%s: no data set %s %s", h5_path(f), name, shape);
+  TRY(h5_info(f, name, info));
+  CHECK(info->rank == rank && (N == 0 || info->dims[0] == N) && info->dims[0] > 0 && info->dims[rank - 1] > 0, ERR_DATA,
+        "%s: %s must have the shape %s%s", h5_path(f), name, shape, N ? ", N as z has it" : "");
+  return OK;
+}
+
+static int read_input(Logits *p, H5 *f) {
+  H5Info info;
+  TRY(expect(f, "/z", 2, 0, &info));
+  p->N = info.dims[0], p->L = info.dims[1];
+  TRY(mem_alloc(&p->z, (size_t)(p->N * p->L) * sizeof *p->z));
+  TRY(mem_alloc(&p->t, (size_t)p->N * sizeof *p->t));
+  TRY(mem_alloc(&p->sigma, (size_t)p->N * sizeof *p->sigma));
+  TRY(mem_alloc(&p->length, (size_t)p->N * sizeof *p->length));
+  TRY(h5_read(f, "/z", H5_I32, 2, info.dims, p->z));
+  TRY(expect(f, "/t", 1, p->N, &info));
+  TRY(h5_read(f, "/t", H5_F64, 1, info.dims, p->t));
+  for (int64_t i = 0; i < p->N; i++) p->length[i] = (int32_t)p->L;
+  if (!h5_exists(f, "/length")) return OK;
+  TRY(expect(f, "/length", 1, p->N, &info));
+  return h5_read(f, "/length", H5_I32, 1, info.dims, p->length);
+}
+
+static int check_input(const Logits *p, const char *path) {
+  for (int64_t i = 0; i < p->N * p->L; i++)
+    CHECK(p->z[i] >= 0 && p->z[i] < p->state.vocab.size, ERR_DATA, "%s: z[%lld,%lld] = %d is no token: V = %lld in %s",
+          path, (long long)(i / p->L), (long long)(i % p->L), p->z[i], (long long)p->state.vocab.size, p->checkpoint);
+  for (int64_t i = 0; i < p->N; i++) {
+    CHECK(p->t[i] >= 0 && p->t[i] <= 1, ERR_DATA, "%s: t[%lld] = %g is not between 0 and 1", path, (long long)i,
+          p->t[i]);
+    CHECK(p->length[i] >= 1 && p->length[i] <= p->L, ERR_DATA, "%s: length[%lld] = %d is not between 1 and L = %lld",
+          path, (long long)i, p->length[i], (long long)p->L);
+  }
+  return OK;
+}
+
+static int open_all(Logits *p, const Config *cfg, const Comm *comm) {
+  H5 *f = NULL;
+  CHECK(comm->size == 1, ERR_USAGE, "mdlm logits works on one rank, not on %d: start it without mpirun", comm->size);
+  CHECK(*cfg->logits_input, ERR_USAGE, "logits.input is empty: name an HDF5 file with z [N,L] and t [N]");
+  TRY(weights_path(cfg, cfg->logits_checkpoint, p->checkpoint));
+  TRY(weights_state(cfg, p->checkpoint, &p->state));
+  TRY(output_path(cfg, cfg->logits_output, "logits.h5", p->output));
+  TRY(h5_open(&f, cfg->logits_input, false));
+  int err = read_input(p, f);
+  h5_close(&f);
+  TRY(err);
+  TRY(check_input(p, cfg->logits_input));
+  double each = (double)(p->L * p->state.vocab.size) * sizeof(float);
+  p->batch = each * (double)cfg->logits_batch < MOST_BYTES ? cfg->logits_batch : (int64_t)fmax(1, MOST_BYTES / each);
+  if (p->batch > p->N) p->batch = p->N;
+  size_t bytes = (size_t)p->batch * (size_t)each;
+  TRY(mem_alloc(&p->logits, bytes));
+  if (cfg->logits_log_p) TRY(mem_alloc(&p->log_p, bytes));
+  TRY(weights_open(&p->net, cfg, comm, p->checkpoint, cfg->logits_weights, &p->state, p->L, p->batch));
+  for (int64_t i = 0; i < p->N; i++) p->sigma[i] = objective_condition(&p->net.objective, p->t[i]);
+  return OK;
+}
+
+/* log p(x0 | z), or the log score, of B sequences from `first` on */
+static int fill_log_p(Logits *p, int64_t first, int64_t B) {
+  int64_t V = p->state.vocab.size;
+  double *row = NULL;
+  TRY(mem_alloc(&row, (size_t)V * sizeof *row));
+  for (int64_t r = 0; r < B * p->L; r++) {
+    objective_log_p(&p->net.objective, row, p->logits + r * V, p->z[first * p->L + r], p->t[first + r / p->L]);
+    for (int64_t v = 0; v < V; v++) p->log_p[r * V + v] = (float)row[v];
+  }
+  mem_free(&row);
+  return OK;
+}
+
+static int run_batch(Logits *p, H5 *f, int64_t first, int64_t B) {
+  int64_t V = p->state.vocab.size, rows = B * p->L, chunk = p->net.rows.chunk;
+  ModelInput in = {.B = B, .ids = p->z + first * p->L, .sigma = p->sigma + first, .lengths = p->length + first};
+  TRY(model_forward(&p->net.model, &in));
+  for (int64_t r = 0; r < rows; r += chunk)
+    TRY(rows_logits(&p->net.rows, r, rows - r < chunk ? rows - r : chunk, p->logits + r * V));
+  TRY(h5_write_rows(f, "/logits", H5_F32, first, B, p->logits));
+  if (p->log_p == NULL) return OK;
+  TRY(fill_log_p(p, first, B));
+  return h5_write_rows(f, "/log_p", H5_F32, first, B, p->log_p);
+}
+
+static int fill_output(H5 *f, const void *arg) {
+  Logits *p = *(Logits *const *)arg;
+  int64_t dims[3] = {p->N, p->L, p->state.vocab.size};
+  Progress progress;
+  TRY(h5_set_str(f, "/", "input", p->cfg->logits_input));
+  TRY(h5_make(f, "/logits", H5_F32, 3, dims, 0));
+  TRY(h5_set_str(f, "/logits", "description", "raw output of the network, vocabulary fastest"));
+  if (p->log_p) {
+    bool score = strcmp(p->net.objective.table->name, "sedd") == 0;
+    TRY(h5_make(f, "/log_p", H5_F32, 3, dims, 0));
+    TRY(h5_set_str(f, "/log_p", "unit", "nat"));
+    TRY(h5_set_str(f, "/log_p", "description", score ? "log score" : "log p(x0 | z)"));
+  }
+  progress_start(&progress, "logits", "sequences", p->N);
+  for (int64_t first = 0; first < p->N; first += p->batch) {
+    int64_t B = p->N - first < p->batch ? p->N - first : p->batch;
+    TRY(run_batch(p, f, first, B));
+    progress_show(&progress, first + B);
+  }
+  progress_end(&progress, p->N);
+  return OK;
+}
+
+static int run(Logits *p, const Config *cfg, Comm *comm) {
+  TRY_ALL(comm, open_all(p, cfg, comm));
+  TRY(output_write(p->output, "mdlm-logits", cfg, p->checkpoint, &p->state, cfg->logits_weights, fill_output, &p));
+  log_info("logits%s of %lld sequences of %lld tokens, V = %lld, from %s (%s weights, step %lld): %s",
+           p->log_p ? " and log_p" : "", (long long)p->N, (long long)p->L, (long long)p->state.vocab.size,
+           p->checkpoint, cfg->logits_weights, (long long)p->state.step, p->output);
+  return OK;
+}
+
+static int logits(Comm *comm, const Config *cfg, int argc, char **argv, int *exit_code) {
+  (void)argc, (void)argv, (void)exit_code;
+  static Logits p;
+  p.cfg = cfg;
+  int err = run(&p, cfg, comm);
+  network_destroy(&p.net);
+  mem_free(&p.z);
+  mem_free(&p.t);
+  mem_free(&p.sigma);
+  mem_free(&p.length);
+  mem_free(&p.logits);
+  mem_free(&p.log_p);
+  checkpoint_state_destroy(&p.state);
+  return err;
+}
+
+extern const Command command_logits;
+const Command command_logits = {"logits", "DECK [key=value…]",
+                                "the network's output at given tokens and times: HDF5 to HDF5", true, logits};

@@ -1,0 +1,60 @@
+#!/bin/bash
+# test_logits.sh — mdlm logits: the networks' output for each objective, and what it refuses.
+# timeout: 120
+# shellcheck source=tests/e2e/lib.sh disable=SC2317
+. "$(dirname "$0")/lib.sh"
+D=$T/deck.cfg
+prepare && deck "$D" || exit 1
+M=$("$PY" -c 'import h5py, sys; print(h5py.File(sys.argv[1])["vocab"].attrs["mask"])' "$T/train.h5") || exit 1
+
+# probe NAME V N OBJECTIVE-WORDS… : train a few steps, probe, check by the objective's formulas
+probe() {
+  local name=$1 objective=$2
+  shift 2
+  ranks 1 train "$D" run.dir="$T/$name" diffusion.objective="$objective" "$@" > "$T/log" || return 1
+  ranks 1 logits "$D" run.dir="$T/$name" diffusion.objective="$objective" "$@" logits.input="$T/in.h5" \
+    logits.log_p=true logits.batch=4 || return 1
+  "$PY" tests/e2e/logits.py check "$T/in.h5" "$T/$name/logits.h5" "$M" "$objective" ${MASKING:-}
+}
+"$PY" tests/e2e/logits.py make "$T/in.h5" 9 32 300 "$M" || exit 1
+tap "subs" probe subs subs
+tap "d3pm" probe d3pm d3pm diffusion.T=20 model.time_conditioning=true
+MASKING=masking tap "d3pm with subs_masking" probe d3pm_masking d3pm diffusion.T=20 diffusion.subs_masking=true
+tap "sedd" probe sedd sedd model.time_conditioning=true
+tap "ar" probe ar ar model.name=ar
+tap "dimamba" probe dimamba subs model.name=dimamba
+
+again() { # in other batches, the same numbers
+  ranks 1 logits "$D" run.dir="$T/subs" logits.input="$T/in.h5" logits.output="$T/one.h5" logits.batch=1 &&
+    "$PY" -c 'import h5py, sys; a, b = (h5py.File(x)["logits"][()] for x in sys.argv[1:]); print(abs(a - b).max()); assert abs(a - b).max() < 1e-5' \
+      "$T/one.h5" "$T/subs/logits.h5"
+}
+tap "one sequence at a time" again
+tap "info describes the output" ranks 1 info "$T/subs/logits.h5"
+
+# ---- refusals
+refuses() { # CODE PATTERN ARGUMENT…
+  exits "$1" ranks "${N:-1}" logits "$D" run.dir="$T/subs" "${@:3}" 2> "$T/err" || { cat "$T/err"; return 1; }
+  cat "$T/err"
+  [ "$(grep -c '^mdlm: error' "$T/err")" = 1 ] && grep -qE "$2" "$T/err"
+}
+edit() { # CODE: in.h5 changed by it, as bad.h5
+  cp "$T/in.h5" "$T/bad.h5" && "$PY" -c "import h5py, sys, numpy as np
+with h5py.File(sys.argv[1], 'r+') as f:
+    $1" "$T/bad.h5"
+}
+tap "no input" refuses 2 'logits.input is empty'
+edit 'f["z"][2, 3] = 300'
+tap "a token beyond V" refuses 3 'bad.h5: z\[2,3\] = 300 is no token' logits.input="$T/bad.h5"
+edit 'f["t"][1] = 1.5'
+tap "a time beyond 1" refuses 3 'bad.h5: t\[1\] = 1.5' logits.input="$T/bad.h5"
+edit 'f["t"][1] = np.nan'
+tap "a time that is no number" refuses 3 'bad.h5: t\[1\] = ' logits.input="$T/bad.h5"
+edit 'del f["t"]'
+tap "no times" refuses 3 'bad.h5: no data set /t' logits.input="$T/bad.h5"
+edit 'del f["t"]; f["t"] = np.zeros(3)'
+tap "times of other rows" refuses 3 'bad.h5: /t must have the shape \[N\]' logits.input="$T/bad.h5"
+tap "an objective other than the checkpoint's" refuses 3 'was trained with diffusion.objective = subs' logits.input="$T/in.h5" \
+  diffusion.objective=sedd
+N=2 tap "two ranks" refuses 2 'works on one rank' logits.input="$T/in.h5"
+finish
