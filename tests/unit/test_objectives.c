@@ -313,6 +313,41 @@ static void test_sedd_at_normalised_scores(void **state) {
   network_destroy(&n);
 }
 
+/* ---- AR: the chain rule. What follows a first token, all of it enumerated, has probability 1; so has every prefix. */
+static void test_ar_is_the_chain_rule(void **state) {
+  (void)state;
+  enum { TOKENS = V - 1, TEXTS = TOKENS * TOKENS * TOKENS };
+  const Dropout none = {0};
+  Network n;
+  Toy t = toy("loglinear", (ObjectiveOptions){.name = "ar"});
+  t.model.name = "ar";
+  toy_open(&n, &t);
+  toy_weights(&n, 7, 3);
+  double total[L + 1] = {0}, entropy = 0;
+  for (int first = 0; first < TEXTS; first += SETS) {
+    for (int length = 2; length <= L; length++) {
+      double loss[SETS];
+      int64_t rows = 0;
+      noised_begin(&n.noised, SETS);
+      for (int s = 0; s < SETS; s++) {
+        int32_t x0[L] = {clean[0]};
+        for (int l = 1, code = first + s; l < L; l++, code /= TOKENS) x0[l] = code % TOKENS + (code % TOKENS >= MASK);
+        noised_draw(&n.objective, &n.noised, s, x0, length, 0.9, rng_key(1, RNG_TEST, 0, 0, 0));
+        assert_memory_equal(n.noised.z + s * L, x0, sizeof x0); /* nothing is masked */
+      }
+      assert_int_equal(n.noised.scored, SETS * (length - 1));
+      assert_int_equal(n.noised.masked, 0);
+      MUST(network_loss(&n, &none, false, loss, &rows));
+      assert_int_equal(rows, SETS * (length - 1));
+      for (int s = 0; s < SETS; s++) total[length] += exp(-loss[s]) / pow(TOKENS, L - length);
+      for (int s = 0; s < SETS && length == L; s++) entropy += exp(-loss[s]) * loss[s];
+    }
+  }
+  for (int length = 2; length <= L; length++) assert_true(fabs(total[length] - 1) < 1e-12);
+  assert_true(entropy < 0.95 * 3 * log(TOKENS)); /* the network knows something */
+  network_destroy(&n);
+}
+
 /* ---- what does not go together */
 static void refused(const char *schedule, ObjectiveOptions o, const char *what) {
   Schedule s;
@@ -351,6 +386,7 @@ int main(void) {
       cmocka_unit_test(test_subs_in_steps),
       cmocka_unit_test(test_steps_of_time),
       cmocka_unit_test(test_sedd_at_normalised_scores),
+      cmocka_unit_test(test_ar_is_the_chain_rule),
       cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
