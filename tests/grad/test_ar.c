@@ -1,0 +1,226 @@
+/* test_ar — the causal transformer: its parameters, its gradients against finite differences in f64, that no position
+ * sees a later one, and that where it sees what dit sees it computes what dit computes. */
+#include "toy_slope.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+enum { B = TOY_B, L = TOY_L, D = TOY_D, V = TOY_V, TOKENS = TOY_TOKENS, SOME = 24 };
+
+static Toy toy_ar(const char *backend) {
+  Toy t = toy_dit(backend, false);
+  t.model.name = "ar";
+  return t;
+}
+
+static void open_toy(Network *n, const Toy *t) {
+  toy_open(n, t);
+  toy_weights(n, 1, 1.5);
+}
+
+/* ---- the loss: every token from those before it, but not beyond the length of its sequence */
+static double next_tokens(Network *n, const void *arg, bool gradient) {
+  ModelInput in = {.B = B, .ids = toy_mixed.x0, .dropout = *(const Dropout *)arg};
+  int32_t target[TOKENS] = {0};
+  double weight[TOKENS] = {0};
+  for (int b = 0; b < B; b++)
+    for (int l = 0; l < L - 1 && l < toy_mixed.length[b] - 1; l++) {
+      target[b * L + l] = toy_mixed.x0[b * L + l + 1];
+      weight[b * L + l] = 1 + b; /* no two sequences alike */
+    }
+  return toy_cross_entropy(n, &in, target, weight, gradient);
+}
+
+static double *hidden(Network *n, int64_t sequences, const int32_t *ids) {
+  ModelInput in = {.B = sequences, .ids = ids};
+  MUST(model_forward(&n->model, &in));
+  return toy_values(n, tensor_rows(n->model.h, 0, sequences * n->model.options.length));
+}
+
+/* ---- parameters and work */
+static const char *const names[] = {
+    "vocab_embed.embedding", "blocks.0.norm1.weight",          "blocks.0.attn_qkv.weight",   "blocks.0.attn_out.weight",
+    "blocks.0.norm2.weight", "blocks.0.mlp.0.weight",          "blocks.0.mlp.0.bias",        "blocks.0.mlp.2.weight",
+    "blocks.0.mlp.2.bias",   "blocks.1.norm1.weight",          "blocks.1.attn_qkv.weight",   "blocks.1.attn_out.weight",
+    "blocks.1.norm2.weight", "blocks.1.mlp.0.weight",          "blocks.1.mlp.0.bias",        "blocks.1.mlp.2.weight",
+    "blocks.1.mlp.2.bias",   "output_layer.norm_final.weight", "output_layer.linear.weight", "output_layer.linear.bias",
+};
+enum { NAMES = sizeof names / sizeof *names };
+
+static void test_parameters(void **state) {
+  (void)state;
+  Network n, dit;
+  Toy t = toy_ar("cpu"), t_dit = toy_dit("cpu", false);
+  toy_open(&n, &t);
+  toy_open(&dit, &t_dit);
+  assert_int_equal(n.model.params.n, NAMES);
+  for (int i = 0; i < NAMES; i++) {
+    const Param *p = &n.model.params.list[i], *same = params_find(&dit.model.params, names[i]);
+    assert_string_equal(p->name, names[i]);
+    assert_non_null(same);
+    assert_int_equal(p->rank, same->rank);
+    assert_memory_equal(p->dims, same->dims, sizeof p->dims);
+  }
+  double body, attention, head, dit_body, dit_attention, dit_head;
+  model_flops(&n.model, &body, &attention, &head);
+  model_flops(&dit.model, &dit_body, &dit_attention, &dit_head);
+  assert_true(body == 2.0 * 2 * 12 * D * D && head == 2.0 * D * V);
+  assert_true(body == dit_body && head == dit_head);
+  assert_true(attention == 2.0 * D * L * 2 && dit_attention == 2 * attention);
+  network_destroy(&n);
+  network_destroy(&dit);
+}
+
+/* A head of zeros: a fresh network knows nothing. */
+static void test_fresh_network_is_uniform(void **state) {
+  (void)state;
+  Network n;
+  Toy t = toy_ar("cpu_f64");
+  toy_open(&n, &t);
+  MUST(params_init(&n.model.params, 42));
+  assert_true(fabs(next_tokens(&n, &toy_none, false) - log(V) * (4 + 2 * 2 + 3 * 4)) < 1e-12);
+  double *h = hidden(&n, B, toy_mixed.x0);
+  assert_true(fabs(h[0] - h[D]) > 1e-3); /* but its hidden rows differ */
+  mem_free(&h);
+  network_destroy(&n);
+}
+
+/* ---- gradients */
+static void slopes(Dropout dropout, int64_t blocks, int64_t heads, int64_t most) {
+  Network n;
+  Toy t = toy_ar("cpu_f64");
+  t.model.blocks = blocks, t.model.heads = heads;
+  open_toy(&n, &t);
+  toy_slopes(&n, next_tokens, &dropout, most);
+  network_destroy(&n);
+}
+
+static void test_slopes(void **state) {
+  (void)state;
+  slopes(toy_none, 2, 2, TOY_EVERY);
+}
+static void test_slopes_dropout(void **state) {
+  (void)state;
+  slopes(toy_quarter, 3, 1, SOME);
+  slopes(toy_quarter, 1, 4, SOME);
+}
+
+/* Else a slope could agree with nothing at both sides. */
+static void test_every_parameter_matters(void **state) {
+  (void)state;
+  Network n;
+  Toy t = toy_ar("cpu_f64");
+  open_toy(&n, &t);
+  next_tokens(&n, &toy_none, true);
+  double *grad = toy_values(&n, n.model.params.grad);
+  for (int i = 1; i < n.model.params.n; i++) { /* not the embedding: some tokens are never seen */
+    const Param *x = &n.model.params.list[i];
+    for (int64_t k = 0; k < x->count; k++)
+      if (grad[x->offset + k] == 0) fail_msg("%s[%lld] has no gradient", x->name, (long long)k);
+  }
+  mem_free(&grad);
+  network_destroy(&n);
+}
+
+/* ---- a position sees itself and those before */
+static void causal(const char *backend, bool bf16) {
+  Network n;
+  Toy t = toy_ar(backend);
+  t.device.bf16 = bf16;
+  open_toy(&n, &t);
+  double *before = hidden(&n, B, toy_mixed.x0);
+  for (int j = 0; j < L; j++) {
+    int32_t ids[TOKENS];
+    memcpy(ids, toy_mixed.x0, sizeof ids);
+    ids[L + j] = (ids[L + j] + 1) % V; /* of the second sequence */
+    double *after = hidden(&n, B, ids);
+    toy_same("hidden rows before the change", after, before, (L + j) * D);
+    toy_same("hidden rows of the next sequence", after + 2 * L * D, before + 2 * L * D, L * D);
+    for (int l = j; l < L; l++) assert_true(check_error(after + (L + l) * D, before + (L + l) * D, D) > 1e-4);
+    mem_free(&after);
+  }
+  mem_free(&before);
+  network_destroy(&n);
+}
+
+static void test_causal(void **state) {
+  (void)state;
+  causal("cpu_f64", false);
+  causal("cpu", false);
+  if (check_has_bf16()) causal("cpu", true);
+}
+
+/* ---- dit with open gates and no modulation is the same network but for the mask, and the last position of the first
+ * block sees everything */
+static void copy_weights(Network *to, const Network *from) {
+  for (int i = 0; i < from->model.params.n; i++) {
+    const Param *p = &from->model.params.list[i];
+    MUST(tensor_copy(&to->dev, params_find(&to->model.params, p->name)->value, p->value));
+  }
+}
+
+static void test_last_position_is_dit(void **state) {
+  (void)state;
+  Network ar, dit;
+  Toy t = toy_ar("cpu_f64"), t_dit = toy_dit("cpu_f64", false);
+  t.model.blocks = t_dit.model.blocks = 1;
+  open_toy(&ar, &t);
+  toy_open(&dit, &t_dit);
+  copy_weights(&dit, &ar);
+  double gates[6 * D] = {0};
+  for (int d = 0; d < D; d++) gates[2 * D + d] = gates[5 * D + d] = 1;
+  MUST(tensor_upload(&dit.dev, params_find(&dit.model.params, "blocks.0.adaLN_modulation.bias")->value, gates));
+  double *got = hidden(&ar, B, toy_mixed.x0), *want = hidden(&dit, B, toy_mixed.x0);
+  for (int b = 0; b < B; b++) {
+    int at = (b * L + L - 1) * D;
+    assert_true(check_error(got + at, want + at, D) <= 1e-14);
+    assert_true(check_error(got + at - D, want + at - D, D) > 1e-4);
+  }
+  mem_free(&got);
+  mem_free(&want);
+  network_destroy(&ar);
+  network_destroy(&dit);
+}
+
+/* ---- what must not change a bit: threads, and that a network only looks */
+static void test_same_bits(void **state) {
+  (void)state;
+  for (int f32 = 0; f32 < 2; f32++) {
+    Network n, two, still;
+    Toy t = toy_ar(f32 ? "cpu" : "cpu_f64");
+    open_toy(&n, &t);
+    double loss = next_tokens(&n, &toy_quarter, true), *grad = toy_values(&n, n.model.params.grad);
+    double *h = hidden(&n, 2, toy_mixed.x0);
+    int64_t count = n.model.params.count;
+    network_destroy(&n);
+    t.device.threads = 2;
+    open_toy(&two, &t);
+    double again = next_tokens(&two, &toy_quarter, true), *grad_two = toy_values(&two, two.model.params.grad);
+    toy_same("loss with two threads", &again, &loss, 1);
+    toy_same("gradients with two threads", grad_two, grad, count);
+    t.model.training = false;
+    open_toy(&still, &t);
+    double *h_still = hidden(&still, 2, toy_mixed.x0);
+    toy_same("hidden rows without training", h_still, h, 2 * L * D);
+    double *all[] = {grad, grad_two, h, h_still};
+    for (int i = 0; i < 4; i++) mem_free(&all[i]);
+    network_destroy(&two);
+    network_destroy(&still);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_parameters),
+      cmocka_unit_test(test_fresh_network_is_uniform),
+      cmocka_unit_test(test_slopes),
+      cmocka_unit_test(test_slopes_dropout),
+      cmocka_unit_test(test_every_parameter_matters),
+      cmocka_unit_test(test_causal),
+      cmocka_unit_test(test_last_position_is_dit),
+      cmocka_unit_test(test_same_bits),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
