@@ -1,6 +1,5 @@
 #include "train/optimizer.h"
 #include "base/err.h"
-#include "train/lr.h"
 #include <math.h>
 
 static int flat(Optimizer *o, Tensor *t) {
@@ -11,7 +10,9 @@ static int flat(Optimizer *o, Tensor *t) {
 }
 
 int optimizer_create(Optimizer *o, Params *params, const OptimizerOptions *options) {
+  const OptimizerOptions *c = options;
   *o = (Optimizer){.options = *options, .params = params};
+  TRY(lr_create(&o->lr, c->lr_schedule ? c->lr_schedule : "constant", c->lr, c->lr_min, c->warmup, c->steps));
   TRY(flat(o, &o->m));
   TRY(flat(o, &o->v));
   return flat(o, &o->ema);
@@ -36,7 +37,7 @@ int optimizer_step(Optimizer *o, double scale, double *norm, double *lr) {
   double squares;
   TRY(sum_squares(p->dev, p->grad, &squares));
   *norm = scale * sqrt(squares);
-  *lr = lr_at(o->step, c->lr, c->warmup);
+  *lr = lr_at(&o->lr, o->step);
   CHECK(isfinite(*norm), ERR_NUMERIC, "the norm of the gradient is %g", *norm);
   double clip = c->clip > 0 ? c->clip / (*norm + 1e-6) : 1, n = (double)++o->step;
   AdamW a = {.p = p->value, .g = p->grad, .m = o->m, .v = o->v, .ema = o->ema, .low = p->low};

@@ -5,20 +5,25 @@
  */
 #pragma once
 #include "model/params.h"
+#include "train/lr.h"
 
 typedef struct OptimizerOptions {
   double lr, beta1, beta2, eps, weight_decay, clip, ema;
-  int64_t warmup;
+  const char *lr_schedule; /* see lr.h; NULL: constant */
+  double lr_min;
+  int64_t warmup, steps;
 } OptimizerOptions;
 
 typedef struct Optimizer {
   OptimizerOptions options;
+  Lr lr;
   Params *params;   /* not owned */
   Tensor m, v, ema; /* [params->count] */
   int64_t step;     /* steps taken */
 } Optimizer;
 
-/** optimizer_create — moments zero; the average is set by optimizer_begin or a checkpoint. */
+/** optimizer_create — moments zero; the average is set by optimizer_begin or a checkpoint.
+ *  Errors  ERR_MEMORY, those of lr_create */
 int optimizer_create(Optimizer *o, Params *params, const OptimizerOptions *options);
 void optimizer_destroy(Optimizer *o);
 /** optimizer_begin — the average starts at the weights, the counter at 0. */

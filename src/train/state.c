@@ -122,9 +122,10 @@ static int check_state(const Trainer *t, const CheckpointState *s, const char *p
 }
 
 /* The keys whose values differ from the checkpoint's: a change is allowed, a silent one is not. Both decks list every
- * key in the same order, one a line; where a version added keys, the comparison ends at the first. */
-static void report_changes(const char *before, const char *after) {
-  static const char *const expected[] = {"dir", "resume", "steps", NULL};
+ * key in the same order, one a line; where a version added keys, the comparison ends at the first. More steps are
+ * expected, unless the learning rate is a function of their number. */
+static void report_changes(const char *before, const char *after, bool cosine) {
+  const char *const expected[] = {"dir", "resume", cosine ? NULL : "steps", NULL};
   while (*before && *after) {
     size_t n = strcspn(before, "\n"), k = strcspn(after, "\n"), key = strcspn(after, "=");
     const char *word = after + strspn(after, " ");
@@ -151,7 +152,7 @@ static int load(Trainer *t, const char *path) {
   TRY_TO(done, load_flat(path, CKPT_ADAM_V, p, t->optimizer.v));
   TRY_TO(done, checkpoint_metrics(path, t->history.tables, 2));
   TRY_TO(done, params_bind(p, p->value));
-  report_changes(s.deck, t->deck);
+  report_changes(s.deck, t->deck, strcmp(t->cfg->train_lr_schedule, "cosine") == 0);
   t->optimizer.step = s.step;
   t->tokens = s.tokens;
   t->masked = s.masked_tokens;

@@ -55,7 +55,10 @@ static int open_network(Trainer *t) {
                         .weight_decay = cfg->train_weight_decay,
                         .clip = cfg->train_clip,
                         .ema = cfg->train_ema,
-                        .warmup = cfg->train_warmup};
+                        .lr_schedule = cfg->train_lr_schedule,
+                        .lr_min = cfg->train_lr_min,
+                        .warmup = cfg->train_warmup,
+                        .steps = cfg->train_steps};
   TRY(optimizer_create(&t->optimizer, p, &o));
   bool tree = strcmp(cfg->dist_reduce, "tree") == 0;
   TRY(reduction_create(&t->reduction, t->comm, p, tree, B / b, cfg->dist_tree_leaves));

@@ -62,6 +62,8 @@ bad "a value out of range" 'model.dropout=1.5 is out of range.*0 to 0.9' "${go_o
 bad "a value of the wrong type" 'train.lr=fast has the wrong type' "${go_on[@]}" train.lr=fast
 bad "a value that is no choice" 'data.order=random.*permuted' "${go_on[@]}" data.order=random
 bad "heads that do not divide the width" 'model.heads' train "$D" run.dir="$T/new" model.heads=3
+bad "a cosine that rises" 'train.lr_min = 1, which must not be larger' \
+  train "$D" run.dir="$T/new" train.lr_schedule=cosine train.lr_min=1
 bad "an empty run.dir" 'run.dir' "${go_on[@]}" run.dir=
 bad "an unknown key of help" 'unknown key.*did you mean train.steps' help train.stpes
 bad "info on nothing" 'usage: mdlm info' info

@@ -71,6 +71,21 @@ included() {
     grep 'width = 32;' "$T/c/deck.cfg"
 }
 tap "a deck includes another" included
+falls() { # the rates that a cosine run used; run on with more steps it has another curve, and says so
+  local schedule on=(train.lr_min=1e-3 train.warmup=5)
+  for schedule in constant cosine; do
+    ranks 1 train "$D" run.dir="$T/$schedule" train.lr_schedule=$schedule train.steps=10 "${on[@]}" &&
+      ranks 1 train "$D" run.dir="$T/$schedule" train.lr_schedule=$schedule train.steps=11 "${on[@]}" \
+        2> "$T/$schedule.err" || return 1
+  done
+  python '
+lr = h5.File(sys.argv[1])["train/lr"][()]
+want = [1e-3, 1e-2, *(1e-3 + 9e-3 * (1 + np.cos(np.pi * np.arange(1, 9) / 9)) / 2)]
+print(lr, want)
+assert np.allclose(lr[:10], want, rtol=1e-12, atol=0)' "$T/cosine/metrics.h5" &&
+    grep 'changed since the checkpoint: steps = 11; was = 10;' "$T/cosine.err" && ! grep changed "$T/constant.err"
+}
+tap "train.lr_schedule = cosine: its rates, and a word when its length changes" falls
 several() {
   "$PY" input/prepare.py "$T/text" --tokenizer "data:$T/train.h5" --length 32 --source text --split train --quiet \
     --out "$T/shard1.h5" &&

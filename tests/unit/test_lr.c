@@ -1,0 +1,85 @@
+/* lr — the rates of both schedules at the steps where they turn, and between. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/err.h"
+#include "train/lr.h"
+
+#include <math.h>
+#include <string.h>
+
+static const double PEAK = 3e-4, LOW = 1e-6;
+
+static void near(double got, double want) {
+  if (!(fabs(got - want) <= 1e-14 * PEAK)) fail_msg("the rate is %.17g, not %.17g", got, want);
+}
+
+static Lr make(const char *name, int64_t warmup, int64_t steps) {
+  Lr lr;
+  assert_int_equal(lr_create(&lr, name, PEAK, LOW, warmup, steps), OK);
+  return lr;
+}
+
+static void constant(void **state) {
+  (void)state;
+  Lr lr = make("constant", 2500, 1000000), none = make("constant", 0, 10);
+  near(lr_at(&lr, 0), 0);
+  near(lr_at(&lr, 1), PEAK / 2500);
+  near(lr_at(&lr, 1250), PEAK / 2);
+  near(lr_at(&lr, 2500), PEAK);
+  near(lr_at(&lr, 999999), PEAK);
+  near(lr_at(&none, 0), PEAK);
+}
+
+/* The warm-up key has no part in it. */
+static void cosine(void **state) {
+  (void)state;
+  for (int64_t warmup = 0; warmup <= 2500; warmup += 2500) {
+    Lr lr = make("cosine", warmup, 1000000);
+    near(lr_at(&lr, 0), LOW);
+    near(lr_at(&lr, 50000), LOW + (PEAK - LOW) / 2);
+    near(lr_at(&lr, 100000), PEAK);
+    near(lr_at(&lr, 325000), LOW + (PEAK - LOW) * (1 + sqrt(0.5)) / 2); /* a quarter of the way down: cos 45° */
+    near(lr_at(&lr, 550000), LOW + (PEAK - LOW) / 2);
+    near(lr_at(&lr, 700000), LOW + (PEAK - LOW) / 4); /* two thirds: cos 120° = −1/2 */
+    near(lr_at(&lr, 1000000), LOW);
+  }
+}
+
+static void cosine_is_smooth(void **state) {
+  (void)state;
+  Lr lr = make("cosine", 0, 1234);
+  for (int64_t n = 1; n <= 1234; n++) {
+    double rise = lr_at(&lr, n) - lr_at(&lr, n - 1);
+    assert_true(n <= 123 ? rise > 0 : n == 124 || rise < 0); /* 123.4 is the top */
+    assert_true(fabs(rise) <= 1.01 * (PEAK - LOW) / 123.4);
+  }
+}
+
+static void one_step(void **state) {
+  (void)state;
+  Lr lr = make("cosine", 0, 1);
+  near(lr_at(&lr, 0), LOW);
+}
+
+static void refused(void **state) {
+  (void)state;
+  Lr lr;
+  assert_int_equal(lr_create(&lr, "cosin", PEAK, LOW, 0, 10), ERR_USAGE);
+  assert_non_null(strstr(err_message(), "train.lr_schedule = cosin"));
+  assert_int_equal(lr_create(&lr, "cosine", LOW, PEAK, 0, 10), ERR_USAGE);
+  assert_non_null(strstr(err_message(), "train.lr_min = 0.0003"));
+  err_clear();
+  assert_int_equal(lr_create(&lr, "constant", 0, LOW, 0, 10), OK);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(constant), cmocka_unit_test(cosine),
+                                     cmocka_unit_test(cosine_is_smooth), cmocka_unit_test(one_step),
+                                     cmocka_unit_test(refused)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
