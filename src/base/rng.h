@@ -27,6 +27,7 @@ typedef enum RngPurpose {
   RNG_EVAL_ORDER,    /* the permutation that stratifies an evaluation                              */
   RNG_SAMPLE_UNMASK, /* sampler: does this position unmask now? step = sampler step                */
   RNG_SAMPLE_TOKEN,  /* sampler: which token                                                       */
+  RNG_CROP,          /* where a cropped row begins: step, place in the global batch                */
   RNG_TEST,          /* tests only                                                                 */
   RNG_PURPOSES
 } RngPurpose;

@@ -12,10 +12,10 @@ static void introduce(const Trainer *t) {
   const Config *c = t->cfg;
   const Protocol *p = shards_protocol(t->train);
   const ModelOptions *m = &t->net.model.options;
+  const char *rows = c->data_crop ? "cropped to half" : p->wrap ? "wrapped" : "one document a row";
   log_info("mdlm %s (%s)  %s", MDLM_VERSION, version_git(), clock_stamp());
   log_info("data   %s: %lld rows of %lld tokens, %s, V = %lld (%s)", c->data_train, (long long)shards_rows(t->train),
-           (long long)m->length, p->wrap ? "wrapped" : "one document a row", (long long)m->vocab,
-           shards_vocab(t->train)->tokenizer);
+           (long long)shards_length(t->train), rows, (long long)m->vocab, shards_vocab(t->train)->tokenizer);
   log_info("model  %s: %.2f M parameters, width %lld, %lld blocks, %lld heads; %s, %s", m->name,
            (double)params_elements(&t->net.model.params) / 1e6, (long long)m->width, (long long)m->blocks,
            (long long)m->heads, c->diffusion_objective, c->diffusion_schedule);

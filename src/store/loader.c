@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,7 +18,7 @@ typedef struct Slot {
 
 struct Loader {
   LoaderOptions o;
-  int64_t N, L, per_step; /* per_step: micro-batches of this rank in a step */
+  int64_t N, row, L, per_step; /* row: tokens stored; per_step: micro-batches of this rank in a step */
   Slot slots[SLOTS];
   pthread_t thread;
   bool started;
@@ -58,6 +57,10 @@ int64_t loader_row(LoaderOrder order, uint64_t seed, int64_t N, int64_t j) {
   return (int64_t)rng_permute(rng_key(seed, RNG_ORDER, 0, epoch, 0), n, i);
 }
 
+int64_t loader_crop(uint64_t seed, int64_t step, int64_t k, int64_t L) {
+  return (int64_t)(rng_uniform(rng_key(seed, RNG_CROP, 0, (uint64_t)step, (uint64_t)k), 0) * (double)L);
+}
+
 /* ---- the thread ---- */
 
 /* Step, and place in the global batch, of this rank's micro-batch number m. */
@@ -66,13 +69,30 @@ static void place_of(const Loader *l, int64_t m, int64_t *step, int64_t *first) 
   *first = l->o.first + m % l->per_step * l->o.micro_batch;
 }
 
+/* The rows become their crops in place: each moves towards the front. */
+static int slot_crop(const Loader *l, const Slot *slot, int64_t step, int64_t first) {
+  for (int64_t i = 0; i < l->o.micro_batch; i++) {
+    int32_t *crop = slot->tokens + i * l->L;
+    CHECK(slot->lengths[i] == l->row, ERR_DATA,
+          "%s: row %lld has %d tokens and padding to %lld: only rows without padding can be cropped",
+          shards_spec(l->o.shards), (long long)slot->rows[i], slot->lengths[i], (long long)l->row);
+    memmove(crop, slot->tokens + i * l->row + loader_crop(l->o.seed, step, first + i, l->L),
+            (size_t)l->L * sizeof *crop);
+    crop[0] = l->o.bos;
+    if (l->o.eos >= 0) crop[l->L - 1] = l->o.eos;
+    slot->lengths[i] = (int32_t)l->L;
+  }
+  return OK;
+}
+
 static int slot_fill(Loader *l, int64_t m) {
   const Slot *slot = &l->slots[m % SLOTS];
   int64_t step, first;
   place_of(l, m, &step, &first);
   for (int64_t i = 0; i < l->o.micro_batch; i++)
     slot->rows[i] = loader_row(l->o.order, l->o.seed, l->N, step * l->o.global_batch + first + i);
-  return shards_read(l->o.shards, slot->rows, l->o.micro_batch, slot->tokens, slot->lengths);
+  TRY(shards_read(l->o.shards, slot->rows, l->o.micro_batch, slot->tokens, slot->lengths));
+  return l->o.crop ? slot_crop(l, slot, step, first) : OK;
 }
 
 static void *loader_run(void *arg) {
@@ -118,6 +138,9 @@ static int options_check(const LoaderOptions *o) {
   CHECK(o->micro_batch > 0 && o->count % o->micro_batch == 0, ERR_USAGE,
         "a micro-batch of %lld sequences does not divide the %lld sequences of a rank", (long long)o->micro_batch,
         (long long)o->count);
+  CHECK(!o->crop || shards_length(o->shards) % 2 == 0, ERR_USAGE,
+        "%s has rows of %lld tokens: only an even length can be cropped to half", shards_spec(o->shards),
+        (long long)shards_length(o->shards));
   return OK;
 }
 
@@ -129,13 +152,14 @@ int loader_create(Loader **out, const LoaderOptions *options) {
   TRY(mem_alloc(&l, sizeof *l));
   l->o = *options;
   l->N = shards_rows(options->shards);
-  l->L = shards_length(options->shards);
+  l->row = shards_length(options->shards);
+  l->L = options->crop ? l->row / 2 : l->row;
   l->per_step = options->count / options->micro_batch;
   pthread_mutex_init(&l->lock, NULL);
   pthread_cond_init(&l->changed, NULL);
   size_t n = (size_t)options->micro_batch;
   for (int i = 0; i < SLOTS; i++) {
-    TRY_TO(failed, mem_alloc(&l->slots[i].tokens, n * (size_t)l->L * sizeof(int32_t)));
+    TRY_TO(failed, mem_alloc(&l->slots[i].tokens, n * (size_t)l->row * sizeof(int32_t)));
     TRY_TO(failed, mem_alloc(&l->slots[i].lengths, n * sizeof(int32_t)));
     TRY_TO(failed, mem_alloc(&l->slots[i].rows, n * sizeof(int64_t)));
   }

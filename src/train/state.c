@@ -72,7 +72,7 @@ static int save(Trainer *t, const char *name) {
                            .tokens = t->tokens,
                            .masked_tokens = t->masked,
                            .seed = t->cfg->run_seed,
-                           .length = shards_length(t->train),
+                           .length = t->length,
                            .valid_nll = t->best,
                            .deck = t->deck,
                            .protocol = *shards_protocol(t->train),

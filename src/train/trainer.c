@@ -24,16 +24,33 @@ static int open_shards(Shards **s, const char *key, const char *spec) {
   return RAISE(err, "%s: %s", key, message);
 }
 
+/* Rows to be cropped: an even length, no padding, a bos to put in front. Halves t->length. */
+static int check_crop(Trainer *t) {
+  const char *path = t->cfg->data_train;
+  CHECK(t->length % 2 == 0 && t->length >= 4, ERR_DATA,
+        "data.crop takes half of each row, but data.train = %s has rows of %lld tokens", path, (long long)t->length);
+  CHECK(shards_protocol(t->train)->wrap, ERR_DATA,
+        "data.crop takes rows without padding, but data.train = %s has one document a row: prepare it with --wrap",
+        path);
+  CHECK(shards_vocab(t->train)->bos >= 0 && shards_vocab(t->train)->eos >= 0, ERR_DATA,
+        "data.crop puts bos and eos at the ends, but the tokenizer of data.train = %s has none", path);
+  t->length /= 2;
+  return OK;
+}
+
 static int open_data(Trainer *t) {
   const Config *cfg = t->cfg;
   CHECK(*cfg->data_train, ERR_USAGE,
         "data.train is empty: name the tokenized training data (input/prepare.py makes it)");
   TRY(open_shards(&t->train, "data.train", cfg->data_train));
+  t->length = shards_length(t->train);
+  if (cfg->data_crop) TRY(check_crop(t));
   if (*cfg->data_valid == 0) return OK;
   TRY(open_shards(&t->valid, "data.valid", cfg->data_valid));
-  CHECK(shards_length(t->valid) == shards_length(t->train), ERR_DATA,
-        "data.valid = %s has rows of %lld tokens, data.train = %s of %lld", cfg->data_valid,
-        (long long)shards_length(t->valid), cfg->data_train, (long long)shards_length(t->train));
+  CHECK(shards_length(t->valid) == t->length, ERR_DATA,
+        "data.valid = %s has rows of %lld tokens, data.train = %s of %lld%s", cfg->data_valid,
+        (long long)shards_length(t->valid), cfg->data_train, (long long)t->length,
+        cfg->data_crop ? " after data.crop" : "");
   return vocab_same(shards_vocab(t->train), cfg->data_train, shards_vocab(t->valid), cfg->data_valid);
 }
 
@@ -45,8 +62,7 @@ static int open_network(Trainer *t) {
         (long long)B, (long long)ranks, (long long)b);
   t->local_micro = B / ranks / b;
   const Vocab *v = shards_vocab(t->train);
-  TRY(network_create(&t->net, cfg, t->comm->share_rank, t->comm->share_size, v->size, shards_length(t->train), v->mask,
-                     b, true));
+  TRY(network_create(&t->net, cfg, t->comm->share_rank, t->comm->share_size, v->size, t->length, v->mask, b, true));
   Params *p = &t->net.model.params;
   OptimizerOptions o = {.lr = cfg->train_lr,
                         .beta1 = cfg->train_beta1,
@@ -126,6 +142,7 @@ static int open_history(Trainer *t) {
 
 static int open_loader(Trainer *t) {
   const Config *cfg = t->cfg;
+  const Vocab *vocab = shards_vocab(t->train);
   int64_t part = cfg->train_global_batch / t->comm->size;
   LoaderOptions o = {.shards = t->train,
                      .order = order_of(cfg),
@@ -134,7 +151,10 @@ static int open_loader(Trainer *t) {
                      .global_batch = cfg->train_global_batch,
                      .first = part * t->comm->rank,
                      .count = part,
-                     .micro_batch = cfg->train_micro_batch};
+                     .micro_batch = cfg->train_micro_batch,
+                     .crop = cfg->data_crop,
+                     .bos = vocab->bos,
+                     .eos = t->net.objective.table->diffusion ? -1 : vocab->eos};
   return loader_create(&t->loader, &o);
 }
 

@@ -25,6 +25,7 @@ typedef struct Trainer {
   Comm *comm;            /* not owned */
   char *deck;            /* resolved */
   Shards *train, *valid; /* valid may be NULL */
+  int64_t length;        /* L: of a row of the data, with data.crop half of it */
   Network net;
   Optimizer optimizer;
   Reduction reduction;

@@ -9,8 +9,10 @@ D=$T/deck.cfg
 prepare && deck "$D" && ranks 1 train "$D" > "$T/log" || exit 1
 "$PY" tests/e2e/spoil.py "$T/train.h5" "$T/run/last.h5" "$T/bad" || exit 1
 "$PY" input/prepare.py "$T/text" --tokenizer bpe:280 --length 32 --quiet --out "$T/bad/data_vocab.h5" &&
-  "$PY" input/prepare.py "$T/text" --tokenizer "data:$T/train.h5" --length 16 --quiet --out "$T/bad/data_rows16.h5" ||
-  exit 1
+  "$PY" input/prepare.py "$T/text" --tokenizer "data:$T/train.h5" --length 16 --quiet --out "$T/bad/data_rows16.h5" &&
+  "$PY" input/prepare.py "$T/text" --tokenizer "data:$T/train.h5" --length 31 --quiet --out "$T/bad/data_odd.h5" &&
+  "$PY" input/prepare.py "$T/text" --tokenizer "data:$T/train.h5" --length 32 --no-wrap --quiet \
+    --out "$T/bad/data_unwrapped.h5" || exit 1
 
 # one_line FILE PATTERN N: whether stderr has an error line of at least one rank, at most one of each, all matching
 one_line() {
@@ -131,6 +133,12 @@ done
 bad "data is a checkpoint" 'last.h5 is not tokenized data' "${go_on[@]}" data.train="$T/run/last.h5"
 bad "files of different vocabularies" 'train.h5.*data_vocab.h5' "${go_on[@]}" data.train="$T/train.h5,$B/data_vocab.h5"
 bad "rows of different lengths" 'data_rows16.h5' "${go_on[@]}" data.valid="$B/data_rows16.h5"
+bad "data.crop: validation rows as long as the others" 'train.h5 of 16 after data.crop' \
+  train "$D" run.dir="$T/new" data.crop=true
+bad "data.crop of an odd length" 'data.crop.*data_odd.h5 has rows of 31 tokens' \
+  train "$D" run.dir="$T/new" data.crop=true data.train="$B/data_odd.h5"
+bad "data.crop of padded rows" 'data.crop.*data_unwrapped.h5 has one document a row' \
+  train "$D" run.dir="$T/new" data.crop=true data.train="$B/data_unwrapped.h5"
 for f in data_flip data_changed data_token; do
   bad "check: $f" "$f.h5" check "$D" data.train="$B/$f.h5"
 done

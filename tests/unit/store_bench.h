@@ -140,6 +140,7 @@ typedef struct Data {
   int64_t chunk_rows;            /* 0: contiguous */
   uint32_t salt;                 /* another one, other tokens */
   const char *source;            /* NULL: "test" */
+  bool full;                     /* every length is L */
   int64_t bad_row, bad_position; /* holds bad_token where that is not 0 */
   uint32_t bad_token;
   uint32_t bad_length, change_length; /* bad_length stands in bad_row if change_length */
@@ -154,7 +155,7 @@ static UNUSED uint32_t data_token(const Data *d, int64_t row, int64_t position) 
 
 static UNUSED uint32_t data_length(const Data *d, int64_t row) {
   if (d->change_length && row == d->bad_row) return d->bad_length;
-  return 1 + (uint32_t)((row * 7 + d->salt) % d->L);
+  return d->full ? (uint32_t)d->L : 1 + (uint32_t)((row * 7 + d->salt) % d->L);
 }
 
 static UNUSED void data_digest(const Data *d, char text[33]) {

@@ -114,6 +114,99 @@ static void splits(void **state) {
   shards_close(&s);
 }
 
+/* ---- crops */
+
+/* Where crops begin: uniform, and another draw for every seed. */
+static void crops_are_uniform(void **state) {
+  (void)state;
+  enum { L = 12, STEPS = 500, BATCH = 24 };
+  int64_t count[L] = {0};
+  int differ = 0;
+  for (int64_t step = 0; step < STEPS; step++)
+    for (int64_t k = 0; k < BATCH; k++) {
+      int64_t at = loader_crop(5, step, k, L);
+      assert_in_range(at, 0, L - 1);
+      differ += at != loader_crop(6, step, k, L);
+      count[at]++;
+    }
+  double mean = (double)STEPS * BATCH / L, chi2 = 0;
+  for (int i = 0; i < L; i++) chi2 += ((double)count[i] - mean) * ((double)count[i] - mean) / mean;
+  assert_true(chi2 < 37.4);                                            /* 11 degrees of freedom, one in 10⁴ */
+  assert_in_range(differ, 0.88 * STEPS * BATCH, 0.95 * STEPS * BATCH); /* 11 of 12 under another seed */
+}
+
+/* What stands at place p of the crop of sequence k of a step. */
+static int32_t crop_token(const Data *d, const LoaderOptions *o, int64_t step, int64_t k, int64_t p) {
+  int64_t L = d->L / 2, row = loader_row(o->order, o->seed, d->N, step * o->global_batch + k);
+  if (p == 0) return o->bos;
+  if (p == L - 1 && o->eos >= 0) return o->eos;
+  return (int32_t)data_token(d, row, loader_crop(o->seed, step, k, L) + p);
+}
+
+static void expect_crops(const Data *d, const LoaderOptions *o, int64_t steps) {
+  int64_t L = d->L / 2;
+  Loader *l;
+  Micro m;
+  must(loader_create(&l, o));
+  for (int64_t step = o->step; step < o->step + steps; step++)
+    for (int64_t k = o->first; k < o->first + o->count; k += o->micro_batch) {
+      must(loader_next(l, &m));
+      assert_int_equal(m.L, L);
+      for (int64_t i = 0; i < m.n; i++) {
+        assert_int_equal(m.lengths[i], L);
+        for (int64_t p = 0; p < L; p++) assert_int_equal(m.tokens[i * L + p], crop_token(d, o, step, k + i, p));
+      }
+    }
+  loader_destroy(&l);
+}
+
+/* A part of a step is cropped the same whatever the number of ranks, the micro-batch and the step started from; a
+ * second visit of a row takes another crop. */
+static void crops(void **state) {
+  (void)state;
+  Data d = {.N = 12, .L = 32, .V = 100, .type = H5_U16, .full = true};
+  LoaderOptions o = {.order = ORDER_PERMUTED, .seed = 7, .global_batch = 12, .crop = true, .bos = 97, .eos = -1};
+  data_write(bench_path("crop.h5"), &d);
+  must(shards_open(&o.shards, bench_path("crop.h5")));
+  for (int64_t ranks = 1; ranks <= 4; ranks *= 2)
+    for (int64_t rank = 0; rank < ranks; rank++)
+      for (o.micro_batch = 1; o.micro_batch <= 3; o.micro_batch += 2) {
+        o.count = 12 / ranks, o.first = rank * o.count;
+        o.step = 0, o.eos = -1;
+        expect_crops(&d, &o, 4);
+        o.step = 3, o.eos = 98;
+        expect_crops(&d, &o, 1);
+      }
+  int64_t start[12], again = 0;
+  for (int64_t epoch = 0; epoch < 2; epoch++) /* an epoch is a step here */
+    for (int64_t k = 0; k < 12; k++) {
+      int64_t row = loader_row(o.order, o.seed, d.N, epoch * 12 + k), at = loader_crop(o.seed, epoch, k, 16);
+      again += epoch == 1 && start[row] == at;
+      if (epoch == 0) start[row] = at;
+    }
+  assert_in_range(again, 0, 5); /* of 12, each by one chance in 16 */
+  shards_close(&o.shards);
+}
+
+static void crops_refused(void **state) {
+  (void)state;
+  Data odd = {.N = 8, .L = 7, .V = 100, .type = H5_U16, .full = true}, padded = odd;
+  LoaderOptions o = {.global_batch = 8, .count = 8, .micro_batch = 8, .crop = true};
+  Loader *l;
+  Micro m;
+  padded.L = 8, padded.full = false;
+  data_write(bench_path("odd.h5"), &odd);
+  must(shards_open(&o.shards, bench_path("odd.h5")));
+  refused(loader_create(&l, &o), ERR_USAGE, "odd.h5", "rows of 7 tokens");
+  shards_close(&o.shards);
+  data_write(bench_path("padded.h5"), &padded);
+  must(shards_open(&o.shards, bench_path("padded.h5")));
+  must(loader_create(&l, &o));
+  refused(loader_next(l, &m), ERR_DATA, "padded.h5", "padding to 8");
+  loader_destroy(&l);
+  shards_close(&o.shards);
+}
+
 static void breathe(void) { nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL); }
 
 /* What was delivered stays until the next call, however far ahead the thread could be; and no step allocates. */
@@ -220,14 +313,12 @@ static void signals_stay_out(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(every_row_once),
-                                     cmocka_unit_test(orders_differ),
-                                     cmocka_unit_test(blocks_stay_together),
-                                     cmocka_unit_test(splits),
-                                     cmocka_unit_test(stays_and_takes_no_memory),
-                                     cmocka_unit_test(error_is_carried),
-                                     cmocka_unit_test(ends_in_any_state),
-                                     cmocka_unit_test(wrong_options),
-                                     cmocka_unit_test(signals_stay_out)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(every_row_once),       cmocka_unit_test(orders_differ),
+      cmocka_unit_test(blocks_stay_together), cmocka_unit_test(splits),
+      cmocka_unit_test(crops_are_uniform),    cmocka_unit_test(crops),
+      cmocka_unit_test(crops_refused),        cmocka_unit_test(stays_and_takes_no_memory),
+      cmocka_unit_test(error_is_carried),     cmocka_unit_test(ends_in_any_state),
+      cmocka_unit_test(wrong_options),        cmocka_unit_test(signals_stay_out)};
   return cmocka_run_group_tests(tests, bench_setup, bench_teardown);
 }
