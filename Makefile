@@ -32,7 +32,7 @@ TEST_SRC := $(sort $(wildcard tests/unit/*.c tests/ops/*.c tests/grad/*.c tests/
 TESTS    := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 TEST_LIB := $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/*.c))
 
-.PHONY: all help info setup demo check check-unit bench rules format install clean FORCE
+.PHONY: all help info setup demo smoke check check-unit bench rules format install clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -83,6 +83,11 @@ demo: ## the main job on a real corpus: prepare, train on two ranks, evaluate, s
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all
 	@BUILD="$(BUILD)" PY="$(PY)" CORPUS="$(CORPUS)" input/demo.sh
 
+smoke: ## every objective and network in seconds: train and evaluate the decks of input/smoke on two ranks
+	@$(MAKE) --no-print-directory setup
+	@$(MAKE) --no-print-directory -s -j$$(nproc) all
+	@BUILD="$(BUILD)" PY="$(PY)" input/smoke.sh
+
 check: ## every test; closes with N passed, N failed, N skipped
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all tests WERROR=1
@@ -102,8 +107,9 @@ format: ## lay out the C sources as .clang-format says
 
 install: all ## the program, decks and scripts under $(DESTDIR)$(PREFIX)
 	install -Dm755 $(BUILD)/mdlm $(DESTDIR)$(PREFIX)/bin/mdlm
-	install -d $(DESTDIR)$(PREFIX)/share/mdlm/{input,slurm,analysis}
+	install -d $(DESTDIR)$(PREFIX)/share/mdlm/{input/{sizes,objectives,recipes,smoke},slurm,analysis}
 	install -m644 input/*.cfg input/requirements.txt $(DESTDIR)$(PREFIX)/share/mdlm/input
+	for d in sizes objectives recipes smoke; do install -m644 input/$$d/*.cfg $(DESTDIR)$(PREFIX)/share/mdlm/input/$$d; done
 	install -m755 input/*.py $(DESTDIR)$(PREFIX)/share/mdlm/input
 	install -m644 slurm/* $(DESTDIR)$(PREFIX)/share/mdlm/slurm
 	install -m644 analysis/* $(DESTDIR)$(PREFIX)/share/mdlm/analysis

@@ -192,9 +192,9 @@ installed() { # the program and the decks; -o all: what was built is installed a
     make -s -o all install BUILD="$(dirname "$MDLM")" DESTDIR="$T/stage" PREFIX=/usr || return 1
   local share=$T/stage/usr/share/mdlm deck
   "$T/stage/usr/bin/mdlm" --version && cmp "$MDLM" "$T/stage/usr/bin/mdlm" || return 1
-  for deck in input/*.cfg; do
+  for deck in input/*.cfg input/smoke/*.cfg; do
     cmp "$deck" "$share/$deck" || return 1
-    # it parses: what is missing is the data
+    # it parses with what it includes: what is missing is the data
     ranks 1 train "$share/$deck" run.dir="$T/none" data.train="$T/none.h5" data.valid= 2>&1 |
       grep "$T/none.h5: no such file" ||
       fail "$deck" || return 1
