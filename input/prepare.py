@@ -58,7 +58,7 @@ examples:
              --valid-documents 100000 --out-train owt_train.h5 --out-valid owt_valid.h5
   prepare.py wiki.valid.raw --tokenizer gpt2:vocab.json,merges.txt --length 1024 --detokenizer wikitext \\
              --keep-newline --source wikitext2 --split validation --out wikitext2.h5
-  head -c 90000000 text8 | prepare.py - --tokenizer text8 --length 256 --out text8_train.h5
+  head -c 90000000 text8 | prepare.py - --tokenizer text8 --length 512 --out text8_train.h5   (data.crop takes L = 256)
   prepare.py other.txt --tokenizer data:train.h5 --length 128 --out other.h5
 
 An output appears under its name when it is complete, in place of a file that had that name; a failed or interrupted run

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# bench.sh [shape…] — every shape in f32 and bf16 with all cores, then weak scaling from one rank to two. `make bench`.
+# bench.sh [shape…] — every shape in f32 and bf16 with all cores, the networks and objectives beside each other, then weak
+# scaling from one rank to two. `make bench`.
 set -eu
 bench=${BUILD:-build}/bench
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
@@ -11,6 +12,22 @@ for shape; do
   for matmul in f32 bf16; do
     OMP_NUM_THREADS=$(nproc) "$bench" "$shape" $matmul $steps || echo "$shape $matmul: left out"
   done
+done
+
+# Each stands between two runs of dit/subs: a host that slows down in between does not pass for a slow network.
+echo "networks and objectives of the shape tiny, f32, all cores: time of a step per FLOP of its products, to that of dit/subs"
+per_flop() { # NETWORK OBJECTIVE
+  OMP_NUM_THREADS=$(nproc) "$bench" tiny f32 9 1 "$1" "$2" | sed -n 's/.*products: \([0-9.]*\) ps a FLOP.*/\1/p'
+}
+before=$(per_flop dit subs)
+for pair in "ar ar" "dimamba subs" "dit d3pm" "dit sedd"; do
+  read -r network objective <<< "$pair"
+  it=$(per_flop "$network" "$objective")
+  [ -n "$it" ] || { echo "$network/$objective: left out"; continue; }
+  after=$(per_flop dit subs)
+  awk -v p="$network/$objective" -v a="$before" -v b="$after" -v x="$it" \
+    'BEGIN { printf "%-13s %.3f ps a FLOP, %.3f of dit/subs\n", p, x, 2 * x / (a + b) }'
+  before=$after
 done
 
 echo "weak scaling: one thread a rank, four micro-batches a step"

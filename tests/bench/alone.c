@@ -1,6 +1,7 @@
 #include "bench/alone.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "bench/median.h"
 #include <oneapi/dnnl/dnnl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,16 +10,6 @@ static void must(dnnl_status_t s) {
   if (s == dnnl_success) return;
   fprintf(stderr, "bench: oneDNN status %d\n", (int)s);
   exit(1);
-}
-
-static int by_value(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
-}
-
-static double median(double *t, int n) {
-  qsort(t, (size_t)n, sizeof *t, by_value);
-  return t[n / 2];
 }
 
 typedef struct Case {

@@ -1,18 +1,20 @@
-/* bench SHAPE MATMUL [steps [micro-batches a step]] — training speed on synthetic tokens: tokens/s, GFLOP/s, where the
- * time goes, and how far from the floor set by oneDNN alone on the same products. With several ranks each takes its own
- * micro-batch (weak scaling). SHAPE: demo, tiny, small128, small1024. MATMUL: f32, bf16. Threads a rank:
- * OMP_NUM_THREADS. */
+/* bench SHAPE MATMUL [steps [micro-batches a step [network [objective]]]] — training speed on synthetic tokens:
+ * tokens/s, GFLOP/s, where the time goes, and how far from the floor set by oneDNN alone on the same products. With
+ * several ranks each takes its own micro-batch (weak scaling). SHAPE: demo, tiny, small128, small1024. MATMUL: f32,
+ * bf16. Network and objective as in a deck: dit and subs if left out. Threads a rank: OMP_NUM_THREADS. */
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "bench/alone.h"
+#include "bench/median.h"
 #include "diffusion/network.h"
 #include "diffusion/timestep.h"
 #include "dist/comm.h"
 #include "train/optimizer.h"
 #include "train/reduce.h"
+#include <math.h>
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +32,7 @@ static const Shape shapes[] = {{"demo", 128, 3, 4, 32, 512, 16, 8},
 
 typedef struct Bench {
   Shape shape;
+  const char *network, *objective;
   Comm comm;
   Network net;
   Optimizer optimizer;
@@ -39,16 +42,27 @@ typedef struct Bench {
   int64_t step, rows, micros; /* micros: micro-batches a step */
 } Bench;
 
+/* d3pm needs discrete time; it and sedd tell the network the time. */
+static int describe(Config *cfg, const Bench *b, const char *matmul) {
+  bool d3pm = strcmp(b->objective, "d3pm") == 0, time = d3pm || strcmp(b->objective, "sedd") == 0;
+  char network[64], objective[64], type[64];
+  snprintf(network, sizeof network, "model.name=%s", b->network);
+  snprintf(objective, sizeof objective, "diffusion.objective=%s", b->objective);
+  snprintf(type, sizeof type, "device.matmul=%s", matmul);
+  char *words[] = {network, objective, type, d3pm ? "diffusion.T=1000" : "diffusion.T=0"};
+  TRY(config_load(cfg, NULL, 4, words));
+  cfg->model_time_conditioning = time;
+  cfg->model_width = b->shape.width;
+  cfg->model_blocks = b->shape.blocks;
+  cfg->model_heads = b->shape.heads;
+  cfg->model_cond_dim = b->shape.cond_dim;
+  return OK;
+}
+
 static int build(Bench *b, const char *matmul, int threads) {
   const Shape *s = &b->shape;
   Config cfg;
-  TRY(config_load(&cfg, NULL, 0, NULL));
-  cfg.model_width = s->width;
-  cfg.model_blocks = s->blocks;
-  cfg.model_heads = s->heads;
-  cfg.model_cond_dim = s->cond_dim;
-  mem_free(&cfg.device_matmul);
-  TRY(mem_strdup(&cfg.device_matmul, matmul));
+  TRY(describe(&cfg, b, matmul));
   cfg.device_threads = threads;
   TRY(network_create(&b->net, &cfg, b->comm.share_rank, b->comm.share_size, s->vocab, s->length, (int32_t)s->vocab - 1,
                      s->batch, true));
@@ -73,7 +87,8 @@ static void noise(Bench *b) {
     RngKey mask = rng_key(1, RNG_MASK, 0, (uint64_t)b->step, (uint64_t)sequence);
     int32_t *x0 = b->tokens + i * s->length;
     for (int64_t l = 0; l < s->length; l++) x0[l] = (int32_t)(rng_uniform(text, (uint64_t)l) * (double)(s->vocab - 1));
-    double t = timestep_draw(1, RNG_TIME, b->step, sequence, sequence, s->batch * b->comm.size, true, 1e-3);
+    double t =
+        timestep_draw(1, RNG_TIME, b->step, sequence, sequence, s->batch * b->comm.size, true, b->net.objective.tau);
     noised_draw(&b->net.objective, &b->net.noised, i, x0, s->length, t, mask);
   }
 }
@@ -93,31 +108,35 @@ static int train_step(Bench *b) {
   return optimizer_step(&b->optimizer, 1.0 / (double)(b->shape.batch * b->shape.length), &norm, &lr);
 }
 
-/* Seconds that oneDNN alone needs for the products of one step: y = x wᵀ, dx = dy w, dw = dyᵀ x. */
-static double dense_floor(const Bench *b, bool bf16) {
-  const Shape *s = &b->shape;
-  int64_t R = s->batch * s->length, D = s->width, chunk = b->rows < b->net.rows.chunk ? b->rows : b->net.rows.chunk;
-  struct Product {
-    double times;
-    int64_t rows, in, out;
-  } products[] = {{(double)s->blocks, R, D, 3 * D},
-                  {(double)s->blocks, R, D, D},
-                  {(double)s->blocks, R, D, 4 * D},
-                  {(double)s->blocks, R, 4 * D, D},
-                  {(double)b->rows / (double)chunk, chunk, D, s->vocab}};
-  double total = 0;
-  for (size_t i = 0; i < sizeof products / sizeof *products; i++) {
-    struct Product *p = &products[i];
-    total += p->times * (alone_seconds(bf16, false, true, p->rows, p->out, p->in, 5) +
-                         alone_seconds(bf16, false, false, p->rows, p->in, p->out, 5) +
-                         alone_seconds(bf16, true, false, p->out, p->in, p->rows, 5));
-  }
-  return total;
+typedef struct Floor { /* of the products of a step */
+  double seconds, flops;
+} Floor;
+
+/* y = x wᵀ, dx = dy w, dw = dyᵀ x, `times` over. */
+static void floor_add(Floor *f, bool bf16, double times, int64_t rows, const Param *w) {
+  int64_t out = w->dims[0], in = w->dims[1];
+  f->flops += 6 * times * (double)(rows * out * in);
+  f->seconds += times * (alone_seconds(bf16, false, true, rows, out, in, 5) +
+                         alone_seconds(bf16, false, false, rows, in, out, 5) +
+                         alone_seconds(bf16, true, false, out, in, rows, 5));
 }
 
-static int by_value(const void *a, const void *b) {
-  double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
+/* What oneDNN alone needs: every large matrix meets every row of every pass once, the head only the scored rows, chunk
+ * by chunk. Equal matrices are measured once. */
+static Floor dense_floor(const Bench *b, bool bf16) {
+  const Model *m = &b->net.model;
+  const Param *list = m->params.list, *head = &list[m->head_weight];
+  int64_t R = b->shape.batch * b->shape.length, chunk = b->rows < b->net.rows.chunk ? b->rows : b->net.rows.chunk;
+  double micros = (double)b->micros, passes = network_passes(&b->net);
+  Floor f = {0};
+  floor_add(&f, bf16, micros * (double)b->rows / (double)chunk, chunk, head);
+  for (const Param *w = list; w < list + m->params.n; w++) {
+    int equal = 0, before = 0;
+    for (const Param *x = list; x < list + m->params.n; x++)
+      if (x->matrix && x != head && x->dims[0] == w->dims[0] && x->dims[1] == w->dims[1]) equal++, before += x < w;
+    if (w->matrix && w != head && before == 0) floor_add(&f, bf16, micros * passes * equal, R, w);
+  }
+  return f;
 }
 
 static int run(Bench *b, const char *matmul, int steps) {
@@ -136,16 +155,23 @@ static int run(Bench *b, const char *matmul, int steps) {
     TRY(comm_max(&b->comm, &times[i]));
   }
   ASSERT(mem_count() == allocations);
-  qsort(times, (size_t)steps, sizeof *times, by_value);
-  double step = times[steps / 2], tokens = (double)(b->micros * b->shape.batch * b->shape.length), spent = 0, all = 0;
+  double step = median(times, steps), tokens = (double)(b->micros * b->shape.batch * b->shape.length), spent = 0,
+         all = 0;
   for (int i = 0; i < steps; i++) all += times[i] / steps;
   for (int g = 0; g < GROUPS; g++) {
     work += dev->flops[g] / steps;
     spent += dev->seconds[g] / steps;
   }
-  double floor = b->comm.size == 1 ? (double)b->micros * dense_floor(b, strcmp(matmul, "bf16") == 0) : 0;
-  log_info("%-9s %-4s %d×%d  %9.1f tokens/s  %7.1f GFLOP/s a rank  step %.3f s", b->shape.name, matmul, b->comm.size,
-           dev->threads, tokens * b->comm.size / step, work / step / 1e9, step);
+  Floor floor = {0};
+  double dense = dev->flops[GROUP_DENSE] / steps;
+  if (b->comm.size == 1) {
+    floor = dense_floor(b, strcmp(matmul, "bf16") == 0);
+    CHECK(fabs(floor.flops / dense - 1) < 0.1, ERR_SHAPE, "%s: the floor has %g of the %g floating-point operations",
+          b->network, floor.flops, dense);
+  }
+  log_info("%-9s %-4s %s/%s %d×%d  %9.1f tokens/s  %7.1f GFLOP/s a rank  step %.3f s", b->shape.name, matmul,
+           b->network, b->objective, b->comm.size, dev->threads, tokens * b->comm.size / step, work / step / 1e9, step);
+  log_info("         step / products: %.3f ps a FLOP", step / dense * 1e12);
   char shares[256] = "";
   for (int g = 0; g < GROUPS; g++)
     snprintf(shares + strlen(shares), sizeof shares - strlen(shares), "  %s %.1f%%", op_group_name((OpGroup)g),
@@ -154,10 +180,10 @@ static int run(Bench *b, const char *matmul, int steps) {
   log_info("         moved: block %.1f GB/s, update %.1f GB/s",
            dev->bytes[GROUP_BLOCK] / dev->seconds[GROUP_BLOCK] / 1e9,
            dev->bytes[GROUP_UPDATE] / dev->seconds[GROUP_UPDATE] / 1e9);
-  if (floor > 0)
+  if (floor.seconds > 0)
     log_info("         products: %.1f GFLOP/s, oneDNN alone %.1f: ratio %.2f; step / floor of products %.2f",
-             dev->flops[GROUP_DENSE] / dev->seconds[GROUP_DENSE] / 1e9, dev->flops[GROUP_DENSE] / steps / floor / 1e9,
-             floor / (dev->seconds[GROUP_DENSE] / steps), step / floor);
+             dev->flops[GROUP_DENSE] / dev->seconds[GROUP_DENSE] / 1e9, floor.flops / floor.seconds / 1e9,
+             floor.seconds / (dev->seconds[GROUP_DENSE] / steps), step / floor.seconds);
   return OK;
 }
 
@@ -169,8 +195,12 @@ int main(int argc, char **argv) {
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes && argc > 2; i++)
     if (strcmp(argv[1], shapes[i].name) == 0) b.shape = shapes[i];
   if (err == OK && b.shape.name == NULL)
-    err = RAISE(ERR_USAGE, "usage: bench demo|tiny|small128|small1024 f32|bf16 [steps ≤ 64 [micro-batches a step]]");
+    err = RAISE(
+        ERR_USAGE,
+        "usage: bench demo|tiny|small128|small1024 f32|bf16 [steps ≤ 64 [micro-batches a step [network [objective]]]]");
   b.micros = argc > 4 ? atoi(argv[4]) : 1;
+  b.network = argc > 5 ? argv[5] : "dit";
+  b.objective = argc > 6 ? argv[6] : "subs";
   if (err == OK) err = run(&b, argv[2], argc > 3 ? atoi(argv[3]) : 5);
   if (err) log_error("%s", err_message());
   reduction_destroy(&b.reduction);
