@@ -34,8 +34,8 @@ int config_resolved(const Config *cfg, char **text);
 int config_load_text(Config *cfg, const char *text, const char *name);
 /** config_free — release the strings; NULL-safe, clears cfg. */
 void config_free(Config *cfg);
-/** config_help — print section, key, type, default, range, unit and help of the keys whose "section.key" contains
- *  `pattern` (NULL or "": all) to stdout; ERR_USAGE with the nearest key where none does. */
+/** config_help — print section, key, type, default, range, unit and help of the key `pattern`, or of all whose
+ *  "section.key" contains it (NULL or "": all), to stdout; ERR_USAGE with the nearest key where none does. */
 int config_help(const char *pattern);
 /** config_version — version of libconfig. */
 const char *config_version(void);

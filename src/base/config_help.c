@@ -83,16 +83,23 @@ static int no_such_key(const char *pattern) {
   return config_keys_unknown("help", section, dot + 1);
 }
 
+/* Help on the key of that very name or, `part`, on those whose name contains it. */
+static int print_matches(const char *pattern, bool part, const Config *defaults, int *found) {
+  for (const Key *k = config_keys; k < config_keys + config_key_count; k++) {
+    char name[128];
+    snprintf(name, sizeof name, "%s.%s", k->section, k->name);
+    if (part ? strstr(name, pattern) == NULL : strcmp(name, pattern) != 0) continue;
+    TRY(print_help(k, defaults));
+    ++*found;
+  }
+  return OK;
+}
+
 int config_help(const char *pattern) {
   Config defaults = {0};
   int err = config_keys_default(&defaults), found = 0;
-  for (const Key *k = config_keys; err == OK && k < config_keys + config_key_count; k++) {
-    char name[128];
-    snprintf(name, sizeof name, "%s.%s", k->section, k->name);
-    if (pattern && !strstr(name, pattern)) continue;
-    err = print_help(k, &defaults);
-    found++;
-  }
+  if (err == OK && pattern) err = print_matches(pattern, false, &defaults, &found);
+  if (err == OK && found == 0) err = print_matches(pattern ? pattern : "", true, &defaults, &found);
   config_free(&defaults);
   return err == OK && found == 0 ? no_such_key(pattern) : err;
 }

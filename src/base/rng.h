@@ -27,8 +27,8 @@ typedef enum RngPurpose {
   RNG_EVAL_ORDER,    /* the permutation that stratifies an evaluation                              */
   RNG_SAMPLE_UNMASK, /* sampler: does this position unmask now? step = sampler step                */
   RNG_SAMPLE_TOKEN,  /* sampler: which token                                                       */
+  RNG_TEST,          /* tests only; a new purpose goes below the last one: numbers never change    */
   RNG_CROP,          /* where a cropped row begins: step, place in the global batch                */
-  RNG_TEST,          /* tests only                                                                 */
   RNG_PURPOSES
 } RngPurpose;
 
