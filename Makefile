@@ -32,7 +32,7 @@ TEST_SRC := $(sort $(wildcard tests/unit/*.c tests/ops/*.c tests/grad/*.c tests/
 TESTS    := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 TEST_LIB := $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/*.c))
 
-.PHONY: all help info setup demo smoke check check-unit bench rules format install clean FORCE
+.PHONY: all help info setup demo smoke compare check check-unit bench rules format install clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -87,6 +87,11 @@ smoke: ## every objective and network in seconds: train and evaluate the decks o
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all
 	@BUILD="$(BUILD)" PY="$(PY)" input/smoke.sh
+
+compare: ## the objectives and networks side by side on the demo's corpus: a table of perplexities, in some 15 minutes
+	@$(MAKE) --no-print-directory setup
+	@$(MAKE) --no-print-directory -s -j$$(nproc) all
+	@BUILD="$(BUILD)" PY="$(PY)" input/compare.sh
 
 check: ## every test; closes with N passed, N failed, N skipped
 	@$(MAKE) --no-print-directory setup

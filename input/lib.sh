@@ -1,4 +1,4 @@
-# lib.sh — what demo.sh and smoke.sh share: where the programs are, how Open MPI starts here, the corpus.
+# lib.sh — what demo.sh, smoke.sh and compare.sh share: where the programs are, how Open MPI starts here, the corpus.
 # shellcheck shell=bash disable=SC2034
 #
 # Environment: BUILD (where mdlm is), PY (the Python with input/requirements.txt), RANKS (2), CORPUS (a text file; empty:

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# compare.sh [NAME…] — the objectives and networks side by side: the demo's corpus, steps, batch and optimizer, about as many
+# weights. Called by `make compare`. Runs this small say that each of them learns; they do not rank the methods.
+# Environment: see lib.sh, and DATA (data/demo), RUNS (runs/compare), STEPS (those of the demo). Running it again resumes.
+set -euo pipefail
+# shellcheck source=input/lib.sh
+. input/lib.sh
+DATA=${DATA:-data/demo}
+RUNS=${RUNS:-runs/compare}
+STEPS=${STEPS:-}
+
+# The words that make a row of the table out of the demo's deck. Widths and blocks give each network about as many weights:
+# ar has no modulation, dimamba other blocks.
+words() {
+  case $1 in
+    mdlm) echo ;;
+    d3pm) echo "diffusion.objective=d3pm diffusion.T=1000 model.time_conditioning=true" ;;
+    sedd) echo "diffusion.objective=sedd model.time_conditioning=true" ;;
+    ar) echo "diffusion.objective=ar model.name=ar model.width=136" ;;
+    mamba) echo "model.name=dimamba model.width=112 model.blocks=5" ;;
+    *) echo "compare: no row $1: mdlm, d3pm, sedd, ar, mamba" >&2 && return 2 ;;
+  esac
+}
+
+corpus_demo "$DATA" demo
+mkdir -p "$RUNS"
+[ $# -gt 0 ] || set -- mdlm d3pm sedd ar mamba
+table=
+for name; do
+  read -r -a keys <<< "$(words "$name")"
+  keys+=(run.dir="$RUNS/$name" data.train="$DATA/train.h5" data.valid="$DATA/valid.h5" ${STEPS:+train.steps="$STEPS"})
+  echo "== $name"
+  mdlm train input/demo.cfg "${keys[@]}" | tee "$RUNS/$name.log"
+  mdlm eval input/demo.cfg "${keys[@]}" | tee "$RUNS/$name.eval"
+  model=$(sed -n 's/^model  \([^:]*\): \([0-9.]*\) M parameters.*/\1 | \2 M/p' "$RUNS/$name.log")
+  result=$(sed -n 's/^nll=\([0-9.]*\) .*ppl=\([0-9.]*\) ci95=\[\([0-9.]*\),\([0-9.]*\)\].*/\1 | \2 | \3 to \4/p' "$RUNS/$name.eval")
+  table+="| $name | $model | $result |"$'\n'
+done
+unigram=$("$PY" -c 'import h5py, sys; print(round(h5py.File(sys.argv[1]).attrs["unigram_ppl_train"], 2))' "$DATA/valid.h5")
+echo
+echo "| method | network | weights | nll, nat per token | perplexity | 95 % interval |"
+echo "|---|---|---|---|---|---|"
+printf '%s' "$table"
+echo "the best unigram model of the training text has $unigram"
