@@ -38,7 +38,7 @@ void device_profile_reset(Device *dev) {
 }
 
 const char *op_group_name(OpGroup g) {
-  static const char *const name[] = {"memory", "dense", "attention", "block", "loss", "update"};
+  static const char *const name[] = {"memory", "dense", "attention", "scan", "block", "loss", "update"};
   return name[g];
 }
 

@@ -132,6 +132,73 @@ int attention_backward(Device *dev, const Attention *a) {
   RUN(GROUP_ATTENTION, work, 0, dev->ops->attention_backward(dev, a));
 }
 
+static int conv_check(const Device *dev, const Conv *a) {
+  DType t = dev->real;
+  int64_t R = rows_of(a->x), E = cols_of(a->x), W = cols_of(a->weight);
+  SHAPE("conv", a->L > 0 && R % a->L == 0 && W > 0 && W <= CONV_TAPS);
+  SHAPE("conv", is(a->x, t, R, E) && vec(a->weight, t, E * W) && is(a->weight, t, E, W) && vec(a->bias, t, E));
+  return OK;
+}
+
+int conv(Device *dev, const Conv *a) {
+  TRY(conv_check(dev, a));
+  int64_t R = rows_of(a->x), E = cols_of(a->x);
+  SHAPE("conv", is(a->y, dev->real, R, E));
+  RUN(GROUP_SCAN, 2 * R * E * cols_of(a->weight), 2 * tensor_bytes(a->x), dev->ops->conv(dev, a));
+}
+
+int conv_backward(Device *dev, const Conv *a) {
+  TRY(conv_check(dev, a));
+  DType t = dev->real;
+  int64_t R = rows_of(a->x), E = cols_of(a->x), W = cols_of(a->weight);
+  SHAPE("conv_backward", is(a->dy, t, R, E) && is(a->dx, t, R, E));
+  SHAPE("conv_backward", vec(a->dweight, t, E * W) && is(a->dweight, t, E, W) && vec(a->dbias, t, E));
+  RUN(GROUP_SCAN, 6 * R * E * W, (a->add ? 4 : 3) * tensor_bytes(a->x), dev->ops->conv_backward(dev, a));
+}
+
+static int scan_check(const Device *dev, const Scan *a, bool stateless) {
+  DType t = dev->real;
+  int64_t R = rows_of(a->x), E = cols_of(a->x), S = cols_of(a->B);
+  SHAPE("scan", a->L > 0 && R % a->L == 0);
+  SHAPE("scan", is(a->x, t, R, E) && is(a->dt, t, R, E) && is(a->B, t, R, S) && is(a->C, t, R, S));
+  SHAPE("scan", vec(a->A_log, t, E * S) && is(a->A_log, t, E, S) && vec(a->D, t, E));
+  int64_t chunks = R / a->L * ((a->L + SCAN_CHUNK - 1) / SCAN_CHUNK);
+  SHAPE("scan", (stateless && tensor_none(a->states)) ||
+                    (vec(a->states, t, chunks * E * S) && is(a->states, t, chunks, E * S)));
+  return OK;
+}
+
+/* Work: operations of the recurrence, an exponential counted as one; backward does the forward ones again. */
+int scan(Device *dev, const Scan *a) {
+  TRY(scan_check(dev, a, true));
+  int64_t R = rows_of(a->x), E = cols_of(a->x), S = cols_of(a->B);
+  SHAPE("scan", is(a->y, dev->real, R, E));
+  RUN(GROUP_SCAN, 7 * R * E * S, (a->add ? 4 : 3) * tensor_bytes(a->x), dev->ops->scan(dev, a));
+}
+
+int scan_backward(Device *dev, const Scan *a) {
+  TRY(scan_check(dev, a, false));
+  DType t = dev->real;
+  int64_t R = rows_of(a->x), E = cols_of(a->x), S = cols_of(a->B);
+  SHAPE("scan_backward", is(a->dy, t, R, E) && is(a->dx, t, R, E) && is(a->ddt, t, R, E));
+  SHAPE("scan_backward", is(a->dB, t, R, S) && is(a->dC, t, R, S));
+  SHAPE("scan_backward", vec(a->dA_log, t, E * S) && is(a->dA_log, t, E, S) && vec(a->dD, t, E));
+  RUN(GROUP_SCAN, 19 * R * E * S, 5 * tensor_bytes(a->x), dev->ops->scan_backward(dev, a));
+}
+
+int gate(Device *dev, Tensor o, Tensor y, Tensor z) {
+  int64_t R = rows_of(y), E = cols_of(y);
+  SHAPE("gate", is(y, dev->real, R, E) && is(o, dev->real, R, E) && is(z, dev->real, R, E));
+  RUN(GROUP_SCAN, 0, 3 * tensor_bytes(y), dev->ops->gate(dev, o, y, z));
+}
+
+int gate_backward(Device *dev, Tensor dy, Tensor dz, Tensor d_o, Tensor y, Tensor z) {
+  DType t = dev->real;
+  int64_t R = rows_of(y), E = cols_of(y);
+  SHAPE("gate_backward", is(y, t, R, E) && is(z, t, R, E) && is(d_o, t, R, E) && is(dy, t, R, E) && is(dz, t, R, E));
+  RUN(GROUP_SCAN, 0, 5 * tensor_bytes(y), dev->ops->gate_backward(dev, dy, dz, d_o, y, z));
+}
+
 int silu(Device *dev, Tensor y, Tensor x) {
   SHAPE("silu", vec(x, dev->real, tensor_count(x)) && vec(y, dev->real, tensor_count(x)));
   RUN(GROUP_BLOCK, 0, 2 * tensor_bytes(x), dev->ops->silu(dev, y, x));

@@ -2,7 +2,8 @@
  *
  * A backend is one table of functions (Ops) filled in one file. The public calls below check shapes and types, count
  * time and work per group, and call the table; no graph, no autograd, no silent fallback.
- * Letters: R rows (tokens), D width, V vocabulary, B sequences, L length, H heads, G modulation groups (1 or B).
+ * Letters: R rows (tokens), D width, V vocabulary, B sequences, L length, H heads, G modulation groups (1 or B); of the
+ * state-space ops E channels, S states of a channel, W taps.
  * `real` is the device's floating type: f32, or f64 in the oracle. "+=" marks outputs that are added to. Where: the
  * device's stream; not collective. Errors: ERR_SHAPE for arguments that disagree, ERR_DEVICE, ERR_MEMORY. Repeat: every
  * op is bitwise repeatable, for any number of threads. Tested: tests/ops. */
@@ -18,6 +19,7 @@ typedef enum OpGroup {
   GROUP_MEMORY,
   GROUP_DENSE,
   GROUP_ATTENTION,
+  GROUP_SCAN,
   GROUP_BLOCK,
   GROUP_LOSS,
   GROUP_UPDATE,
@@ -76,6 +78,43 @@ typedef struct Attention {
   Tensor d_o, dqkv; /* backward: [R,D] in, [R,3D] out */
 } Attention;
 
+/* Conv — a causal convolution of each channel with its own W ≤ CONV_TAPS taps, and SiLU:
+ *   y[l] = silu(bias + Σ_j weight[:,j] ⊙ x[l−(W−1)+j]),  x = 0 before the sequence
+ * reverse: x[l+(W−1)−j] instead, as if the sequence were flipped, convolved and flipped back. */
+enum { CONV_TAPS = 8 };
+typedef struct Conv {
+  int64_t L;
+  bool reverse;
+  bool add;              /* backward: dx += instead of = */
+  Tensor x;              /* [R,E] in, rows may be strided */
+  Tensor weight, bias;   /* [E,W], [E] in */
+  Tensor y;              /* [R,E] out, rows may be strided */
+  Tensor dy, dx;         /* backward: [R,E] in, [R,E] out, rows may be strided */
+  Tensor dweight, dbias; /* backward: [E,W], [E] += */
+} Conv;
+
+/* Scan — the selective state-space recurrence: S states of each channel, from zero, over the L rows of each sequence
+ *   Δ = softplus(dt),  A = −exp(A_log),  h_l = exp(Δ_l A) h_{l−1} + Δ_l B_l x_l,  y_l = C_l·h_l + D x_l
+ * reverse: from the last row to the first. The states are kept before every SCAN_CHUNK-th step only; backward computes
+ * those between again. exp(Δ A) is bounded below by about 1e-35 (f64: 1e-304). Source: arXiv:2312.00752 §3. */
+enum { SCAN_CHUNK = 64 };
+typedef struct Scan {
+  int64_t L;
+  bool reverse;
+  bool add;        /* forward: y += instead of = */
+  Tensor x, dt;    /* [R,E] in, rows may be strided */
+  Tensor B, C;     /* [R,S] in, rows may be strided */
+  Tensor A_log, D; /* [E,S], [E] in */
+  Tensor y;        /* [R,E] out, rows may be strided */
+  Tensor states; /* [R/L·⌈L/SCAN_CHUNK⌉, E·S] out of forward, in of backward, in the backend's own order; forward may
+                    leave it out */
+  /* backward only */
+  Tensor dy;         /* [R,E] in, rows may be strided */
+  Tensor dx, ddt;    /* [R,E] out, rows may be strided */
+  Tensor dB, dC;     /* [R,S] out, rows may be strided */
+  Tensor dA_log, dD; /* [E,S], [E] += */
+} Scan;
+
 /* AdamW — one pass over flat buffers of n:  g ← factor·g;  m, v, p as AdamW;  ema ← decay·ema + (1−decay)·p;  low ←
  * bf16(p) */
 typedef struct AdamW {
@@ -107,6 +146,12 @@ typedef struct Ops {
   int (*rotary)(Device *, Tensor qkv, int64_t heads, int64_t L, bool inverse);
   int (*attention)(Device *, const Attention *);
   int (*attention_backward)(Device *, const Attention *);
+  int (*conv)(Device *, const Conv *);
+  int (*conv_backward)(Device *, const Conv *);
+  int (*scan)(Device *, const Scan *);
+  int (*scan_backward)(Device *, const Scan *);
+  int (*gate)(Device *, Tensor o, Tensor y, Tensor z);
+  int (*gate_backward)(Device *, Tensor dy, Tensor dz, Tensor d_o, Tensor y, Tensor z);
   int (*silu)(Device *, Tensor y, Tensor x);
   int (*silu_backward)(Device *, Tensor dx, Tensor dy, Tensor x);
   int (*sinusoid)(Device *, Tensor y, Tensor sigma);
@@ -171,6 +216,13 @@ int rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L,
            bool inverse); /* turns q and k in place; inverse for gradients */
 int attention(Device *dev, const Attention *a);
 int attention_backward(Device *dev, const Attention *a);
+int conv(Device *dev, const Conv *a);
+int conv_backward(Device *dev, const Conv *a);
+int scan(Device *dev, const Scan *a);
+int scan_backward(Device *dev, const Scan *a);
+/* gate: o = y ⊙ silu(z), rows may be strided; backward: dy =, dz = */
+int gate(Device *dev, Tensor o, Tensor y, Tensor z);
+int gate_backward(Device *dev, Tensor dy, Tensor dz, Tensor d_o, Tensor y, Tensor z);
 int silu(Device *dev, Tensor y, Tensor x);
 int silu_backward(Device *dev, Tensor dx, Tensor dy, Tensor x); /* dx = dy·silu'(x) */
 int sinusoid(Device *dev, Tensor y, Tensor sigma); /* y[G,W] = [cos(σω_k) | sin(σω_k)], ω_k = 10000^(−2k/W), k < W/2 */

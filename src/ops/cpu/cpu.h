@@ -24,8 +24,13 @@ typedef REAL real;
 extern float expf(float);
 #pragma omp declare simd notinbranch
 extern double exp(double);
+#pragma omp declare simd notinbranch
+extern float logf(float);
+#pragma omp declare simd notinbranch
+extern double log(double);
 #endif
 static inline real real_exp(real x) { return REAL_IS_FLOAT ? (real)expf((float)x) : (real)exp((double)x); }
+static inline real real_log(real x) { return REAL_IS_FLOAT ? (real)logf((float)x) : (real)log((double)x); }
 static inline real real_sqrt(real x) { return REAL_IS_FLOAT ? (real)sqrtf((float)x) : (real)sqrt((double)x); }
 
 typedef enum ScratchSlot { SCRATCH_A, SCRATCH_B, SCRATCH_PARTIAL, SCRATCH_THREAD, SCRATCH_SLOTS } ScratchSlot;
@@ -77,6 +82,12 @@ int FN(residual_norm_backward)(Device *, const ResidualNorm *);
 int FN(rotary)(Device *, Tensor qkv, int64_t heads, int64_t L, bool inverse);
 int FN(attention)(Device *, const Attention *);
 int FN(attention_backward)(Device *, const Attention *);
+int FN(conv)(Device *, const Conv *);
+int FN(conv_backward)(Device *, const Conv *);
+int FN(scan)(Device *, const Scan *);
+int FN(scan_backward)(Device *, const Scan *);
+int FN(gate)(Device *, Tensor o, Tensor y, Tensor z);
+int FN(gate_backward)(Device *, Tensor dy, Tensor dz, Tensor d_o, Tensor y, Tensor z);
 int FN(silu)(Device *, Tensor y, Tensor x);
 int FN(silu_backward)(Device *, Tensor dx, Tensor dy, Tensor x);
 int FN(sinusoid)(Device *, Tensor y, Tensor sigma);

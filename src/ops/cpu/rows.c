@@ -1,4 +1,4 @@
-/* rows — embedding, gathering and scattering of rows, SiLU. */
+/* rows — embedding, gathering and scattering of rows, SiLU and its gate. */
 #include "ops/cpu/cpu.h"
 #include <string.h>
 
@@ -63,6 +63,36 @@ int FN(silu_backward)(Device *dev, Tensor dx, Tensor dy, Tensor x) {
   for (int64_t i = 0; i < n; i++) {
     real s = 1 / (1 + real_exp(-in[i]));
     out[i] = d[i] * s * (1 + in[i] * (1 - s));
+  }
+  return OK;
+}
+
+int FN(gate)(Device *dev, Tensor o, Tensor y, Tensor z) {
+  (void)dev;
+  int64_t R = rows_of(y), E = cols_of(y);
+#pragma omp parallel for schedule(static)
+  for (int64_t r = 0; r < R; r++) {
+    real *to = row(o, r);
+    const real *v = row(y, r), *g = row(z, r);
+#pragma omp simd
+    for (int64_t e = 0; e < E; e++) to[e] = v[e] * g[e] / (1 + real_exp(-g[e]));
+  }
+  return OK;
+}
+
+int FN(gate_backward)(Device *dev, Tensor dy, Tensor dz, Tensor d_o, Tensor y, Tensor z) {
+  (void)dev;
+  int64_t R = rows_of(y), E = cols_of(y);
+#pragma omp parallel for schedule(static)
+  for (int64_t r = 0; r < R; r++) {
+    real *to_y = row(dy, r), *to_z = row(dz, r);
+    const real *v = row(y, r), *g = row(z, r), *d = row(d_o, r);
+#pragma omp simd
+    for (int64_t e = 0; e < E; e++) {
+      real s = 1 / (1 + real_exp(-g[e])), de = d[e];
+      to_y[e] = de * g[e] * s;
+      to_z[e] = de * v[e] * s * (1 + g[e] * (1 - s));
+    }
   }
   return OK;
 }
