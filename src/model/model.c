@@ -2,8 +2,8 @@
 #include "base/err.h"
 #include <string.h>
 
-extern const ModelTable model_ar, model_dit, model_gpt2;
-static const ModelTable *const models[] = {&model_ar, &model_dit, &model_gpt2, NULL};
+extern const ModelTable model_ar, model_dimamba, model_dit, model_gpt2;
+static const ModelTable *const models[] = {&model_ar, &model_dimamba, &model_dit, &model_gpt2, NULL};
 
 int heads_check(const ModelOptions *o) {
   CHECK(o->width % o->heads == 0 && o->width / o->heads % 2 == 0, ERR_USAGE,

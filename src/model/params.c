@@ -2,6 +2,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -60,12 +61,40 @@ int params_commit(Params *p, Device *dev, bool training) {
   return params_bind(p, p->value);
 }
 
+/* Box-Muller: two uniforms make elements 2k and 2k+1. */
+static double normal(RngKey key, uint64_t i) {
+  double radius = sqrt(-2 * log(1 - rng_uniform(key, i & ~(uint64_t)1)));
+  double angle = 2 * acos(-1) * rng_uniform(key, i | 1);
+  return radius * (i & 1 ? sin(angle) : cos(angle));
+}
+
+static double step_bias(double uniform) {
+  double step = exp(log(1e-3) + uniform * (log(1e-1) - log(1e-3)));
+  return step + log(-expm1(-step));
+}
+
+static double initial(const Param *x, RngKey key, int64_t i) {
+  switch (x->init) {
+  case INIT_ZERO:
+    return 0;
+  case INIT_ONE:
+    return 1;
+  case INIT_UNIFORM:
+    return x->bound * (2 * rng_uniform(key, (uint64_t)i) - 1);
+  case INIT_NORMAL:
+    return x->bound * normal(key, (uint64_t)i);
+  case INIT_LOG_INDEX:
+    return log((double)(i % x->dims[x->rank - 1] + 1));
+  case INIT_STEP:
+    return step_bias(rng_uniform(key, (uint64_t)i));
+  }
+  return 0;
+}
+
 static void fill(const Param *x, uint64_t seed, int index, double *host) {
   RngKey key = rng_key(seed, RNG_INIT, (uint32_t)index, 0, 0);
 #pragma omp parallel for schedule(static)
-  for (int64_t i = 0; i < x->count; i++) {
-    host[i] = x->init == INIT_UNIFORM ? x->bound * (2 * rng_uniform(key, (uint64_t)i) - 1) : x->init == INIT_ONE;
-  }
+  for (int64_t i = 0; i < x->count; i++) host[i] = initial(x, key, i);
 }
 
 int params_init(Params *p, uint64_t seed) {

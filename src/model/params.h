@@ -5,7 +5,14 @@
 #pragma once
 #include "ops/ops.h"
 
-typedef enum InitKind { INIT_ZERO, INIT_ONE, INIT_UNIFORM } InitKind;
+typedef enum InitKind {
+  INIT_ZERO,
+  INIT_ONE,
+  INIT_UNIFORM,   /* U(−bound, bound) */
+  INIT_NORMAL,    /* N(0, bound²) */
+  INIT_LOG_INDEX, /* log(n + 1), n the last index: the decay rates of a scan's states are −1, −2, … */
+  INIT_STEP       /* softplus⁻¹ of a step, log-uniform in [1e-3, 1e-1] */
+} InitKind;
 
 typedef struct Param {
   char name[96];
@@ -13,7 +20,7 @@ typedef struct Param {
   int64_t dims[4];
   int64_t offset, count; /* elements in the flat buffers */
   InitKind init;
-  double bound;  /* of INIT_UNIFORM: U(−bound, bound) */
+  double bound;  /* of INIT_UNIFORM and INIT_NORMAL */
   bool matrix;   /* takes part in large products: has a bf16 copy where the device wants one */
   Tensor value;  /* view of the bound values, in the device's type */
   Tensor weight; /* what products use: value or its bf16 copy */

@@ -1,4 +1,5 @@
-/* test_params — the DiT's parameters: names, shapes, numbers, initial weights. */
+/* test_params — the DiT's parameters: names, shapes, numbers, initial weights; and those kinds of initial weights that
+ * only DiMamba has. */
 #include "toy.h"
 
 #include <math.h>
@@ -173,6 +174,84 @@ static void test_init(void **state) {
   network_destroy(&n);
 }
 
+/* ---- DiMamba: what each parameter's name ends in, and how its weights are drawn */
+static double root(double x) { return 1 / sqrt(x); }
+
+typedef struct Ending {
+  const char *name;
+  InitKind init;
+  double bound; /* of INIT_UNIFORM; of INIT_NORMAL the standard deviation */
+  int times;
+} Ending;
+
+static void init_dimamba_test(const Param *p, const Ending *e, const double *values) {
+  double n = (double)p->count, sum = 0, square = 0, largest = 0, far = 0;
+  for (int64_t i = 0; i < p->count; i++) {
+    double v = values[i], step = log(log1p(exp(v))), middle = (log(1e-3) + log(1e-1)) / 2;
+    if (e->init == INIT_STEP) v = (step - middle) / (log(1e-1) - middle); /* uniform in [−1,1] */
+    if (e->init == INIT_ONE) assert_true(v == 1);
+    if (e->init == INIT_ZERO) assert_true(v == 0);
+    if (e->init == INIT_LOG_INDEX) assert_true(v == log((double)(i % p->dims[1] + 1)));
+    sum += v;
+    square += v * v;
+    far += fabs(v) > 2 * e->bound;
+    largest = fmax(largest, fabs(v));
+  }
+  if (e->init == INIT_ONE || e->init == INIT_ZERO || e->init == INIT_LOG_INDEX) return;
+  double b = e->bound, variance = e->init == INIT_NORMAL ? b * b : b * b / 3;
+  double fourth = e->init == INIT_NORMAL ? 2 * b * b * b * b : b * b * b * b * 4 / 45;
+  if (!(fabs(sum / n) < 5 * sqrt(variance / n))) fail_msg("%s has the mean %g", p->name, sum / n);
+  if (!(fabs(square / n - variance) < 5 * sqrt(fourth / n))) fail_msg("%s has the mean square %g", p->name, square / n);
+  if (e->init != INIT_NORMAL && !(largest <= b * (1 + 1e-9) && largest > b * (1 - 8 / n)))
+    fail_msg("%s reaches %g, not %g", p->name, largest, b);
+  const double tails = 0.0455; /* of a normal law, beyond two standard deviations */
+  if (e->init == INIT_NORMAL && !(fabs(far / n - tails) < 5 * sqrt(tails / n)))
+    fail_msg("%s: %g of it is far out", p->name, far / n);
+}
+
+static void test_init_dimamba(void **state) {
+  (void)state;
+  enum { W = 72, E = 2 * W, RANK = 5, TOKENS = 97 };
+  const Ending endings[] = {{"word_embeddings.weight", INIT_NORMAL, 0.02, 1},
+                            {"norm.weight", INIT_ONE, 0, BLOCKS},
+                            {"norm_f.weight", INIT_ONE, 0, 1},
+                            {".A_log", INIT_LOG_INDEX, 0, 2 * BLOCKS},
+                            {".D", INIT_ONE, 0, 2 * BLOCKS},
+                            {"in_proj.weight", INIT_UNIFORM, root(W), BLOCKS},
+                            {"conv1d.weight", INIT_UNIFORM, 0.5, 2 * BLOCKS},
+                            {"conv1d.bias", INIT_UNIFORM, 0.5, 2 * BLOCKS},
+                            {"x_proj.weight", INIT_UNIFORM, root(E), 2 * BLOCKS},
+                            {"dt_proj.weight", INIT_UNIFORM, root(RANK), 2 * BLOCKS},
+                            {"dt_proj.bias", INIT_STEP, 1, 2 * BLOCKS},
+                            {"out_proj.weight", INIT_UNIFORM, root(E * BLOCKS), BLOCKS},
+                            {"adaLN_modulation.weight", INIT_ZERO, 0, BLOCKS},
+                            {"adaLN_modulation.bias", INIT_ZERO, 0, BLOCKS},
+                            {"adaLN_modulation_final.weight", INIT_ZERO, 0, 1},
+                            {"adaLN_modulation_final.bias", INIT_ZERO, 0, 1},
+                            {"sigma_map.mlp.0.weight", INIT_UNIFORM, root(256), 1},
+                            {"sigma_map.mlp.2.weight", INIT_UNIFORM, root(C), 1},
+                            {"lm_head.weight", INIT_UNIFORM, root(W), 1}};
+  Network n;
+  Toy t = toy("cpu_f64");
+  t.model.name = "dimamba", t.model.width = W, t.model.vocab = TOKENS;
+  toy_open(&n, &t);
+  MUST(params_init(&n.model.params, 42));
+  double *flat = toy_values(&n, n.model.params.value);
+  for (size_t k = 0; k < ROWS(endings); k++) {
+    int times = 0;
+    for (int i = 0; i < n.model.params.n; i++) {
+      const Param *p = &n.model.params.list[i];
+      size_t length = strlen(p->name), tail = strlen(endings[k].name);
+      if (length < tail || strcmp(p->name + length - tail, endings[k].name) != 0) continue;
+      init_dimamba_test(p, &endings[k], flat + p->offset);
+      times++;
+    }
+    assert_int_equal(times, endings[k].times);
+  }
+  mem_free(&flat);
+  network_destroy(&n);
+}
+
 /* Each parameter has its own stream: over its bound, no two of the same first elements. */
 static void test_streams_differ(void **state) {
   (void)state;
@@ -276,6 +355,7 @@ int main(void) {
       cmocka_unit_test(test_names_and_shapes),
       cmocka_unit_test(test_small_size),
       cmocka_unit_test(test_init),
+      cmocka_unit_test(test_init_dimamba),
       cmocka_unit_test(test_streams_differ),
       cmocka_unit_test(test_init_on_backends),
       cmocka_unit_test(test_fresh_network_is_uniform),

@@ -1,0 +1,389 @@
+/* dimamba — bidirectional state-space network, pre-norm, modulated by the noise level (adaLN-zero).
+ *
+ *   x = E[z];  c = SiLU(MLP(sinusoid(σ)))
+ *   block:  (shift,scale,gate) = Linear(c)
+ *           x ← x + gate ⊙ dropout(M_f(u) + flip(M_r(flip(u)))),  u = mod(RMSNorm(x), shift, scale)
+ *   M(u):   (x|z) = W_in u;  x ← SiLU(conv(x));  (δ|B|C) = W_x x;  y = scan(x, W_dt δ + b_dt, B, C);  W_out(y ⊙
+ * SiLU(z)) final:  h = mod(RMSNorm(x), shift, scale), logits = W h
+ *
+ * M_f and M_r share W_in and W_out, which are linear and act on each row alone: (x|z) is made once, both directions'
+ * scans add into one y, and gate and W_out follow once. The shared weights have the name that mamba_fwd gives them.
+ * Each residual addition is done by the norm that follows it. Source: arXiv:2406.07524, arXiv:2403.03234,
+ * arXiv:2312.00752. */
+#include "base/err.h"
+#include "base/mem.h"
+#include "model/layers.h"
+#include <math.h>
+#include <stdio.h>
+
+enum { EXPAND = 2, STATES = 16, TAPS = 4, RANK_DIVISOR = 16, DIRECTIONS = 2 };
+enum { SHIFT, SCALE, GATE, MODS };
+
+typedef struct Direction {
+  int A_log, D, conv_weight, conv_bias;
+  Linear x_proj, dt_proj;
+  Tensor x, dbc, dt, states; /* after the convolution; (δ|B|C); before softplus; see Scan */
+} Direction;
+
+typedef struct Seam { /* one residual_norm: its weight and what it leaves behind */
+  int weight;
+  Tensor x, h, rstd; /* x: the residual stream after its addition */
+} Seam;
+
+typedef struct Block {
+  Seam norm;
+  Linear in, out, mod;
+  Direction way[DIRECTIONS];
+  Tensor mods, dmods; /* [G,3D] */
+  Tensor xz, y, branch;
+} Block;
+
+typedef struct Dimamba {
+  int64_t E, rank; /* channels, width of δ */
+  int embedding;
+  TimeEmbedding time;
+  Block *blocks;
+  Seam final;
+  Linear final_mod;
+  Tensor final_mods, final_dmods; /* [G,2D] */
+  Tensor x0, o;                   /* [R,D] embedded tokens; [R,E] gated y of the block at hand */
+  Tensor dx, dbranch, dnorm, d_o, dxz, dconv, ddt, ddbc;
+} Dimamba;
+
+/* ---- parameters */
+#define BACKBONE "model.bimamba.backbone."
+
+static int norm_add(Params *p, Seam *s, int64_t D, const char *name) {
+  return params_add(p, &s->weight, INIT_ONE, 0, false, 1, &D, "%s", name);
+}
+
+/* The parameters of a direction in the order of a file; forward has those that both share. */
+static int direction_add(Params *p, const Dimamba *d, Block *b, int way, int i, const ModelOptions *o) {
+  Direction *x = &b->way[way];
+  int64_t A_log[2] = {d->E, STATES}, conv[3] = {d->E, 1, TAPS}, out[2] = {o->width, d->E};
+  char name[80];
+#define NAME(part)                                                                                                     \
+  (snprintf(name, sizeof name, BACKBONE "layers.%d.mixer.mamba_%s." part, i, way ? "rev" : "fwd"), name)
+  TRY(params_add(p, &x->A_log, INIT_LOG_INDEX, 0, false, 2, A_log, "%s", NAME("A_log")));
+  TRY(params_add(p, &x->D, INIT_ONE, 0, false, 1, A_log, "%s", NAME("D")));
+  if (way == 0) TRY(linear_add(p, &b->in, NAME("in_proj"), o->width, EXPAND * d->E, false, false, true));
+  TRY(params_add(p, &x->conv_weight, INIT_UNIFORM, 1 / sqrt(TAPS), false, 3, conv, "%s", NAME("conv1d.weight")));
+  TRY(params_add(p, &x->conv_bias, INIT_UNIFORM, 1 / sqrt(TAPS), false, 1, conv, "%s", NAME("conv1d.bias")));
+  TRY(linear_add(p, &x->x_proj, NAME("x_proj"), d->E, d->rank + 2 * STATES, false, false, true));
+  TRY(linear_add(p, &x->dt_proj, NAME("dt_proj"), d->rank, d->E, false, false, true));
+  TRY(params_add(p, &x->dt_proj.bias, INIT_STEP, 0, false, 1, A_log, "%s", NAME("dt_proj.bias")));
+  if (way == 1) return OK;
+  b->out.bias = -1; /* one of `blocks` additions to the residual stream */
+  return params_add(p, &b->out.weight, INIT_UNIFORM, 1 / sqrt((double)(d->E * o->blocks)), true, 2, out, "%s",
+                    NAME("out_proj.weight"));
+#undef NAME
+}
+
+static int block_add(Params *p, const Dimamba *d, Block *b, int i, const ModelOptions *o) {
+  char name[64];
+#define NAME(part) (snprintf(name, sizeof name, BACKBONE "layers.%d." part, i), name)
+  TRY(norm_add(p, &b->norm, o->width, NAME("norm.weight")));
+  for (int way = 0; way < DIRECTIONS; way++) TRY(direction_add(p, d, b, way, i, o));
+  return linear_add(p, &b->mod, NAME("adaLN_modulation"), o->cond_dim, MODS * o->width, true, true, false);
+#undef NAME
+}
+
+static int params_of(Model *m, Dimamba *d) {
+  const ModelOptions *o = &m->options;
+  Params *p = &m->params;
+  int64_t table[2] = {o->vocab, o->width}, D = o->width;
+  Linear head;
+  TRY(time_embedding_add(p, &d->time, o->cond_dim));
+  TRY(params_add(p, &d->embedding, INIT_NORMAL, 0.02, false, 2, table, BACKBONE "embeddings.word_embeddings.weight"));
+  for (int i = 0; i < o->blocks; i++) TRY(block_add(p, d, &d->blocks[i], i, o));
+  TRY(linear_add(p, &d->final_mod, BACKBONE "adaLN_modulation_final", o->cond_dim, 2 * D, true, true, false));
+  TRY(norm_add(p, &d->final, D, BACKBONE "norm_f.weight"));
+  TRY(linear_add(p, &head, "model.lm_head", D, o->vocab, false, false, true));
+  m->head_weight = head.weight;
+  return OK;
+}
+
+/* ---- memory */
+static void seam_plan(Arena *a, Seam *s, DType real, int64_t R, int64_t D) {
+  s->x = arena_tensor(a, real, R, D);
+  s->h = arena_tensor(a, real, R, D);
+  s->rstd = arena_tensor(a, real, R, 0);
+}
+
+static void block_plan(Arena *a, Block *b, const Dimamba *d, const ModelOptions *o, DType real) {
+  int64_t R = o->batch * o->length, chunks = o->batch * ((o->length + SCAN_CHUNK - 1) / SCAN_CHUNK);
+  seam_plan(a, &b->norm, real, R, o->width);
+  b->xz = arena_tensor(a, real, R, EXPAND * d->E);
+  for (int way = 0; way < DIRECTIONS; way++) {
+    Direction *x = &b->way[way];
+    x->x = arena_tensor(a, real, R, d->E);
+    x->dbc = arena_tensor(a, real, R, d->rank + 2 * STATES);
+    x->dt = arena_tensor(a, real, R, d->E);
+    if (o->training) x->states = arena_tensor(a, real, chunks, d->E * STATES);
+  }
+  b->y = arena_tensor(a, real, R, d->E);
+  b->branch = arena_tensor(a, real, R, o->width);
+}
+
+/* Without training all blocks share one block's activations: nothing is read again after the next block's norm, which
+ * may add to the residual stream in place. */
+static void block_share(Block *b, const Block *first) {
+  b->norm.x = first->norm.x, b->norm.h = first->norm.h, b->norm.rstd = first->norm.rstd;
+  b->xz = first->xz, b->y = first->y, b->branch = first->branch;
+  for (int way = 0; way < DIRECTIONS; way++) {
+    const Direction *x = &first->way[way];
+    b->way[way].x = x->x, b->way[way].dbc = x->dbc, b->way[way].dt = x->dt;
+  }
+}
+
+static void gradients_plan(Arena *a, Model *m, Dimamba *d, int64_t R, int64_t G) {
+  DType real = m->dev->real;
+  int64_t D = m->options.width;
+  d->final_dmods = arena_tensor(a, real, G, 2 * D);
+  m->dh = arena_tensor(a, real, R, D);
+  d->dx = arena_tensor(a, real, R, D);
+  d->dbranch = arena_tensor(a, real, R, D);
+  d->dnorm = arena_tensor(a, real, R, D);
+  d->d_o = arena_tensor(a, real, R, d->E);
+  d->dxz = arena_tensor(a, real, R, EXPAND * d->E);
+  d->dconv = arena_tensor(a, real, R, d->E);
+  d->ddt = arena_tensor(a, real, R, d->E);
+  d->ddbc = arena_tensor(a, real, R, d->rank + 2 * STATES);
+}
+
+static void plan(Arena *a, Model *m, Dimamba *d) {
+  const ModelOptions *o = &m->options;
+  DType real = m->dev->real;
+  int64_t R = o->batch * o->length, D = o->width, G = o->time_conditioning ? o->batch : 1;
+  m->ids = arena_tensor(a, DT_I32, R, 0);
+  d->x0 = arena_tensor(a, real, R, D);
+  d->o = arena_tensor(a, real, R, d->E);
+  time_embedding_plan(a, &d->time, real, G, o->cond_dim, o->training);
+  for (int i = 0; i < o->blocks; i++) {
+    Block *b = &d->blocks[i];
+    if (i == 0 || o->training)
+      block_plan(a, b, d, o, real);
+    else
+      block_share(b, &d->blocks[0]);
+    b->mods = arena_tensor(a, real, G, MODS * D);
+    if (o->training) b->dmods = arena_tensor(a, real, G, MODS * D);
+  }
+  seam_plan(a, &d->final, real, R, D);
+  d->final_mods = arena_tensor(a, real, G, 2 * D);
+  m->h = d->final.h;
+  if (o->training) gradients_plan(a, m, d, R, G);
+}
+
+static int dimamba_create(Model *m) {
+  const ModelOptions *o = &m->options;
+  Dimamba *d = NULL;
+  CHECK(!o->mask_padding, ERR_USAGE, "model.mask_padding is for networks with attention; model.name is dimamba");
+  TRY(mem_alloc(&d, sizeof *d));
+  m->impl = d;
+  d->E = EXPAND * o->width;
+  d->rank = (o->width + RANK_DIVISOR - 1) / RANK_DIVISOR;
+  TRY(mem_alloc(&d->blocks, (size_t)o->blocks * sizeof(Block)));
+  TRY(params_of(m, d));
+  TRY(params_commit(&m->params, m->dev, o->training));
+  arena_measure(&m->arena, m->dev);
+  plan(&m->arena, m, d);
+  TRY(arena_commit(&m->arena));
+  plan(&m->arena, m, d);
+  return OK;
+}
+
+static void dimamba_destroy(Model *m) {
+  Dimamba *d = m->impl;
+  if (d) mem_free(&d->blocks);
+  mem_free(&m->impl);
+}
+
+/* ---- arguments of the ops, the same for forward and backward */
+static int64_t rows_in(const Model *m, const ModelInput *in) { return in->B * m->options.length; }
+
+static Tensor mod_cols(const Model *m, const ModelInput *in, Tensor mods, int which) {
+  int64_t D = m->options.width;
+  return tensor_cols(m->options.time_conditioning ? tensor_rows(mods, 0, in->B) : mods, which * D, D);
+}
+
+/* The seam before block i, or the final one for i = blocks: it adds what the block before has made. */
+static ResidualNorm seam_of(const Model *m, const ModelInput *in, int i) {
+  const ModelOptions *o = &m->options;
+  const Dimamba *d = m->impl;
+  const Block *last = i ? &d->blocks[i - 1] : NULL;
+  const Seam *s = i < o->blocks ? &d->blocks[i].norm : &d->final;
+  Tensor mods = i < o->blocks ? d->blocks[i].mods : d->final_mods;
+  int64_t R = rows_in(m, in);
+  ResidualNorm a = {.kind = NORM_RMS, .rows_per_group = o->time_conditioning ? o->length : R};
+  a.x = tensor_rows(i > 1 ? last->norm.x : d->x0, 0, R);
+  if (last) {
+    a.dropout = in->dropout;
+    a.dropout.layer = (uint32_t)i;
+    a.dropout.L = o->length;
+    a.branch = tensor_rows(last->branch, 0, R);
+    a.gate = mod_cols(m, in, last->mods, GATE);
+  }
+  a.shift = mod_cols(m, in, mods, SHIFT);
+  a.scale = mod_cols(m, in, mods, SCALE);
+  a.weight = m->params.list[s->weight].value;
+  a.x_out = tensor_rows(s->x, 0, R);
+  a.h = tensor_rows(s->h, 0, R);
+  a.rstd = tensor_rows(s->rstd, 0, R);
+  return a;
+}
+
+static Conv conv_of(const Model *m, const ModelInput *in, const Block *b, int way) {
+  const Dimamba *d = m->impl;
+  const Direction *x = &b->way[way];
+  const Param *w = &m->params.list[x->conv_weight], *bias = &m->params.list[x->conv_bias];
+  int64_t R = rows_in(m, in);
+  Conv a = {.L = m->options.length, .reverse = way == 1, .add = way == 1};
+  a.x = tensor_cols(tensor_rows(b->xz, 0, R), 0, d->E);
+  a.weight = w->value, a.bias = bias->value;
+  a.y = tensor_rows(x->x, 0, R);
+  if (!m->options.training) return a;
+  a.dy = tensor_rows(d->dconv, 0, R);
+  a.dx = tensor_cols(tensor_rows(d->dxz, 0, R), 0, d->E);
+  a.dweight = w->grad, a.dbias = bias->grad;
+  return a;
+}
+
+static Scan scan_of(const Model *m, const ModelInput *in, const Block *b, int way) {
+  const Dimamba *d = m->impl;
+  const Direction *x = &b->way[way];
+  const Param *A_log = &m->params.list[x->A_log], *D = &m->params.list[x->D];
+  int64_t R = rows_in(m, in), L = m->options.length;
+  Tensor dbc = tensor_rows(x->dbc, 0, R);
+  Scan a = {.L = L, .reverse = way == 1, .add = way == 1};
+  a.x = tensor_rows(x->x, 0, R);
+  a.dt = tensor_rows(x->dt, 0, R);
+  a.B = tensor_cols(dbc, d->rank, STATES);
+  a.C = tensor_cols(dbc, d->rank + STATES, STATES);
+  a.A_log = A_log->value, a.D = D->value;
+  a.y = tensor_rows(b->y, 0, R);
+  if (!m->options.training) return a;
+  Tensor ddbc = tensor_rows(d->ddbc, 0, R);
+  a.states = tensor_rows(x->states, 0, in->B * ((L + SCAN_CHUNK - 1) / SCAN_CHUNK));
+  a.dy = tensor_rows(d->d_o, 0, R);
+  a.dx = tensor_rows(d->dconv, 0, R);
+  a.ddt = tensor_rows(d->ddt, 0, R);
+  a.dB = tensor_cols(ddbc, d->rank, STATES);
+  a.dC = tensor_cols(ddbc, d->rank + STATES, STATES);
+  a.dA_log = A_log->grad, a.dD = D->grad;
+  return a;
+}
+
+static Tensor z_of(const Dimamba *d, Tensor xz, int64_t R) { return tensor_cols(tensor_rows(xz, 0, R), d->E, d->E); }
+
+/* ---- forward */
+static int way_forward(Model *m, const ModelInput *in, const Block *b, int way) {
+  const Dimamba *d = m->impl;
+  const Direction *x = &b->way[way];
+  Conv c = conv_of(m, in, b, way);
+  Scan s = scan_of(m, in, b, way);
+  Tensor dbc = tensor_rows(x->dbc, 0, rows_in(m, in));
+  TRY(conv(m->dev, &c));
+  TRY(linear_forward(&m->params, x->x_proj, dbc, TENSOR_NONE, c.y));
+  TRY(linear_forward(&m->params, x->dt_proj, s.dt, TENSOR_NONE, tensor_cols(dbc, 0, d->rank)));
+  return scan(m->dev, &s);
+}
+
+static int block_forward(Model *m, const ModelInput *in, int i) {
+  const Dimamba *d = m->impl;
+  const Block *b = &d->blocks[i];
+  int64_t R = rows_in(m, in);
+  Tensor y = tensor_rows(b->y, 0, R), o = tensor_rows(d->o, 0, R);
+  ResidualNorm s = seam_of(m, in, i);
+  TRY(residual_norm(m->dev, &s));
+  TRY(linear_forward(&m->params, b->in, tensor_rows(b->xz, 0, R), TENSOR_NONE, s.h));
+  for (int way = 0; way < DIRECTIONS; way++) TRY(way_forward(m, in, b, way));
+  TRY(gate(m->dev, o, y, z_of(d, b->xz, R)));
+  return linear_forward(&m->params, b->out, tensor_rows(b->branch, 0, R), TENSOR_NONE, o);
+}
+
+static int dimamba_forward(Model *m, const ModelInput *in) {
+  Dimamba *d = m->impl;
+  Params *p = &m->params;
+  int64_t R = rows_in(m, in), blocks = m->options.blocks;
+  TRY(embed(m->dev, tensor_rows(d->x0, 0, R), tensor_rows(m->ids, 0, R), p->list[d->embedding].value));
+  TRY(time_embedding_forward(p, &d->time, m->options.time_conditioning ? in->sigma : NULL, in->B));
+  for (int i = 0; i < blocks; i++) TRY(linear_forward(p, d->blocks[i].mod, d->blocks[i].mods, TENSOR_NONE, d->time.c));
+  TRY(linear_forward(p, d->final_mod, d->final_mods, TENSOR_NONE, d->time.c));
+  for (int i = 0; i < blocks; i++) TRY(block_forward(m, in, i));
+  ResidualNorm s = seam_of(m, in, (int)blocks);
+  return residual_norm(m->dev, &s);
+}
+
+/* ---- backward */
+/* Through the seam before block i: gradient of its h in, gradient of its branch (if any) out; dx is carried along. */
+static int seam_backward(Model *m, const ModelInput *in, int i, Tensor dh) {
+  const Dimamba *d = m->impl;
+  bool inner = i < m->options.blocks;
+  Tensor dmods = inner ? d->blocks[i].dmods : d->final_dmods;
+  int64_t R = rows_in(m, in);
+  ResidualNorm a = seam_of(m, in, i);
+  a.dh = dh;
+  a.dx = tensor_rows(d->dx, 0, R);
+  a.dweight = m->params.list[inner ? d->blocks[i].norm.weight : d->final.weight].grad;
+  a.dshift = mod_cols(m, in, dmods, SHIFT);
+  a.dscale = mod_cols(m, in, dmods, SCALE);
+  if (i > 0) {
+    a.dbranch = tensor_rows(d->dbranch, 0, R);
+    a.dgate = mod_cols(m, in, d->blocks[i - 1].dmods, GATE);
+  }
+  return residual_norm_backward(m->dev, &a);
+}
+
+static int way_backward(Model *m, const ModelInput *in, const Block *b, int way) {
+  const Dimamba *d = m->impl;
+  const Direction *x = &b->way[way];
+  int64_t R = rows_in(m, in);
+  Conv c = conv_of(m, in, b, way);
+  Scan s = scan_of(m, in, b, way);
+  Tensor dbc = tensor_rows(x->dbc, 0, R), ddbc = tensor_rows(d->ddbc, 0, R);
+  TRY(scan_backward(m->dev, &s));
+  TRY(linear_backward(&m->params, x->dt_proj, tensor_cols(ddbc, 0, d->rank), false, s.ddt,
+                      tensor_cols(dbc, 0, d->rank)));
+  TRY(linear_backward(&m->params, x->x_proj, c.dy, true, ddbc, c.y));
+  return conv_backward(m->dev, &c);
+}
+
+static int block_backward(Model *m, const ModelInput *in, int i) {
+  const Dimamba *d = m->impl;
+  const Block *b = &d->blocks[i];
+  int64_t R = rows_in(m, in);
+  Tensor o = tensor_rows(d->o, 0, R), d_o = tensor_rows(d->d_o, 0, R), y = tensor_rows(b->y, 0, R);
+  Tensor dnorm = tensor_rows(d->dnorm, 0, R), z = z_of(d, b->xz, R);
+  TRY(gate(m->dev, o, y, z));
+  TRY(linear_backward(&m->params, b->out, d_o, false, tensor_rows(d->dbranch, 0, R), o));
+  TRY(gate_backward(m->dev, d_o, z_of(d, d->dxz, R), d_o, y, z));
+  for (int way = 0; way < DIRECTIONS; way++) TRY(way_backward(m, in, b, way));
+  TRY(linear_backward(&m->params, b->in, dnorm, false, tensor_rows(d->dxz, 0, R), tensor_rows(b->norm.h, 0, R)));
+  return seam_backward(m, in, i, dnorm);
+}
+
+/* Through the modulation Linears into the time MLP. */
+static int mods_backward(Model *m, const ModelInput *in) {
+  Dimamba *d = m->impl;
+  Params *p = &m->params;
+  int64_t G = m->options.time_conditioning ? in->B : 1;
+  Tensor c = tensor_rows(d->time.c, 0, G), dc = tensor_rows(d->time.dc, 0, G);
+  TRY(tensor_zero(m->dev, d->time.dc));
+  TRY(linear_backward(p, d->final_mod, dc, true, tensor_rows(d->final_dmods, 0, G), c));
+  for (int64_t i = m->options.blocks - 1; i >= 0; i--)
+    TRY(linear_backward(p, d->blocks[i].mod, dc, true, tensor_rows(d->blocks[i].dmods, 0, G), c));
+  return time_embedding_backward(p, &d->time);
+}
+
+static int dimamba_backward(Model *m, const ModelInput *in) {
+  const Dimamba *d = m->impl;
+  int64_t R = rows_in(m, in), blocks = m->options.blocks;
+  TRY(tensor_zero(m->dev, tensor_rows(d->dx, 0, R)));
+  TRY(seam_backward(m, in, (int)blocks, tensor_rows(m->dh, 0, R)));
+  for (int i = (int)blocks - 1; i >= 0; i--) TRY(block_backward(m, in, i));
+  TRY(mods_backward(m, in));
+  return embed_backward(m->dev, m->params.list[d->embedding].grad, tensor_rows(d->dx, 0, R), tensor_rows(m->ids, 0, R));
+}
+
+extern const ModelTable model_dimamba;
+const ModelTable model_dimamba = {"dimamba", dimamba_create, dimamba_forward, dimamba_backward, dimamba_destroy};
