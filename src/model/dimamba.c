@@ -3,8 +3,9 @@
  *   x = E[z];  c = SiLU(MLP(sinusoid(σ)))
  *   block:  (shift,scale,gate) = Linear(c)
  *           x ← x + gate ⊙ dropout(M_f(u) + flip(M_r(flip(u)))),  u = mod(RMSNorm(x), shift, scale)
- *   M(u):   (x|z) = W_in u;  x ← SiLU(conv(x));  (δ|B|C) = W_x x;  y = scan(x, W_dt δ + b_dt, B, C);  W_out(y ⊙
- * SiLU(z)) final:  h = mod(RMSNorm(x), shift, scale), logits = W h
+ *   M(u):   (x|z) = W_in u;  x ← SiLU(conv(x));  (δ|B|C) = W_x x;  y = scan(x, W_dt δ + b_dt, B, C)
+ *           M = W_out(y ⊙ SiLU(z))
+ *   final:  h = mod(RMSNorm(x), shift, scale), logits = W h
  *
  * M_f and M_r share W_in and W_out, which are linear and act on each row alone: (x|z) is made once, both directions'
  * scans add into one y, and gate and W_out follow once. The shared weights have the name that mamba_fwd gives them.
@@ -218,7 +219,7 @@ static ResidualNorm seam_of(const Model *m, const ModelInput *in, int i) {
   a.x = tensor_rows(i > 1 ? last->norm.x : d->x0, 0, R);
   if (last) {
     a.dropout = in->dropout;
-    a.dropout.layer = (uint32_t)i;
+    a.dropout.layer = in->dropout.layer + (uint32_t)i;
     a.dropout.L = o->length;
     a.branch = tensor_rows(last->branch, 0, R);
     a.gate = mod_cols(m, in, last->mods, GATE);
