@@ -277,6 +277,54 @@ static void test_inputs_matter(void **state) {
   network_destroy(&timeless);
 }
 
+/* ---- every dropout of the network has bits of its own
+ *
+ * Weights are such that four blocks add 1, 2, 4 and 8 to every unit of a zero stream: convolution, skip and gate see
+ * ones. With p = ½ a unit ends on one of 16 levels, which a row's norm keeps apart; were two of the dropouts alike,
+ * only 8 would be in reach. */
+static void set_all(Network *n, const char *name, int i, int64_t first, int64_t count, double value) {
+  char full[96];
+  snprintf(full, sizeof full, name, i);
+  Param *p = params_find(&n->model.params, full);
+  assert_non_null(p);
+  for (int64_t k = p->offset + first; k < p->offset + first + count; k++)
+    MUST(tensor_upload(&n->dev, tensor_rows(n->model.params.value, k, 1), &value));
+}
+
+static void constant_branches(Network *n) {
+  const double silu1 = 1 / (1 + exp(-1));
+  set_all(n, ALL "norm_f.weight", 0, 0, D, 1);
+  for (int i = 0; i < 4; i++) {
+    set_all(n, ALL "layers.%d.adaLN_modulation.bias", i, 0, D, 1);     /* shift: the input of the block is 1 */
+    set_all(n, ALL "layers.%d.adaLN_modulation.bias", i, 2 * D, D, 1); /* gate */
+    set_all(n, FWD "in_proj.weight", i, E * D, E * D, 1.0 / D);        /* z = 1 */
+    set_all(n, FWD "conv1d.bias", i, 0, E, 1);
+    set_all(n, FWD "D", i, 0, E, 1 / silu1); /* y = 1 */
+    set_all(n, FWD "out_proj.weight", i, 0, D * E, (1 << i) / (silu1 * E));
+  }
+}
+
+static void test_dropouts_differ(void **state) {
+  (void)state;
+  Network n;
+  Toy t = toy_dimamba("cpu_f64", false);
+  t.model.blocks = 4;
+  toy_open(&n, &t);
+  constant_branches(&n);
+  Dropout half = {.p = 0.5, .seed = 5};
+  double *h = toy_hidden(&n, &toy_mixed, 0, B, half), levels = 0;
+  for (int r = 0; r < TOKENS; r++)
+    for (int i = 0; i < D; i++) {
+      bool met = false;
+      for (int j = 0; j < i; j++) met |= fabs(h[r * D + i] - h[r * D + j]) < 1e-6;
+      levels += !met;
+    }
+  /* D units on k levels meet k(1 − (1 − 1/k)¹⁶) of them: 10.3 of 16, 7.1 of 8 */
+  assert_true(levels / TOKENS > 9 && levels / TOKENS < 11.5);
+  mem_free(&h);
+  network_destroy(&n);
+}
+
 /* ---- a network that only looks shares activations between blocks: same bits */
 static void test_forward_only(void **state) {
   (void)state;
@@ -346,12 +394,19 @@ static void test_bf16(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_parameters),   cmocka_unit_test(test_refusal),
-      cmocka_unit_test(test_slopes),       cmocka_unit_test(test_slopes_time),
-      cmocka_unit_test(test_slopes_wide),  cmocka_unit_test(test_every_parameter_matters),
-      cmocka_unit_test(test_parts),        cmocka_unit_test(test_extremes),
-      cmocka_unit_test(test_directions),   cmocka_unit_test(test_inputs_matter),
-      cmocka_unit_test(test_forward_only), cmocka_unit_test(test_f32),
+      cmocka_unit_test(test_parameters),
+      cmocka_unit_test(test_refusal),
+      cmocka_unit_test(test_slopes),
+      cmocka_unit_test(test_slopes_time),
+      cmocka_unit_test(test_slopes_wide),
+      cmocka_unit_test(test_every_parameter_matters),
+      cmocka_unit_test(test_parts),
+      cmocka_unit_test(test_extremes),
+      cmocka_unit_test(test_directions),
+      cmocka_unit_test(test_inputs_matter),
+      cmocka_unit_test(test_dropouts_differ),
+      cmocka_unit_test(test_forward_only),
+      cmocka_unit_test(test_f32),
       cmocka_unit_test(test_bf16),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

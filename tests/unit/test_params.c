@@ -185,7 +185,7 @@ typedef struct Ending {
 } Ending;
 
 static void init_dimamba_test(const Param *p, const Ending *e, const double *values) {
-  double n = (double)p->count, sum = 0, square = 0, largest = 0, far = 0;
+  double n = (double)p->count, sum = 0, square = 0, low = 0, high = 0, far = 0, pairs = 0, last = 0;
   for (int64_t i = 0; i < p->count; i++) {
     double v = values[i], step = log(log1p(exp(v))), middle = (log(1e-3) + log(1e-1)) / 2;
     if (e->init == INIT_STEP) v = (step - middle) / (log(1e-1) - middle); /* uniform in [−1,1] */
@@ -195,15 +195,20 @@ static void init_dimamba_test(const Param *p, const Ending *e, const double *val
     sum += v;
     square += v * v;
     far += fabs(v) > 2 * e->bound;
-    largest = fmax(largest, fabs(v));
+    pairs += i % 2 ? v * last : 0;
+    low = fmin(low, v);
+    high = fmax(high, v);
+    last = v;
   }
   if (e->init == INIT_ONE || e->init == INIT_ZERO || e->init == INIT_LOG_INDEX) return;
   double b = e->bound, variance = e->init == INIT_NORMAL ? b * b : b * b / 3;
   double fourth = e->init == INIT_NORMAL ? 2 * b * b * b * b : b * b * b * b * 4 / 45;
   if (!(fabs(sum / n) < 5 * sqrt(variance / n))) fail_msg("%s has the mean %g", p->name, sum / n);
   if (!(fabs(square / n - variance) < 5 * sqrt(fourth / n))) fail_msg("%s has the mean square %g", p->name, square / n);
-  if (e->init != INIT_NORMAL && !(largest <= b * (1 + 1e-9) && largest > b * (1 - 8 / n)))
-    fail_msg("%s reaches %g, not %g", p->name, largest, b);
+  if (!(fabs(pairs / n) < 5 * variance * sqrt(0.5 / n))) fail_msg("%s: neighbours are alike", p->name);
+  double least = b * (1 - 16 / n), most = b * (1 + 1e-9);
+  if (e->init != INIT_NORMAL && !(high <= most && high > least && low >= -most && low < -least))
+    fail_msg("%s reaches from %g to %g, not ±%g", p->name, low, high, b);
   const double tails = 0.0455; /* of a normal law, beyond two standard deviations */
   if (e->init == INIT_NORMAL && !(fabs(far / n - tails) < 5 * sqrt(tails / n)))
     fail_msg("%s: %g of it is far out", p->name, far / n);
