@@ -239,12 +239,10 @@ static void steps(Golden *g) {
   }
   compare(g, "loss", g->bound, loss, want_loss, n);
   compare(g, "norm", g->bound, norm, want_norm, n);
-  compare_flat(g, "params", g->net.model.params.value, 1);
-  if (h5_exists(g->f, member(g, "ema"))) {
-    compare_flat(g, "ema", o.ema, 1);
-    compare_flat(g, "m", o.m, 1);
-    compare_flat(g, "v", o.v, 1);
-  }
+  const Tensor state[] = {g->net.model.params.value, o.ema, o.m, o.v};
+  static const char *const names[] = {"params", "ema", "m", "v"};
+  for (int i = 0; i < 4; i++)
+    if (h5_exists(g->f, member(g, names[i]))) compare_flat(g, names[i], state[i], 1);
   optimizer_destroy(&o);
   mem_free(&loss);
   mem_free(&norm);

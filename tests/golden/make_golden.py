@@ -23,7 +23,7 @@ Layout of a file (float64 unless noted; parameter names keep their dots):
                                          after another in the order of their names
     /steps/STEPS  attributes: case (whose batch it is), lr_schedule
       loss, norm [steps]                 before each update: loss per scored position; norm of the gradient before clipping
-      params, ema, m, v [N]              after the last; some have params alone
+      params, ema, m, v [N]              after the last; where a file would grow too large, fewer of them or none
 """
 import argparse
 import os
@@ -65,29 +65,28 @@ FAMILIES = {
         "sedd_untimed": dict(objective="sedd"),
         "sedd_geometric": dict(objective="sedd", schedule="geometric", **TIMED),
     }, steps={
-        "subs": dict(case="subs", lr_schedule="constant", moments=True),
-        "subs_cosine": dict(case="subs", lr_schedule="cosine", moments=False),
-        "d3pm": dict(case="d3pm", lr_schedule="constant", moments=False),
-        "sedd": dict(case="sedd", lr_schedule="constant", moments=False),
+        "subs": dict(case="subs", lr_schedule="constant", state=["params", "ema", "m", "v"]),
+        "subs_cosine": dict(case="subs", lr_schedule="cosine", state=["params"]),
+        "d3pm": dict(case="d3pm", lr_schedule="constant", state=[]),
+        "sedd": dict(case="sedd", lr_schedule="constant", state=[]),
     }),
     "ar": dict(sizes=SIZES | dict(width=16), seed=2, cases={
         "ar": dict(objective="ar", gradient=True),
-    }, steps={"ar": dict(case="ar", lr_schedule="constant", moments=False)}),
-    "dimamba": dict(sizes=SIZES | dict(width=24, blocks=1), seed=3, cases={
+    }, steps={"ar": dict(case="ar", lr_schedule="constant", state=["params"])}),
+    "dimamba": dict(sizes=SIZES | dict(width=24), seed=3, cases={
         "subs": dict(),
         "subs_time": dict(gradient=True, **TIMED),
-    }, steps={"subs": dict(case="subs", lr_schedule="constant", moments=False)}),
+    }, steps={"subs": dict(case="subs", lr_schedule="constant", state=[])}),
     "gpt2": dict(sizes=SIZES | dict(width=16, mlp_ratio=4), seed=4, cases={"ar": dict(objective="ar")}, steps={}),
 }
 
 
 # ---------------------------------------------------------------- batches
 def random_batch(rng: np.random.RandomState, sizes: dict, case: dict) -> dict[str, torch.Tensor]:
-    """x0 without m; z masked as t has it, but likely enough that each row has a masked real position; ar: z = x0, t = 0.
-    Pads are noised like all else, and one is masked."""
+    """x0 without m; z masked as t has it, but often enough that each row has a masked real position; pads are noised like all
+    else, and one is masked. ar: z = x0, t = 0."""
     B, L, m = sizes["batch"], sizes["length"], sizes["mask"]
-    lengths = np.array(LENGTHS)
-    scored = np.arange(L) < lengths[:, None]
+    scored = np.arange(L) < np.array(LENGTHS)[:, None]
     x0 = rng.randint(0, sizes["vocab"] - 1, (B, L))
     x0[x0 >= m] += 1
     x0[~scored] = PAD
@@ -95,12 +94,12 @@ def random_batch(rng: np.random.RandomState, sizes: dict, case: dict) -> dict[st
     u = torch.tensor(u) if case["objective"] != "ar" else torch.zeros(B)
     t = time_of(case, u)
     chance = chance_of(case, t)
+    masked = np.zeros((B, L), bool)
     while case["objective"] != "ar":
-        z = np.where(rng.rand(B, L) < np.maximum(0.3, chance.numpy())[:, None], m, x0)
-        if ((z == m) & scored).any(1).all() and ((z != m) & scored).sum() > 3 and ((z == m) & ~scored).any():
+        masked = rng.rand(B, L) < np.maximum(0.3, chance.numpy())[:, None]
+        if (masked & scored).any(1).all() and (~masked & scored).sum() > 3 and (masked & ~scored).any():
             break
-    else:
-        z = x0
+    z = np.where(masked, m, x0)
     sigma = t if case["change_of_variables"] else noise(case["schedule"], t)[0]
     sigma = sigma if case["time_conditioning"] else torch.zeros(B)
     return dict(x0=torch.tensor(x0), z=torch.tensor(z), times=torch.stack([u, t, chance, sigma]))
@@ -110,7 +109,7 @@ def random_batch(rng: np.random.RandomState, sizes: dict, case: dict) -> dict[st
 def case_loss(network: Callable, sizes: dict, case: dict, batch: dict, p: Params) -> tuple[dict, torch.Tensor]:
     """Logits, log_p and losses under the weights p; and the loss per scored position."""
     m, x0, z, lengths = sizes["mask"], batch["x0"], batch["z"], torch.tensor(LENGTHS)
-    u, t, chance, sigma = batch["times"]
+    _, t, _, sigma = batch["times"]
     hidden = lengths if case["mask_padding"] else None
     logits = network(p, sizes, z, sigma, hidden)
     tokens = LOSS[case["objective"]](case, logits, x0, z, t, m)
@@ -149,7 +148,8 @@ def run_family(name: str, family: dict) -> dict:
     sizes, network = family["sizes"], NETWORKS[name]
     params = random_params(rng, SHAPES[name](sizes))
     recipe = RECIPE | dict(schedule_eps=EPS, sigma_min=SIGMA_MIN)
-    tree = {"": attributes(dict(network=name) | sizes | recipe), "params": params, "lengths": torch.tensor(LENGTHS), "cases": {}, "steps": {}}
+    tree = {"": attributes(dict(network=name) | sizes | recipe), "params": params, "lengths": torch.tensor(LENGTHS),
+            "cases": {}, "steps": {}}
     batches = {}
     for title, changes in family["cases"].items():
         case = CASE | changes
@@ -159,9 +159,8 @@ def run_family(name: str, family: dict) -> dict:
     for title, steps in family["steps"].items():
         case, batch = batches[steps["case"]]
         result = run_steps(params, lambda p: case_loss(network, sizes, case, batch, p)[1], steps["lr_schedule"])
-        kept = ("params", "ema", "m", "v") if steps["moments"] else ("params",)
         tree["steps"][title] = {"": dict(case=steps["case"], lr_schedule=steps["lr_schedule"]), "loss": result["loss"],
-                                "norm": result["norm"], **{k: flat(result[k]) for k in kept}}
+                                "norm": result["norm"], **{k: flat(result[k]) for k in steps["state"]}}
     return tree
 
 

@@ -10,12 +10,13 @@ from unittest import mock
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 SINUSOID = 256
 STATES, CONV = 16, 4
 MAMBA = "model.bimamba.backbone"
 
-Params = dict[str, torch.Tensor]
+Params = dict[str, Tensor]
 Sizes = dict[str, int]
 Shapes = dict[str, tuple[int, ...]]
 
@@ -93,31 +94,31 @@ def random_params(rng: np.random.RandomState, shapes: Shapes) -> Params:
 
 
 # ---------------------------------------------------------------- shared layers
-def linear(p: Params, name: str, x: torch.Tensor) -> torch.Tensor:
+def linear(p: Params, name: str, x: Tensor) -> Tensor:
     return F.linear(x, p[f"{name}.weight"], p.get(f"{name}.bias"))
 
 
-def time_embedding(p: Params, sigma: torch.Tensor) -> torch.Tensor:
+def time_embedding(p: Params, sigma: Tensor) -> Tensor:
     angle = sigma[:, None] * 10000.0 ** (-torch.arange(SINUSOID // 2, dtype=torch.float64) / (SINUSOID // 2))
     wave = torch.cat([angle.cos(), angle.sin()], -1)
     return F.silu(linear(p, "sigma_map.mlp.2", F.silu(linear(p, "sigma_map.mlp.0", wave))))
 
 
-def modulation(p: Params, name: str, c: torch.Tensor, parts: int) -> tuple[torch.Tensor, ...]:
+def modulation(p: Params, name: str, c: Tensor, parts: int) -> tuple[Tensor, ...]:
     """`parts` chunks [B,1,D] of a Linear of the conditioning."""
     return linear(p, name, c)[:, None].chunk(parts, -1)
 
 
-def layer_norm(p: Params, name: str, x: torch.Tensor) -> torch.Tensor:
+def layer_norm(p: Params, name: str, x: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], p[f"{name}.weight"], None, 1e-5)
 
 
-def rms_norm(p: Params, name: str, x: torch.Tensor) -> torch.Tensor:
+def rms_norm(p: Params, name: str, x: Tensor) -> Tensor:
     return F.rms_norm(x, x.shape[-1:], p[f"{name}.weight"], 1e-5)
 
 
 # ---------------------------------------------------------------- dit, ar
-def rotary(x: torch.Tensor) -> torch.Tensor:
+def rotary(x: Tensor) -> Tensor:
     """x [B,H,L,K]: the pair (k, k + K/2) at position l turns by l * 10000^(-2k/K), as a complex number."""
     L, K = x.shape[-2:]
     angle = torch.arange(L)[:, None] * 10000.0 ** (-2 * torch.arange(K // 2, dtype=torch.float64) / K)
@@ -125,7 +126,7 @@ def rotary(x: torch.Tensor) -> torch.Tensor:
     return torch.cat([turned.real, turned.imag], -1)
 
 
-def attention(p: Params, block: str, h: torch.Tensor, heads: int, causal: bool, lengths: torch.Tensor | None) -> torch.Tensor:
+def attention(p: Params, block: str, h: Tensor, heads: int, causal: bool, lengths: Tensor | None) -> Tensor:
     B, L, D = h.shape
     q, k, v = linear(p, f"{block}.attn_qkv", h).view(B, L, 3, heads, -1).permute(2, 0, 3, 1, 4)
     seen = None if lengths is None else (torch.arange(L) < lengths[:, None])[:, None, None].expand(B, 1, L, L)
@@ -133,11 +134,11 @@ def attention(p: Params, block: str, h: torch.Tensor, heads: int, causal: bool, 
     return linear(p, f"{block}.attn_out", o.transpose(1, 2).reshape(B, L, D))
 
 
-def mlp(p: Params, block: str, h: torch.Tensor) -> torch.Tensor:
+def mlp(p: Params, block: str, h: Tensor) -> Tensor:
     return linear(p, f"{block}.mlp.2", F.gelu(linear(p, f"{block}.mlp.0", h), approximate="tanh"))
 
 
-def dit(p: Params, sizes: Sizes, z: torch.Tensor, sigma: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+def dit(p: Params, sizes: Sizes, z: Tensor, sigma: Tensor, lengths: Tensor | None = None) -> Tensor:
     """Raw logits [B,L,V] of the tokens z [B,L] at noise level sigma [B]; with lengths, pads are hidden from attention."""
     x = F.embedding(z, p["vocab_embed.embedding"])
     c = time_embedding(p, sigma)
@@ -151,7 +152,7 @@ def dit(p: Params, sizes: Sizes, z: torch.Tensor, sigma: torch.Tensor, lengths: 
     return linear(p, "output_layer.linear", layer_norm(p, "output_layer.norm_final", x) * (1 + scale) + shift)
 
 
-def ar(p: Params, sizes: Sizes, z: torch.Tensor, sigma: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+def ar(p: Params, sizes: Sizes, z: Tensor, sigma: Tensor, lengths: Tensor | None = None) -> Tensor:
     x = F.embedding(z, p["vocab_embed.embedding"])
     for i in range(sizes["blocks"]):
         block = f"blocks.{i}"
@@ -161,7 +162,7 @@ def ar(p: Params, sizes: Sizes, z: torch.Tensor, sigma: torch.Tensor, lengths: t
 
 
 # ---------------------------------------------------------------- dimamba
-def mamba(p: Params, scan: str, shared: str, u: torch.Tensor) -> torch.Tensor:
+def mamba(p: Params, scan: str, shared: str, u: Tensor) -> Tensor:
     """One direction, position by position; in_proj and out_proj are those of `shared`."""
     x, z = linear(p, f"{shared}.in_proj", u).chunk(2, -1)
     E, R = x.shape[-1], p[f"{scan}.dt_proj.weight"].shape[1]
@@ -178,7 +179,7 @@ def mamba(p: Params, scan: str, shared: str, u: torch.Tensor) -> torch.Tensor:
     return linear(p, f"{shared}.out_proj", y * F.silu(z))
 
 
-def dimamba(p: Params, sizes: Sizes, z: torch.Tensor, sigma: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+def dimamba(p: Params, sizes: Sizes, z: Tensor, sigma: Tensor, lengths: Tensor | None = None) -> Tensor:
     x = F.embedding(z, p[f"{MAMBA}.embeddings.word_embeddings.weight"])
     c = time_embedding(p, sigma)
     for i in range(sizes["blocks"]):
@@ -200,12 +201,12 @@ def mamba_difference(p: Params, sizes: Sizes) -> float:
     mixer = MambaMixer(MambaConfig(hidden_size=D, state_size=STATES, conv_kernel=CONV, expand=2, time_step_rank="auto"), 0)
     mixer.load_state_dict({name.removeprefix(f"{scan}."): w for name, w in p.items() if name.startswith(scan)})
     u = torch.linspace(-2, 2, 3 * sizes["length"] * D).sin().view(3, sizes["length"], D)
-    with mock.patch.object(torch.Tensor, "float", torch.Tensor.double), torch.no_grad():
+    with mock.patch.object(Tensor, "float", Tensor.double), torch.no_grad():
         return (mixer.double().eval()(u) - mamba(p, scan, scan, u)).abs().max().item()
 
 
 # ---------------------------------------------------------------- gpt2
-def gpt2(p: Params, sizes: Sizes, z: torch.Tensor, sigma: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+def gpt2(p: Params, sizes: Sizes, z: Tensor, sigma: Tensor, lengths: Tensor | None = None) -> Tensor:
     """transformers' GPT-2; its Linears of the blocks are stored [in,out], ours [out,in]."""
     from transformers import GPT2Config, GPT2LMHeadModel
     model = GPT2LMHeadModel(GPT2Config(

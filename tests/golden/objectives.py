@@ -1,12 +1,13 @@
-"""objectives.py — noise schedules and losses of the golden files, written from their formulas in PyTorch; slopes by autograd.
+"""objectives.py — noise schedules and losses of the golden files, written from their formulas; slopes by autograd.
 
-A loss is [B,L] in nat: of every position, also of those that are not scored. Sources: arXiv:2406.07524 (subs), 2107.03006 (d3pm),
-2310.16834 (sedd).
+A loss is [B,L] in nat: of every position, also of those that are not scored. Sources: arXiv:2406.07524 (subs),
+arXiv:2107.03006 (d3pm), arXiv:2310.16834 (sedd).
 """
 import math
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 EPS, SIGMA_MIN = 1e-3, 1e-3  # of the schedules
 CLAMP = 1 - 1e-4             # the largest time in a weight of the bound in discrete time
@@ -20,7 +21,7 @@ SCHEDULES = {
 }
 
 
-def noise(schedule: str, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def noise(schedule: str, t: Tensor) -> tuple[Tensor, Tensor]:
     """sigma(t) and its derivative."""
     t = t.clone().requires_grad_()
     sigma = SCHEDULES[schedule](t)
@@ -35,7 +36,7 @@ def ends(schedule: str) -> tuple[float, float]:
     return math.log(-math.expm1(-least)), math.log(-math.expm1(-most))
 
 
-def time_of(case: dict, u: torch.Tensor) -> torch.Tensor:
+def time_of(case: dict, u: Tensor) -> Tensor:
     """The time of a sequence from the uniform u."""
     if case["T"]:
         return (torch.floor(u * case["T"]) + 1) / case["T"]
@@ -48,7 +49,7 @@ def time_of(case: dict, u: torch.Tensor) -> torch.Tensor:
     return u
 
 
-def chance_of(case: dict, t: torch.Tensor) -> torch.Tensor:
+def chance_of(case: dict, t: Tensor) -> Tensor:
     """The probability that a token is masked at time t."""
     if case["change_of_variables"]:
         low, high = ends(case["schedule"])
@@ -57,20 +58,20 @@ def chance_of(case: dict, t: torch.Tensor) -> torch.Tensor:
 
 
 # ---------------------------------------------------------------- losses
-def pick(x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+def pick(x: Tensor, tokens: Tensor) -> Tensor:
     return x.gather(-1, tokens[..., None])[..., 0]
 
 
-def forbid(logits: torch.Tensor, m: int, value: float = -math.inf) -> torch.Tensor:
+def forbid(logits: Tensor, m: int, value: float = -math.inf) -> Tensor:
     return logits.index_fill(-1, torch.tensor(m), value)
 
 
-def subs_log_p(case: dict, logits: torch.Tensor, z: torch.Tensor, t: torch.Tensor, m: int) -> torch.Tensor:
+def subs_log_p(case: dict, logits: Tensor, z: Tensor, t: Tensor, m: int) -> Tensor:
     carried = torch.full_like(logits, -math.inf).scatter(-1, z[..., None], 0.0)
     return torch.where((z == m)[..., None], forbid(logits, m).log_softmax(-1), carried)
 
 
-def subs_loss(case: dict, logits: torch.Tensor, x0: torch.Tensor, z: torch.Tensor, t: torch.Tensor, m: int) -> torch.Tensor:
+def subs_loss(case: dict, logits: Tensor, x0: Tensor, z: Tensor, t: Tensor, m: int) -> Tensor:
     if case["T"]:
         weight = 1 / t.clamp(max=CLAMP)
     elif case["importance_sampling"] or case["change_of_variables"]:
@@ -83,11 +84,11 @@ def subs_loss(case: dict, logits: torch.Tensor, x0: torch.Tensor, z: torch.Tenso
     return torch.where(z == m, weight[:, None] * nll, 0.0)
 
 
-def d3pm_log_p(case: dict, logits: torch.Tensor, z: torch.Tensor, t: torch.Tensor, m: int) -> torch.Tensor:
+def d3pm_log_p(case: dict, logits: Tensor, z: Tensor, t: Tensor, m: int) -> Tensor:
     return (forbid(logits, m) if case["subs_masking"] else logits).log_softmax(-1)
 
 
-def d3pm_loss(case: dict, logits: torch.Tensor, x0: torch.Tensor, z: torch.Tensor, t: torch.Tensor, m: int) -> torch.Tensor:
+def d3pm_loss(case: dict, logits: Tensor, x0: Tensor, z: Tensor, t: Tensor, m: int) -> Tensor:
     log_p = d3pm_log_p(case, logits, z, t, m)
     T, dt = case["T"], 1 / case["T"]
     first = (t * T < 1.5)[:, None]  # t = dt: s = 0, and the factor of log b is 0
@@ -99,18 +100,18 @@ def d3pm_loss(case: dict, logits: torch.Tensor, x0: torch.Tensor, z: torch.Tenso
     return torch.where(z == m, loss, 0.0)
 
 
-def d3pm_reconstruction(case: dict, logits_at_x0: torch.Tensor, x0: torch.Tensor, m: int) -> torch.Tensor:
+def d3pm_reconstruction(case: dict, logits_at_x0: Tensor, x0: Tensor, m: int) -> Tensor:
     return -pick(d3pm_log_p(case, logits_at_x0, x0, torch.zeros(len(x0)), m), x0)
 
 
-def sedd_log_p(case: dict, logits: torch.Tensor, z: torch.Tensor, t: torch.Tensor, m: int) -> torch.Tensor:
+def sedd_log_p(case: dict, logits: Tensor, z: Tensor, t: Tensor, m: int) -> Tensor:
     """The log score."""
     sigma = noise(case["schedule"], t)[0]
     score = logits - torch.expm1(sigma).log()[:, None, None] - math.log(logits.shape[-1] - 1)
     return score.scatter(-1, z[..., None], 0.0)
 
 
-def sedd_loss(case: dict, logits: torch.Tensor, x0: torch.Tensor, z: torch.Tensor, t: torch.Tensor, m: int) -> torch.Tensor:
+def sedd_loss(case: dict, logits: Tensor, x0: Tensor, z: Tensor, t: Tensor, m: int) -> Tensor:
     sigma, rate = noise(case["schedule"], t)
     ratio = (1 / torch.expm1(sigma))[:, None]
     log_s = sedd_log_p(case, logits, z, t, m)
@@ -118,11 +119,11 @@ def sedd_loss(case: dict, logits: torch.Tensor, x0: torch.Tensor, z: torch.Tenso
     return torch.where(z == m, rate[:, None] * (positive - ratio * pick(log_s, x0) + ratio * (ratio.log() - 1)), 0.0)
 
 
-def ar_log_p(case: dict, logits: torch.Tensor, z: torch.Tensor, t: torch.Tensor, m: int) -> torch.Tensor:
+def ar_log_p(case: dict, logits: Tensor, z: Tensor, t: Tensor, m: int) -> Tensor:
     return forbid(logits, m).log_softmax(-1)
 
 
-def ar_loss(case: dict, logits: torch.Tensor, x0: torch.Tensor, z: torch.Tensor, t: torch.Tensor, m: int) -> torch.Tensor:
+def ar_loss(case: dict, logits: Tensor, x0: Tensor, z: Tensor, t: Tensor, m: int) -> Tensor:
     """Position l predicts token l + 1; the last predicts nothing."""
     nll = F.cross_entropy(forbid(logits, m, -1000.0)[:, :-1].transpose(1, 2), x0[:, 1:], reduction="none")
     return F.pad(nll, (0, 1))
