@@ -17,7 +17,7 @@ words() {
     d3pm) echo "diffusion.objective=d3pm diffusion.T=1000 model.time_conditioning=true" ;;
     sedd) echo "diffusion.objective=sedd model.time_conditioning=true" ;;
     ar) echo "diffusion.objective=ar model.name=ar model.width=136" ;;
-    mamba) echo "model.name=dimamba model.width=112 model.blocks=5" ;;
+    mamba) echo "model.name=dimamba model.width=120 model.blocks=5" ;;
     *) echo "compare: no row $1: mdlm, d3pm, sedd, ar, mamba" >&2 && return 2 ;;
   esac
 }

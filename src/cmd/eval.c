@@ -18,12 +18,12 @@ typedef struct Evaluation {
   Nelbo result;
 } Evaluation;
 
+static bool count_of(const Config *cfg) { return strcmp(cfg->eval_estimator, "count") == 0; }
+
 static int open_all(Evaluation *e, const Config *cfg, const Comm *comm) {
   const char *data = *cfg->eval_data ? cfg->eval_data : cfg->data_valid;
   CHECK(*data, ERR_USAGE, "no data to evaluate: set eval.data or data.valid");
-  CHECK(strcmp(cfg->eval_estimator, "time") == 0 ||
-            (strcmp(cfg->diffusion_objective, "subs") == 0 && cfg->diffusion_T == 0),
-        ERR_USAGE,
+  CHECK(!count_of(cfg) || (strcmp(cfg->diffusion_objective, "subs") == 0 && cfg->diffusion_T == 0), ERR_USAGE,
         "eval.estimator = count is the bound of diffusion.objective = subs in continuous time; use time for %s%s",
         cfg->diffusion_objective, cfg->diffusion_T ? " with diffusion.T" : "");
   TRY(weights_path(cfg, cfg->eval_checkpoint, e->checkpoint));
@@ -49,6 +49,7 @@ static int fill_output(H5 *f, const void *arg) {
   int64_t n = r->sequences;
   TRY(h5_set_str(f, "/", "estimator", e->cfg->eval_estimator));
   TRY(h5_set_int(f, "/", "draws", e->cfg->eval_draws));
+  TRY(h5_set_real(f, "/", "share", count_of(e->cfg) ? 1 : objective_share(&e->net.objective)));
   TRY(h5_set_str(f, "/", "data", shards_spec(e->data)));
   TRY(h5_set_str(f, "/", "data_digest", p->digest));
   TRY(protocol_store(p, f));
@@ -62,15 +63,17 @@ static int fill_output(H5 *f, const void *arg) {
 
 static int run(Evaluation *e, const Config *cfg, Comm *comm) {
   TRY_ALL(comm, open_all(e, cfg, comm));
-  NelboOptions o = {.count = strcmp(cfg->eval_estimator, "count") == 0,
-                    .draws = cfg->eval_draws,
+  bool draws = e->net.objective.table->diffusion; /* else every draw is the same */
+  NelboOptions o = {.count = count_of(cfg),
+                    .draws = draws ? cfg->eval_draws : 1,
                     .sequences = cfg->eval_sequences,
                     .seed = (uint64_t)cfg->run_seed,
                     .stratified = cfg->diffusion_stratified,
                     .progress = "evaluating"};
   log_info("evaluating %s (%s weights, step %lld) on %s; estimator %s, %lld draw%s a sequence", e->checkpoint,
-           cfg->eval_weights, (long long)e->state.step, shards_spec(e->data), cfg->eval_estimator,
-           (long long)cfg->eval_draws, cfg->eval_draws > 1 ? "s" : "");
+           cfg->eval_weights, (long long)e->state.step, shards_spec(e->data), cfg->eval_estimator, (long long)o.draws,
+           o.draws > 1 ? "s" : "");
+  if (!o.count) network_warn(&e->net);
   TRY(nelbo_run(&e->result, &e->net, e->data, comm, &o));
   const Nelbo *r = &e->result;
   int err = OK;

@@ -28,6 +28,8 @@ static int expect(H5 *f, const char *name, int rank, int64_t N, H5Info *info) {
   const char *shape = rank == 2 ? "[N,L]" : "[N]";
   CHECK(h5_exists(f, name), ERR_DATA, "%s: no data set %s %s", h5_path(f), name, shape);
   TRY(h5_info(f, name, info));
+  CHECK(rank == 1 || (info->type != H5_F32 && info->type != H5_F64 && info->type != H5_OTHER), ERR_DATA,
+        "%s: %s must hold whole numbers", h5_path(f), name);
   CHECK(info->rank == rank && (N == 0 || info->dims[0] == N) && info->dims[0] > 0 && info->dims[rank - 1] > 0, ERR_DATA,
         "%s: %s must have the shape %s%s", h5_path(f), name, shape, N ? ", N as z has it" : "");
   return OK;
@@ -82,7 +84,13 @@ static int open_all(Logits *p, const Config *cfg, const Comm *comm) {
   TRY(mem_alloc(&p->logits, bytes));
   if (cfg->logits_log_p) TRY(mem_alloc(&p->log_p, bytes));
   TRY(weights_open(&p->net, cfg, comm, p->checkpoint, cfg->logits_weights, &p->state, p->L, p->batch));
-  for (int64_t i = 0; i < p->N; i++) p->sigma[i] = objective_condition(&p->net.objective, p->t[i]);
+  bool score = strcmp(cfg->diffusion_objective, "sedd") == 0 && p->log_p;
+  for (int64_t i = 0; i < p->N; i++) {
+    p->sigma[i] = objective_condition(&p->net.objective, p->t[i]);
+    CHECK(!score || schedule_sigma(&p->net.schedule, p->t[i]) > 0, ERR_DATA,
+          "%s: t[%lld] = 0 has no noise, where scores are infinite: use logits.log_p = false", cfg->logits_input,
+          (long long)i);
+  }
   return OK;
 }
 

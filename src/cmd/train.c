@@ -23,6 +23,7 @@ static void introduce(const Trainer *t) {
            c->run_dir, (long long)c->train_steps, (long long)c->train_global_batch, t->comm->size,
            t->comm->size > 1 ? "s" : "", t->net.dev.threads, t->net.dev.threads > 1 ? "s" : "", c->dist_reduce,
            t->peak / 1e9);
+  network_warn(&t->net);
 }
 
 static int train(Comm *comm, const Config *cfg, int argc, char **argv, int *exit_code) {

@@ -16,34 +16,11 @@ int weights_path(const Config *cfg, const char *given, char path[512]) {
   return RAISE(ERR_DATA, "run.dir = %s holds no checkpoint: train first, or name one", cfg->run_dir);
 }
 
-/* The keys that decide what the weights mean. */
-static int same_network(const Config *a, const Config *b, const char *path) {
-#define SAME(field, key)                                                                                               \
-  CHECK(a->field == b->field, ERR_DATA, "%s was trained with %s = %lld, the deck says %lld", path, key,                \
-        (long long)b->field, (long long)a->field)
-  CHECK(strcmp(a->model_name, b->model_name) == 0, ERR_DATA, "%s was trained with model.name = %s, the deck says %s",
-        path, b->model_name, a->model_name);
-  SAME(model_width, "model.width");
-  SAME(model_blocks, "model.blocks");
-  SAME(model_heads, "model.heads");
-  SAME(model_cond_dim, "model.cond_dim");
-  SAME(model_mlp_ratio, "model.mlp_ratio");
-  SAME(model_time_conditioning, "model.time_conditioning");
-  SAME(model_mask_padding, "model.mask_padding");
-  CHECK(strcmp(a->diffusion_objective, b->diffusion_objective) == 0, ERR_DATA,
-        "%s was trained with diffusion.objective = %s, the deck says %s", path, b->diffusion_objective,
-        a->diffusion_objective);
-  SAME(diffusion_subs_masking, "diffusion.subs_masking");
-  if (a->model_time_conditioning) SAME(diffusion_change_of_variables, "diffusion.change_of_variables");
-#undef SAME
-  return OK;
-}
-
 int weights_state(const Config *cfg, const char *path, CheckpointState *state) {
   Config trained;
   TRY(checkpoint_state(path, state));
   TRY(config_load_text(&trained, state->deck, path));
-  int err = same_network(cfg, &trained, path);
+  int err = network_same(cfg, &trained, path);
   config_free(&trained);
   return err;
 }

@@ -1,5 +1,6 @@
 #include "diffusion/network.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include <sched.h>
 #include <string.h>
@@ -14,18 +15,23 @@ static int threads_of(const Config *cfg, int share_size) {
   return cfg->device_threads > 0 ? (int)cfg->device_threads : share > 1 ? share : 1;
 }
 
+static bool causal_network(const Config *cfg) {
+  return strcmp(cfg->model_name, "ar") == 0 || strcmp(cfg->model_name, "gpt2") == 0;
+}
+
 /* A left-to-right objective needs a causal network, a diffusion objective one that sees all tokens. */
-static int check(const Config *cfg, const Objective *o) {
+static int check(const Config *cfg, const Objective *o, int64_t length) {
   const char *network = cfg->model_name, *objective = o->table->name;
-  bool causal = strcmp(network, "ar") == 0 || strcmp(network, "gpt2") == 0;
+  bool causal = causal_network(cfg);
   CHECK(causal || o->table->diffusion, ERR_USAGE,
         "diffusion.objective = %s predicts the next token: model.name = %s sees it already; use model.name = ar",
         objective, network);
-  CHECK(
-      !causal || !o->table->diffusion, ERR_USAGE,
-      "diffusion.objective = %s fills in masked tokens from both sides: model.name = %s sees only the left; use dit or "
-      "dimamba",
-      objective, network);
+  CHECK(o->table->diffusion || length > 1, ERR_USAGE, "diffusion.objective = %s: rows of one token have no next token",
+        objective);
+  CHECK(!causal || !o->table->diffusion, ERR_USAGE,
+        "diffusion.objective = %s fills in masked tokens from both sides: model.name = %s sees only the left; use dit "
+        "or dimamba",
+        objective, network);
   CHECK(!causal || !cfg->model_time_conditioning, ERR_USAGE,
         "model.time_conditioning: model.name = %s knows no time; set it to false", network);
   CHECK(!cfg->model_mask_padding || strcmp(network, "dit") == 0, ERR_USAGE,
@@ -34,7 +40,7 @@ static int check(const Config *cfg, const Objective *o) {
   return OK;
 }
 
-static int describe(Network *n, const Config *cfg, int64_t vocab, int32_t mask) {
+static int describe(Network *n, const Config *cfg, int64_t vocab, int64_t length, int32_t mask) {
   TRY(schedule_create(&n->schedule, cfg->diffusion_schedule, cfg->diffusion_schedule_eps, cfg->diffusion_sigma_min,
                       cfg->diffusion_sigma_max));
   ObjectiveOptions o = {.name = cfg->diffusion_objective,
@@ -47,12 +53,12 @@ static int describe(Network *n, const Config *cfg, int64_t vocab, int32_t mask) 
                         .importance_sampling = cfg->diffusion_importance_sampling,
                         .change_of_variables = cfg->diffusion_change_of_variables};
   TRY(objective_create(&n->objective, &o));
-  return check(cfg, &n->objective);
+  return check(cfg, &n->objective, length);
 }
 
 static int create(Network *n, const Config *cfg, int share_rank, int share_size, int64_t vocab, int64_t length,
                   int32_t mask, int64_t batch, bool training) {
-  TRY(describe(n, cfg, vocab, mask));
+  TRY(describe(n, cfg, vocab, length, mask));
   DeviceOptions device = {.name = cfg->device_name,
                           .threads = threads_of(cfg, share_size),
                           .pin = cfg->device_pin && share_size * threads_of(cfg, share_size) > 1,
@@ -120,4 +126,45 @@ int network_loss(Network *n, const Dropout *dropout, bool gradient, double *loss
   return OK;
 }
 
+void network_warn(const Network *n) {
+  double share = objective_share(&n->objective);
+  if (share < 0.99)
+    log_warn("diffusion.schedule = %s covers %.3g of the bound with these ends: nll and ppl are no bounds, and too low",
+             n->schedule.table->name, share);
+}
+
 int network_passes(const Network *n) { return n->objective.table->second ? 2 : 1; }
+
+int network_same(const Config *cfg, const Config *trained, const char *path) {
+#define SAME_WORD(field, key)                                                                                          \
+  CHECK(strcmp(cfg->field, trained->field) == 0, ERR_USAGE, "%s was trained with %s = %s, the deck says %s", path,     \
+        key, trained->field, cfg->field)
+#define SAME_NUMBER(field, key)                                                                                        \
+  CHECK(cfg->field == trained->field, ERR_USAGE, "%s was trained with %s = %g, the deck says %g", path, key,           \
+        (double)trained->field, (double)cfg->field)
+#define SAME_FLAG(field, key)                                                                                          \
+  CHECK(cfg->field == trained->field, ERR_USAGE, "%s was trained with %s = %s, the deck says %s", path, key,           \
+        trained->field ? "true" : "false", cfg->field ? "true" : "false")
+  SAME_WORD(model_name, "model.name");
+  bool attends = strcmp(cfg->model_name, "dimamba") != 0;
+  SAME_NUMBER(model_width, "model.width");
+  SAME_NUMBER(model_blocks, "model.blocks");
+  if (attends) SAME_NUMBER(model_heads, "model.heads");
+  if (attends) SAME_NUMBER(model_mlp_ratio, "model.mlp_ratio");
+  if (!causal_network(cfg)) SAME_NUMBER(model_cond_dim, "model.cond_dim");
+  SAME_FLAG(model_time_conditioning, "model.time_conditioning");
+  SAME_FLAG(model_mask_padding, "model.mask_padding");
+  SAME_WORD(diffusion_objective, "diffusion.objective");
+  SAME_FLAG(diffusion_subs_masking, "diffusion.subs_masking");
+  if (!cfg->model_time_conditioning) return OK;
+  SAME_FLAG(diffusion_change_of_variables, "diffusion.change_of_variables");
+  if (!cfg->diffusion_change_of_variables) return OK; /* else the time it is told is the schedule's */
+  SAME_WORD(diffusion_schedule, "diffusion.schedule");
+  SAME_NUMBER(diffusion_schedule_eps, "diffusion.schedule_eps");
+  SAME_NUMBER(diffusion_sigma_min, "diffusion.sigma_min");
+  SAME_NUMBER(diffusion_sigma_max, "diffusion.sigma_max");
+  return OK;
+#undef SAME_WORD
+#undef SAME_NUMBER
+#undef SAME_FLAG
+}

@@ -22,7 +22,12 @@ int network_create(Network *n, const Config *cfg, int share_rank, int share_size
 /** network_loss — loss[B] (nat) of the sequences of net->noised, through every pass of the objective; adds the rows
  * whose logits were made to *rows. gradient: parameter gradients += those of the sum. net->noised is used up. */
 int network_loss(Network *n, const Dropout *dropout, bool gradient, double *loss, int64_t *rows);
+/** network_warn — say so where the times of the deck's schedule cover less than 99 % of the bound. */
+void network_warn(const Network *n);
 /** network_passes — how often a sequence goes through the network for its loss. */
 int network_passes(const Network *n);
+/** network_same — OK if weights trained under the deck `trained` mean under `cfg` what they meant there.
+ *  Errors  ERR_USAGE naming `path` and the first key that differs */
+int network_same(const Config *cfg, const Config *trained, const char *path);
 /** network_destroy — NULL-safe, clears n. */
 void network_destroy(Network *n);

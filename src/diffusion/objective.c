@@ -59,6 +59,13 @@ double objective_time(const Objective *o, double t) {
   return o->options.importance_sampling ? schedule_time(o->schedule, -log1p(-exp(o->low + t * o->slope))) : t;
 }
 
+double objective_share(const Objective *o) {
+  bool uniform = o->options.importance_sampling || o->options.change_of_variables;
+  if (!o->table->diffusion || o->options.T > 0) return 1;
+  if (uniform) return exp(o->low + o->slope) - exp(o->low);
+  return (schedule_masked(o->schedule, 1) - schedule_masked(o->schedule, o->tau)) / (1 - o->tau);
+}
+
 double objective_masked(const Objective *o, double t) {
   if (!o->table->diffusion) return 0;
   return o->options.change_of_variables ? exp(o->low + t * o->slope) : schedule_masked(o->schedule, t);
@@ -103,7 +110,7 @@ void noised_add(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int
   n->length[b] = (int32_t)length;
   n->sigma[b] = o->options.change_of_variables ? t : schedule_sigma(o->schedule, t);
   n->scored += o->table->diffusion ? length : length - 1;
-  for (int64_t l = 0; l < n->L; l++) n->masked += n->z[b * n->L + l] == o->mask;
+  for (int64_t l = 0; l < length && o->table->diffusion; l++) n->masked += n->z[b * n->L + l] == o->mask;
   o->table->score(o, n, b, t);
 }
 

@@ -15,7 +15,7 @@ typedef struct Noised {
   int64_t n_rows;
   int32_t *rows, *target; /* [n_rows] row of [B·L], ascending; its clean token */
   double *weight;         /* [n_rows, objective's terms] factors of the row's loss */
-  int64_t masked;         /* masked tokens, padding included              */
+  int64_t masked;         /* masked tokens at real positions              */
   int64_t scored;         /* positions that the loss is an average over   */
 } Noised;
 
@@ -57,6 +57,9 @@ int objective_create(Objective *o, const ObjectiveOptions *options);
 /** objective_time — the time of a sequence from t uniform in [o->tau, 1]: t itself, the next multiple of 1/T, or the
  *  time at which log(1 − e^−σ) is uniform (importance sampling). Source: arXiv:2406.07524 App. C.1 */
 double objective_time(const Objective *o, double t);
+/** objective_share — how much of the bound the times of training cover: (alpha(τ) − alpha(1))/(1 − τ) in continuous
+ *  time, where the whole is 1. */
+double objective_share(const Objective *o);
 /** objective_masked — the probability that a token of a sequence at time t is masked. */
 double objective_masked(const Objective *o, double t);
 /** objective_condition — what a network is told where tokens are masked as the schedule has it at time t. */

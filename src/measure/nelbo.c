@@ -53,6 +53,7 @@ static void noise(Network *net, const Work *w, const NelboOptions *o, int64_t b,
     timestep_mask_count(z, x0, L, net->objective.mask, k, mask);
     int64_t first = net->noised.n_rows;
     noised_add(&net->objective, &net->noised, b, x0, w->lengths[b], t);
+    net->noised.sigma[b] = objective_condition(&net->objective, t);
     for (int64_t i = first; i < net->noised.n_rows; i++) net->noised.weight[i] = (double)L / (double)k;
   } else {
     noised_draw(&net->objective, &net->noised, b, x0, w->lengths[b], t, mask);
@@ -131,6 +132,10 @@ int nelbo_run(Nelbo *r, Network *net, Shards *data, Comm *comm, const NelboOptio
   int err = comm_agree(comm, work_create(&w, net, n, comm));
   if (err == OK) err = comm_agree(comm, part_run(net, data, &w, o, n, &r->masked));
   if (err == OK) err = collect(r, &w, comm);
+  if (err == OK && r->tokens == 0)
+    err = comm_agree(comm, comm->rank > 0 ? OK
+                                          : RAISE(ERR_DATA, "%s: no token is scored: each row has one, and no next one",
+                                                  shards_spec(data)));
   work_destroy(&w);
   if (err) nelbo_destroy(r);
   return err;

@@ -109,6 +109,11 @@ static int check_state(const Trainer *t, const CheckpointState *s, const char *p
   snprintf(train, sizeof train, "data.train = %.48s", t->cfg->data_train);
   int differs = vocab_same(&s->vocab, path, shards_vocab(t->train), train);
   if (differs) return err_trace(ERR_USAGE, __FILE__, __LINE__, "vocab_same");
+  Config trained;
+  TRY(config_load_text(&trained, s->deck, path));
+  int other = network_same(t->cfg, &trained, path);
+  config_free(&trained);
+  TRY(other);
   CHECK(strcmp(s->data_digest, shards_protocol(t->train)->digest) == 0, ERR_USAGE,
         "%s was trained on other data (digest %s) than data.train = %s (%s): give the same data, or start in a new "
         "run.dir",

@@ -251,6 +251,13 @@ int trainer_update(Trainer *t, StepResult *sum) {
   double local = sum->loss, total[4] = {sum->loss, (double)sum->tokens, (double)sum->masked, (double)sum->rows};
   TRY(comm_all_reduce(t->comm, total, 4, COMM_F64, COMM_SUM)); /* the counts are integers, exact below 2^53 */
   TRY(check_loss(t, local, total[0]));
+  if (total[1] == 0)
+    return comm_agree(t->comm, t->comm->rank > 0
+                                   ? OK
+                                   : RAISE(ERR_DATA,
+                                           "step %lld: no token of the global batch is scored: its rows have one token "
+                                           "each and no next one. Raise train.global_batch, or leave such rows out",
+                                           (long long)t->optimizer.step));
   TRY(reduction_finish(&t->reduction));
   *sum = (StepResult){
       .loss = total[0] / total[1], .tokens = (int64_t)total[1], .masked = (int64_t)total[2], .rows = (int64_t)total[3]};

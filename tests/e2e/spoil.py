@@ -103,6 +103,7 @@ DATA: Edits = {
     "token": token,
     "long": lambda f: f["lengths"].write_direct(np.full_like(f["lengths"][()], f["tokens"].shape[1] + 1)),
     "short": lambda f: f["lengths"].write_direct(np.zeros_like(f["lengths"][()])),
+    "ones": lambda f: f["lengths"].write_direct(np.ones_like(f["lengths"][()])),
     "norows": lambda f: [put(f, n, f[n][:0]) for n in ("tokens", "lengths")],
     "fewlengths": lambda f: put(f, "lengths", f["lengths"][:-1]),
     "nolengths": lambda f: f.__delitem__("lengths"),

@@ -71,6 +71,15 @@ bad "an unknown key of help" 'unknown key.*did you mean train.steps' help train.
 bad "info on nothing" 'usage: mdlm info' info
 
 # ---- words that do not go together
+bad "another objective in the middle of a run" 'last.h5 was trained with diffusion.objective = subs, the deck says sedd' \
+  "${go_on[@]}" diffusion.objective=sedd
+bad "another network in the middle of a run" 'last.h5 was trained with model.heads = 2, the deck says 4' \
+  "${go_on[@]}" model.heads=4
+bad "time conditioning in the middle of a run" 'time_conditioning = false, the deck says true' \
+  "${go_on[@]}" model.time_conditioning=true
+bad "padding hidden from weights that saw it" 'mask_padding = false, the deck says true' \
+  eval "$D" model.mask_padding=true
+bad "counting masks in steps" 'estimator = count is the bound of.*use time' eval "$D" eval.estimator=count diffusion.T=9
 new=(train "$D" run.dir="$T/new") ar=(diffusion.objective=ar model.name=ar)
 bad "sedd with importance sampling" 'importance_sampling.*only diffusion.objective = subs has, not sedd' \
   "${new[@]}" diffusion.objective=sedd diffusion.importance_sampling=true
@@ -100,6 +109,11 @@ for it in "sedd diffusion.objective=sedd" "d3pm diffusion.objective=d3pm diffusi
     eval "$D" run.dir="$T/$name" eval.estimator=count $words
   bad "$name read as subs" "was trained with .*= $name" eval "$D" run.dir="$T/$name"
 done
+bad "d3pm with a mask token read as one without" 'subs_masking = false, the deck says true' eval "$D" run.dir="$T/d3pm" \
+  diffusion.objective=d3pm diffusion.T=9 diffusion.subs_masking=true
+bad "ar on rows of one token" 'no token of the global batch is scored' "${new[@]}" "${ar[@]}" data.train="$B/data_ones.h5"
+bad "ar on rows of one token, evaluation" 'data_ones.h5: no token is scored' eval "$D" run.dir="$T/ar" "${ar[@]}" \
+  eval.data="$B/data_ones.h5"
 RANKS=2
 bad "d3pm in continuous time" 'd3pm.*set diffusion.T' "${new[@]}" diffusion.objective=d3pm
 bad "ar on a network that sees both sides" 'model.name = dit sees it already' "${new[@]}" diffusion.objective=ar

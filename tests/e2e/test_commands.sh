@@ -48,6 +48,14 @@ tap "check passes and writes nothing" leaves "$T" prints 'data.train.*good' 'dat
   '^step .*6 steps take' '^loss' '^check passed' -- check "$D"
 tap "check on 2 ranks" ranks 2 check "$D"
 
+partial() {
+  prints '^complete' -- train "$D" run.dir="$T/partial" diffusion.schedule=geometric 2> "$T/err" &&
+    prints '^nll=' -- eval "$D" run.dir="$T/partial" diffusion.schedule=geometric 2>> "$T/err" &&
+    [ "$(grep -c 'warning: diffusion.schedule = geometric covers 0.63' "$T/err")" = 2 ] &&
+    python 'assert abs(h5.File(sys.argv[1]).attrs["share"] - 0.63) < 0.01' "$T/partial/eval.h5"
+}
+tap "a schedule that leaves out a part of the bound is told" partial
+
 # ---- training, and what it leaves
 tap "train" \
   prints '^step 6/6 +loss [0-9.]+ +ppl [0-9.]+ +lr [0-9.e-]+ +\|g\| [0-9.]+ +[0-9]+ tokens/s +mfu [0-9]+% +eta ' \

@@ -22,6 +22,14 @@ tap "d3pm" probe d3pm d3pm diffusion.T=20 model.time_conditioning=true
 MASKING=masking tap "d3pm with subs_masking" probe d3pm_masking d3pm diffusion.T=20 diffusion.subs_masking=true
 tap "sedd" probe sedd sedd model.time_conditioning=true
 tap "ar" probe ar ar model.name=ar
+chain_rule() { # every real token but the first of each row is scored, and nothing is masked
+  ranks 1 eval "$D" run.dir="$T/ar" model.name=ar diffusion.objective=ar eval.draws=3 > "$T/out" || return 1
+  cat "$T/out"
+  ranks 1 info "$T/ar/last.h5" | grep ' 0 masked tokens' || return 1
+  grep "1 draw a sequence" "$T/out" && grep " tokens=$("$PY" -c 'import h5py, sys; l = h5py.File(sys.argv[1])["lengths"][()]
+print(l.astype(int).sum() - l.size)' "$T/valid.h5")$" "$T/out"
+}
+tap "ar scores what follows the first token" chain_rule
 tap "dimamba" probe dimamba subs model.name=dimamba
 
 again() { # in other batches, the same numbers
@@ -54,7 +62,13 @@ edit 'del f["t"]'
 tap "no times" refuses 3 'bad.h5: no data set /t' logits.input="$T/bad.h5"
 edit 'del f["t"]; f["t"] = np.zeros(3)'
 tap "times of other rows" refuses 3 'bad.h5: /t must have the shape \[N\]' logits.input="$T/bad.h5"
-tap "an objective other than the checkpoint's" refuses 3 'was trained with diffusion.objective = subs' logits.input="$T/in.h5" \
+edit 'z = f["z"][()]; del f["z"]; f["z"] = z.astype("f4")'
+tap "tokens that are no whole numbers" refuses 3 'bad.h5: /z must hold whole numbers' logits.input="$T/bad.h5"
+edit 'f["t"][4] = 0'
+sedd_at_zero() { refuses 3 't\[4\] = 0 has no noise' run.dir="$T/sedd" diffusion.objective=sedd model.time_conditioning=true \
+  logits.input="$T/bad.h5" logits.log_p=true; }
+tap "the score where there is no noise" sedd_at_zero
+tap "an objective other than the checkpoint's" refuses 2 'was trained with diffusion.objective = subs' logits.input="$T/in.h5" \
   diffusion.objective=sedd
 N=2 tap "two ranks" refuses 2 'works on one rank' logits.input="$T/in.h5"
 finish

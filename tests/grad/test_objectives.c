@@ -102,14 +102,42 @@ static void test_passes(void **state) {
     bool causal = !n.objective.table->diffusion;
     assert_int_equal(rows, causal ? 4 + 4 + 3 : 5 + 0 + 1 + (twice ? 5 + 5 + 4 : 0));
     assert_int_equal(n.noised.scored, causal ? 4 + 4 + 3 : 5 + 5 + 4);
-    assert_int_equal(n.noised.masked, 5 + 0 + 2);
+    assert_int_equal(n.noised.masked, causal ? 0 : 5 + 0 + 1); /* not the pad */
     assert_true(twice || causal ? loss[1] > 0 : loss[1] == 0); /* the clean row */
     network_destroy(&n);
   }
 }
 
+/* The second pass of d3pm sees the clean tokens at no noise, with a dropout that is not the first one's again. */
+static void test_dropout_of_the_second_pass(void **state) {
+  (void)state;
+  Network n;
+  double loss[B], again[2][TOY_TOKENS];
+  int64_t rows = 0, real = 0;
+  open_case(&n, &cases[7], "cpu_f64");
+  Noised *z = &n.noised;
+  noised_begin(z, B);
+  for (int b = 0; b < B; b++) {
+    memcpy(z->z + b * TOY_L, ends.z + b * TOY_L, TOY_L * sizeof *z->z);
+    noised_add(&n.objective, z, b, ends.x0 + b * TOY_L, ends.length[b], ends.t[b]);
+    real += ends.length[b];
+  }
+  MUST(network_loss(&n, &toy_quarter, false, loss, &rows));
+  assert_int_equal(z->n_rows, real);
+  for (int same = 0; same < 2; same++) { /* the rows of the second pass still stand there */
+    const double sigma[B] = {0};
+    ModelInput in = {.B = B, .ids = ends.x0, .sigma = sigma, .dropout = toy_quarter};
+    if (same) in.dropout.layer += 1 << 20;
+    MUST(model_forward(&n.model, &in));
+    MUST(rows_loss(&n.rows, &n.objective, z, false, again[same]));
+  }
+  toy_same("the second pass", n.row_loss, again[1], real);
+  for (int64_t i = 0; i < real; i++) assert_true(n.row_loss[i] != again[0][i]);
+  network_destroy(&n);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_slopes), cmocka_unit_test(test_ends_are_finite),
-                                     cmocka_unit_test(test_passes)};
+                                     cmocka_unit_test(test_passes), cmocka_unit_test(test_dropout_of_the_second_pass)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
