@@ -120,6 +120,16 @@ void noised_draw(const Objective *o, Noised *n, int64_t b, const int32_t *x0, in
   noised_add(o, n, b, x0, length, t);
 }
 
+void noised_count(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t, RngKey mask) {
+  int64_t k = 1 + (int64_t)(t * (double)n->L), first = n->n_rows;
+  if (k > n->L) k = n->L;
+  t = schedule_time(o->schedule, fmin(schedule_sigma(o->schedule, 1), -log1p(-(double)k / (double)n->L)));
+  timestep_mask_count(n->z + b * n->L, x0, n->L, o->mask, k, mask);
+  noised_add(o, n, b, x0, length, t);
+  n->sigma[b] = objective_condition(o, t);
+  for (int64_t i = first; i < n->n_rows; i++) n->weight[i] = (double)n->L / (double)k;
+}
+
 double *noised_row(const Objective *o, Noised *n, int64_t b, int64_t l, int32_t target) {
   n->rows[n->n_rows] = (int32_t)(b * n->L + l);
   n->target[n->n_rows] = target;

@@ -74,6 +74,9 @@ void noised_begin(Noised *n, int64_t B);
 void noised_add(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t);
 /** noised_draw — sequence b with its tokens masked by `mask` at the objective's time for t uniform in [o->tau, 1]. */
 void noised_draw(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t, RngKey mask);
+/** noised_count — sequence b with exactly k of its L positions masked, k uniform on 1 … L as t is on [0,1), each scored
+ *  row weighing L/k: the bound of subs for ε = τ = 0, because ∫₀¹ Bin(k; L, t)/t dt = 1/k. */
+void noised_count(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t, RngKey mask);
 /** noised_row — one more scored row: position l of sequence b with that target; its factors, to be filled in. */
 double *noised_row(const Objective *o, Noised *n, int64_t b, int64_t l, int32_t target);
 /** noised_masked_rows — the rows of all masked real positions of sequence b, each with the one factor `weight`. */

@@ -39,25 +39,15 @@ static void work_destroy(Work *w) {
 /* Noise sequence b of the batch, row `row` of n, for one draw. Strata are dealt to rows by a keyed permutation, so that
  * the time does not go with the place in the corpus. */
 static void noise(Network *net, const Work *w, const NelboOptions *o, int64_t b, int64_t row, int64_t n, int64_t draw) {
-  int64_t L = net->model.options.length, k = 0;
-  const int32_t *x0 = w->tokens + b * L;
-  int32_t *z = net->noised.z + b * L;
+  const int32_t *x0 = w->tokens + b * net->model.options.length;
   uint64_t cell = rng_permute(rng_key(o->seed, RNG_EVAL_ORDER, 0, (uint64_t)draw, 0), (uint64_t)n, (uint64_t)row);
   RngKey mask = rng_key(o->seed, RNG_EVAL_MASK, 0, (uint64_t)draw, (uint64_t)row);
   double tau = o->count ? 0 : net->objective.tau;
   double t = timestep_draw(o->seed, RNG_EVAL_TIME, draw, row, (int64_t)cell, n, o->stratified, tau);
-  if (o->count) {
-    k = 1 + (int64_t)(t * (double)L);
-    if (k > L) k = L;
-    t = schedule_time(&net->schedule, fmin(schedule_sigma(&net->schedule, 1), -log1p(-(double)k / (double)L)));
-    timestep_mask_count(z, x0, L, net->objective.mask, k, mask);
-    int64_t first = net->noised.n_rows;
-    noised_add(&net->objective, &net->noised, b, x0, w->lengths[b], t);
-    net->noised.sigma[b] = objective_condition(&net->objective, t);
-    for (int64_t i = first; i < net->noised.n_rows; i++) net->noised.weight[i] = (double)L / (double)k;
-  } else {
+  if (o->count)
+    noised_count(&net->objective, &net->noised, b, x0, w->lengths[b], t, mask);
+  else
     noised_draw(&net->objective, &net->noised, b, x0, w->lengths[b], t, mask);
-  }
 }
 
 /* One draw of one batch: adds each sequence's loss. */

@@ -49,6 +49,8 @@ tap "2 threads: the same bits" same_run one threads
 tap "dist.reduce = fast on 2 ranks" train fast 2 dist.reduce=fast
 tap "dist.reduce = fast: close" same_run one fast --close 1e-4
 tap "another seed: other weights" differs
+tap "train in micro-batches of 4" train micro 1 train.micro_batch=4
+tap "micro-batches: the same masks and times, sums to rounding" same_run one micro --close 1e-4
 
 tap "eval on 1 rank" evaluate eval1 1
 tap "eval on 1 rank prints the final line" grep -q '^nll=' "$T/eval1.line"

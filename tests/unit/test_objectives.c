@@ -146,6 +146,26 @@ static void test_uniform_weights(void **state) {
   }
 }
 
+/* Exactly k masked: the network is told the noise at which a share k/L is masked, on its own scale; all masked is t
+ * = 1. */
+static void test_count_condition(void **state) {
+  (void)state;
+  for (int change = 0; change < 2; change++) {
+    Network n;
+    open_toy(&n, "linear", (ObjectiveOptions){.change_of_variables = change});
+    for (int k = 1; k <= L; k++) {
+      noised_begin(&n.noised, 1);
+      noised_count(&n.objective, &n.noised, 0, clean, L, (k - 0.5) / L, rng_key(1, RNG_TEST, 0, 0, 0));
+      assert_int_equal(n.noised.masked, k);
+      double told = n.noised.sigma[0];
+      if (k == L) assert_true(fabs(told - (change ? 1 : 7)) < 1e-9);
+      if (k < L && change) assert_true(fabs(objective_masked(&n.objective, told) - (double)k / L) < 1e-9);
+      if (k < L && !change) assert_true(fabs(-expm1(-told) - (double)k / L) < 1e-9);
+    }
+    network_destroy(&n);
+  }
+}
+
 /* Carry-over: a visible token is certain, a masked one never is the mask; chances sum to 1. */
 static void test_carry_over(void **state) {
   (void)state;
@@ -380,6 +400,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_the_schedule_matters_by_its_ends_only),
       cmocka_unit_test(test_uniform_weights),
+      cmocka_unit_test(test_count_condition),
       cmocka_unit_test(test_carry_over),
       cmocka_unit_test(test_d3pm_is_the_divergence_of_a_step),
       cmocka_unit_test(test_d3pm_of_many_steps_is_subs),
