@@ -14,7 +14,7 @@ static void d3pm_score(const Objective *o, Noised *n, int64_t b, double t) {
   double T = (double)o->options.T, dt = 1 / T, clamped = fmin(t, 1 - 1e-4), s = clamped - dt;
   bool last = s <= 1e-9 * dt;
   const double terms[4] = {1 / clamped, last ? 0 : T * (1 - dt / clamped), (1 - clamped) / clamped,
-                           last ? 0 : (1 - s) / s};
+                           last ? 0 : dt / (clamped * s)}; /* (1−s)/s − (1−t)/t */
   int64_t first = n->n_rows;
   noised_masked_rows(o, n, b, terms[0]);
   for (int64_t r = first; r < n->n_rows && o->terms == 4; r++) memcpy(n->weight + 4 * r, terms, sizeof terms);

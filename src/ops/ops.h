@@ -233,8 +233,9 @@ int scatter_rows(Device *dev, Tensor y, Tensor x, Tensor rows); /* y[rows[i]] = 
 /* loss[r] = weight[r]·(lse(f[r]) − f[r,target[r]]) with f[forbid] := −∞ (forbid < 0: none);
  * with gradient: logits ← dloss/dlogits in place (0 at forbid) */
 int cross_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t forbid, bool gradient);
-/* With p = softmax(f[r]) over all V and (w1, w2, a, b) = terms[r]:
- * loss[r] = w1·(log(1 + a p_m) − log p[target]) + w2·(log(1 + a p_m) − log(1 + b p_m));  gradient as above
+/* With p = softmax(f[r]) over all V and (w1, w2, a, d) = terms[r]:
+ * loss[r] = w1·(log(1 + a p_m) − log p[target]) + w2·(log(1 + a p_m) − log(1 + (a + d) p_m));  gradient as above
+ * d stands for itself: w2 is large where d is small
  * Source: arXiv:2107.03006 §3, for absorbing states */
 int absorbing_bound(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask, bool gradient);
 /* With g = f[r] − log(V − 1): loss[r] = weight[r]·(Σ_{y≠m} exp g_y − g[target] − 1);  gradient as above, 0 at m

@@ -34,7 +34,7 @@ static void fill_factors(Check *c, Net *n) {
       continue;
     }
     f[0] = 1 / t, f[2] = (1 - t) / t;
-    f[1] = s > 0 ? T * (1 - 1 / T / t) : 0, f[3] = s > 0 ? (1 - s) / s : 0;
+    f[1] = s > 0 ? T * (1 - 1 / T / t) : 0, f[3] = s > 0 ? (1 - s) / s - f[2] : 0;
   }
   check_write(c, n->factors, n->factor);
   n->factor = check_read(c, n->factors);
@@ -66,7 +66,7 @@ static int call(Check *c, const Net *n, bool gradient) {
 static double bound_row(const double *f, int64_t V, int32_t x0, int32_t m, const double *k) {
   double sum = 0;
   for (int64_t v = 0; v < V; v++) sum += exp(f[v]);
-  double a = 1 + k[2] * exp(f[m]) / sum, b = 1 + k[3] * exp(f[m]) / sum;
+  double a = 1 + k[2] * exp(f[m]) / sum, b = 1 + (k[2] + k[3]) * exp(f[m]) / sum;
   return k[0] * (log(a) - f[x0] + log(sum)) + k[1] * (log(a) - log(b));
 }
 
@@ -204,6 +204,28 @@ static void test_ends(void **state) {
   check_every(ends, &shapes[1]);
 }
 
+/* Of 2^30 steps each is tiny: w2·d stays what it is, in f32 too. The limit is w1 (log a − log p) − w2 d p/a. */
+static void many_steps(Check *c, const void *shape) {
+  Net n = make(c, shape, true);
+  double *want = check_host(c, n.s->R);
+  for (int64_t r = 0; r < n.s->R; r++) {
+    double T = 0x1p30, t = 0.1 + 0.25 * (double)r, *k = n.factor + 4 * r, sum = 0;
+    const double *f = n.start + r * n.s->V;
+    k[0] = 1 / t, k[1] = T * (1 - 1 / T / t), k[2] = (1 - t) / t, k[3] = 1 / T / (t * (t - 1 / T));
+    for (int64_t v = 0; v < n.s->V; v++) sum += exp(f[v]);
+    double p = exp(f[n.s->mask]) / sum, a = 1 + k[2] * p;
+    want[r] = k[0] * (log(a) - f[n.to[r]] + log(sum)) - k[1] * k[3] * p / a;
+  }
+  check_write(c, n.factors, n.factor);
+  MUST(call(c, &n, false));
+  check_near(c, "loss of 2^30 steps", n.loss, want, 1e-5);
+}
+
+static void test_many_steps(void **state) {
+  (void)state;
+  check_every(many_steps, &shapes[1]);
+}
+
 static void refusals(Check *c, const void *shape) {
   (void)shape;
   check_title(c, "refusals");
@@ -224,8 +246,8 @@ static void test_refusals(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_values), cmocka_unit_test(test_slopes),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_values),     cmocka_unit_test(test_slopes),
                                      cmocka_unit_test(test_f32_slopes), cmocka_unit_test(test_ends),
-                                     cmocka_unit_test(test_refusals)};
+                                     cmocka_unit_test(test_many_steps), cmocka_unit_test(test_refusals)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

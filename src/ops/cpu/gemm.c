@@ -1,7 +1,7 @@
 /* gemm — matrix products in the device's own type.
  *
- * The result is cut into pieces by its shape alone, each computed by one thread: every element is summed in an order that
- * depends on the shapes alone, so weights do not depend on the number of threads. f32 tiles are oneDNN's sgemm. */
+ * The result is cut into pieces by its shape alone, each computed by one thread: every element is summed in an order
+ * that depends on the shapes alone, so weights do not depend on the number of threads. f32 tiles are oneDNN's sgemm. */
 #include "ops/cpu/cpu.h"
 #include "ops/cpu/gelu.h"
 #if REAL_IS_FLOAT
@@ -48,8 +48,8 @@ void FN(epilogue)(const Epilogue *e, real *C, int64_t ldc, int64_t i0, int64_t r
   }
 }
 
-/* How many equal pieces to cut n into: a power of two up to 8, none smaller than `least` — but two where both are worth a
- * thread. sgemm packs its factors once per call, so that fewer pieces waste less. */
+/* How many equal pieces to cut n into: a power of two up to 8, none smaller than `least` — but two where both are worth
+ * a thread. sgemm packs its factors once per call, so that fewer pieces waste less. */
 static int64_t pieces_of(int64_t n, int64_t least) {
   enum { MOST = 8, WORTH_A_THREAD = 64 };
   int64_t p = n >= 2 * WORTH_A_THREAD ? 2 : 1;

@@ -46,15 +46,15 @@ int FN(absorbing_bound)(Device *dev, Tensor loss, Tensor logits, Tensor target, 
 #pragma omp parallel for schedule(static)
   for (int64_t r = 0; r < R; r++) {
     const real *terms_r = row(terms, r);
-    double w1 = (double)terms_r[0], w2 = (double)terms_r[1], a = (double)terms_r[2], b = (double)terms_r[3];
+    double w1 = (double)terms_r[0], w2 = (double)terms_r[1], a = (double)terms_r[2], d = (double)terms_r[3];
     real *f = row(logits, r), top = row_max(f, V, -1), sum = 0;
     double hit = (double)(f[x0[r]] - top), at_mask = (double)(f[mask] - top);
 #pragma omp simd reduction(+ : sum)
     for (int64_t v = 0; v < V; v++) sum += real_exp(f[v] - top);
-    double lse = log((double)sum), p = exp(at_mask - lse), log_a = log1p(a * p), log_b = log1p(b * p);
-    ((real *)loss.data)[r] = (real)(w1 * (log_a - (hit - lse)) + w2 * (log_a - log_b));
+    double lse = log((double)sum), p = exp(at_mask - lse), one = 1 + a * p;
+    ((real *)loss.data)[r] = (real)(w1 * (log1p(a * p) - (hit - lse)) - w2 * log1p(d * p / one));
     if (!gradient) continue;
-    double slope = (w1 + w2) * a / (1 + a * p) - w2 * b / (1 + b * p);
+    double slope = (w1 * a - w2 * d / (one + d * p)) / one;
     real scale = (real)((w1 - slope * p) / (double)sum);
 #pragma omp simd
     for (int64_t v = 0; v < V; v++) f[v] = scale * real_exp(f[v] - top);
