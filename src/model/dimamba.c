@@ -13,7 +13,7 @@
  * arXiv:2312.00752. */
 #include "base/err.h"
 #include "base/mem.h"
-#include "model/layers.h"
+#include "model/seam.h"
 #include <math.h>
 #include <stdio.h>
 
@@ -26,37 +26,25 @@ typedef struct Direction {
   Tensor x, dbc, dt, states; /* after the convolution; (δ|B|C); before softplus; see Scan */
 } Direction;
 
-typedef struct Seam { /* one residual_norm: its weight and what it leaves behind */
-  int weight;
-  Tensor x, h, rstd; /* x: the residual stream after its addition */
-} Seam;
-
 typedef struct Block {
   Seam norm;
-  Linear in, out, mod;
+  Linear in, out;
   Direction way[DIRECTIONS];
-  Tensor mods, dmods; /* [G,3D] */
   Tensor xz, y, branch;
 } Block;
 
 typedef struct Dimamba {
   int64_t E, rank; /* channels, width of δ */
   int embedding;
-  TimeEmbedding time;
+  Conditioning conditioning;
   Block *blocks;
   Seam final;
-  Linear final_mod;
-  Tensor final_mods, final_dmods; /* [G,2D] */
-  Tensor x0, o;                   /* [R,D] embedded tokens; [R,E] gated y of the block at hand */
+  Tensor x0, o; /* [R,D] embedded tokens; [R,E] gated y of the block at hand */
   Tensor dx, dbranch, dnorm, d_o, dxz, dconv, ddt, ddbc;
 } Dimamba;
 
 /* ---- parameters */
 #define BACKBONE "model.bimamba.backbone."
-
-static int norm_add(Params *p, Seam *s, int64_t D, const char *name) {
-  return params_add(p, &s->weight, INIT_ONE, 0, false, 1, &D, "%s", name);
-}
 
 /* The parameters of a direction in the order of a file; forward has those that both share. */
 static int direction_add(Params *p, const Dimamba *d, Block *b, int way, int i, const ModelOptions *o) {
@@ -80,12 +68,13 @@ static int direction_add(Params *p, const Dimamba *d, Block *b, int way, int i, 
 #undef NAME
 }
 
-static int block_add(Params *p, const Dimamba *d, Block *b, int i, const ModelOptions *o) {
+static int block_add(Params *p, Dimamba *d, int i, const ModelOptions *o) {
+  Block *b = &d->blocks[i];
   char name[64];
 #define NAME(part) (snprintf(name, sizeof name, BACKBONE "layers.%d." part, i), name)
-  TRY(norm_add(p, &b->norm, o->width, NAME("norm.weight")));
+  TRY(seam_add(p, &b->norm, NAME("norm"), NORM_RMS, o->width, false));
   for (int way = 0; way < DIRECTIONS; way++) TRY(direction_add(p, d, b, way, i, o));
-  return linear_add(p, &b->mod, NAME("adaLN_modulation"), o->cond_dim, MODS * o->width, true, true, false);
+  return modulation_add(p, &d->conditioning, i, NAME("adaLN_modulation"), o, MODS);
 #undef NAME
 }
 
@@ -94,23 +83,17 @@ static int params_of(Model *m, Dimamba *d) {
   Params *p = &m->params;
   int64_t table[2] = {o->vocab, o->width}, D = o->width;
   Linear head;
-  TRY(time_embedding_add(p, &d->time, o->cond_dim));
+  TRY(time_embedding_add(p, &d->conditioning.time, o->cond_dim));
   TRY(params_add(p, &d->embedding, INIT_NORMAL, 0.02, false, 2, table, BACKBONE "embeddings.word_embeddings.weight"));
-  for (int i = 0; i < o->blocks; i++) TRY(block_add(p, d, &d->blocks[i], i, o));
-  TRY(linear_add(p, &d->final_mod, BACKBONE "adaLN_modulation_final", o->cond_dim, 2 * D, true, true, false));
-  TRY(norm_add(p, &d->final, D, BACKBONE "norm_f.weight"));
+  for (int i = 0; i < o->blocks; i++) TRY(block_add(p, d, i, o));
+  TRY(modulation_add(p, &d->conditioning, o->blocks, BACKBONE "adaLN_modulation_final", o, FINAL_COLUMNS));
+  TRY(seam_add(p, &d->final, BACKBONE "norm_f", NORM_RMS, D, false));
   TRY(linear_add(p, &head, "model.lm_head", D, o->vocab, false, false, true));
   m->head_weight = head.weight;
   return OK;
 }
 
 /* ---- memory */
-static void seam_plan(Arena *a, Seam *s, DType real, int64_t R, int64_t D) {
-  s->x = arena_tensor(a, real, R, D);
-  s->h = arena_tensor(a, real, R, D);
-  s->rstd = arena_tensor(a, real, R, 0);
-}
-
 static void block_plan(Arena *a, Block *b, const Dimamba *d, const ModelOptions *o, DType real) {
   int64_t R = o->batch * o->length, chunks = o->batch * ((o->length + SCAN_CHUNK - 1) / SCAN_CHUNK);
   seam_plan(a, &b->norm, real, R, o->width);
@@ -129,7 +112,7 @@ static void block_plan(Arena *a, Block *b, const Dimamba *d, const ModelOptions 
 /* Without training all blocks share one block's activations: nothing is read again after the next block's norm, which
  * may add to the residual stream in place. */
 static void block_share(Block *b, const Block *first) {
-  b->norm.x = first->norm.x, b->norm.h = first->norm.h, b->norm.rstd = first->norm.rstd;
+  seam_share(&b->norm, &first->norm);
   b->xz = first->xz, b->y = first->y, b->branch = first->branch;
   for (int way = 0; way < DIRECTIONS; way++) {
     const Direction *x = &first->way[way];
@@ -137,10 +120,9 @@ static void block_share(Block *b, const Block *first) {
   }
 }
 
-static void gradients_plan(Arena *a, Model *m, Dimamba *d, int64_t R, int64_t G) {
+static void gradients_plan(Arena *a, Model *m, Dimamba *d, int64_t R) {
   DType real = m->dev->real;
   int64_t D = m->options.width;
-  d->final_dmods = arena_tensor(a, real, G, 2 * D);
   m->dh = arena_tensor(a, real, R, D);
   d->dx = arena_tensor(a, real, R, D);
   d->dbranch = arena_tensor(a, real, R, D);
@@ -155,24 +137,20 @@ static void gradients_plan(Arena *a, Model *m, Dimamba *d, int64_t R, int64_t G)
 static void plan(Arena *a, Model *m, Dimamba *d) {
   const ModelOptions *o = &m->options;
   DType real = m->dev->real;
-  int64_t R = o->batch * o->length, D = o->width, G = o->time_conditioning ? o->batch : 1;
+  int64_t R = o->batch * o->length, D = o->width;
   m->ids = arena_tensor(a, DT_I32, R, 0);
   d->x0 = arena_tensor(a, real, R, D);
   d->o = arena_tensor(a, real, R, d->E);
-  time_embedding_plan(a, &d->time, real, G, o->cond_dim, o->training);
+  conditioning_plan(a, &d->conditioning, real, o, MODS);
   for (int i = 0; i < o->blocks; i++) {
-    Block *b = &d->blocks[i];
     if (i == 0 || o->training)
-      block_plan(a, b, d, o, real);
+      block_plan(a, &d->blocks[i], d, o, real);
     else
-      block_share(b, &d->blocks[0]);
-    b->mods = arena_tensor(a, real, G, MODS * D);
-    if (o->training) b->dmods = arena_tensor(a, real, G, MODS * D);
+      block_share(&d->blocks[i], &d->blocks[0]);
   }
   seam_plan(a, &d->final, real, R, D);
-  d->final_mods = arena_tensor(a, real, G, 2 * D);
   m->h = d->final.h;
-  if (o->training) gradients_plan(a, m, d, R, G);
+  if (o->training) gradients_plan(a, m, d, R);
 }
 
 static int dimamba_create(Model *m) {
@@ -184,6 +162,7 @@ static int dimamba_create(Model *m) {
   d->E = EXPAND * o->width;
   d->rank = (o->width + RANK_DIVISOR - 1) / RANK_DIVISOR;
   TRY(mem_alloc(&d->blocks, (size_t)o->blocks * sizeof(Block)));
+  TRY(conditioning_create(&d->conditioning, o));
   TRY(params_of(m, d));
   TRY(params_commit(&m->params, m->dev, o->training));
   arena_measure(&m->arena, m->dev);
@@ -195,6 +174,7 @@ static int dimamba_create(Model *m) {
 
 static void dimamba_destroy(Model *m) {
   Dimamba *d = m->impl;
+  if (d) conditioning_destroy(&d->conditioning);
   if (d) mem_free(&d->blocks);
   mem_free(&m->impl);
 }
@@ -202,35 +182,18 @@ static void dimamba_destroy(Model *m) {
 /* ---- arguments of the ops, the same for forward and backward */
 static int64_t rows_in(const Model *m, const ModelInput *in) { return in->B * m->options.length; }
 
-static Tensor mod_cols(const Model *m, const ModelInput *in, Tensor mods, int which) {
-  int64_t D = m->options.width;
-  return tensor_cols(m->options.time_conditioning ? tensor_rows(mods, 0, in->B) : mods, which * D, D);
-}
-
 /* The seam before block i, or the final one for i = blocks: it adds what the block before has made. */
-static ResidualNorm seam_of(const Model *m, const ModelInput *in, int i) {
-  const ModelOptions *o = &m->options;
+static Join join_of(const Model *m, int64_t i) {
   const Dimamba *d = m->impl;
   const Block *last = i ? &d->blocks[i - 1] : NULL;
-  const Seam *s = i < o->blocks ? &d->blocks[i].norm : &d->final;
-  Tensor mods = i < o->blocks ? d->blocks[i].mods : d->final_mods;
-  int64_t R = rows_in(m, in);
-  ResidualNorm a = {.kind = NORM_RMS, .rows_per_group = o->time_conditioning ? o->length : R};
-  a.x = tensor_rows(i > 1 ? last->norm.x : d->x0, 0, R);
-  if (last) {
-    a.dropout = in->dropout;
-    a.dropout.layer = in->dropout.layer + (uint32_t)i;
-    a.dropout.L = o->length;
-    a.branch = tensor_rows(last->branch, 0, R);
-    a.gate = mod_cols(m, in, last->mods, GATE);
-  }
-  a.shift = mod_cols(m, in, mods, SHIFT);
-  a.scale = mod_cols(m, in, mods, SCALE);
-  a.weight = m->params.list[s->weight].value;
-  a.x_out = tensor_rows(s->x, 0, R);
-  a.h = tensor_rows(s->h, 0, R);
-  a.rstd = tensor_rows(s->rstd, 0, R);
-  return a;
+  Join j = {.seam = i < m->options.blocks ? &d->blocks[i].norm : &d->final,
+            .conditioning = &d->conditioning,
+            .x = i > 1 ? last->norm.x : d->x0,
+            .layer = (uint32_t)i,
+            .modulated = &d->conditioning.list[i],
+            .shift = SHIFT};
+  if (last) j.branch = last->branch, j.gated = j.modulated - 1, j.gate = GATE;
+  return j;
 }
 
 static Conv conv_of(const Model *m, const ModelInput *in, const Block *b, int way) {
@@ -294,9 +257,8 @@ static int block_forward(Model *m, const ModelInput *in, int i) {
   const Block *b = &d->blocks[i];
   int64_t R = rows_in(m, in);
   Tensor y = tensor_rows(b->y, 0, R), o = tensor_rows(d->o, 0, R);
-  ResidualNorm s = seam_of(m, in, i);
-  TRY(residual_norm(m->dev, &s));
-  TRY(linear_forward(&m->params, b->in, tensor_rows(b->xz, 0, R), TENSOR_NONE, s.h));
+  TRY(seam_forward(m, in, join_of(m, i)));
+  TRY(linear_forward(&m->params, b->in, tensor_rows(b->xz, 0, R), TENSOR_NONE, tensor_rows(b->norm.h, 0, R)));
   for (int way = 0; way < DIRECTIONS; way++) TRY(way_forward(m, in, b, way));
   TRY(gate(m->dev, o, y, z_of(d, b->xz, R)));
   return linear_forward(&m->params, b->out, tensor_rows(b->branch, 0, R), TENSOR_NONE, o);
@@ -304,37 +266,14 @@ static int block_forward(Model *m, const ModelInput *in, int i) {
 
 static int dimamba_forward(Model *m, const ModelInput *in) {
   Dimamba *d = m->impl;
-  Params *p = &m->params;
   int64_t R = rows_in(m, in), blocks = m->options.blocks;
-  TRY(embed(m->dev, tensor_rows(d->x0, 0, R), tensor_rows(m->ids, 0, R), p->list[d->embedding].value));
-  TRY(time_embedding_forward(p, &d->time, m->options.time_conditioning ? in->sigma : NULL, in->B));
-  for (int i = 0; i < blocks; i++) TRY(linear_forward(p, d->blocks[i].mod, d->blocks[i].mods, TENSOR_NONE, d->time.c));
-  TRY(linear_forward(p, d->final_mod, d->final_mods, TENSOR_NONE, d->time.c));
+  TRY(embed(m->dev, tensor_rows(d->x0, 0, R), tensor_rows(m->ids, 0, R), m->params.list[d->embedding].value));
+  TRY(conditioning_forward(&m->params, &d->conditioning, in->sigma, in->B));
   for (int i = 0; i < blocks; i++) TRY(block_forward(m, in, i));
-  ResidualNorm s = seam_of(m, in, (int)blocks);
-  return residual_norm(m->dev, &s);
+  return seam_forward(m, in, join_of(m, blocks));
 }
 
 /* ---- backward */
-/* Through the seam before block i: gradient of its h in, gradient of its branch (if any) out; dx is carried along. */
-static int seam_backward(Model *m, const ModelInput *in, int i, Tensor dh) {
-  const Dimamba *d = m->impl;
-  bool inner = i < m->options.blocks;
-  Tensor dmods = inner ? d->blocks[i].dmods : d->final_dmods;
-  int64_t R = rows_in(m, in);
-  ResidualNorm a = seam_of(m, in, i);
-  a.dh = dh;
-  a.dx = tensor_rows(d->dx, 0, R);
-  a.dweight = m->params.list[inner ? d->blocks[i].norm.weight : d->final.weight].grad;
-  a.dshift = mod_cols(m, in, dmods, SHIFT);
-  a.dscale = mod_cols(m, in, dmods, SCALE);
-  if (i > 0) {
-    a.dbranch = tensor_rows(d->dbranch, 0, R);
-    a.dgate = mod_cols(m, in, d->blocks[i - 1].dmods, GATE);
-  }
-  return residual_norm_backward(m->dev, &a);
-}
-
 static int way_backward(Model *m, const ModelInput *in, const Block *b, int way) {
   const Dimamba *d = m->impl;
   const Direction *x = &b->way[way];
@@ -354,36 +293,24 @@ static int block_backward(Model *m, const ModelInput *in, int i) {
   const Block *b = &d->blocks[i];
   int64_t R = rows_in(m, in);
   Tensor o = tensor_rows(d->o, 0, R), d_o = tensor_rows(d->d_o, 0, R), y = tensor_rows(b->y, 0, R);
-  Tensor dnorm = tensor_rows(d->dnorm, 0, R), z = z_of(d, b->xz, R);
+  Tensor dnorm = tensor_rows(d->dnorm, 0, R), dbranch = tensor_rows(d->dbranch, 0, R), z = z_of(d, b->xz, R);
   TRY(gate(m->dev, o, y, z));
-  TRY(linear_backward(&m->params, b->out, d_o, false, tensor_rows(d->dbranch, 0, R), o));
+  TRY(linear_backward(&m->params, b->out, d_o, false, dbranch, o));
   TRY(gate_backward(m->dev, d_o, z_of(d, d->dxz, R), d_o, y, z));
   for (int way = 0; way < DIRECTIONS; way++) TRY(way_backward(m, in, b, way));
   TRY(linear_backward(&m->params, b->in, dnorm, false, tensor_rows(d->dxz, 0, R), tensor_rows(b->norm.h, 0, R)));
-  return seam_backward(m, in, i, dnorm);
-}
-
-/* Through the modulation Linears into the time MLP. */
-static int mods_backward(Model *m, const ModelInput *in) {
-  Dimamba *d = m->impl;
-  Params *p = &m->params;
-  int64_t G = m->options.time_conditioning ? in->B : 1;
-  Tensor c = tensor_rows(d->time.c, 0, G), dc = tensor_rows(d->time.dc, 0, G);
-  TRY(tensor_zero(m->dev, d->time.dc));
-  TRY(linear_backward(p, d->final_mod, dc, true, tensor_rows(d->final_dmods, 0, G), c));
-  for (int64_t i = m->options.blocks - 1; i >= 0; i--)
-    TRY(linear_backward(p, d->blocks[i].mod, dc, true, tensor_rows(d->blocks[i].dmods, 0, G), c));
-  return time_embedding_backward(p, &d->time);
+  return seam_backward(m, in, join_of(m, i), dnorm, tensor_rows(d->dx, 0, R), dbranch);
 }
 
 static int dimamba_backward(Model *m, const ModelInput *in) {
-  const Dimamba *d = m->impl;
+  Dimamba *d = m->impl;
   int64_t R = rows_in(m, in), blocks = m->options.blocks;
-  TRY(tensor_zero(m->dev, tensor_rows(d->dx, 0, R)));
-  TRY(seam_backward(m, in, (int)blocks, tensor_rows(m->dh, 0, R)));
+  Tensor dx = tensor_rows(d->dx, 0, R);
+  TRY(tensor_zero(m->dev, dx));
+  TRY(seam_backward(m, in, join_of(m, blocks), tensor_rows(m->dh, 0, R), dx, tensor_rows(d->dbranch, 0, R)));
   for (int i = (int)blocks - 1; i >= 0; i--) TRY(block_backward(m, in, i));
-  TRY(mods_backward(m, in));
-  return embed_backward(m->dev, m->params.list[d->embedding].grad, tensor_rows(d->dx, 0, R), tensor_rows(m->ids, 0, R));
+  TRY(conditioning_backward(&m->params, &d->conditioning, in->B));
+  return embed_backward(m->dev, m->params.list[d->embedding].grad, dx, tensor_rows(m->ids, 0, R));
 }
 
 extern const ModelTable model_dimamba;

@@ -12,19 +12,14 @@
 #include <math.h>
 #include <stdio.h>
 
-static int norm_add(Params *p, Seam *s, int64_t D, const char *name) {
-  TRY(params_add(p, &s->weight, INIT_ONE, 0, false, 1, &D, "%s.weight", name));
-  return params_add(p, &s->bias, INIT_ZERO, 0, false, 1, &D, "%s.bias", name);
-}
-
 static int block_add(Params *p, Block *b, int i, const ModelOptions *o) {
   int64_t D = o->width, M = o->mlp_ratio * D;
   char name[64];
 #define NAME(part) (snprintf(name, sizeof name, "h.%d." part, i), name)
-  TRY(norm_add(p, &b->norm1, D, NAME("ln_1")));
+  TRY(seam_add(p, &b->norm1, NAME("ln_1"), NORM_LAYER, D, true));
   TRY(linear_add(p, &b->qkv, NAME("attn.c_attn"), D, 3 * D, true, false, true));
   TRY(linear_add(p, &b->out, NAME("attn.c_proj"), D, D, true, false, true));
-  TRY(norm_add(p, &b->norm2, D, NAME("ln_2")));
+  TRY(seam_add(p, &b->norm2, NAME("ln_2"), NORM_LAYER, D, true));
   TRY(linear_add(p, &b->up, NAME("mlp.c_fc"), D, M, true, false, true));
   return linear_add(p, &b->down, NAME("mlp.c_proj"), M, D, true, false, true);
 #undef NAME
@@ -39,7 +34,7 @@ static int parameters(Model *m, Transformer *t) {
   TRY(params_add(p, &t->positions, INIT_UNIFORM, bound, false, 2, places, "wpe.weight"));
   for (int i = 0; i < o->blocks; i++) TRY(block_add(p, &t->blocks[i], i, o));
   m->head_weight = t->embedding;
-  return norm_add(p, &t->final, o->width, "ln_f");
+  return seam_add(p, &t->final, "ln_f", NORM_LAYER, o->width, true);
 }
 
 static int gpt2_create(Model *m) {

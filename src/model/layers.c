@@ -1,5 +1,6 @@
 #include "model/layers.h"
 #include "base/err.h"
+#include "base/mem.h"
 #include <math.h>
 #include <string.h>
 
@@ -27,7 +28,7 @@ int time_embedding_add(Params *p, TimeEmbedding *t, int64_t cond_dim) {
   return linear_add(p, &t->out, "sigma_map.mlp.2", cond_dim, cond_dim, true, false, false);
 }
 
-void time_embedding_plan(Arena *a, TimeEmbedding *t, DType real, int64_t G, int64_t C, bool training) {
+static void time_embedding_plan(Arena *a, TimeEmbedding *t, DType real, int64_t G, int64_t C, bool training) {
   t->G = G;
   t->sigma = arena_tensor(a, real, G, 0);
   t->wave = arena_tensor(a, real, G, SINUSOID_WIDTH);
@@ -54,7 +55,8 @@ static int upload_sigma(Params *p, const TimeEmbedding *t, const double *sigma, 
   return OK;
 }
 
-int time_embedding_forward(Params *p, TimeEmbedding *t, const double *sigma, int64_t B) {
+/* t->c[G,C]; sigma NULL: 0. */
+static int time_embedding_forward(Params *p, TimeEmbedding *t, const double *sigma, int64_t B) {
   TRY(upload_sigma(p, t, sigma, B));
   TRY(sinusoid(p->dev, t->wave, t->sigma));
   TRY(linear_forward(p, t->in, t->pre1, TENSOR_NONE, t->wave));
@@ -63,9 +65,49 @@ int time_embedding_forward(Params *p, TimeEmbedding *t, const double *sigma, int
   return silu(p->dev, t->c, t->pre2);
 }
 
-int time_embedding_backward(Params *p, TimeEmbedding *t) {
+/* Parameter gradients += from t->dc. */
+static int time_embedding_backward(Params *p, TimeEmbedding *t) {
   TRY(silu_backward(p->dev, t->dpre2, t->dc, t->pre2));
   TRY(linear_backward(p, t->out, t->dact1, false, t->dpre2, t->act1));
   TRY(silu_backward(p->dev, t->dpre1, t->dact1, t->pre1));
   return linear_backward(p, t->in, TENSOR_NONE, false, t->dpre1, t->wave);
+}
+
+int conditioning_create(Conditioning *c, const ModelOptions *o) {
+  c->timed = o->time_conditioning;
+  c->n = o->blocks + 1;
+  return mem_alloc(&c->list, (size_t)c->n * sizeof *c->list);
+}
+
+void conditioning_destroy(Conditioning *c) { mem_free(&c->list); }
+
+int modulation_add(Params *p, Conditioning *c, int64_t i, const char *name, const ModelOptions *o, int64_t columns) {
+  return linear_add(p, &c->list[i].linear, name, o->cond_dim, columns * o->width, true, true, false);
+}
+
+void conditioning_plan(Arena *a, Conditioning *c, DType real, const ModelOptions *o, int64_t columns) {
+  int64_t G = c->timed ? o->batch : 1;
+  time_embedding_plan(a, &c->time, real, G, o->cond_dim, o->training);
+  for (int64_t i = 0; i < c->n; i++) {
+    int64_t width = (i < o->blocks ? columns : FINAL_COLUMNS) * o->width;
+    c->list[i].value = arena_tensor(a, real, G, width);
+    if (o->training) c->list[i].grad = arena_tensor(a, real, G, width);
+  }
+}
+
+int conditioning_forward(Params *p, Conditioning *c, const double *sigma, int64_t B) {
+  TRY(time_embedding_forward(p, &c->time, c->timed ? sigma : NULL, B));
+  for (int64_t i = 0; i < c->n; i++)
+    TRY(linear_forward(p, c->list[i].linear, c->list[i].value, TENSOR_NONE, c->time.c));
+  return OK;
+}
+
+int conditioning_backward(Params *p, Conditioning *c, int64_t B) {
+  TimeEmbedding *t = &c->time;
+  int64_t G = c->timed ? B : 1;
+  Tensor in = tensor_rows(t->c, 0, G), dc = tensor_rows(t->dc, 0, G);
+  TRY(tensor_zero(p->dev, t->dc));
+  for (int64_t i = c->n - 1; i >= 0; i--)
+    TRY(linear_backward(p, c->list[i].linear, dc, true, tensor_rows(c->list[i].grad, 0, G), in));
+  return time_embedding_backward(p, t);
 }

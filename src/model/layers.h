@@ -1,4 +1,4 @@
-/* layers — what networks are made of: parameters of a layer, and the adaptive modulation shared by dit and dimamba. */
+/* layers — what networks are made of: Linears and how the noise level reaches them. */
 #pragma once
 #include "model/model.h"
 
@@ -24,9 +24,35 @@ typedef struct TimeEmbedding {
 
 enum { SINUSOID_WIDTH = 256 };
 
+/** time_embedding_add — its parameters, sigma_map.mlp.0 and 2. */
 int time_embedding_add(Params *p, TimeEmbedding *t, int64_t cond_dim);
-void time_embedding_plan(Arena *a, TimeEmbedding *t, DType real, int64_t G, int64_t cond_dim, bool training);
-/** time_embedding_forward — t->c[G,C]; sigma NULL: 0. */
-int time_embedding_forward(Params *p, TimeEmbedding *t, const double *sigma, int64_t B);
-/** time_embedding_backward — parameter gradients += from t->dc. */
-int time_embedding_backward(Params *p, TimeEmbedding *t);
+
+/* Modulation — a Linear of c, zero at first (adaLN-zero): columns of D each, which a network's file names. */
+typedef struct Modulation {
+  Linear linear;
+  Tensor value, grad; /* [G, columns·D] */
+} Modulation;
+
+/* Conditioning — the time MLP and what it modulates: each block, and the final norm last. All zero: there is none. */
+typedef struct Conditioning {
+  bool timed; /* the modulation of each sequence is its own: G is the batch, else 1 */
+  TimeEmbedding time;
+  int64_t n; /* blocks + 1 */
+  Modulation *list;
+} Conditioning;
+
+enum { FINAL_COLUMNS = 2 }; /* shift and scale */
+
+/** conditioning_create — for options->blocks blocks; the parameters are the network's to add, in a file's order, the
+ *  MLP's by time_embedding_add. */
+int conditioning_create(Conditioning *c, const ModelOptions *options);
+void conditioning_destroy(Conditioning *c);
+/** modulation_add — the parameters of number i, `name`.weight and `name`.bias. */
+int modulation_add(Params *p, Conditioning *c, int64_t i, const char *name, const ModelOptions *options,
+                   int64_t columns);
+/** conditioning_plan — memory, with `columns` of a block. */
+void conditioning_plan(Arena *a, Conditioning *c, DType real, const ModelOptions *options, int64_t columns);
+/** conditioning_forward — every modulation's value; sigma is read only if timed. */
+int conditioning_forward(Params *p, Conditioning *c, const double *sigma, int64_t B);
+/** conditioning_backward — parameter gradients += from every modulation's grad. */
+int conditioning_backward(Params *p, Conditioning *c, int64_t B);

@@ -10,19 +10,13 @@
  * Each residual addition is done by the norm that follows it, so a block is: norm1 (which adds the previous block's
  * MLP), attention, norm2 (which adds the attention), MLP; the last addition belongs to the final norm. */
 #pragma once
-#include "model/layers.h"
-
-typedef struct Seam {      /* one residual_norm: its parameters and what it leaves behind */
-  int weight, bias;        /* bias −1: none */
-  Tensor x, h, mean, rstd; /* x: the residual stream after its addition */
-} Seam;
+#include "model/seam.h"
 
 enum { SHIFT1, SCALE1, GATE1, SHIFT2, SCALE2, GATE2, MODS }; /* columns of a block's modulation, D each */
 
 typedef struct Block {
   Seam norm1, norm2;
-  Linear qkv, out, up, down, mod;
-  Tensor mods, dmods; /* [G,6D]; none without conditioning, like all that follows from it */
+  Linear qkv, out, up, down;
   Tensor qkv_out, lse, o, branch1, pre, act, branch2;
 } Block;
 
@@ -34,15 +28,12 @@ typedef struct TransformerOptions {
 
 typedef struct Transformer {
   TransformerOptions options;
-  bool timed; /* the modulation of each sequence is its own: G is the batch, else 1 */
   int embedding, positions;
-  TimeEmbedding time;
+  Conditioning conditioning;
   Block *blocks;
   Seam final;
-  Linear final_mod;
-  Tensor final_mods, final_dmods; /* [G,2D]: SHIFT1, SCALE1 */
-  Tensor lengths;                 /* [batch] i32: real positions of each sequence; none: all */
-  Tensor x0;                      /* [R,D] embedded tokens */
+  Tensor lengths; /* [batch] i32: real positions of each sequence; none: all */
+  Tensor x0;      /* [R,D] embedded tokens */
   Tensor dx, dbranch, dnorm, dqkv, dact;
 } Transformer;
 
@@ -56,11 +47,8 @@ int transformer_forward(Model *m, const ModelInput *in);
 int transformer_backward(Model *m, const ModelInput *in);
 
 /* ---- between forward and backward */
-/** transformer_seam1, 2, final — before attention of block i, before its MLP, and after the last block: forward's
- *  arguments. */
-ResidualNorm transformer_seam1(const Model *m, const ModelInput *in, int i);
-ResidualNorm transformer_seam2(const Model *m, const ModelInput *in, int i);
-ResidualNorm transformer_seam_final(const Model *m, const ModelInput *in);
-/** transformer_mod — columns `which` of a modulation, a row for each group of this pass; none of none. */
-Tensor transformer_mod(const Model *m, const ModelInput *in, Tensor mods, int which);
+/** transformer_join1, 2 — before attention of block i, or after the last one for i = blocks; before the MLP of block i.
+ */
+Join transformer_join1(const Model *m, int64_t i);
+Join transformer_join2(const Model *m, int64_t i);
 Attention transformer_attention(const Model *m, const ModelInput *in, const Block *b);
