@@ -11,6 +11,13 @@ static real row_max(real *f, int64_t V, int32_t forbid) {
   return top;
 }
 
+static real sum_exp(const real *f, int64_t V, real shift) {
+  real sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t v = 0; v < V; v++) sum += real_exp(f[v] - shift);
+  return sum;
+}
+
 int FN(cross_entropy)(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t forbid,
                       bool gradient) {
   (void)dev;
@@ -28,8 +35,7 @@ int FN(cross_entropy)(Device *dev, Tensor loss, Tensor logits, Tensor target, Te
       for (int64_t v = 0; v < V; v++) f[v] *= c;
       f[x0[r]] -= w;
     } else {
-#pragma omp simd reduction(+ : sum)
-      for (int64_t v = 0; v < V; v++) sum += real_exp(f[v] - top);
+      sum = sum_exp(f, V, top);
       if (forbid >= 0) f[forbid] = saved;
     }
     ((real *)loss.data)[r] = w * ((top - hit) + (real)log((double)sum));
@@ -47,10 +53,8 @@ int FN(absorbing_bound)(Device *dev, Tensor loss, Tensor logits, Tensor target, 
   for (int64_t r = 0; r < R; r++) {
     const real *terms_r = row(terms, r);
     double w1 = (double)terms_r[0], w2 = (double)terms_r[1], a = (double)terms_r[2], d = (double)terms_r[3];
-    real *f = row(logits, r), top = row_max(f, V, -1), sum = 0;
+    real *f = row(logits, r), top = row_max(f, V, -1), sum = sum_exp(f, V, top);
     double hit = (double)(f[x0[r]] - top), at_mask = (double)(f[mask] - top);
-#pragma omp simd reduction(+ : sum)
-    for (int64_t v = 0; v < V; v++) sum += real_exp(f[v] - top);
     double lse = log((double)sum), p = exp(at_mask - lse), one = 1 + a * p;
     ((real *)loss.data)[r] = (real)(w1 * (log1p(a * p) - (hit - lse)) - w2 * log1p(d * p / one));
     if (!gradient) continue;
@@ -83,8 +87,7 @@ int FN(score_entropy)(Device *dev, Tensor loss, Tensor logits, Tensor target, Te
       }
       f[x0[r]] -= w;
     } else {
-#pragma omp simd reduction(+ : sum)
-      for (int64_t v = 0; v < V; v++) sum += real_exp(f[v] - shift);
+      sum = sum_exp(f, V, shift);
       f[mask] = saved;
     }
     ((real *)loss.data)[r] = w * (sum - hit - 1);
