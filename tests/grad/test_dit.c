@@ -1,192 +1,50 @@
-/* test_dit — gradients of the whole network and its loss against finite differences in f64; that they add up; and that
- * neither the rows of logits held at a time nor the room for more sequences changes them. */
-#include "toy_slope.h"
+/* test_dit — of the diffusion transformer alone: what padding means to it, and its dropouts. What holds for every
+ * network is in test_networks and test_networks_same. */
+#include "toy_network.h"
 
 #include <math.h>
-#include <string.h>
 
-#include "base/mem.h"
+enum { B = TOY_B, L = TOY_L, D = TOY_D };
 
-enum { B = TOY_B, L = TOY_L, D = TOY_D, TOKENS = TOY_TOKENS, MASK = TOY_MASK };
-
-/* one sequence fully masked, one without a mask, and one as usual */
-static const ToyBatch extremes = {.x0 = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 0, 7, 8, 2, 8},
-                                  .z = {MASK, MASK, MASK, MASK, MASK, 9, 2, 6, 5, 3, 0, 7, MASK, 2, 8},
-                                  .length = {5, 5, 4},
-                                  .t = {1, 0.1, 0.4}};
-static const ToyBatch clean = {.x0 = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 0, 7, 8, 2, 8},
-                               .z = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 0, 7, 8, 2, 8},
-                               .length = {5, 5, 5},
-                               .t = {0.1, 0.2, 0.3}};
-
-static void open_toy(Network *n, const Toy *t) {
-  toy_open(n, t);
-  toy_weights(n, 1, 1.5);
-}
-
-enum { SOME = 24 };
-
-static void slopes(bool time, Dropout dropout, int64_t most) {
+/* A masked pad is not counted as masked, is not scored, and is seen by attention. */
+static void test_padding(void **state) {
+  (void)state;
   Network n;
-  Toy t = toy_dit("cpu_f64", time);
-  open_toy(&n, &t);
-  toy_pass_slopes(&n, &toy_mixed, 0, B, dropout, most);
+  Toy t = toy_dit("cpu_f64", false);
+  toy_network_open(&n, &t);
+  ToyBatch changed = toy_mixed;
+  double loss = toy_pass(&n, &toy_mixed, 0, B, toy_none, false);
+  assert_int_equal(n.noised.n_rows, 2 + 2 + 3);
+  assert_int_equal(n.noised.masked, 7); /* not the pad */
+  assert_int_equal(n.noised.scored, 5 + 3 + 5);
+  changed.x0[L + 3] = 1; /* the clean token under a masked pad is no one's target */
+  assert_true(toy_pass(&n, &changed, 0, B, toy_none, false) == loss);
+  changed.z[L + 4] = 1;
+  assert_true(fabs(toy_pass(&n, &changed, 0, B, toy_none, false) - loss) > 1e-6);
   network_destroy(&n);
 }
 
-static void test_slopes(void **state) {
+/* Attention averages values that are all 1, the MLP is its bias. */
+static void test_dropouts_differ(void **state) {
   (void)state;
-  slopes(false, toy_none, TOY_EVERY);
-}
-static void test_slopes_dropout(void **state) {
-  (void)state;
-  slopes(false, toy_quarter, SOME);
-}
-static void test_slopes_time(void **state) {
-  (void)state;
-  slopes(true, toy_none, SOME);
-}
-static void test_slopes_time_dropout(void **state) {
-  (void)state;
-  slopes(true, toy_quarter, TOY_EVERY);
-}
-
-/* The least network: its only block is first and last, its only head is the whole width. */
-static void test_slopes_one_block(void **state) {
-  (void)state;
-  for (int time = 0; time < 2; time++) {
-    Network n;
-    Toy t = toy_dit("cpu_f64", time);
-    t.model.blocks = 1, t.model.heads = 1, t.model.width = 8, t.model.mlp_ratio = 1, t.model.cond_dim = 1;
-    open_toy(&n, &t);
-    toy_pass_slopes(&n, &toy_mixed, 0, B, toy_quarter, SOME);
-    network_destroy(&n);
-  }
-}
-
-/* The gradients must depend on everything they are tested with: else a test above could pass by testing nothing. */
-static void test_every_parameter_matters(void **state) {
-  (void)state;
+  enum { SHIFT1 = 0, GATE1 = 2 * D, GATE2 = 5 * D };
   Network n;
-  Toy t = toy_dit("cpu_f64", true);
-  open_toy(&n, &t);
-  double *grad = toy_gradients(&n, &toy_mixed, 0, B, toy_quarter, NULL);
-  for (int i = 0; i < n.model.params.n; i++) {
-    const Param *x = &n.model.params.list[i];
-    int64_t zero = 0;
-    for (int64_t k = 0; k < x->count; k++) zero += grad[x->offset + k] == 0;
-    /* tokens that are never seen and the head of the mask token have no gradient */
-    bool by_token = strcmp(x->name, "vocab_embed.embedding") == 0 || i == n.model.head_weight || i == n.model.head_bias;
-    if (!by_token && zero != 0) fail_msg("%s: %lld elements have no gradient", x->name, (long long)zero);
-    if (zero == x->count) fail_msg("%s has no gradient", x->name);
+  Toy t = toy_dit("cpu_f64", false);
+  toy_open(&n, &t);
+  toy_fill(&n, 0, D, 1, "output_layer.norm_final.weight");
+  for (int i = 0; i < 2; i++) {
+    toy_fill(&n, SHIFT1, D, 1, "blocks.%d.adaLN_modulation.bias", i);
+    toy_fill(&n, GATE1, D, 1, "blocks.%d.adaLN_modulation.bias", i);
+    toy_fill(&n, GATE2, D, 1, "blocks.%d.adaLN_modulation.bias", i);
+    toy_fill(&n, 2 * D * D, D * D, 1.0 / D, "blocks.%d.attn_qkv.weight", i);
+    toy_fill(&n, 0, D * D, (i ? 4.0 : 1.0) / D, "blocks.%d.attn_out.weight", i);
+    toy_fill(&n, 0, D, i ? 8 : 2, "blocks.%d.mlp.2.bias", i);
   }
-  const Param *head = &n.model.params.list[n.model.head_weight], *bias = &n.model.params.list[n.model.head_bias];
-  for (int k = 0; k < D; k++) assert_true(grad[head->offset + MASK * D + k] == 0);
-  assert_true(grad[bias->offset + MASK] == 0);
-  mem_free(&grad);
+  toy_dropouts_differ(&n);
   network_destroy(&n);
-}
-
-/* ---- fewer sequences than there is room for; nothing of an earlier, larger pass may leak in */
-static void test_short_batch(void **state) {
-  (void)state;
-  for (int time = 0; time < 2; time++) {
-    Network n, small;
-    Toy t = toy_dit("cpu_f64", time);
-    open_toy(&n, &t);
-    t.model.batch = 2;
-    open_toy(&small, &t);
-    double loss, want_loss;
-    toy_pass(&n, &toy_mixed, 0, B, toy_quarter, true);
-    double *got = toy_gradients(&n, &toy_mixed, 1, 2, toy_quarter, &loss);
-    double *want = toy_gradients(&small, &toy_mixed, 1, 2, toy_quarter, &want_loss);
-    assert_true(fabs(loss - want_loss) <= 1e-13 * want_loss);
-    toy_near("two of three sequences", &n.model.params, got, want, 1e-12);
-    toy_pass_slopes(&n, &toy_mixed, 1, 2, toy_quarter, 4);
-    mem_free(&got);
-    mem_free(&want);
-    network_destroy(&small);
-    network_destroy(&n);
-  }
-}
-
-/* ---- gradients add up: over calls, and over the parts of a batch */
-static void test_accumulation(void **state) {
-  (void)state;
-  for (int time = 0; time < 2; time++) {
-    Network n;
-    Toy t = toy_dit("cpu_f64", time);
-    open_toy(&n, &t);
-    Params *p = &n.model.params;
-    double loss, *once = toy_gradients(&n, &toy_mixed, 0, B, toy_quarter, &loss);
-    toy_pass(&n, &toy_mixed, 0, B, toy_quarter, true);
-    double *twice = toy_values(&n, p->grad);
-    MUST(tensor_zero(&n.dev, p->grad));
-    double parts =
-        toy_pass(&n, &toy_mixed, 0, 1, toy_quarter, true) + toy_pass(&n, &toy_mixed, 1, 2, toy_quarter, true);
-    double *sum = toy_values(&n, p->grad);
-    assert_true(fabs(parts - loss) <= 1e-13 * loss);
-    toy_near("a batch in two parts", p, sum, once, 1e-12);
-    for (int64_t i = 0; i < p->count; i++) twice[i] /= 2;
-    toy_near("two calls of backward", p, twice, once, 1e-13);
-    mem_free(&once);
-    mem_free(&twice);
-    mem_free(&sum);
-    network_destroy(&n);
-  }
-}
-
-/* ---- the number of rows of logits held at a time */
-static void test_row_chunks(void **state) {
-  (void)state;
-  const int64_t chunks[] = {1, 2, 3, 64};
-  Network whole;
-  Toy t = toy_dit("cpu_f64", true);
-  open_toy(&whole, &t);
-  double want_loss, loss, *want = toy_gradients(&whole, &toy_mixed, 0, B, toy_quarter, &want_loss);
-  for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
-    Network n;
-    t.device.row_chunk = chunks[i];
-    open_toy(&n, &t);
-    assert_int_equal(n.rows.chunk, chunks[i] < TOKENS ? chunks[i] : TOKENS);
-    double *got = toy_gradients(&n, &toy_mixed, 0, B, toy_quarter, &loss);
-    assert_true(fabs(loss - want_loss) <= 1e-14 * want_loss);
-    toy_near("rows in chunks", &n.model.params, got, want, 1e-13);
-    mem_free(&got);
-    network_destroy(&n);
-  }
-  mem_free(&want);
-  network_destroy(&whole);
-}
-
-/* ---- all masked, none masked */
-static void test_extremes(void **state) {
-  (void)state;
-  for (int time = 0; time < 2; time++) {
-    Network n;
-    Toy t = toy_dit("cpu_f64", time);
-    open_toy(&n, &t);
-    toy_pass_slopes(&n, &extremes, 0, B, toy_none, 4);
-    toy_pass(&n, &extremes, 0, B, toy_none, false);
-    assert_int_equal(n.noised.n_rows, 5 + 0 + 1);
-    assert_int_equal(n.noised.masked, 6);
-    assert_int_equal(n.noised.scored, 5 + 5 + 4);
-
-    double loss, *grad = toy_gradients(&n, &clean, 0, B, toy_none, &loss); /* nothing to score: no loss, no gradient */
-    assert_int_equal(n.noised.n_rows, 0);
-    assert_true(loss == 0);
-    for (int64_t i = 0; i < n.model.params.count; i++) assert_true(grad[i] == 0);
-    mem_free(&grad);
-    network_destroy(&n);
-  }
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_slopes),           cmocka_unit_test(test_slopes_dropout),
-      cmocka_unit_test(test_slopes_time),      cmocka_unit_test(test_slopes_time_dropout),
-      cmocka_unit_test(test_slopes_one_block), cmocka_unit_test(test_every_parameter_matters),
-      cmocka_unit_test(test_short_batch),      cmocka_unit_test(test_accumulation),
-      cmocka_unit_test(test_row_chunks),       cmocka_unit_test(test_extremes)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_padding), cmocka_unit_test(test_dropouts_differ)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

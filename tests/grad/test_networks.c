@@ -1,0 +1,187 @@
+/* test_networks — of every network, gradients of it and its loss against finite differences in f64; that they add up;
+ * and that neither the rows of logits held at a time nor the room for more sequences changes them. */
+#include "toy_network.h"
+#include "toy_slope.h"
+
+#include <math.h>
+
+#include "base/mem.h"
+
+enum { B = TOY_B, TOKENS = TOY_TOKENS, MASK = TOY_MASK, SOME = 24 };
+
+/* one sequence fully masked, one without a mask, and one as usual */
+static const ToyBatch extremes = {.x0 = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 0, 7, 8, 2, 8},
+                                  .z = {MASK, MASK, MASK, MASK, MASK, 9, 2, 6, 5, 3, 0, 7, MASK, 2, 8},
+                                  .length = {5, 5, 4},
+                                  .t = {1, 0.1, 0.4}};
+static const ToyBatch clean = {.x0 = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 0, 7, 8, 2, 8},
+                               .z = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 0, 7, 8, 2, 8},
+                               .length = {5, 5, 5},
+                               .t = {0.1, 0.2, 0.3}};
+
+static void slopes(const ToyNetwork *x, bool time, Dropout dropout, int64_t width, int64_t blocks, int64_t most) {
+  Network n;
+  Toy t = toy_network(x->name, "cpu_f64", time);
+  t.model.width = width, t.model.blocks = blocks;
+  toy_network_open(&n, &t);
+  toy_pass_slopes(&n, &toy_mixed, 0, B, dropout, most);
+  network_destroy(&n);
+}
+
+static void test_slopes_every(void **state) {
+  const ToyNetwork *x = *state;
+  for (int time = 0; time <= x->timed; time++) slopes(x, time, time ? toy_quarter : toy_none, x->every, 2, TOY_EVERY);
+}
+static void test_slopes_some(void **state) {
+  const ToyNetwork *x = *state;
+  for (int time = 0; time <= x->timed; time++) slopes(x, time, time ? toy_none : toy_quarter, TOY_D, 3, SOME);
+}
+
+/* The least network: its only block is first and last, its only head is the whole width. */
+static void test_slopes_one_block(void **state) {
+  const ToyNetwork *x = *state;
+  for (int time = 0; time <= x->timed; time++) {
+    Network n;
+    Toy t = toy_network(x->name, "cpu_f64", time);
+    t.model.blocks = 1, t.model.heads = 1, t.model.width = 8, t.model.mlp_ratio = 1, t.model.cond_dim = 1;
+    toy_network_open(&n, &t);
+    toy_pass_slopes(&n, &toy_mixed, 0, B, toy_quarter, TOY_EVERY);
+    network_destroy(&n);
+  }
+}
+
+/* The gradients must depend on everything they are tested with: else a test above could pass by testing nothing. But
+ * tokens that are never seen and the head of the mask token, which no objective here draws, have no gradient. */
+static void test_every_parameter_matters(void **state) {
+  const ToyNetwork *x = *state;
+  Network n;
+  Toy t = toy_network(x->name, "cpu_f64", x->timed);
+  toy_network_open(&n, &t);
+  double *grad = toy_gradients(&n, &toy_mixed, 0, B, toy_quarter, NULL);
+  int tables = 0;
+  for (int i = 0; i < n.model.params.n; i++) {
+    const Param *p = &n.model.params.list[i];
+    bool head = i == n.model.head_weight || i == n.model.head_bias;
+    bool table = !head && p->rank == 2 && p->dims[0] == TOY_V && p->dims[1] == TOY_D; /* of tokens */
+    int64_t zero = 0, columns = p->count / TOY_V;
+    tables += table;
+    for (int64_t k = 0; k < p->count; k++) {
+      bool none = grad[p->offset + k] == 0;
+      zero += none;
+      if (!table && none != (head && k / columns == MASK))
+        fail_msg("%s[%lld] has %s gradient", p->name, (long long)k, none ? "no" : "a");
+    }
+    if (zero == p->count) fail_msg("%s has no gradient", p->name);
+  }
+  assert_int_equal(tables, 1);
+  mem_free(&grad);
+  network_destroy(&n);
+}
+
+/* ---- fewer sequences than there is room for; nothing of an earlier, larger pass may leak in */
+static void test_short_batch(void **state) {
+  const ToyNetwork *x = *state;
+  for (int time = 0; time <= x->timed; time++) {
+    Network n, small;
+    Toy t = toy_network(x->name, "cpu_f64", time);
+    toy_network_open(&n, &t);
+    t.model.batch = 2;
+    toy_network_open(&small, &t);
+    double loss, want_loss;
+    toy_pass(&n, &toy_mixed, 0, B, toy_quarter, true);
+    double *got = toy_gradients(&n, &toy_mixed, 1, 2, toy_quarter, &loss);
+    double *want = toy_gradients(&small, &toy_mixed, 1, 2, toy_quarter, &want_loss);
+    assert_true(fabs(loss - want_loss) <= 1e-13 * want_loss);
+    toy_near("two of three sequences", &n.model.params, got, want, 1e-12);
+    toy_pass_slopes(&n, &toy_mixed, 1, 2, toy_quarter, 4);
+    mem_free(&got);
+    mem_free(&want);
+    network_destroy(&small);
+    network_destroy(&n);
+  }
+}
+
+/* ---- gradients add up: over calls, and over the parts of a batch */
+static void test_accumulation(void **state) {
+  const ToyNetwork *x = *state;
+  for (int time = 0; time <= x->timed; time++) {
+    Network n;
+    Toy t = toy_network(x->name, "cpu_f64", time);
+    toy_network_open(&n, &t);
+    Params *p = &n.model.params;
+    double loss, *once = toy_gradients(&n, &toy_mixed, 0, B, toy_quarter, &loss);
+    toy_pass(&n, &toy_mixed, 0, B, toy_quarter, true);
+    double *twice = toy_values(&n, p->grad);
+    MUST(tensor_zero(&n.dev, p->grad));
+    double parts =
+        toy_pass(&n, &toy_mixed, 0, 1, toy_quarter, true) + toy_pass(&n, &toy_mixed, 1, 2, toy_quarter, true);
+    double *sum = toy_values(&n, p->grad);
+    assert_true(fabs(parts - loss) <= 1e-13 * loss);
+    toy_near("a batch in two parts", p, sum, once, 1e-12);
+    for (int64_t i = 0; i < p->count; i++) twice[i] /= 2;
+    toy_near("two calls of backward", p, twice, once, 1e-13);
+    mem_free(&once);
+    mem_free(&twice);
+    mem_free(&sum);
+    network_destroy(&n);
+  }
+}
+
+/* ---- the number of rows of logits held at a time */
+static void test_row_chunks(void **state) {
+  const ToyNetwork *x = *state;
+  const int64_t chunks[] = {1, 2, 3, 64};
+  Network whole;
+  Toy t = toy_network(x->name, "cpu_f64", x->timed);
+  toy_network_open(&whole, &t);
+  double want_loss, loss, *want = toy_gradients(&whole, &toy_mixed, 0, B, toy_quarter, &want_loss);
+  for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
+    Network n;
+    t.device.row_chunk = chunks[i];
+    toy_network_open(&n, &t);
+    assert_int_equal(n.rows.chunk, chunks[i] < TOKENS ? chunks[i] : TOKENS);
+    double *got = toy_gradients(&n, &toy_mixed, 0, B, toy_quarter, &loss);
+    assert_true(fabs(loss - want_loss) <= 1e-14 * want_loss);
+    toy_near("rows in chunks", &n.model.params, got, want, 1e-13);
+    mem_free(&got);
+    network_destroy(&n);
+  }
+  mem_free(&want);
+  network_destroy(&whole);
+}
+
+/* ---- all masked, none masked */
+static void nothing_to_score(Network *n) {
+  double loss, *grad = toy_gradients(n, &clean, 0, B, toy_none, &loss);
+  assert_int_equal(n->noised.n_rows, 0);
+  assert_true(loss == 0);
+  for (int64_t i = 0; i < n->model.params.count; i++) assert_true(grad[i] == 0);
+  mem_free(&grad);
+}
+
+static void test_extremes(void **state) {
+  const ToyNetwork *x = *state;
+  for (int time = 0; time <= x->timed; time++) {
+    Network n;
+    Toy t = toy_network(x->name, "cpu_f64", time);
+    toy_network_open(&n, &t);
+    bool diffusion =
+        n.objective.table->diffusion; /* else masks mean nothing, and a token is scored by the one before */
+    toy_pass_slopes(&n, &extremes, 0, B, toy_none, 4);
+    toy_pass(&n, &extremes, 0, B, toy_none, false);
+    assert_int_equal(n.noised.n_rows, diffusion ? 5 + 0 + 1 : 4 + 4 + 3);
+    assert_int_equal(n.noised.masked, diffusion ? 6 : 0);
+    assert_int_equal(n.noised.scored, diffusion ? 5 + 5 + 4 : 4 + 4 + 3);
+    if (diffusion) nothing_to_score(&n);
+    network_destroy(&n);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_slopes_every),     cmocka_unit_test(test_slopes_some),
+      cmocka_unit_test(test_slopes_one_block), cmocka_unit_test(test_every_parameter_matters),
+      cmocka_unit_test(test_short_batch),      cmocka_unit_test(test_accumulation),
+      cmocka_unit_test(test_row_chunks),       cmocka_unit_test(test_extremes)};
+  return toy_networks_main(tests, sizeof tests / sizeof *tests);
+}
