@@ -358,6 +358,24 @@ void check_slope(Check *c, const char *what, CheckLoss loss, void *state, Tensor
   check_write(c, x, x0);
 }
 
+typedef struct Weighted {
+  CheckOp op;
+  const void *args;
+  Tensor y;
+  const double *dy;
+} Weighted;
+
+static double weighted_sum(Check *c, void *state) {
+  const Weighted *w = state;
+  MUST(w->op(&c->dev, w->args));
+  return check_dot(w->dy, check_read(c, w->y), tensor_count(w->y));
+}
+
+void check_slopes(Check *c, CheckOp op, const void *args, Tensor y, Tensor dy, const CheckGradient *list, int n) {
+  Weighted w = {op, args, y, check_read(c, dy)};
+  for (int i = 0; i < n; i++) check_slope(c, list[i].what, weighted_sum, &w, list[i].x, check_read(c, list[i].dx));
+}
+
 bool check_has_bf16(void) {
   return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }

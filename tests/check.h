@@ -97,6 +97,14 @@ void check_same(Check *c, const char *what, Tensor t, const double *want);
 double check_error(const double *got, const double *want, int64_t n);
 /** check_slope — compare grad with central differences of loss along random directions of x. */
 void check_slope(Check *c, const char *what, CheckLoss loss, void *state, Tensor x, const double *grad);
+/* An op as a function of its arguments, and a gradient that its backward has left. */
+typedef int (*CheckOp)(Device *dev, const void *args);
+typedef struct CheckGradient {
+  const char *what;
+  Tensor x, dx;
+} CheckGradient;
+/** check_slopes — compare each dx with central differences of Σ dy ⊙ y along its x, y what op makes of args. */
+void check_slopes(Check *c, CheckOp op, const void *args, Tensor y, Tensor dy, const CheckGradient *list, int n);
 
 /** check_dot — Σ a_i b_i. */
 double check_dot(const double *a, const double *b, int64_t n);
