@@ -118,6 +118,20 @@ void toy_law(const char *what, const int64_t *count, const double *chance, int c
     fail_msg("%s: chi-square is %.1f on %d degrees of freedom, more than %.1f", what, x, dof, toy_chi2_limit(dof));
 }
 
+Toy toy_tiny(int64_t vocab, int32_t mask, int64_t length, int64_t batch) {
+  return (Toy){.device = {.name = "cpu_f64", .threads = 1},
+               .model = {.name = "dit",
+                         .vocab = vocab,
+                         .length = length,
+                         .batch = batch,
+                         .width = 8,
+                         .blocks = 1,
+                         .heads = 2,
+                         .cond_dim = 4,
+                         .mlp_ratio = 2},
+               .mask = mask};
+}
+
 /* ---- one small DiT */
 const ToyBatch toy_mixed = {
     .x0 = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 0, 7, 8, 2, 8},

@@ -34,6 +34,10 @@ double toy_chi2_limit(int dof);
 /** toy_law — fail unless the counts are credible draws of the law. */
 void toy_law(const char *what, const int64_t *count, const double *chance, int cells, int64_t draws);
 
+/** toy_tiny — one block of width 8, in f64 and without training: fast enough to ask it about every mask. Its eps is for
+ *  the test to choose. */
+Toy toy_tiny(int64_t vocab, int32_t mask, int64_t length, int64_t batch);
+
 /* ---- one small DiT and a batch for it, to be differentiated and compared */
 enum { TOY_B = 3, TOY_L = 5, TOY_V = 11, TOY_MASK = 10, TOY_D = 16, TOY_TOKENS = TOY_B * TOY_L };
 

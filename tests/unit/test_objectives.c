@@ -16,20 +16,11 @@ static const double EPS = 1e-3, TAU = 1e-3;
 static const int32_t clean[L] = {1, 4, 0, 2};
 
 static Toy toy(const char *schedule, ObjectiveOptions objective) {
-  return (Toy){.device = {.name = "cpu_f64", .threads = 1},
-               .model = {.name = "dit",
-                         .vocab = V,
-                         .length = L,
-                         .batch = SETS,
-                         .width = 8,
-                         .blocks = 1,
-                         .heads = 2,
-                         .cond_dim = 4,
-                         .mlp_ratio = 2},
-               .mask = MASK,
-               .eps = EPS,
-               .schedule = schedule,
-               .objective = objective};
+  Toy t = toy_tiny(V, MASK, L, SETS);
+  t.eps = EPS;
+  t.schedule = schedule;
+  t.objective = objective;
+  return t;
 }
 
 static void open_toy(Network *n, const char *schedule, ObjectiveOptions objective) {

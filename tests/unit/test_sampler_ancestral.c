@@ -16,19 +16,9 @@ static const double EPS = 1e-3;
 static const int32_t blank[L] = {MASK, MASK, MASK};
 
 static void open_toy(Network *n, bool time, int64_t batch) {
-  Toy toy = {.device = {.name = "cpu_f64", .threads = 1},
-             .model = {.name = "dit",
-                       .vocab = V,
-                       .length = L,
-                       .batch = batch,
-                       .width = 8,
-                       .blocks = 1,
-                       .heads = 2,
-                       .cond_dim = 4,
-                       .mlp_ratio = 1,
-                       .time_conditioning = time},
-             .mask = MASK,
-             .eps = EPS};
+  Toy toy = toy_tiny(V, MASK, L, batch);
+  toy.model.time_conditioning = time;
+  toy.eps = EPS;
   toy_open(n, &toy);
   toy_weights(n, 6, 4);
 }

@@ -59,18 +59,8 @@ static void fill_table(Bound *b) {
 
 static void bound_open(Bound *b, const Case *c) {
   *b = (Bound){.c = c};
-  Toy toy = {.device = {.name = "cpu_f64", .threads = 1},
-             .model = {.name = "dit",
-                       .vocab = c->vocab,
-                       .length = c->L,
-                       .batch = SETS,
-                       .width = 8,
-                       .blocks = 1,
-                       .heads = 2,
-                       .cond_dim = 4,
-                       .mlp_ratio = 2},
-             .mask = c->mask,
-             .eps = EPS};
+  Toy toy = toy_tiny(c->vocab, c->mask, c->L, SETS);
+  toy.eps = EPS;
   toy_open(&b->n, &toy);
   toy_weights(&b->n, 30 + (uint64_t)(c - cases), 3);
   fill_table(b);
