@@ -15,6 +15,8 @@ enum { GUARD = 64 }; /* elements before and after a view: 256 bytes of f32, as t
 const char *__asan_default_options(void);
 const char *__asan_default_options(void) { return "allocator_may_return_null=1"; }
 
+__attribute__((weak)) const bool check_slow = false; /* tests/emulation/backends.c says otherwise */
+
 void check_must(int code, const char *call, const char *file, int line) {
   if (code == OK) return;
   print_error("%s:%d: %s gave %d: %s\n%s", file, line, call, code, err_message(), err_backtrace());

@@ -51,6 +51,9 @@ typedef void (*CheckCase)(Check *c, const void *shape);
 typedef double (*CheckLoss)(Check *c, void *state);
 
 #define MUST(call) check_must((call), #call, __FILE__, __LINE__)
+/** check_slow — whether the device is emulated: statistics then make do with a hundredth of the draws. */
+extern const bool check_slow;
+
 /** check_must — fail with the error's message unless code is OK. */
 void check_must(int code, const char *call, const char *file, int line);
 /** check_refused — fail unless code is `want` and a message was left; clears the error. */

@@ -125,6 +125,12 @@ again() {
 plain rules 60 make -s rules
 for t in $(programs unit ops grad golden); do OMP_NUM_THREADS=$cores step "$t" 180 "$BUILD/tests/$t"; done
 
+# The tests of ops once more, on the CUDA kernels emulated on the CPU: in two orders of their threads.
+step emulation/test_emulation 60 "$BUILD/tests/emulation/test_emulation"
+for t in test_loss test_bound test_draw; do
+  for seed in 0 1; do OMP_NUM_THREADS=1 EMULATION_SEED=$seed step "emulated/$t $seed" 180 "$BUILD/tests/emulated/$t"; done
+done
+
 # Rank 0 speaks TAP; the others' output is kept for the case that something fails.
 export RANK_LOG=$out/rank
 for t in $(programs mpi); do

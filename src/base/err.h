@@ -36,7 +36,7 @@ void err_clear(void);
 int err_agreed(void);
 void err_set_agreed(int agreed);
 /** err_assert — report a broken invariant of ours with its place and abort the process. */
-_Noreturn void err_assert(const char *file, int line, const char *what);
+void err_assert(const char *file, int line, const char *what) __attribute__((noreturn));
 
 #define TRY(call)                                                                                                      \
   do {                                                                                                                 \

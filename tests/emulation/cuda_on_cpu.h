@@ -1,0 +1,173 @@
+/* cuda_on_cpu — runs the kernels of cuda/ on the CPU, for machines without a GPU.
+ *
+ * One block at a time; each CUDA thread is a fiber that runs until its next barrier or shuffle. Barriers and shuffles
+ * are real meetings, so a missing barrier gives wrong results and one that not all threads reach is found out. The
+ * fibers take turns in an order that EMULATION_SEED permutes. Shared memory is poisoned before each block. Not covered:
+ * memory models, inline PTX. */
+#pragma once
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <ucontext.h>
+
+#include <functional>
+#include <utility>
+#include <vector>
+
+namespace emulation {
+struct Index {
+  unsigned x, y, z;
+};
+struct Fiber { /* entered once, for good; from then on it is left and resumed without a system call */
+  ucontext_t context;
+  jmp_buf at;
+  std::vector<char> stack;
+  bool entered, done;
+};
+struct Meeting { /* of all threads of a block, or of a warp */
+  unsigned arrived, round;
+};
+constexpr unsigned STACK = 64 << 10, WARP_SIZE = 32, MOST_SHARED = 256;
+
+inline jmp_buf scheduler;
+inline std::vector<Fiber> fibers;
+inline std::vector<Meeting> warps;
+inline Meeting block;
+inline std::vector<uint64_t> exchange;
+inline unsigned current;
+inline uint64_t progress;
+inline Index thread_index, block_index, block_size, grid_size;
+inline std::function<void()> body;
+inline struct {
+  void *at;
+  size_t bytes;
+} shared[MOST_SHARED];
+inline unsigned shared_count;
+
+/* A variable in shared memory registers itself when it is first met, and is poisoned before every block from then on.
+ */
+inline bool share(void *at, size_t bytes) {
+  if (shared_count == MOST_SHARED) abort();
+  shared[shared_count++] = {at, bytes};
+  memset(at, 0x7f, bytes);
+  return true;
+}
+inline void pause() {
+  if (_setjmp(fibers[current].at) == 0) _longjmp(scheduler, 1);
+}
+inline void resume(Fiber *f) {
+  if (_setjmp(scheduler) != 0) return;
+  if (f->entered) _longjmp(f->at, 1);
+  f->entered = true;
+  setcontext(&f->context);
+}
+inline void meet(Meeting *m, unsigned n) {
+  unsigned round = m->round;
+  progress++;
+  if (++m->arrived == n) {
+    m->arrived = 0;
+    m->round++;
+  } else {
+    while (m->round == round) pause();
+  }
+}
+inline unsigned warp_threads() {
+  unsigned first = current / WARP_SIZE * WARP_SIZE, n = (unsigned)fibers.size() - first;
+  return n < WARP_SIZE ? n : WARP_SIZE;
+}
+inline void meet_warp() { meet(&warps[current / WARP_SIZE], warp_threads()); }
+inline void enter() { /* a block after the other */
+  for (;;) {
+    body();
+    fibers[current].done = true;
+    pause();
+  }
+}
+
+template <class T> T shuffle(T v, unsigned lane) {
+  static_assert(sizeof(T) <= sizeof(uint64_t), "a shuffle moves 64 bits at the most");
+  T got;
+  memcpy(&exchange[current], &v, sizeof v);
+  meet_warp();
+  memcpy(&got, &exchange[current / WARP_SIZE * WARP_SIZE + lane % WARP_SIZE], sizeof got);
+  meet_warp();
+  return got;
+}
+
+inline void prepare(Fiber *f) {
+  f->stack.resize(STACK);
+  f->entered = false;
+  getcontext(&f->context);
+  f->context.uc_stack.ss_sp = f->stack.data();
+  f->context.uc_stack.ss_size = STACK;
+  f->context.uc_link = nullptr;
+  makecontext(&f->context, enter, 0);
+}
+
+inline void run_block(unsigned threads, uint64_t *random) {
+  std::vector<unsigned> order(threads);
+  block = Meeting();
+  warps.assign((threads + WARP_SIZE - 1) / WARP_SIZE, Meeting());
+  for (unsigned i = 0; i < shared_count; i++) memset(shared[i].at, 0x7f, shared[i].bytes);
+  for (unsigned i = 0; i < threads; i++) {
+    order[i] = i;
+    fibers[i].done = false;
+  }
+  for (unsigned left = threads; left > 0;) {
+    uint64_t before = progress + left;
+    for (unsigned i = threads - 1; i > 0 && *random; i--) {
+      *random = *random * 6364136223846793005u + 1442695040888963407u;
+      std::swap(order[i], order[(*random >> 33) % (i + 1)]);
+    }
+    for (unsigned i : order) {
+      if (fibers[i].done) continue;
+      current = i;
+      thread_index = {i, 0, 0};
+      resume(&fibers[i]);
+      if (fibers[i].done) left--;
+    }
+    if (left > 0 && progress + left == before) {
+      fprintf(stderr, "emulation: a barrier that not all threads reach\n");
+      abort();
+    }
+  }
+}
+
+inline int launch(int64_t blocks, unsigned threads, std::function<void()> kernel) {
+  const char *seed = getenv("EMULATION_SEED");
+  uint64_t random = seed ? strtoull(seed, nullptr, 10) : 0;
+  body = kernel;
+  grid_size = {(unsigned)blocks, 1, 1};
+  block_size = {threads, 1, 1};
+  if (fibers.size() != threads) {
+    fibers = std::vector<Fiber>(threads);
+    for (Fiber &f : fibers) prepare(&f);
+  }
+  exchange.assign(threads, 0);
+  for (unsigned b = 0; b < grid_size.x; b++) {
+    block_index = {b, 0, 0};
+    run_block(threads, &random);
+  }
+  return OK;
+}
+} /* namespace emulation */
+
+#define __global__
+#define __device__
+#define __host__
+#define threadIdx (emulation::Index{emulation::current, 0, 0})
+#define blockIdx (emulation::block_index)
+#define blockDim (emulation::block_size)
+#define gridDim (emulation::grid_size)
+#define SHARED(type, name, n)                                                                                          \
+  static type name[n];                                                                                                 \
+  static bool name##_shared = emulation::share(name, sizeof name);                                                     \
+  (void)name##_shared
+#define LAUNCH(dev, kernel, blocks, ...)                                                                               \
+  ((void)(dev), emulation::launch((blocks), THREADS, [&] { kernel(__VA_ARGS__); }))
+inline void __syncthreads() { emulation::meet(&emulation::block, (unsigned)emulation::fibers.size()); }
+template <class T> T __shfl_xor_sync(unsigned, T v, int mask) {
+  return emulation::shuffle(v, (emulation::current % emulation::WARP_SIZE) ^ (unsigned)mask);
+}

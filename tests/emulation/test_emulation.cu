@@ -1,0 +1,82 @@
+/* test_emulation — the emulation finds what it is there to find: a missing barrier, and one that not all threads reach.
+ */
+#include "cuda.cuh"
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* out[i] = in[THREADS − 1 − i], by way of shared memory */
+__global__ void k_reverse(int *out, const int *in, bool barrier) {
+  SHARED(int, all, THREADS);
+  all[threadIdx.x] = in[threadIdx.x];
+  if (barrier) __syncthreads();
+  out[threadIdx.x] = all[THREADS - 1 - threadIdx.x];
+}
+
+__global__ void k_half_a_barrier(int *out) {
+  if (threadIdx.x < THREADS / 2) __syncthreads();
+  out[threadIdx.x] = 1;
+}
+
+struct Sum {
+  int v;
+  __device__ static Sum exchange(Sum s, int mask) {
+    Sum w = {__shfl_xor_sync(~0u, s.v, mask)};
+    return w;
+  }
+};
+static __device__ Sum plus(Sum a, Sum b) {
+  Sum all = {a.v + b.v};
+  return all;
+}
+__global__ void k_sum(int *out) {
+  Sum mine = {(int)threadIdx.x + 1};
+  for (int i = 0; i < 3; i++) out[i * THREADS + (int)threadIdx.x] = block_reduce(mine, plus).v;
+}
+
+static int wrong(bool barrier) {
+  int in[THREADS], out[THREADS], n = 0;
+  for (int i = 0; i < THREADS; i++) in[i] = i + 1, out[i] = 0;
+  (void)LAUNCH(NULL, k_reverse, 1, out, in, barrier);
+  for (int i = 0; i < THREADS; i++) n += out[i] != THREADS - i;
+  return n;
+}
+
+static bool sums() {
+  int out[3 * THREADS];
+  (void)LAUNCH(NULL, k_sum, 1, out);
+  for (int i = 0; i < 3 * THREADS; i++)
+    if (out[i] != THREADS * (THREADS + 1) / 2) return false;
+  return true;
+}
+
+/* A child that is expected to abort, quietly. */
+static bool aborts() {
+  pid_t child = fork();
+  if (child == 0) {
+    int out[THREADS];
+    if (freopen("/dev/null", "w", stderr) == NULL) _exit(2);
+    (void)LAUNCH(NULL, k_half_a_barrier, 1, out);
+    _exit(0);
+  }
+  int status = 0;
+  return child > 0 && waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+}
+
+int main() {
+  static const char *const seeds[] = {"0", "1", "77"};
+  int failed = 0, test = 0;
+  printf("1..%d\n", 3 * 3 + 1);
+  for (const char *seed : seeds) {
+    setenv("EMULATION_SEED", seed, 1);
+    const bool good[] = {wrong(true) == 0, wrong(false) > 0, sums()};
+    const char *const names[] = {"a barrier holds", "a missing barrier is seen", "sums over a block, three in a row"};
+    for (int i = 0; i < 3; i++) {
+      failed += !good[i];
+      printf("%sok %d - %s, order %s\n", good[i] ? "" : "not ", ++test, names[i], seed);
+    }
+  }
+  bool found = aborts();
+  printf("%sok %d - a barrier that half of the threads reach is found out\n", found ? "" : "not ", ++test);
+  return failed > 0 || !found;
+}
