@@ -32,22 +32,16 @@ TEST_SRC := $(sort $(wildcard tests/unit/*.c tests/ops/*.c tests/grad/*.c tests/
 TESTS    := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 TEST_LIB := $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/*.c))
 
-# ---- the kernels of cuda/ run on the CPU in the tests of their ops (tests/emulation)
-CXX       := $(if $(filter default undefined,$(origin CXX)),g++,$(CXX))
-CU_SRC    := $(sort $(wildcard cuda/*.cu))
-CU_OBJ    := $(CU_SRC:cuda/%.cu=$(BUILD)/emulated/%.o)
-CU_FLAGS   = -std=c++17 -Isrc -Icuda -Itests -O2 -g -Wall -Wextra -Wshadow $(if $(WERROR),-Werror) $(SAN)
-EMULATED  := $(patsubst %,$(BUILD)/tests/emulated/test_%,loss bound draw)
-TESTS     += $(EMULATED) $(BUILD)/tests/emulation/test_emulation
-
 .PHONY: all help info setup demo smoke compare check check-unit bench rules format install clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(BUILD)/mdlm ## build the program
+all: $(BUILD)/mdlm ## build the program, with the CUDA backend where the toolkit is (CUDA=0: without)
 
-$(BUILD)/mdlm: $(BUILD)/main.o $(LIB)
-	$(CC) -o $@ $^ $(LDLIBS)
+include cuda/build.mk
+
+$(BUILD)/mdlm: $(BUILD)/main.o $(WITH_CUDA) $(LIB)
+	$(CC) -o $@ $^ $(LDLIBS) $(CUDA_LINK)
 $(LIB): $(OBJ)
 	rm -f $@ && ar rcs $@ $^
 $(BUILD)/ops/cpu/%_f32.o: src/ops/cpu/%.c $(BUILD)/flags
@@ -63,15 +57,6 @@ $(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags
 	$(CC) $(ALL_CFLAGS) -Itests -MMD -MP -c -o $@ $<
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB) $(LIB)
 	$(CC) -o $@ $^ $(LDLIBS) -lcmocka
-$(BUILD)/emulated/%.o: cuda/%.cu $(BUILD)/flags
-	@mkdir -p $(@D)
-	$(CXX) $(CU_FLAGS) -MMD -MP -x c++ -c -o $@ $<
-$(BUILD)/tests/emulated/%: $(BUILD)/tests/ops/%.o $(BUILD)/tests/emulation/backends.o $(CU_OBJ) $(TEST_LIB) $(LIB)
-	@mkdir -p $(@D)
-	$(CC) -o $@ $^ $(LDLIBS) -lcmocka -lstdc++
-$(BUILD)/tests/emulation/test_emulation: tests/emulation/test_emulation.cu tests/emulation/cuda_on_cpu.h cuda/cuda.cuh $(LIB)
-	@mkdir -p $(@D)
-	$(CXX) $(CU_FLAGS) -x c++ -o $@ $< -x none $(LIB) $(LDLIBS)
 $(BUILD)/bench: $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/bench/*.c)) $(LIB)
 	$(CC) -o $@ $^ $(LDLIBS)
 $(BUILD)/%.o: src/%.c $(BUILD)/flags
@@ -118,7 +103,7 @@ check: ## every test; closes with N passed, N failed, N skipped
 	@BUILD="$(BUILD)" PY="$(PY)" tests/run.sh
 
 .PHONY: tests
-tests: $(TESTS) $(BUILD)/mdlm ## build the test programs
+tests: $(TESTS) $(EMULATED) $(BUILD)/mdlm ## build the test programs
 
 bench: $(BUILD)/bench ## tokens/s, GFLOP/s, share of each op and ratio to the floor
 	@BUILD="$(BUILD)" tests/bench.sh

@@ -1,32 +1,105 @@
-/* cuda — what the files of the CUDA backend share: launching a kernel on a device's stream, and reductions over a
- * block.
+/* cuda — what the files of the CUDA backend share: a device's stream and scratch, launching a kernel, numbers in f32
+ * and bf16, reductions over a warp and a block.
  *
- * Kernels are written for blocks of THREADS threads and launched through LAUNCH only, so that the tests can run them on
- * the CPU (tests/emulation). No atomics: every sum has one order, and results repeat bit for bit. */
+ * Kernels are written for blocks of THREADS threads on a grid of one dimension, with static shared memory, and launched
+ * through LAUNCH only, so that the tests can run them on the CPU (tests/emulation). No atomics: every sum has one
+ * order, and results repeat bit for bit. */
 #pragma once
 #include "base/err.h"
 #include "ops/ops.h"
 #include <math.h>
-
-enum { THREADS = 256, WARP = 32, WARPS = THREADS / WARP };
-
 #ifdef __CUDACC__
+#include <cuda_bf16.h>
 #include <cuda_runtime.h>
-/* SHARED — n elements in the block's shared memory. */
-#define SHARED(type, name, n) __shared__ type name[n]
-typedef struct Cuda {
-  cudaStream_t stream;
-} Cuda;
-/* LAUNCH — kernel(…) on `blocks` blocks of THREADS; evaluates to OK or ERR_DEVICE. */
-#define LAUNCH(dev, kernel, blocks, ...)                                                                               \
-  (kernel<<<(unsigned)(blocks), THREADS, 0, ((Cuda *)(dev)->impl)->stream>>>(__VA_ARGS__), cuda_launched(#kernel))
-static inline int cuda_launched(const char *kernel) {
-  cudaError_t e = cudaGetLastError();
-  return e == cudaSuccess ? OK : RAISE(ERR_DEVICE, "%s: %s", kernel, cudaGetErrorString(e));
-}
 #else
 #include "emulation/cuda_on_cpu.h"
 #endif
+
+enum { THREADS = 256, WARP = 32, WARPS = THREADS / WARP };
+typedef __nv_bfloat16 bf16;
+
+/* ---- the device */
+typedef enum Scratch { SCRATCH_PARTIAL, SCRATCH_DENSE, SCRATCH_ATTENTION, SCRATCH_SLOTS } Scratch;
+enum { STAGES = 4 };
+
+typedef struct DensePlans DensePlans;         /* dense.cu */
+typedef struct AttentionPlans AttentionPlans; /* attention_cudnn.cu */
+
+typedef struct Cuda {
+  cudaStream_t stream;
+  int index, processors, major, minor; /* number of the GPU on its node, multiprocessors, compute capability */
+  char name[256];
+  void *scratch[SCRATCH_SLOTS];
+  size_t scratch_bytes[SCRATCH_SLOTS];
+  struct { /* pinned memory through which copies from the host pass, in turn */
+    char *memory;
+    size_t bytes;
+    cudaEvent_t free;
+  } stage[STAGES];
+  int next_stage;
+  DensePlans *dense;
+  AttentionPlans *attention;
+} Cuda;
+
+static inline Cuda *cuda_of(const Device *dev) { return (Cuda *)dev->impl; }
+
+/** cuda_check — OK, or ERR_DEVICE (ERR_MEMORY where memory lacks) with what was tried and CUDA's text. */
+int cuda_check(cudaError_t e, const char *what);
+/** cuda_scratch — *p := at least `bytes` of device memory, valid until the slot is asked again; grows, never shrinks.
+ */
+int cuda_scratch(Device *dev, Scratch slot, size_t bytes, void *p);
+
+/* LAUNCH — kernel(…) on `blocks` blocks of THREADS; evaluates to OK or ERR_DEVICE. A template's kernel stands in
+ * parentheses. Nothing is launched for 0 blocks. */
+#ifdef __CUDACC__
+#define LAUNCH(dev, kernel, blocks, ...)                                                                               \
+  ((blocks) == 0 ? OK                                                                                                  \
+                 : (kernel<<<(unsigned)(blocks), THREADS, 0, cuda_of(dev)->stream>>>(__VA_ARGS__),                     \
+                    cuda_check(cudaGetLastError(), #kernel)))
+/* SHARED — n elements in the block's shared memory. */
+#define SHARED(type, name, n) __shared__ type name[n]
+#endif
+
+/* WITH_TYPE — an expression with A standing for float or bf16, as a tensor's type says. */
+#define WITH_TYPE(type, ...)                                                                                           \
+  ((type) == DT_BF16 ? [&] {                                                                                           \
+    using A = bf16;                                                                                                    \
+    return __VA_ARGS__;                                                                                                \
+  }()                                                                                                                  \
+                     : [&] {                                                                                           \
+                         using A = float;                                                                              \
+                         return __VA_ARGS__;                                                                           \
+                       }())
+
+/* ---- numbers */
+static __device__ inline float get(float x) { return x; }
+static __device__ inline float get(bf16 x) { return __bfloat162float(x); }
+static __device__ inline void put(float *to, float x) { *to = x; }
+static __device__ inline void put(bf16 *to, float x) { *to = __float2bfloat16(x); }
+
+/* N neighbours, read and written at once: 16 bytes of f32 are 4, of bf16 8. Where they begin must be a multiple of
+ * their size. */
+template <class A, int N> struct alignas(sizeof(A) * N) Pack { A v[N]; };
+
+/* ---- a matrix on the device: rows of ld elements */
+template <class A> struct Rows {
+  A *data;
+  int64_t ld, rows, cols;
+  __device__ A *row(int64_t r) const { return data + r * ld; }
+};
+static inline int64_t rows_of(Tensor t) { return tensor_count(t) / t.dims[t.rank - 1]; }
+static inline int64_t cols_of(Tensor t) { return t.dims[t.rank - 1]; }
+template <class A> static inline Rows<A> rows(Tensor t) {
+  Rows<A> m = {(A *)t.data, t.ld, t.rank ? rows_of(t) : 0, t.rank ? cols_of(t) : 0};
+  return m;
+}
+static inline int64_t ceil_div(int64_t n, int64_t d) { return (n + d - 1) / d; }
+
+/* ---- sums over a warp or a block */
+static __device__ inline float warp_sum(float v) {
+  for (int m = WARP / 2; m > 0; m /= 2) v += __shfl_xor_sync(~0u, v, m);
+  return v;
+}
 
 /* f over the block's values in one fixed order, for every thread. Ends with all threads past their reads of `part`. */
 template <class T, class F> __device__ T block_reduce(T v, F f) {
@@ -39,6 +112,3 @@ template <class T, class F> __device__ T block_reduce(T v, F f) {
   __syncthreads();
   return all;
 }
-
-static inline int64_t rows_of(Tensor t) { return tensor_count(t) / t.dims[t.rank - 1]; }
-static inline int64_t cols_of(Tensor t) { return t.dims[t.rank - 1]; }

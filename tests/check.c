@@ -15,7 +15,9 @@ enum { GUARD = 64 }; /* elements before and after a view: 256 bytes of f32, as t
 const char *__asan_default_options(void);
 const char *__asan_default_options(void) { return "allocator_may_return_null=1"; }
 
-__attribute__((weak)) const bool check_slow = false; /* tests/emulation/backends.c says otherwise */
+/* tests/cuda/device.c and tests/emulation/device.c say otherwise */
+__attribute__((weak)) bool check_slow = false;
+__attribute__((weak)) const char *check_device = "cpu";
 
 void check_must(int code, const char *call, const char *file, int line) {
   if (code == OK) return;
@@ -35,7 +37,10 @@ void check_open(Check *c, const Mode *mode, int threads) {
   memset(c, 0, sizeof *c);
   c->mode = mode;
   snprintf(c->title, sizeof c->title, "%s", mode->label);
-  DeviceOptions options = {.name = mode->backend, .threads = threads};
+  DeviceOptions options = {.name = mode->backend ? mode->backend : check_device,
+                           .threads = threads,
+                           .bf16 = mode->bf16,
+                           .place = {.local_size = 1}};
   MUST(device_open(&c->dev, &options));
 }
 
@@ -187,18 +192,33 @@ void check_poison(Check *c, Tensor t) {
   check_write(c, t, values);
 }
 
-Tensor check_random_cols(Check *c, int64_t d0, int64_t d1, int64_t ld, int64_t first) {
-  Tensor t = check_tensor(c, c->dev.real, d0, d1, ld, first);
+static Tensor filled(Check *c, DType type, int64_t d0, int64_t d1, int64_t ld, int64_t first) {
+  Tensor t = check_tensor(c, type, d0, d1, ld, first);
   check_fill(c, t, 1);
   return t;
 }
-Tensor check_random(Check *c, int64_t d0, int64_t d1) { return check_random_cols(c, d0, d1, d1, 0); }
-
-Tensor check_out_cols(Check *c, int64_t d0, int64_t d1, int64_t ld, int64_t first) {
-  Tensor t = check_tensor(c, c->dev.real, d0, d1, ld, first);
+static Tensor poisoned(Check *c, DType type, int64_t d0, int64_t d1, int64_t ld, int64_t first) {
+  Tensor t = check_tensor(c, type, d0, d1, ld, first);
   check_poison(c, t);
   return t;
 }
+
+Tensor check_random_cols(Check *c, int64_t d0, int64_t d1, int64_t ld, int64_t first) {
+  return filled(c, c->dev.real, d0, d1, ld, first);
+}
+Tensor check_act_cols(Check *c, int64_t d0, int64_t d1, int64_t ld, int64_t first) {
+  return filled(c, c->dev.act, d0, d1, ld, first);
+}
+Tensor check_act(Check *c, int64_t d0, int64_t d1) { return check_act_cols(c, d0, d1, d1, 0); }
+Tensor check_random(Check *c, int64_t d0, int64_t d1) { return check_random_cols(c, d0, d1, d1, 0); }
+
+Tensor check_out_cols(Check *c, int64_t d0, int64_t d1, int64_t ld, int64_t first) {
+  return poisoned(c, c->dev.real, d0, d1, ld, first);
+}
+Tensor check_act_out_cols(Check *c, int64_t d0, int64_t d1, int64_t ld, int64_t first) {
+  return poisoned(c, c->dev.act, d0, d1, ld, first);
+}
+Tensor check_act_out(Check *c, int64_t d0, int64_t d1) { return check_act_out_cols(c, d0, d1, d1, 0); }
 Tensor check_out(Check *c, int64_t d0, int64_t d1) { return check_out_cols(c, d0, d1, d1, 0); }
 
 Tensor check_ids(Check *c, int64_t n, const int32_t *ids) {
@@ -271,6 +291,7 @@ double check_error(const double *got, const double *want, int64_t n) {
 
 void check_near(Check *c, const char *what, Tensor t, const double *want, double tolerance) {
   check_record(c, t);
+  if (t.type == DT_BF16) tolerance += CHECK_STORED;
   double *got = check_read(c, t);
   int64_t n = tensor_count(t), worst = 0;
   double error = check_error(got, want, n);
@@ -300,6 +321,12 @@ static void run_once(CheckCase run, const void *shape, const Mode *mode, int thr
   free(c);
 }
 
+static bool on_cpu(void) { return strcmp(check_device, "cpu") == 0; }
+int check_first(void) { return on_cpu() ? CHECK_F64 : CHECK_F32; }
+int check_last(void) { return on_cpu() ? CHECK_F32 : CHECK_BF16; }
+
+void check_every(CheckCase run, const void *shape) { check_case(run, shape, check_first(), check_last()); }
+
 void check_case(CheckCase run, const void *shape, int first, int last) {
   static const int threads[] = {1, 1, 2};
   for (int m = first; m <= last; m++) {
@@ -307,7 +334,7 @@ void check_case(CheckCase run, const void *shape, int first, int last) {
     size_t one_bytes = 0;
     run_once(run, shape, &CHECK_MODES[m], threads[0], &one, &one_bytes);
     if (one_bytes == 0) fail_msg("a case that records nothing");
-    for (int i = 1; i < 3; i++) {
+    for (int i = 1; i < (on_cpu() ? 3 : 2); i++) {
       unsigned char *bits = NULL;
       size_t bytes = 0;
       run_once(run, shape, &CHECK_MODES[m], threads[i], &bits, &bytes);
@@ -385,9 +412,9 @@ bool check_has_bf16(void) {
 double *check_mask(Check *c, const Dropout *dropout, int64_t R, int64_t D) {
   ResidualNorm a = {.kind = NORM_LAYER, .rows_per_group = R, .dropout = *dropout};
   a.x_out = check_out(c, R, D);
-  a.h = check_out(c, R, D);
+  a.h = check_act_out(c, R, D);
   a.x = check_tensor(c, c->dev.real, R, D, D, 0);
-  a.branch = check_tensor(c, c->dev.real, R, D, D, 0);
+  a.branch = check_tensor(c, c->dev.act, R, D, D, 0);
   a.weight = check_random(c, D, 0);
   a.mean = check_out(c, R, 0);
   a.rstd = check_out(c, R, 0);

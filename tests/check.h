@@ -15,15 +15,22 @@
 /* Tolerances, as the largest |got − want| of a tensor over its largest |want|:
  *   point  a value of a few roundings: some ten units of the type's last place (f32 6e-8, f64 1.1e-16)
  *   sum    times √n for a sum of n terms, whose rounding errors walk at random
- * Products with bf16 factors are held to `sum` too: the reference rounds the factors as the contract says.
+ * Products with bf16 factors are held to `sum` too: the reference rounds the factors as the contract says. What is
+ * stored in bf16 may be off by half a unit of its last place on top, 2⁻⁹ of itself: check_near allows CHECK_STORED.
+ * Modes: the CPU backend is tested in f64 and in f32; a device under test (check_device) in f32 and, activations in
+ * bf16, in bf16.
  * A central difference of step h is off by h² of the third derivative and by 1e-16/h of rounding: 1e-7 covers both. */
 typedef struct Mode {
-  const char *label, *backend;
+  const char *label, *backend; /* backend NULL: check_device */
+  bool bf16;
   double point, sum;
 } Mode;
-static const Mode CHECK_MODES[] = {{"f64", "cpu_f64", 1e-14, 1e-14}, {"f32", "cpu", 1e-6, 1e-6}};
-static const double CHECK_STEP = 1e-5, CHECK_SLOPE = 1e-7;
-enum { CHECK_F64, CHECK_F32, CHECK_MODE_COUNT };
+static const Mode CHECK_MODES[] = {
+    {"f64", "cpu_f64", false, 1e-14, 1e-14}, {"f32", NULL, false, 1e-6, 1e-6}, {"bf16", NULL, true, 1e-6, 1e-6}};
+static const double CHECK_STEP = 1e-5, CHECK_SLOPE = 1e-7, CHECK_STORED = 0x1p-8;
+enum { CHECK_F64, CHECK_F32, CHECK_BF16, CHECK_MODE_COUNT };
+/** check_device — the backend under test: "cpu", unless the program is linked with another word. */
+extern const char *check_device;
 enum { CHECK_BLOCKS = 96, CHECK_HOSTS = 4096 };
 
 typedef struct CheckBlock {
@@ -52,7 +59,7 @@ typedef double (*CheckLoss)(Check *c, void *state);
 
 #define MUST(call) check_must((call), #call, __FILE__, __LINE__)
 /** check_slow — whether the device is emulated: statistics then make do with a hundredth of the draws. */
-extern const bool check_slow;
+extern bool check_slow;
 
 /** check_must — fail with the error's message unless code is OK. */
 void check_must(int code, const char *call, const char *file, int line);
@@ -67,7 +74,11 @@ void check_close(Check *c);
 void check_case(CheckCase run, const void *shape, int first, int last);
 /** check_once — run the case with one thread, in one mode, without comparing bits. */
 void check_once(CheckCase run, const void *shape, int mode);
-#define check_every(run, shape) check_case((run), (shape), CHECK_F64, CHECK_F32)
+/** check_first, check_last — the modes of the backend under test. */
+int check_first(void);
+int check_last(void);
+/** check_every — run the case in each of them. */
+void check_every(CheckCase run, const void *shape);
 
 /** check_tensor — a [d0,d1] view (d1 = 0: [d0]) at column `first` of rows of ld elements, zero inside. */
 Tensor check_tensor(Check *c, DType type, int64_t d0, int64_t d1, int64_t ld, int64_t first);
@@ -75,6 +86,10 @@ Tensor check_random(Check *c, int64_t d0, int64_t d1); /* uniform in (−1,1), o
 Tensor check_random_cols(Check *c, int64_t d0, int64_t d1, int64_t ld, int64_t first); /* the same, strided */
 Tensor check_out(Check *c, int64_t d0, int64_t d1); /* NaN: an output                                 */
 Tensor check_out_cols(Check *c, int64_t d0, int64_t d1, int64_t ld, int64_t first);
+Tensor check_act(Check *c, int64_t d0, int64_t d1); /* the same four in the device's type of activations */
+Tensor check_act_cols(Check *c, int64_t d0, int64_t d1, int64_t ld, int64_t first);
+Tensor check_act_out(Check *c, int64_t d0, int64_t d1);
+Tensor check_act_out_cols(Check *c, int64_t d0, int64_t d1, int64_t ld, int64_t first);
 Tensor check_ids(Check *c, int64_t n, const int32_t *ids); /* ids = NULL: an output, −7                   */
 /** check_fill — random numbers in (−scale, scale) into t. */
 void check_fill(Check *c, Tensor t, double scale);

@@ -114,7 +114,7 @@ again() {
   for t in $(programs "$@"); do wanted "$name/$t" && list+=("$t"); done
   [ ${#list[@]} = 0 ] && return 0
   filters=() # the build is needed by whichever were wanted
-  eval "plain '$name/build' 900 make -s -j$cores BUILD='$BUILD-$name' $variables $(printf " '$BUILD-$name/tests/%s'" "${list[@]}")" # $variables has quotes
+  eval "plain '$name/build' 900 make -s -j$cores CUDA=0 BUILD='$BUILD-$name' $variables $(printf " '$BUILD-$name/tests/%s'" "${list[@]}")" # $variables has quotes
   filters=("${all[@]}")
   for t in "${list[@]}"; do
     # shellcheck disable=SC2086
@@ -125,10 +125,12 @@ again() {
 plain rules 60 make -s rules
 for t in $(programs unit ops grad golden); do OMP_NUM_THREADS=$cores step "$t" 180 "$BUILD/tests/$t"; done
 
-# The tests of ops once more, on the CUDA kernels emulated on the CPU: in two orders of their threads.
-step emulation/test_emulation 60 "$BUILD/tests/emulation/test_emulation"
-for t in test_loss test_bound test_draw; do
-  for seed in 0 1; do OMP_NUM_THREADS=1 EMULATION_SEED=$seed step "emulated/$t $seed" 180 "$BUILD/tests/emulated/$t"; done
+# The tests of ops once more, on the CUDA backend emulated on the CPU: in two orders of its threads.
+step emulation/test_emulation 60 "$BUILD/emulated/tests/test_emulation"
+for t in $(programs ops); do
+  for seed in 0 1; do
+    OMP_NUM_THREADS=1 EMULATION_SEED=$seed step "emulated/${t#ops/} $seed" 300 "$BUILD/emulated/tests/${t#ops/}"
+  done
 done
 
 # Rank 0 speaks TAP; the others' output is kept for the case that something fails.

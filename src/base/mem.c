@@ -78,13 +78,17 @@ size_t mem_resident(void) {
   return (size_t)resident * (size_t)sysconf(_SC_PAGESIZE);
 }
 
-size_t mem_available(void) {
+static size_t meminfo(const char *format) {
   char line[256];
   unsigned long kib = 0;
   FILE *f = fopen("/proc/meminfo", "r");
   if (!f) return 0;
   while (fgets(line, sizeof line, f))
-    if (sscanf(line, "MemAvailable: %lu kB", &kib) == 1) break;
+    if (sscanf(line, format, &kib) == 1) break;
   fclose(f);
   return (size_t)kib * 1024;
 }
+
+size_t mem_available(void) { return meminfo("MemAvailable: %lu kB"); }
+
+size_t mem_total(void) { return meminfo("MemTotal: %lu kB"); }

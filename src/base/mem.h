@@ -17,3 +17,5 @@ size_t mem_count(void);
 size_t mem_resident(void);
 /** mem_available — memory the system could still give in bytes, 0 where it does not tell. */
 size_t mem_available(void);
+/** mem_total — memory of this machine in bytes, 0 where the system does not tell. */
+size_t mem_total(void);

@@ -27,8 +27,7 @@ int weights_state(const Config *cfg, const char *path, CheckpointState *state) {
 
 int weights_open(Network *net, const Config *cfg, const Comm *comm, const char *path, const char *which,
                  const CheckpointState *state, int64_t length, int64_t batch) {
-  TRY(network_create(net, cfg, comm->share_rank, comm->share_size, state->vocab.size, length, state->vocab.mask, batch,
-                     false));
+  TRY(network_create(net, cfg, comm->place, state->vocab.size, length, state->vocab.mask, batch, false));
   int err = weights_load(net, path, strcmp(which, "live") == 0 ? CKPT_PARAMS : CKPT_EMA);
   if (err) network_destroy(net);
   return err;

@@ -56,13 +56,13 @@ static int describe(Network *n, const Config *cfg, int64_t vocab, int64_t length
   return check(cfg, &n->objective, length);
 }
 
-static int create(Network *n, const Config *cfg, int share_rank, int share_size, int64_t vocab, int64_t length,
-                  int32_t mask, int64_t batch, bool training) {
+static int create(Network *n, const Config *cfg, Place place, int64_t vocab, int64_t length, int32_t mask,
+                  int64_t batch, bool training) {
   TRY(describe(n, cfg, vocab, length, mask));
   DeviceOptions device = {.name = cfg->device_name,
-                          .threads = threads_of(cfg, share_size),
-                          .pin = cfg->device_pin && share_size * threads_of(cfg, share_size) > 1,
-                          .share_rank = share_rank,
+                          .threads = threads_of(cfg, place.share_size),
+                          .pin = cfg->device_pin && place.share_size * threads_of(cfg, place.share_size) > 1,
+                          .place = place,
                           .bf16 = strcmp(cfg->device_matmul, "bf16") == 0,
                           .row_chunk = cfg->device_row_chunk};
   TRY(device_open(&n->dev, &device));
@@ -85,10 +85,10 @@ static int create(Network *n, const Config *cfg, int share_rank, int share_size,
   return mem_alloc(&n->row_loss, (size_t)(batch * length) * sizeof *n->row_loss);
 }
 
-int network_create(Network *n, const Config *cfg, int share_rank, int share_size, int64_t vocab, int64_t length,
-                   int32_t mask, int64_t batch, bool training) {
+int network_create(Network *n, const Config *cfg, Place place, int64_t vocab, int64_t length, int32_t mask,
+                   int64_t batch, bool training) {
   *n = (Network){0};
-  int err = create(n, cfg, share_rank, share_size, vocab, length, mask, batch, training);
+  int err = create(n, cfg, place, vocab, length, mask, batch, training);
   if (err) network_destroy(n);
   return err;
 }

@@ -15,10 +15,10 @@ typedef struct Network {
 } Network;
 
 /** network_create — for sequences of `length` tokens over `vocab` ids with mask token `mask`, `batch` sequences a pass.
- *  share_rank of share_size ranks that use the same cores. Weights are zero. Not movable once made. Not
+ *  place: of this rank on its node. Weights are zero. Not movable once made. Not
  * collective. Errors  ERR_USAGE, ERR_MEMORY, ERR_DEVICE */
-int network_create(Network *n, const Config *cfg, int share_rank, int share_size, int64_t vocab, int64_t length,
-                   int32_t mask, int64_t batch, bool training);
+int network_create(Network *n, const Config *cfg, Place place, int64_t vocab, int64_t length, int32_t mask,
+                   int64_t batch, bool training);
 /** network_loss — loss[B] (nat) of the sequences of net->noised, through every pass of the objective; adds the rows
  * whose logits were made to *rows. gradient: parameter gradients += those of the sum. net->noised is used up. */
 int network_loss(Network *n, const Dropout *dropout, bool gradient, double *loss, int64_t *rows);

@@ -4,13 +4,23 @@
 
 enum { CHUNK_BYTES = 64 << 20 };
 
+/* The gradient takes the place of the logits, as a factor of products; logits that are only looked at keep all digits.
+ */
+static DType logits_type(const Model *m) { return m->options.training ? m->dev->act : m->dev->real; }
+
+/* From one row of logits to the next: products in bf16 want rows that begin at multiples of 128 bytes. */
+static int64_t row_elements(const Model *m) {
+  int64_t V = m->options.vocab;
+  return m->dev->act == DT_BF16 ? (V + 63) / 64 * 64 : V;
+}
+
 static void plan(Arena *a, Rows *r) {
   const ModelOptions *o = &r->model->options;
-  DType real = r->model->dev->real;
+  DType real = r->model->dev->real, act = r->model->dev->act;
   int64_t capacity = o->batch * o->length;
-  r->h = arena_tensor(a, real, capacity, o->width);
-  if (o->training) r->dh = arena_tensor(a, real, capacity, o->width);
-  r->logits = arena_tensor(a, real, r->chunk, o->vocab);
+  r->h = arena_tensor(a, act, capacity, o->width);
+  if (o->training) r->dh = arena_tensor(a, act, capacity, o->width);
+  r->logits = tensor_cols(arena_tensor(a, logits_type(r->model), r->chunk, row_elements(r->model)), 0, o->vocab);
   r->loss = arena_tensor(a, real, capacity, 0);
   r->weight = arena_tensor(a, real, capacity, r->terms);
   r->index = arena_tensor(a, DT_I32, capacity, 0);
@@ -37,14 +47,15 @@ static int warm_up(Rows *r) {
 int rows_create(Rows *r, Model *model, int terms) {
   *r = (Rows){.model = model, .chunk = model->dev->row_chunk, .terms = terms};
   const ModelOptions *o = &model->options;
-  int64_t most = o->batch * o->length, fit = CHUNK_BYTES / (int64_t)dtype_size(model->dev->real) / o->vocab;
+  int64_t most = o->batch * o->length,
+          fit = CHUNK_BYTES / (int64_t)dtype_size(logits_type(model)) / row_elements(model);
   if (r->chunk == 0) r->chunk = fit < 64 ? 64 : fit / 64 * 64;
   if (r->chunk > most) r->chunk = most;
   arena_measure(&r->arena, model->dev);
   plan(&r->arena, r);
   TRY(arena_commit(&r->arena));
   plan(&r->arena, r);
-  if (o->training && model->dev->bf16) TRY(warm_up(r));
+  if (o->training && model->dev->bf16 && model->dev->ops->host) TRY(warm_up(r));
   return mem_alloc(&r->host, (size_t)(most * terms) * sizeof(double));
 }
 
@@ -98,8 +109,10 @@ int rows_logits(Rows *r, int64_t first, int64_t n, float *logits) {
   Tensor f = tensor_rows(r->logits, 0, n);
   TRY(model_logits(r->model, f, tensor_rows(r->model->h, first, n)));
   void *scratch = NULL;
-  TRY(mem_alloc(&scratch, tensor_bytes(f)));
-  int err = tensor_to_f32(r->model->dev, logits, f, scratch);
+  TRY(mem_alloc(&scratch, (size_t)f.dims[1] * dtype_size(f.type)));
+  int err = OK;
+  for (int64_t i = 0; i < n && err == OK; i++) /* there may be gaps between them */
+    err = tensor_to_f32(r->model->dev, logits + i * f.dims[1], tensor_rows(f, i, 1), scratch);
   mem_free(&scratch);
   return err;
 }

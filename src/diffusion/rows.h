@@ -11,8 +11,8 @@ typedef struct Rows {
   Model *model; /* not owned */
   Arena arena;
   int64_t chunk;             /* rows of logits held at a time */
-  Tensor h, dh;              /* [capacity, D] gathered hidden rows and their gradient */
-  Tensor logits;             /* [chunk, V] */
+  Tensor h, dh;              /* [capacity, D] act: gathered hidden rows and their gradient */
+  Tensor logits;             /* [chunk, V], act in training, else real */
   int terms;                 /* factors a row */
   Tensor loss, weight;       /* [capacity], [capacity, terms] real */
   Tensor index, target, ids; /* [capacity] i32 */

@@ -1,5 +1,6 @@
 /* comm — the ranks of a run: how many, and what they do together. One table of functions per implementation. */
 #pragma once
+#include "ops/ops.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,10 +21,8 @@ typedef struct CommTable {
 
 struct Comm {
   const CommTable *table;
-  int rank, size;             /* in the run               */
-  int local_rank, local_size; /* within this rank's node  */
-  int share_rank,
-      share_size; /* among the ranks of its node that may use the same cores: all, or itself where ranks are bound */
+  int rank, size; /* in the run */
+  Place place;    /* on its node; where a launcher binds ranks to cores, a rank shares its own with none */
   void *impl;
 };
 

@@ -70,7 +70,7 @@ static int swap(Comm *c, int partner, const char *out, size_t n_out, char *in, s
   return OK;
 }
 
-static void add(void *x, const void *y, size_t n, CommType type) {
+static void add_host(void *x, const void *y, size_t n, CommType type) {
   if (type == COMM_F32) {
     float *a = x;
     const float *b = y;
@@ -95,7 +95,7 @@ static int mpi_all_reduce_tree(Comm *c, void *x, void *scratch, size_t n, CommTy
     bool upper = c->rank & d;
     Range mine = half_of(level[k], upper), other = half_of(level[k], !upper);
     TRY(swap(c, c->rank ^ d, p + other.start * b, other.n, scratch, mine.n, type));
-    add(p + mine.start * b, scratch, mine.n, type);
+    add_host(p + mine.start * b, scratch, mine.n, type);
     level[k + 1] = mine;
   }
   for (int d = c->size / 2; d >= 1; d /= 2) {
@@ -164,12 +164,12 @@ static int find_share(Comm *c, MPI_Comm node) {
   cpu_set_t mine, *all = NULL;
   CPU_ZERO(&mine);
   sched_getaffinity(0, sizeof mine, &mine);
-  TRY(mem_alloc(&all, (size_t)c->local_size * sizeof *all));
+  TRY(mem_alloc(&all, (size_t)c->place.local_size * sizeof *all));
   int err = check(MPI_Allgather(&mine, sizeof mine, MPI_BYTE, all, sizeof mine, MPI_BYTE, node), "MPI_Allgather");
-  for (int i = 0; i < c->local_size && err == OK; i++) {
+  for (int i = 0; i < c->place.local_size && err == OK; i++) {
     if (!CPU_EQUAL(&mine, &all[i])) continue;
-    c->share_size++;
-    c->share_rank += i < c->local_rank;
+    c->place.share_size++;
+    c->place.share_rank += i < c->place.local_rank;
   }
   mem_free(&all);
   return err;
@@ -178,8 +178,8 @@ static int find_share(Comm *c, MPI_Comm node) {
 static int find_node(Comm *c) {
   MPI_Comm node;
   TRY(check(MPI_Comm_split_type(of(c), MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &node), "MPI_Comm_split_type"));
-  int err = check(MPI_Comm_rank(node, &c->local_rank), "MPI_Comm_rank");
-  if (err == OK) err = check(MPI_Comm_size(node, &c->local_size), "MPI_Comm_size");
+  int err = check(MPI_Comm_rank(node, &c->place.local_rank), "MPI_Comm_rank");
+  if (err == OK) err = check(MPI_Comm_size(node, &c->place.local_size), "MPI_Comm_size");
   if (err == OK) err = find_share(c, node);
   MPI_Comm_free(&node);
   return err;

@@ -43,7 +43,6 @@ static const CommTable comm_null = {
 };
 
 int comm_null_create(Comm *c) {
-  *c = (Comm){
-      .table = &comm_null, .rank = 0, .size = 1, .local_rank = 0, .local_size = 1, .share_rank = 0, .share_size = 1};
+  *c = (Comm){.table = &comm_null, .rank = 0, .size = 1, .place = {.local_size = 1, .share_size = 1}};
   return OK;
 }

@@ -94,19 +94,20 @@ static int params_of(Model *m, Dimamba *d) {
 }
 
 /* ---- memory */
-static void block_plan(Arena *a, Block *b, const Dimamba *d, const ModelOptions *o, DType real) {
+static void block_plan(Arena *a, Block *b, const Dimamba *d, const ModelOptions *o) {
+  DType act = a->dev->act;
   int64_t R = o->batch * o->length, chunks = o->batch * ((o->length + SCAN_CHUNK - 1) / SCAN_CHUNK);
-  seam_plan(a, &b->norm, real, R, o->width);
-  b->xz = arena_tensor(a, real, R, EXPAND * d->E);
+  seam_plan(a, &b->norm, R, o->width);
+  b->xz = arena_tensor(a, act, R, EXPAND * d->E);
   for (int way = 0; way < DIRECTIONS; way++) {
     Direction *x = &b->way[way];
-    x->x = arena_tensor(a, real, R, d->E);
-    x->dbc = arena_tensor(a, real, R, d->rank + 2 * STATES);
-    x->dt = arena_tensor(a, real, R, d->E);
-    if (o->training) x->states = arena_tensor(a, real, chunks, d->E * STATES);
+    x->x = arena_tensor(a, act, R, d->E);
+    x->dbc = arena_tensor(a, act, R, d->rank + 2 * STATES);
+    x->dt = arena_tensor(a, act, R, d->E);
+    if (o->training) x->states = arena_tensor(a, a->dev->real, chunks, d->E * STATES);
   }
-  b->y = arena_tensor(a, real, R, d->E);
-  b->branch = arena_tensor(a, real, R, o->width);
+  b->y = arena_tensor(a, act, R, d->E);
+  b->branch = arena_tensor(a, act, R, o->width);
 }
 
 /* Without training all blocks share one block's activations: nothing is read again after the next block's norm, which
@@ -121,17 +122,17 @@ static void block_share(Block *b, const Block *first) {
 }
 
 static void gradients_plan(Arena *a, Model *m, Dimamba *d, int64_t R) {
-  DType real = m->dev->real;
+  DType act = m->dev->act;
   int64_t D = m->options.width;
-  m->dh = arena_tensor(a, real, R, D);
-  d->dx = arena_tensor(a, real, R, D);
-  d->dbranch = arena_tensor(a, real, R, D);
-  d->dnorm = arena_tensor(a, real, R, D);
-  d->d_o = arena_tensor(a, real, R, d->E);
-  d->dxz = arena_tensor(a, real, R, EXPAND * d->E);
-  d->dconv = arena_tensor(a, real, R, d->E);
-  d->ddt = arena_tensor(a, real, R, d->E);
-  d->ddbc = arena_tensor(a, real, R, d->rank + 2 * STATES);
+  m->dh = arena_tensor(a, act, R, D);
+  d->dx = arena_tensor(a, m->dev->real, R, D);
+  d->dbranch = arena_tensor(a, act, R, D);
+  d->dnorm = arena_tensor(a, act, R, D);
+  d->d_o = arena_tensor(a, act, R, d->E);
+  d->dxz = arena_tensor(a, act, R, EXPAND * d->E);
+  d->dconv = arena_tensor(a, act, R, d->E);
+  d->ddt = arena_tensor(a, act, R, d->E);
+  d->ddbc = arena_tensor(a, act, R, d->rank + 2 * STATES);
 }
 
 static void plan(Arena *a, Model *m, Dimamba *d) {
@@ -140,15 +141,15 @@ static void plan(Arena *a, Model *m, Dimamba *d) {
   int64_t R = o->batch * o->length, D = o->width;
   m->ids = arena_tensor(a, DT_I32, R, 0);
   d->x0 = arena_tensor(a, real, R, D);
-  d->o = arena_tensor(a, real, R, d->E);
+  d->o = arena_tensor(a, m->dev->act, R, d->E);
   conditioning_plan(a, &d->conditioning, real, o, MODS);
   for (int i = 0; i < o->blocks; i++) {
     if (i == 0 || o->training)
-      block_plan(a, &d->blocks[i], d, o, real);
+      block_plan(a, &d->blocks[i], d, o);
     else
       block_share(&d->blocks[i], &d->blocks[0]);
   }
-  seam_plan(a, &d->final, real, R, D);
+  seam_plan(a, &d->final, R, D);
   m->h = d->final.h;
   if (o->training) gradients_plan(a, m, d, R);
 }

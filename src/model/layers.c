@@ -15,7 +15,8 @@ int linear_add(Params *p, Linear *l, const char *name, int64_t in, int64_t out, 
 }
 
 int linear_forward(Params *p, Linear l, Tensor y, Tensor pre, Tensor x) {
-  return dense(p->dev, y, pre, x, p->list[l.weight].weight, l.bias < 0 ? TENSOR_NONE : p->list[l.bias].value);
+  Tensor bias = l.bias < 0 ? TENSOR_NONE : x.type == DT_BF16 ? p->list[l.bias].low : p->list[l.bias].value;
+  return dense(p->dev, y, pre, x, p->list[l.weight].weight, bias);
 }
 
 int linear_backward(Params *p, Linear l, Tensor dx, bool dx_add, Tensor dy, Tensor x) {

@@ -1,5 +1,5 @@
-#include "model/model.h"
 #include "base/err.h"
+#include "model/layers.h"
 #include <string.h>
 
 extern const ModelTable model_ar, model_dimamba, model_dit, model_gpt2;
@@ -49,15 +49,11 @@ int model_backward(Model *m, const ModelInput *in) {
 }
 
 int model_logits(Model *m, Tensor logits, Tensor h) {
-  const Param *list = m->params.list;
-  Tensor bias = m->head_bias < 0 ? TENSOR_NONE : list[m->head_bias].value;
-  return dense(m->dev, logits, TENSOR_NONE, h, list[m->head_weight].weight, bias);
+  return linear_forward(&m->params, (Linear){m->head_weight, m->head_bias}, logits, TENSOR_NONE, h);
 }
 
 int model_logits_backward(Model *m, Tensor dh, Tensor dlogits, Tensor h) {
-  const Param *w = &m->params.list[m->head_weight];
-  Tensor dbias = m->head_bias < 0 ? TENSOR_NONE : m->params.list[m->head_bias].grad;
-  return dense_backward(m->dev, dh, false, w->grad, dbias, dlogits, h, w->weight);
+  return linear_backward(&m->params, (Linear){m->head_weight, m->head_bias}, dh, false, dlogits, h);
 }
 
 double model_flops(const Model *m, double *body, double *attention, double *head) {

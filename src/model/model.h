@@ -41,8 +41,8 @@ struct Model {
   Params params;
   Arena arena;
   Tensor ids;                 /* [batch·L] i32                                          */
-  Tensor h;                   /* [batch·L, D] out of forward                            */
-  Tensor dh;                  /* [batch·L, D] in of backward: gradient of the loss of h */
+  Tensor h;                   /* [batch·L, D] act, out of forward                            */
+  Tensor dh;                  /* [batch·L, D] act, in of backward: gradient of the loss of h */
   int head_weight, head_bias; /* parameters of the output Linear; bias −1: none      */
   double attention_flops;     /* of one forward pass of one row, weights apart        */
   void *impl;

@@ -38,7 +38,8 @@ int params_bind(Params *p, Tensor values) {
   for (int i = 0; i < p->n; i++) {
     Param *x = &p->list[i];
     x->value = view(x, values);
-    x->weight = x->matrix && !tensor_none(p->low) ? view(x, p->low) : x->value;
+    x->low = tensor_none(p->low) ? TENSOR_NONE : view(x, p->low);
+    x->weight = x->matrix && !tensor_none(x->low) ? x->low : x->value;
   }
   return OK;
 }

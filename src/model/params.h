@@ -23,7 +23,8 @@ typedef struct Param {
   double bound;  /* of INIT_UNIFORM and INIT_NORMAL */
   bool matrix;   /* takes part in large products: has a bf16 copy where the device wants one */
   Tensor value;  /* view of the bound values, in the device's type */
-  Tensor weight; /* what products use: value or its bf16 copy */
+  Tensor low;    /* view of its bf16 copy; none where the device wants none */
+  Tensor weight; /* what products use: low of a matrix, else value */
   Tensor grad;   /* view of the gradients; none without training */
 } Param;
 

@@ -9,9 +9,10 @@ int seam_add(Params *p, Seam *s, const char *name, NormKind kind, int64_t D, boo
   return OK;
 }
 
-void seam_plan(Arena *a, Seam *s, DType real, int64_t R, int64_t D) {
+void seam_plan(Arena *a, Seam *s, int64_t R, int64_t D) {
+  DType real = a->dev->real;
   s->x = arena_tensor(a, real, R, D);
-  s->h = arena_tensor(a, real, R, D);
+  s->h = arena_tensor(a, a->dev->act, R, D);
   if (s->kind == NORM_LAYER) s->mean = arena_tensor(a, real, R, 0);
   s->rstd = arena_tensor(a, real, R, 0);
 }

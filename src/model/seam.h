@@ -22,7 +22,7 @@ typedef struct Join {
 
 /** seam_add — parameters of the norm, `name`.weight and, if asked, `name`.bias [D]. */
 int seam_add(Params *p, Seam *s, const char *name, NormKind kind, int64_t D, bool bias);
-void seam_plan(Arena *a, Seam *s, DType real, int64_t R, int64_t D);
+void seam_plan(Arena *a, Seam *s, int64_t R, int64_t D);
 /** seam_share — use the memory of another seam. */
 void seam_share(Seam *s, const Seam *first);
 /** seam_forward — the seam's x and h for the rows of this pass. */

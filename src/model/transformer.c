@@ -38,17 +38,18 @@ int transformer_parameters(Model *m, Transformer *t) {
 }
 
 /* ---- memory */
-static void block_plan(Arena *a, Block *b, const ModelOptions *o, DType real) {
+static void block_plan(Arena *a, Block *b, const ModelOptions *o) {
+  DType act = a->dev->act;
   int64_t R = o->batch * o->length, D = o->width;
-  seam_plan(a, &b->norm1, real, R, D);
-  b->qkv_out = arena_tensor(a, real, R, 3 * D);
-  b->lse = arena_tensor(a, real, R, o->heads);
-  b->o = arena_tensor(a, real, R, D);
-  b->branch1 = arena_tensor(a, real, R, D);
-  seam_plan(a, &b->norm2, real, R, D);
-  b->pre = arena_tensor(a, real, R, o->mlp_ratio * D);
-  b->act = arena_tensor(a, real, R, o->mlp_ratio * D);
-  b->branch2 = arena_tensor(a, real, R, D);
+  seam_plan(a, &b->norm1, R, D);
+  b->qkv_out = arena_tensor(a, act, R, 3 * D);
+  b->lse = arena_tensor(a, a->dev->real, R, o->heads);
+  b->o = arena_tensor(a, act, R, D);
+  b->branch1 = arena_tensor(a, act, R, D);
+  seam_plan(a, &b->norm2, R, D);
+  b->pre = arena_tensor(a, act, R, o->mlp_ratio * D);
+  b->act = arena_tensor(a, act, R, o->mlp_ratio * D);
+  b->branch2 = arena_tensor(a, act, R, D);
 }
 
 /* Without training all blocks share one block's activations: nothing is read again after the next block's first norm.
@@ -62,7 +63,7 @@ static void block_share(Block *b, const Block *first) {
 
 static void plan(Arena *a, Model *m, Transformer *t) {
   const ModelOptions *o = &m->options;
-  DType real = m->dev->real;
+  DType real = m->dev->real, act = m->dev->act;
   int64_t R = o->batch * o->length, D = o->width;
   m->ids = arena_tensor(a, DT_I32, R, 0);
   if (o->mask_padding) t->lengths = arena_tensor(a, DT_I32, o->batch, 0);
@@ -70,19 +71,19 @@ static void plan(Arena *a, Model *m, Transformer *t) {
   if (t->options.conditioned) conditioning_plan(a, &t->conditioning, real, o, MODS);
   for (int i = 0; i < o->blocks; i++) {
     if (i == 0 || o->training)
-      block_plan(a, &t->blocks[i], o, real);
+      block_plan(a, &t->blocks[i], o);
     else
       block_share(&t->blocks[i], &t->blocks[0]);
   }
-  seam_plan(a, &t->final, real, R, D);
+  seam_plan(a, &t->final, R, D);
   m->h = t->final.h;
   if (!o->training) return;
-  m->dh = arena_tensor(a, real, R, D);
+  m->dh = arena_tensor(a, act, R, D);
   t->dx = arena_tensor(a, real, R, D);
-  t->dbranch = arena_tensor(a, real, R, D);
-  t->dnorm = arena_tensor(a, real, R, D);
-  t->dqkv = arena_tensor(a, real, R, 3 * D);
-  t->dact = arena_tensor(a, real, R, o->mlp_ratio * D);
+  t->dbranch = arena_tensor(a, act, R, D);
+  t->dnorm = arena_tensor(a, act, R, D);
+  t->dqkv = arena_tensor(a, act, R, 3 * D);
+  t->dact = arena_tensor(a, act, R, o->mlp_ratio * D);
 }
 
 int transformer_create(Model *m, TransformerOptions options, int (*parameters)(Model *, Transformer *)) {

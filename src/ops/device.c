@@ -12,6 +12,8 @@ int device_open(Device *dev, const DeviceOptions *options) {
     dev->real = dev->ops->real;
     dev->threads = options->threads > 0 ? options->threads : 1;
     dev->bf16 = options->bf16 && dev->real == DT_F32;
+    dev->act = dev->bf16 && dev->ops->low_activations ? DT_BF16 : dev->real;
+    dev->deterministic = options->deterministic;
     dev->row_chunk = options->row_chunk;
     int err = dev->ops->open(dev, options);
     if (err) *dev = (Device){0};
@@ -40,6 +42,14 @@ void device_profile_reset(Device *dev) {
 const char *op_group_name(OpGroup g) {
   static const char *const name[] = {"memory", "dense", "attention", "scan", "block", "loss", "update"};
   return name[g];
+}
+
+int device_sync(Device *dev) { return dev->ops->sync(dev); }
+
+int device_memory(Device *dev, size_t *free, size_t *total) { return dev->ops->memory(dev, free, total); }
+
+void device_phase(Device *dev, const char *name) {
+  if (dev->ops->phase) dev->ops->phase(dev, name);
 }
 
 int device_alloc(Device *dev, void **p, size_t bytes) {

@@ -24,6 +24,7 @@ static bool vec(Tensor t, DType type, int64_t n) {
   return t.rank >= 1 && t.type == type && tensor_count(t) == n && tensor_packed(t);
 }
 static bool maybe_vec(Tensor t, DType type, int64_t n) { return tensor_none(t) || vec(t, type, n); }
+static bool floating(const Device *dev, DType type) { return type == dev->act || type == dev->real; }
 
 /* Run the backend's op, adding its time and work to a group. */
 #define RUN(group, work, moved, call)                                                                                  \
@@ -39,15 +40,19 @@ static bool maybe_vec(Tensor t, DType type, int64_t n) { return tensor_none(t) |
 
 int dense(Device *dev, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b) {
   int64_t R = rows_of(x), K = cols_of(x), N = w.dims[0];
-  SHAPE("dense", is(x, dev->real, R, K) && (w.type == dev->real || w.type == DT_BF16) && is(w, w.type, N, K));
-  SHAPE("dense", is(y, dev->real, R, N) && maybe(pre, dev->real, R, N) && maybe_vec(b, dev->real, N));
+  SHAPE("dense", floating(dev, x.type) && is(x, x.type, R, K) && is(w, w.type, N, K));
+  SHAPE("dense", w.type == DT_BF16 || (w.type == dev->real && x.type == w.type));
+  SHAPE("dense", (y.type == x.type || y.type == dev->real) && is(y, y.type, R, N) && maybe(pre, y.type, R, N));
+  SHAPE("dense", maybe_vec(b, x.type, N));
   RUN(GROUP_DENSE, 2 * R * K * N, 0, dev->ops->dense(dev, y, pre, x, w, b));
 }
 
 int dense_backward(Device *dev, Tensor dx, bool dx_add, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w) {
   int64_t R = rows_of(dy), N = cols_of(dy), K = tensor_none(x) ? cols_of(w) : cols_of(x);
-  SHAPE("dense_backward", is(dy, dev->real, R, N) && maybe(x, dev->real, R, K) && maybe(dx, dev->real, R, K));
-  SHAPE("dense_backward", tensor_none(w) || ((w.type == dev->real || w.type == DT_BF16) && is(w, w.type, N, K)));
+  SHAPE("dense_backward", floating(dev, dy.type) && is(dy, dy.type, R, N));
+  SHAPE("dense_backward", maybe(x, dy.type, R, K) && maybe(dx, dy.type, R, K));
+  SHAPE("dense_backward", tensor_none(w) || w.type == DT_BF16 || (w.type == dev->real && dy.type == w.type));
+  SHAPE("dense_backward", maybe(w, w.type, N, K));
   SHAPE("dense_backward", maybe(dw, dev->real, N, K) && maybe_vec(db, dev->real, N));
   SHAPE("dense_backward", (tensor_none(dx) || !tensor_none(w)) && (tensor_none(dw) || !tensor_none(x)));
   int64_t products = !tensor_none(dx) + !tensor_none(dw);
@@ -55,8 +60,7 @@ int dense_backward(Device *dev, Tensor dx, bool dx_add, Tensor dw, Tensor db, Te
 }
 
 int gelu_backward(Device *dev, Tensor dy, Tensor pre) {
-  SHAPE("gelu_backward",
-        is(pre, dev->real, rows_of(pre), cols_of(pre)) && is(dy, dev->real, rows_of(pre), cols_of(pre)));
+  SHAPE("gelu_backward", is(pre, dev->act, rows_of(pre), cols_of(pre)) && is(dy, dev->act, rows_of(pre), cols_of(pre)));
   RUN(GROUP_BLOCK, 0, 3 * tensor_bytes(pre), dev->ops->gelu_backward(dev, dy, pre));
 }
 
@@ -77,7 +81,7 @@ static int residual_norm_check(const Device *dev, const ResidualNorm *a) {
   int64_t R = rows_of(a->x), D = cols_of(a->x);
   SHAPE("residual_norm", a->rows_per_group > 0 && R % a->rows_per_group == 0);
   int64_t G = R / a->rows_per_group;
-  SHAPE("residual_norm", is(a->x, t, R, D) && maybe(a->branch, t, R, D) && vec(a->weight, t, D));
+  SHAPE("residual_norm", is(a->x, t, R, D) && maybe(a->branch, dev->act, R, D) && vec(a->weight, t, D));
   SHAPE("residual_norm", maybe(a->gate, t, G, D) && maybe(a->shift, t, G, D) && maybe(a->scale, t, G, D));
   SHAPE("residual_norm", tensor_none(a->scale) || !tensor_none(a->shift));
   SHAPE("residual_norm", tensor_none(a->branch) ? tensor_none(a->gate) : is(a->x_out, t, R, D));
@@ -88,7 +92,7 @@ static int residual_norm_check(const Device *dev, const ResidualNorm *a) {
 
 int residual_norm(Device *dev, const ResidualNorm *a) {
   TRY(residual_norm_check(dev, a));
-  SHAPE("residual_norm", is(a->h, dev->real, rows_of(a->x), cols_of(a->x)));
+  SHAPE("residual_norm", is(a->h, dev->act, rows_of(a->x), cols_of(a->x)));
   RUN(GROUP_BLOCK, 0, (tensor_none(a->branch) ? 2 : 4) * tensor_bytes(a->x), dev->ops->residual_norm(dev, a));
 }
 
@@ -96,8 +100,8 @@ int residual_norm_backward(Device *dev, const ResidualNorm *a) {
   TRY(residual_norm_check(dev, a));
   DType t = dev->real;
   int64_t R = rows_of(a->x), D = cols_of(a->x), G = R / a->rows_per_group;
-  SHAPE("residual_norm_backward", is(a->dh, t, R, D) && is(a->dx, t, R, D) && vec(a->dweight, t, D));
-  SHAPE("residual_norm_backward", tensor_none(a->branch) || is(a->dbranch, t, R, D));
+  SHAPE("residual_norm_backward", is(a->dh, dev->act, R, D) && is(a->dx, t, R, D) && vec(a->dweight, t, D));
+  SHAPE("residual_norm_backward", tensor_none(a->branch) || is(a->dbranch, dev->act, R, D));
   SHAPE("residual_norm_backward", tensor_none(a->gate) || is(a->dgate, t, G, D));
   SHAPE("residual_norm_backward", tensor_none(a->scale) || is(a->dscale, t, G, D));
   SHAPE("residual_norm_backward", tensor_none(a->shift) || is(a->dshift, t, G, D));
@@ -106,14 +110,14 @@ int residual_norm_backward(Device *dev, const ResidualNorm *a) {
 
 int rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L, bool inverse) {
   SHAPE("rotary",
-        heads > 0 && L > 0 && qkv.type == dev->real && cols_of(qkv) % (6 * heads) == 0 && rows_of(qkv) % L == 0);
+        heads > 0 && L > 0 && qkv.type == dev->act && cols_of(qkv) % (6 * heads) == 0 && rows_of(qkv) % L == 0);
   RUN(GROUP_BLOCK, 0, tensor_bytes(qkv) / 3 * 4, dev->ops->rotary(dev, qkv, heads, L, inverse));
 }
 
 static int attention_check(const Device *dev, const Attention *a) {
   int64_t R = rows_of(a->o), D = cols_of(a->o);
   SHAPE("attention", a->heads > 0 && D % a->heads == 0 && a->L > 0 && R % a->L == 0);
-  SHAPE("attention", is(a->o, dev->real, R, D) && is(a->qkv, dev->real, R, 3 * D));
+  SHAPE("attention", is(a->o, dev->act, R, D) && is(a->qkv, dev->act, R, 3 * D));
   SHAPE("attention", is(a->lse, dev->real, R, a->heads) && maybe_vec(a->lengths, DT_I32, R / a->L));
   return OK;
 }
@@ -126,8 +130,8 @@ int attention(Device *dev, const Attention *a) {
 
 int attention_backward(Device *dev, const Attention *a) {
   TRY(attention_check(dev, a));
-  SHAPE("attention_backward", is(a->d_o, dev->real, rows_of(a->o), cols_of(a->o)));
-  SHAPE("attention_backward", is(a->dqkv, dev->real, rows_of(a->o), 3 * cols_of(a->o)));
+  SHAPE("attention_backward", is(a->d_o, dev->act, rows_of(a->o), cols_of(a->o)));
+  SHAPE("attention_backward", is(a->dqkv, dev->act, rows_of(a->o), 3 * cols_of(a->o)));
   double R = (double)rows_of(a->o), D = (double)cols_of(a->o), work = 8 * R * D * (double)a->L / (a->causal ? 2 : 1);
   RUN(GROUP_ATTENTION, work, 0, dev->ops->attention_backward(dev, a));
 }
@@ -136,14 +140,14 @@ static int conv_check(const Device *dev, const Conv *a) {
   DType t = dev->real;
   int64_t R = rows_of(a->x), E = cols_of(a->x), W = cols_of(a->weight);
   SHAPE("conv", a->L > 0 && R % a->L == 0 && W > 0 && W <= CONV_TAPS);
-  SHAPE("conv", is(a->x, t, R, E) && vec(a->weight, t, E * W) && is(a->weight, t, E, W) && vec(a->bias, t, E));
+  SHAPE("conv", is(a->x, dev->act, R, E) && vec(a->weight, t, E * W) && is(a->weight, t, E, W) && vec(a->bias, t, E));
   return OK;
 }
 
 int conv(Device *dev, const Conv *a) {
   TRY(conv_check(dev, a));
   int64_t R = rows_of(a->x), E = cols_of(a->x);
-  SHAPE("conv", is(a->y, dev->real, R, E));
+  SHAPE("conv", is(a->y, dev->act, R, E));
   RUN(GROUP_SCAN, 2 * R * E * cols_of(a->weight), 2 * tensor_bytes(a->x), dev->ops->conv(dev, a));
 }
 
@@ -151,7 +155,7 @@ int conv_backward(Device *dev, const Conv *a) {
   TRY(conv_check(dev, a));
   DType t = dev->real;
   int64_t R = rows_of(a->x), E = cols_of(a->x), W = cols_of(a->weight);
-  SHAPE("conv_backward", is(a->dy, t, R, E) && is(a->dx, t, R, E));
+  SHAPE("conv_backward", is(a->dy, dev->act, R, E) && is(a->dx, dev->act, R, E));
   SHAPE("conv_backward", vec(a->dweight, t, E * W) && is(a->dweight, t, E, W) && vec(a->dbias, t, E));
   RUN(GROUP_SCAN, 6 * R * E * W, (a->add ? 4 : 3) * tensor_bytes(a->x), dev->ops->conv_backward(dev, a));
 }
@@ -160,7 +164,8 @@ static int scan_check(const Device *dev, const Scan *a, bool stateless) {
   DType t = dev->real;
   int64_t R = rows_of(a->x), E = cols_of(a->x), S = cols_of(a->B);
   SHAPE("scan", a->L > 0 && R % a->L == 0);
-  SHAPE("scan", is(a->x, t, R, E) && is(a->dt, t, R, E) && is(a->B, t, R, S) && is(a->C, t, R, S));
+  SHAPE("scan",
+        is(a->x, dev->act, R, E) && is(a->dt, dev->act, R, E) && is(a->B, dev->act, R, S) && is(a->C, dev->act, R, S));
   SHAPE("scan", vec(a->A_log, t, E * S) && is(a->A_log, t, E, S) && vec(a->D, t, E));
   int64_t chunks = R / a->L * ((a->L + SCAN_CHUNK - 1) / SCAN_CHUNK);
   SHAPE("scan", (stateless && tensor_none(a->states)) ||
@@ -172,7 +177,7 @@ static int scan_check(const Device *dev, const Scan *a, bool stateless) {
 int scan(Device *dev, const Scan *a) {
   TRY(scan_check(dev, a, true));
   int64_t R = rows_of(a->x), E = cols_of(a->x), S = cols_of(a->B);
-  SHAPE("scan", is(a->y, dev->real, R, E));
+  SHAPE("scan", is(a->y, dev->act, R, E));
   RUN(GROUP_SCAN, 7 * R * E * S, (a->add ? 4 : 3) * tensor_bytes(a->x), dev->ops->scan(dev, a));
 }
 
@@ -180,20 +185,20 @@ int scan_backward(Device *dev, const Scan *a) {
   TRY(scan_check(dev, a, false));
   DType t = dev->real;
   int64_t R = rows_of(a->x), E = cols_of(a->x), S = cols_of(a->B);
-  SHAPE("scan_backward", is(a->dy, t, R, E) && is(a->dx, t, R, E) && is(a->ddt, t, R, E));
-  SHAPE("scan_backward", is(a->dB, t, R, S) && is(a->dC, t, R, S));
+  SHAPE("scan_backward", is(a->dy, dev->act, R, E) && is(a->dx, dev->act, R, E) && is(a->ddt, dev->act, R, E));
+  SHAPE("scan_backward", is(a->dB, dev->act, R, S) && is(a->dC, dev->act, R, S));
   SHAPE("scan_backward", vec(a->dA_log, t, E * S) && is(a->dA_log, t, E, S) && vec(a->dD, t, E));
   RUN(GROUP_SCAN, 19 * R * E * S, 5 * tensor_bytes(a->x), dev->ops->scan_backward(dev, a));
 }
 
 int gate(Device *dev, Tensor o, Tensor y, Tensor z) {
   int64_t R = rows_of(y), E = cols_of(y);
-  SHAPE("gate", is(y, dev->real, R, E) && is(o, dev->real, R, E) && is(z, dev->real, R, E));
+  SHAPE("gate", is(y, dev->act, R, E) && is(o, dev->act, R, E) && is(z, dev->act, R, E));
   RUN(GROUP_SCAN, 0, 3 * tensor_bytes(y), dev->ops->gate(dev, o, y, z));
 }
 
 int gate_backward(Device *dev, Tensor dy, Tensor dz, Tensor d_o, Tensor y, Tensor z) {
-  DType t = dev->real;
+  DType t = dev->act;
   int64_t R = rows_of(y), E = cols_of(y);
   SHAPE("gate_backward", is(y, t, R, E) && is(z, t, R, E) && is(d_o, t, R, E) && is(dy, t, R, E) && is(dz, t, R, E));
   RUN(GROUP_SCAN, 0, 5 * tensor_bytes(y), dev->ops->gate_backward(dev, dy, dz, d_o, y, z));
@@ -218,20 +223,21 @@ int sinusoid(Device *dev, Tensor y, Tensor sigma) {
 
 int gather_rows(Device *dev, Tensor y, Tensor x, Tensor rows) {
   SHAPE("gather_rows",
-        is(y, x.type, tensor_count(rows), cols_of(x)) && vec(rows, DT_I32, rows_of(y)) && x.type == dev->real);
+        is(y, x.type, tensor_count(rows), cols_of(x)) && vec(rows, DT_I32, rows_of(y)) && floating(dev, x.type));
   RUN(GROUP_LOSS, 0, 2 * tensor_bytes(y), dev->ops->gather_rows(dev, y, x, rows));
 }
 
 int scatter_rows(Device *dev, Tensor y, Tensor x, Tensor rows) {
   SHAPE("scatter_rows",
-        is(x, y.type, tensor_count(rows), cols_of(y)) && vec(rows, DT_I32, rows_of(x)) && x.type == dev->real);
+        is(x, y.type, tensor_count(rows), cols_of(y)) && vec(rows, DT_I32, rows_of(x)) && floating(dev, x.type));
   RUN(GROUP_LOSS, 0, tensor_bytes(y) + tensor_bytes(x), dev->ops->scatter_rows(dev, y, x, rows));
 }
 
 int cross_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t forbid,
                   bool gradient) {
   int64_t R = rows_of(logits), V = cols_of(logits);
-  SHAPE("cross_entropy", is(logits, dev->real, R, V) && vec(loss, dev->real, R) && forbid < V);
+  SHAPE("cross_entropy",
+        floating(dev, logits.type) && is(logits, logits.type, R, V) && vec(loss, dev->real, R) && forbid < V);
   SHAPE("cross_entropy", vec(target, DT_I32, R) && vec(weight, dev->real, R));
   RUN(GROUP_LOSS, 0, (gradient ? 3 : 2) * tensor_bytes(logits),
       dev->ops->cross_entropy(dev, loss, logits, target, weight, forbid, gradient));
@@ -239,7 +245,8 @@ int cross_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor
 
 int absorbing_bound(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask, bool gradient) {
   int64_t R = rows_of(logits), V = cols_of(logits);
-  SHAPE("absorbing_bound", is(logits, dev->real, R, V) && vec(loss, dev->real, R) && mask >= 0 && mask < V);
+  SHAPE("absorbing_bound", floating(dev, logits.type) && is(logits, logits.type, R, V) && vec(loss, dev->real, R) &&
+                               mask >= 0 && mask < V);
   SHAPE("absorbing_bound", vec(target, DT_I32, R) && is(terms, dev->real, R, 4) && tensor_packed(terms));
   RUN(GROUP_LOSS, 0, (gradient ? 3 : 2) * tensor_bytes(logits),
       dev->ops->absorbing_bound(dev, loss, logits, target, terms, mask, gradient));
@@ -247,7 +254,8 @@ int absorbing_bound(Device *dev, Tensor loss, Tensor logits, Tensor target, Tens
 
 int score_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t mask, bool gradient) {
   int64_t R = rows_of(logits), V = cols_of(logits);
-  SHAPE("score_entropy", is(logits, dev->real, R, V) && vec(loss, dev->real, R) && mask >= 0 && mask < V && V > 1);
+  SHAPE("score_entropy", floating(dev, logits.type) && is(logits, logits.type, R, V) && vec(loss, dev->real, R) &&
+                             mask >= 0 && mask < V && V > 1);
   SHAPE("score_entropy", vec(target, DT_I32, R) && vec(weight, dev->real, R));
   RUN(GROUP_LOSS, 0, (gradient ? 2 : 1) * tensor_bytes(logits),
       dev->ops->score_entropy(dev, loss, logits, target, weight, mask, gradient));
@@ -255,13 +263,14 @@ int score_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor
 
 int draw(Device *dev, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid) {
   int64_t R = rows_of(logits), V = cols_of(logits);
-  SHAPE("draw", is(logits, dev->real, R, V) && vec(ids, DT_I32, R) && vec(uniform, DT_F64, R) && forbid < V);
+  SHAPE("draw", floating(dev, logits.type) && is(logits, logits.type, R, V) && vec(ids, DT_I32, R) &&
+                    vec(uniform, DT_F64, R) && forbid < V);
   RUN(GROUP_LOSS, 0, 2 * tensor_bytes(logits), dev->ops->draw(dev, ids, logits, uniform, forbid));
 }
 
 int argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid) {
-  SHAPE("argmax",
-        logits.rank >= 2 && logits.type == dev->real && vec(ids, DT_I32, rows_of(logits)) && forbid < cols_of(logits));
+  SHAPE("argmax", logits.rank >= 2 && floating(dev, logits.type) && vec(ids, DT_I32, rows_of(logits)) &&
+                      forbid < cols_of(logits));
   RUN(GROUP_LOSS, 0, tensor_bytes(logits), dev->ops->argmax(dev, ids, logits, forbid));
 }
 
@@ -270,16 +279,16 @@ int add(Device *dev, Tensor y, Tensor x) {
   RUN(GROUP_UPDATE, 0, 3 * tensor_bytes(x), dev->ops->add(dev, y, x));
 }
 
-int sum_squares(Device *dev, Tensor x, double *host_sum) {
-  SHAPE("sum_squares", vec(x, dev->real, tensor_count(x)));
-  RUN(GROUP_UPDATE, 0, tensor_bytes(x), dev->ops->sum_squares(dev, x, host_sum));
+int sum_squares(Device *dev, Tensor sum, Tensor x) {
+  SHAPE("sum_squares", vec(x, dev->real, tensor_count(x)) && vec(sum, DT_F64, 1));
+  RUN(GROUP_UPDATE, 0, tensor_bytes(x), dev->ops->sum_squares(dev, sum, x));
 }
 
 int adamw(Device *dev, const AdamW *a) {
   int64_t n = tensor_count(a->p);
   DType t = dev->real;
   SHAPE("adamw", vec(a->p, t, n) && vec(a->g, t, n) && vec(a->m, t, n) && vec(a->v, t, n) && vec(a->ema, t, n));
-  SHAPE("adamw", maybe_vec(a->low, DT_BF16, n));
+  SHAPE("adamw", maybe_vec(a->low, DT_BF16, n) && vec(a->squares, DT_F64, 1));
   RUN(GROUP_UPDATE, 0, 9 * tensor_bytes(a->p), dev->ops->adamw(dev, a));
 }
 

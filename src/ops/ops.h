@@ -4,8 +4,10 @@
  * time and work per group, and call the table; no graph, no autograd, no silent fallback.
  * Letters: R rows (tokens), D width, V vocabulary, B sequences, L length, H heads, G modulation groups (1 or B); of the
  * state-space ops E channels, S states of a channel, W taps.
- * `real` is the device's floating type: f32, or f64 in the oracle. "+=" marks outputs that are added to. Where: the
- * device's stream; not collective. Errors: ERR_SHAPE for arguments that disagree, ERR_DEVICE, ERR_MEMORY. Repeat: every
+ * `real` is the device's floating type: f32, or f64 in the oracle: weights, gradients, sums, the residual stream.
+ * `act` is that of activations, what products read and write: real, or bf16 where the backend computes in it; tensors
+ * whose type is not said are `real`. "+=" marks outputs that are added to. Where: the device's stream; not
+ * collective. Errors: ERR_SHAPE for arguments that disagree, ERR_DEVICE, ERR_MEMORY. Repeat: every
  * op is bitwise repeatable, for any number of threads. Tested: tests/ops. */
 #pragma once
 #include "ops/tensor.h"
@@ -27,13 +29,19 @@ typedef enum OpGroup {
 } OpGroup;
 typedef enum NormKind { NORM_LAYER, NORM_RMS } NormKind;
 
+/* Place — this rank among those of its node, and among those that may use the same cores. */
+typedef struct Place {
+  int local_rank, local_size, share_rank, share_size;
+} Place;
+
 typedef struct DeviceOptions {
-  const char *name;  /* a row of the backends' list: "cpu", "cpu_f64" */
-  int threads;       /* CPU threads                                    */
-  bool pin;          /* keep each thread on a core of its own          */
-  int share_rank;    /* this rank among those that use the same cores */
-  bool bf16;         /* the model keeps bf16 copies of its large weights */
-  int64_t row_chunk; /* rows of logits held at a time; 0: as many as 64 MiB hold */
+  const char *name; /* a row of the backends' list: "cpu", "cpu_f64", "cuda" */
+  int threads;      /* CPU threads                                    */
+  bool pin;         /* keep each thread on a core of its own          */
+  Place place;
+  bool bf16;          /* products take bf16 factors: the model keeps bf16 copies of its weights */
+  bool deterministic; /* no op whose result depends on the order in which threads happen to run */
+  int64_t row_chunk;  /* rows of logits held at a time; 0: as many as 64 MiB hold */
 } DeviceOptions;
 
 /* Dropout — which stream of random bits; p = 0 switches it off. 16 bits a unit: p is rounded to 2^-16. */
@@ -52,15 +60,15 @@ typedef struct ResidualNorm {
   NormKind kind;
   int64_t rows_per_group;
   Dropout dropout;
-  Tensor x, branch;          /* [R,D] in; branch may be none                               */
+  Tensor x, branch;          /* [R,D] in; branch is act, and may be none                   */
   Tensor gate, shift, scale; /* [G,D] in, rows may be strided; may be none                 */
   Tensor weight;             /* [D]   in                                                   */
-  Tensor x_out, h;           /* [R,D] out                                                  */
+  Tensor x_out, h;           /* [R,D] out; h is act                                        */
   Tensor mean, rstd;         /* [R]   out of forward, in of backward                       */
   /* backward only */
-  Tensor dh;                    /* [R,D] in                                                */
+  Tensor dh;                    /* [R,D] in, act                                           */
   Tensor dx;                    /* [R,D] in: gradient of x_out from later; out: gradient of x */
-  Tensor dbranch;               /* [R,D] out                                               */
+  Tensor dbranch;               /* [R,D] out, act                                          */
   Tensor dgate, dshift, dscale; /* [G,D] out, rows may be strided                          */
   Tensor dweight;               /* [D]   +=                                                */
 } ResidualNorm;
@@ -72,10 +80,10 @@ typedef struct Attention {
   int64_t heads, L;
   bool causal;
   Tensor lengths;   /* [B] i32 in, 1 … L; none: all L */
-  Tensor qkv;       /* [R,3D] in  */
-  Tensor o;         /* [R,D]  out */
+  Tensor qkv;       /* [R,3D] in, act  */
+  Tensor o;         /* [R,D]  out, act */
   Tensor lse;       /* [R,H]  out of forward, in of backward: log Σ exp of each row of scores */
-  Tensor d_o, dqkv; /* backward: [R,D] in, [R,3D] out */
+  Tensor d_o, dqkv; /* backward: [R,D] in, [R,3D] out; act */
 } Attention;
 
 /* Conv — a causal convolution of each channel with its own W ≤ CONV_TAPS taps, and SiLU:
@@ -86,17 +94,18 @@ typedef struct Conv {
   int64_t L;
   bool reverse;
   bool add;              /* backward: dx += instead of = */
-  Tensor x;              /* [R,E] in, rows may be strided */
+  Tensor x;              /* [R,E] in, act, rows may be strided */
   Tensor weight, bias;   /* [E,W], [E] in */
-  Tensor y;              /* [R,E] out, rows may be strided */
-  Tensor dy, dx;         /* backward: [R,E] in, [R,E] out, rows may be strided */
+  Tensor y;              /* [R,E] out, act, rows may be strided */
+  Tensor dy, dx;         /* backward: [R,E] in, [R,E] out, act, rows may be strided */
   Tensor dweight, dbias; /* backward: [E,W], [E] += */
 } Conv;
 
 /* Scan — the selective state-space recurrence: S states of each channel, from zero, over the L rows of each sequence
  *   Δ = softplus(dt),  A = −exp(A_log),  h_l = exp(Δ_l A) h_{l−1} + Δ_l B_l x_l,  y_l = C_l·h_l + D x_l
  * reverse: from the last row to the first. The states are kept before every SCAN_CHUNK-th step only; backward computes
- * those between again. exp(Δ A) is bounded below by about 1e-35 (f64: 1e-304). Source: arXiv:2312.00752 §3. */
+ * those between again. exp(Δ A) is bounded below by about 1e-35 (f64: 1e-304). x, dt, B, C, y and their gradients are
+ * act, the rest real. Source: arXiv:2312.00752 §3. */
 enum { SCAN_CHUNK = 64 };
 typedef struct Scan {
   int64_t L;
@@ -116,20 +125,26 @@ typedef struct Scan {
 } Scan;
 
 /* AdamW — one pass over flat buffers of n:  g ← factor·g;  m, v, p as AdamW;  ema ← decay·ema + (1−decay)·p;  low ←
- * bf16(p) */
+ * bf16(p), with factor = scale·min(1, clip/(scale·√squares + 1e-6)): the gradient's norm never waits for the host.
+ * Where squares is no finite number nothing is changed. */
 typedef struct AdamW {
-  Tensor p, g, m, v, ema, low;                                                       /* [n]; low may be none */
-  double factor, lr, beta1, beta2, eps, weight_decay, correct1, correct2, ema_decay; /* correct = 1 − beta^n */
+  Tensor p, g, m, v, ema, low;                                               /* [n]; low may be none */
+  Tensor squares;                                                            /* [1] f64 in: Σ g², of sum_squares */
+  double scale, clip;                                                        /* clip 0: never */
+  double lr, beta1, beta2, eps, weight_decay, correct1, correct2, ema_decay; /* correct = 1 − beta^n */
 } AdamW;
 
 typedef struct Ops {
   const char *name;
   DType real;
   bool host;                    /* device memory is host memory */
+  bool low_activations;         /* with bf16 products act is bf16 too */
   const char *(*library)(void); /* name and version of what computes */
   int (*open)(Device *, const DeviceOptions *);
   void (*close)(Device *);
   int (*sync)(Device *);
+  int (*memory)(Device *, size_t *free, size_t *total);
+  void (*phase)(Device *, const char *name); /* may be NULL */
   int (*alloc)(Device *, void **p, size_t bytes);
   void (*release)(Device *, void *p);
   int (*upload)(Device *, void *dst, const void *host, size_t bytes);
@@ -165,15 +180,17 @@ typedef struct Ops {
   int (*draw)(Device *, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid);
   int (*argmax)(Device *, Tensor ids, Tensor logits, int32_t forbid);
   int (*add)(Device *, Tensor y, Tensor x);
-  int (*sum_squares)(Device *, Tensor x, double *host_sum);
+  int (*sum_squares)(Device *, Tensor sum, Tensor x);
   int (*adamw)(Device *, const AdamW *);
   int (*to_bf16)(Device *, Tensor y, Tensor x);
 } Ops;
 
 struct Device {
   const Ops *ops;
-  DType real; /* type of activations and master weights */
-  bool bf16;  /* large weights have a bf16 copy, which products then use */
+  DType real; /* type of master weights, gradients and sums */
+  DType act;  /* type of activations: real or bf16 */
+  bool bf16;  /* weights have a bf16 copy, which large products then use */
+  bool deterministic;
   int threads;
   int64_t row_chunk;
   void *impl;
@@ -188,6 +205,12 @@ int device_open(Device *dev, const DeviceOptions *options);
 void device_close(Device *dev);
 void device_profile_reset(Device *dev);
 const char *op_group_name(OpGroup g);
+/** device_sync — wait for all that was asked of the device. */
+int device_sync(Device *dev);
+/** device_memory — bytes of device memory that are free, and in all. */
+int device_memory(Device *dev, size_t *free, size_t *total);
+/** device_phase — what the device is asked to do from here on, for a profiler's eye; NULL: nothing named. */
+void device_phase(Device *dev, const char *name);
 
 /* memory */
 int device_alloc(Device *dev, void **p, size_t bytes); /* zeroed, 256-byte aligned */
@@ -201,11 +224,12 @@ int tensor_to_f32(Device *dev, float *host, Tensor t, void *scratch);          /
 int tensor_from_f32(Device *dev, Tensor t, const float *host, void *scratch);
 
 /* dense: y[R,N] = x[R,K] w[N,K]ᵀ + b[N].  With pre [R,N]: pre = that, y = gelu_tanh(pre).
- * Where w is bf16, the other factor (backward: dy and x too) is rounded to bf16; sums are in the device's type.
- * backward: dx = dy w (+= if dx_add), dw += dyᵀ x, db += Σ_r dy; each may be none */
+ * x is act or real and has the type of b; w is real or bf16, of an x in bf16 bf16; y and pre have x's type or are real.
+ * Where w is bf16, the other factor (backward: dy and x too) is rounded to bf16; sums are real.
+ * backward: dx = dy w (+= if dx_add), dw += dyᵀ x, db += Σ_r dy; each may be none; dx, dy and x of one type */
 int dense(Device *dev, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b);
 int dense_backward(Device *dev, Tensor dx, bool dx_add, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w);
-int gelu_backward(Device *dev, Tensor dy, Tensor pre); /* dy ← dy·gelu_tanh'(pre) */
+int gelu_backward(Device *dev, Tensor dy, Tensor pre); /* dy ← dy·gelu_tanh'(pre); act */
 
 /* block */
 int embed(Device *dev, Tensor x, Tensor ids, Tensor table);            /* x[r] = table[ids[r]]     */
@@ -213,21 +237,21 @@ int embed_backward(Device *dev, Tensor dtable, Tensor dx, Tensor ids); /* dtable
 int residual_norm(Device *dev, const ResidualNorm *a);
 int residual_norm_backward(Device *dev, const ResidualNorm *a);
 int rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L,
-           bool inverse); /* turns q and k in place; inverse for gradients */
+           bool inverse); /* turns q and k (act) in place; inverse for gradients */
 int attention(Device *dev, const Attention *a);
 int attention_backward(Device *dev, const Attention *a);
 int conv(Device *dev, const Conv *a);
 int conv_backward(Device *dev, const Conv *a);
 int scan(Device *dev, const Scan *a);
 int scan_backward(Device *dev, const Scan *a);
-/* gate: o = y ⊙ silu(z), rows may be strided; backward: dy =, dz = */
+/* gate: o = y ⊙ silu(z), all act, rows may be strided; backward: dy =, dz = */
 int gate(Device *dev, Tensor o, Tensor y, Tensor z);
 int gate_backward(Device *dev, Tensor dy, Tensor dz, Tensor d_o, Tensor y, Tensor z);
 int silu(Device *dev, Tensor y, Tensor x);
 int silu_backward(Device *dev, Tensor dx, Tensor dy, Tensor x); /* dx = dy·silu'(x) */
 int sinusoid(Device *dev, Tensor y, Tensor sigma); /* y[G,W] = [cos(σω_k) | sin(σω_k)], ω_k = 10000^(−2k/W), k < W/2 */
 
-/* rows, loss, draws */
+/* rows, loss, draws: x and y are both act or both real, logits act or real */
 int gather_rows(Device *dev, Tensor y, Tensor x, Tensor rows);  /* y[i] = x[rows[i]]                          */
 int scatter_rows(Device *dev, Tensor y, Tensor x, Tensor rows); /* y[rows[i]] = x[i], other rows 0; rows ascend */
 /* loss[r] = weight[r]·(lse(f[r]) − f[r,target[r]]) with f[forbid] := −∞ (forbid < 0: none);
@@ -247,8 +271,8 @@ int draw(Device *dev, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid)
 int argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid); /* the first of equals, −1 if it is no number */
 
 /* update */
-int add(Device *dev, Tensor y, Tensor x);                 /* y += x */
-int sum_squares(Device *dev, Tensor x, double *host_sum); /* in f64, in a fixed order */
+int add(Device *dev, Tensor y, Tensor x);           /* y += x */
+int sum_squares(Device *dev, Tensor sum, Tensor x); /* sum[1] f64 = Σ x², in f64, in a fixed order */
 int adamw(Device *dev, const AdamW *a);
 int to_bf16(Device *dev, Tensor y, Tensor x); /* y[n] bf16 = round-to-nearest-even(x[n]) */
 

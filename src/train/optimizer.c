@@ -9,12 +9,20 @@ static int flat(Optimizer *o, Tensor *t) {
   return OK;
 }
 
+static int squares(Device *dev, Tensor *t) {
+  void *data;
+  TRY(device_alloc(dev, &data, sizeof(double)));
+  *t = tensor_1d(data, DT_F64, 1);
+  return OK;
+}
+
 int optimizer_create(Optimizer *o, Params *params, const OptimizerOptions *options) {
   const OptimizerOptions *c = options;
   *o = (Optimizer){.options = *options, .params = params};
   TRY(lr_create(&o->lr, c->lr_schedule ? c->lr_schedule : "constant", c->lr, c->lr_min, c->warmup, c->steps));
   TRY(flat(o, &o->m));
   TRY(flat(o, &o->v));
+  TRY(squares(params->dev, &o->squares));
   return flat(o, &o->ema);
 }
 
@@ -23,6 +31,7 @@ void optimizer_destroy(Optimizer *o) {
   device_release(o->params->dev, o->m.data, tensor_bytes(o->m));
   device_release(o->params->dev, o->v.data, tensor_bytes(o->v));
   device_release(o->params->dev, o->ema.data, tensor_bytes(o->ema));
+  device_release(o->params->dev, o->squares.data, tensor_bytes(o->squares));
   *o = (Optimizer){0};
 }
 
@@ -31,17 +40,15 @@ int optimizer_begin(Optimizer *o) {
   return tensor_copy(o->params->dev, o->ema, o->params->value);
 }
 
+/* The update is asked for before its norm is known here: where that is no number, the device has changed nothing. */
 int optimizer_step(Optimizer *o, double scale, double *norm, double *lr) {
   const OptimizerOptions *c = &o->options;
   Params *p = o->params;
-  double squares;
-  TRY(sum_squares(p->dev, p->grad, &squares));
-  *norm = scale * sqrt(squares);
+  double squares, n = (double)o->step + 1;
   *lr = lr_at(&o->lr, o->step);
-  CHECK(isfinite(*norm), ERR_NUMERIC, "the norm of the gradient is %g", *norm);
-  double clip = c->clip > 0 ? c->clip / (*norm + 1e-6) : 1, n = (double)++o->step;
-  AdamW a = {.p = p->value, .g = p->grad, .m = o->m, .v = o->v, .ema = o->ema, .low = p->low};
-  a.factor = scale * (clip < 1 ? clip : 1);
+  AdamW a = {.p = p->value, .g = p->grad, .m = o->m, .v = o->v, .ema = o->ema, .low = p->low, .squares = o->squares};
+  a.scale = scale;
+  a.clip = c->clip;
   a.lr = *lr;
   a.beta1 = c->beta1;
   a.beta2 = c->beta2;
@@ -50,5 +57,11 @@ int optimizer_step(Optimizer *o, double scale, double *norm, double *lr) {
   a.correct1 = 1 - pow(c->beta1, n);
   a.correct2 = 1 - pow(c->beta2, n);
   a.ema_decay = fmin(c->ema, (1 + n) / (10 + n));
-  return adamw(p->dev, &a);
+  TRY(sum_squares(p->dev, o->squares, p->grad));
+  TRY(adamw(p->dev, &a));
+  TRY(tensor_download(p->dev, &squares, o->squares));
+  *norm = scale * sqrt(squares);
+  CHECK(isfinite(squares), ERR_NUMERIC, "the norm of the gradient is %g", *norm);
+  o->step++;
+  return OK;
 }

@@ -19,6 +19,7 @@ typedef struct Optimizer {
   Lr lr;
   Params *params;   /* not owned */
   Tensor m, v, ema; /* [params->count] */
+  Tensor squares;   /* [1] f64: Σ g² of the step at hand */
   int64_t step;     /* steps taken */
 } Optimizer;
 

@@ -62,7 +62,7 @@ static int open_network(Trainer *t) {
         (long long)B, (long long)ranks, (long long)b);
   t->local_micro = B / ranks / b;
   const Vocab *v = shards_vocab(t->train);
-  TRY(network_create(&t->net, cfg, t->comm->share_rank, t->comm->share_size, v->size, t->length, v->mask, b, true));
+  TRY(network_create(&t->net, cfg, t->comm->place, v->size, t->length, v->mask, b, true));
   Params *p = &t->net.model.params;
   OptimizerOptions o = {.lr = cfg->train_lr,
                         .beta1 = cfg->train_beta1,
@@ -89,9 +89,9 @@ static int measure_peak(Trainer *t) {
   Tensor x, w, y;
   arena_measure(&a, dev);
   for (int pass = 0; pass < 2; pass++) {
-    x = arena_tensor(&a, dev->real, M, K);
+    x = arena_tensor(&a, dev->act, M, K);
     w = arena_tensor(&a, dev->bf16 ? DT_BF16 : dev->real, N, K);
-    y = arena_tensor(&a, dev->real, M, N);
+    y = arena_tensor(&a, dev->act, M, N);
     if (pass == 0) TRY(arena_commit(&a));
   }
   double best = INFINITY;
@@ -99,6 +99,7 @@ static int measure_peak(Trainer *t) {
   for (int i = 0; i < TRIES && err == OK; i++) {
     double start = clock_now();
     err = dense(dev, y, TENSOR_NONE, x, w, TENSOR_NONE);
+    if (err == OK) err = device_sync(dev);
     best = fmin(best, clock_now() - start);
   }
   t->peak = 2.0 * M * N * K / best;

@@ -1,10 +1,12 @@
-/* cuda_on_cpu — runs the kernels of cuda/ on the CPU, for machines without a GPU.
+/* cuda_on_cpu — runs the kernels of cuda/ on the CPU, for machines without a GPU; the calls of CUDA's runtime that go
+ * with them are in runtime_on_cpu.h.
  *
  * One block at a time; each CUDA thread is a fiber that runs until its next barrier or shuffle. Barriers and shuffles
  * are real meetings, so a missing barrier gives wrong results and one that not all threads reach is found out. The
- * fibers take turns in an order that EMULATION_SEED permutes. Shared memory is poisoned before each block. Not covered:
- * memory models, inline PTX. */
+ * fibers take turns in an order that EMULATION_SEED permutes. Shared memory is poisoned before each block. Device
+ * memory can be touched by kernels and copies only. Not covered: memory models, inline PTX, order between streams. */
 #pragma once
+#include <math.h>
 #include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -15,6 +17,8 @@
 #include <functional>
 #include <utility>
 #include <vector>
+
+#include "emulation/runtime_on_cpu.h"
 
 namespace emulation {
 struct Index {
@@ -135,9 +139,11 @@ inline void run_block(unsigned threads, uint64_t *random) {
   }
 }
 
-inline int launch(int64_t blocks, unsigned threads, std::function<void()> kernel) {
+inline cudaError_t launch(int64_t blocks, unsigned threads, std::function<void()> kernel) {
   const char *seed = getenv("EMULATION_SEED");
   uint64_t random = seed ? strtoull(seed, nullptr, 10) : 0;
+  if (!runtime::may_launch()) return cudaErrorIllegalAddress;
+  runtime::Open open;
   body = kernel;
   grid_size = {(unsigned)blocks, 1, 1};
   block_size = {threads, 1, 1};
@@ -150,13 +156,15 @@ inline int launch(int64_t blocks, unsigned threads, std::function<void()> kernel
     block_index = {b, 0, 0};
     run_block(threads, &random);
   }
-  return OK;
+  return cudaSuccess;
 }
 } /* namespace emulation */
 
 #define __global__
 #define __device__
 #define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
 #define threadIdx (emulation::Index{emulation::current, 0, 0})
 #define blockIdx (emulation::block_index)
 #define blockDim (emulation::block_size)
@@ -166,8 +174,29 @@ inline int launch(int64_t blocks, unsigned threads, std::function<void()> kernel
   static bool name##_shared = emulation::share(name, sizeof name);                                                     \
   (void)name##_shared
 #define LAUNCH(dev, kernel, blocks, ...)                                                                               \
-  ((void)(dev), emulation::launch((blocks), THREADS, [&] { kernel(__VA_ARGS__); }))
+  ((void)(dev),                                                                                                        \
+   (blocks) == 0 ? OK : cuda_check(emulation::launch((blocks), THREADS, [&] { kernel(__VA_ARGS__); }), #kernel))
 inline void __syncthreads() { emulation::meet(&emulation::block, (unsigned)emulation::fibers.size()); }
+inline void __syncwarp(unsigned = ~0u) { emulation::meet_warp(); }
+template <class T> T __shfl_sync(unsigned, T v, int lane) { return emulation::shuffle(v, (unsigned)lane); }
+template <class T> T __shfl_down_sync(unsigned, T v, unsigned by) {
+  unsigned lane = emulation::current % emulation::WARP_SIZE;
+  return emulation::shuffle(v, lane + by < emulation::WARP_SIZE ? lane + by : lane);
+}
+template <class T> T __shfl_up_sync(unsigned, T v, unsigned by) {
+  unsigned lane = emulation::current % emulation::WARP_SIZE;
+  return emulation::shuffle(v, lane >= by ? lane - by : lane);
+}
+inline unsigned __ballot_sync(unsigned, int on) {
+  unsigned all = 0;
+  for (unsigned i = 0; i < emulation::WARP_SIZE; i++) all |= (unsigned)(emulation::shuffle(on, i) != 0) << i;
+  return all;
+}
+template <class T> T __ldg(const T *p) { return *p; }
+inline float rsqrtf(float x) { return 1 / sqrtf(x); }
+inline float __fdividef(float a, float b) { return a / b; }
+inline float __expf(float x) { return expf(x); }
+inline float __logf(float x) { return logf(x); }
 template <class T> T __shfl_xor_sync(unsigned, T v, int mask) {
   return emulation::shuffle(v, (emulation::current % emulation::WARP_SIZE) ^ (unsigned)mask);
 }

@@ -39,7 +39,7 @@ static void null_is_one_rank(void **state) {
   double most = -4;
   bool any = true;
   assert_int_equal(comm_null_create(&c), OK);
-  assert_true(c.rank == 0 && c.size == 1 && c.local_rank == 0 && c.local_size == 1);
+  assert_true(c.rank == 0 && c.size == 1 && c.place.local_rank == 0 && c.place.local_size == 1);
   assert_int_equal(comm_all_reduce(&c, x, 3, COMM_F32, COMM_SUM), OK);
   assert_int_equal(comm_all_reduce_tree(&c, x, scratch, 3, COMM_F32), OK);
   assert_int_equal(comm_broadcast(&c, x, sizeof x, 0), OK);
@@ -68,7 +68,7 @@ static void ranks_are_mpis(void **state) {
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   MPI_Comm_size(MPI_COMM_WORLD, &size);
   assert_true(world.rank == rank && world.size == size);
-  assert_true(world.local_rank == rank && world.local_size == size); /* the tests run on one node */
+  assert_true(world.place.local_rank == rank && world.place.local_size == size); /* the tests run on one node */
 }
 
 static void set(void *x, size_t i, CommType type, int64_t v) {

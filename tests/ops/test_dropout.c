@@ -92,7 +92,7 @@ static void test_same_everywhere(void **state) {
   (void)state;
   enum { N = 6 * 136 };
   double seen[CHECK_MODE_COUNT][N];
-  for (int i = 0; i < CHECK_MODE_COUNT; i++) {
+  for (int i = 0; i <= check_last(); i++) {
     Check c;
     check_open(&c, &CHECK_MODES[i], i + 1);
     Dropout d = {.p = 0.3, .seed = 9, .step = 5, .layer = 2, .first = 7, .L = 3};
@@ -100,7 +100,7 @@ static void test_same_everywhere(void **state) {
     for (int k = 0; k < N; k++) seen[i][k] = mask[k] != 0;
     check_close(&c);
   }
-  assert_memory_equal(seen[0], seen[1], sizeof seen[0]);
+  for (int i = 1; i <= check_last(); i++) assert_memory_equal(seen[0], seen[i], sizeof seen[0]);
 }
 
 int main(void) {

@@ -32,7 +32,7 @@ static Net make(Check *c, const Shape *s) {
   check_title(c, "cross_entropy R=%d V=%d forbid=%d%s%s scale=%g", (int)s->R, (int)s->V, (int)s->forbid,
               s->gradient ? " gradient" : "", s->strided ? " strided" : "", s->scale);
   Net n = {.forbid = s->forbid};
-  n.logits = check_random_cols(c, s->R, s->V, s->V + (s->strided ? 5 : 0), s->strided ? 3 : 0);
+  n.logits = check_act_cols(c, s->R, s->V, s->V + (s->strided ? 5 : 0), s->strided ? 3 : 0);
   check_fill(c, n.logits, s->scale);
   n.weight = check_random(c, s->R, 0);
   double *weight = check_read(c, n.weight);

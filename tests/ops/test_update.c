@@ -31,15 +31,16 @@ static void squares_case(Check *c, const void *shape) {
   check_title(c, "sum_squares n=%d", (int)n);
   Tensor x = check_random(c, n, 0);
   check_fill(c, x, 1e3);
-  double *v = check_read(c, x), want = 0, got = NAN;
+  Tensor sum = check_tensor(c, DT_F64, 1, 0, 0, 0);
+  double *v = check_read(c, x), want = 0;
   for (int64_t i = 0; i < n; i++) want += v[i] * v[i];
-  MUST(sum_squares(&c->dev, x, &got));
-  if (!(fabs(got - want) <= 1e-15 * sqrt((double)n) * want)) fail_msg("%s is %.17g, not %.17g", c->title, got, want);
-  check_record_host(c, &got, sizeof got);
+  check_poison(c, sum);
+  MUST(sum_squares(&c->dev, sum, x));
+  check_near(c, "sum", sum, &want, 1e-15 * sqrt((double)n));
   v[n / 2] = NAN; /* a broken gradient must be seen */
   check_write(c, x, v);
-  MUST(sum_squares(&c->dev, x, &got));
-  assert_true(isnan(got));
+  MUST(sum_squares(&c->dev, sum, x));
+  assert_true(isnan(*check_read(c, sum)));
 }
 
 static void test_sums(void **state) {
@@ -54,23 +55,27 @@ static void test_sums(void **state) {
 typedef struct Recipe {
   int64_t n;
   bool low;
-  double factor, lr, eps, weight_decay, ema_decay;
+  double scale, clip, lr, eps, weight_decay, ema_decay;
   int steps;
 } Recipe;
 
 static const Recipe recipes[] = {
-    {7, true, 1, 0.1, 1e-8, 0, 0.9, 3},           {1003, true, 0.25, 0.1, 1e-3, 0.5, 0.5, 3},
-    {1003, false, 3, 0.01, 1e-8, 0.1, 0, 2},      {64, true, 1, 0, 1e-8, 0.5, 0.9999, 2},
-    {100003, true, 0.5, 0.1, 1e-8, 0.01, 0.9, 2},
+    {7, true, 1, 0, 0.1, 1e-8, 0, 0.9, 3},           {1003, true, 0.25, 0, 0.1, 1e-3, 0.5, 0.5, 3},
+    {1003, false, 3, 0, 0.01, 1e-8, 0.1, 0, 2},      {64, true, 1, 0, 0, 1e-8, 0.5, 0.9999, 2},
+    {100003, true, 0.5, 0, 0.1, 1e-8, 0.01, 0.9, 2}, {1003, true, 2, 0.5, 0.1, 1e-8, 0, 0.9, 3},
+    {1003, true, 0.01, 5, 0.1, 1e-8, 0, 0.9, 2}, /* clipped; a norm below the bound */
 };
 
 typedef struct Host {
   double *p, *g, *m, *v, *ema;
 } Host;
 
+static double norm_of(const Host *h, int64_t n) { return sqrt(check_dot(h->g, h->g, n)); }
+
 static void reference(const Host *h, const AdamW *a, int64_t n) {
+  double clip = a->clip > 0 ? fmin(1, a->clip / (a->scale * norm_of(h, n) + 1e-6)) : 1;
   for (int64_t i = 0; i < n; i++) {
-    double g = a->factor * h->g[i];
+    double g = a->scale * clip * h->g[i];
     h->m[i] = a->beta1 * h->m[i] + (1 - a->beta1) * g;
     h->v[i] = a->beta2 * h->v[i] + (1 - a->beta2) * g * g;
     double step = h->m[i] / a->correct1 / (sqrt(h->v[i] / a->correct2) + a->eps);
@@ -81,8 +86,9 @@ static void reference(const Host *h, const AdamW *a, int64_t n) {
 
 static void adamw_case(Check *c, const void *shape) {
   const Recipe *s = shape;
-  check_title(c, "adamw n=%d factor=%g lr=%g decay=%g", (int)s->n, s->factor, s->lr, s->weight_decay);
-  AdamW a = {.factor = s->factor,
+  check_title(c, "adamw n=%d scale=%g clip=%g lr=%g decay=%g", (int)s->n, s->scale, s->clip, s->lr, s->weight_decay);
+  AdamW a = {.scale = s->scale,
+             .clip = s->clip,
              .lr = s->lr,
              .beta1 = 0.9,
              .beta2 = 0.999,
@@ -96,6 +102,7 @@ static void adamw_case(Check *c, const void *shape) {
   check_write(c, a.m, check_host(c, s->n));
   check_write(c, a.v, check_host(c, s->n));
   if (s->ema_decay > 0.99) check_write(c, a.ema, check_host(c, s->n)); /* so that a wrong 1 − decay shows */
+  a.squares = check_tensor(c, DT_F64, 1, 0, 0, 0);
   if (s->low) a.low = check_tensor(c, DT_BF16, s->n, 0, 0, 0), check_poison(c, a.low);
   for (int i = 0; i < 5; i++) *host[i] = check_read(c, *all[i]);
   h.g[0] = 0; /* 0/(0 + eps) at the first step */
@@ -103,6 +110,7 @@ static void adamw_case(Check *c, const void *shape) {
     a.correct1 = 1 - pow(a.beta1, step), a.correct2 = 1 - pow(a.beta2, step);
     check_write(c, a.g, h.g);
     reference(&h, &a, s->n);
+    MUST(sum_squares(&c->dev, a.squares, a.g));
     MUST(adamw(&c->dev, &a));
     for (int64_t i = 0; i < s->n; i++) h.g[i] = (float)(-0.7 * h.g[i] + 0.1); /* another gradient */
   }
@@ -115,6 +123,34 @@ static void adamw_case(Check *c, const void *shape) {
   double *p = check_read(c, a.p);
   for (int64_t i = 0; i < s->n; i++) p[i] = check_bf16(p[i]);
   check_same(c, "low", a.low, p);
+}
+
+/* A gradient that is no number changes nothing. */
+static void broken_case(Check *c, const void *shape) {
+  int64_t n = *(const int64_t *)shape;
+  check_title(c, "adamw of a broken gradient, n=%d", (int)n);
+  AdamW a = {.scale = 1, .clip = 1, .lr = 0.1, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .correct1 = 1, .correct2 = 1};
+  Tensor *all[] = {&a.p, &a.m, &a.v, &a.ema, &a.low, &a.g};
+  double *before[5];
+  for (int i = 0; i < 6; i++) {
+    *all[i] = check_tensor(c, i == 4 ? DT_BF16 : c->dev.real, n, 0, 0, 0);
+    check_fill(c, *all[i], 1);
+    if (i < 5) before[i] = check_read(c, *all[i]);
+  }
+  a.squares = check_tensor(c, DT_F64, 1, 0, 0, 0);
+  double *g = check_read(c, a.g);
+  for (int kind = 0; kind < 2; kind++) {
+    g[n - 1] = kind ? INFINITY : NAN;
+    check_write(c, a.g, g);
+    MUST(sum_squares(&c->dev, a.squares, a.g));
+    MUST(adamw(&c->dev, &a));
+    for (int i = 0; i < 5; i++) check_same(c, "what must not change", *all[i], before[i]);
+  }
+}
+
+static void test_broken(void **state) {
+  (void)state;
+  for (int i = 0; i < SIZES; i++) check_every(broken_case, &sizes[i]);
 }
 
 static void test_adamw(void **state) {
@@ -190,15 +226,18 @@ static void refusals(Check *c, const void *shape) {
   Device *d = &c->dev;
   Tensor a = check_random(c, 8, 0), b = check_random(c, 9, 0), low = check_tensor(c, DT_BF16, 9, 0, 0, 0),
          ids = check_ids(c, 8, NULL);
-  double sum;
+  Tensor sum = check_tensor(c, DT_F64, 1, 0, 0, 0), two = check_tensor(c, DT_F64, 2, 0, 0, 0);
   check_refused(add(d, a, b), ERR_SHAPE, "x of another length");
   check_refused(add(d, ids, a), ERR_SHAPE, "y of integers");
-  check_refused(sum_squares(d, ids, &sum), ERR_SHAPE, "squares of integers");
+  check_refused(sum_squares(d, sum, ids), ERR_SHAPE, "squares of integers");
+  check_refused(sum_squares(d, two, a), ERR_SHAPE, "two sums");
   check_refused(to_bf16(d, low, a), ERR_SHAPE, "y of another length");
   check_refused(to_bf16(d, a, a), ERR_SHAPE, "y that is not bf16");
-  AdamW w = {.p = a, .g = a, .m = a, .v = b, .ema = a};
+  AdamW w = {.p = a, .g = a, .m = a, .v = b, .ema = a, .squares = sum};
   check_refused(adamw(d, &w), ERR_SHAPE, "v of another length");
-  w.v = a, w.low = low;
+  w.v = a, w.squares = TENSOR_NONE;
+  check_refused(adamw(d, &w), ERR_SHAPE, "no squares");
+  w.squares = sum, w.low = low;
   check_refused(adamw(d, &w), ERR_SHAPE, "low of another length");
   check_record(c, a);
 }
@@ -210,10 +249,8 @@ static void test_refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_sums),
-      cmocka_unit_test(test_adamw),
-      cmocka_unit_test(test_to_bf16),
-      cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_sums),    cmocka_unit_test(test_adamw),    cmocka_unit_test(test_broken),
+      cmocka_unit_test(test_to_bf16), cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -49,7 +49,7 @@ static int cpu_open(Device *dev, const DeviceOptions *options) {
   dev->impl = cpu;
   omp_set_dynamic(0);
   omp_set_num_threads(dev->threads);
-  if (options->pin) pin_threads(dev, options->share_rank);
+  if (options->pin) pin_threads(dev, options->place.share_rank);
 #if REAL_IS_FLOAT
   int err = options->bf16 ? gemm16_open(dev) : OK;
   if (err) cpu_close(dev);
@@ -71,6 +71,13 @@ static const char *cpu_library(void) {
 }
 
 static int cpu_sync(Device *dev) { return (void)dev, OK; }
+
+static int cpu_memory(Device *dev, size_t *free, size_t *total) {
+  (void)dev;
+  *free = mem_available();
+  *total = mem_total();
+  return OK;
+}
 
 static int cpu_alloc(Device *dev, void **p, size_t bytes) { return (void)dev, mem_alloc(p, bytes); }
 
@@ -123,6 +130,7 @@ const Ops ops_cpu_f64 = {
     .open = cpu_open,
     .close = cpu_close,
     .sync = cpu_sync,
+    .memory = cpu_memory,
     .alloc = cpu_alloc,
     .release = cpu_release,
     .upload = cpu_copy,

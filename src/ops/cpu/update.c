@@ -14,7 +14,7 @@ int FN(add)(Device *dev, Tensor y, Tensor x) {
   return OK;
 }
 
-int FN(sum_squares)(Device *dev, Tensor x, double *host_sum) {
+int FN(sum_squares)(Device *dev, Tensor out, Tensor x) {
   int64_t n = tensor_count(x), chunks = (n + CHUNK - 1) / CHUNK;
   double *partial, total = 0;
   TRY(FN(scratch)(dev, SCRATCH_PARTIAL, (size_t)chunks * sizeof *partial, &partial));
@@ -28,17 +28,20 @@ int FN(sum_squares)(Device *dev, Tensor x, double *host_sum) {
     partial[c] = sum;
   }
   for (int64_t c = 0; c < chunks; c++) total += partial[c];
-  *host_sum = total;
+  *(double *)out.data = total;
   return OK;
 }
 
 int FN(adamw)(Device *dev, const AdamW *a) {
   (void)dev;
   int64_t n = tensor_count(a->p);
+  double squares = *(const double *)a->squares.data, norm = a->scale * sqrt(squares);
+  double clip = a->clip > 0 ? a->clip / (norm + 1e-6) : 1;
+  if (!isfinite(squares)) return OK;
   real *restrict p = a->p.data, *restrict m = a->m.data, *restrict v = a->v.data, *restrict ema = a->ema.data;
   const real *restrict g = a->g.data;
   uint16_t *restrict low = a->low.data;
-  real factor = (real)a->factor, b1 = (real)a->beta1, b2 = (real)a->beta2, eps = (real)a->eps;
+  real factor = (real)(a->scale * (clip < 1 ? clip : 1)), b1 = (real)a->beta1, b2 = (real)a->beta2, eps = (real)a->eps;
   real shrink = (real)(1 - a->lr * a->weight_decay), rate = (real)(a->lr / a->correct1);
   real root = (real)(1 / sqrt(a->correct2)), keep = (real)a->ema_decay;
   real new1 = (real)(1 - a->beta1), new2 = (real)(1 - a->beta2), new_ema = (real)(1 - a->ema_decay);

@@ -1,0 +1,43 @@
+/* backend — the ops of the CUDA backend, as cuda.cu lists them in its table, and the parts of a device that files keep
+ * for themselves. */
+#pragma once
+#include "ops/ops.h"
+
+/** dense_open / dense_close — cuBLASLt and its plans. attention_open / attention_close — cuDNN and its, where it is. */
+int dense_open(Device *dev);
+void dense_close(Device *dev);
+int attention_open(Device *dev);
+void attention_close(Device *dev);
+
+int cuda_dense(Device *, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b);
+int cuda_dense_backward(Device *, Tensor dx, bool dx_add, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w);
+int cuda_gelu_backward(Device *, Tensor dy, Tensor pre);
+int cuda_embed(Device *, Tensor x, Tensor ids, Tensor table);
+int cuda_embed_backward(Device *, Tensor dtable, Tensor dx, Tensor ids);
+int cuda_residual_norm(Device *, const ResidualNorm *);
+int cuda_residual_norm_backward(Device *, const ResidualNorm *);
+int cuda_rotary(Device *, Tensor qkv, int64_t heads, int64_t L, bool inverse);
+int cuda_attention(Device *, const Attention *);
+int cuda_attention_backward(Device *, const Attention *);
+int cuda_conv(Device *, const Conv *);
+int cuda_conv_backward(Device *, const Conv *);
+int cuda_scan(Device *, const Scan *);
+int cuda_scan_backward(Device *, const Scan *);
+int cuda_gate(Device *, Tensor o, Tensor y, Tensor z);
+int cuda_gate_backward(Device *, Tensor dy, Tensor dz, Tensor d_o, Tensor y, Tensor z);
+int cuda_silu(Device *, Tensor y, Tensor x);
+int cuda_silu_backward(Device *, Tensor dx, Tensor dy, Tensor x);
+int cuda_sinusoid(Device *, Tensor y, Tensor sigma);
+int cuda_gather_rows(Device *, Tensor y, Tensor x, Tensor rows);
+int cuda_scatter_rows(Device *, Tensor y, Tensor x, Tensor rows);
+int cuda_cross_entropy(Device *, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t forbid,
+                       bool gradient);
+int cuda_absorbing_bound(Device *, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask,
+                         bool gradient);
+int cuda_score_entropy(Device *, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t mask, bool gradient);
+int cuda_draw(Device *, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid);
+int cuda_argmax(Device *, Tensor ids, Tensor logits, int32_t forbid);
+int cuda_add(Device *, Tensor y, Tensor x);
+int cuda_sum_squares(Device *, Tensor sum, Tensor x);
+int cuda_adamw(Device *, const AdamW *);
+int cuda_to_bf16(Device *, Tensor y, Tensor x);

@@ -1,0 +1,53 @@
+# build.mk — the CUDA backend: compiled by nvcc where the toolkit is, and by the C++ compiler for the emulation of the tests.
+# Variables: CUDA=0 (leave it out)  CUDA_HOME  CUDA_ARCHS="80 90"
+NVCC       := $(if $(filter 0,$(CUDA)),,$(shell command -v "$(if $(CUDA_HOME),$(CUDA_HOME)/bin/)nvcc" || ls /usr/local/cuda/bin/nvcc 2>/dev/null))
+CUDA_HOME  ?= $(patsubst %/bin/,%,$(dir $(NVCC)))
+CUDA_ARCHS ?= 80 90
+has         = $(firstword $(wildcard $(addsuffix /$1,$(CUDA_HOME)/include /usr/include /usr/include/x86_64-linux-gnu)))
+HAS_CUDNN  := $(if $(NVCC),$(call has,cudnn.h))
+HAS_CUDA   := $(if $(NVCC),$(and $(call has,cublasLt.h),$(call has,nccl.h)))
+
+CU_SRC     := $(sort $(wildcard cuda/*.cu))
+CU_OBJ     := $(CU_SRC:cuda/%.cu=$(BUILD)/cuda/%.o)
+CU_FLAGS    = -std=c++20 -O3 -lineinfo -Isrc -Icuda $(if $(HAS_CUDNN),-DHAVE_CUDNN) $(MPI_CFLAGS) -Xcompiler -Wall,-Wextra \
+              $(if $(WERROR),-Werror all-warnings) $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$a,code=sm_$a)
+CUDA_LIBS   = -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lnccl $(if $(HAS_CUDNN),-lcudnn) -lcudart -lstdc++
+MPI_CFLAGS ?= $(filter -I%,$(shell $(CC) --showme:compile 2>/dev/null || $(CC) -compile-info 2>/dev/null))
+# the two files that know whether there is a CUDA backend
+FRONT      := $(BUILD)/front/ops/backends.o
+WITH_CUDA  := $(if $(HAS_CUDA),$(FRONT) $(CU_OBJ))
+CUDA_LINK   = $(if $(HAS_CUDA),$(CUDA_LIBS))
+
+$(BUILD)/front/%.o: src/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -DHAVE_CUDA -MMD -MP -c -o $@ $<
+$(BUILD)/cuda/%.o: cuda/%.cu $(BUILD)/cuda.flags
+	@mkdir -p $(@D)
+	$(NVCC) $(CU_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+$(BUILD)/cuda.flags: FORCE
+	@mkdir -p $(@D); echo '$(NVCC) $(CU_FLAGS)' | cmp -s - $@ || echo '$(NVCC) $(CU_FLAGS)' > $@
+
+# ---- the emulation: the same sources on the CPU, the program and the tests of ops with them
+CXX        := $(if $(filter default undefined,$(origin CXX)),g++,$(CXX))
+EMU_OBJ    := $(CU_SRC:cuda/%.cu=$(BUILD)/emulated/cuda/%.o)
+EMU_FLAGS   = -std=c++20 -Isrc -Icuda -Itests -O2 -g -fno-strict-aliasing $(MPI_CFLAGS) -Wall -Wextra -Wshadow $(if $(WERROR),-Werror) $(SAN)
+EMU_OPS    := $(patsubst tests/ops/%.c,$(BUILD)/emulated/tests/%,$(wildcard tests/ops/test_*.c))
+EMULATED   := $(BUILD)/emulated/mdlm $(EMU_OPS) $(BUILD)/emulated/tests/test_emulation
+
+$(BUILD)/emulated/cuda/%.o: cuda/%.cu $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CXX) $(EMU_FLAGS) -MMD -MP -x c++ -c -o $@ $<
+$(BUILD)/emulated/mdlm: $(BUILD)/main.o $(FRONT) $(EMU_OBJ) $(LIB)
+	$(CC) -o $@ $^ $(LDLIBS) -lstdc++
+$(BUILD)/emulated/tests/test_emulation: tests/emulation/test_emulation.cu $(wildcard tests/emulation/*.h) cuda/cuda.cuh $(EMU_OBJ) $(LIB)
+	@mkdir -p $(@D)
+	$(CXX) $(EMU_FLAGS) -o $@ -x c++ $< -x none $(EMU_OBJ) $(LIB) $(LDLIBS)
+$(BUILD)/emulated/tests/%: $(BUILD)/tests/ops/%.o $(BUILD)/tests/emulation/device.o $(FRONT) $(EMU_OBJ) $(TEST_LIB) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) -o $@ $^ $(LDLIBS) -lcmocka -lstdc++
+
+# ---- the same tests on a GPU
+GPU_OPS    := $(patsubst tests/ops/%.c,$(BUILD)/gpu/tests/%,$(wildcard tests/ops/test_*.c))
+$(BUILD)/gpu/tests/%: $(BUILD)/tests/ops/%.o $(BUILD)/tests/cuda/device.o $(WITH_CUDA) $(TEST_LIB) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) -o $@ $^ $(LDLIBS) -lcmocka $(CUDA_LINK)

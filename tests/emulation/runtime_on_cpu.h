@@ -1,0 +1,207 @@
+/* runtime_on_cpu — the calls of CUDA's runtime that cuda/ makes, on the CPU: one stream, everything done at once.
+ *
+ * Device memory is a range of its own that host code cannot read or write: it is opened for kernels and copies only, so
+ * that a pointer of one side used on the other ends the process. Faults to be handled are asked for by variables:
+ *   EMULATION_GPUS=N  EMULATION_CAPABILITY=M  EMULATION_MEMORY=MiB  EMULATION_FAULT=N (the N-th launch fails, for good)
+ */
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <map>
+
+typedef enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorNoDevice = 100,
+  cudaErrorNotReady = 600,
+  cudaErrorIllegalAddress = 700
+} cudaError_t;
+typedef struct CUstream_st *cudaStream_t;
+typedef struct CUevent_st *cudaEvent_t;
+typedef enum cudaMemcpyKind {
+  cudaMemcpyHostToDevice = 1,
+  cudaMemcpyDeviceToHost,
+  cudaMemcpyDeviceToDevice
+} cudaMemcpyKind;
+enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
+struct cudaDeviceProp {
+  char name[256];
+  int multiProcessorCount, major, minor;
+  size_t totalGlobalMem;
+};
+
+namespace emulation {
+namespace runtime {
+inline long setting(const char *name, long otherwise) {
+  const char *text = getenv(name);
+  return text && *text ? strtol(text, nullptr, 10) : otherwise;
+}
+inline size_t memory_size() { return (size_t)setting("EMULATION_MEMORY", 4096) << 20; }
+
+/* ---- device memory: first fit in one range of addresses */
+constexpr size_t ALIGN = 256, RANGE = (size_t)64 << 30;
+inline char *range;
+inline std::map<size_t, size_t> blocks; /* offset, bytes */
+inline size_t held, used;               /* bytes given out; the end of the last block there has been */
+inline int opened;
+
+inline void protect(int rights) {
+  if (used > 0 && mprotect(range, used, rights) != 0) abort();
+}
+struct Open { /* device memory may be touched while one of these lives */
+  Open() {
+    if (opened++ == 0) protect(PROT_READ | PROT_WRITE);
+  }
+  ~Open() {
+    if (--opened == 0) protect(PROT_NONE);
+  }
+};
+inline bool on_device(const void *p) { return range && (const char *)p >= range && (const char *)p < range + RANGE; }
+inline void *allocate(size_t bytes) {
+  constexpr size_t PAGE = 4096;
+  if (held + bytes > memory_size()) return nullptr;
+  if (!range) range = (char *)mmap(nullptr, RANGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (range == MAP_FAILED) abort();
+  size_t at = 0;
+  for (auto &b : blocks) {
+    if (at + bytes <= b.first) break;
+    at = (b.first + b.second + ALIGN - 1) / ALIGN * ALIGN;
+  }
+  if (at + bytes > RANGE) return nullptr;
+  blocks[at] = bytes;
+  held += bytes;
+  Open open; /* a new part of the range becomes known while it is open */
+  size_t end = (at + bytes + PAGE - 1) / PAGE * PAGE;
+  if (end > used) used = end;
+  protect(PROT_READ | PROT_WRITE);
+  memset(range + at, 0xff, bytes); /* what nobody has written is no number */
+  return range + at;
+}
+inline bool release(void *p) {
+  if (p == nullptr) return true;
+  auto b = on_device(p) ? blocks.find((size_t)((char *)p - range)) : blocks.end();
+  if (b == blocks.end()) return false;
+  held -= b->second;
+  blocks.erase(b);
+  return true;
+}
+
+/* ---- faults */
+inline long launches;
+inline cudaError_t sticky = cudaSuccess;
+inline bool may_launch() {
+  if (++launches == setting("EMULATION_FAULT", 0)) sticky = cudaErrorIllegalAddress;
+  return sticky == cudaSuccess;
+}
+} /* namespace runtime */
+} /* namespace emulation */
+
+/* ---- device */
+inline const char *cudaGetErrorString(cudaError_t e) {
+  switch (e) {
+  case cudaSuccess:
+    return "no error";
+  case cudaErrorMemoryAllocation:
+    return "out of memory";
+  case cudaErrorInsufficientDriver:
+    return "CUDA driver version is insufficient for CUDA runtime version";
+  case cudaErrorNoDevice:
+    return "no CUDA-capable device is detected";
+  case cudaErrorIllegalAddress:
+    return "an illegal memory access was encountered";
+  default:
+    return "an error";
+  }
+}
+inline cudaError_t cudaGetLastError() { return emulation::runtime::sticky; }
+inline cudaError_t cudaGetDeviceCount(int *n) {
+  *n = (int)emulation::runtime::setting("EMULATION_GPUS", 8);
+  return *n < 0 ? cudaErrorInsufficientDriver : *n == 0 ? cudaErrorNoDevice : cudaSuccess;
+}
+inline cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int) {
+  snprintf(p->name, sizeof p->name, "emulated GPU");
+  p->multiProcessorCount = 4;
+  p->major = (int)emulation::runtime::setting("EMULATION_CAPABILITY", 9);
+  p->minor = 0;
+  p->totalGlobalMem = emulation::runtime::memory_size();
+  return cudaSuccess;
+}
+inline cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+inline cudaError_t cudaRuntimeGetVersion(int *v) { return *v = 0, cudaSuccess; }
+inline cudaError_t cudaDriverGetVersion(int *v) { return *v = 0, cudaSuccess; }
+inline void nvtxRangePushA(const char *) {}
+inline void nvtxRangePop() {}
+
+/* ---- streams and events: all is done already */
+inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned) {
+  return *s = (cudaStream_t)calloc(1, 1), cudaSuccess;
+}
+inline cudaError_t cudaStreamDestroy(cudaStream_t s) { return free(s), cudaSuccess; }
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return emulation::runtime::sticky; }
+inline cudaError_t cudaStreamQuery(cudaStream_t) { return emulation::runtime::sticky; }
+inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return emulation::runtime::sticky; }
+inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned) {
+  return *e = (cudaEvent_t)calloc(1, 1), cudaSuccess;
+}
+inline cudaError_t cudaEventDestroy(cudaEvent_t e) { return free(e), cudaSuccess; }
+inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return emulation::runtime::sticky; }
+inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return emulation::runtime::sticky; }
+inline cudaError_t cudaEventQuery(cudaEvent_t) { return emulation::runtime::sticky; }
+
+/* ---- memory */
+inline cudaError_t cudaMalloc(void **p, size_t bytes) {
+  *p = emulation::runtime::allocate(bytes);
+  return *p ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+inline cudaError_t cudaFree(void *p) { return emulation::runtime::release(p) ? cudaSuccess : cudaErrorInvalidValue; }
+inline cudaError_t cudaMallocHost(void **p, size_t bytes) {
+  *p = malloc(bytes);
+  return *p ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+inline cudaError_t cudaFreeHost(void *p) { return free(p), cudaSuccess; }
+inline cudaError_t cudaMemGetInfo(size_t *free, size_t *total) {
+  *total = emulation::runtime::memory_size();
+  *free = *total - emulation::runtime::held;
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
+  using emulation::runtime::on_device;
+  if (emulation::runtime::sticky) return emulation::runtime::sticky;
+  if (on_device(dst) != (kind != cudaMemcpyDeviceToHost) || on_device(src) != (kind != cudaMemcpyHostToDevice)) {
+    fprintf(stderr, "emulation: a copy in another direction than said\n");
+    abort();
+  }
+  emulation::runtime::Open open;
+  memmove(dst, src, bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t) {
+  if (emulation::runtime::sticky) return emulation::runtime::sticky;
+  emulation::runtime::Open open;
+  memset(p, value, bytes);
+  return cudaSuccess;
+}
+
+/* ---- bf16 */
+struct __nv_bfloat16 {
+  uint16_t bits;
+};
+inline float __bfloat162float(__nv_bfloat16 x) {
+  uint32_t u = (uint32_t)x.bits << 16;
+  float f;
+  memcpy(&f, &u, sizeof f);
+  return f;
+}
+inline __nv_bfloat16 __float2bfloat16(float x) { /* to nearest even; what is no number becomes 0x7fff, as on a GPU */
+  uint32_t u;
+  memcpy(&u, &x, sizeof u);
+  if ((u & 0x7fffffffu) > 0x7f800000u) return {0x7fff};
+  return {(uint16_t)((u + 0x7fffu + (u >> 16 & 1u)) >> 16)};
+}
