@@ -33,6 +33,15 @@ static int read_data(const char *what, const char *spec) {
   return err;
 }
 
+/* What a GPU has to hold is not in the program's resident memory. */
+static int report_device(Trainer *t) {
+  size_t free = 0, total = 0;
+  TRY(device_memory(&t->net.dev, &free, &total));
+  log_info("device     %s: %.0f MiB held by this rank after a step, %.0f of %.0f MiB free", t->net.dev.ops->library(),
+           mib((double)t->net.dev.allocated), mib((double)free), mib((double)total));
+  return OK;
+}
+
 static void report_memory(const Trainer *t, size_t before) {
   const Params *p = &t->net.model.params;
   double flat = (double)tensor_bytes(p->value),
@@ -75,7 +84,8 @@ static int predict(Trainer *t, Comm *comm, size_t before) {
   if (err) return err;
   TRY(comm_max(comm, &seconds));
   report_memory(t, before);
-  double expected = (double)before + (double)t->net.dev.allocated;
+  if (!t->net.dev.ops->host) TRY(report_device(t));
+  double expected = (double)before + (t->net.dev.ops->host ? (double)t->net.dev.allocated : 0);
   all = seconds * (double)t->cfg->train_steps;
   log_info("resident   %.0f MiB expected, %.0f MiB measured after %lld of %lld micro-batches; %.0f MiB free",
            mib(expected), mib((double)mem_resident()), (long long)micros, (long long)t->local_micro,

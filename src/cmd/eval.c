@@ -32,7 +32,7 @@ static int open_all(Evaluation *e, const Config *cfg, const Comm *comm) {
   TRY(vocab_same(&e->state.vocab, e->checkpoint, shards_vocab(e->data), data));
   TRY(output_path(cfg, cfg->eval_output, "eval.h5", e->output));
   return weights_open(&e->net, cfg, comm, e->checkpoint, cfg->eval_weights, &e->state, shards_length(e->data),
-                      cfg->eval_batch);
+                      "eval.batch", cfg->eval_batch);
 }
 
 static int write_series(H5 *f, const char *name, H5Type type, int64_t n, const void *data, const char *unit,

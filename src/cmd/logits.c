@@ -83,7 +83,7 @@ static int open_all(Logits *p, const Config *cfg, const Comm *comm) {
   size_t bytes = (size_t)p->batch * (size_t)each;
   TRY(mem_alloc(&p->logits, bytes));
   if (cfg->logits_log_p) TRY(mem_alloc(&p->log_p, bytes));
-  TRY(weights_open(&p->net, cfg, comm, p->checkpoint, cfg->logits_weights, &p->state, p->L, p->batch));
+  TRY(weights_open(&p->net, cfg, comm, p->checkpoint, cfg->logits_weights, &p->state, p->L, "logits.batch", p->batch));
   bool score = strcmp(cfg->diffusion_objective, "sedd") == 0 && p->log_p;
   for (int64_t i = 0; i < p->N; i++) {
     p->sigma[i] = objective_condition(&p->net.objective, p->t[i]);

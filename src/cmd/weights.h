@@ -10,6 +10,7 @@ int weights_path(const Config *cfg, const char *given, char path[512]);
 /** weights_state — the state of that checkpoint; its deck must describe the same network as cfg. ERR_DATA naming the
  * key. */
 int weights_state(const Config *cfg, const char *path, CheckpointState *state);
-/** weights_open — a network for `batch` sequences with the "ema" or "live" weights of the checkpoint. */
+/** weights_open — a network for `batch` sequences with the "ema" or "live" weights of the checkpoint. key: the deck's
+ * word for the batch, which an error names. */
 int weights_open(Network *net, const Config *cfg, const Comm *comm, const char *path, const char *which,
-                 const CheckpointState *state, int64_t length, int64_t batch);
+                 const CheckpointState *state, int64_t length, const char *key, int64_t batch);

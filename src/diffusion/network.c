@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 
 /* The second pass of an objective has dropout of its own: streams beyond those of any number of layers. */
@@ -40,36 +41,39 @@ static int check(const Config *cfg, const Objective *o, int64_t length) {
   return OK;
 }
 
-static int describe(Network *n, const Config *cfg, int64_t vocab, int64_t length, int32_t mask) {
+static int describe(Network *n, const NetworkOptions *x) {
+  const Config *cfg = x->cfg;
   TRY(schedule_create(&n->schedule, cfg->diffusion_schedule, cfg->diffusion_schedule_eps, cfg->diffusion_sigma_min,
                       cfg->diffusion_sigma_max));
   ObjectiveOptions o = {.name = cfg->diffusion_objective,
                         .schedule = &n->schedule,
-                        .mask = mask,
-                        .vocab = vocab,
+                        .mask = x->mask,
+                        .vocab = x->vocab,
                         .T = cfg->diffusion_T,
                         .tau = cfg->diffusion_sampling_eps,
                         .subs_masking = cfg->diffusion_subs_masking,
                         .importance_sampling = cfg->diffusion_importance_sampling,
                         .change_of_variables = cfg->diffusion_change_of_variables};
   TRY(objective_create(&n->objective, &o));
-  return check(cfg, &n->objective, length);
+  return check(cfg, &n->objective, x->length);
 }
 
-static int create(Network *n, const Config *cfg, Place place, int64_t vocab, int64_t length, int32_t mask,
-                  int64_t batch, bool training) {
-  TRY(describe(n, cfg, vocab, length, mask));
+static int create(Network *n, const NetworkOptions *x) {
+  const Config *cfg = x->cfg;
+  int threads = threads_of(cfg, x->place.share_size);
+  TRY(describe(n, x));
   DeviceOptions device = {.name = cfg->device_name,
-                          .threads = threads_of(cfg, place.share_size),
-                          .pin = cfg->device_pin && place.share_size * threads_of(cfg, place.share_size) > 1,
-                          .place = place,
+                          .threads = threads,
+                          .pin = cfg->device_pin && x->place.share_size * threads > 1,
+                          .place = x->place,
                           .bf16 = strcmp(cfg->device_matmul, "bf16") == 0,
+                          .deterministic = cfg->device_deterministic,
                           .row_chunk = cfg->device_row_chunk};
   TRY(device_open(&n->dev, &device));
   ModelOptions model = {.name = cfg->model_name,
-                        .vocab = vocab,
-                        .length = length,
-                        .batch = batch,
+                        .vocab = x->vocab,
+                        .length = x->length,
+                        .batch = x->batch,
                         .width = cfg->model_width,
                         .blocks = cfg->model_blocks,
                         .heads = cfg->model_heads,
@@ -78,17 +82,16 @@ static int create(Network *n, const Config *cfg, Place place, int64_t vocab, int
                         .dropout = cfg->model_dropout,
                         .time_conditioning = cfg->model_time_conditioning,
                         .mask_padding = cfg->model_mask_padding,
-                        .training = training};
+                        .training = x->training};
   TRY(model_create(&n->model, &n->dev, &model));
   TRY(rows_create(&n->rows, &n->model, n->objective.terms));
-  TRY(noised_create(&n->noised, batch, length, n->objective.terms));
-  return mem_alloc(&n->row_loss, (size_t)(batch * length) * sizeof *n->row_loss);
+  TRY(noised_create(&n->noised, x->batch, x->length, n->objective.terms));
+  return mem_alloc(&n->row_loss, (size_t)(x->batch * x->length) * sizeof *n->row_loss);
 }
 
-int network_create(Network *n, const Config *cfg, Place place, int64_t vocab, int64_t length, int32_t mask,
-                   int64_t batch, bool training) {
+int network_create(Network *n, const NetworkOptions *options) {
   *n = (Network){0};
-  int err = create(n, cfg, place, vocab, length, mask, batch, training);
+  int err = create(n, options);
   if (err) network_destroy(n);
   return err;
 }
@@ -103,14 +106,48 @@ void network_destroy(Network *n) {
   *n = (Network){0};
 }
 
+/* Whether the network and as many buffers fit, and some room for what ops keep for themselves. */
+static bool fits(const NetworkOptions *options, int64_t flats) {
+  const size_t ROOM = (size_t)256 << 20;
+  Network n;
+  void *more = NULL;
+  if (network_create(&n, options) != OK) return false;
+  size_t bytes = (size_t)flats * tensor_bytes(n.model.params.value) + ROOM;
+  bool good = device_alloc(&n.dev, &more, bytes) == OK;
+  device_release(&n.dev, more, bytes);
+  network_destroy(&n);
+  return good;
+}
+
+int network_too_large(const NetworkOptions *options, const char *key, int64_t of, int64_t flats) {
+  char why[512];
+  NetworkOptions less = *options;
+  bool good = false;
+  snprintf(why, sizeof why, "%s", err_message());
+  for (int64_t b = options->batch / 2; b > 0 && !good; b--) {
+    less.batch = b;
+    if (of ? of % b == 0 : (b & (b - 1)) == 0) good = fits(&less, flats);
+  }
+  err_clear();
+  CHECK(good, ERR_MEMORY, "%s; no %s is small enough: take a smaller network or a larger device", why, key);
+  return RAISE(ERR_MEMORY, "%s; %s = %lld is too much for it, %s = %lld fits", why, key, (long long)options->batch, key,
+               (long long)less.batch);
+}
+
 /* One pass: what stands in n->noised forward, its rows' losses added up by sequence, and backward. */
 static int pass(Network *n, const Dropout *dropout, bool gradient, double *loss) {
   Noised *z = &n->noised;
   ModelInput in = {.B = z->B, .ids = z->z, .sigma = z->sigma, .lengths = z->length, .dropout = *dropout};
+  device_phase(&n->dev, "forward");
   TRY(model_forward(&n->model, &in));
-  TRY(rows_loss(&n->rows, &n->objective, z, gradient, n->row_loss));
+  device_phase(&n->dev, "loss");
+  TRY(rows_loss(&n->rows, &n->objective, z, gradient, NULL));
+  device_phase(&n->dev, "backward");
+  if (gradient) TRY(model_backward(&n->model, &in));
+  device_phase(&n->dev, NULL);
+  TRY(rows_losses(&n->rows, z->n_rows, n->row_loss)); /* only now, when all has been asked of the device */
   for (int64_t i = 0; i < z->n_rows; i++) loss[z->rows[i] / z->L] += n->row_loss[i];
-  return gradient ? model_backward(&n->model, &in) : OK;
+  return OK;
 }
 
 int network_loss(Network *n, const Dropout *dropout, bool gradient, double *loss, int64_t *rows) {

@@ -14,11 +14,22 @@ typedef struct Network {
   double *row_loss; /* [batch·L] */
 } Network;
 
-/** network_create — for sequences of `length` tokens over `vocab` ids with mask token `mask`, `batch` sequences a pass.
- *  place: of this rank on its node. Weights are zero. Not movable once made. Not
- * collective. Errors  ERR_USAGE, ERR_MEMORY, ERR_DEVICE */
-int network_create(Network *n, const Config *cfg, Place place, int64_t vocab, int64_t length, int32_t mask,
-                   int64_t batch, bool training);
+typedef struct NetworkOptions {
+  const Config *cfg; /* not owned */
+  Place place;
+  int64_t vocab, length; /* V with the mask token, L */
+  int32_t mask;
+  int64_t batch; /* the most sequences a pass */
+  bool training;
+} NetworkOptions;
+
+/** network_create — weights are zero. Not movable once made. Not collective.
+ *  Errors  ERR_USAGE, ERR_MEMORY (network_too_large tells what would fit), ERR_DEVICE */
+int network_create(Network *n, const NetworkOptions *options);
+/** network_too_large — what network_create's ERR_MEMORY means to the user: key = batch does not fit, and the largest
+ *  divisor of `of` (with `of` 0: power of two) up to half of it that does. It is found by trying, with `flats` more
+ *  buffers of the weights' size. Returns ERR_MEMORY. Not collective. */
+int network_too_large(const NetworkOptions *options, const char *key, int64_t of, int64_t flats);
 /** network_loss — loss[B] (nat) of the sequences of net->noised, through every pass of the objective; adds the rows
  * whose logits were made to *rows. gradient: parameter gradients += those of the sum. net->noised is used up. */
 int network_loss(Network *n, const Dropout *dropout, bool gradient, double *loss, int64_t *rows);

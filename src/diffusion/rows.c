@@ -2,7 +2,9 @@
 #include "base/err.h"
 #include "base/mem.h"
 
-enum { CHUNK_BYTES = 64 << 20 };
+static const int64_t HOST_CHUNK_BYTES = 64 << 20, DEVICE_CHUNK_BYTES = 1 << 30;
+/* A GPU's library plans its products for a shape: of all numbers of scored rows only the multiples of this are met. */
+enum { DEVICE_UNIT = 256 };
 
 /* The gradient takes the place of the logits, as a factor of products; logits that are only looked at keep all digits.
  */
@@ -14,10 +16,12 @@ static int64_t row_elements(const Model *m) {
   return m->dev->act == DT_BF16 ? (V + 63) / 64 * 64 : V;
 }
 
+static int64_t made_up(const Rows *r, int64_t n) { return (n + r->unit - 1) / r->unit * r->unit; }
+
 static void plan(Arena *a, Rows *r) {
   const ModelOptions *o = &r->model->options;
   DType real = r->model->dev->real, act = r->model->dev->act;
-  int64_t capacity = o->batch * o->length;
+  int64_t capacity = made_up(r, o->batch * o->length);
   r->h = arena_tensor(a, act, capacity, o->width);
   if (o->training) r->dh = arena_tensor(a, act, capacity, o->width);
   r->logits = tensor_cols(arena_tensor(a, logits_type(r->model), r->chunk, row_elements(r->model)), 0, o->vocab);
@@ -45,17 +49,19 @@ static int warm_up(Rows *r) {
 }
 
 int rows_create(Rows *r, Model *model, int terms) {
-  *r = (Rows){.model = model, .chunk = model->dev->row_chunk, .terms = terms};
+  bool host = model->dev->ops->host;
+  *r = (Rows){.model = model, .chunk = model->dev->row_chunk, .unit = host ? 1 : DEVICE_UNIT, .terms = terms};
   const ModelOptions *o = &model->options;
-  int64_t most = o->batch * o->length,
-          fit = CHUNK_BYTES / (int64_t)dtype_size(logits_type(model)) / row_elements(model);
-  if (r->chunk == 0) r->chunk = fit < 64 ? 64 : fit / 64 * 64;
-  if (r->chunk > most) r->chunk = most;
+  int64_t most = made_up(r, o->batch * o->length), step = host ? 64 : DEVICE_UNIT;
+  int64_t fit =
+      (host ? HOST_CHUNK_BYTES : DEVICE_CHUNK_BYTES) / (int64_t)dtype_size(logits_type(model)) / row_elements(model);
+  if (r->chunk == 0) r->chunk = fit < step ? step : fit / step * step;
+  r->chunk = made_up(r, r->chunk < most ? r->chunk : most);
   arena_measure(&r->arena, model->dev);
   plan(&r->arena, r);
   TRY(arena_commit(&r->arena));
   plan(&r->arena, r);
-  if (o->training && model->dev->bf16 && model->dev->ops->host) TRY(warm_up(r));
+  if (o->training && model->dev->bf16 && host) TRY(warm_up(r));
   return mem_alloc(&r->host, (size_t)(most * terms) * sizeof(double));
 }
 
@@ -66,11 +72,15 @@ void rows_destroy(Rows *r) {
   *r = (Rows){0};
 }
 
+/* The rows that make n up to a multiple are row 0 of the batch. */
 static int gather(Rows *r, const int32_t *rows, int64_t n) {
   const ModelOptions *o = &r->model->options;
-  Tensor index = tensor_rows(r->index, 0, n);
-  TRY(tensor_upload(r->model->dev, index, rows));
-  return gather_rows(r->model->dev, tensor_rows(r->h, 0, n), tensor_rows(r->model->h, 0, o->batch * o->length), index);
+  Device *dev = r->model->dev;
+  int64_t all = made_up(r, n);
+  TRY(tensor_upload(dev, tensor_rows(r->index, 0, n), rows));
+  if (all > n) TRY(tensor_zero(dev, tensor_rows(r->index, n, all - n)));
+  return gather_rows(dev, tensor_rows(r->h, 0, all), tensor_rows(r->model->h, 0, o->batch * o->length),
+                     tensor_rows(r->index, 0, all));
 }
 
 /* Loss of rows first … first+n−1 of the gathered ones, and gradients of head and hidden rows. */
@@ -83,7 +93,8 @@ static int chunk_loss(Rows *r, const Objective *o, int64_t first, int64_t n, boo
   return OK;
 }
 
-static int losses_to_host(Rows *r, int64_t n, double *loss) {
+int rows_losses(Rows *r, int64_t n, double *loss) {
+  if (n == 0) return OK;
   TRY(tensor_download(r->model->dev, r->host, tensor_rows(r->loss, 0, n)));
   for (int64_t i = 0; i < n; i++)
     loss[i] = r->model->dev->real == DT_F64 ? ((double *)r->host)[i] : (double)((float *)r->host)[i];
@@ -92,16 +103,18 @@ static int losses_to_host(Rows *r, int64_t n, double *loss) {
 
 int rows_loss(Rows *r, const Objective *o, const Noised *noised, bool gradient, double *loss) {
   Device *dev = r->model->dev;
-  int64_t n = noised->n_rows, R = noised->B * noised->L;
+  int64_t n = noised->n_rows, R = noised->B * noised->L, all = made_up(r, n);
   if (n == 0) return gradient ? tensor_zero(dev, tensor_rows(r->model->dh, 0, R)) : OK;
   TRY(gather(r, noised->rows, n));
   TRY(tensor_upload(dev, tensor_rows(r->target, 0, n), noised->target));
   TRY(tensor_from_f64(dev, tensor_rows(r->weight, 0, n), noised->weight, r->host));
-  for (int64_t first = 0; first < n; first += r->chunk)
-    TRY(chunk_loss(r, o, first, n - first < r->chunk ? n - first : r->chunk, gradient));
+  if (all > n) TRY(tensor_zero(dev, tensor_rows(r->target, n, all - n)));
+  if (all > n) TRY(tensor_zero(dev, tensor_rows(r->weight, n, all - n)));
+  for (int64_t first = 0; first < all; first += r->chunk)
+    TRY(chunk_loss(r, o, first, all - first < r->chunk ? all - first : r->chunk, gradient));
   if (gradient)
     TRY(scatter_rows(dev, tensor_rows(r->model->dh, 0, R), tensor_rows(r->dh, 0, n), tensor_rows(r->index, 0, n)));
-  return losses_to_host(r, n, loss);
+  return loss ? rows_losses(r, n, loss) : OK;
 }
 
 int rows_logits(Rows *r, int64_t first, int64_t n, float *logits) {
@@ -122,8 +135,9 @@ int rows_draw(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const
   if (n == 0) return OK;
   TRY(gather(r, rows, n));
   if (uniform) TRY(tensor_upload(dev, tensor_rows(r->uniform, 0, n), uniform));
-  for (int64_t first = 0; first < n; first += r->chunk) {
-    int64_t k = n - first < r->chunk ? n - first : r->chunk;
+  int64_t all = made_up(r, n);
+  for (int64_t first = 0; first < all; first += r->chunk) {
+    int64_t k = all - first < r->chunk ? all - first : r->chunk;
     Tensor logits = tensor_rows(r->logits, 0, k);
     TRY(model_logits(r->model, logits, tensor_rows(r->h, first, k)));
     Tensor u = uniform ? tensor_rows(r->uniform, first, k) : TENSOR_NONE;

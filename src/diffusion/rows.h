@@ -11,6 +11,7 @@ typedef struct Rows {
   Model *model; /* not owned */
   Arena arena;
   int64_t chunk;             /* rows of logits held at a time */
+  int64_t unit;              /* rows are made up to a multiple of this, with rows of weight 0 */
   Tensor h, dh;              /* [capacity, D] act: gathered hidden rows and their gradient */
   Tensor logits;             /* [chunk, V], act in training, else real */
   int terms;                 /* factors a row */
@@ -21,12 +22,15 @@ typedef struct Rows {
 } Rows;
 
 /** rows_create — for a model's batch and an objective of `terms` factors a row; gradients if the model trains. The
- * chunk is dev->row_chunk, or what 64 MiB hold. */
+ * chunk is dev->row_chunk, or what 64 MiB hold (1 GiB where device memory is not the host's). */
 int rows_create(Rows *r, Model *model, int terms);
 void rows_destroy(Rows *r);
 /** rows_loss — loss[n_rows] (host, nat, weighted) of a noised batch whose hidden rows model_forward has made.
- *  gradient: also adds to the head's gradients and sets model->dh. */
+ *  gradient: also adds to the head's gradients and sets model->dh. loss NULL: rows_losses asks for it later, so that
+ *  the host need not wait here. */
 int rows_loss(Rows *r, const Objective *o, const Noised *n, bool gradient, double *loss);
+/** rows_losses — loss[n] (host) of the last rows_loss; waits for the device. */
+int rows_losses(Rows *r, int64_t n, double *loss);
 /** rows_logits — logits[n,V] (host) of rows first … first+n−1 of the last forward pass; n ≤ r->chunk. */
 int rows_logits(Rows *r, int64_t first, int64_t n, float *logits);
 /** rows_draw — ids[n] (host): clean tokens drawn at rows[n] of the last forward pass by uniform[n], or the likeliest

@@ -19,6 +19,9 @@ int device_open(Device *dev, const DeviceOptions *options) {
     if (err) *dev = (Device){0};
     return err;
   }
+  CHECK(strcmp(options->name, "cuda") != 0, ERR_USAGE,
+        "device.name = cuda: this program was built without CUDA; build it where nvcc and NCCL are (make info), or use "
+        "device.name = cpu");
   char known[256] = "";
   for (int i = 0; backends[i]; i++) {
     strncat(known, " ", sizeof known - strlen(known) - 1);

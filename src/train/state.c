@@ -21,7 +21,7 @@ static int staging_create(Staging *s, Params *p, Tensor flat, bool fill) {
   if (s->owned) {
     void *scratch = NULL;
     TRY(mem_alloc(&s->data, (size_t)p->count * sizeof(float)));
-    int err = fill ? mem_alloc(&scratch, tensor_bytes(flat)) : OK;
+    int err = fill && flat.type != DT_F32 ? mem_alloc(&scratch, tensor_bytes(flat)) : OK;
     if (fill && err == OK) err = tensor_to_f32(p->dev, s->data, flat, scratch);
     mem_free(&scratch);
     TRY(err);
@@ -49,7 +49,7 @@ static int load_flat(const char *path, CheckpointGroup group, Params *p, Tensor 
   TRY_TO(done, staging_create(&s, p, flat, false));
   TRY_TO(done, checkpoint_load(path, group, s.arrays, p->n));
   if (s.owned) {
-    TRY_TO(done, mem_alloc(&scratch, tensor_bytes(flat)));
+    if (flat.type != DT_F32) TRY_TO(done, mem_alloc(&scratch, tensor_bytes(flat)));
     TRY_TO(done, tensor_from_f32(p->dev, flat, s.data, scratch));
   }
 done:

@@ -54,57 +54,90 @@ static int open_data(Trainer *t) {
   return vocab_same(shards_vocab(t->train), cfg->data_train, shards_vocab(t->valid), cfg->data_valid);
 }
 
-static int open_network(Trainer *t) {
+static OptimizerOptions optimizer_options(const Config *cfg) {
+  return (OptimizerOptions){.lr = cfg->train_lr,
+                            .beta1 = cfg->train_beta1,
+                            .beta2 = cfg->train_beta2,
+                            .eps = cfg->train_adam_eps,
+                            .weight_decay = cfg->train_weight_decay,
+                            .clip = cfg->train_clip,
+                            .ema = cfg->train_ema,
+                            .lr_schedule = cfg->train_lr_schedule,
+                            .lr_min = cfg->train_lr_min,
+                            .warmup = cfg->train_warmup,
+                            .steps = cfg->train_steps};
+}
+
+static int allocate(Trainer *t, const NetworkOptions *network) {
   const Config *cfg = t->cfg;
+  Params *p = &t->net.model.params;
+  int64_t b = network->batch;
+  OptimizerOptions o = optimizer_options(cfg);
+  TRY(network_create(&t->net, network));
+  TRY(optimizer_create(&t->optimizer, p, &o));
+  bool tree = strcmp(cfg->dist_reduce, "tree") == 0;
+  TRY(reduction_create(&t->reduction, t->comm, p, tree, cfg->train_global_batch / b, cfg->dist_tree_leaves));
+  return mem_alloc(&t->loss, (size_t)b * sizeof *t->loss);
+}
+
+static int open_network(Trainer *t) {
+  enum { FLATS = 8 }; /* moments, average, and some of the reduction's tree */
+  const Config *cfg = t->cfg;
+  const Vocab *v = shards_vocab(t->train);
   int64_t B = cfg->train_global_batch, b = cfg->train_micro_batch, ranks = t->comm->size;
   CHECK(B % (ranks * b) == 0, ERR_USAGE,
         "train.global_batch = %lld is not a multiple of %lld ranks × train.micro_batch = %lld: change one of them",
         (long long)B, (long long)ranks, (long long)b);
   t->local_micro = B / ranks / b;
-  const Vocab *v = shards_vocab(t->train);
-  TRY(network_create(&t->net, cfg, t->comm->place, v->size, t->length, v->mask, b, true));
-  Params *p = &t->net.model.params;
-  OptimizerOptions o = {.lr = cfg->train_lr,
-                        .beta1 = cfg->train_beta1,
-                        .beta2 = cfg->train_beta2,
-                        .eps = cfg->train_adam_eps,
-                        .weight_decay = cfg->train_weight_decay,
-                        .clip = cfg->train_clip,
-                        .ema = cfg->train_ema,
-                        .lr_schedule = cfg->train_lr_schedule,
-                        .lr_min = cfg->train_lr_min,
-                        .warmup = cfg->train_warmup,
-                        .steps = cfg->train_steps};
-  TRY(optimizer_create(&t->optimizer, p, &o));
-  bool tree = strcmp(cfg->dist_reduce, "tree") == 0;
-  TRY(reduction_create(&t->reduction, t->comm, p, tree, B / b, cfg->dist_tree_leaves));
-  return mem_alloc(&t->loss, (size_t)b * sizeof *t->loss);
+  NetworkOptions network = {.cfg = cfg,
+                            .place = t->comm->place,
+                            .vocab = v->size,
+                            .length = t->length,
+                            .mask = v->mask,
+                            .batch = b,
+                            .training = true};
+  int err = allocate(t, &network);
+  if (err != ERR_MEMORY) return err;
+  reduction_destroy(&t->reduction);
+  optimizer_destroy(&t->optimizer);
+  network_destroy(&t->net);
+  return network_too_large(&network, "train.micro_batch", B / ranks, FLATS);
 }
 
-/* The rate of matrix products of this rank: the best of a few on a shape that fits a cache. */
-static int measure_peak(Trainer *t) {
-  enum { M = 512, N = 1024, K = 512, TRIES = 4 };
-  Device *dev = &t->net.dev;
+static int time_product(Device *dev, int64_t n, double *seconds) {
+  enum { TRIES = 4 };
   Arena a;
   Tensor x, w, y;
+  int err = OK;
   arena_measure(&a, dev);
   for (int pass = 0; pass < 2; pass++) {
-    x = arena_tensor(&a, dev->act, M, K);
-    w = arena_tensor(&a, dev->bf16 ? DT_BF16 : dev->real, N, K);
-    y = arena_tensor(&a, dev->act, M, N);
+    x = arena_tensor(&a, dev->act, n, n);
+    w = arena_tensor(&a, dev->bf16 ? DT_BF16 : dev->real, n, n);
+    y = arena_tensor(&a, dev->act, n, n);
     if (pass == 0) TRY(arena_commit(&a));
   }
-  double best = INFINITY;
-  int err = OK;
+  *seconds = INFINITY;
   for (int i = 0; i < TRIES && err == OK; i++) {
     double start = clock_now();
     err = dense(dev, y, TENSOR_NONE, x, w, TENSOR_NONE);
     if (err == OK) err = device_sync(dev);
-    best = fmin(best, clock_now() - start);
+    *seconds = fmin(*seconds, clock_now() - start);
   }
-  t->peak = 2.0 * M * N * K / best;
   arena_destroy(&a);
   return err;
+}
+
+/* The rate of matrix products of this rank: the best of a few, on squares that grow until one takes its time. */
+static int measure_peak(Trainer *t) {
+  const double LONG_ENOUGH = 1e-3;
+  double seconds = 0;
+  int64_t n = 256;
+  for (;; n *= 2) {
+    TRY(time_product(&t->net.dev, n, &seconds));
+    if (seconds > LONG_ENOUGH || n >= 8192) break;
+  }
+  t->peak = 2.0 * (double)(n * n * n) / seconds;
+  return OK;
 }
 
 static bool has_checkpoint(const RunDir *d) { return rundir_has(d, "last.h5") || rundir_has(d, "previous.h5"); }
@@ -259,10 +292,13 @@ int trainer_update(Trainer *t, StepResult *sum) {
                                            "step %lld: no token of the global batch is scored: its rows have one token "
                                            "each and no next one. Raise train.global_batch, or leave such rows out",
                                            (long long)t->optimizer.step));
+  device_phase(&t->net.dev, "reduce");
   TRY(reduction_finish(&t->reduction));
+  device_phase(&t->net.dev, "update");
   *sum = (StepResult){
       .loss = total[0] / total[1], .tokens = (int64_t)total[1], .masked = (int64_t)total[2], .rows = (int64_t)total[3]};
   int err = optimizer_step(&t->optimizer, 1 / total[1], &sum->norm, &sum->lr);
+  device_phase(&t->net.dev, NULL);
   if (err == ERR_NUMERIC)
     err = t->comm->rank > 0
               ? OK

@@ -64,7 +64,14 @@ static int build(Bench *b, const char *matmul, int threads) {
   Config cfg;
   TRY(describe(&cfg, b, matmul));
   cfg.device_threads = threads;
-  TRY(network_create(&b->net, &cfg, b->comm.place, s->vocab, s->length, (int32_t)s->vocab - 1, s->batch, true));
+  NetworkOptions network = {.cfg = &cfg,
+                            .place = b->comm.place,
+                            .vocab = s->vocab,
+                            .length = s->length,
+                            .mask = (int32_t)s->vocab - 1,
+                            .batch = s->batch,
+                            .training = true};
+  TRY(network_create(&b->net, &network));
   OptimizerOptions o = {.lr = 3e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .clip = 1, .ema = 0.9999, .warmup = 10};
   Params *p = &b->net.model.params;
   TRY(params_init(p, 1));
