@@ -38,6 +38,7 @@ int cuda_score_entropy(Device *, Tensor loss, Tensor logits, Tensor target, Tens
 int cuda_draw(Device *, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid);
 int cuda_argmax(Device *, Tensor ids, Tensor logits, int32_t forbid);
 int cuda_add(Device *, Tensor y, Tensor x);
+int cuda_sum(Device *, Tensor total, Tensor x);
 int cuda_sum_squares(Device *, Tensor sum, Tensor x);
 int cuda_adamw(Device *, const AdamW *);
 int cuda_to_bf16(Device *, Tensor y, Tensor x);

@@ -229,6 +229,7 @@ const Ops ops_cuda = {
     .draw = cuda_draw,
     .argmax = cuda_argmax,
     .add = cuda_add,
+    .sum = cuda_sum,
     .sum_squares = cuda_sum_squares,
     .adamw = cuda_adamw,
     .to_bf16 = cuda_to_bf16,

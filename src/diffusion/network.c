@@ -141,18 +141,17 @@ static int pass(Network *n, const Dropout *dropout, bool gradient, double *loss)
   device_phase(&n->dev, "forward");
   TRY(model_forward(&n->model, &in));
   device_phase(&n->dev, "loss");
-  TRY(rows_loss(&n->rows, &n->objective, z, gradient, NULL));
+  TRY(rows_loss(&n->rows, &n->objective, z, gradient, loss ? n->row_loss : NULL));
   device_phase(&n->dev, "backward");
   if (gradient) TRY(model_backward(&n->model, &in));
   device_phase(&n->dev, NULL);
-  TRY(rows_losses(&n->rows, z->n_rows, n->row_loss)); /* only now, when all has been asked of the device */
-  for (int64_t i = 0; i < z->n_rows; i++) loss[z->rows[i] / z->L] += n->row_loss[i];
+  for (int64_t i = 0; i < z->n_rows && loss; i++) loss[z->rows[i] / z->L] += n->row_loss[i];
   return OK;
 }
 
 int network_loss(Network *n, const Dropout *dropout, bool gradient, double *loss, int64_t *rows) {
   Dropout second = *dropout;
-  for (int64_t b = 0; b < n->noised.B; b++) loss[b] = 0;
+  for (int64_t b = 0; b < n->noised.B && loss; b++) loss[b] = 0;
   TRY(pass(n, dropout, gradient, loss));
   *rows += n->noised.n_rows;
   if (n->objective.table->second == NULL) return OK;

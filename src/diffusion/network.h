@@ -31,7 +31,8 @@ int network_create(Network *n, const NetworkOptions *options);
  *  buffers of the weights' size. Returns ERR_MEMORY. Not collective. */
 int network_too_large(const NetworkOptions *options, const char *key, int64_t of, int64_t flats);
 /** network_loss — loss[B] (nat) of the sequences of net->noised, through every pass of the objective; adds the rows
- * whose logits were made to *rows. gradient: parameter gradients += those of the sum. net->noised is used up. */
+ * whose logits were made to *rows. gradient: parameter gradients += those of the sum. net->noised is used up.
+ *  loss NULL: the losses are added up on the device, for rows_total, and nothing waits. */
 int network_loss(Network *n, const Dropout *dropout, bool gradient, double *loss, int64_t *rows);
 /** network_warn — say so where the times of the deck's schedule cover less than 99 % of the bound. */
 void network_warn(const Network *n);

@@ -31,6 +31,7 @@ static void plan(Arena *a, Rows *r) {
   r->target = arena_tensor(a, DT_I32, capacity, 0);
   r->ids = arena_tensor(a, DT_I32, capacity, 0);
   r->uniform = arena_tensor(a, DT_F64, capacity, 0);
+  r->total = arena_tensor(a, DT_F64, 1, 0);
 }
 
 /* The head meets a new number of rows in every step. Where products are made for a shape (bf16 on the CPU), meet the
@@ -93,12 +94,16 @@ static int chunk_loss(Rows *r, const Objective *o, int64_t first, int64_t n, boo
   return OK;
 }
 
-int rows_losses(Rows *r, int64_t n, double *loss) {
-  if (n == 0) return OK;
+static int losses_to_host(Rows *r, int64_t n, double *loss) {
   TRY(tensor_download(r->model->dev, r->host, tensor_rows(r->loss, 0, n)));
   for (int64_t i = 0; i < n; i++)
     loss[i] = r->model->dev->real == DT_F64 ? ((double *)r->host)[i] : (double)((float *)r->host)[i];
   return OK;
+}
+
+int rows_total(Rows *r, double *loss) {
+  TRY(tensor_download(r->model->dev, loss, r->total));
+  return tensor_zero(r->model->dev, r->total);
 }
 
 int rows_loss(Rows *r, const Objective *o, const Noised *noised, bool gradient, double *loss) {
@@ -114,7 +119,7 @@ int rows_loss(Rows *r, const Objective *o, const Noised *noised, bool gradient, 
     TRY(chunk_loss(r, o, first, all - first < r->chunk ? all - first : r->chunk, gradient));
   if (gradient)
     TRY(scatter_rows(dev, tensor_rows(r->model->dh, 0, R), tensor_rows(r->dh, 0, n), tensor_rows(r->index, 0, n)));
-  return loss ? rows_losses(r, n, loss) : OK;
+  return loss ? losses_to_host(r, n, loss) : sum(dev, r->total, tensor_rows(r->loss, 0, n));
 }
 
 int rows_logits(Rows *r, int64_t first, int64_t n, float *logits) {

@@ -18,6 +18,7 @@ typedef struct Rows {
   Tensor loss, weight;       /* [capacity], [capacity, terms] real */
   Tensor index, target, ids; /* [capacity] i32 */
   Tensor uniform;            /* [capacity] f64 */
+  Tensor total;              /* [1] f64: sum of losses that nobody has asked for yet */
   void *host;                /* [capacity, terms] f64: staging */
 } Rows;
 
@@ -26,11 +27,11 @@ typedef struct Rows {
 int rows_create(Rows *r, Model *model, int terms);
 void rows_destroy(Rows *r);
 /** rows_loss — loss[n_rows] (host, nat, weighted) of a noised batch whose hidden rows model_forward has made.
- *  gradient: also adds to the head's gradients and sets model->dh. loss NULL: rows_losses asks for it later, so that
- *  the host need not wait here. */
+ *  gradient: also adds to the head's gradients and sets model->dh. loss NULL: the sum is added
+ *  to r->total on the device, so that the host need not wait. */
 int rows_loss(Rows *r, const Objective *o, const Noised *n, bool gradient, double *loss);
-/** rows_losses — loss[n] (host) of the last rows_loss; waits for the device. */
-int rows_losses(Rows *r, int64_t n, double *loss);
+/** rows_total — *loss (host) := what rows_loss has added up since the last rows_total; waits for the device. */
+int rows_total(Rows *r, double *loss);
 /** rows_logits — logits[n,V] (host) of rows first … first+n−1 of the last forward pass; n ≤ r->chunk. */
 int rows_logits(Rows *r, int64_t first, int64_t n, float *logits);
 /** rows_draw — ids[n] (host): clean tokens drawn at rows[n] of the last forward pass by uniform[n], or the likeliest

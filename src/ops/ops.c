@@ -279,6 +279,11 @@ int add(Device *dev, Tensor y, Tensor x) {
   RUN(GROUP_UPDATE, 0, 3 * tensor_bytes(x), dev->ops->add(dev, y, x));
 }
 
+int sum(Device *dev, Tensor total, Tensor x) {
+  SHAPE("sum", vec(x, dev->real, tensor_count(x)) && vec(total, DT_F64, 1));
+  RUN(GROUP_LOSS, 0, tensor_bytes(x), dev->ops->sum(dev, total, x));
+}
+
 int sum_squares(Device *dev, Tensor sum, Tensor x) {
   SHAPE("sum_squares", vec(x, dev->real, tensor_count(x)) && vec(sum, DT_F64, 1));
   RUN(GROUP_UPDATE, 0, tensor_bytes(x), dev->ops->sum_squares(dev, sum, x));

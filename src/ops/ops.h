@@ -180,6 +180,7 @@ typedef struct Ops {
   int (*draw)(Device *, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid);
   int (*argmax)(Device *, Tensor ids, Tensor logits, int32_t forbid);
   int (*add)(Device *, Tensor y, Tensor x);
+  int (*sum)(Device *, Tensor total, Tensor x);
   int (*sum_squares)(Device *, Tensor sum, Tensor x);
   int (*adamw)(Device *, const AdamW *);
   int (*to_bf16)(Device *, Tensor y, Tensor x);
@@ -272,6 +273,7 @@ int argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid); /* the first
 
 /* update */
 int add(Device *dev, Tensor y, Tensor x);           /* y += x */
+int sum(Device *dev, Tensor total, Tensor x);       /* total[1] f64 += Σ x, in f64, in a fixed order */
 int sum_squares(Device *dev, Tensor sum, Tensor x); /* sum[1] f64 = Σ x², in f64, in a fixed order */
 int adamw(Device *dev, const AdamW *a);
 int to_bf16(Device *dev, Tensor y, Tensor x); /* y[n] bf16 = round-to-nearest-even(x[n]) */

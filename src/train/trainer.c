@@ -76,8 +76,7 @@ static int allocate(Trainer *t, const NetworkOptions *network) {
   TRY(network_create(&t->net, network));
   TRY(optimizer_create(&t->optimizer, p, &o));
   bool tree = strcmp(cfg->dist_reduce, "tree") == 0;
-  TRY(reduction_create(&t->reduction, t->comm, p, tree, cfg->train_global_batch / b, cfg->dist_tree_leaves));
-  return mem_alloc(&t->loss, (size_t)b * sizeof *t->loss);
+  return reduction_create(&t->reduction, t->comm, p, tree, cfg->train_global_batch / b, cfg->dist_tree_leaves);
 }
 
 static int open_network(Trainer *t) {
@@ -225,7 +224,6 @@ void trainer_destroy(Trainer *t) {
   optimizer_destroy(&t->optimizer);
   network_destroy(&t->net);
   history_destroy(&t->history);
-  mem_free(&t->loss);
   mem_free(&t->deck);
   shards_close(&t->train);
   shards_close(&t->valid);
@@ -262,8 +260,7 @@ int trainer_micro(Trainer *t, StepResult *sum) {
                      .seed = (uint64_t)t->cfg->run_seed,
                      .step = (uint64_t)micro.step,
                      .first = micro.first};
-  TRY(network_loss(&t->net, &dropout, true, t->loss, &sum->rows));
-  for (int64_t b = 0; b < micro.n; b++) sum->loss += t->loss[b];
+  TRY(network_loss(&t->net, &dropout, true, NULL, &sum->rows));
   sum->tokens += n->scored;
   sum->masked += n->masked;
   return reduction_add(&t->reduction);
@@ -282,6 +279,7 @@ static int check_loss(Trainer *t, double local, double total) {
 }
 
 int trainer_update(Trainer *t, StepResult *sum) {
+  TRY(rows_total(&t->net.rows, &sum->loss));
   double local = sum->loss, total[4] = {sum->loss, (double)sum->tokens, (double)sum->masked, (double)sum->rows};
   TRY(comm_all_reduce(t->comm, total, 4, COMM_F64, COMM_SUM)); /* the counts are integers, exact below 2^53 */
   TRY(check_loss(t, local, total[0]));

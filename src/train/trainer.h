@@ -33,7 +33,6 @@ typedef struct Trainer {
   History history;
   RunDir dir;
   bool writes;            /* false: nothing is written (mdlm check) */
-  double *loss;           /* [micro_batch] */
   int64_t local_micro;    /* micro-batches of this rank a step */
   int64_t tokens, masked; /* since the start of the run */
   double best;            /* nat per token of the best validation, NaN: none */
@@ -45,7 +44,7 @@ typedef struct Trainer {
  *  Errors  ERR_USAGE, ERR_DATA, ERR_IO, ERR_BUSY, ERR_MEMORY */
 int trainer_create(Trainer *t, const Config *cfg, Comm *comm, bool writes);
 void trainer_destroy(Trainer *t);
-/** trainer_micro — one micro-batch forward and backward, adding to *sum (loss: summed nats). Not collective, not
+/** trainer_micro — one micro-batch forward and backward, adding to *sum (loss stays on the device). Not collective, not
  * agreed. */
 int trainer_micro(Trainer *t, StepResult *sum);
 /** trainer_update — reduce, clip, update after local_micro micro-batches; *sum becomes the global result.

@@ -31,22 +31,35 @@ static void squares_case(Check *c, const void *shape) {
   check_title(c, "sum_squares n=%d", (int)n);
   Tensor x = check_random(c, n, 0);
   check_fill(c, x, 1e3);
-  Tensor sum = check_tensor(c, DT_F64, 1, 0, 0, 0);
+  Tensor squares = check_tensor(c, DT_F64, 1, 0, 0, 0);
   double *v = check_read(c, x), want = 0;
   for (int64_t i = 0; i < n; i++) want += v[i] * v[i];
-  check_poison(c, sum);
-  MUST(sum_squares(&c->dev, sum, x));
-  check_near(c, "sum", sum, &want, 1e-15 * sqrt((double)n));
+  check_poison(c, squares);
+  MUST(sum_squares(&c->dev, squares, x));
+  check_near(c, "squares", squares, &want, 1e-15 * sqrt((double)n));
   v[n / 2] = NAN; /* a broken gradient must be seen */
   check_write(c, x, v);
-  MUST(sum_squares(&c->dev, sum, x));
-  assert_true(isnan(*check_read(c, sum)));
+  MUST(sum_squares(&c->dev, squares, x));
+  assert_true(isnan(*check_read(c, squares)));
+}
+
+/* total is added to */
+static void sum_case(Check *c, const void *shape) {
+  int64_t n = *(const int64_t *)shape;
+  check_title(c, "sum n=%d", (int)n);
+  Tensor x = check_random(c, n, 0), total = check_tensor(c, DT_F64, 1, 0, 0, 0);
+  double *v = check_read(c, x), want = 1000, size = 1000;
+  check_write(c, total, &want);
+  for (int64_t i = 0; i < n; i++) want += v[i], size += fabs(v[i]);
+  MUST(sum(&c->dev, total, x));
+  check_near(c, "total", total, &want, 1e-15 * size / fabs(want) * sqrt((double)n));
 }
 
 static void test_sums(void **state) {
   (void)state;
   for (int i = 0; i < SIZES; i++) {
     check_every(add_case, &sizes[i]);
+    check_every(sum_case, &sizes[i]);
     check_every(squares_case, &sizes[i]);
   }
 }
@@ -226,18 +239,20 @@ static void refusals(Check *c, const void *shape) {
   Device *d = &c->dev;
   Tensor a = check_random(c, 8, 0), b = check_random(c, 9, 0), low = check_tensor(c, DT_BF16, 9, 0, 0, 0),
          ids = check_ids(c, 8, NULL);
-  Tensor sum = check_tensor(c, DT_F64, 1, 0, 0, 0), two = check_tensor(c, DT_F64, 2, 0, 0, 0);
+  Tensor sum1 = check_tensor(c, DT_F64, 1, 0, 0, 0), two = check_tensor(c, DT_F64, 2, 0, 0, 0);
   check_refused(add(d, a, b), ERR_SHAPE, "x of another length");
   check_refused(add(d, ids, a), ERR_SHAPE, "y of integers");
-  check_refused(sum_squares(d, sum, ids), ERR_SHAPE, "squares of integers");
+  check_refused(sum_squares(d, sum1, ids), ERR_SHAPE, "squares of integers");
+  check_refused(sum(d, two, a), ERR_SHAPE, "two totals");
+  check_refused(sum(d, sum1, ids), ERR_SHAPE, "sum of integers");
   check_refused(sum_squares(d, two, a), ERR_SHAPE, "two sums");
   check_refused(to_bf16(d, low, a), ERR_SHAPE, "y of another length");
   check_refused(to_bf16(d, a, a), ERR_SHAPE, "y that is not bf16");
-  AdamW w = {.p = a, .g = a, .m = a, .v = b, .ema = a, .squares = sum};
+  AdamW w = {.p = a, .g = a, .m = a, .v = b, .ema = a, .squares = sum1};
   check_refused(adamw(d, &w), ERR_SHAPE, "v of another length");
   w.v = a, w.squares = TENSOR_NONE;
   check_refused(adamw(d, &w), ERR_SHAPE, "no squares");
-  w.squares = sum, w.low = low;
+  w.squares = sum1, w.low = low;
   check_refused(adamw(d, &w), ERR_SHAPE, "low of another length");
   check_record(c, a);
 }

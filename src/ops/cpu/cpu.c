@@ -164,6 +164,7 @@ const Ops ops_cpu_f64 = {
     .draw = FN(draw),
     .argmax = FN(argmax),
     .add = FN(add),
+    .sum = FN(sum),
     .sum_squares = FN(sum_squares),
     .adamw = FN(adamw),
     .to_bf16 = FN(to_bf16),

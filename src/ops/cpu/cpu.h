@@ -100,6 +100,7 @@ int FN(score_entropy)(Device *, Tensor loss, Tensor logits, Tensor target, Tenso
 int FN(draw)(Device *, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid);
 int FN(argmax)(Device *, Tensor ids, Tensor logits, int32_t forbid);
 int FN(add)(Device *, Tensor y, Tensor x);
+int FN(sum)(Device *, Tensor total, Tensor x);
 int FN(sum_squares)(Device *, Tensor sum, Tensor x);
 int FN(adamw)(Device *, const AdamW *);
 int FN(to_bf16)(Device *, Tensor y, Tensor x);

@@ -14,9 +14,10 @@ int FN(add)(Device *dev, Tensor y, Tensor x) {
   return OK;
 }
 
-int FN(sum_squares)(Device *dev, Tensor out, Tensor x) {
+/* Σ x, or Σ x², over chunks whose sums are added in order. */
+static int sum_chunks(Device *dev, double *total, Tensor x, bool squares) {
   int64_t n = tensor_count(x), chunks = (n + CHUNK - 1) / CHUNK;
-  double *partial, total = 0;
+  double *partial;
   TRY(FN(scratch)(dev, SCRATCH_PARTIAL, (size_t)chunks * sizeof *partial, &partial));
   const real *v = x.data;
 #pragma omp parallel for schedule(static)
@@ -24,12 +25,18 @@ int FN(sum_squares)(Device *dev, Tensor out, Tensor x) {
     int64_t last = min64(n, (c + 1) * CHUNK);
     double sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t i = c * CHUNK; i < last; i++) sum += (double)v[i] * (double)v[i];
+    for (int64_t i = c * CHUNK; i < last; i++) sum += (double)v[i] * (squares ? (double)v[i] : 1);
     partial[c] = sum;
   }
-  for (int64_t c = 0; c < chunks; c++) total += partial[c];
-  *(double *)out.data = total;
+  for (int64_t c = 0; c < chunks; c++) *total += partial[c];
   return OK;
+}
+
+int FN(sum)(Device *dev, Tensor total, Tensor x) { return sum_chunks(dev, total.data, x, false); }
+
+int FN(sum_squares)(Device *dev, Tensor sum, Tensor x) {
+  *(double *)sum.data = 0;
+  return sum_chunks(dev, sum.data, x, true);
 }
 
 int FN(adamw)(Device *dev, const AdamW *a) {
