@@ -77,7 +77,7 @@ help: ## this list
 	@echo "  Rooms: src/{base,ops,dist,store,model,diffusion,measure,train,cmd}; decks in input/; see README.md"
 
 info: ## every probe and its result
-	@tests/probe.sh "$(CC)" "$(PY)" "$(HDF5_LIBS)"
+	@NVCC="$(NVCC)" CUDA_HOME="$(CUDA_HOME)" CUDA_ARCHS="$(CUDA_ARCHS)" HAS_CUDA="$(HAS_CUDA)" tests/probe.sh "$(CC)" "$(PY)" "$(HDF5_LIBS)"
 
 setup: ## Debian packages and the Python environment for preparing and analysing data; quiet when nothing is missing
 	@input/setup.sh "$(VENV)"

@@ -37,10 +37,17 @@ print(", ".join(found))
 END
 }
 
-cuda() { # not used by this version of the program
-  local nvcc
-  nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
-  [ -n "$nvcc" ] && echo "$("$nvcc" --version | sed -n 's/.*release \([0-9.]*\).*/nvcc \1/p'): found, unused"
+# cuda_macro HEADER NAME…: macro, of a header of the CUDA toolkit
+cuda_macro() { [ -n "${NVCC:-}" ] && CPATH="$CUDA_HOME/include" macro "$@"; }
+
+cuda_backend() {
+  [ -n "${HAS_CUDA:-}" ] && { echo "built, for sm_${CUDA_ARCHS// / sm_}"; return; }
+  [ -n "${NVCC:-}" ] && echo "left out: cublasLt.h or nccl.h is missing" || echo "left out: no nvcc, or CUDA=0"
+}
+
+gpus() {
+  command -v nvidia-smi > /dev/null || { echo "none, no driver"; return; }
+  nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2> /dev/null | sort | uniq -c | awk '{ $1 = $1 " x"; print }' | paste -sd';'
 }
 
 hdf5_flavour() {
@@ -69,7 +76,12 @@ line "CPU" "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo 2>/dev/null | head 
 line "CPU features" "$(cpu_features)"
 line "cores" "$(nproc)"
 line "memory" "$(awk '/^MemTotal/ { t = $2 } /^MemAvailable/ { a = $2 } END { if (t) printf "%.1f GiB, %.1f GiB available", t / 1048576, a / 1048576 }' /proc/meminfo 2>/dev/null)"
-line "CUDA" "$(cuda)"
+line "CUDA" "${NVCC:+$("$NVCC" --version | sed -n 's/.*release [0-9.]*, V\([0-9.]*\).*/nvcc \1/p') in $CUDA_HOME}"
+line "cuBLASLt" "$(cuda_macro cublas_api.h CUBLAS_VER_MAJOR CUBLAS_VER_MINOR CUBLAS_VER_PATCH)"
+line "NCCL" "$(cuda_macro nccl.h NCCL_MAJOR NCCL_MINOR NCCL_PATCH)"
+line "cuDNN" "$(cuda_macro cudnn_version.h CUDNN_MAJOR CUDNN_MINOR CUDNN_PATCHLEVEL)"
+line "CUDA backend" "$(cuda_backend)"
+line "GPU" "$(gpus)"
 line "Python" "$(first "$PY" --version)"
 line "packages" "$(packages)"
 line "cmocka" "$(module cmocka)"
