@@ -20,7 +20,7 @@ CFLAGS   ?= -O3 -g
 WARN     := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(if $(WERROR),-Werror)
 SAN      := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer)
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -Isrc -I$(BUILD) $(CFLAGS) -march=$(ARCH) -fopenmp -fno-math-errno -fno-trapping-math $(WARN) $(SAN) $(HDF5_CFLAGS) $(CONFIG_CFLAGS)
-LDLIBS   = $(SAN) -fopenmp $(HDF5_LIBS) $(CONFIG_LIBS) $(DNNL_LIBS) $(XXHASH_LIBS) -lmvec -lm -lpthread
+LDLIBS   = $(SAN) -fopenmp -rdynamic $(HDF5_LIBS) $(CONFIG_LIBS) $(DNNL_LIBS) $(XXHASH_LIBS) -lmvec -lm -lpthread -ldl
 
 # ---- sources: a room is a folder; ops/cpu is built once in float and once in double
 ROOMS    := base ops dist store model diffusion measure train cmd
@@ -32,16 +32,17 @@ TEST_SRC := $(sort $(wildcard tests/unit/*.c tests/ops/*.c tests/grad/*.c tests/
 TESTS    := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 TEST_LIB := $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/*.c))
 
+.DEFAULT_GOAL := all
+include cuda/build.mk
+
 .PHONY: all help info setup demo smoke compare check check-unit bench rules format install clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(BUILD)/mdlm ## build the program, with the CUDA backend where the toolkit is (CUDA=0: without)
+all: $(BUILD)/mdlm $(CUDA_SO) ## build the program, with the CUDA backend where the toolkit is (CUDA=0: without)
 
-include cuda/build.mk
-
-$(BUILD)/mdlm: $(BUILD)/main.o $(WITH_CUDA) $(LIB)
-	$(CC) -o $@ $^ $(LDLIBS) $(CUDA_LINK)
+$(BUILD)/mdlm: $(BUILD)/main.o $(LIB)
+	$(CC) -o $@ $^ $(LDLIBS) -Wl,-rpath,'$$ORIGIN:$$ORIGIN/../lib'
 $(LIB): $(OBJ)
 	rm -f $@ && ar rcs $@ $^
 $(BUILD)/ops/cpu/%_f32.o: src/ops/cpu/%.c $(BUILD)/flags
@@ -116,6 +117,7 @@ format: ## lay out the C sources as .clang-format says
 
 install: all ## the program, decks and scripts under $(DESTDIR)$(PREFIX)
 	install -Dm755 $(BUILD)/mdlm $(DESTDIR)$(PREFIX)/bin/mdlm
+	$(if $(CUDA_SO),install -Dm755 $(CUDA_SO) $(DESTDIR)$(PREFIX)/lib/libmdlm_cuda.so)
 	install -d $(DESTDIR)$(PREFIX)/share/mdlm/{input/{sizes,objectives,recipes,smoke},slurm,analysis}
 	install -m644 input/*.cfg input/requirements.txt $(DESTDIR)$(PREFIX)/share/mdlm/input
 	for d in sizes objectives recipes smoke; do install -m644 input/$$d/*.cfg $(DESTDIR)$(PREFIX)/share/mdlm/input/$$d; done

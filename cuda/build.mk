@@ -9,18 +9,15 @@ HAS_CUDA   := $(if $(NVCC),$(and $(call has,cublasLt.h),$(call has,nccl.h)))
 
 CU_SRC     := $(sort $(wildcard cuda/*.cu))
 CU_OBJ     := $(CU_SRC:cuda/%.cu=$(BUILD)/cuda/%.o)
-CU_FLAGS    = -std=c++20 -O3 -lineinfo -Isrc -Icuda $(if $(HAS_CUDNN),-DHAVE_CUDNN) $(MPI_CFLAGS) -Xcompiler -Wall,-Wextra \
+CU_FLAGS    = -std=c++20 -O3 -lineinfo -Isrc -Icuda $(if $(HAS_CUDNN),-DHAVE_CUDNN) $(MPI_CFLAGS) -Xcompiler -fPIC,-Wall,-Wextra \
               $(if $(WERROR),-Werror all-warnings) $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$a,code=sm_$a)
 CUDA_LIBS   = -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lnccl $(if $(HAS_CUDNN),-lcudnn) -lcudart -lstdc++
 MPI_CFLAGS ?= $(filter -I%,$(shell $(CC) --showme:compile 2>/dev/null || $(CC) -compile-info 2>/dev/null))
-# the two files that know whether there is a CUDA backend
-FRONT      := $(BUILD)/front/ops/backends.o
-WITH_CUDA  := $(if $(HAS_CUDA),$(FRONT) $(CU_OBJ))
-CUDA_LINK   = $(if $(HAS_CUDA),$(CUDA_LIBS))
+# the backend is a library beside the program, which loads it when a deck asks for it
+CUDA_SO    := $(if $(HAS_CUDA),$(BUILD)/libmdlm_cuda.so)
 
-$(BUILD)/front/%.o: src/%.c $(BUILD)/flags
-	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -DHAVE_CUDA -MMD -MP -c -o $@ $<
+$(BUILD)/libmdlm_cuda.so: $(CU_OBJ)
+	$(CC) -shared -o $@ $^ $(CUDA_LIBS)
 $(BUILD)/cuda/%.o: cuda/%.cu $(BUILD)/cuda.flags
 	@mkdir -p $(@D)
 	$(NVCC) $(CU_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
@@ -37,17 +34,17 @@ EMULATED   := $(BUILD)/emulated/mdlm $(EMU_OPS) $(BUILD)/emulated/tests/test_emu
 $(BUILD)/emulated/cuda/%.o: cuda/%.cu $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CXX) $(EMU_FLAGS) -MMD -MP -x c++ -c -o $@ $<
-$(BUILD)/emulated/mdlm: $(BUILD)/main.o $(FRONT) $(EMU_OBJ) $(LIB)
+$(BUILD)/emulated/mdlm: $(BUILD)/main.o $(EMU_OBJ) $(LIB)
 	$(CC) -o $@ $^ $(LDLIBS) -lstdc++
 $(BUILD)/emulated/tests/test_emulation: tests/emulation/test_emulation.cu $(wildcard tests/emulation/*.h) cuda/cuda.cuh $(EMU_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(CXX) $(EMU_FLAGS) -o $@ -x c++ $< -x none $(EMU_OBJ) $(LIB) $(LDLIBS)
-$(BUILD)/emulated/tests/%: $(BUILD)/tests/ops/%.o $(BUILD)/tests/emulation/device.o $(FRONT) $(EMU_OBJ) $(TEST_LIB) $(LIB)
+$(BUILD)/emulated/tests/%: $(BUILD)/tests/ops/%.o $(BUILD)/tests/emulation/device.o $(EMU_OBJ) $(TEST_LIB) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) -o $@ $^ $(LDLIBS) -lcmocka -lstdc++
 
 # ---- the same tests on a GPU
 GPU_OPS    := $(patsubst tests/ops/%.c,$(BUILD)/gpu/tests/%,$(wildcard tests/ops/test_*.c))
-$(BUILD)/gpu/tests/%: $(BUILD)/tests/ops/%.o $(BUILD)/tests/cuda/device.o $(WITH_CUDA) $(TEST_LIB) $(LIB)
+$(BUILD)/gpu/tests/%: $(BUILD)/tests/ops/%.o $(BUILD)/tests/cuda/device.o $(TEST_LIB) $(LIB) | $(CUDA_SO)
 	@mkdir -p $(@D)
-	$(CC) -o $@ $^ $(LDLIBS) -lcmocka $(CUDA_LINK)
+	$(CC) -o $@ $^ $(LDLIBS) -lcmocka -Wl,-rpath,'$$ORIGIN/../..'

@@ -37,4 +37,8 @@ void command_version(void) {
   log_info("%s", version_build());
   log_info("%s, HDF5 %s, libconfig %s", comm_version(), h5_version(), config_version());
   for (int i = 0; backends[i]; i++) log_info("device %s: %s", backends[i]->name, backends[i]->library());
+  const Ops *cuda;
+  bool there = backend_find("cuda", &cuda) == OK;
+  log_info("device cuda: %s", there ? cuda->library() : "not built, or its libraries are not here");
+  err_clear();
 }

@@ -1,10 +1,37 @@
-/* backends — the list of devices this binary knows. */
+/* backends — the devices this program can compute on: those of its own, and those of the library beside it.
+ *
+ * The CUDA backend is a library of its own, loaded when a deck asks for it: cuBLASLt alone takes a third of a second
+ * and 200 MiB to load, and a node without a GPU need not have it. */
+#include "base/err.h"
 #include "ops/ops.h"
+#include <dlfcn.h>
+#include <string.h>
 
-extern const Ops ops_cpu_f32, ops_cpu_f64, ops_cuda;
+extern const Ops ops_cpu_f32, ops_cpu_f64;
 
-const Ops *const backends[] = {&ops_cpu_f32, &ops_cpu_f64,
-#ifdef HAVE_CUDA
-                               &ops_cuda,
-#endif
-                               NULL};
+const Ops *const backends[] = {&ops_cpu_f32, &ops_cpu_f64, NULL};
+
+int backend_symbol(const char *name, const void **p) {
+  static void *library;
+  *p = dlsym(RTLD_DEFAULT, name); /* the program may have been linked with it */
+  if (*p) return OK;
+  if (!library) library = dlopen("libmdlm_cuda.so", RTLD_LAZY | RTLD_LOCAL);
+  CHECK(library, ERR_USAGE,
+        "device.name = cuda: the program's CUDA library cannot be loaded: %s; build it where nvcc and NCCL are (make "
+        "info), or use device.name = cpu",
+        dlerror());
+  *p = dlsym(library, name);
+  CHECK(*p, ERR_USAGE, "device.name = cuda: libmdlm_cuda.so beside this program is of another version: %s", dlerror());
+  return OK;
+}
+
+int backend_find(const char *name, const Ops **ops) {
+  char known[256] = "";
+  for (int i = 0; backends[i]; i++) {
+    if (strcmp(backends[i]->name, name) == 0) return *ops = backends[i], OK;
+    strncat(known, " ", sizeof known - strlen(known) - 1);
+    strncat(known, backends[i]->name, sizeof known - strlen(known) - 1);
+  }
+  CHECK(strcmp(name, "cuda") == 0, ERR_USAGE, "device.name = %s: no such backend; there are:%s cuda", name, known);
+  return backend_symbol("ops_cuda", (const void **)ops);
+}

@@ -6,28 +6,16 @@
 
 int device_open(Device *dev, const DeviceOptions *options) {
   *dev = (Device){0};
-  for (int i = 0; backends[i]; i++) {
-    if (strcmp(backends[i]->name, options->name) != 0) continue;
-    dev->ops = backends[i];
-    dev->real = dev->ops->real;
-    dev->threads = options->threads > 0 ? options->threads : 1;
-    dev->bf16 = options->bf16 && dev->real == DT_F32;
-    dev->act = dev->bf16 && dev->ops->low_activations ? DT_BF16 : dev->real;
-    dev->deterministic = options->deterministic;
-    dev->row_chunk = options->row_chunk;
-    int err = dev->ops->open(dev, options);
-    if (err) *dev = (Device){0};
-    return err;
-  }
-  CHECK(strcmp(options->name, "cuda") != 0, ERR_USAGE,
-        "device.name = cuda: this program was built without CUDA; build it where nvcc and NCCL are (make info), or use "
-        "device.name = cpu");
-  char known[256] = "";
-  for (int i = 0; backends[i]; i++) {
-    strncat(known, " ", sizeof known - strlen(known) - 1);
-    strncat(known, backends[i]->name, sizeof known - strlen(known) - 1);
-  }
-  return RAISE(ERR_USAGE, "device.name = %s: no such backend in this binary; it has:%s", options->name, known);
+  TRY(backend_find(options->name, &dev->ops));
+  dev->real = dev->ops->real;
+  dev->threads = options->threads > 0 ? options->threads : 1;
+  dev->bf16 = options->bf16 && dev->real == DT_F32;
+  dev->act = dev->bf16 && dev->ops->low_activations ? DT_BF16 : dev->real;
+  dev->deterministic = options->deterministic;
+  dev->row_chunk = options->row_chunk;
+  int err = dev->ops->open(dev, options);
+  if (err) *dev = (Device){0};
+  return err;
 }
 
 void device_close(Device *dev) {

@@ -199,9 +199,14 @@ struct Device {
   size_t allocated;                                     /* bytes of device memory held */
 };
 
-extern const Ops *const backends[]; /* NULL-ended */
+extern const Ops *const backends[]; /* of this program; NULL-ended */
+/** backend_find — the backend of that name, from its library if it has one. ERR_USAGE names the choices, or says why
+ *  the library cannot be loaded. */
+int backend_find(const char *name, const Ops **ops);
+/** backend_symbol — what the CUDA backend's library calls so. */
+int backend_symbol(const char *name, const void **p);
 
-/** device_open — the backend called options->name; ERR_USAGE names the choices. */
+/** device_open — the backend called options->name. Errors: those of backend_find, ERR_DEVICE, ERR_MEMORY. */
 int device_open(Device *dev, const DeviceOptions *options);
 void device_close(Device *dev);
 void device_profile_reset(Device *dev);
