@@ -31,17 +31,16 @@ static int count_devices(int *n) {
   return cuda_check(e, "looking for GPUs");
 }
 
-/* Ranks take the GPUs of their node in turn; two ranks on one GPU would fight for its memory, and NCCL refuses them. */
+/* Ranks take the GPUs of their node in turn. A launcher may show each rank its own alone: then that is the one. Whether
+ * two ranks have met on one GPU is found out where they begin to talk (comm_nccl.cu). */
 static int choose(Cuda *cuda, const Place *place) {
   int n = 0;
   TRY(count_devices(&n));
-  CHECK(place->local_rank < n, ERR_USAGE,
-        "device.name = cuda: this node has %d GPU%s and %d ranks; start at most one rank per GPU", n, n == 1 ? "" : "s",
-        place->local_size);
-  cuda->index = place->local_rank;
+  cuda->index = place->local_rank % n;
   struct cudaDeviceProp p;
   TRY(cuda_check(cudaGetDeviceProperties(&p, cuda->index), "asking for the GPU's properties"));
   snprintf(cuda->name, sizeof cuda->name, "%s", p.name);
+  memcpy(cuda->uuid, &p.uuid, sizeof cuda->uuid);
   cuda->processors = p.multiProcessorCount;
   cuda->major = p.major;
   cuda->minor = p.minor;

@@ -29,6 +29,7 @@ typedef struct Cuda {
   cudaStream_t stream;
   int index, processors, major, minor; /* number of the GPU on its node, multiprocessors, compute capability */
   char name[256];
+  unsigned char uuid[16]; /* tells this GPU from all others */
   void *scratch[SCRATCH_SLOTS];
   size_t scratch_bytes[SCRATCH_SLOTS];
   struct { /* pinned memory through which copies from the host pass, in turn */

@@ -15,6 +15,12 @@ LAUNCH=${LAUNCH:-srun --mpi=pmix --kill-on-bad-exit=1}
 # Since Slurm 22.05 srun no longer inherits --cpus-per-task from the header.
 [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 
+# ---- GPUs (device.name = "cuda")
+# Ranks of a node take its GPUs in turn, whether the launcher shows each of them all or only its own. NCCL finds its network
+# by itself; where it is wrong:
+# export NCCL_SOCKET_IFNAME=eth0 NCCL_IB_HCA=mlx5
+# export NCCL_DEBUG=INFO                         # what it has found
+
 # ---- Open MPI
 # mpirun would bind each rank to one core, and all its threads with it; mdlm keeps its threads on cores of their own.
 export OMPI_MCA_hwloc_base_binding_policy=${OMPI_MCA_hwloc_base_binding_policy:-none}

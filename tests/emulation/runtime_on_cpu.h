@@ -35,6 +35,7 @@ struct cudaDeviceProp {
   char name[256];
   int multiProcessorCount, major, minor;
   size_t totalGlobalMem;
+  unsigned char uuid[16];
 };
 
 namespace emulation {
@@ -125,7 +126,9 @@ inline cudaError_t cudaGetDeviceCount(int *n) {
   *n = (int)emulation::runtime::setting("EMULATION_GPUS", 8);
   return *n < 0 ? cudaErrorInsufficientDriver : *n == 0 ? cudaErrorNoDevice : cudaSuccess;
 }
-inline cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int) {
+inline cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int index) {
+  *p = {};
+  p->uuid[0] = (unsigned char)(index + 1);
   snprintf(p->name, sizeof p->name, "emulated GPU");
   p->multiProcessorCount = 4;
   p->major = (int)emulation::runtime::setting("EMULATION_CAPABILITY", 9);
