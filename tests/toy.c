@@ -178,6 +178,38 @@ double *toy_gradients(Network *n, const ToyBatch *b, int first, int count, Dropo
   return toy_values(n, n->model.params.grad);
 }
 
+typedef struct Told {
+  Network *n;
+  double *final; /* gradients as they were when they were told of */
+  int64_t first, calls;
+} Told;
+
+static int tell(void *arg, int64_t first) {
+  Told *t = arg;
+  if (first >= t->first)
+    fail_msg("gradients from %lld on, after those from %lld", (long long)first, (long long)t->first);
+  double *now = toy_values(t->n, tensor_rows(t->n->model.params.grad, first, t->first - first));
+  memcpy(t->final + first, now, (size_t)(t->first - first) * sizeof *now);
+  mem_free(&now);
+  t->first = first;
+  t->calls++;
+  return OK;
+}
+
+void toy_ready(Network *n, const ToyBatch *b, Dropout dropout) {
+  int64_t count = n->model.params.count;
+  Told t = {.n = n, .first = count};
+  MUST(mem_alloc(&t.final, (size_t)count * sizeof *t.final));
+  n->ready = (Ready){tell, &t};
+  double *grad = toy_gradients(n, b, 0, TOY_B, dropout, NULL);
+  n->ready = (Ready){0};
+  assert_int_equal(t.first, 0);
+  assert_int_equal(t.calls, n->model.options.blocks + 2);
+  toy_same("gradients that were final", grad, t.final, count);
+  mem_free(&grad);
+  mem_free(&t.final);
+}
+
 double *toy_hidden(Network *n, const ToyBatch *b, int first, int count, Dropout dropout) {
   toy_pass(n, b, first, count, dropout, false);
   return toy_values(n, tensor_rows(n->model.h, 0, count * TOY_L));

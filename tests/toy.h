@@ -54,6 +54,9 @@ Toy toy_dit(const char *backend, bool time_conditioning);
 double toy_pass(Network *n, const ToyBatch *b, int first, int count, Dropout dropout, bool gradient);
 /** toy_gradients — of that pass alone, [params.count], given back with mem_free; *loss may be NULL. */
 double *toy_gradients(Network *n, const ToyBatch *b, int first, int count, Dropout dropout, double *loss);
+/** toy_ready — fail unless backward of the whole batch tells of parts that follow each other from the last gradient to
+ *  the first: the final norm and head, each block, the rest; each once, and none of them changes afterwards. */
+void toy_ready(Network *n, const ToyBatch *b, Dropout dropout);
 /** toy_hidden — the hidden rows of that pass. */
 double *toy_hidden(Network *n, const ToyBatch *b, int first, int count, Dropout dropout);
 /** toy_near — fail unless each parameter's part of a flat buffer agrees, relative to its largest element. */

@@ -135,9 +135,10 @@ int network_too_large(const NetworkOptions *options, const char *key, int64_t of
 }
 
 /* One pass: what stands in n->noised forward, its rows' losses added up by sequence, and backward. */
-static int pass(Network *n, const Dropout *dropout, bool gradient, double *loss) {
+static int pass(Network *n, const Dropout *dropout, bool last, bool gradient, double *loss) {
   Noised *z = &n->noised;
   ModelInput in = {.B = z->B, .ids = z->z, .sigma = z->sigma, .lengths = z->length, .dropout = *dropout};
+  if (last) in.ready = n->ready;
   device_phase(&n->dev, "forward");
   TRY(model_forward(&n->model, &in));
   device_phase(&n->dev, "loss");
@@ -151,13 +152,14 @@ static int pass(Network *n, const Dropout *dropout, bool gradient, double *loss)
 
 int network_loss(Network *n, const Dropout *dropout, bool gradient, double *loss, int64_t *rows) {
   Dropout second = *dropout;
+  bool more = n->objective.table->second != NULL;
   for (int64_t b = 0; b < n->noised.B && loss; b++) loss[b] = 0;
-  TRY(pass(n, dropout, gradient, loss));
+  TRY(pass(n, dropout, !more, gradient, loss));
   *rows += n->noised.n_rows;
-  if (n->objective.table->second == NULL) return OK;
+  if (!more) return OK;
   second.layer += SECOND_PASS_LAYER;
   n->objective.table->second(&n->objective, &n->noised);
-  TRY(pass(n, &second, gradient, loss));
+  TRY(pass(n, &second, true, gradient, loss));
   *rows += n->noised.n_rows;
   return OK;
 }

@@ -12,6 +12,7 @@ typedef struct Network {
   Objective objective;
   Noised noised;    /* one batch on the host */
   double *row_loss; /* [batch·L] */
+  Ready ready;      /* whom the last pass of network_loss tells which gradients are final */
 } Network;
 
 typedef struct NetworkOptions {

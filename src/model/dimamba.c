@@ -309,8 +309,14 @@ static int dimamba_backward(Model *m, const ModelInput *in) {
   Tensor dx = tensor_rows(d->dx, 0, R);
   TRY(tensor_zero(m->dev, dx));
   TRY(seam_backward(m, in, join_of(m, blocks), tensor_rows(m->dh, 0, R), dx, tensor_rows(d->dbranch, 0, R)));
-  for (int i = (int)blocks - 1; i >= 0; i--) TRY(block_backward(m, in, i));
-  TRY(conditioning_backward(&m->params, &d->conditioning, in->B));
+  TRY(modulation_backward(&m->params, &d->conditioning, blocks, in->B));
+  TRY(model_ready(m, in, d->conditioning.list[blocks].linear.weight));
+  for (int i = (int)blocks - 1; i >= 0; i--) {
+    TRY(block_backward(m, in, i));
+    TRY(modulation_backward(&m->params, &d->conditioning, i, in->B));
+    TRY(model_ready(m, in, d->blocks[i].norm.weight));
+  }
+  TRY(conditioning_backward(&m->params, &d->conditioning));
   return embed_backward(m->dev, m->params.list[d->embedding].grad, dx, tensor_rows(m->ids, 0, R));
 }
 

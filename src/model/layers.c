@@ -103,12 +103,13 @@ int conditioning_forward(Params *p, Conditioning *c, const double *sigma, int64_
   return OK;
 }
 
-int conditioning_backward(Params *p, Conditioning *c, int64_t B) {
+int modulation_backward(Params *p, Conditioning *c, int64_t i, int64_t B) {
   TimeEmbedding *t = &c->time;
   int64_t G = c->timed ? B : 1;
-  Tensor in = tensor_rows(t->c, 0, G), dc = tensor_rows(t->dc, 0, G);
-  TRY(tensor_zero(p->dev, t->dc));
-  for (int64_t i = c->n - 1; i >= 0; i--)
-    TRY(linear_backward(p, c->list[i].linear, dc, true, tensor_rows(c->list[i].grad, 0, G), in));
-  return time_embedding_backward(p, t);
+  if (c->list == NULL) return OK;
+  if (i == c->n - 1) TRY(tensor_zero(p->dev, t->dc)); /* of all groups: the MLP sees those beyond B too */
+  return linear_backward(p, c->list[i].linear, tensor_rows(t->dc, 0, G), true, tensor_rows(c->list[i].grad, 0, G),
+                         tensor_rows(t->c, 0, G));
 }
+
+int conditioning_backward(Params *p, Conditioning *c) { return c->list ? time_embedding_backward(p, &c->time) : OK; }

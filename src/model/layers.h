@@ -54,5 +54,7 @@ int modulation_add(Params *p, Conditioning *c, int64_t i, const char *name, cons
 void conditioning_plan(Arena *a, Conditioning *c, DType real, const ModelOptions *options, int64_t columns);
 /** conditioning_forward — every modulation's value; sigma is read only if timed. */
 int conditioning_forward(Params *p, Conditioning *c, const double *sigma, int64_t B);
-/** conditioning_backward — parameter gradients += from every modulation's grad. */
-int conditioning_backward(Params *p, Conditioning *c, int64_t B);
+/** modulation_backward — parameter gradients += from the grad of number i; for every i, from the last to the first. */
+int modulation_backward(Params *p, Conditioning *c, int64_t i, int64_t B);
+/** conditioning_backward — those of the MLP, after all modulations. */
+int conditioning_backward(Params *p, Conditioning *c);

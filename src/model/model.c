@@ -45,7 +45,12 @@ int model_forward(Model *m, const ModelInput *in) {
 
 int model_backward(Model *m, const ModelInput *in) {
   ASSERT(m->options.training);
-  return m->table->backward(m, in);
+  TRY(m->table->backward(m, in));
+  return model_ready(m, in, 0);
+}
+
+int model_ready(const Model *m, const ModelInput *in, int parameter) {
+  return in->ready.call ? in->ready.call(in->ready.arg, m->params.list[parameter].offset) : OK;
 }
 
 int model_logits(Model *m, Tensor logits, Tensor h) {

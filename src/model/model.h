@@ -17,12 +17,20 @@ typedef struct ModelOptions {
   bool training;          /* keep activations for backward, allocate gradients  */
 } ModelOptions;
 
+/* Ready — whom backward tells, from the last parameters to the first, which gradients are final: all at flat offsets ≥
+ * first, in the end with first = 0. call NULL: nobody. */
+typedef struct Ready {
+  int (*call)(void *arg, int64_t first);
+  void *arg; /* not owned */
+} Ready;
+
 typedef struct ModelInput {
   int64_t B;              /* sequences in this pass, ≤ options.batch                               */
   const int32_t *ids;     /* [B,L] host: noisy tokens                                              */
   const double *sigma;    /* [B] host: noise levels; read only with time conditioning              */
   const int32_t *lengths; /* [B] host: real positions, NULL: L; read only with mask_padding   */
   Dropout dropout;        /* p = 0: evaluation. L is filled in, layer counted up by the network           */
+  Ready ready;            /* of backward                                                           */
 } ModelInput;
 
 typedef struct Model Model;
@@ -59,6 +67,8 @@ void model_destroy(Model *m);
 int model_forward(Model *m, const ModelInput *in);
 /** model_backward — parameter gradients += from m->dh, for the input of the last model_forward. */
 int model_backward(Model *m, const ModelInput *in);
+/** model_ready — for a network's backward: the gradients of parameters ≥ that one, as they were added, are final. */
+int model_ready(const Model *m, const ModelInput *in, int parameter);
 /** model_logits — logits[R,V] = head(h[R,D]). */
 int model_logits(Model *m, Tensor logits, Tensor h);
 /** model_logits_backward — dh[R,D] = , head gradients += from dlogits[R,V] and h[R,D]. */

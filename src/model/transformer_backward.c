@@ -30,7 +30,13 @@ int transformer_backward(Model *m, const ModelInput *in) {
   ASSERT(!t->options.positions); /* they have no gradient here */
   TRY(tensor_zero(m->dev, dx));
   TRY(seam_backward(m, in, transformer_join1(m, m->options.blocks), tensor_rows(m->dh, 0, R), dx, dbranch));
-  for (int i = (int)m->options.blocks - 1; i >= 0; i--) TRY(block_backward(m, in, i));
-  if (t->options.conditioned) TRY(conditioning_backward(&m->params, &t->conditioning, in->B));
+  TRY(modulation_backward(&m->params, &t->conditioning, m->options.blocks, in->B));
+  TRY(model_ready(m, in, t->final.weight));
+  for (int i = (int)m->options.blocks - 1; i >= 0; i--) {
+    TRY(block_backward(m, in, i));
+    TRY(modulation_backward(&m->params, &t->conditioning, i, in->B));
+    TRY(model_ready(m, in, t->blocks[i].norm1.weight));
+  }
+  TRY(conditioning_backward(&m->params, &t->conditioning));
   return embed_backward(m->dev, m->params.list[t->embedding].grad, dx, tensor_rows(m->ids, 0, R));
 }

@@ -203,6 +203,19 @@ static void test_time_matters(void **state) {
   }
 }
 
+/* ---- backward tells which gradients are final, in the order in which it makes them */
+static void test_ready(void **state) {
+  const ToyNetwork *x = *state;
+  for (int time = 0; time <= x->timed; time++) {
+    Network n;
+    Toy t = toy_in(x, F32, time);
+    t.model.blocks = 3;
+    toy_network_open(&n, &t);
+    toy_ready(&n, &toy_mixed, toy_quarter);
+    network_destroy(&n);
+  }
+}
+
 /* ---- no allocation in a step */
 static void step_twice(const ToyNetwork *x, Precision precision) {
   Network n;
@@ -237,6 +250,7 @@ int main(void) {
       cmocka_unit_test(test_tokens_matter),
       cmocka_unit_test(test_dropout_matters),
       cmocka_unit_test(test_time_matters),
+      cmocka_unit_test(test_ready),
       cmocka_unit_test(test_no_allocation),
       cmocka_unit_test(test_no_allocation_bf16),
   };

@@ -136,8 +136,20 @@ static void test_dropout_of_the_second_pass(void **state) {
   network_destroy(&n);
 }
 
+/* Where there are two passes a gradient is final in the second one only. */
+static void test_ready(void **state) {
+  (void)state;
+  for (int i = 0; i < CASES; i++) {
+    Network n;
+    open_case(&n, &cases[i], "cpu_f64");
+    toy_ready(&n, &ends, toy_quarter);
+    network_destroy(&n);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_slopes), cmocka_unit_test(test_ends_are_finite),
-                                     cmocka_unit_test(test_passes), cmocka_unit_test(test_dropout_of_the_second_pass)};
+                                     cmocka_unit_test(test_passes), cmocka_unit_test(test_dropout_of_the_second_pass),
+                                     cmocka_unit_test(test_ready)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
