@@ -35,7 +35,7 @@ TEST_LIB := $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/*.c))
 .DEFAULT_GOAL := all
 include cuda/build.mk
 
-.PHONY: all help info setup demo smoke compare check check-unit bench rules format install clean FORCE
+.PHONY: all help info setup demo smoke compare check check-unit bench check-cuda bench-cuda pack-cuda rules format install clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -74,7 +74,7 @@ $(BUILD)/version.gen.h: FORCE
 $(BUILD)/base/version.o: $(BUILD)/version.gen.h
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile cuda/build.mk
 	@echo "  Rooms: src/{base,ops,dist,store,model,diffusion,measure,train,cmd}; decks in input/; see README.md"
 
 info: ## every probe and its result
@@ -104,7 +104,7 @@ check: ## every test; closes with N passed, N failed, N skipped
 	@BUILD="$(BUILD)" PY="$(PY)" tests/run.sh
 
 .PHONY: tests
-tests: $(TESTS) $(EMULATED) $(BUILD)/mdlm ## build the test programs
+tests: $(TESTS) $(EMULATED) $(BUILD)/tests/cuda/compare $(BUILD)/mdlm ## build the test programs
 
 bench: $(BUILD)/bench ## tokens/s, GFLOP/s, share of each op and ratio to the floor
 	@BUILD="$(BUILD)" tests/bench.sh

@@ -28,8 +28,9 @@ $(BUILD)/cuda.flags: FORCE
 CXX        := $(if $(filter default undefined,$(origin CXX)),g++,$(CXX))
 EMU_OBJ    := $(CU_SRC:cuda/%.cu=$(BUILD)/emulated/cuda/%.o)
 EMU_FLAGS   = -std=c++20 -Isrc -Icuda -Itests -O2 -g -fno-strict-aliasing $(MPI_CFLAGS) -Wall -Wextra -Wshadow $(if $(WERROR),-Werror) $(SAN)
-EMU_OPS    := $(patsubst tests/ops/%.c,$(BUILD)/emulated/tests/%,$(wildcard tests/ops/test_*.c))
-EMULATED   := $(BUILD)/emulated/mdlm $(EMU_OPS) $(BUILD)/emulated/tests/test_emulation
+# the tests that are linked with a device: those of ops, a whole step, the sampler's law
+ON_DEVICE  := $(notdir $(basename $(wildcard tests/ops/test_*.c tests/cuda/test_*.c))) test_sampler_ancestral
+EMULATED   := $(BUILD)/emulated/mdlm $(BUILD)/emulated/tests/test_emulation $(ON_DEVICE:%=$(BUILD)/emulated/tests/%)
 
 $(BUILD)/emulated/cuda/%.o: cuda/%.cu $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -39,12 +40,23 @@ $(BUILD)/emulated/mdlm: $(BUILD)/main.o $(EMU_OBJ) $(LIB)
 $(BUILD)/emulated/tests/test_emulation: tests/emulation/test_emulation.cu $(wildcard tests/emulation/*.h) cuda/cuda.cuh $(EMU_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(CXX) $(EMU_FLAGS) -o $@ -x c++ $< -x none $(EMU_OBJ) $(LIB) $(LDLIBS)
-$(BUILD)/emulated/tests/%: $(BUILD)/tests/ops/%.o $(BUILD)/tests/emulation/device.o $(EMU_OBJ) $(TEST_LIB) $(LIB)
-	@mkdir -p $(@D)
-	$(CC) -o $@ $^ $(LDLIBS) -lcmocka -lstdc++
 
-# ---- the same tests on a GPU
-GPU_OPS    := $(patsubst tests/ops/%.c,$(BUILD)/gpu/tests/%,$(wildcard tests/ops/test_*.c))
-$(BUILD)/gpu/tests/%: $(BUILD)/tests/ops/%.o $(BUILD)/tests/cuda/device.o $(TEST_LIB) $(LIB) | $(CUDA_SO)
-	@mkdir -p $(@D)
-	$(CC) -o $@ $^ $(LDLIBS) -lcmocka -Wl,-rpath,'$$ORIGIN/../..'
+# a program of tests/{ops,cuda,unit}, linked with the emulation and with a GPU's backend
+define on_device
+$(BUILD)/emulated/tests/%: $(BUILD)/tests/$1/%.o $(BUILD)/tests/emulation/device.o $(EMU_OBJ) $(TEST_LIB) $(LIB)
+	@mkdir -p $$(@D)
+	$$(CC) -o $$@ $$^ $$(LDLIBS) -lcmocka -lstdc++
+$(BUILD)/gpu/tests/%: $(BUILD)/tests/$1/%.o $(BUILD)/tests/cuda/device.o $(TEST_LIB) $(LIB) | $(CUDA_SO)
+	@mkdir -p $$(@D)
+	$$(CC) -o $$@ $$^ $$(LDLIBS) -lcmocka -Wl,-rpath,'$$$$ORIGIN/../..'
+endef
+$(foreach d,ops cuda unit,$(eval $(call on_device,$d)))
+
+# ---- for users with a GPU
+CHECK_CUDA := $(BUILD)/mdlm $(ON_DEVICE:%=$(BUILD)/gpu/tests/%) $(BUILD)/tests/cuda/compare
+
+check-cuda: ## on a machine with a GPU: every op, whole steps, loss curves and resuming beside the CPU, memory errors
+	@MODE=gpu tests/cuda/check.sh present
+	@$(MAKE) --no-print-directory setup
+	@$(MAKE) --no-print-directory -s -j$$(nproc) $(CHECK_CUDA) WERROR=1
+	@MODE=gpu BUILD="$(BUILD)" PY="$(PY)" tests/cuda/check.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # smoke.sh [NAME…] — train and evaluate each deck of input/smoke, or those named, in seconds: every objective and network on
-# small data from the corpus. Called by `make smoke`. One line a deck; ends with how many did.
+# small data from the corpus. Called by `make smoke`. One line a deck; ends with how many did. --data: prepares the data only.
 # Environment: see lib.sh, and DATA (data), RUNS (runs/smoke): where data and runs go; another CORPUS needs another DATA.
 set -euo pipefail
 # shellcheck source=input/lib.sh
@@ -38,6 +38,7 @@ run() {
 
 echo "== data"
 prepare
+[ "${1:-}" != --data ] || exit 0
 [ $# -gt 0 ] || for deck in input/smoke/*.cfg; do set -- "$@" "$(basename "$deck" .cfg)"; done
 echo "== decks"
 mkdir -p "$RUNS"

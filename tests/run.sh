@@ -125,13 +125,15 @@ again() {
 plain rules 60 make -s rules
 for t in $(programs unit ops grad golden); do OMP_NUM_THREADS=$cores step "$t" 180 "$BUILD/tests/$t"; done
 
-# The tests of ops once more, on the CUDA backend emulated on the CPU: in two orders of its threads.
+# The tests of ops once more, a whole step and the sampler's law, on the CUDA backend emulated on the CPU: in two orders of
+# its threads. Then whole runs.
 step emulation/test_emulation 60 "$BUILD/emulated/tests/test_emulation"
-for t in $(programs ops); do
+for t in $(programs ops cuda) unit/test_sampler_ancestral; do
   for seed in 0 1; do
-    OMP_NUM_THREADS=1 EMULATION_SEED=$seed step "emulated/${t#ops/} $seed" 300 "$BUILD/emulated/tests/${t#ops/}"
+    OMP_NUM_THREADS=1 EMULATION_SEED=$seed step "emulated/${t#*/} $seed" 300 "$BUILD/emulated/tests/${t#*/}"
   done
 done
+MODE=emulated step emulated/check 600 tests/cuda/check.sh curves resume uses ranks errors
 
 # Rank 0 speaks TAP; the others' output is kept for the case that something fails.
 export RANK_LOG=$out/rank

@@ -1,8 +1,9 @@
 # lib.sh — what the end-to-end tests share: TAP, a temporary directory, tiny data and a deck, runs under a time limit.
 # shellcheck shell=bash disable=SC2034
 #
-# Sourced by tests/e2e/test_*.sh. Afterwards the working directory is the repository's root, $T an empty directory that
-# goes away at the end, $MDLM the program, $PY the Python of the environment. A script ends with `finish`.
+# Sourced by tests/e2e/test_*.sh and tests/cuda/check.sh. Afterwards the working directory is the repository's root, $T an
+# empty directory that goes away at the end, $MDLM the program ($PROGRAM, or that of $BUILD), $PY the Python of the
+# environment, which a script that sets PY=none does without. A script ends with `finish`.
 set -u
 export LC_ALL=C.UTF-8 OMP_NUM_THREADS=1
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 # a container's user is root
@@ -12,10 +13,10 @@ export OMPI_MCA_ess_singleton_isolated=1 OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vade
 # and when a rank has failed, mpirun does not wait a second before it ends the others
 export OMPI_MCA_odls_base_sigkill_timeout=0
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
-MDLM=$(realpath "${BUILD:-build}/mdlm")
+MDLM=$(realpath "${PROGRAM:-${BUILD:-build}/mdlm}")
 PY=${PY:-.venv/bin/python}
 LIMIT=60 # seconds; a run that takes longer hangs
-[ -x "$PY" ] || { echo "1..0 # SKIP no Python environment in ${PY%/bin/*}; make setup makes it"; exit 0; }
+[ "$PY" = none ] || [ -x "$PY" ] || { echo "1..0 # SKIP no Python environment in ${PY%/bin/*}; make setup makes it"; exit 0; }
 [ -x "$MDLM" ] || { echo "1..1"; echo "not ok 1 - there is no program $MDLM; make builds it"; exit 1; }
 T=$(mktemp -d "${TMPDIR:-/tmp}/mdlm-e2e-XXXXXX")
 

@@ -1,7 +1,8 @@
 /* test_sampler_ancestral — the sampler's output has exactly the law of the reverse process, which for V = 4 and L = 3
  * can be enumerated: 4³ states, and from each state at t to those at s
  *   a visible token stays;  a masked one stays with chance mc_s/mc_t, mc = 1 − alpha, and else is drawn from p(x0 | z)
- * with the network's p at time t. The noise removal fills what is left with the likeliest tokens. */
+ * with the network's p at time t. The noise removal fills what is left with the likeliest tokens.
+ * Linked with a device under test, the network is that device's. */
 #include "toy.h"
 
 #include <math.h>
@@ -15,8 +16,14 @@ enum { V = 4, L = 3, MASK = 1, STATES = V * V * V, STEPS = 4, BATCH = 1000, DRAW
 static const double EPS = 1e-3;
 static const int32_t blank[L] = {MASK, MASK, MASK};
 
+static bool bf16; /* products of the device under test */
+
+static bool device_under_test(void) { return strcmp(check_device, "cpu") != 0; }
+
 static void open_toy(Network *n, bool time, int64_t batch) {
   Toy toy = toy_tiny(V, MASK, L, batch);
+  if (device_under_test()) toy.device.name = check_device;
+  toy.device.bf16 = bf16;
   toy.model.time_conditioning = time;
   toy.eps = EPS;
   toy_open(n, &toy);
@@ -47,17 +54,12 @@ static void conditionals(Network *n, double t, double p[STATES][L][V]) {
   }
   ModelInput in = {.B = STATES, .ids = z, .sigma = sigma};
   MUST(model_forward(&n->model, &in));
-  void *memory = NULL;
-  size_t bytes = sizeof(double[STATES][L][V]);
-  MUST(device_alloc(&n->dev, &memory, bytes));
-  Tensor logits = tensor_2d(memory, DT_F64, STATES * L, V);
-  MUST(model_logits(&n->model, logits, tensor_rows(n->model.h, 0, STATES * L)));
-  MUST(tensor_download(&n->dev, p, logits));
-  device_release(&n->dev, memory, bytes);
+  float logits[STATES][L][V];
+  MUST(rows_logits(&n->rows, 0, STATES * L, &logits[0][0][0]));
   for (int s = 0; s < STATES; s++)
     for (int l = 0; l < L; l++) {
       double sum = 0;
-      for (int y = 0; y < V; y++) sum += p[s][l][y] = y == MASK ? 0 : exp(p[s][l][y]);
+      for (int y = 0; y < V; y++) sum += p[s][l][y] = y == MASK ? 0 : exp((double)logits[s][l][y]);
       for (int y = 0; y < V; y++) p[s][l][y] /= sum;
     }
 }
@@ -167,8 +169,7 @@ static void assert_sharp(const double law[STATES], const double wrong[STATES], i
   assert_true(chi2 > 3 * toy_chi2_limit(dof));
 }
 
-static void test_law(void **state) {
-  (void)state;
+static void same_law(void) {
   Network n;
   double law[STATES], wrong[STATES];
   int64_t count[STATES];
@@ -181,6 +182,18 @@ static void test_law(void **state) {
   law_of(&n, blank, STEPS - 1, true, wrong);
   assert_sharp(law, wrong, DRAWS);
   network_destroy(&n);
+}
+
+static void test_law(void **state) {
+  (void)state;
+  same_law();
+}
+
+static void test_law_bf16(void **state) {
+  (void)state;
+  bf16 = true;
+  same_law();
+  bf16 = false;
 }
 
 /* The network sees the time of the step, not that of another. */
@@ -355,6 +368,8 @@ int main(void) {
       cmocka_unit_test(test_batch_split),
       cmocka_unit_test(test_row_chunks),
       cmocka_unit_test(test_job),
+      cmocka_unit_test(test_law_bf16),
   };
-  return cmocka_run_group_tests(tests, NULL, NULL);
+  size_t count = sizeof tests / sizeof *tests - !device_under_test(); /* the CPU is asked in f64 only */
+  return _cmocka_run_group_tests("sampler_ancestral", tests, count, NULL, NULL);
 }

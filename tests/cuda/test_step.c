@@ -1,0 +1,129 @@
+/* test_step — a whole step on the device under test: losses, hidden rows and the gradient of every parameter, of every
+ * network with every objective, beside the same weights on the CPU in f64; and that the device repeats itself bit for
+ * bit.
+ *
+ * In f32 only the order of sums and the last bits of exp and the like differ. With bf16 products activations are
+ * stored in bf16 too, each off by up to 2⁻⁹ of itself, a dozen in a row on the way up and as many on the way back: some
+ * percent of a small network's gradients, whose elements are sums of few terms. */
+#include "toy_network.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "base/mem.h"
+
+enum { B = TOY_B, L = TOY_L, D = TOY_D, TOKENS = TOY_TOKENS };
+
+typedef struct Case {
+  const char *network, *objective;
+  int64_t T;
+  bool timed, mask_padding;
+} Case;
+static const Case cases[] = {
+    {"dit", "subs", 0, false, false},      {"dit", "subs", 0, true, false},    {"dit", "subs", 0, false, true},
+    {"dit", "subs", 100, true, false},     {"dit", "d3pm", 100, true, true},   {"dit", "d3pm", 100, true, false},
+    {"dit", "sedd", 0, true, false},       {"ar", "ar", 0, false, false},      {"dimamba", "subs", 0, false, false},
+    {"dimamba", "d3pm", 100, true, false}, {"dimamba", "sedd", 0, true, false}};
+enum { CASES = sizeof cases / sizeof *cases };
+
+typedef struct Bounds {
+  double loss, hidden, gradient;
+} Bounds;
+static const Bounds in_f32 = {1e-5, 1e-5, 4e-5}, in_bf16 = {3e-2, 3e-2, 0.2};
+
+static Toy toy_of(const Case *c, const char *backend, bool bf16) {
+  Toy t = toy_network(c->network, backend, c->timed);
+  t.model.mask_padding = c->mask_padding;
+  t.objective.name = c->objective;
+  t.objective.T = c->T;
+  t.device.bf16 = bf16;
+  return t;
+}
+
+typedef struct Step {
+  Network net;
+  double loss, *gradient, *hidden;
+} Step;
+
+static void step_run(Step *s) {
+  s->gradient = toy_gradients(&s->net, &toy_mixed, 0, B, toy_quarter, &s->loss);
+  s->hidden = toy_hidden(&s->net, &toy_mixed, 0, B, toy_quarter);
+}
+static void step_free(Step *s) {
+  mem_free(&s->gradient);
+  mem_free(&s->hidden);
+}
+static void step_open(Step *s, const Case *c, const char *backend, bool bf16) {
+  Toy t = toy_of(c, backend, bf16);
+  toy_network_open(&s->net, &t);
+  step_run(s);
+}
+static void step_close(Step *s) {
+  step_free(s);
+  network_destroy(&s->net);
+}
+
+static void compare(const Case *c, bool bf16) {
+  Step want, got, again;
+  const Bounds *most = bf16 ? &in_bf16 : &in_f32;
+  step_open(&want, c, "cpu_f64", false);
+  step_open(&got, c, check_device, bf16);
+  double loss = fabs(got.loss - want.loss) / fabs(want.loss), hidden = check_error(got.hidden, want.hidden, TOKENS * D);
+  if (!(loss <= most->loss)) fail_msg("the loss is %.9g, not %.9g", got.loss, want.loss);
+  if (!(hidden <= most->hidden)) fail_msg("the hidden rows are off by %.1e", hidden);
+  if (bf16 && !(hidden > 1e-4)) fail_msg("the hidden rows are off by %.1e only: that is no bf16", hidden);
+  toy_near("gradients", &got.net.model.params, got.gradient, want.gradient, most->gradient);
+  again = got;
+  step_run(&again);
+  toy_same("the loss again", &again.loss, &got.loss, 1);
+  toy_same("the hidden rows again", again.hidden, got.hidden, TOKENS * D);
+  toy_same("the gradients again", again.gradient, got.gradient, got.net.model.params.count);
+  step_free(&again);
+  step_close(&got);
+  step_close(&want);
+}
+
+static void test_f32(void **state) { compare(*state, false); }
+static void test_bf16(void **state) { compare(*state, true); }
+
+/* GPT-2 only looks. */
+static double *gpt2_hidden(Network *n, const char *backend, bool bf16) {
+  Toy t = toy_dit(backend, false);
+  t.model.name = "gpt2";
+  t.model.training = false;
+  t.device.bf16 = bf16;
+  toy_open(n, &t);
+  toy_weights(n, 1, 1.5);
+  ModelInput in = {.B = B, .ids = toy_mixed.z};
+  MUST(model_forward(&n->model, &in));
+  return toy_values(n, tensor_rows(n->model.h, 0, TOKENS));
+}
+
+static void test_gpt2(void **state) {
+  (void)state;
+  Network want_net, net;
+  double *want = gpt2_hidden(&want_net, "cpu_f64", false);
+  for (int bf16 = 0; bf16 < 2; bf16++) {
+    double *got = gpt2_hidden(&net, check_device, bf16), off = check_error(got, want, TOKENS * D);
+    if (!(off <= (bf16 ? in_bf16 : in_f32).hidden)) fail_msg("the hidden rows are off by %.1e", off);
+    mem_free(&got);
+    network_destroy(&net);
+  }
+  mem_free(&want);
+  network_destroy(&want_net);
+}
+
+int main(void) {
+  static struct CMUnitTest tests[2 * CASES + 1];
+  static char names[2 * CASES][80];
+  for (int i = 0; i < 2 * CASES; i++) {
+    const Case *c = &cases[i / 2];
+    snprintf(names[i], sizeof names[i], "%s %s%s%s, T = %d, %s", c->network, c->objective, c->timed ? ", timed" : "",
+             c->mask_padding ? ", mask_padding" : "", (int)c->T, i % 2 ? "bf16" : "f32");
+    tests[i] = (struct CMUnitTest)cmocka_unit_test_prestate(test_f32, (void *)(uintptr_t)c);
+    if (i % 2) tests[i].test_func = test_bf16;
+    tests[i].name = names[i];
+  }
+  tests[2 * CASES] = (struct CMUnitTest)cmocka_unit_test(test_gpt2);
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
