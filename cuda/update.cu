@@ -1,0 +1,200 @@
+/* update — gradients and weights as flat buffers: sums, norms, AdamW with moving average and bf16 copy in one pass.
+ *
+ * All of it is bound by memory: a thread has one pack of neighbours of every buffer, 16 bytes of f32 where all buffers
+ * begin at multiples of that, and asks for all of them before it computes. */
+#include "backend.h"
+#include "cuda.cuh"
+
+static constexpr int WIDE = 4;
+
+/* x[i … i+N), 0 beyond x[n]. WHOLE: nothing is beyond, one access. */
+template <bool WHOLE, int N, class T> static __device__ Pack<T, N> load(const T *x, int64_t i, int64_t n) {
+  Pack<T, N> p;
+  if constexpr (WHOLE)
+    p = *(const Pack<T, N> *)(x + i);
+  else
+    for (int j = 0; j < N; j++) p.v[j] = i + j < n ? x[i + j] : 0;
+  return p;
+}
+template <class T, int N> static __device__ void store(T *x, int64_t i, int64_t n, const Pack<T, N> &p) {
+  if (i + N <= n)
+    *(Pack<T, N> *)(x + i) = p;
+  else
+    for (int j = 0; j < N; j++)
+      if (i + j < n) x[i + j] = p.v[j];
+}
+template <int N> static __device__ int64_t my_pack() { return ((int64_t)blockIdx.x * THREADS + threadIdx.x) * N; }
+
+static bool wide(const void *p) { return (uintptr_t)p % (WIDE * sizeof(float)) == 0; }
+static bool wide_low(const void *p) { return (uintptr_t)p % (WIDE * sizeof(uint16_t)) == 0; }
+
+/* LAUNCH_PACKS — the kernel for packs of WIDE, or of 1 where a buffer does not begin at a multiple of a pack. */
+#define LAUNCH_PACKS(dev, kernel, n, wide, ...)                                                                        \
+  ((wide) ? LAUNCH(dev, kernel<WIDE>, ceil_div(n, WIDE * THREADS), __VA_ARGS__)                                        \
+          : LAUNCH(dev, kernel<1>, ceil_div(n, THREADS), __VA_ARGS__))
+
+/* ---- add */
+template <bool WHOLE, int N> static __device__ void add_pack(float *y, const float *x, int64_t i, int64_t n) {
+  Pack<float, N> a = load<WHOLE, N>(y, i, n), b = load<WHOLE, N>(x, i, n);
+  for (int j = 0; j < N; j++) a.v[j] += b.v[j];
+  store(y, i, n, a);
+}
+
+template <int N> __global__ void k_add(float *y, const float *x, int64_t n) {
+  int64_t i = my_pack<N>();
+  if (i + N <= n)
+    add_pack<true, N>(y, x, i, n);
+  else
+    add_pack<false, N>(y, x, i, n);
+}
+
+int cuda_add(Device *dev, Tensor y, Tensor x) {
+  int64_t n = tensor_count(x);
+  return LAUNCH_PACKS(dev, k_add, n, wide(y.data) && wide(x.data), (float *)y.data, (const float *)x.data, n);
+}
+
+/* ---- sum_squares: a block sums SPAN neighbours, one block the blocks' sums. Where x begins decides how it is read,
+ * not in which order it is added up. */
+static constexpr int AT_ONCE = 4, TURNS = 16, SPAN = TURNS * WIDE * THREADS;
+
+struct Sum64 {
+  double v;
+  __device__ static Sum64 exchange(Sum64 s, int mask) {
+    Sum64 w = {__shfl_xor_sync(~0u, s.v, mask)};
+    return w;
+  }
+};
+static __device__ Sum64 plus(Sum64 a, Sum64 b) {
+  Sum64 all = {a.v + b.v};
+  return all;
+}
+
+template <bool ALIGNED> static __device__ double squares_of(const float *x, int64_t first, int64_t n) {
+  double sum[WIDE] = {0};
+  for (int turn = 0; turn < TURNS; turn += AT_ONCE) {
+    Pack<float, WIDE> p[AT_ONCE];
+    for (int k = 0; k < AT_ONCE; k++) p[k] = load<ALIGNED, WIDE>(x, first + (int64_t)(turn + k) * WIDE * THREADS, n);
+    for (int k = 0; k < AT_ONCE; k++)
+      for (int j = 0; j < WIDE; j++) sum[j] += (double)p[k].v[j] * (double)p[k].v[j];
+  }
+  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+__global__ void k_sum_squares(double *partial, const float *x, int64_t n, bool aligned) {
+  int64_t block = (int64_t)blockIdx.x * SPAN, first = block + threadIdx.x * WIDE;
+  bool whole = aligned && block + SPAN <= n;
+  Sum64 mine = {whole ? squares_of<true>(x, first, n) : squares_of<false>(x, first, n)};
+  Sum64 all = block_reduce(mine, plus);
+  if (threadIdx.x == 0) partial[blockIdx.x] = all.v;
+}
+
+__global__ void k_sum_partial(double *out, const double *partial, int64_t n) {
+  Sum64 mine = {0};
+  for (int64_t i = threadIdx.x; i < n; i += THREADS) mine.v += partial[i];
+  Sum64 all = block_reduce(mine, plus);
+  if (threadIdx.x == 0) *out = all.v;
+}
+
+int cuda_sum_squares(Device *dev, Tensor sum, Tensor x) {
+  int64_t n = tensor_count(x), blocks = ceil_div(n, SPAN);
+  const float *v = (const float *)x.data;
+  double *partial;
+  TRY(cuda_scratch(dev, SCRATCH_PARTIAL, (size_t)blocks * sizeof *partial, &partial));
+  TRY(LAUNCH(dev, k_sum_squares, blocks, partial, v, n, wide(v)));
+  return LAUNCH(dev, k_sum_partial, 1, (double *)sum.data, partial, blocks);
+}
+
+/* ---- to_bf16, by hand as on the CPU: what is no number gets the same bits everywhere */
+static __device__ uint16_t to_nearest(float x) {
+  uint32_t u;
+  memcpy(&u, &x, sizeof u);
+  uint32_t rounded = (u + 0x7fffu + (u >> 16 & 1u)) >> 16;
+  return (uint16_t)((u & 0x7fffffffu) > 0x7f800000u ? (u >> 16 | 0x40u) : rounded); /* NaN stays NaN */
+}
+
+template <int N> __global__ void k_to_bf16(uint16_t *y, const float *x, int64_t n) {
+  int64_t i = my_pack<N>();
+  Pack<float, N> a = i + N <= n ? load<true, N>(x, i, n) : load<false, N>(x, i, n);
+  Pack<uint16_t, N> b;
+  for (int j = 0; j < N; j++) b.v[j] = to_nearest(a.v[j]);
+  store(y, i, n, b);
+}
+
+int cuda_to_bf16(Device *dev, Tensor y, Tensor x) {
+  int64_t n = tensor_count(x);
+  return LAUNCH_PACKS(dev, k_to_bf16, n, wide_low(y.data) && wide(x.data), (uint16_t *)y.data, (const float *)x.data,
+                      n);
+}
+
+/* ---- adamw */
+struct Update { /* AdamW in f32: p ← shrink·p − rate·m/(root·√v + eps) */
+  float *p, *m, *v, *ema;
+  const float *g;
+  uint16_t *low; /* may be NULL */
+  const double *squares;
+  int64_t n;
+  double scale, clip;
+  float b1, b2, new1, new2, eps, shrink, rate, root, keep, new_ema;
+};
+
+/* What gradients are multiplied by; NaN where their squares are no finite number. */
+static __device__ float factor_of(const Update &u) {
+  double squares = *u.squares, norm = u.scale * sqrt(squares), clip = u.clip > 0 ? u.clip / (norm + 1e-6) : 1;
+  return isfinite(squares) ? (float)(u.scale * (clip < 1 ? clip : 1)) : NAN;
+}
+
+template <int N> struct State { Pack<float, N> g, p, m, v, ema; };
+template <bool WHOLE, int N> static __device__ State<N> load_state(const Update &u, int64_t i) {
+  State<N> s = {load<WHOLE, N>(u.g, i, u.n), load<WHOLE, N>(u.p, i, u.n), load<WHOLE, N>(u.m, i, u.n),
+                load<WHOLE, N>(u.v, i, u.n), load<WHOLE, N>(u.ema, i, u.n)};
+  return s;
+}
+
+template <int N> __global__ void k_adamw(Update u) {
+  SHARED(float, shared_factor, 1);
+  int64_t i = my_pack<N>();
+  State<N> s = i + N <= u.n ? load_state<true, N>(u, i) : load_state<false, N>(u, i);
+  if (threadIdx.x == 0) shared_factor[0] = factor_of(u);
+  __syncthreads();
+  float factor = shared_factor[0];
+  if (isnan(factor)) return;
+  Pack<uint16_t, N> low;
+  for (int j = 0; j < N; j++) {
+    float g = factor * s.g.v[j], *p = &s.p.v[j], *m = &s.m.v[j], *v = &s.v.v[j], *ema = &s.ema.v[j];
+    *m = u.b1 * *m + u.new1 * g;
+    *v = u.b2 * *v + u.new2 * g * g;
+    *p = u.shrink * *p - u.rate * *m / (sqrtf(*v) * u.root + u.eps);
+    *ema = u.keep * *ema + u.new_ema * *p;
+    low.v[j] = to_nearest(*p);
+  }
+  store(u.p, i, u.n, s.p);
+  store(u.m, i, u.n, s.m);
+  store(u.v, i, u.n, s.v);
+  store(u.ema, i, u.n, s.ema);
+  if (u.low) store(u.low, i, u.n, low);
+}
+
+int cuda_adamw(Device *dev, const AdamW *a) {
+  Update u = {.p = (float *)a->p.data,
+              .m = (float *)a->m.data,
+              .v = (float *)a->v.data,
+              .ema = (float *)a->ema.data,
+              .g = (const float *)a->g.data,
+              .low = (uint16_t *)a->low.data,
+              .squares = (const double *)a->squares.data,
+              .n = tensor_count(a->p),
+              .scale = a->scale,
+              .clip = a->clip,
+              .b1 = (float)a->beta1,
+              .b2 = (float)a->beta2,
+              .new1 = (float)(1 - a->beta1),
+              .new2 = (float)(1 - a->beta2),
+              .eps = (float)a->eps,
+              .shrink = (float)(1 - a->lr * a->weight_decay),
+              .rate = (float)(a->lr / a->correct1),
+              .root = (float)(1 / sqrt(a->correct2)),
+              .keep = (float)a->ema_decay,
+              .new_ema = (float)(1 - a->ema_decay)};
+  bool all_wide = wide(u.p) && wide(u.m) && wide(u.v) && wide(u.ema) && wide(u.g) && wide_low(u.low);
+  return LAUNCH_PACKS(dev, k_adamw, u.n, all_wide, u);
+}
