@@ -72,4 +72,3 @@ PENDING int cuda_add(Device *, Tensor, Tensor) { return RAISE(ERR_DEVICE, "cuda_
 PENDING int cuda_sum_squares(Device *, Tensor, Tensor) { return RAISE(ERR_DEVICE, "cuda_sum_squares: no kernel yet"); }
 PENDING int cuda_adamw(Device *, const AdamW *) { return RAISE(ERR_DEVICE, "cuda_adamw: no kernel yet"); }
 PENDING int cuda_to_bf16(Device *, Tensor, Tensor) { return RAISE(ERR_DEVICE, "cuda_to_bf16: no kernel yet"); }
-PENDING int cuda_sum(Device *, Tensor, Tensor) { return RAISE(ERR_DEVICE, "cuda_sum: no kernel yet"); }

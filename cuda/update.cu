@@ -53,8 +53,8 @@ int cuda_add(Device *dev, Tensor y, Tensor x) {
   return LAUNCH_PACKS(dev, k_add, n, wide(y.data) && wide(x.data), (float *)y.data, (const float *)x.data, n);
 }
 
-/* ---- sum_squares: a block sums SPAN neighbours, one block the blocks' sums. Where x begins decides how it is read,
- * not in which order it is added up. */
+/* ---- sum, sum_squares: a block sums SPAN neighbours, one block the blocks' sums. Where x begins decides how it is
+ * read, not in which order it is added up. */
 static constexpr int AT_ONCE = 4, TURNS = 16, SPAN = TURNS * WIDE * THREADS;
 
 struct Sum64 {
@@ -69,40 +69,44 @@ static __device__ Sum64 plus(Sum64 a, Sum64 b) {
   return all;
 }
 
-template <bool ALIGNED> static __device__ double squares_of(const float *x, int64_t first, int64_t n) {
+template <bool SQUARES, bool ALIGNED> static __device__ double sum_of(const float *x, int64_t first, int64_t n) {
   double sum[WIDE] = {0};
   for (int turn = 0; turn < TURNS; turn += AT_ONCE) {
     Pack<float, WIDE> p[AT_ONCE];
     for (int k = 0; k < AT_ONCE; k++) p[k] = load<ALIGNED, WIDE>(x, first + (int64_t)(turn + k) * WIDE * THREADS, n);
     for (int k = 0; k < AT_ONCE; k++)
-      for (int j = 0; j < WIDE; j++) sum[j] += (double)p[k].v[j] * (double)p[k].v[j];
+      for (int j = 0; j < WIDE; j++) sum[j] += SQUARES ? (double)p[k].v[j] * (double)p[k].v[j] : (double)p[k].v[j];
   }
   return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-__global__ void k_sum_squares(double *partial, const float *x, int64_t n, bool aligned) {
+template <bool SQUARES> __global__ void k_sum(double *partial, const float *x, int64_t n, bool aligned) {
   int64_t block = (int64_t)blockIdx.x * SPAN, first = block + threadIdx.x * WIDE;
   bool whole = aligned && block + SPAN <= n;
-  Sum64 mine = {whole ? squares_of<true>(x, first, n) : squares_of<false>(x, first, n)};
+  Sum64 mine = {whole ? sum_of<SQUARES, true>(x, first, n) : sum_of<SQUARES, false>(x, first, n)};
   Sum64 all = block_reduce(mine, plus);
   if (threadIdx.x == 0) partial[blockIdx.x] = all.v;
 }
 
-__global__ void k_sum_partial(double *out, const double *partial, int64_t n) {
+__global__ void k_sum_partial(double *out, const double *partial, int64_t n, bool add) {
   Sum64 mine = {0};
   for (int64_t i = threadIdx.x; i < n; i += THREADS) mine.v += partial[i];
   Sum64 all = block_reduce(mine, plus);
-  if (threadIdx.x == 0) *out = all.v;
+  if (threadIdx.x == 0) *out = (add ? *out : 0) + all.v;
 }
 
-int cuda_sum_squares(Device *dev, Tensor sum, Tensor x) {
+template <bool SQUARES> static int sum_to(Device *dev, Tensor total, Tensor x, bool add) {
   int64_t n = tensor_count(x), blocks = ceil_div(n, SPAN);
   const float *v = (const float *)x.data;
   double *partial;
   TRY(cuda_scratch(dev, SCRATCH_PARTIAL, (size_t)blocks * sizeof *partial, &partial));
-  TRY(LAUNCH(dev, k_sum_squares, blocks, partial, v, n, wide(v)));
-  return LAUNCH(dev, k_sum_partial, 1, (double *)sum.data, partial, blocks);
+  TRY(LAUNCH(dev, k_sum<SQUARES>, blocks, partial, v, n, wide(v)));
+  return LAUNCH(dev, k_sum_partial, 1, (double *)total.data, partial, blocks, add);
 }
+
+int cuda_sum(Device *dev, Tensor total, Tensor x) { return sum_to<false>(dev, total, x, true); }
+
+int cuda_sum_squares(Device *dev, Tensor sum, Tensor x) { return sum_to<true>(dev, sum, x, false); }
 
 /* ---- to_bf16, by hand as on the CPU: what is no number gets the same bits everywhere */
 static __device__ uint16_t to_nearest(float x) {
