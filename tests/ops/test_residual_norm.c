@@ -33,6 +33,13 @@ static const Shape shapes[] = {
     {NORM_LAYER, 2, 130, 72, true, true, true, true, true, 0.1, false},
     {NORM_LAYER, 2, 33, 40, true, true, false, true, false, 0, false},
     {NORM_LAYER, 3, 5, 24, false, false, false, true, false, 0, true},
+    {NORM_LAYER, 40, 3, 8, false, true, true, true, true, 0.1, false},
+    {NORM_LAYER, 2, 1100, 8, false, true, true, true, true, 0.1, false},
+    {NORM_LAYER, 2, 5, 768, false, true, true, true, true, 0.1, false},
+    {NORM_RMS, 1, 9, 1024, true, true, false, false, false, 0.1, false},
+    {NORM_LAYER, 2, 3, 1160, false, true, true, true, true, 0.1, false},
+    {NORM_LAYER, 2, 3, 300, true, true, true, true, true, 0, true},
+    {NORM_LAYER, 1, 3, 13, true, true, true, true, true, 0, false},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
@@ -49,20 +56,25 @@ static Tensor wide(Check *c, const Shape *s, bool out) { /* [R,D] */
   return out ? check_out_cols(c, R, s->D, ld, first) : check_random_cols(c, R, s->D, ld, first);
 }
 
+static Tensor wide_act(Check *c, const Shape *s, bool out) { /* the same in the type of activations */
+  int64_t ld = s->D + (s->strided ? 3 : 0), first = s->strided ? 1 : 0, R = s->B * s->L;
+  return out ? check_act_out_cols(c, R, s->D, ld, first) : check_act_cols(c, R, s->D, ld, first);
+}
+
 /* The forward arguments with random inputs and poisoned outputs. */
 static ResidualNorm make(Check *c, const Shape *s) {
   int64_t R = s->B * s->L, D = s->D, G = groups(s);
   ResidualNorm a = {.kind = s->kind, .rows_per_group = R / G};
   a.dropout = (Dropout){.p = s->p, .seed = 42, .step = 1000, .layer = 3, .first = 5, .L = s->L};
   a.x = wide(c, s, false);
-  if (s->branch) a.branch = wide(c, s, false);
+  if (s->branch) a.branch = wide_act(c, s, false);
   Tensor all = check_random_cols(c, G, 6 * D, 6 * D, 0);
   if (s->gate) a.gate = s->strided ? tensor_cols(all, 2 * D, D) : check_random(c, G, D);
   if (s->shift) a.shift = s->strided ? tensor_cols(all, 0, D) : check_random(c, G, D);
   if (s->scale) a.scale = s->strided ? tensor_cols(all, D, D) : check_random(c, G, D);
   a.weight = check_random(c, D, 0);
   if (s->branch) a.x_out = wide(c, s, true);
-  a.h = wide(c, s, true);
+  a.h = wide_act(c, s, true);
   if (s->kind == NORM_LAYER) a.mean = check_out(c, R, 0);
   a.rstd = check_out(c, R, 0);
   return a;
@@ -71,9 +83,9 @@ static ResidualNorm make(Check *c, const Shape *s) {
 /* Add the backward's arguments: random gradients in, poisoned gradients out. */
 static void make_backward(Check *c, const Shape *s, ResidualNorm *a) {
   int64_t D = s->D, G = groups(s), ld = s->strided ? 6 * D : D;
-  a->dh = wide(c, s, false);
+  a->dh = wide_act(c, s, false);
   a->dx = wide(c, s, false);
-  if (s->branch) a->dbranch = wide(c, s, true);
+  if (s->branch) a->dbranch = wide_act(c, s, true);
   if (s->gate) a->dgate = check_out_cols(c, G, D, ld, s->strided ? 2 * D : 0);
   if (s->shift) a->dshift = check_out_cols(c, G, D, ld, 0);
   if (s->scale) a->dscale = check_out_cols(c, G, D, ld, s->strided ? D : 0);

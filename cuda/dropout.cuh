@@ -1,0 +1,71 @@
+/* dropout — the mask of src/ops/cpu/dropout.h on the GPU: the same units are dropped, bit for bit. */
+#pragma once
+#include "base/rng.h"
+#include "cuda.cuh"
+
+struct Mask {
+  RngKey key; /* of sequence `first` */
+  uint32_t L, row_blocks, threshold;
+  float scale; /* of what is kept: 1/(1−p) */
+  bool on;
+};
+/* Where some bits stand: a sequence, counted from the first, and a Philox block of its stream, 8 units each. */
+struct Spot {
+  uint32_t sequence, block;
+};
+
+static inline Mask mask_of(const Dropout *d, int64_t D) {
+  Mask m = {};
+  m.on = d->p > 0;
+  m.scale = 1;
+  if (!m.on) return m;
+  m.key = rng_key(d->seed, RNG_DROPOUT, d->layer, d->step, (uint64_t)d->first);
+  m.L = (uint32_t)d->L;
+  m.row_blocks = (uint32_t)(D / 8);
+  m.threshold = (uint32_t)(d->p * 65536 + 0.5);
+  m.scale = (float)(65536.0 / (65536.0 - m.threshold));
+  return m;
+}
+
+static __device__ inline Spot row_spot(const Mask &m, uint32_t r) {
+  Spot s = {0, 0};
+  if (!m.on) return s;
+  s.sequence = r / m.L;
+  s.block = r % m.L * m.row_blocks;
+  return s;
+}
+
+static __device__ inline void spot_bits(uint32_t w[4], const Mask &m, Spot s) {
+  RngKey k = m.key;
+  k.sequence += s.sequence;
+  rng_block(w, k, s.block);
+}
+
+static __device__ inline bool kept(const Mask &m, uint32_t word, int half) {
+  return (half ? word >> 16 : word & 0xffffu) >= m.threshold;
+}
+
+/* Which of the thread's N neighbouring units in each of two spots are kept: N bits for a, then N for b. N is 4, or 1
+ * with `unit` its place in the block. Of N = 4 two lanes share a block: each draws one of the two, and they swap
+ * halves; all lanes of a warp take part. */
+template <int N> static __device__ inline uint32_t kept_two(const Mask &m, Spot a, Spot b, int unit) {
+  uint32_t w[4], bits = 0;
+  if (!m.on) return ~0u;
+  if constexpr (N == 1) {
+    for (int s = 0; s < 2; s++) {
+      spot_bits(w, m, s ? b : a);
+      uint32_t low = unit & 2 ? w[1] : w[0], high = unit & 2 ? w[3] : w[2];
+      bits |= (uint32_t)kept(m, unit & 4 ? high : low, unit & 1) << s;
+    }
+  } else {
+    static_assert(N == 4, "half a block");
+    bool odd = threadIdx.x & 1;
+    spot_bits(w, m, odd ? b : a);
+    uint32_t got0 = __shfl_xor_sync(~0u, odd ? w[0] : w[2], 1), got1 = __shfl_xor_sync(~0u, odd ? w[1] : w[3], 1);
+    uint32_t mine[4] = {odd ? got0 : w[0], odd ? got1 : w[1], odd ? w[2] : got0, odd ? w[3] : got1};
+    for (int i = 0; i < 2 * N; i++) bits |= (uint32_t)kept(m, mine[i / 2], i % 2) << i;
+  }
+  return bits;
+}
+/* What unit i of the 2N is multiplied by. */
+static __device__ inline float keep(const Mask &m, uint32_t bits, int i) { return bits >> i & 1 ? m.scale : 0; }
