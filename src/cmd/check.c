@@ -56,19 +56,20 @@ static void report_memory(const Trainer *t, size_t before) {
 
 /* Forward and backward of as many micro-batches of the step as fit the time, then the update. */
 static int time_step(Trainer *t, double *seconds, int64_t *micros, bool *whole, StepResult *r) {
-  bool partial;
   double start = clock_now();
   TRY(reduction_begin(&t->reduction));
   TRY(trainer_micro(t, r)); /* the first one also touches memory for the first time */
   double first = clock_now() - start, one = first;
-  for (*micros = 1; *micros < t->local_micro && clock_now() - start + one < MOST_SECONDS; ++*micros) {
+  for (*micros = 1; *micros < t->local_micro; ++*micros) {
+    bool late = clock_now() - start + one >= MOST_SECONDS;
+    TRY(comm_any(t->comm, late, &late)); /* the clocks of the ranks may differ, and the last one needs all of them */
+    if (late) break;
     double begin = clock_now();
     TRY(trainer_micro(t, r));
     one = clock_now() - begin;
   }
+  *whole = *micros == t->local_micro;
   start = clock_now();
-  TRY(comm_any(t->comm, *micros < t->local_micro, &partial)); /* the clocks of the ranks may differ */
-  *whole = !partial;
   if (*whole) TRY(trainer_update(t, r));
   *seconds = one * (double)t->local_micro + (clock_now() - start);
   return OK;

@@ -2,6 +2,7 @@
 #include "dist/comm.h"
 
 #include "base/err.h"
+#include "dist/tree.h"
 
 #include <string.h>
 
@@ -16,9 +17,7 @@ int comm_all_reduce(Comm *c, void *x, size_t n, CommType type, CommOp op) {
 }
 
 int comm_all_reduce_tree(Comm *c, void *x, void *scratch, size_t n, CommType type) {
-  CHECK((c->size & (c->size - 1)) == 0, ERR_USAGE,
-        "dist.reduce = \"tree\" wants 1, 2, 4, 8, … ranks and there are %d; start a power of two or use \"fast\"",
-        c->size);
+  TRY(tree_check(c->size));
   return c->table->all_reduce_tree(c, x, scratch, n, type);
 }
 

@@ -4,6 +4,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 typedef enum CommType { COMM_F32, COMM_F64, COMM_I64 } CommType;
 typedef enum CommOp { COMM_SUM, COMM_MAX, COMM_MIN } CommOp;
@@ -42,7 +45,7 @@ void comm_destroy(Comm *c);
 /** comm_all_reduce — x[n] := op over ranks, in place, host memory, any n (chunked past 2^31−1). Collective.
  *  The order of the additions is the library's: equal on all ranks, not fixed over rank counts. */
 int comm_all_reduce(Comm *c, void *x, size_t n, CommType type, CommOp op);
-/** comm_all_reduce_tree — x[n] := Σ over ranks, in place, in the fixed binary tree ((r0+r1)+(r2+r3))+…
+/** comm_all_reduce_tree — x[n] := Σ over ranks, in place, in the fixed binary tree ((r0+r1)+(r2+r3))+… of dist/tree.h
  *  `size` is a power of two (ERR_USAGE otherwise). scratch [n] of the same type: half of it is used. Collective.
  *  Repeat  bitwise: equals summing 2^k subtrees on fewer ranks. Reduce-scatter by recursive halving, then all-gather:
  *          each rank moves 2 n (P−1)/P elements */
@@ -62,3 +65,7 @@ int comm_max(Comm *c, double *x);
 
 /* A stage that may fail on one rank only: all ranks return together, the culprit with its error. */
 #define TRY_ALL(comm, call) TRY(comm_agree((comm), (call)))
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,13 +1,8 @@
-/* comm_mpi — ranks over MPI 3.1. Every call carries at most comm_mpi_chunk elements.
- *
- * The tree reduction is a recursive halving: partners at distance 1, then 2, 4, … exchange halves of the range that
- * they share, and each adds its partner's half to its own. After the exchange at distance d a rank holds, of its part
- * of the range, the sum over its aligned group of 2d ranks, formed as (left half of the group) + (right half): the
- * binary tree over the ranks. Which of the two is the left operand differs between partners, and does not matter: an
- * IEEE addition commutes, bit for bit. The all-gather walks the same way back. */
+/* comm_mpi — ranks over MPI 3.1. Every call carries at most comm_mpi_chunk elements. */
 #include "base/err.h"
 #include "base/mem.h"
 #include "dist/comm.h"
+#include "dist/tree.h"
 
 #include <mpi.h>
 #include <sched.h>
@@ -15,7 +10,7 @@
 
 size_t comm_mpi_chunk = (size_t)1 << 28;
 
-enum { MAX_LEVELS = 31, TAG = 1 };
+enum { TAG = 1 };
 
 typedef struct Mpi {
   MPI_Comm comm;
@@ -48,16 +43,6 @@ static int mpi_all_reduce(Comm *c, void *x, size_t n, CommType type, CommOp op) 
 
 /* ---- tree */
 
-typedef struct Range {
-  size_t start, n;
-} Range;
-
-/* The half of r that the rank keeps whose bit is set or not. */
-static Range half_of(Range r, bool upper) {
-  size_t low = r.n / 2;
-  return upper ? (Range){r.start + low, r.n - low} : (Range){r.start, low};
-}
-
 /* Both partners know both lengths and take as many turns; a turn may be empty on one side. */
 static int swap(Comm *c, int partner, const char *out, size_t n_out, char *in, size_t n_in, CommType type) {
   size_t turns = n_out > n_in ? n_out : n_in, b = bytes_of(type);
@@ -89,20 +74,16 @@ static void add_host(void *x, const void *y, size_t n, CommType type) {
 static int mpi_all_reduce_tree(Comm *c, void *x, void *scratch, size_t n, CommType type) {
   char *p = x;
   size_t b = bytes_of(type);
-  Range level[MAX_LEVELS + 1] = {{0, n}}; /* what this rank and its partner share at each distance */
-  int k = 0;
-  for (int d = 1; d < c->size; d *= 2, k++) {
-    bool upper = c->rank & d;
-    Range mine = half_of(level[k], upper), other = half_of(level[k], !upper);
-    TRY(swap(c, c->rank ^ d, p + other.start * b, other.n, scratch, mine.n, type));
+  TreeStep steps[TREE_STEPS];
+  int count = tree_plan(steps, c->rank, c->size, n);
+  for (int i = 0; i < count; i++) {
+    TreeRange mine = steps[i].mine, other = steps[i].other;
+    TRY(swap(c, steps[i].partner, p + other.start * b, other.n, scratch, mine.n, type));
     add_host(p + mine.start * b, scratch, mine.n, type);
-    level[k + 1] = mine;
   }
-  for (int d = c->size / 2; d >= 1; d /= 2) {
-    k--;
-    bool upper = c->rank & d;
-    Range mine = half_of(level[k], upper), other = half_of(level[k], !upper);
-    TRY(swap(c, c->rank ^ d, p + mine.start * b, mine.n, p + other.start * b, other.n, type));
+  for (int i = count - 1; i >= 0; i--) {
+    TreeRange mine = steps[i].mine, other = steps[i].other;
+    TRY(swap(c, steps[i].partner, p + mine.start * b, mine.n, p + other.start * b, other.n, type));
   }
   return OK;
 }

@@ -23,18 +23,25 @@ static int plan_tree(Reduction *r, int64_t global_micro, int64_t tree_leaves) {
   return OK;
 }
 
+static int plan(Reduction *r, int64_t global_micro, int64_t tree_leaves) {
+  Params *p = r->params;
+  if (!r->tree) return OK;
+  TRY(plan_tree(r, global_micro, tree_leaves));
+  for (int i = 0; i < r->levels; i++) TRY(buffer(p, &r->level[i], p->count));
+  return r->comm->size > 1 ? buffer(p, &r->exchange, p->count / 2 + 1) : OK;
+}
+
 int reduction_create(Reduction *r, Comm *comm, Params *params, bool tree, int64_t global_micro, int64_t tree_leaves) {
   *r = (Reduction){
       .comm = comm, .params = params, .tree = tree, .leaves = 1, .micro_per_leaf = global_micro / comm->size};
-  if (!tree) return OK;
-  TRY(plan_tree(r, global_micro, tree_leaves));
-  for (int i = 0; i < r->levels; i++) TRY(buffer(params, &r->level[i], params->count));
-  return comm->size > 1 ? buffer(params, &r->exchange, params->count / 2 + 1) : OK;
+  TRY_ALL(comm, plan(r, global_micro, tree_leaves));
+  return comm->size > 1 ? device_comm_create(&r->across, comm, params->dev) : OK;
 }
 
 void reduction_destroy(Reduction *r) {
   if (r == NULL || r->params == NULL) return;
   Device *dev = r->params->dev;
+  device_comm_destroy(&r->across); /* first: it may still use the memory, and wait in vain */
   for (int i = 0; i < r->levels; i++) device_release(dev, r->level[i].data, tensor_bytes(r->level[i]));
   device_release(dev, r->exchange.data, tensor_bytes(r->exchange));
   *r = (Reduction){0};
@@ -42,7 +49,28 @@ void reduction_destroy(Reduction *r) {
 
 int reduction_begin(Reduction *r) {
   r->micro = r->leaf = 0;
+  r->begun = r->params->count;
   return tensor_zero(r->params->dev, r->params->grad);
+}
+
+/* Send the gradients from `first` on that are not on their way yet. */
+static int begin_sum(Reduction *r, int64_t first) {
+  int64_t n = r->begun - first;
+  if (n == 0) return OK;
+  r->begun = first;
+  return device_comm_all_reduce(&r->across, tensor_rows(r->params->grad, first, n));
+}
+
+static int final_from(void *arg, int64_t first) {
+  Reduction *r = arg;
+  ASSERT(first <= r->begun);
+  bool full = (size_t)(r->begun - first) * dtype_size(r->params->grad.type) >= device_comm_bucket;
+  return full ? begin_sum(r, first) : OK;
+}
+
+Ready reduction_ready(Reduction *r) {
+  bool last = r->micro + 1 == r->leaves * r->micro_per_leaf;
+  return r->comm->size > 1 && !r->tree && last ? (Ready){final_from, r} : (Ready){0};
 }
 
 /* A leaf is done: add to it the subtrees that wait for it, as carries in a binary counter. */
@@ -63,9 +91,6 @@ int reduction_add(Reduction *r) {
 int reduction_finish(Reduction *r) {
   ASSERT(r->micro == r->leaves * r->micro_per_leaf);
   if (r->comm->size == 1) return OK;
-  Params *p = r->params;
-  CommType type = p->grad.type == DT_F64 ? COMM_F64 : COMM_F32;
-  size_t n = (size_t)p->count;
-  if (r->tree) return comm_all_reduce_tree(r->comm, p->grad.data, r->exchange.data, n, type);
-  return comm_all_reduce(r->comm, p->grad.data, n, type, COMM_SUM);
+  TRY(r->tree ? device_comm_all_reduce_tree(&r->across, r->params->grad, r->exchange) : begin_sum(r, 0));
+  return device_comm_wait(&r->across);
 }

@@ -68,39 +68,50 @@ static OptimizerOptions optimizer_options(const Config *cfg) {
                             .steps = cfg->train_steps};
 }
 
-static int allocate(Trainer *t, const NetworkOptions *network) {
-  const Config *cfg = t->cfg;
-  Params *p = &t->net.model.params;
-  int64_t b = network->batch;
-  OptimizerOptions o = optimizer_options(cfg);
-  TRY(network_create(&t->net, network));
-  TRY(optimizer_create(&t->optimizer, p, &o));
-  bool tree = strcmp(cfg->dist_reduce, "tree") == 0;
-  return reduction_create(&t->reduction, t->comm, p, tree, cfg->train_global_batch / b, cfg->dist_tree_leaves);
+static NetworkOptions network_options(const Trainer *t) {
+  const Vocab *v = shards_vocab(t->train);
+  return (NetworkOptions){.cfg = t->cfg,
+                          .place = t->comm->place,
+                          .vocab = v->size,
+                          .length = t->length,
+                          .mask = v->mask,
+                          .batch = t->cfg->train_micro_batch,
+                          .training = true};
+}
+
+/* After ERR_MEMORY: say which micro-batch would do. */
+static int too_large(Trainer *t) {
+  enum { FLATS = 8 }; /* moments, average, and some of the reduction's tree */
+  NetworkOptions network = network_options(t);
+  reduction_destroy(&t->reduction);
+  optimizer_destroy(&t->optimizer);
+  network_destroy(&t->net);
+  return network_too_large(&network, "train.micro_batch", t->cfg->train_global_batch / t->comm->size, FLATS);
 }
 
 static int open_network(Trainer *t) {
-  enum { FLATS = 8 }; /* moments, average, and some of the reduction's tree */
   const Config *cfg = t->cfg;
-  const Vocab *v = shards_vocab(t->train);
   int64_t B = cfg->train_global_batch, b = cfg->train_micro_batch, ranks = t->comm->size;
+  OptimizerOptions o = optimizer_options(cfg);
   CHECK(B % (ranks * b) == 0, ERR_USAGE,
         "train.global_batch = %lld is not a multiple of %lld ranks × train.micro_batch = %lld: change one of them",
         (long long)B, (long long)ranks, (long long)b);
   t->local_micro = B / ranks / b;
-  NetworkOptions network = {.cfg = cfg,
-                            .place = t->comm->place,
-                            .vocab = v->size,
-                            .length = t->length,
-                            .mask = v->mask,
-                            .batch = b,
-                            .training = true};
-  int err = allocate(t, &network);
+  NetworkOptions network = network_options(t);
+  int err = network_create(&t->net, &network);
+  if (err == OK) err = optimizer_create(&t->optimizer, &t->net.model.params, &o);
+  return err == ERR_MEMORY ? too_large(t) : err;
+}
+
+static int open_reduction(Trainer *t) {
+  const Config *cfg = t->cfg;
+  bool tree = strcmp(cfg->dist_reduce, "tree") == 0;
+  int err = reduction_create(&t->reduction, t->comm, &t->net.model.params, tree,
+                             cfg->train_global_batch / cfg->train_micro_batch, cfg->dist_tree_leaves);
   if (err != ERR_MEMORY) return err;
-  reduction_destroy(&t->reduction);
-  optimizer_destroy(&t->optimizer);
-  network_destroy(&t->net);
-  return network_too_large(&network, "train.micro_batch", B / ranks, FLATS);
+  err = too_large(t);
+  err_set_agreed(1); /* as what it tells more of was */
+  return err;
 }
 
 static int time_product(Device *dev, int64_t n, double *seconds) {
@@ -196,6 +207,7 @@ static int create(Trainer *t) {
   TRY_ALL(t->comm, config_resolved(t->cfg, &t->deck));
   TRY_ALL(t->comm, open_data(t));
   TRY_ALL(t->comm, open_network(t));
+  TRY(open_reduction(t));
   TRY_ALL(t->comm,
           history_create(&t->history, t->cfg->train_steps, t->cfg->train_log_every, t->cfg->train_valid_every));
   if (t->writes) TRY(open_dir(t, &resume));
@@ -260,6 +272,7 @@ int trainer_micro(Trainer *t, StepResult *sum) {
                      .seed = (uint64_t)t->cfg->run_seed,
                      .step = (uint64_t)micro.step,
                      .first = micro.first};
+  t->net.ready = reduction_ready(&t->reduction);
   TRY(network_loss(&t->net, &dropout, true, NULL, &sum->rows));
   sum->tokens += n->scored;
   sum->masked += n->masked;

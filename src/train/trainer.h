@@ -44,8 +44,8 @@ typedef struct Trainer {
  *  Errors  ERR_USAGE, ERR_DATA, ERR_IO, ERR_BUSY, ERR_MEMORY */
 int trainer_create(Trainer *t, const Config *cfg, Comm *comm, bool writes);
 void trainer_destroy(Trainer *t);
-/** trainer_micro — one micro-batch forward and backward, adding to *sum (loss stays on the device). Not collective, not
- * agreed. */
+/** trainer_micro — one micro-batch forward and backward, adding to *sum (loss stays on the device). Not collective but
+ *  for the last one of a step; not agreed. */
 int trainer_micro(Trainer *t, StepResult *sum);
 /** trainer_update — reduce, clip, update after local_micro micro-batches; *sum becomes the global result.
  *  Errors  ERR_NUMERIC naming step and rank of a loss that is not finite: weights and checkpoints are as before */

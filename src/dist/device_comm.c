@@ -1,0 +1,110 @@
+/* device_comm — the implementations there are, the checks in front of them, and that of host memory, which hands on to
+ * the ranks' own communicator and is done when a call returns. */
+#include "dist/device_comm.h"
+#include "base/err.h"
+#include "dist/tree.h"
+#include <string.h>
+
+size_t device_comm_bucket = (size_t)25 << 20;
+double device_comm_patience = 600;
+
+/* ---- host memory */
+static CommType type_of(Tensor x) { return x.type == DT_F64 ? COMM_F64 : COMM_F32; }
+static size_t count_of(Tensor x) { return (size_t)tensor_count(x); }
+
+static int host_create(DeviceComm *c) {
+  (void)c;
+  return OK;
+}
+
+static int host_all_reduce(DeviceComm *c, Tensor x) {
+  return comm_all_reduce(c->comm, x.data, count_of(x), type_of(x), COMM_SUM);
+}
+
+static int host_all_reduce_tree(DeviceComm *c, Tensor x, Tensor scratch) {
+  return comm_all_reduce_tree(c->comm, x.data, scratch.data, count_of(x), type_of(x));
+}
+
+static int host_all_gather(DeviceComm *c, Tensor x) {
+  size_t part = tensor_bytes(x) / (size_t)c->comm->size;
+  for (int r = 0; r < c->comm->size; r++) TRY(comm_broadcast(c->comm, (char *)x.data + (size_t)r * part, part, r));
+  return OK;
+}
+
+static int host_wait(DeviceComm *c) {
+  (void)c;
+  return OK;
+}
+
+static void host_destroy(DeviceComm *c) { (void)c; }
+
+static const DeviceCommTable comm_host = {
+    .name = "host",
+    .create = host_create,
+    .all_reduce = host_all_reduce,
+    .all_reduce_tree = host_all_reduce_tree,
+    .reduce_scatter = host_all_reduce, /* every part is its rank's */
+    .all_gather = host_all_gather,
+    .wait = host_wait,
+    .destroy = host_destroy,
+};
+
+/* ---- all there are: the other is in the library of the CUDA backend */
+static int find(DeviceComm *c) {
+  if (!c->dev->ops->host) return backend_symbol("comm_nccl", (const void **)&c->table);
+  c->table = &comm_host;
+  return OK;
+}
+
+int device_comm_create(DeviceComm *c, Comm *comm, Device *dev) {
+  *c = (DeviceComm){.comm = comm, .dev = dev};
+  TRY_ALL(comm, find(c));
+  int err = c->table->create(c);
+  if (err) device_comm_destroy(c);
+  return err;
+}
+
+void device_comm_destroy(DeviceComm *c) {
+  if (!c) return;
+  if (c->table) c->table->destroy(c);
+  memset(c, 0, sizeof *c);
+}
+
+static int check(const DeviceComm *c, Tensor x, const char *what) {
+  CHECK(x.rank == 1 && x.type == c->dev->real, ERR_SHAPE, "%s over ranks takes a flat array of %s", what,
+        dtype_name(c->dev->real));
+  return OK;
+}
+
+static int check_parts(const DeviceComm *c, Tensor x, const char *what) {
+  TRY(check(c, x, what));
+  CHECK(x.dims[0] % c->comm->size == 0, ERR_SHAPE, "%s over ranks: %lld elements do not make %d equal parts", what,
+        (long long)x.dims[0], c->comm->size);
+  return OK;
+}
+
+int device_comm_all_reduce(DeviceComm *c, Tensor x) {
+  TRY(check(c, x, "a sum"));
+  return c->table->all_reduce(c, x);
+}
+
+int device_comm_all_reduce_tree(DeviceComm *c, Tensor x, Tensor scratch) {
+  TRY(check(c, x, "a sum"));
+  TRY(tree_check(c->comm->size));
+  CHECK(c->comm->size == 1 || x.dims[0] == 0 ||
+            (scratch.type == x.type && tensor_count(scratch) >= x.dims[0] - x.dims[0] / 2),
+        ERR_SHAPE, "a sum of %lld elements over ranks needs half as many beside it", (long long)x.dims[0]);
+  return c->table->all_reduce_tree(c, x, scratch);
+}
+
+int device_comm_reduce_scatter(DeviceComm *c, Tensor x) {
+  TRY(check_parts(c, x, "a sum by parts"));
+  return c->table->reduce_scatter(c, x);
+}
+
+int device_comm_all_gather(DeviceComm *c, Tensor x) {
+  TRY(check_parts(c, x, "a gathering"));
+  return c->table->all_gather(c, x);
+}
+
+int device_comm_wait(DeviceComm *c) { return c->table->wait(c); }

@@ -1,0 +1,76 @@
+/* reduce — the gradients of a step over ranks (1, 2 and 4): with `fast` they are on their way during backward, in
+ * buckets, and are the ones that a sum at the end gives. */
+#include "toy_network.h"
+
+#include <mpi.h>
+
+#include "base/mem.h"
+#include "train/reduce.h"
+
+enum { MICROS = 2 }; /* of a rank */
+
+static Comm world;
+
+/* Of each rank its own sequences: [count] after a step, given back with mem_free. Where the sum is not to begin early
+ * nobody is told. *early: gradients that were on their way when backward was over. */
+static double *step(Network *n, bool tree, bool overlap, int64_t *early) {
+  Reduction r;
+  int64_t global_micro = MICROS * world.size;
+  MUST(reduction_create(&r, &world, &n->model.params, tree, global_micro, global_micro));
+  MUST(reduction_begin(&r));
+  for (int i = 0; i < MICROS; i++) {
+    Ready ready = reduction_ready(&r);
+    assert_true((ready.call != NULL) == (!tree && world.size > 1 && i == MICROS - 1));
+    if (overlap) n->ready = ready;
+    toy_pass(n, &toy_mixed, (world.rank + i) % TOY_B, 1, toy_quarter, true);
+    n->ready = (Ready){0};
+    if (early) *early = n->model.params.count - r.begun;
+    MUST(reduction_add(&r));
+  }
+  MUST(reduction_finish(&r));
+  double *grad = toy_values(n, n->model.params.grad);
+  reduction_destroy(&r);
+  return grad;
+}
+
+static void compare(const ToyNetwork *x, const char *backend, double tolerance) {
+  Network n;
+  int64_t early;
+  Toy t = toy_network(x->name, backend, x->timed);
+  t.model.blocks = 3;
+  toy_network_open(&n, &t);
+  const Params *p = &n.model.params;
+  const size_t kept = device_comm_bucket, buckets[] = {1, 4096, 20000, kept};
+  double *want = step(&n, false, false, NULL), *tree = step(&n, true, false, NULL);
+  toy_near("tree", p, tree, want, tolerance);
+  for (int i = 0; i < 4; i++) {
+    device_comm_bucket = buckets[i];
+    double *got = step(&n, false, true, &early);
+    bool all = i == 0, none = buckets[i] > (size_t)p->count * 8;
+    assert_true(world.size == 1 || none ? early == 0 : all ? early == p->count : early > 0);
+    if (world.size <= 2) /* of two numbers there is one sum */
+      toy_same("in buckets", got, want, p->count);
+    toy_near("in buckets", p, got, want, tolerance);
+    mem_free(&got);
+  }
+  device_comm_bucket = kept;
+  mem_free(&want);
+  mem_free(&tree);
+  network_destroy(&n);
+}
+
+static void buckets_give_the_same(void **state) {
+  const ToyNetwork *x = *state;
+  compare(x, "cpu_f64", 1e-13);
+  compare(x, "cpu", 1e-4);
+}
+
+int main(int argc, char **argv) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(buckets_give_the_same)};
+  MPI_Init(&argc, &argv);
+  if (comm_mpi_create(&world)) return 1;
+  int failed = toy_networks_main(tests, 1);
+  comm_destroy(&world);
+  MPI_Finalize();
+  return failed;
+}
