@@ -60,3 +60,6 @@ check-cuda: ## on a machine with a GPU: every op, whole steps, loss curves and r
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory -s -j$$(nproc) $(CHECK_CUDA) WERROR=1
 	@MODE=gpu BUILD="$(BUILD)" PY="$(PY)" tests/cuda/check.sh
+
+$(BUILD)/bench_ops: $(BUILD)/tests/cuda/bench_ops.o $(BUILD)/tests/bench/median.o $(LIB) | $(CUDA_SO)
+	$(CC) -o $@ $^ $(LDLIBS) -Wl,-rpath,'$$ORIGIN'
