@@ -1,7 +1,9 @@
-/* bench SHAPE MATMUL [steps [micro-batches a step [network [objective]]]] — training speed on synthetic tokens:
- * tokens/s, GFLOP/s, where the time goes, and how far from the floor set by oneDNN alone on the same products. With
- * several ranks each takes its own micro-batch (weak scaling). SHAPE: demo, tiny, small128, small1024. MATMUL: f32,
- * bf16. Network and objective as in a deck: dit and subs if left out. Threads a rank: OMP_NUM_THREADS. */
+/* bench SHAPE MATMUL [steps [micro-batches a step [network [objective [device]]]]] — training speed on synthetic
+ * tokens: tokens/s, GFLOP/s, where the time goes, and how far from the floor set by oneDNN alone on the same products.
+ * With several ranks each takes its own micro-batch (weak scaling). SHAPE: demo, tiny, small128, small1024, medium1024.
+ * MATMUL: f32, bf16. Network and objective as in a deck: dit and subs if left out. Threads a rank: OMP_NUM_THREADS.
+ * On device cuda micro-batches are larger and the result is one JSON object: whole steps, since the host does not wait
+ * for an op; memory; and one pass of the network without training, of one sequence and of as many as 64. */
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
@@ -22,17 +24,19 @@
 
 typedef struct Shape {
   const char *name;
-  int64_t width, blocks, heads, cond_dim, vocab, length, batch;
+  int64_t width, blocks, heads, cond_dim, vocab, length, batch, gpu_batch;
 } Shape;
 
-static const Shape shapes[] = {{"demo", 128, 3, 4, 32, 512, 16, 8},
-                               {"tiny", 256, 6, 4, 128, 4096, 128, 16},
-                               {"small128", 768, 12, 12, 128, 30522, 128, 8},
-                               {"small1024", 768, 12, 12, 128, 50258, 1024, 1}};
+static const Shape shapes[] = {{"demo", 128, 3, 4, 32, 512, 16, 8, 8},
+                               {"tiny", 256, 6, 4, 128, 4096, 128, 16, 16},
+                               {"small128", 768, 12, 12, 128, 30522, 128, 8, 256},
+                               {"small1024", 768, 12, 12, 128, 50258, 1024, 1, 64},
+                               {"medium1024", 1024, 24, 16, 128, 50258, 1024, 1, 32}};
+enum { STEPS = 64, LOOK_TIMES = 9 };
 
 typedef struct Bench {
   Shape shape;
-  const char *network, *objective;
+  const char *network, *objective, *device;
   Comm comm;
   Network net;
   Optimizer optimizer;
@@ -45,12 +49,13 @@ typedef struct Bench {
 /* d3pm needs discrete time; it and sedd tell the network the time. */
 static int describe(Config *cfg, const Bench *b, const char *matmul) {
   bool d3pm = strcmp(b->objective, "d3pm") == 0, time = d3pm || strcmp(b->objective, "sedd") == 0;
-  char network[64], objective[64], type[64];
+  char network[64], objective[64], type[64], device[64];
   snprintf(network, sizeof network, "model.name=%s", b->network);
   snprintf(objective, sizeof objective, "diffusion.objective=%s", b->objective);
   snprintf(type, sizeof type, "device.matmul=%s", matmul);
-  char *words[] = {network, objective, type, d3pm ? "diffusion.T=1000" : "diffusion.T=0"};
-  TRY(config_load(cfg, NULL, 4, words));
+  snprintf(device, sizeof device, "device.name=%s", b->device);
+  char *words[] = {network, objective, type, device, d3pm ? "diffusion.T=1000" : "diffusion.T=0"};
+  TRY(config_load(cfg, NULL, 5, words));
   cfg->model_time_conditioning = time;
   cfg->model_width = b->shape.width;
   cfg->model_blocks = b->shape.blocks;
@@ -59,19 +64,27 @@ static int describe(Config *cfg, const Bench *b, const char *matmul) {
   return OK;
 }
 
-static int build(Bench *b, const char *matmul, int threads) {
+static int open_network(Bench *b, const char *matmul, int64_t batch, bool training) {
+  const char *threads = getenv("OMP_NUM_THREADS");
   const Shape *s = &b->shape;
   Config cfg;
   TRY(describe(&cfg, b, matmul));
-  cfg.device_threads = threads;
+  cfg.device_threads = threads ? atoi(threads) : 1;
   NetworkOptions network = {.cfg = &cfg,
                             .place = b->comm.place,
                             .vocab = s->vocab,
                             .length = s->length,
                             .mask = (int32_t)s->vocab - 1,
-                            .batch = s->batch,
-                            .training = true};
-  TRY(network_create(&b->net, &network));
+                            .batch = batch,
+                            .training = training};
+  int err = network_create(&b->net, &network);
+  config_free(&cfg);
+  return err;
+}
+
+static int build(Bench *b, const char *matmul) {
+  const Shape *s = &b->shape;
+  TRY(open_network(b, matmul, s->batch, true));
   OptimizerOptions o = {.lr = 3e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .clip = 1, .ema = 0.9999, .warmup = 10};
   Params *p = &b->net.model.params;
   TRY(params_init(p, 1));
@@ -79,9 +92,7 @@ static int build(Bench *b, const char *matmul, int threads) {
   TRY(optimizer_begin(&b->optimizer));
   TRY(reduction_create(&b->reduction, &b->comm, p, true, b->comm.size * b->micros, b->comm.size));
   TRY(mem_alloc(&b->loss, (size_t)s->batch * sizeof *b->loss));
-  TRY(mem_alloc(&b->tokens, (size_t)(s->batch * s->length) * sizeof *b->tokens));
-  config_free(&cfg);
-  return OK;
+  return mem_alloc(&b->tokens, (size_t)(s->batch * s->length) * sizeof *b->tokens);
 }
 
 static void noise(Bench *b) {
@@ -145,24 +156,30 @@ static Floor dense_floor(const Bench *b, bool bf16) {
   return f;
 }
 
-static int run(Bench *b, const char *matmul, int steps) {
-  const char *threads = getenv("OMP_NUM_THREADS");
-  TRY(build(b, matmul, threads ? atoi(threads) : 1));
+/* Seconds of each of so many steps, after two to warm up. */
+static int time_steps(Bench *b, int steps, double *times) {
   Device *dev = &b->net.dev;
-  double times[64], work = 0;
   for (int i = 0; i < 2; i++) TRY(train_step(b));
+  TRY(device_sync(dev));
   device_profile_reset(dev);
   size_t allocations = mem_count();
   for (int i = 0; i < steps; i++) {
     TRY(comm_barrier(&b->comm));
     double start = clock_now();
     TRY(train_step(b));
+    TRY(device_sync(dev));
     times[i] = clock_now() - start;
     TRY(comm_max(&b->comm, &times[i]));
   }
   ASSERT(mem_count() == allocations);
+  return OK;
+}
+
+/* ---- on the host's processors */
+static int report_host(Bench *b, const char *matmul, int steps, double *times) {
+  Device *dev = &b->net.dev;
   double step = median(times, steps), tokens = (double)(b->micros * b->shape.batch * b->shape.length), spent = 0,
-         all = 0;
+         all = 0, work = 0;
   for (int i = 0; i < steps; i++) all += times[i] / steps;
   for (int g = 0; g < GROUPS; g++) {
     work += dev->flops[g] / steps;
@@ -193,6 +210,70 @@ static int run(Bench *b, const char *matmul, int steps) {
   return OK;
 }
 
+/* ---- on a GPU */
+static void print_groups(const char *name, const double *sum, int steps) {
+  printf("\"%s\": {", name);
+  for (int g = 0; g < GROUPS; g++) printf("%s\"%s\": %.4e", g ? ", " : "", op_group_name((OpGroup)g), sum[g] / steps);
+  printf("}, ");
+}
+
+static void report_device(Bench *b, const char *matmul, int steps, double *times, size_t used) {
+  Device *dev = &b->net.dev;
+  double step = median(times, steps), tokens = (double)(b->micros * b->shape.batch * b->shape.length) * b->comm.size;
+  printf("{\"shape\": \"%s\", \"matmul\": \"%s\", \"network\": \"%s\", \"objective\": \"%s\", \"device\": \"%s\", "
+         "\"ranks\": %d, \"batch\": %lld, \"micros\": %lld, \"length\": %lld, \"parameters\": %lld, ",
+         b->shape.name, matmul, b->network, b->objective, b->device, b->comm.size, (long long)b->shape.batch,
+         (long long)b->micros, (long long)b->shape.length, (long long)params_elements(&b->net.model.params));
+  printf("\"step_s\": %.6f, \"least_s\": %.6f, \"most_s\": %.6f, \"tokens_per_s\": %.1f, \"allocated_bytes\": %zu, "
+         "\"used_bytes\": %zu, ",
+         step, times[0], times[steps - 1], tokens / step, dev->allocated, used);
+  print_groups("flops", dev->flops, steps);
+  print_groups("bytes", dev->bytes, steps);
+  print_groups("host_s", dev->seconds, steps);
+}
+
+/* Median seconds of one pass of B sequences, without the head. */
+static int time_look(Bench *b, int64_t B, double *seconds) {
+  double t[LOOK_TIMES], sigma[64] = {0};
+  ModelInput in = {.B = B, .ids = b->tokens, .sigma = sigma};
+  for (int i = -2; i < LOOK_TIMES; i++) {
+    double start = clock_now();
+    TRY(model_forward(&b->net.model, &in));
+    TRY(device_sync(&b->net.dev));
+    if (i >= 0) t[i] = clock_now() - start;
+  }
+  *seconds = median(t, LOOK_TIMES);
+  return OK;
+}
+
+static int bench_device(Bench *b, const char *matmul, int steps, double *times) {
+  Device *dev = &b->net.dev;
+  size_t free, total;
+  double one, many;
+  int64_t batch = b->shape.batch < 64 ? b->shape.batch : 64;
+  TRY(build(b, matmul));
+  TRY(time_steps(b, steps, times));
+  TRY(device_memory(dev, &free, &total));
+  report_device(b, matmul, steps, times, total - free);
+  reduction_destroy(&b->reduction);
+  optimizer_destroy(&b->optimizer);
+  network_destroy(&b->net);
+  TRY(open_network(b, matmul, batch, false));
+  TRY(params_init(&b->net.model.params, 1));
+  TRY(time_look(b, 1, &one));
+  TRY(time_look(b, batch, &many));
+  printf("\"look_1_s\": %.6f, \"look_batch\": %lld, \"look_batch_s\": %.6f}\n", one, (long long)batch, many);
+  return OK;
+}
+
+static int run(Bench *b, const char *matmul, int steps) {
+  double times[STEPS];
+  if (strcmp(b->device, "cpu") != 0) return bench_device(b, matmul, steps, times);
+  TRY(build(b, matmul));
+  TRY(time_steps(b, steps, times));
+  return report_host(b, matmul, steps, times);
+}
+
 int main(int argc, char **argv) {
   static Bench b;
   MPI_Init(&argc, &argv);
@@ -203,11 +284,16 @@ int main(int argc, char **argv) {
   if (err == OK && b.shape.name == NULL)
     err = RAISE(
         ERR_USAGE,
-        "usage: bench demo|tiny|small128|small1024 f32|bf16 [steps ≤ 64 [micro-batches a step [network [objective]]]]");
+        "usage: bench demo|tiny|small128|small1024|medium1024 f32|bf16 [steps ≤ 64 [micro-batches a step [network "
+        "[objective [device]]]]]");
   b.micros = argc > 4 ? atoi(argv[4]) : 1;
   b.network = argc > 5 ? argv[5] : "dit";
   b.objective = argc > 6 ? argv[6] : "subs";
-  if (err == OK) err = run(&b, argv[2], argc > 3 ? atoi(argv[3]) : 5);
+  b.device = argc > 7 ? argv[7] : "cpu";
+  if (strcmp(b.device, "cpu") != 0) b.shape.batch = b.shape.gpu_batch;
+  int steps = argc > 3 ? atoi(argv[3]) : 5;
+  if (err == OK && (steps < 1 || steps > STEPS)) err = RAISE(ERR_USAGE, "1 to %d steps", STEPS);
+  if (err == OK) err = run(&b, argv[2], steps);
   if (err) log_error("%s", err_message());
   reduction_destroy(&b.reduction);
   optimizer_destroy(&b.optimizer);
