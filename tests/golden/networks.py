@@ -5,6 +5,7 @@ channels of a Mamba. Sources: Peebles & Xie, arXiv:2212.09748 (dit); Gu & Dao, a
 arXiv:2403.03234 (BiMamba); arXiv:2406.07524 (what they are here). GPT-2 is transformers' own.
 """
 import math
+from collections.abc import Callable
 from unittest import mock
 
 import numpy as np
@@ -99,7 +100,8 @@ def linear(p: Params, name: str, x: Tensor) -> Tensor:
 
 
 def time_embedding(p: Params, sigma: Tensor) -> Tensor:
-    angle = sigma[:, None] * 10000.0 ** (-torch.arange(SINUSOID // 2, dtype=torch.float64) / (SINUSOID // 2))
+    half = torch.arange(SINUSOID // 2, dtype=sigma.dtype, device=sigma.device)
+    angle = sigma[:, None] * 10000.0 ** (-half / (SINUSOID // 2))
     wave = torch.cat([angle.cos(), angle.sin()], -1)
     return F.silu(linear(p, "sigma_map.mlp.2", F.silu(linear(p, "sigma_map.mlp.0", wave))))
 
@@ -138,18 +140,24 @@ def mlp(p: Params, block: str, h: Tensor) -> Tensor:
     return linear(p, f"{block}.mlp.2", F.gelu(linear(p, f"{block}.mlp.0", h), approximate="tanh"))
 
 
-def dit(p: Params, sizes: Sizes, z: Tensor, sigma: Tensor, lengths: Tensor | None = None) -> Tensor:
-    """Raw logits [B,L,V] of the tokens z [B,L] at noise level sigma [B]; with lengths, pads are hidden from attention."""
+def dit_hidden(p: Params, sizes: Sizes, z: Tensor, sigma: Tensor, lengths: Tensor | None = None,
+               dropout: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
+    """What the output Linear is given: rows [B,L,D]."""
     x = F.embedding(z, p["vocab_embed.embedding"])
     c = time_embedding(p, sigma)
     for i in range(sizes["blocks"]):
         block = f"blocks.{i}"
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation(p, f"{block}.adaLN_modulation", c, 6)
         h = layer_norm(p, f"{block}.norm1", x) * (1 + scale1) + shift1
-        x = x + gate1 * attention(p, block, h, sizes["heads"], False, lengths)
-        x = x + gate2 * mlp(p, block, layer_norm(p, f"{block}.norm2", x) * (1 + scale2) + shift2)
+        x = x + gate1 * dropout(attention(p, block, h, sizes["heads"], False, lengths))
+        x = x + gate2 * dropout(mlp(p, block, layer_norm(p, f"{block}.norm2", x) * (1 + scale2) + shift2))
     shift, scale = modulation(p, "output_layer.adaLN_modulation", c, 2)
-    return linear(p, "output_layer.linear", layer_norm(p, "output_layer.norm_final", x) * (1 + scale) + shift)
+    return layer_norm(p, "output_layer.norm_final", x) * (1 + scale) + shift
+
+
+def dit(p: Params, sizes: Sizes, z: Tensor, sigma: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Raw logits [B,L,V] of the tokens z [B,L] at noise level sigma [B]; with lengths, pads are hidden from attention."""
+    return linear(p, "output_layer.linear", dit_hidden(p, sizes, z, sigma, lengths))
 
 
 def ar(p: Params, sizes: Sizes, z: Tensor, sigma: Tensor, lengths: Tensor | None = None) -> Tensor:
