@@ -19,7 +19,7 @@ enum { THREADS = 256, WARP = 32, WARPS = THREADS / WARP };
 typedef __nv_bfloat16 bf16;
 
 /* ---- the device */
-typedef enum Scratch { SCRATCH_PARTIAL, SCRATCH_DENSE, SCRATCH_ATTENTION, SCRATCH_SLOTS } Scratch;
+typedef enum Scratch { SCRATCH_PARTIAL, SCRATCH_DENSE, SCRATCH_ATTENTION, SCRATCH_ROTARY, SCRATCH_SLOTS } Scratch;
 enum { STAGES = 4 };
 
 typedef struct DensePlans DensePlans;         /* dense.cu */
@@ -38,6 +38,7 @@ typedef struct Cuda {
     cudaEvent_t free;
   } stage[STAGES];
   int next_stage;
+  int64_t rotary_L, rotary_half; /* of what SCRATCH_ROTARY holds: cosine and sine [L, half] */
   DensePlans *dense;
   AttentionPlans *attention;
 } Cuda;

@@ -4,6 +4,9 @@
 #pragma once
 #include "cuda.cuh"
 
+/* Elements of 16 bytes, the most that a thread moves at once. */
+template <class A> constexpr int WIDE = 16 / (int)sizeof(A);
+
 /* Whether every row of t is whole packs of n elements; a left-out t is. On the host. */
 static inline bool in_packs(Tensor t, int64_t n) {
   if (tensor_none(t)) return true;

@@ -8,24 +8,33 @@
 
 typedef struct Shape {
   int64_t R, V, D;
-  bool strided;
+  bool strided, half; /* half: every second row is of one id, as of a masked batch */
 } Shape;
 
 static const Shape shapes[] = {
-    {1, 11, 8, false},    {3, 11, 24, true},  {17, 3, 40, false},
-    {67, 1003, 72, true}, {67, 2, 72, false}, {1000, 11, 24, false},
+    {1, 11, 8, false, false},    {3, 11, 24, true, false},   {17, 3, 40, false, false},
+    {67, 1003, 72, true, false}, {67, 2, 72, false, false},  {1000, 11, 24, false, false},
+    {33, 1, 1032, false, false}, {5000, 3, 8, false, false}, {2500, 700, 20, false, true},
+    {130, 9, 13, true, true},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
-static Tensor wide(Check *c, int64_t rows, const Shape *s, bool out) {
-  int64_t ld = s->D + (s->strided ? 3 : 0), first = s->strided ? 2 : 0;
-  return out ? check_out_cols(c, rows, s->D, ld, first) : check_random_cols(c, rows, s->D, ld, first);
+static Tensor typed(Check *c, DType type, int64_t rows, const Shape *s, bool out) {
+  Tensor t = check_tensor(c, type, rows, s->D, s->D + (s->strided ? 3 : 0), s->strided ? 2 : 0);
+  if (out)
+    check_poison(c, t);
+  else
+    check_fill(c, t, 1);
+  return t;
 }
+
+static Tensor wide(Check *c, int64_t rows, const Shape *s, bool out) { return typed(c, c->dev.real, rows, s, out); }
 
 static int32_t *random_ids(Check *c, const Shape *s) { /* with repetitions; the first and the last of the table occur */
   int32_t *ids = (int32_t *)check_host(c, s->R);
   RngKey k = rng_key(5, RNG_TEST, 2, 0, 0);
   for (int64_t i = 0; i < s->R; i++) ids[i] = (int32_t)(rng_uniform(k, (uint64_t)i) * (double)s->V);
+  for (int64_t i = 1; i < s->R && s->half; i += 2) ids[i] = (int32_t)(s->V / 2);
   ids[0] = (int32_t)(s->V - 1);
   ids[s->R - 1] = s->R > 1 ? 0 : ids[0];
   return ids;
@@ -33,7 +42,7 @@ static int32_t *random_ids(Check *c, const Shape *s) { /* with repetitions; the 
 
 static void embed_case(Check *c, const void *shape) {
   const Shape *s = shape;
-  check_title(c, "embed R=%d V=%d D=%d", (int)s->R, (int)s->V, (int)s->D);
+  check_title(c, "embed R=%d V=%d D=%d%s", (int)s->R, (int)s->V, (int)s->D, s->half ? " half of one id" : "");
   int32_t *ids = random_ids(c, s);
   Tensor table = check_random(c, s->V, s->D), dtable = check_random(c, s->V, s->D), id = check_ids(c, s->R, ids);
   Tensor x = wide(c, s->R, s, true), dx = wide(c, s->R, s, false);
@@ -57,14 +66,13 @@ static void test_embed(void **state) {
 }
 
 /* ---- gather and scatter: every third row, or all, or none but the last */
-static void rows_case(Check *c, const void *shape) {
-  const Shape *s = shape;
+static void rows_of_type(Check *c, const Shape *s, DType type) {
   for (int64_t step = 1; step <= 3; step++) {
     int64_t n = (s->R + step - 1) / step;
-    check_title(c, "rows R=%d D=%d of %d", (int)n, (int)s->D, (int)s->R);
+    check_title(c, "rows R=%d D=%d of %d %s", (int)n, (int)s->D, (int)s->R, dtype_name(type));
     int32_t *rows = (int32_t *)check_host(c, n);
     for (int64_t i = 0; i < n; i++) rows[i] = (int32_t)(s->R - 1 - (n - 1 - i) * step);
-    Tensor x = wide(c, s->R, s, false), some = wide(c, n, s, true), back = wide(c, s->R, s, true),
+    Tensor x = typed(c, type, s->R, s, false), some = typed(c, type, n, s, true), back = typed(c, type, s->R, s, true),
            id = check_ids(c, n, rows);
     double *all = check_read(c, x), *want = check_host(c, n * s->D), *want_back = check_host(c, s->R * s->D);
     for (int64_t i = 0; i < n * s->D; i++) {
@@ -76,6 +84,11 @@ static void rows_case(Check *c, const void *shape) {
     MUST(scatter_rows(&c->dev, back, some, id));
     check_same(c, "scattered", back, want_back);
   }
+}
+
+static void rows_case(Check *c, const void *shape) {
+  rows_of_type(c, shape, c->dev.real);
+  if (c->dev.act != c->dev.real) rows_of_type(c, shape, c->dev.act);
 }
 
 static void test_rows(void **state) {

@@ -1,0 +1,179 @@
+/* embed — the gradient of the embedding table: dtable[ids[r]] += dx[r], where one id ([MASK]) may be that of half of
+ * all rows.
+ *
+ * Rows are sorted by (id, row): no two keys are equal, so there is one order, and a bitonic network finds it without
+ * counting. Then a block sums the rows of CHUNK neighbours in the list. An id that lies in one chunk alone goes to the
+ * table; of one that crosses a border each chunk leaves its sum, as one of two rows for its first and its last id.
+ * These rows are a sorted list again, a sixteenth as long, which is summed likewise until one chunk holds it. */
+#include "backend.h"
+#include "cuda.cuh"
+#include "packs.cuh"
+
+enum { SORTED = 2048, CHUNK = 32 };
+typedef unsigned long long Key;                  /* id << 32 | row */
+static constexpr uint32_t NOTHING = 0xffffffffu; /* no id; no row */
+static __device__ uint32_t id_of(Key k) { return (uint32_t)(k >> 32); }
+static __device__ uint32_t row_of(Key k) { return (uint32_t)k; }
+static __device__ Key key_of(uint32_t id, uint32_t row) { return (Key)id << 32 | row; }
+
+/* ---- sorting */
+/* Pair number p of those that are stride apart: the place of its first key. */
+static __device__ uint32_t pair(uint32_t p, uint32_t stride) { return 2 * p - (p & (stride - 1)); }
+
+static __device__ void order(Key *a, Key *b, bool up) {
+  Key x = *a, y = *b;
+  if ((x > y) != up) return;
+  *a = y;
+  *b = x;
+}
+
+/* Merge runs within the block's keys, `part`, that begin at place `base`; runs of `size` go up and down in turn. */
+static __device__ void merge_near(Key *part, uint32_t base, uint32_t size, uint32_t stride) {
+  for (; stride > 0; stride /= 2) {
+    __syncthreads();
+    for (uint32_t p = threadIdx.x; p < SORTED / 2; p += THREADS) {
+      uint32_t i = pair(p, stride);
+      order(part + i, part + i + stride, ((base + i) & size) == 0);
+    }
+  }
+}
+
+static __device__ void put_back(Key *key, const Key *part, uint32_t base) {
+  __syncthreads();
+  for (uint32_t i = threadIdx.x; i < SORTED; i += THREADS) key[base + i] = part[i];
+}
+
+__global__ void k_sort_start(Key *key, const int32_t *ids, uint32_t n) {
+  SHARED(Key, part, SORTED);
+  const uint32_t base = blockIdx.x * SORTED;
+  for (uint32_t i = threadIdx.x; i < SORTED; i += THREADS)
+    part[i] = base + i < n ? key_of((uint32_t)ids[base + i], base + i) : key_of(NOTHING, base + i);
+  for (uint32_t size = 2; size <= SORTED; size *= 2) merge_near(part, base, size, size / 2);
+  put_back(key, part, base);
+}
+
+__global__ void k_sort_near(Key *key, uint32_t size) {
+  SHARED(Key, part, SORTED);
+  const uint32_t base = blockIdx.x * SORTED;
+  for (uint32_t i = threadIdx.x; i < SORTED; i += THREADS) part[i] = key[base + i];
+  merge_near(part, base, size, SORTED / 2);
+  put_back(key, part, base);
+}
+
+__global__ void k_sort_far(Key *key, uint32_t size, uint32_t stride) {
+  const uint32_t i = pair(blockIdx.x * THREADS + threadIdx.x, stride);
+  order(key + i, key + i + stride, (i & size) == 0);
+}
+
+static int sort_rows(Device *dev, Key *key, int64_t room, const int32_t *ids, int64_t n) {
+  TRY(LAUNCH(dev, k_sort_start, room / SORTED, key, ids, (uint32_t)n));
+  for (int64_t size = 2 * SORTED; size <= room; size *= 2) {
+    for (int64_t stride = size / 2; stride >= SORTED; stride /= 2)
+      TRY(LAUNCH(dev, k_sort_far, room / (2 * THREADS), key, (uint32_t)size, (uint32_t)stride));
+    TRY(LAUNCH(dev, k_sort_near, room / SORTED, key, (uint32_t)size));
+  }
+  return OK;
+}
+
+/* ---- sums */
+struct List {
+  Rows<float> rows;
+  Key *key; /* [n] sorted; row NOTHING: adds nothing */
+  uint32_t n;
+};
+/* Where the sum goes that ends at an entry. */
+enum Goal { MORE, TABLE, FIRST, LAST };
+
+/* key[0] and key[count + 1] are those beside the chunk. */
+static __device__ Goal goal_of(const Key *key, int i, int count) {
+  uint32_t id = id_of(key[i]);
+  bool last = i == count, on = id_of(key[i + 1]) == id, first = id_of(key[1]) == id;
+  if (on && !last) return MORE;
+  if (on || (first && id_of(key[0]) == id)) return first ? FIRST : LAST;
+  return TABLE;
+}
+
+template <int N> __global__ void k_embed_sum(Rows<float> table, List in, List out) {
+  constexpr int S = 4;
+  SHARED(Key, key, CHUNK + 2);
+  SHARED(Goal, goal, CHUNK + 2);
+  const uint32_t D = (uint32_t)in.rows.cols, slabs = (D + THREADS * N - 1) / (THREADS * N), chunk = blockIdx.x / slabs,
+                 first = chunk * CHUNK, col = (blockIdx.x % slabs * THREADS + threadIdx.x) * N;
+  const int count = in.n - first < CHUNK ? (int)(in.n - first) : CHUNK, t = (int)threadIdx.x;
+  if (t < count + 2) {
+    bool beside = (t == 0 && first == 0) || first + t > in.n;
+    key[t] = beside ? key_of(NOTHING, NOTHING) : in.key[first + t - 1];
+  }
+  __syncthreads();
+  if (t >= 1 && t <= count) {
+    uint32_t id = id_of(key[t]);
+    Goal to = goal[t] = goal_of(key, t, count);
+    if (to != MORE && id == id_of(key[1])) out.key[2 * chunk] = key_of(id, to == FIRST ? 2 * chunk : NOTHING);
+    if (t == count) out.key[2 * chunk + 1] = key_of(id, to == LAST ? 2 * chunk + 1 : NOTHING);
+  }
+  __syncthreads();
+  if (col >= D) return;
+  Pack<float, N> sum = {};
+  bool any = false; /* a list of sums has ids that are in the table already */
+  for (int i = 1; i <= count; i += S) {
+    Pack<float, N> p[S] = {}, old[S];
+    for (int s = 0; s < S; s++) {
+      if (i + s > count) continue;
+      if (row_of(key[i + s]) != NOTHING) p[s] = load<N>(in.rows.row(row_of(key[i + s])) + col);
+      if (goal[i + s] == TABLE) old[s] = load<N>(table.row(id_of(key[i + s])) + col);
+    }
+    for (int s = 0; s < S; s++) {
+      if (i + s > count) continue;
+      for (int j = 0; j < N; j++) sum.v[j] += p[s].v[j];
+      any = any || row_of(key[i + s]) != NOTHING;
+      if (goal[i + s] == MORE) continue;
+      if (goal[i + s] != TABLE) {
+        store(out.rows.row(2 * chunk + (goal[i + s] == LAST)) + col, sum);
+      } else if (any) {
+        for (int j = 0; j < N; j++) sum.v[j] += old[s].v[j];
+        store(table.row(id_of(key[i + s])) + col, sum);
+      }
+      sum = {};
+      any = false;
+    }
+  }
+}
+
+/* Bytes from one part of the scratch memory to the next. */
+static int64_t aligned(int64_t bytes) { return ceil_div(bytes, 256) * 256; }
+
+/* A list of the sums that chunks of n entries leave, at *at, which moves behind it. */
+static List list_of(char **at, int64_t n, int64_t D) {
+  List l = {};
+  l.n = (uint32_t)(2 * ceil_div(n, CHUNK));
+  l.key = (Key *)*at;
+  *at += aligned(l.n * (int64_t)sizeof(Key));
+  l.rows = {(float *)*at, D, l.n, D};
+  *at += aligned(l.n * D * (int64_t)sizeof(float));
+  return l;
+}
+
+int cuda_embed_backward(Device *dev, Tensor dtable, Tensor dx, Tensor ids) {
+  const int64_t R = rows_of(dx), D = cols_of(dx);
+  int64_t room = SORTED, bytes = 0;
+  while (room < R) room *= 2;
+  for (int64_t n = R; n > 0; n = n > CHUNK ? 2 * ceil_div(n, CHUNK) : 0)
+    bytes += aligned(2 * ceil_div(n, CHUNK) * (int64_t)sizeof(Key)) +
+             aligned(2 * ceil_div(n, CHUNK) * D * (int64_t)sizeof(float));
+  char *at;
+  TRY(cuda_scratch(dev, SCRATCH_PARTIAL, (size_t)(aligned(room * (int64_t)sizeof(Key)) + bytes), &at));
+  List in = {rows<float>(dx), (Key *)at, (uint32_t)R};
+  at += aligned(room * (int64_t)sizeof(Key));
+  TRY(sort_rows(dev, in.key, room, (const int32_t *)ids.data, R));
+  const bool packed = in_packs(dtable, 4) && in_packs(dx, 4);
+  for (bool more = R > 0; more;) {
+    List out = list_of(&at, in.n, D);
+    if (packed)
+      TRY(LAUNCH(dev, (k_embed_sum<4>), out.n / 2 * ceil_div(D, THREADS * 4), rows<float>(dtable), in, out));
+    else
+      TRY(LAUNCH(dev, (k_embed_sum<1>), out.n / 2 * ceil_div(D, THREADS), rows<float>(dtable), in, out));
+    more = in.n > CHUNK;
+    in = out;
+  }
+  return OK;
+}

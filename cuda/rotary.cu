@@ -1,0 +1,84 @@
+/* rotary — turns q and k in place, and the sinusoid of the time conditioning; formulas in src/ops/cpu/rotary.c.
+ *
+ * Angles are computed in double: those of positions once for each shape, into a table that stays on the device. */
+#include "backend.h"
+#include "cuda.cuh"
+#include "packs.cuh"
+
+static __device__ double frequency(int k, int half) { return pow(10000.0, -(double)k / half); }
+
+/* cosine and sine [L, half] */
+__global__ void k_rotary_table(float *cosine, float *sine, int64_t n, int half) {
+  int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+  if (i >= n) return;
+  double angle = (double)(i / half) * frequency((int)(i % half), half);
+  cosine[i] = (float)cos(angle);
+  sine[i] = (float)sin(angle);
+}
+
+static int rotary_table(Device *dev, int64_t L, int64_t half, float **cosine, float **sine) {
+  Cuda *cuda = cuda_of(dev);
+  int64_t n = ceil_div(L * half, 64) * 64;
+  bool there = cuda->rotary_L == L && cuda->rotary_half == half;
+  if (!there) cuda->rotary_L = 0;
+  TRY(cuda_scratch(dev, SCRATCH_ROTARY, (size_t)(2 * n) * sizeof(float), cosine));
+  *sine = *cosine + n;
+  if (there) return OK;
+  TRY(LAUNCH(dev, k_rotary_table, ceil_div(L * half, THREADS), *cosine, *sine, L * half, (int)half));
+  cuda->rotary_L = L;
+  cuda->rotary_half = half;
+  return OK;
+}
+
+/* A warp is a row; a lane turns N pairs of a head at a time, of the heads of q and then of k. */
+template <class A, int N>
+__global__ void k_rotary(Rows<A> qkv, int heads, int half, uint32_t L, const float *__restrict__ cosine,
+                         const float *__restrict__ sine, float sign) {
+  const uint32_t r = blockIdx.x * WARPS + threadIdx.x / WARP;
+  const int packs = half / N, first = r % L * half;
+  if (r >= qkv.rows) return;
+  for (int i = threadIdx.x % WARP; i < 2 * heads * packs; i += WARP) {
+    int k = i % packs * N;
+    A *x1 = qkv.row(r) + i / packs * 2 * half + k, *x2 = x1 + half;
+    Pack<A, N> a = load<N>(x1), b = load<N>(x2), to1, to2;
+    Pack<float, N> c = load<N>(cosine + first + k), s = load<N>(sine + first + k);
+    for (int j = 0; j < N; j++) {
+      float u = get(a.v[j]), v = get(b.v[j]), sj = sign * s.v[j];
+      put(&to1.v[j], u * c.v[j] - v * sj);
+      put(&to2.v[j], v * c.v[j] + u * sj);
+    }
+    store(x1, to1);
+    store(x2, to2);
+  }
+}
+
+template <class A, int N>
+static int turn(Device *dev, Tensor qkv, int64_t heads, int64_t half, int64_t L, const float *cosine, const float *sine,
+                bool inverse) {
+  return LAUNCH(dev, (k_rotary<A, N>), ceil_div(rows_of(qkv), WARPS), rows<A>(qkv), (int)heads, (int)half, (uint32_t)L,
+                cosine, sine, inverse ? -1.f : 1.f);
+}
+
+int cuda_rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L, bool inverse) {
+  int64_t half = cols_of(qkv) / (6 * heads);
+  float *cosine, *sine;
+  TRY(rotary_table(dev, L, half, &cosine, &sine));
+  return WITH_TYPE(qkv.type, half % WIDE<A> == 0 && in_packs(qkv, WIDE<A>)
+                                 ? turn<A, WIDE<A>>(dev, qkv, heads, half, L, cosine, sine, inverse)
+                                 : turn<A, 1>(dev, qkv, heads, half, L, cosine, sine, inverse));
+}
+
+__global__ void k_sinusoid(Rows<float> y, const float *sigma) {
+  int half = (int)(y.cols / 2);
+  int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x, g = i / half;
+  if (g >= y.rows) return;
+  int k = (int)(i % half);
+  double angle = (double)sigma[g] * frequency(k, half);
+  y.row(g)[k] = (float)cos(angle);
+  y.row(g)[half + k] = (float)sin(angle);
+}
+
+int cuda_sinusoid(Device *dev, Tensor y, Tensor sigma) {
+  return LAUNCH(dev, k_sinusoid, ceil_div(rows_of(y) * (cols_of(y) / 2), THREADS), rows<float>(y),
+                (const float *)sigma.data);
+}
