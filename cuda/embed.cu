@@ -160,7 +160,7 @@ int cuda_embed_backward(Device *dev, Tensor dtable, Tensor dx, Tensor ids) {
   for (int64_t n = R; n > 0; n = n > CHUNK ? 2 * ceil_div(n, CHUNK) : 0)
     bytes += aligned(2 * ceil_div(n, CHUNK) * (int64_t)sizeof(Key)) +
              aligned(2 * ceil_div(n, CHUNK) * D * (int64_t)sizeof(float));
-  char *at;
+  char *at = NULL;
   TRY(cuda_scratch(dev, SCRATCH_PARTIAL, (size_t)(aligned(room * (int64_t)sizeof(Key)) + bytes), &at));
   List in = {rows<float>(dx), (Key *)at, (uint32_t)R};
   at += aligned(room * (int64_t)sizeof(Key));

@@ -1,11 +1,11 @@
 /* residual_norm — the seam between two layers on the GPU; formulas in src/ops/cpu/residual_norm.c.
  *
  * Forward: a warp is a row, kept in registers where it is no wider than WIDEST, so that each input is read once and
- * each output written once. Rows are counted in 32 bits. x_out may be x, and dbranch dh: a thread reads its part of a
- * row before it writes there.
+ * each output written once. Rows are counted in 32 bits. x_out may be x: a lane reads its part of a row before it
+ * writes there.
  * Backward: a block takes CHUNK rows of one group, a tile of WARPS at a time. First each warp sums one row of the tile,
  * then each thread takes its columns of all rows of the tile, whose dh and x_out are still in the L1, and keeps the
- * sums over rows in registers. Σdh, Σdh·ŷ and Σdbranch·branch of each chunk are then folded, FOLD at a time, to those
+ * sums over rows in registers. Σdh, Σdh·ŷ and Σdx·keep·branch of each chunk are then folded, FOLD at a time, to those
  * of a group: dscale and dweight are both multiples of the second. */
 #include "backend.h"
 #include "cuda.cuh"
@@ -225,7 +225,7 @@ template <class A, int N>
 __global__ void __launch_bounds__(THREADS, 3)
     k_residual_norm_backward(Seam<A> a, Slope<A> b, const float *__restrict__ weight, const float *__restrict__ gate,
                              int64_t gate_ld, const float *__restrict__ scale, int64_t scale_ld) {
-  SHARED(RowSums, row, CHUNK + 1);
+  SHARED(RowSums, row, CHUNK);
   const int D = (int)a.x.cols, warp = threadIdx.x / WARP;
   const uint32_t g = blockIdx.x / b.chunks, at = blockIdx.x % b.chunks * CHUNK, first = g * a.per + at;
   const int n = a.per - at < CHUNK ? (int)(a.per - at) : CHUNK;
@@ -329,7 +329,7 @@ template <class A, int N> static int backward_as(Device *dev, const ResidualNorm
 template <class A> static int backward(Device *dev, const ResidualNorm *a) {
   const int64_t R = rows_of(a->x), D = cols_of(a->x), G = R / a->rows_per_group, n = ceil_div(a->rows_per_group, CHUNK);
   const int64_t all = ceil_div(G * n * SUMS * D, 4) * 4, few = ceil_div(G * ceil_div(n, FOLD) * SUMS * D, 4) * 4;
-  float *partial;
+  float *partial = NULL;
   TRY(cuda_scratch(dev, SCRATCH_PARTIAL, (size_t)(all + few + 2 * G * D) * sizeof(float), &partial));
   Slope<A> b = {rows<A>(a->dh), rows<A>(a->dbranch), rows<float>(a->dx), partial, (uint32_t)n};
   TRY(packed(a) ? (backward_as<A, 4>(dev, a, b, G)) : (backward_as<A, 1>(dev, a, b, G)));

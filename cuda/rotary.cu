@@ -61,7 +61,7 @@ static int turn(Device *dev, Tensor qkv, int64_t heads, int64_t half, int64_t L,
 
 int cuda_rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L, bool inverse) {
   int64_t half = cols_of(qkv) / (6 * heads);
-  float *cosine, *sine;
+  float *cosine = NULL, *sine = NULL;
   TRY(rotary_table(dev, L, half, &cosine, &sine));
   return WITH_TYPE(qkv.type, half % WIDE<A> == 0 && in_packs(qkv, WIDE<A>)
                                  ? turn<A, WIDE<A>>(dev, qkv, heads, half, L, cosine, sine, inverse)

@@ -41,7 +41,7 @@ __global__ void k_invert(int32_t *to, const int32_t *from, int64_t n) {
 /* Scattering is gathering through the inverse, so that every row of y is written once. */
 int cuda_scatter_rows(Device *dev, Tensor y, Tensor x, Tensor rows) {
   int64_t R = rows_of(y), n = tensor_count(rows);
-  int32_t *from;
+  int32_t *from = NULL;
   TRY(cuda_scratch(dev, SCRATCH_PARTIAL, (size_t)R * sizeof *from, &from));
   TRY(cuda_check(cudaMemsetAsync(from, 0xff, (size_t)R * sizeof *from, cuda_of(dev)->stream), "scattering rows"));
   TRY(LAUNCH(dev, k_invert, ceil_div(n, THREADS), from, (const int32_t *)rows.data, n));

@@ -305,6 +305,28 @@ static void test_slices(void **state) {
   check_every(slices, &four);
 }
 
+/* ---- in place: networks that keep no activations let x_out be x */
+static void in_place(Check *c, const void *shape) {
+  const Shape *s = shape;
+  title(c, s);
+  ResidualNorm a = make(c, s);
+  MUST(residual_norm(&c->dev, &a));
+  double *x_out = check_read(c, a.x_out), *h = check_read(c, a.h);
+  a.x_out = a.x;
+  check_poison(c, a.h);
+  MUST(residual_norm(&c->dev, &a));
+  check_same(c, "x_out in place", a.x, x_out);
+  check_same(c, "h of x_out in place", a.h, h);
+}
+
+static void test_in_place(void **state) {
+  (void)state;
+  static const Shape list[] = {{NORM_LAYER, 3, 5, 72, false, true, true, true, true, 0.1, true},
+                               {NORM_LAYER, 2, 3, 264, true, true, true, true, true, 0.1, false},
+                               {NORM_RMS, 2, 3, 1160, true, true, false, false, false, 0, false}};
+  for (int i = 0; i < 3; i++) check_every(in_place, &list[i]);
+}
+
 /* ---- refusals */
 static void refusals(Check *c, const void *shape) {
   const Shape *s = shape;
@@ -351,7 +373,7 @@ static void test_refusals(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_values), cmocka_unit_test(test_hard_rows), cmocka_unit_test(test_slopes),
-      cmocka_unit_test(test_slices), cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_slices), cmocka_unit_test(test_in_place),  cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
