@@ -57,9 +57,10 @@ template <class A> struct Pass {
   float scale;
 };
 
-/* Head — one head of one sequence: `length` of its L rows count. Rows stand from sequence start on. */
+/* Head — one head of one sequence, `length` of its L rows; the block's tile begins at row `first` of them. */
 template <class A> struct Head {
-  int64_t row, h; /* first row of the sequence, number of the head */
+  int64_t row, h; /* first row of the sequence, number of the head in it */
+  int64_t kept;   /* where lse and delta of the head begin */
   int length, first;
   const A *q, *k, *v;
 };
@@ -71,6 +72,7 @@ template <class A> static __device__ Head<A> head_of(const Pass<A> &p, int tile_
   Head<A> x;
   x.row = b * p.L;
   x.h = head % p.H;
+  x.kept = head * p.L;
   x.length = p.lengths ? p.lengths[b] : (int)p.L;
   x.first = (int)((last_first ? tiles - 1 - tile : tile) * tile_rows);
   x.q = p.qkv + x.row * p.ld_qkv + x.h * p.K;
@@ -220,13 +222,12 @@ template <class A, int W> __global__ void __launch_bounds__(THREADS, Shape<W>::B
     int row = x.first + thread_y() * T::R + r;
     float sum = row_sum(m.sum[r]), inverse = 1 / sum;
     for (int v = 0; v < T::V; v++) o[r][v] *= inverse;
-    if (thread_x() == 0 && row < p.L)
-      p.lse[(x.row + row) * p.H + x.h] = row < x.length ? (m.top[r] + log2f(sum)) * LN2 : 0;
+    if (thread_x() == 0 && row < p.L) p.lse[x.kept + row] = row < x.length ? (m.top[r] + log2f(sum)) * LN2 : 0;
   }
   store<W>(p.out, p.ld_o, p, x, o);
 }
 
-/* delta[r,h] = Σ_k o do: `team` neighbouring threads of a warp, each N neighbouring columns at a time. */
+/* delta[b,h,l] = Σ_k o do: `team` neighbouring threads of a warp, each N neighbouring columns at a time. */
 template <class A, int N> __global__ void k_attention_delta(Pass<A> p, int64_t n, int team) {
   int64_t i = ((int64_t)blockIdx.x * THREADS + threadIdx.x) / team, r = i / p.H, h = i % p.H;
   bool counts = i < n && (!p.lengths || r % p.L < p.lengths[r / p.L]);
@@ -237,7 +238,7 @@ template <class A, int N> __global__ void k_attention_delta(Pass<A> p, int64_t n
     for (int j = 0; j < N; j++) sum += get(o.v[j]) * get(d.v[j]);
   }
   for (int m = team / 2; m > 0; m /= 2) sum += __shfl_xor_sync(~0u, sum, m);
-  if (threadIdx.x % team == 0 && i < n) p.delta[i] = sum;
+  if (threadIdx.x % team == 0 && i < n) p.delta[(r / p.L * p.H + h) * p.L + r % p.L] = sum;
 }
 
 /* What a query's row keeps for its scores: lse in units of log 2, and delta. */
@@ -247,9 +248,8 @@ struct Kept {
 template <class A> static __device__ Kept kept(const Pass<A> &p, const Head<A> &x, int query) {
   Kept k = {0, 0};
   if (query >= x.length) return k;
-  int64_t at = (x.row + query) * p.H + x.h;
-  k.lse = p.lse[at] * LOG2E;
-  k.delta = p.delta[at];
+  k.lse = p.lse[x.kept + query] * LOG2E;
+  k.delta = p.delta[x.kept + query];
   return k;
 }
 

@@ -118,7 +118,8 @@ static int attention_check(const Device *dev, const Attention *a) {
   int64_t R = rows_of(a->o), D = cols_of(a->o);
   SHAPE("attention", a->heads > 0 && D % a->heads == 0 && a->L > 0 && R % a->L == 0);
   SHAPE("attention", is(a->o, dev->act, R, D) && is(a->qkv, dev->act, R, 3 * D));
-  SHAPE("attention", is(a->lse, dev->real, R, a->heads) && maybe_vec(a->lengths, DT_I32, R / a->L));
+  SHAPE("attention", vec(a->lse, dev->real, R * a->heads) && is(a->lse, dev->real, R, a->heads) &&
+                         maybe_vec(a->lengths, DT_I32, R / a->L));
   return OK;
 }
 

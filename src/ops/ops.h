@@ -82,7 +82,7 @@ typedef struct Attention {
   Tensor lengths;   /* [B] i32 in, 1 … L; none: all L */
   Tensor qkv;       /* [R,3D] in, act  */
   Tensor o;         /* [R,D]  out, act */
-  Tensor lse;       /* [R,H]  out of forward, in of backward: log Σ exp of each row of scores */
+  Tensor lse;       /* [R,H]  out of forward, in of backward: log Σ exp of each row of scores, kept as [B,H,L] */
   Tensor d_o, dqkv; /* backward: [R,D] in, [R,3D] out; act */
 } Attention;
 

@@ -91,7 +91,7 @@ static void host_row(Host *m, double *p, int64_t b, int64_t h, int64_t l) {
   const Shape *s = m->s;
   int64_t D = s->H * s->K, r = b * s->L + l, K = s->K;
   double scale = 1 / sqrt((double)K), *o = m->o + r * D + h * K, *g = m->d_o + r * D + h * K, mean = 0;
-  m->lse[r * s->H + h] = probabilities(m, p, b, h, l);
+  m->lse[(b * s->H + h) * s->L + l] = probabilities(m, p, b, h, l);
   for (int64_t j = 0; j < s->L; j++)
     for (int64_t k = 0; k < K; k++) o[k] += p[j] * m->qkv[(b * s->L + j) * 3 * D + 2 * D + h * K + k];
   for (int64_t k = 0; k < K; k++) mean += g[k] * o[k];
@@ -227,7 +227,8 @@ static void padding(Check *c, const void *shape) {
   check_same(c, "lse of other padding", a.lse, lse);
   check_same(c, "dqkv of other padding", a.dqkv, dqkv);
   zero_padding(c, s, "o", a.o);
-  zero_padding(c, s, "lse", a.lse);
+  for (int64_t i = 0; i < s->B * s->H; i++)
+    for (int64_t l = length_of(s, i / s->H); l < s->L; l++) assert_true(lse[i * s->L + l] == 0);
   zero_padding(c, s, "dqkv", a.dqkv);
 }
 

@@ -12,18 +12,18 @@ enum { BLOCK = 128 };
 typedef struct Head { /* one head of one sequence: views into the packed tensors */
   const real *q, *k, *v, *o, *d_o;
   real *dq, *dk, *dv, *out, *lse;
-  int64_t ld, ld_o, ld_do, ld_d, H, length; /* length: rows that count */
+  int64_t ld, ld_o, ld_do, ld_d, length; /* length: rows that count */
 } Head;
 
 static Head head_of(const Attention *a, int64_t index) {
   int64_t H = a->heads, D = cols_of(a->o), K = D / H, b = index / H, h = index % H, r = b * a->L;
   const real *qkv = row(a->qkv, r) + h * K;
-  Head x = {.q = qkv, .k = qkv + D, .v = qkv + 2 * D, .ld = a->qkv.ld, .H = H};
+  Head x = {.q = qkv, .k = qkv + D, .v = qkv + 2 * D, .ld = a->qkv.ld};
   x.length = tensor_none(a->lengths) ? a->L : ((const int32_t *)a->lengths.data)[b];
   x.out = row(a->o, r) + h * K;
   x.o = x.out;
   x.ld_o = a->o.ld;
-  x.lse = row(a->lse, r) + h;
+  x.lse = (real *)a->lse.data + index * a->L;
   if (!tensor_none(a->dqkv)) {
     x.dq = row(a->dqkv, r) + h * K;
     x.dk = x.dq + D;
@@ -37,7 +37,7 @@ static Head head_of(const Attention *a, int64_t index) {
 
 /* s[n,cols] ← exp(s − max) row by row; the row sums' reciprocal scales the output and gives lse. */
 static void softmax_rows(real *s, int64_t n, int64_t cols, int64_t ld, int64_t first, bool causal, real *inverse,
-                         real *lse, int64_t ld_lse) {
+                         real *lse) {
   for (int64_t i = 0; i < n; i++) {
     real *p = s + i * ld;
     int64_t seen = causal ? min64(cols, first + i + 1) : cols;
@@ -52,7 +52,7 @@ static void softmax_rows(real *s, int64_t n, int64_t cols, int64_t ld, int64_t f
     }
     for (int64_t j = seen; j < cols; j++) p[j] = 0;
     inverse[i] = 1 / sum;
-    lse[i * ld_lse] = top + (real)log((double)sum);
+    lse[i] = top + (real)log((double)sum);
   }
 }
 
@@ -67,7 +67,7 @@ static void head_forward(const Head *x, int64_t K, bool causal, real *s) {
   for (int64_t i = 0; i < L; i += BLOCK) {
     int64_t n = min64(BLOCK, L - i), cols = causal ? i + n : L;
     FN(gemm_serial)(false, true, n, cols, K, scale, x->q + i * x->ld, x->ld, x->k, x->ld, 0, s, cols);
-    softmax_rows(s, n, cols, cols, i, causal, inverse, x->lse + i * x->H, x->H);
+    softmax_rows(s, n, cols, cols, i, causal, inverse, x->lse + i);
     FN(gemm_serial)(false, false, n, K, cols, 1, s, cols, x->v, x->ld, 0, x->out + i * x->ld_o, x->ld_o);
     for (int64_t r = 0; r < n; r++) {
       real *o = x->out + (i + r) * x->ld_o;
@@ -87,7 +87,7 @@ int FN(attention)(Device *dev, const Attention *a) {
     Head x = head_of(a, i);
     head_forward(&x, K, a->causal, scratch + each * (size_t)omp_get_thread_num());
     zero_rows(x.out, x.length, L, K, x.ld_o);
-    zero_rows(x.lse, x.length, L, 1, x.H);
+    zero_rows(x.lse, x.length, L, 1, 1);
   }
   return OK;
 }
@@ -97,7 +97,7 @@ static void score_gradient(real *p, real *dp, const Head *x, int64_t i0, int64_t
                            bool causal) {
   for (int64_t i = 0; i < n; i++) {
     const real *o = x->o + (i0 + i) * x->ld_o, *d_o = x->d_o + (i0 + i) * x->ld_do;
-    real lse = x->lse[(i0 + i) * x->H], delta = 0;
+    real lse = x->lse[i0 + i], delta = 0;
 #pragma omp simd reduction(+ : delta)
     for (int64_t k = 0; k < K; k++) delta += o[k] * d_o[k];
     real *pi = p + i * cols, *di = dp + i * cols;
