@@ -40,6 +40,7 @@ void check_open(Check *c, const Mode *mode, int threads) {
   DeviceOptions options = {.name = mode->backend ? mode->backend : check_device,
                            .threads = threads,
                            .bf16 = mode->bf16,
+                           .deterministic = true, /* check_case compares bits between devices */
                            .place = {.local_size = 1}};
   MUST(device_open(&c->dev, &options));
 }

@@ -10,34 +10,43 @@ typedef struct Shape {
   int64_t R, K, N;
   bool bias, pre; /* with b, with pre */
   bool strided;   /* rows of x, y, pre and of their gradients lie further apart */
-  bool low;       /* w in bf16 */
+  bool low;       /* w in bf16, the others act; else all are real */
+  bool wide;      /* y and pre are real all the same */
 } Shape;
 
 static const Shape shapes[] = {
-    {1, 8, 11, true, false, false, false},    {3, 24, 24, false, false, false, false},
-    {17, 40, 72, true, true, false, false},   {67, 72, 1003, false, false, true, false},
-    {67, 72, 40, true, true, true, false},    {1, 1, 1, true, false, false, false},
-    {2048, 24, 20, true, true, false, false}, {300, 8, 1100, true, true, true, false},
+    {1, 8, 11, true, false, false, false, false},     {3, 24, 24, false, false, false, false, false},
+    {17, 40, 72, true, true, false, false, false},    {67, 72, 1003, false, false, true, false, false},
+    {67, 72, 40, true, true, true, false, false},     {1, 1, 1, true, false, false, false, false},
+    {2048, 24, 20, true, true, false, false, false},  {300, 8, 1100, true, true, true, false, false},
+    {17000, 8, 10, true, false, false, false, false},
 };
 static const Shape low_shapes[] = {
-    {1, 8, 11, true, false, false, true},     {3, 72, 11, false, true, true, true},
-    {17, 24, 8, true, true, false, true},     {67, 40, 1003, true, false, true, true},
-    {1, 1, 1, false, true, false, true},      {2048, 24, 20, true, true, false, true},
-    {300, 8, 1100, false, false, true, true}, {5000, 8, 11, true, false, false, true},
-    {3, 4200, 5, true, true, false, true},    {3, 5, 4200, false, false, false, true},
+    {1, 8, 11, true, false, false, true, false},     {3, 72, 11, false, true, true, true, false},
+    {17, 24, 8, true, true, false, true, false},     {67, 40, 1003, true, false, true, true, false},
+    {1, 1, 1, false, true, false, true, false},      {2048, 24, 20, true, true, false, true, false},
+    {300, 8, 1100, false, false, true, true, false}, {5000, 8, 11, true, false, false, true, false},
+    {3, 4200, 5, true, true, false, true, false},    {3, 5, 4200, false, false, false, true, false},
+    {67, 72, 40, true, false, false, true, true},    {67, 72, 41, true, true, true, true, true},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes, LOW_SHAPES = sizeof low_shapes / sizeof *low_shapes };
 
 static void title(Check *c, const Shape *s) {
-  check_title(c, "dense R=%d K=%d N=%d%s%s%s%s", (int)s->R, (int)s->K, (int)s->N, s->bias ? " bias" : "",
-              s->pre ? " gelu" : "", s->strided ? " strided" : "", s->low ? " w bf16" : "");
+  check_title(c, "dense R=%d K=%d N=%d%s%s%s%s%s", (int)s->R, (int)s->K, (int)s->N, s->bias ? " bias" : "",
+              s->pre ? " gelu" : "", s->strided ? " strided" : "", s->low ? " w bf16" : "", s->wide ? " y real" : "");
 }
 
-static Tensor input(Check *c, int64_t rows, int64_t cols, bool strided) {
-  return check_random_cols(c, rows, cols, cols + (strided ? 5 : 0), strided ? 2 : 0);
+static Tensor input(Check *c, const Shape *s, int64_t rows, int64_t cols) {
+  int64_t ld = cols + (s->strided ? 5 : 0), first = s->strided ? 2 : 0;
+  return s->low ? check_act_cols(c, rows, cols, ld, first) : check_random_cols(c, rows, cols, ld, first);
 }
-static Tensor output(Check *c, int64_t rows, int64_t cols, bool strided) {
-  return check_out_cols(c, rows, cols, cols + (strided ? 5 : 0), strided ? 3 : 0);
+static Tensor output(Check *c, const Shape *s, int64_t rows, int64_t cols, bool low) {
+  int64_t ld = cols + (s->strided ? 5 : 0), first = s->strided ? 3 : 0;
+  return low ? check_act_out_cols(c, rows, cols, ld, first) : check_out_cols(c, rows, cols, ld, first);
+}
+static Tensor bias_of(Check *c, const Shape *s) {
+  if (!s->bias) return TENSOR_NONE;
+  return s->low ? check_act(c, s->N, 0) : check_random(c, s->N, 0);
 }
 static Tensor weight(Check *c, const Shape *s) {
   Tensor w = check_tensor(c, s->low ? DT_BF16 : c->dev.real, s->N, s->K, s->K, 0);
@@ -70,8 +79,9 @@ static void product(double *out, const double *a, int64_t am, int64_t ak, const 
 static void forward(Check *c, const void *shape) {
   const Shape *s = shape;
   title(c, s);
-  Tensor x = input(c, s->R, s->K, s->strided), w = weight(c, s), b = s->bias ? check_random(c, s->N, 0) : TENSOR_NONE;
-  Tensor y = output(c, s->R, s->N, s->strided), pre = s->pre ? output(c, s->R, s->N, s->strided) : TENSOR_NONE;
+  bool low = s->low && !s->wide;
+  Tensor x = input(c, s, s->R, s->K), w = weight(c, s), b = bias_of(c, s);
+  Tensor y = output(c, s, s->R, s->N, low), pre = s->pre ? output(c, s, s->R, s->N, low) : TENSOR_NONE;
   double *want = check_host(c, s->R * s->N), *bias = s->bias ? check_read(c, b) : NULL;
   for (int64_t i = 0; i < s->R * s->N; i++) want[i] = bias ? bias[i % s->N] : 0;
   product(want, factors(c, x, s->low), s->K, 1, factors(c, w, s->low), 1, s->K, s->R, s->K, s->N);
@@ -95,8 +105,8 @@ static void backward(Check *c, const void *arg) {
   const Backward *a = arg;
   const Shape *s = &a->shape;
   title(c, s);
-  Tensor x = input(c, s->R, s->K, s->strided), w = weight(c, s), dy = input(c, s->R, s->N, s->strided);
-  Tensor dx = !a->dx ? TENSOR_NONE : a->dx_add ? input(c, s->R, s->K, s->strided) : output(c, s->R, s->K, s->strided);
+  Tensor x = input(c, s, s->R, s->K), w = weight(c, s), dy = input(c, s, s->R, s->N);
+  Tensor dx = !a->dx ? TENSOR_NONE : a->dx_add ? input(c, s, s->R, s->K) : output(c, s, s->R, s->K, s->low);
   Tensor dw = a->dw ? check_random(c, s->N, s->K) : TENSOR_NONE, db = a->db ? check_random(c, s->N, 0) : TENSOR_NONE;
   double *fx = factors(c, x, s->low), *fw = factors(c, w, s->low), *fdy = factors(c, dy, s->low),
          *plain_dy = check_read(c, dy);
@@ -114,46 +124,157 @@ static void backward(Check *c, const void *arg) {
   check_same(c, "dy afterwards", dy, plain_dy);
 }
 
-static void both_ways(const Shape *s, int first) {
-  check_case(forward, s, first, CHECK_F32);
+/* What a case is told beside its shape: whether products may be timed, so that the device need not repeat itself. */
+typedef void (*Run)(CheckCase run, const void *shape);
+
+static void both_ways(const Shape *s, Run run) {
+  run(forward, s);
   for (int add = 0; add < 2; add++) {
     Backward all = {*s, true, add, true, true};
-    check_case(backward, &all, first, CHECK_F32);
+    run(backward, &all);
   }
 }
 
 static void test_products(void **state) {
   (void)state;
-  for (int i = 0; i < SHAPES; i++) both_ways(&shapes[i], CHECK_F64);
+  for (int i = 0; i < SHAPES; i++) both_ways(&shapes[i], check_every);
 }
 
+static bool has_bf16(void) { return strcmp(check_device, "cpu") != 0 || check_has_bf16(); }
+static void skip_bf16(void) {
+  print_message("# SKIP products with bf16 weights: this processor has no AVX-512\n");
+  skip();
+}
 /* The oracle has no bf16 weights. */
+static void in_f32_and_bf16(CheckCase run, const void *shape) { check_case(run, shape, CHECK_F32, check_last()); }
+
 static void test_products_bf16(void **state) {
   (void)state;
-  if (!check_has_bf16()) {
-    print_message("# SKIP products with bf16 weights: this processor has no AVX-512\n");
-    skip();
-  }
-  for (int i = 0; i < LOW_SHAPES; i++) both_ways(&low_shapes[i], CHECK_F32);
+  if (!has_bf16()) skip_bf16();
+  for (int i = 0; i < LOW_SHAPES; i++) both_ways(&low_shapes[i], in_f32_and_bf16);
 }
 
 static void test_left_out(void **state) {
   (void)state;
   for (int some = 1; some < 7; some++) {
-    Backward a = {{17, 24, 40, false, false, false, false}, some & 1, false, some & 2, some & 4};
+    Backward a = {{17, 24, 40, false, false, false, false, false}, some & 1, false, some & 2, some & 4};
     check_every(backward, &a);
+    a.shape.low = true;
+    if (has_bf16()) in_f32_and_bf16(backward, &a);
   }
+}
+
+/* ---- a device that may choose by the clock: the choice leaves no trace in the results, and is made once */
+typedef struct Free {
+  CheckCase run;
+  const void *shape;
+} Free;
+
+static void freely(Check *c, const void *arg) {
+  const Free *f = arg;
+  c->dev.deterministic = false;
+  f->run(c, f->shape);
+}
+static void once_freely(CheckCase run, const void *shape) {
+  Free f = {run, shape};
+  for (int m = CHECK_F32; m <= check_last(); m++) check_once(freely, &f, m);
+}
+
+static void twice(Check *c, const void *shape) {
+  const Shape *s = shape;
+  title(c, s);
+  Tensor x = input(c, s, s->R, s->K), w = weight(c, s), b = bias_of(c, s);
+  Tensor y = output(c, s, s->R, s->N, s->low), pre = output(c, s, s->R, s->N, s->low);
+  Tensor dx = output(c, s, s->R, s->K, s->low), dy = input(c, s, s->R, s->N);
+  double *want[3] = {NULL, NULL, NULL};
+  size_t held = 0;
+  for (int i = 0; i < 4; i++) {
+    Tensor out[] = {y, pre, dx};
+    for (int k = 0; k < 3; k++) check_poison(c, out[k]);
+    MUST(dense(&c->dev, y, pre, x, w, b));
+    MUST(dense_backward(&c->dev, dx, false, TENSOR_NONE, TENSOR_NONE, dy, TENSOR_NONE, w));
+    if (i > 0) assert_int_equal(c->dev.allocated, held);
+    held = c->dev.allocated;
+    for (int k = 0; k < 3; k++) {
+      if (want[k]) check_same(c, "a result of a later call", out[k], want[k]);
+      want[k] = check_read(c, out[k]);
+    }
+  }
+}
+
+static void test_choice(void **state) {
+  (void)state;
+  static const Shape plain = {67, 72, 40, true, true, false, false, false},
+                     low = {67, 72, 40, true, true, false, true, false};
+  both_ways(&plain, once_freely);
+  once_freely(twice, &plain);
+  if (!has_bf16()) return;
+  both_ways(&low, once_freely);
+  once_freely(twice, &low);
+}
+
+/* ---- the same numbers from other places: pitches and starts decide what a library offers, and nothing else */
+typedef struct Lie {
+  int64_t pitch, first; /* more columns than needed, and where the first begins */
+  int64_t bias;         /* elements before the first of b */
+} Lie;
+
+static Tensor laid(Check *c, DType type, int64_t rows, int64_t cols, const Lie *lie, const double *values) {
+  Tensor t = check_tensor(c, type, rows, cols, cols + lie->pitch, lie->first);
+  check_write(c, t, values);
+  return t;
+}
+
+static void places(Check *c, const void *shape) {
+  static const Lie lies[] = {{0, 0, 0}, {8, 8, 0}, {4, 0, 0}, {4, 4, 0}, {2, 2, 0}, {1, 0, 0}, {5, 3, 1}, {0, 0, 1}};
+  enum { LIES = sizeof lies / sizeof *lies };
+  const Shape *s = shape;
+  DType type = s->low ? c->dev.act : c->dev.real, wtype = s->low ? DT_BF16 : c->dev.real;
+  double *x = check_read(c, input(c, s, s->R, s->K)), *w = check_read(c, weight(c, s));
+  double *b = check_read(c, bias_of(c, s)), *dy = check_read(c, input(c, s, s->R, s->N));
+  double *none = check_host(c, s->R * s->N + s->R * s->K + s->N * s->K + s->N), *want[5] = {NULL};
+  for (int i = 0; i < LIES; i++) {
+    const Lie *l = &lies[i];
+    check_title(c, "dense%s, pitch +%d from %d, bias from %d", s->low ? " w bf16" : "", (int)l->pitch, (int)l->first,
+                (int)l->bias);
+    Tensor X = laid(c, type, s->R, s->K, l, x), W = laid(c, wtype, s->N, s->K, l, w),
+           DY = laid(c, type, s->R, s->N, l, dy);
+    Tensor B = check_tensor(c, type, s->N + l->bias, 0, 0, 0), db = check_tensor(c, c->dev.real, s->N, 0, 0, 0);
+    B = tensor_1d((char *)B.data + (size_t)l->bias * dtype_size(type), type, s->N);
+    check_write(c, B, b);
+    Tensor out[] = {laid(c, type, s->R, s->N, l, none), laid(c, type, s->R, s->N, l, none),
+                    laid(c, type, s->R, s->K, l, none), laid(c, c->dev.real, s->N, s->K, l, none), db};
+    static const char *const names[] = {"y", "pre", "dx", "dw", "db"};
+    const int64_t terms[] = {s->K, s->K, s->N, s->R, s->R};
+    MUST(dense(&c->dev, out[0], out[1], X, W, B));
+    MUST(dense_backward(&c->dev, out[2], false, out[3], db, DY, X, W));
+    for (int k = 0; k < 5; k++) {
+      if (want[k]) check_near(c, names[k], out[k], want[k], c->mode->sum * sqrt((double)terms[k]));
+      if (!want[k]) want[k] = check_read(c, out[k]);
+    }
+  }
+}
+
+static void test_places(void **state) {
+  (void)state;
+  static const Shape plain = {37, 24, 40, true, true, false, false, false},
+                     low = {37, 24, 40, true, true, false, true, false};
+  check_every(places, &plain);
+  if (has_bf16()) in_f32_and_bf16(places, &low);
 }
 
 /* ---- gelu_backward */
 static void gelu_case(Check *c, const void *shape) {
   const Shape *s = shape;
   check_title(c, "gelu_backward R=%d N=%d%s", (int)s->R, (int)s->N, s->strided ? " strided" : "");
-  Tensor dy = input(c, s->R, s->N, s->strided), pre = input(c, s->R, s->N, s->strided);
+  Shape low = *s;
+  low.low = true;
+  Tensor dy = input(c, &low, s->R, s->N), pre = input(c, &low, s->R, s->N);
   check_fill(c, pre, 4);
   double *p = check_read(c, pre), *want = check_read(c, dy);
   p[0] = -1e4, p[s->R * s->N - 1] = 1e4; /* tanh saturates; nothing becomes NaN */
   check_write(c, pre, p);
+  p = check_read(c, pre);
   for (int64_t i = 0; i < s->R * s->N; i++) want[i] *= gelu_slope(p[i]);
   MUST(gelu_backward(&c->dev, dy, pre));
   check_near(c, "dy", dy, want, 4 * c->mode->point);
@@ -196,7 +317,8 @@ static void slopes(Check *c, const void *shape) {
 
 static void test_slopes(void **state) {
   (void)state;
-  static const Shape small = {3, 8, 11, true, true, false, false}, larger = {17, 24, 40, true, true, false, false};
+  static const Shape small = {3, 8, 11, true, true, false, false, false},
+                     larger = {17, 24, 40, true, true, false, false, false};
   check_once(slopes, &small, CHECK_F64);
   check_once(slopes, &larger, CHECK_F64);
 }
@@ -222,8 +344,9 @@ static void refusals(Check *c, const void *shape) {
   check_refused(dense_backward(d, y, false, dw, b, y, x, w), ERR_SHAPE, "dx of another K");
   check_refused(dense_backward(d, none, false, dw, b, y, none, w), ERR_SHAPE, "dw without x");
   check_refused(dense_backward(d, dx, false, none, b, y, x, none), ERR_SHAPE, "dx without w");
-  check_refused(gelu_backward(d, y, y4), ERR_SHAPE, "pre of other rows");
-  check_refused(gelu_backward(d, ids, y), ERR_SHAPE, "dy of integers");
+  Tensor act = check_act(c, 3, 5), act4 = check_act(c, 4, 5);
+  check_refused(gelu_backward(d, act, act4), ERR_SHAPE, "pre of other rows");
+  check_refused(gelu_backward(d, ids, act), ERR_SHAPE, "dy of integers");
   Tensor low = check_tensor(c, DT_BF16, 5, 8, 8, 0);
   if (c->dev.real == DT_F64) check_refused(dense(d, y, none, x, low, b), ERR_SHAPE, "w in bf16");
   check_record(c, y);
@@ -236,8 +359,9 @@ static void test_refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_products),      cmocka_unit_test(test_products_bf16), cmocka_unit_test(test_left_out),
-      cmocka_unit_test(test_gelu_backward), cmocka_unit_test(test_slopes),        cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_products), cmocka_unit_test(test_products_bf16), cmocka_unit_test(test_left_out),
+      cmocka_unit_test(test_choice),   cmocka_unit_test(test_places),        cmocka_unit_test(test_gelu_backward),
+      cmocka_unit_test(test_slopes),   cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,298 @@
+/* dense — products of activations and weights on the GPU, their bias gradients, and GELU.
+ *
+ * cuBLASLt does the products (dense_plan.cu), with bias and GELU where it has them in one call; else they follow in a
+ * pass of our own, and a product that it does not have at all is done by k_product, simply. In f32 GELU always follows:
+ * cuBLASLt's is the tanh form too, but some 2e-6 off, which shows in f32 and not in bf16.
+ *
+ * GELU is worked out as x·s with s = 1/(1 + exp(−2u)), u = √(2/π)(x + 0.044715 x³): (1 + tanh u)/2 is s.
+ *
+ * A bias gradient is a sum of columns in two stages: over slabs of rows, then over the slabs. The slabs depend on the
+ * number of rows only, and so does the order of the sum. */
+#include "backend.h"
+#include "dense.cuh"
+
+static constexpr int PACKS = 2, TILE = 32, SLAB = 64, MOST_SLABS = 256, AT_ONCE = 4;
+static const size_t ROUND = 256;
+
+/* FULL — elements of 16 bytes. WITH_WIDTH — an expression with W standing for what is read at once: FULL, 2 or 1. */
+#define FULL(A) ((int)(16 / sizeof(A)))
+#define WITH_WIDTH(width, ...)                                                                                         \
+  ((width) > 2    ? [&] {                                                                                              \
+    constexpr int W = FULL(A);                                                                                         \
+    return __VA_ARGS__;                                                                                                \
+  }()                                                                                                                  \
+   : (width) == 2 ? [&] {                                                                                              \
+       constexpr int W = 2;                                                                                            \
+       return __VA_ARGS__;                                                                                             \
+     }()                                                                                                               \
+                  : [&] {                                                                                              \
+                      constexpr int W = 1;                                                                             \
+                      return __VA_ARGS__;                                                                              \
+                    }())
+
+/* Whether rows of m can be read W elements at once. */
+template <class A> static bool fits(Rows<A> m, int W) {
+  size_t bytes = sizeof(A) * (size_t)W;
+  return (uintptr_t)m.data % bytes == 0 && (m.rows == 1 || (size_t)m.ld * sizeof(A) % bytes == 0) && m.cols % W == 0;
+}
+template <class A> static int width(Rows<A> m) { return fits(m, FULL(A)) ? FULL(A) : fits(m, 2) ? 2 : 1; }
+template <class A> static int width(Rows<A> m, Rows<A> n) { return width(m) < width(n) ? width(m) : width(n); }
+
+/* ---- GELU */
+static __device__ inline float gelu_gate(float x) {
+  return __fdividef(1, 1 + __expf(-1.5957691216f * (x + 0.044715f * x * x * x)));
+}
+static __device__ inline float gelu(float x) { return x * gelu_gate(x); }
+static __device__ inline float gelu_slope(float x) {
+  float s = gelu_gate(x);
+  return s + x * s * (1 - s) * 1.5957691216f * (1 + 3 * 0.044715f * x * x);
+}
+
+/* A block is a piece of a row: PACKS packs for each thread. */
+template <class A, int W> struct Piece {
+  int64_t row, col, end;
+  __device__ Piece(int64_t pieces, int64_t cols)
+      : row(blockIdx.x / pieces), col((blockIdx.x % pieces * PACKS * THREADS + threadIdx.x) * W), end(cols) {}
+  __device__ int64_t at(int i) const { return col + (int64_t)i * THREADS * W; }
+  __device__ bool has(int i) const { return at(i) < end; }
+};
+static int64_t pieces_of(int64_t cols, int W) { return ceil_div(cols, (int64_t)PACKS * THREADS * W); }
+
+/* m ← m + bias, y = gelu(m); bias and y may be none */
+template <class A, int W> __global__ void k_activate(Rows<A> m, Rows<A> y, const A *bias, int64_t pieces) {
+  Piece<A, W> piece(pieces, m.cols);
+  Pack<A, W> p[PACKS], g;
+  for (int i = 0; i < PACKS; i++)
+    if (piece.has(i)) p[i] = *(const Pack<A, W> *)(m.row(piece.row) + piece.at(i));
+  for (int i = 0; i < PACKS; i++) {
+    if (!piece.has(i)) continue;
+    for (int j = 0; j < W; j++) {
+      float x = get(p[i].v[j]) + (bias ? get(bias[piece.at(i) + j]) : 0);
+      put(&p[i].v[j], x);
+      put(&g.v[j], gelu(x));
+    }
+    if (bias) *(Pack<A, W> *)(m.row(piece.row) + piece.at(i)) = p[i];
+    if (y.data) *(Pack<A, W> *)(y.row(piece.row) + piece.at(i)) = g;
+  }
+}
+
+template <class A, int W> __global__ void k_gelu_backward(Rows<A> dy, Rows<A> pre, int64_t pieces) {
+  Piece<A, W> piece(pieces, pre.cols);
+  Pack<A, W> d[PACKS], x[PACKS];
+  for (int i = 0; i < PACKS; i++) {
+    if (!piece.has(i)) continue;
+    d[i] = *(const Pack<A, W> *)(dy.row(piece.row) + piece.at(i));
+    x[i] = *(const Pack<A, W> *)(pre.row(piece.row) + piece.at(i));
+  }
+  for (int i = 0; i < PACKS; i++) {
+    if (!piece.has(i)) continue;
+    for (int j = 0; j < W; j++) put(&d[i].v[j], get(d[i].v[j]) * gelu_slope(get(x[i].v[j])));
+    *(Pack<A, W> *)(dy.row(piece.row) + piece.at(i)) = d[i];
+  }
+}
+
+/* Rows without gaps are one row. */
+template <class A> static Rows<A> joined(Tensor t) {
+  Rows<A> m = rows<A>(t);
+  if (!tensor_packed(t)) return m;
+  Rows<A> one = {m.data, m.rows * m.cols, 1, m.rows * m.cols};
+  return one;
+}
+
+int cuda_gelu_backward(Device *dev, Tensor dy, Tensor pre) {
+  bool join = tensor_packed(dy) && tensor_packed(pre);
+  return WITH_TYPE(pre.type, ([&] {
+                     Rows<A> d = join ? joined<A>(dy) : rows<A>(dy), x = join ? joined<A>(pre) : rows<A>(pre);
+                     return WITH_WIDTH(width(d, x), LAUNCH(dev, (k_gelu_backward<A, W>), x.rows * pieces_of(x.cols, W),
+                                                           d, x, pieces_of(x.cols, W)));
+                   }()));
+}
+
+template <class A> static int activate(Device *dev, Tensor c, Tensor y, const A *bias) {
+  bool join = bias == NULL && tensor_packed(c) && tensor_packed(y);
+  Rows<A> m = join ? joined<A>(c) : rows<A>(c), g = tensor_none(y) ? m : join ? joined<A>(y) : rows<A>(y);
+  int w = width(m, g);
+  if (tensor_none(y)) g.data = NULL;
+  return WITH_WIDTH(w,
+                    LAUNCH(dev, (k_activate<A, W>), m.rows * pieces_of(m.cols, W), m, g, bias, pieces_of(m.cols, W)));
+}
+
+/* ---- products of our own: c and y as in Product, tiles of TILE × TILE, sums in f32 over k in order */
+template <class A> struct Factor { /* element (r,k), r < rows, is data[r·down + k·right] */
+  const A *data;
+  int64_t rows, down, right;
+};
+
+/* part[r][k] = f(first + r, k0 + k), 0 beyond the factor's ends; neighbours in memory are read by neighbours */
+template <class A> static __device__ void load_tile(float *part, Factor<A> f, int64_t first, int64_t k0, int64_t K) {
+  int fast = threadIdx.x % TILE, slow = threadIdx.x / TILE;
+  for (int i = slow; i < TILE; i += THREADS / TILE) {
+    int r = f.right == 1 ? i : fast, k = f.right == 1 ? fast : i;
+    bool in = first + r < f.rows && k0 + k < K;
+    part[r * (TILE + 1) + k] = in ? get(f.data[(first + r) * f.down + (k0 + k) * f.right]) : 0;
+  }
+}
+
+template <class A, class C>
+__global__ void k_product(Factor<A> a, Factor<A> b, int64_t K, Rows<C> c, Rows<C> y, const C *bias, bool add) {
+  SHARED(float, left, TILE *(TILE + 1));
+  SHARED(float, right, TILE *(TILE + 1));
+  int64_t tiles = (c.cols + TILE - 1) / TILE, m0 = blockIdx.x / tiles * TILE, n0 = blockIdx.x % tiles * TILE;
+  int fast = threadIdx.x % TILE, slow = threadIdx.x / TILE;
+  float sum[TILE * TILE / THREADS] = {0};
+  for (int64_t k0 = 0; k0 < K; k0 += TILE) {
+    load_tile(left, a, m0, k0, K);
+    load_tile(right, b, n0, k0, K);
+    __syncthreads();
+    for (int k = 0; k < TILE; k++)
+      for (int i = 0; i < TILE * TILE / THREADS; i++)
+        sum[i] += left[(slow + i * THREADS / TILE) * (TILE + 1) + k] * right[fast * (TILE + 1) + k];
+    __syncthreads();
+  }
+  for (int i = 0; i < TILE * TILE / THREADS; i++) {
+    int64_t m = m0 + slow + i * THREADS / TILE, n = n0 + fast;
+    if (m >= c.rows || n >= c.cols) continue;
+    float v = sum[i] + (bias ? get(bias[n]) : 0) + (add ? get(c.row(m)[n]) : 0);
+    put(c.row(m) + n, v);
+    if (y.data) put(y.row(m) + n, gelu(v));
+  }
+}
+
+template <class A, class C> static int own_product(Device *dev, const Product *p) {
+  Factor<A> a = {(const A *)p->a.data, p->M, p->ta ? 1 : p->a.ld, p->ta ? p->a.ld : 1};
+  Factor<A> b = {(const A *)p->b.data, p->N, p->tb ? p->b.ld : 1, p->tb ? 1 : p->b.ld};
+  return LAUNCH(dev, (k_product<A, C>), ceil_div(p->M, TILE) * ceil_div(p->N, TILE), a, b, p->K, rows<C>(p->c),
+                rows<C>(p->y), (const C *)p->bias, p->add);
+}
+
+/* ---- factors and biases in another type or place */
+template <class From, class To> __global__ void k_convert(To *to, Rows<From> from, int64_t pieces) {
+  Piece<From, 1> piece(pieces, from.cols);
+  for (int i = 0; i < PACKS; i++)
+    if (piece.has(i)) put(to + piece.row * from.cols + piece.at(i), get(from.row(piece.row)[piece.at(i)]));
+}
+template <class From, class To> static int convert(Device *dev, void *to, Tensor t) {
+  int64_t pieces = pieces_of(cols_of(t), 1);
+  return LAUNCH(dev, (k_convert<From, To>), rows_of(t) * pieces, (To *)to, rows<From>(t), pieces);
+}
+
+/* t becomes its own copy, of the type said and without gaps, at *free, which moves on. */
+static int converted(Device *dev, Tensor *t, DType type, char **free) {
+  Tensor from = *t;
+  *t = tensor_make(*free, type, from.rank, from.dims);
+  *free += (tensor_bytes(*t) + ROUND - 1) / ROUND * ROUND;
+  if (type == DT_BF16) return WITH_TYPE(from.type, convert<A, bf16>(dev, t->data, from));
+  return WITH_TYPE(from.type, convert<A, float>(dev, t->data, from));
+}
+static size_t room(bool wanted, Tensor t) { return wanted ? (size_t)tensor_count(t) * sizeof(float) + ROUND : 0; }
+
+/* ---- products */
+/* Factors in bf16 if low, and a bias of the output's type that begins at a multiple of 16 bytes. */
+static int prepare(Device *dev, Product *p, bool low, Tensor bias, void **workspace) {
+  bool a = low && p->a.type == DT_F32, b = low && p->b.type == DT_F32;
+  bool other_bias = !tensor_none(bias) && (bias.type != p->c.type || (uintptr_t)bias.data % 16 != 0);
+  TRY(cuda_scratch(dev, SCRATCH_DENSE, DENSE_WORKSPACE + room(a, p->a) + room(b, p->b) + room(other_bias, bias),
+                   workspace));
+  char *free = (char *)*workspace + DENSE_WORKSPACE;
+  if (a) TRY(converted(dev, &p->a, DT_BF16, &free));
+  if (b) TRY(converted(dev, &p->b, DT_BF16, &free));
+  if (other_bias) TRY(converted(dev, &bias, p->c.type, &free));
+  p->bias = bias.data;
+  return OK;
+}
+
+/* GELU is part of cuBLASLt's call where y is bf16 and pre has what it asks of an aux matrix. A bias that it would not
+ * have is added afterwards in f32 only: a product in bf16 would have lost what the bias leaves of it. */
+static int product(Device *dev, Product p, bool low, Tensor bias) {
+  void *workspace;
+  bool done = false, gelu = !tensor_none(p.y);
+  TRY(prepare(dev, &p, low, bias, &workspace));
+  if (!gelu || (p.c.type == DT_BF16 && p.c.ld % 8 == 0)) TRY(dense_library(dev, &p, workspace, &done));
+  if (done) return OK;
+  Product plain = p;
+  plain.y = TENSOR_NONE;
+  if (gelu) TRY(dense_library(dev, &plain, workspace, &done));
+  if (done) return WITH_TYPE(p.c.type, activate<A>(dev, p.c, p.y, NULL));
+  plain.bias = NULL;
+  if (p.bias && p.c.type == DT_F32) TRY(dense_library(dev, &plain, workspace, &done));
+  if (done) return activate<float>(dev, p.c, p.y, (const float *)p.bias);
+  if (p.a.type == DT_F32) return own_product<float, float>(dev, &p);
+  return WITH_TYPE(p.c.type, own_product<bf16, A>(dev, &p));
+}
+
+/* c = op(a) op(b) */
+static Product plain_product(const char *op, Tensor c, Tensor a, bool ta, Tensor b, bool tb) {
+  int64_t K = ta ? rows_of(a) : cols_of(a);
+  Product p = {op, ta, tb, rows_of(c), cols_of(c), K, a, b, c, TENSOR_NONE, NULL, false};
+  return p;
+}
+
+int cuda_dense(Device *dev, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b) {
+  bool gelu = !tensor_none(pre);
+  if (rows_of(x) == 0) return OK;
+  Product p = plain_product("dense", gelu ? pre : y, x, false, w, true);
+  if (gelu) p.y = y;
+  return product(dev, p, w.type == DT_BF16, b);
+}
+
+/* ---- backward */
+/* out[s] (+)= Σ in[r] over the rows of slab s; warps take rows in turn, lanes neighbouring columns */
+template <class A, int W> __global__ void k_column_sums(float *out, Rows<A> in, int64_t slab, int64_t tiles, bool add) {
+  SHARED(float, part, WARPS *WARP *W);
+  int64_t s = blockIdx.x / tiles, first = blockIdx.x % tiles * WARP * W;
+  int64_t end = (s + 1) * slab < in.rows ? (s + 1) * slab : in.rows;
+  int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+  float sum[W] = {0};
+  Pack<A, W> p[AT_ONCE];
+  const A *at = in.data + first + lane * W;
+  int64_t r = first + lane * W < in.cols ? s * slab + warp : end;
+  for (; r + (AT_ONCE - 1) * WARPS < end; r += AT_ONCE * WARPS) {
+    for (int i = 0; i < AT_ONCE; i++) p[i] = *(const Pack<A, W> *)(at + (r + i * WARPS) * in.ld);
+    for (int i = 0; i < AT_ONCE; i++)
+      for (int j = 0; j < W; j++) sum[j] += get(p[i].v[j]);
+  }
+  for (; r < end; r += WARPS) {
+    p[0] = *(const Pack<A, W> *)(at + r * in.ld);
+    for (int j = 0; j < W; j++) sum[j] += get(p[0].v[j]);
+  }
+  for (int j = 0; j < W; j++) part[(warp * W + j) * WARP + lane] = sum[j];
+  __syncthreads();
+  for (int i = threadIdx.x; i < WARP * W && first + i < in.cols; i += THREADS) {
+    float all = 0;
+    for (int w = 0; w < WARPS; w++) all += part[(w * W + i % W) * WARP + i / W];
+    float *to = out + s * in.cols + first + i;
+    *to = all + (add ? *to : 0);
+  }
+}
+
+template <class A> static int column_sums(Device *dev, float *out, Rows<A> in, int64_t slab, bool add) {
+  int64_t slabs = ceil_div(in.rows, slab);
+  return WITH_WIDTH(width(in), LAUNCH(dev, (k_column_sums<A, W>), slabs * ceil_div(in.cols, WARP * W), out, in, slab,
+                                      ceil_div(in.cols, WARP * W), add));
+}
+
+/* db += Σ_r dy */
+static int bias_gradient(Device *dev, Tensor db, Tensor dy) {
+  int64_t R = rows_of(dy), N = cols_of(dy), slab = ceil_div(R, MOST_SLABS);
+  if (slab < SLAB) slab = SLAB;
+  Rows<float> partial = {NULL, N, ceil_div(R, slab), N};
+  TRY(cuda_scratch(dev, SCRATCH_PARTIAL, (size_t)(partial.rows * N) * sizeof(float), &partial.data));
+  TRY(WITH_TYPE(dy.type, column_sums<A>(dev, partial.data, rows<A>(dy), slab, false)));
+  return column_sums<float>(dev, (float *)db.data, partial, partial.rows, true);
+}
+
+int cuda_dense_backward(Device *dev, Tensor dx, bool dx_add, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w) {
+  bool low = w.type == DT_BF16;
+  if (rows_of(dy) == 0) return OK;
+  if (!tensor_none(dx)) {
+    Product p = plain_product("dense_backward: dx", dx, dy, false, w, false);
+    p.add = dx_add;
+    TRY(product(dev, p, low, TENSOR_NONE));
+  }
+  if (!tensor_none(dw)) {
+    Product p = plain_product("dense_backward: dw", dw, dy, true, x, false);
+    p.add = true;
+    TRY(product(dev, p, low, TENSOR_NONE));
+  }
+  return tensor_none(db) ? OK : bias_gradient(dev, db, dy);
+}
