@@ -57,6 +57,7 @@ int cuda_add(Device *dev, Tensor y, Tensor x) {
  * read, not in which order it is added up. */
 static constexpr int AT_ONCE = 4, TURNS = 16, SPAN = TURNS * WIDE * THREADS;
 
+namespace {
 struct Sum64 {
   double v;
   __device__ static Sum64 exchange(Sum64 s, int mask) {
@@ -64,6 +65,7 @@ struct Sum64 {
     return w;
   }
 };
+} /* namespace */
 static __device__ Sum64 plus(Sum64 a, Sum64 b) {
   Sum64 all = {a.v + b.v};
   return all;

@@ -7,20 +7,34 @@
 
 #include "base/err.h"
 #include "base/rng.h"
+#include "logits.h"
 
 static const double ALMOST_ONE = 1 - 0x1p-53;
 
+/* The logits as the device holds them. */
+static double *held(Check *c, const double *logits, int64_t V) {
+  Tensor t = check_tensor(c, logits_type(c), V, 0, 0, 0);
+  check_write(c, t, logits);
+  return check_read(c, t);
+}
+
 /* Draw n tokens from one row of logits, one for every uniform. */
-static int32_t *draws(Check *c, const double *logits, int64_t V, const double *u, int64_t n, int32_t forbid) {
+static int32_t *draws_from(Check *c, const double *logits, int64_t V, Layout layout, const double *u, int64_t n,
+                           int32_t forbid) {
   double *rows = check_host(c, n * V);
   for (int64_t i = 0; i < n * V; i++) rows[i] = logits[i % V];
-  Tensor f = check_tensor(c, c->dev.real, n, V, V + 3, 1), uniform = check_tensor(c, DT_F64, n, 0, 0, 0),
+  Tensor f = logits_random(c, n, V, layout, 1), uniform = check_tensor(c, DT_F64, n, 0, 0, 0),
          ids = check_ids(c, n, NULL);
   check_write(c, f, rows);
   check_write(c, uniform, u);
   MUST(draw(&c->dev, ids, f, uniform, forbid));
   check_record(c, ids);
   return check_raw(c, ids);
+}
+
+/* The same from rows at odd places. */
+static int32_t *draws(Check *c, const double *logits, int64_t V, const double *u, int64_t n, int32_t forbid) {
+  return draws_from(c, logits, V, STRIDED, u, n, forbid);
 }
 
 /* p[V] of logits as the device holds them */
@@ -53,9 +67,9 @@ static const Law laws[] = {
 
 static void grid(Check *c, const void *shape) {
   const Law *l = shape;
-  const int N = check_slow ? 211 : 2011;
+  const int N = check_slow ? 101 : 2011;
   check_title(c, "draw law %d", (int)(l - laws));
-  double *p = law(c, l->logits, l->V, l->forbid), *u = check_host(c, N);
+  double *p = law(c, held(c, l->logits, l->V), l->V, l->forbid), *u = check_host(c, N);
   for (int i = 0; i < N; i++) u[i] = i / (double)N;
   u[N - 1] = ALMOST_ONE;
   int32_t *got = draws(c, l->logits, l->V, u, N, l->forbid);
@@ -76,7 +90,7 @@ static void grid(Check *c, const void *shape) {
 
 static void test_grid(void **state) {
   (void)state;
-  for (size_t i = 0; i < sizeof laws / sizeof *laws; i++) check_every(grid, &laws[i]);
+  for (size_t i = 0; i < sizeof laws / sizeof *laws; i++) logits_every(grid, &laws[i]);
 }
 
 /* Four equal tokens: all sums are exact, and a uniform on a step belongs to the next token. */
@@ -126,9 +140,69 @@ static void slot_among_many(Check *c, const void *shape) {
 
 static void test_exact(void **state) {
   (void)state;
-  check_every(steps, NULL);
-  check_every(slot, NULL);
-  check_every(slot_among_many, NULL);
+  logits_every(steps, NULL);
+  logits_every(slot, NULL);
+  logits_every(slot_among_many, NULL);
+}
+
+/* Random rows of every kind of length. The weights may be f32, whose rounding moves the steps a little: what is drawn
+ * must be the token at u or one whose step is as near. Half of the weight is in one token. */
+typedef struct Many {
+  int64_t V;
+  int32_t forbid;
+  Layout layout;
+} Many;
+
+static void many(Check *c, const void *shape) {
+  const Many *s = shape;
+  enum { N = 40 };
+  check_title(c, "draw V=%d forbid=%d%s", (int)s->V, (int)s->forbid, layout_names[s->layout]);
+  int64_t V = s->V;
+  double *logits = check_host(c, V), *u = check_host(c, N), near = c->dev.real == DT_F64 ? 1e-12 : 1e-6;
+  RngKey k = rng_key(3, RNG_TEST, 5, (uint64_t)V, 0);
+  for (int64_t v = 0; v < V; v++) logits[v] = 6 * rng_uniform(k, (uint64_t)v);
+  logits[V / 3] = log((double)V) + 4;
+  for (int i = 0; i < N; i++) u[i] = i == 0 ? 0 : i == N - 1 ? ALMOST_ONE : rng_uniform(k, (uint64_t)(V + i));
+  logits = held(c, logits, V);
+  double *p = law(c, logits, V, s->forbid), *below = check_host(c, V + 1);
+  for (int64_t v = 0; v < V; v++) below[v + 1] = below[v] + p[v];
+  int32_t *got = draws_from(c, logits, V, s->layout, u, N, s->forbid);
+  for (int i = 0; i < N; i++) {
+    if (got[i] < 0 || got[i] >= V || got[i] == s->forbid) fail_msg("%s: u = %g gives %d", c->title, u[i], got[i]);
+    if (u[i] < below[got[i]] - near || u[i] > below[got[i] + 1] + near)
+      fail_msg("%s: u = %.17g gives token %d, from %.17g to %.17g", c->title, u[i], got[i], below[got[i]],
+               below[got[i] + 1]);
+  }
+}
+
+static void test_many(void **state) {
+  (void)state;
+  static const Many shapes[] = {{255, -1, PACKED}, {256, 255, PADDED},     {257, 0, STRIDED},   {1003, 7, PADDED},
+                                {8192, 1, PADDED}, {50258, 50257, PADDED}, {50258, 0, STRIDED}, {70001, 70000, PADDED}};
+  for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) logits_every(many, &shapes[i]);
+}
+
+/* Rows without a law: a logit that is no number or ∞, none above −∞. */
+static void lawless(Check *c, const void *shape) {
+  (void)shape;
+  enum { V = 1003 };
+  static const double spoilt[] = {NAN, INFINITY, -INFINITY}, u[] = {0, 0.5, ALMOST_ONE};
+  double *logits = check_host(c, V);
+  for (int k = 0; k < 3; k++) {
+    check_title(c, "draw of %g", spoilt[k]);
+    for (int v = 0; v < V; v++) logits[v] = k == 2 || v == 700 ? spoilt[k] : 0;
+    int32_t *got = draws_from(c, logits, V, PADDED, u, 3, 5);
+    for (int i = 0; i < 3; i++) assert_int_equal(got[i], -1);
+    if (k == 2) continue;
+    got = draws_from(c, logits, V, PADDED, u, 3, 700); /* but what is forbidden may be anything */
+    assert_int_equal(got[0], 0);
+    assert_int_equal(got[2], V - 1);
+  }
+}
+
+static void test_lawless(void **state) {
+  (void)state;
+  logits_every(lawless, NULL);
 }
 
 /* Neither end of [0,1) reaches a token that cannot be: forbidden, at −∞, or so small that its exponential is 0. */
@@ -152,7 +226,7 @@ static void ends(Check *c, const void *shape) {
 
 static void test_ends(void **state) {
   (void)state;
-  check_every(ends, NULL);
+  logits_every(ends, NULL);
 }
 
 /* χ² of a million draws; 10 degrees of freedom exceed 35.6 once in 10,000. */
@@ -163,8 +237,9 @@ static void chi_square(Check *c, const void *shape) {
   check_title(c, "draw χ²");
   double *logits = check_host(c, V), *u = check_host(c, N), *rows = check_host(c, N * V), seen[V] = {0}, chi = 0;
   for (int v = 0; v < V; v++) logits[v] = (float)(3 * sin(v * v));
+  logits = held(c, logits, V);
   for (int64_t i = 0; i < N * V; i++) rows[i] = logits[i % V];
-  Tensor f = check_tensor(c, c->dev.real, N, V, V, 0), uniform = check_tensor(c, DT_F64, N, 0, 0, 0),
+  Tensor f = check_tensor(c, logits_type(c), N, V, V, 0), uniform = check_tensor(c, DT_F64, N, 0, 0, 0),
          ids = check_ids(c, N, NULL);
   check_write(c, f, rows);
   for (uint64_t call = 0; call < CALLS; call++) {
@@ -191,15 +266,14 @@ static void test_chi_square(void **state) {
 /* ---- argmax */
 typedef struct Shape {
   int64_t R, V;
-  bool strided;
+  Layout layout;
 } Shape;
 
 static void argmax_case(Check *c, const void *shape) {
   const Shape *s = shape;
-  check_title(c, "argmax R=%d V=%d", (int)s->R, (int)s->V);
-  int64_t ld = s->V + (s->strided ? 3 : 0);
+  check_title(c, "argmax R=%d V=%d%s", (int)s->R, (int)s->V, layout_names[s->layout]);
   for (int32_t forbid = -1; forbid < s->V; forbid += (int32_t)s->V) {
-    Tensor f = check_random_cols(c, s->R, s->V, ld, 0), ids = check_ids(c, s->R, NULL);
+    Tensor f = logits_random(c, s->R, s->V, s->layout, 1), ids = check_ids(c, s->R, NULL);
     double *x = check_read(c, f), *want = check_host(c, s->R);
     for (int64_t i = 0; i < s->R * s->V; i++) x[i] = s->V > 1 ? floor(x[i] * 4) : x[i]; /* many equals */
     check_write(c, f, x);
@@ -224,7 +298,7 @@ static void argmax_ends(Check *c, const void *shape) {
                                   -1e4,      -1e4,      1e4, 1e4,   -1e4,      1e4,       /* the first      */
                                   -3,        -3,        -3,  -3,    -3,        -2};       /* the last       */
   static const double want[R] = {1, 3, 0, 3, 5};
-  Tensor f = check_tensor(c, c->dev.real, R, V, V, 0), ids = check_ids(c, R, NULL);
+  Tensor f = check_tensor(c, logits_type(c), R, V, V, 0), ids = check_ids(c, R, NULL);
   check_write(c, f, x);
   MUST(argmax(&c->dev, ids, f, 2));
   check_same(c, "ids", ids, want);
@@ -232,9 +306,10 @@ static void argmax_ends(Check *c, const void *shape) {
 
 static void test_argmax(void **state) {
   (void)state;
-  static const Shape shapes[] = {{1, 11, false}, {3, 11, true}, {67, 1003, true}, {17, 2, false}};
-  for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) check_every(argmax_case, &shapes[i]);
-  check_every(argmax_ends, NULL);
+  static const Shape shapes[] = {{1, 11, PACKED}, {3, 11, STRIDED},   {67, 1003, STRIDED},
+                                 {17, 2, PACKED}, {67, 1003, PADDED}, {3, 50258, PADDED}};
+  for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) logits_every(argmax_case, &shapes[i]);
+  logits_every(argmax_ends, NULL);
 }
 
 /* ---- refusals */
@@ -263,8 +338,9 @@ static void test_refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_grid),       cmocka_unit_test(test_exact),  cmocka_unit_test(test_ends),
-      cmocka_unit_test(test_chi_square), cmocka_unit_test(test_argmax), cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_grid),   cmocka_unit_test(test_exact),    cmocka_unit_test(test_ends),
+      cmocka_unit_test(test_many),   cmocka_unit_test(test_lawless),  cmocka_unit_test(test_chi_square),
+      cmocka_unit_test(test_argmax), cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,19 +5,23 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "logits.h"
 
 typedef struct Shape {
   int64_t R, V;
   int32_t forbid;
-  bool gradient, strided;
+  bool gradient;
+  Layout layout;
   double scale; /* of the logits */
 } Shape;
 
 static const Shape shapes[] = {
-    {1, 11, -1, true, false, 3},      {3, 11, 4, true, true, 3},       {17, 1003, 0, true, false, 3},
-    {67, 1003, 1002, true, true, 10}, {67, 11, 10, false, false, 3},   {17, 1003, -1, false, true, 3},
-    {3, 2, 0, true, false, 1},        {5, 1003, 7, true, false, 1e4},  {5, 11, -1, true, false, 1e4},
-    {5, 11, 3, false, false, 1e4},    {1, 30522, 103, true, false, 5},
+    {1, 11, -1, true, PACKED, 3},        {3, 11, 4, true, STRIDED, 3},     {17, 1003, 0, true, PACKED, 3},
+    {67, 1003, 1002, true, STRIDED, 10}, {67, 11, 10, false, PACKED, 3},   {17, 1003, -1, false, STRIDED, 3},
+    {3, 2, 0, true, PACKED, 1},          {5, 1003, 7, true, PACKED, 1e4},  {5, 11, -1, true, PACKED, 1e4},
+    {5, 11, 3, false, PACKED, 1e4},      {1, 30522, 103, true, PACKED, 5}, {3, 11, 4, true, PADDED, 3},
+    {17, 1003, 1002, true, PADDED, 3},   {5, 1024, 1023, true, PADDED, 3}, {5, 1003, 7, true, PADDED, 1e4},
+    {3, 50258, 50257, true, PADDED, 5},  {3, 50258, 0, false, PADDED, 5},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
@@ -30,10 +34,9 @@ typedef struct Net {
 
 static Net make(Check *c, const Shape *s) {
   check_title(c, "cross_entropy R=%d V=%d forbid=%d%s%s scale=%g", (int)s->R, (int)s->V, (int)s->forbid,
-              s->gradient ? " gradient" : "", s->strided ? " strided" : "", s->scale);
+              s->gradient ? " gradient" : "", layout_names[s->layout], s->scale);
   Net n = {.forbid = s->forbid};
-  n.logits = check_act_cols(c, s->R, s->V, s->V + (s->strided ? 5 : 0), s->strided ? 3 : 0);
-  check_fill(c, n.logits, s->scale);
+  n.logits = logits_random(c, s->R, s->V, s->layout, s->scale);
   n.weight = check_random(c, s->R, 0);
   double *weight = check_read(c, n.weight);
   if (s->R > 2) weight[1] = 0; /* a row that does not count */
@@ -89,7 +92,7 @@ static void values(Check *c, const void *shape) {
 
 static void test_values(void **state) {
   (void)state;
-  for (int i = 0; i < SHAPES; i++) check_every(values, &shapes[i]);
+  for (int i = 0; i < SHAPES; i++) logits_every(values, &shapes[i]);
 }
 
 /* The forbidden logit may be anything: it is not read as a number. */
@@ -145,12 +148,12 @@ static void certain(Check *c, const void *shape) {
 
 static void test_edges(void **state) {
   (void)state;
-  static const Shape some = {3, 11, 4, true, false, 3}, many = {3, 1003, 500, true, false, 3};
-  check_every(forbidden_anything, &some);
-  check_every(forbidden_anything, &many);
-  check_every(edges, &some);
-  check_every(certain, &some);
-  check_every(edges, &many);
+  static const Shape some = {3, 11, 4, true, PACKED, 3}, many = {3, 1003, 500, true, PADDED, 3};
+  logits_every(forbidden_anything, &some);
+  logits_every(forbidden_anything, &many);
+  logits_every(edges, &some);
+  logits_every(certain, &some);
+  logits_every(edges, &many);
 }
 
 /* ---- slopes of Σ loss */
