@@ -29,19 +29,22 @@ CXX        := $(if $(filter default undefined,$(origin CXX)),g++,$(CXX))
 EMU_OBJ    := $(CU_SRC:cuda/%.cu=$(BUILD)/emulated/cuda/%.o)
 EMU_FLAGS   = -std=c++20 -Isrc -Icuda -Itests -O2 -g -fno-strict-aliasing $(MPI_CFLAGS) -Wall -Wextra -Wshadow $(if $(WERROR),-Werror) $(SAN)
 # the tests that are linked with a device: those of ops, a whole step, the sampler's law
+EMU_MPI    := $(BUILD)/emulated/tests/test_device_comm
 ON_DEVICE  := $(notdir $(basename $(wildcard tests/ops/test_*.c tests/cuda/test_*.c))) test_sampler_ancestral
-EMULATED   := $(BUILD)/emulated/mdlm $(BUILD)/emulated/tests/test_emulation $(ON_DEVICE:%=$(BUILD)/emulated/tests/%)
+EMULATED   := $(BUILD)/emulated/mdlm $(BUILD)/emulated/tests/test_emulation $(EMU_MPI) $(ON_DEVICE:%=$(BUILD)/emulated/tests/%)
 
 $(BUILD)/emulated/cuda/%.o: cuda/%.cu $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CXX) $(EMU_FLAGS) -MMD -MP -x c++ -c -o $@ $<
 $(BUILD)/emulated/mdlm: $(BUILD)/main.o $(EMU_OBJ) $(LIB)
 	$(CC) -o $@ $^ $(LDLIBS) -lstdc++
-$(BUILD)/emulated/tests/test_emulation: tests/emulation/test_emulation.cu $(wildcard tests/emulation/*.h) cuda/cuda.cuh $(EMU_OBJ) $(LIB)
+$(BUILD)/emulated/tests/test_emulation.o: tests/emulation/test_emulation.cu $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CXX) $(EMU_FLAGS) -o $@ -x c++ $< -x none $(EMU_OBJ) $(LIB) $(LDLIBS)
+	$(CXX) $(EMU_FLAGS) -MMD -MP -x c++ -c -o $@ $<
+$(BUILD)/emulated/tests/test_emulation: $(BUILD)/emulated/tests/test_emulation.o $(EMU_OBJ) $(LIB)
+	$(CC) -o $@ $^ $(LDLIBS) -lstdc++
 
-# a program of tests/{ops,cuda,unit}, linked with the emulation and with a GPU's backend
+# a program of tests/{ops,cuda,unit,mpi}, linked with the emulation and with a GPU's backend
 define on_device
 $(BUILD)/emulated/tests/%: $(BUILD)/tests/$1/%.o $(BUILD)/tests/emulation/device.o $(EMU_OBJ) $(TEST_LIB) $(LIB)
 	@mkdir -p $$(@D)
@@ -50,10 +53,10 @@ $(BUILD)/gpu/tests/%: $(BUILD)/tests/$1/%.o $(BUILD)/tests/cuda/device.o $(TEST_
 	@mkdir -p $$(@D)
 	$$(CC) -o $$@ $$^ $$(LDLIBS) -lcmocka -Wl,-rpath,'$$$$ORIGIN/../..'
 endef
-$(foreach d,ops cuda unit,$(eval $(call on_device,$d)))
+$(foreach d,ops cuda unit mpi,$(eval $(call on_device,$d)))
 
 # ---- for users with a GPU
-CHECK_CUDA := $(BUILD)/mdlm $(ON_DEVICE:%=$(BUILD)/gpu/tests/%) $(BUILD)/tests/cuda/compare
+CHECK_CUDA := $(BUILD)/mdlm $(ON_DEVICE:%=$(BUILD)/gpu/tests/%) $(BUILD)/gpu/tests/test_device_comm $(BUILD)/tests/cuda/compare
 
 check-cuda: ## on a machine with a GPU: every op, whole steps, loss curves and resuming beside the CPU, memory errors
 	@MODE=gpu tests/cuda/check.sh present

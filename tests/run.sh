@@ -135,14 +135,17 @@ for t in $(programs ops cuda) unit/test_sampler_ancestral; do
 done
 MODE=emulated step emulated/check 600 tests/cuda/check.sh curves resume uses ranks errors
 
-# Rank 0 speaks TAP; the others' output is kept for the case that something fails.
+# on_ranks NAME PROGRAM: rank 0 speaks TAP; the others' output is kept for the case that something fails
 export RANK_LOG=$out/rank
-for t in $(programs mpi); do
+on_ranks() {
+  local n
   for n in 1 2 4; do
-    OMP_NUM_THREADS=1 step "$t -n $n" 180 mpirun -n $n bash -c \
-      '[ "$OMPI_COMM_WORLD_RANK" = 0 ] && exec "$0"; exec "$0" > "$RANK_LOG$OMPI_COMM_WORLD_RANK" 2>&1' "$BUILD/tests/$t"
+    OMP_NUM_THREADS=1 step "$1 -n $n" 180 mpirun -n $n bash -c \
+      '[ "$OMPI_COMM_WORLD_RANK" = 0 ] && exec "$0"; exec "$0" > "$RANK_LOG$OMPI_COMM_WORLD_RANK" 2>&1' "$BUILD/$2"
   done
-done
+}
+for t in $(programs mpi); do on_ranks "$t" "tests/$t"; done
+on_ranks emulated/test_device_comm emulated/tests/test_device_comm
 
 for t in tests/*/test_*.sh tests/*/*_test.sh; do
   [ -x "$t" ] || continue

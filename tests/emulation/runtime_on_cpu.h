@@ -1,4 +1,6 @@
-/* runtime_on_cpu — the calls of CUDA's runtime that cuda/ makes, on the CPU: one stream, everything done at once.
+/* runtime_on_cpu — the calls of CUDA's runtime that cuda/ makes, on the CPU: whatever the stream, all is done at once.
+ * Only work of NCCL's that hangs (nccl_on_mpi.h) stays behind, and what is ordered after it: who waits for that is
+ * told.
  *
  * Device memory is a range of its own that host code cannot read or write: it is opened for kernels and copies only, so
  * that a pointer of one side used on the other ends the process. Faults to be handled are asked for by variables:
@@ -24,8 +26,14 @@ typedef enum cudaError_t {
   cudaErrorNotReady = 600,
   cudaErrorIllegalAddress = 700
 } cudaError_t;
-typedef struct CUstream_st *cudaStream_t;
-typedef struct CUevent_st *cudaEvent_t;
+typedef struct CUstream_st {
+  bool enqueuing; /* work for it is being prepared elsewhere (nccl_on_mpi.h): nothing may be ordered behind it yet */
+  bool behind;    /* it stands behind work that does not end */
+} * cudaStream_t;
+typedef struct CUevent_st {
+  bool behind;
+  double ms; /* when it was recorded */
+} * cudaEvent_t;
 typedef enum cudaMemcpyKind {
   cudaMemcpyHostToDevice = 1,
   cudaMemcpyDeviceToHost,
@@ -144,37 +152,69 @@ inline cudaError_t cudaDriverGetVersion(int *v) { return *v = 0, cudaSuccess; }
 inline void nvtxRangePushA(const char *) {}
 inline void nvtxRangePop() {}
 
-/* ---- streams and events: all is done already */
+/* ---- streams and events: all is done already, but for what hangs */
+namespace emulation {
+namespace runtime {
+inline bool stuck; /* work hangs: what stands behind it does not end */
+template <class T> bool blocked(T *x) { return stuck && x && x->behind; }
+template <class T> cudaError_t wait(T *x) {
+  if (blocked(x)) {
+    fprintf(stderr, "emulation: this waits for ever\n");
+    abort();
+  }
+  return sticky;
+}
+template <class T> cudaError_t query(T *x) { return blocked(x) ? cudaErrorNotReady : sticky; }
+} /* namespace runtime */
+} /* namespace emulation */
+inline cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest) {
+  return *least = 0, *greatest = -5, cudaSuccess;
+}
 inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned) {
-  return *s = (cudaStream_t)calloc(1, 1), cudaSuccess;
+  return *s = (cudaStream_t)calloc(1, sizeof **s), cudaSuccess;
+}
+inline cudaError_t cudaStreamCreateWithPriority(cudaStream_t *s, unsigned flags, int) {
+  return cudaStreamCreateWithFlags(s, flags);
 }
 inline cudaError_t cudaStreamDestroy(cudaStream_t s) { return free(s), cudaSuccess; }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return emulation::runtime::sticky; }
-inline cudaError_t cudaStreamQuery(cudaStream_t) { return emulation::runtime::sticky; }
-inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return emulation::runtime::sticky; }
+inline cudaError_t cudaStreamSynchronize(cudaStream_t s) { return emulation::runtime::wait(s); }
+inline cudaError_t cudaStreamQuery(cudaStream_t s) { return emulation::runtime::query(s); }
+inline cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned) {
+  s->behind = emulation::runtime::blocked(s) || emulation::runtime::blocked(e);
+  return emulation::runtime::sticky;
+}
 inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned) {
-  return *e = (cudaEvent_t)calloc(1, sizeof(double)), cudaSuccess;
+  return *e = (cudaEvent_t)calloc(1, sizeof **e), cudaSuccess;
 }
 inline cudaError_t cudaEventDestroy(cudaEvent_t e) { return free(e), cudaSuccess; }
-inline cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t) { /* an event is its time in ms */
+inline cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
   struct timespec now;
+  if (s && s->enqueuing) {
+    fprintf(stderr, "emulation: an event before the work that it is to stand behind\n");
+    abort();
+  }
   clock_gettime(CLOCK_MONOTONIC, &now);
-  *(double *)e = 1e3 * (double)now.tv_sec + 1e-6 * (double)now.tv_nsec;
+  e->ms = 1e3 * (double)now.tv_sec + 1e-6 * (double)now.tv_nsec;
+  e->behind = emulation::runtime::blocked(s);
   return emulation::runtime::sticky;
 }
 inline cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to) {
-  *ms = (float)(*(double *)to - *(double *)from);
+  *ms = (float)(to->ms - from->ms);
   return emulation::runtime::sticky;
 }
-inline cudaError_t cudaEventSynchronize(cudaEvent_t) { return emulation::runtime::sticky; }
-inline cudaError_t cudaEventQuery(cudaEvent_t) { return emulation::runtime::sticky; }
+inline cudaError_t cudaEventSynchronize(cudaEvent_t e) { return emulation::runtime::wait(e); }
+inline cudaError_t cudaEventQuery(cudaEvent_t e) { return emulation::runtime::query(e); }
 
 /* ---- memory */
 inline cudaError_t cudaMalloc(void **p, size_t bytes) {
   *p = emulation::runtime::allocate(bytes);
   return *p ? cudaSuccess : cudaErrorMemoryAllocation;
 }
-inline cudaError_t cudaFree(void *p) { return emulation::runtime::release(p) ? cudaSuccess : cudaErrorInvalidValue; }
+inline cudaError_t cudaFree(void *p) {
+  static struct CUstream_st all = {false, true}; /* it waits for every stream */
+  emulation::runtime::wait(&all);
+  return emulation::runtime::release(p) ? cudaSuccess : cudaErrorInvalidValue;
+}
 inline cudaError_t cudaMallocHost(void **p, size_t bytes) {
   *p = malloc(bytes);
   return *p ? cudaSuccess : cudaErrorMemoryAllocation;

@@ -38,6 +38,7 @@ static void compare(const ToyNetwork *x, const char *backend, double tolerance) 
   int64_t early;
   Toy t = toy_network(x->name, backend, x->timed);
   t.model.blocks = 3;
+  t.device.place = world.place;
   toy_network_open(&n, &t);
   const Params *p = &n.model.params;
   const size_t kept = device_comm_bucket, buckets[] = {1, 4096, 20000, kept};
@@ -62,7 +63,7 @@ static void compare(const ToyNetwork *x, const char *backend, double tolerance) 
 static void buckets_give_the_same(void **state) {
   const ToyNetwork *x = *state;
   compare(x, "cpu_f64", 1e-13);
-  compare(x, "cpu", 1e-4);
+  compare(x, check_device, 1e-4);
 }
 
 int main(int argc, char **argv) {

@@ -1,0 +1,243 @@
+/* comm_nccl — collectives of several ranks' GPUs, by NCCL on a stream of their own.
+ *
+ * Events order the two streams: a call makes NCCL's wait for the device's, device_comm_wait the device's for NCCL's.
+ * The communicator is made non-blocking, and nothing here waits without looking at its state: a rank that never joins,
+ * or an error that NCCL learns of while a sum is under way, ends in one line and not in silence. Once something has
+ * failed the communicator is aborted, which also ends what is left of it on the stream. */
+#include "base/clock.h"
+#include "cuda.cuh"
+#include "dist/device_comm.h"
+#include "dist/tree.h"
+#include <string.h>
+#include <time.h>
+#ifdef __CUDACC__
+#include <nccl.h>
+#else
+#include "emulation/nccl_on_mpi.h"
+#endif
+
+static const double LEAVE_SECONDS = 10; /* for an orderly end; then it is aborted */
+
+typedef struct Nccl {
+  ncclComm_t comm; /* NULL: not there yet, or aborted */
+  Cuda cuda;       /* of `side`: nothing but a stream */
+  Device side;     /* what kernels between sends are launched on */
+  cudaEvent_t asked, done;
+  bool pending; /* something was begun that nobody has waited for */
+} Nccl;
+
+static Nccl *nccl_of(const DeviceComm *c) { return (Nccl *)c->impl; }
+static cudaStream_t stream_of(const DeviceComm *c) { return nccl_of(c)->cuda.stream; }
+
+/* ---- state and errors */
+static void nap() {
+  const struct timespec t = {0, 20000};
+  nanosleep(&t, NULL);
+}
+
+static ncclResult_t state_of(const Nccl *n) {
+  ncclResult_t state = ncclSuccess, asked = ncclCommGetAsyncError(n->comm, &state);
+  return asked == ncclSuccess ? state : asked;
+}
+
+/* Say what went wrong and abort; ncclInProgress: it took too long. */
+static int give_up(DeviceComm *c, ncclResult_t r, const char *what) {
+  Nccl *n = nccl_of(c);
+  char detail[256] = "";
+  int err;
+  if (r == ncclInProgress) {
+    err = RAISE(ERR_COMM, "rank %d: %s: after %g s other ranks have still not come", c->comm->rank, what,
+                device_comm_patience);
+  } else {
+    const char *last = ncclGetLastError(n->comm);
+    if (last) strncpy(detail, last, sizeof detail - 1);
+    detail[strcspn(detail, "\n")] = 0;
+    err = RAISE(ERR_COMM, "rank %d: %s: NCCL says: %s%s%s", c->comm->rank, what, ncclGetErrorString(r),
+                *detail ? ": " : "", detail);
+  }
+  if (n->comm) ncclCommAbort(n->comm);
+  n->comm = NULL;
+  return err;
+}
+
+/* A call of NCCL's is over when its work stands in the stream; connections may have to be made first. */
+static int settle(DeviceComm *c, ncclResult_t r, const char *what) {
+  double start = clock_now();
+  while (r == ncclInProgress && clock_now() - start < device_comm_patience) {
+    r = state_of(nccl_of(c));
+    if (r == ncclInProgress) nap();
+  }
+  return r == ncclSuccess ? OK : give_up(c, r, what);
+}
+
+/* ---- life */
+static int make_parts(DeviceComm *c, ncclUniqueId *id) {
+  Nccl *n = nccl_of(c);
+  int least, greatest;
+  TRY(cuda_check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "asking for priorities of streams"));
+  /* what all ranks wait for goes before what one computes */
+  TRY(cuda_check(cudaStreamCreateWithPriority(&n->cuda.stream, cudaStreamNonBlocking, greatest), "making a stream"));
+  TRY(cuda_check(cudaEventCreateWithFlags(&n->asked, cudaEventDisableTiming), "making an event"));
+  TRY(cuda_check(cudaEventCreateWithFlags(&n->done, cudaEventDisableTiming), "making an event"));
+  return c->comm->rank == 0 ? settle(c, ncclGetUniqueId(id), "preparing sums over ranks") : OK;
+}
+
+static int nccl_create(DeviceComm *c) {
+  Nccl *n = new Nccl();
+  ncclUniqueId id = {};
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  c->impl = n;
+  n->side.impl = &n->cuda;
+  TRY_ALL(c->comm, make_parts(c, &id));
+  TRY(comm_broadcast(c->comm, &id, sizeof id, 0));
+  return settle(c, ncclCommInitRankConfig(&n->comm, c->comm->size, id, c->comm->rank, &config), "joining other ranks");
+}
+
+/* All sends of this rank's are through; false: they would not be in time. */
+static bool leave(Nccl *n) {
+  double start = clock_now();
+  ncclResult_t r = ncclCommFinalize(n->comm);
+  while (r == ncclInProgress && clock_now() - start < LEAVE_SECONDS) {
+    nap();
+    r = state_of(n);
+  }
+  return r == ncclSuccess;
+}
+
+static void nccl_destroy(DeviceComm *c) {
+  Nccl *n = nccl_of(c);
+  if (n == NULL) return;
+  if (n->comm && !n->pending && leave(n))
+    ncclCommDestroy(n->comm);
+  else if (n->comm)
+    ncclCommAbort(n->comm);
+  if (n->asked) cudaEventDestroy(n->asked);
+  if (n->done) cudaEventDestroy(n->done);
+  if (n->cuda.stream) cudaStreamDestroy(n->cuda.stream);
+  delete n;
+  c->impl = NULL;
+}
+
+/* ---- calls */
+static int begin(DeviceComm *c) {
+  Nccl *n = nccl_of(c);
+  CHECK(n->comm, ERR_COMM, "rank %d: the connection to other ranks has failed before", c->comm->rank);
+  n->pending = true;
+  TRY(cuda_check(cudaEventRecord(n->asked, cuda_of(c->dev)->stream), "ordering streams"));
+  return cuda_check(cudaStreamWaitEvent(stream_of(c), n->asked, 0), "ordering streams");
+}
+
+/* In buckets: an error is known, and other work gets its turn, between two of them. */
+static int nccl_all_reduce(DeviceComm *c, Tensor x) {
+  float *p = (float *)x.data;
+  size_t n = (size_t)x.dims[0], bucket = device_comm_bucket / sizeof *p;
+  TRY(begin(c));
+  for (size_t at = 0; at < n; at += bucket) {
+    size_t k = n - at < bucket ? n - at : bucket;
+    TRY(settle(c, ncclAllReduce(p + at, p + at, k, ncclFloat, ncclSum, nccl_of(c)->comm, stream_of(c)),
+               "a sum over ranks"));
+  }
+  return OK;
+}
+
+/* x[i] += y[i]; a block takes TILE neighbours, a thread every THREADS-th of them. */
+constexpr int EACH = 4, TILE = EACH * THREADS;
+__global__ void k_add_partner(float *x, const float *y, int64_t n) {
+  int64_t first = (int64_t)blockIdx.x * TILE + threadIdx.x;
+  float sum[EACH] = {};
+  for (int j = 0; j < EACH; j++) {
+    int64_t i = first + j * THREADS;
+    if (i < n) sum[j] = x[i] + y[i];
+  }
+  for (int j = 0; j < EACH; j++) {
+    int64_t i = first + j * THREADS;
+    if (i < n) x[i] = sum[j];
+  }
+}
+
+/* Both at once; the partner does the same the other way round. */
+static int swap(DeviceComm *c, int partner, const float *out, size_t n_out, float *in, size_t n_in) {
+  ncclComm_t comm = nccl_of(c)->comm;
+  if (n_out == 0 && n_in == 0) return OK;
+  ncclResult_t start = ncclGroupStart(), sent = ncclSuccess, received = ncclSuccess;
+  if (n_out > 0) sent = ncclSend(out, n_out, ncclFloat, partner, comm, stream_of(c));
+  if (n_in > 0) received = ncclRecv(in, n_in, ncclFloat, partner, comm, stream_of(c));
+  ncclResult_t end = ncclGroupEnd();
+  const ncclResult_t results[] = {start, sent, received};
+  for (ncclResult_t r : results)
+    if (r != ncclSuccess && r != ncclInProgress) end = r;
+  return settle(c, end, "an exchange between ranks");
+}
+
+static int nccl_all_reduce_tree(DeviceComm *c, Tensor x, Tensor scratch) {
+  float *p = (float *)x.data, *from_partner = (float *)scratch.data;
+  TreeStep steps[TREE_STEPS];
+  int count = tree_plan(steps, c->comm->rank, c->comm->size, (size_t)x.dims[0]);
+  TRY(begin(c));
+  for (int i = 0; i < count; i++) {
+    TreeRange mine = steps[i].mine, other = steps[i].other;
+    TRY(swap(c, steps[i].partner, p + other.start, other.n, from_partner, mine.n));
+    TRY(LAUNCH(&nccl_of(c)->side, k_add_partner, ceil_div((int64_t)mine.n, TILE), p + mine.start, from_partner,
+               (int64_t)mine.n));
+  }
+  for (int i = count - 1; i >= 0; i--) {
+    TreeRange mine = steps[i].mine, other = steps[i].other;
+    TRY(swap(c, steps[i].partner, p + mine.start, mine.n, p + other.start, other.n));
+  }
+  return OK;
+}
+
+static int nccl_reduce_scatter(DeviceComm *c, Tensor x) {
+  float *p = (float *)x.data;
+  size_t part = (size_t)(x.dims[0] / c->comm->size);
+  TRY(begin(c));
+  if (part == 0) return OK;
+  return settle(
+      c,
+      ncclReduceScatter(p, p + (size_t)c->comm->rank * part, part, ncclFloat, ncclSum, nccl_of(c)->comm, stream_of(c)),
+      "a sum by parts over ranks");
+}
+
+static int nccl_all_gather(DeviceComm *c, Tensor x) {
+  float *p = (float *)x.data;
+  size_t part = (size_t)(x.dims[0] / c->comm->size);
+  TRY(begin(c));
+  if (part == 0) return OK;
+  return settle(c, ncclAllGather(p + (size_t)c->comm->rank * part, p, part, ncclFloat, nccl_of(c)->comm, stream_of(c)),
+                "a gathering of all ranks' parts");
+}
+
+/* The host waits, too: while it does it looks for errors, which would leave the GPU waiting for ever. */
+static int nccl_wait(DeviceComm *c) {
+  Nccl *n = nccl_of(c);
+  if (!n->pending) return OK;
+  CHECK(n->comm, ERR_COMM, "rank %d: the connection to other ranks has failed before", c->comm->rank);
+  TRY(cuda_check(cudaEventRecord(n->done, stream_of(c)), "ordering streams"));
+  TRY(cuda_check(cudaStreamWaitEvent(cuda_of(c->dev)->stream, n->done, 0), "ordering streams"));
+  for (cudaError_t e = cudaErrorNotReady; e != cudaSuccess;) {
+    ncclResult_t r = state_of(n);
+    if (r != ncclSuccess && r != ncclInProgress) return give_up(c, r, "waiting for sums over ranks");
+    e = cudaEventQuery(n->done);
+    if (e != cudaSuccess && e != cudaErrorNotReady) return cuda_check(e, "waiting for sums over ranks");
+    if (e == cudaErrorNotReady) {
+      cudaGetLastError(); /* not ready is no error for others to find */
+      nap();
+    }
+  }
+  n->pending = false;
+  return OK;
+}
+
+extern "C" const DeviceCommTable comm_nccl;
+const DeviceCommTable comm_nccl = {
+    .name = "nccl",
+    .host = false,
+    .create = nccl_create,
+    .all_reduce = nccl_all_reduce,
+    .all_reduce_tree = nccl_all_reduce_tree,
+    .reduce_scatter = nccl_reduce_scatter,
+    .all_gather = nccl_all_gather,
+    .wait = nccl_wait,
+    .destroy = nccl_destroy,
+};

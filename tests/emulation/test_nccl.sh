@@ -1,0 +1,39 @@
+#!/bin/bash
+# test_nccl.sh — what NCCL cannot do ends the job with one line and no hang: a rank that cannot join or does not come, a
+# sum or an exchange that fails under way. On the emulated backend.
+# timeout: 120
+# shellcheck source=tests/e2e/lib.sh disable=SC2317
+. "$(dirname "$0")/../e2e/lib.sh"
+PROGRAM=$(realpath "${BUILD:-build}/emulated/tests/test_device_comm")
+CODE=8 # ERR_COMM
+
+# job RANKS FAULT HOW: the program on that many ranks, the last of which meets the fault; $T/said: their lines
+job() {
+  rm -f "$T"/said*
+  # shellcheck disable=SC2016
+  timeout -k 5 20 mpirun -n "$1" bash -c '
+    [ "$OMPI_COMM_WORLD_RANK" = "$0" ] && export EMULATION_NCCL_FAULT=$1
+    exec "$2" "$3" 2> "$4$OMPI_COMM_WORLD_RANK"' "$(($1 - 1))" "$2" "$PROGRAM" "$3" "$T/said." > /dev/null 2>&1
+}
+
+# fails LINE RANKS FAULT HOW: whether the job ends with that line and no other
+fails() {
+  local ended=0
+  exits $CODE job "${@:2}" || ended=1
+  cat "$T"/said.* | grep -v '^\[' > "$T/said" # Open MPI's own words
+  cat "$T/said"
+  [ $ended = 0 ] && [ "$(grep -c '^test: ' "$T/said")" = 1 ] && grep -qF "test: $1" "$T/said"
+}
+
+for n in 1 2 4; do
+  last=$((n - 1)) said="NCCL says: remote error: a fault that was asked for"
+  tap "$n ranks: no fault" job $n "" fault
+  tap "$n ranks: one cannot join" fails "rank $last: joining other ranks: NCCL says: unhandled system error" $n 0 fault
+  tap "$n ranks: the first sum fails" fails "rank $last: waiting for sums over ranks: $said" $n 1 fault
+  tap "$n ranks: a later call fails" fails "rank $last: waiting for sums over ranks: $said" $n 7 fault
+done
+for call in 2 3; do # there and back
+  tap "an exchange of the tree fails" fails "rank 1: waiting for sums over ranks: $said" 2 $call fault
+done
+tap "ranks that never join" fails "rank 0: joining other ranks: after 0.3 s other ranks have still not come" 2 "" absent
+finish
