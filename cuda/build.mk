@@ -66,3 +66,8 @@ check-cuda: ## on a machine with a GPU: every op, whole steps, loss curves and r
 
 $(BUILD)/bench_ops: $(BUILD)/tests/cuda/bench_ops.o $(BUILD)/tests/bench/median.o $(LIB) | $(CUDA_SO)
 	$(CC) -o $@ $^ $(LDLIBS) -Wl,-rpath,'$$ORIGIN'
+
+bench-cuda: ## on a machine with a GPU: ops, training steps and PyTorch's beside measured ceilings, in build/bench-cuda.json (PYTHON=: one with torch)
+	@MODE=gpu tests/cuda/check.sh present
+	@$(MAKE) --no-print-directory -s -j$$(nproc) $(BUILD)/mdlm $(BUILD)/bench $(BUILD)/bench_ops $(CUDA_SO)
+	@BUILD="$(BUILD)" tests/cuda/bench.sh

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """peer_torch.py — the training step of MDLM (dit, subs) in PyTorch, at the shapes of tests/bench: what others would run.
 
-    peer_torch.py [--shape small1024] [--device cuda] [--matmul bf16] [--variants eager:full,compile:masked] [--steps 10]
+    peer_torch.py [--shape small1024] [--device cuda] [--matmul bf16] [--variants eager:full,compile:masked]
+                  [--micros 1] [--steps 10]
     peer_torch.py --check          this step's logits, losses and gradients beside those of tests/golden/dit.h5, in float64
 
 The network is that of tests/golden/networks.py, with rotary in real numbers and dropout; attention is PyTorch's fused one.
 Products run in bf16 by autocast over float32 weights; AdamW is the fused one; the moving average and clipping go over all
-weights at once. Variants are MODE:HEAD. MODE: eager, compile. HEAD: full makes logits of every row, masked only of as many
+weights at once. A step takes --micros micro-batches. Variants are MODE:HEAD. MODE: eager, compile. HEAD: full makes logits of every row, masked only of as many
 rows as are masked at the most, the rest of them with weight 0. Where memory does not suffice, the micro-batch is halved and
 gradients are accumulated, so that a step stays a step. One JSON object a line; seconds are the median of the steps.
 """
@@ -94,17 +95,17 @@ def initial(sizes: networks.Sizes, device: str) -> networks.Params:
 
 
 class Step:
-    def __init__(self, shape: str, device: str, matmul: str, mode: str, head: str, parts: int):
+    def __init__(self, shape: str, device: str, matmul: str, mode: str, head: str, micros: int, parts: int):
         D, blocks, heads, C, V, L, B = SHAPES[shape]
         self.sizes = dict(width=D, blocks=blocks, heads=heads, cond_dim=C, vocab=V, length=L, mlp_ratio=4, mask=V - 1)
-        self.device, self.bf16, self.head, self.parts, self.batch, self.n = device, matmul == "bf16", head, parts, B, 0
+        self.device, self.bf16, self.head, self.parts, self.n = device, matmul == "bf16", head, micros * parts, 0
         torch.manual_seed(1)
         self.params = initial(self.sizes, device)
         self.list = list(self.params.values())
         self.ema = [w.detach().clone() for w in self.list]
         self.optimizer = torch.optim.AdamW(self.list, lr=LR, betas=(0.9, 0.999), weight_decay=0, fused=device != "cpu")
         self.loss = torch.compile(loss) if mode == "compile" else loss
-        self.x0 = torch.randint(V - 1, (B, L), device=device)
+        self.x0 = torch.randint(V - 1, (micros * B, L), device=device)
 
     def run(self) -> None:
         for x0 in self.x0.chunk(self.parts):
@@ -159,7 +160,7 @@ def measure(o: argparse.Namespace, mode: str, head: str) -> dict:
             if o.device != "cpu":
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
-            step = Step(o.shape, o.device, o.matmul, mode, head, parts)
+            step = Step(o.shape, o.device, o.matmul, mode, head, o.micros, parts)
             times = seconds_of(step, o.steps)
             break
         except torch.OutOfMemoryError:
@@ -167,7 +168,7 @@ def measure(o: argparse.Namespace, mode: str, head: str) -> dict:
             if parts > batch:
                 raise
     median = statistics.median(times)
-    result = dict(peer="torch", mode=mode, head=head, shape=o.shape, matmul=o.matmul, batch=batch, micros=parts, step_s=median,
+    result = dict(peer="torch", mode=mode, head=head, shape=o.shape, matmul=o.matmul, batch=batch // parts, micros=step.parts, step_s=median,
                   least_s=min(times), most_s=max(times), tokens_per_s=step.x0.numel() / median, torch=torch.__version__)
     if o.device != "cpu":
         result |= dict(peak_bytes=torch.cuda.max_memory_allocated(), gpu=torch.cuda.get_device_name())
@@ -207,6 +208,7 @@ def main() -> int:
     p.add_argument("--device", default="cuda")
     p.add_argument("--matmul", choices=["bf16", "f32"], default="bf16")
     p.add_argument("--variants", default=VARIANTS)
+    p.add_argument("--micros", type=int, default=1)
     p.add_argument("--steps", type=int, default=10)
     p.add_argument("--check", action="store_true")
     o = p.parse_args()

@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""results.py — the figures of bench.sh: one JSON object from its lines, shares of the ceilings, tables.
+
+    results.py LINES… --out FILE      LINES: folders that bench.sh has left; prints the tables
+    results.py --markdown FILE        the tables of a result as Markdown, for tests/gpu-results.md
+    results.py --machine TEXT TEXT    a line about the machine: the program's versions; GPU, driver, memory
+
+The floor of an op is what its bytes take at the rate of the copy or its operations at that of the large product, whichever
+is more; of a step the sum of both over its groups of ops. Every figure names its unit: _s, _bytes, tflops, gb_per_s.
+"""
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import platform
+import sys
+from pathlib import Path
+
+
+def machine(versions: str, gpu: str) -> dict:
+    name, driver, memory = ([x.strip() for x in gpu.split(",")] + [""] * 3)[:3]
+    return dict(date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), gpu=name, driver=driver,
+                memory=memory, host=platform.machine(), python=platform.python_version(),
+                program=[line.strip() for line in versions.split(";") if line.strip()])
+
+
+def read(folders: list[str]) -> dict:
+    result: dict = dict(ops=[], steps=[], peer=[])
+    for folder in folders:
+        for path in sorted(Path(folder).iterdir()):
+            rows = [json.loads(line) for line in path.read_text().splitlines() if line.startswith("{")]
+            if path.name == "machine":
+                result = dict(*rows) | result
+            else:
+                result[path.name] += rows
+    return result
+
+
+def ceilings(ops: list[dict]) -> dict:
+    """Bytes a second of the copy; operations a second of the large product, by the type of its factors."""
+    best: dict = {}
+    for x in ops:
+        if x["op"] == "copy":
+            best["copy"] = max(best.get("copy", 0), x["bytes"] / x["seconds"])
+        if x["op"] == "product":
+            best[x["matmul"]] = x["flops"] / x["seconds"]
+    return best
+
+
+def judge(result: dict) -> dict:
+    best = ceilings(result["ops"])
+    result["ceilings"] = {"copy_gb_per_s": best.get("copy", 0) / 1e9,
+                          **{f"product_{k}_tflops": v / 1e12 for k, v in best.items() if k != "copy"}}
+    for x in result["ops"]:
+        x |= dict(tflops=x["flops"] / x["seconds"] / 1e12, gb_per_s=x["bytes"] / x["seconds"] / 1e9)
+        x["floor_s"] = max(x["bytes"] / best["copy"], x["flops"] / best[x["matmul"]])
+        x["share"] = x["floor_s"] / x["seconds"]
+    for x in result["steps"]:
+        products = x["flops"]["dense"] + x["flops"]["attention"]
+        x["tflops"] = products / x["step_s"] / 1e12
+        if "copy" in best and x["matmul"] in best:
+            moved = sum(x["bytes"].values())
+            x["floor_s"] = products / best[x["matmul"]] + moved / best["copy"]
+            x["share"] = x["floor_s"] / x["step_s"]
+    for x in result["peer"]:
+        ours = [s for s in result["steps"] if (s["shape"], s["matmul"], s["network"], s["objective"], s["ranks"]) ==
+                (x["shape"], x["matmul"], "dit", "subs", 1)]
+        if ours:
+            x["ours_to_theirs"] = ours[0]["tokens_per_s"] / x["tokens_per_s"]
+            if "peak_bytes" in x:
+                x["our_memory_to_theirs"] = ours[0]["allocated_bytes"] / x["peak_bytes"]
+    return result
+
+
+def number(x: object, scale: float = 1, digits: int = 2) -> str:
+    return f"{x / scale:,.{digits}f}" if isinstance(x, (int, float)) else ""
+
+
+def tables(r: dict) -> list[tuple[str, list[str], list[list[str]]]]:
+    ops = [[x["op"], x["matmul"], number(x["seconds"], 1e-3, 3), number(x["tflops"], digits=1), number(x["gb_per_s"], digits=0),
+            number(x["share"])] for x in r["ops"]]
+    steps = [[f'{x["shape"]}, {x["network"]}/{x["objective"]}', x["matmul"], str(x["ranks"]), f'{x["batch"]} × {x["micros"]}',
+              number(x["step_s"], 1e-3), number(x["tokens_per_s"], digits=0), number(x["tflops"], digits=1), number(x.get("share")),
+              number(x["allocated_bytes"], 2**30), number(x["look_1_s"], 1e-3), f'{number(x["look_batch_s"], 1e-3)} ({x["look_batch"]})']
+             for x in r["steps"]]
+    peer = [[x["shape"], f'{x["mode"]}, {x["head"]} head', f'{x["batch"]} × {x["micros"]}', number(x["step_s"], 1e-3),
+             number(x["tokens_per_s"], digits=0), number(x.get("peak_bytes"), 2**30), number(x.get("ours_to_theirs")),
+             number(x.get("our_memory_to_theirs")), number(x.get("look_1_s"), 1e-3), number(x.get("look_batch_s"), 1e-3)]
+            for x in r["peer"]]
+    return [("Ops", ["op", "products in", "ms", "TFLOP/s", "GB/s", "floor / time"], ops),
+            ("Training steps", ["shape", "products in", "ranks", "micro-batch × number", "step, ms", "tokens/s", "TFLOP/s",
+                                "floor / time", "memory, GiB", "one sequence, ms", "a batch, ms (sequences)"], steps),
+            ("PyTorch", ["shape", "variant", "micro-batch × number", "step, ms", "tokens/s", "memory, GiB",
+                                                 "our tokens/s to theirs", "our memory to theirs", "one sequence, ms", "a batch, ms"], peer)]
+
+
+def head(r: dict) -> str:
+    c = r["ceilings"]
+    return (f'{r.get("date", "")}: {r.get("gpu") or "no GPU"}, driver {r.get("driver") or "none"}. A copy reaches '
+            f'{number(c["copy_gb_per_s"], digits=0)} GB/s'
+            + "".join(f', a product in {k} {number(c.get(f"product_{k}_tflops"), digits=1)} TFLOP/s' for k in ("bf16", "f32"))
+            + ". " + "; ".join(r.get("program", [])))
+
+
+def markdown(r: dict) -> str:
+    text = [f'## {head(r)}', ""]
+    for title, columns, rows in tables(r):
+        if rows:
+            text += [f"### {title}", ""] + ["| " + " | ".join(x) + " |" for x in [columns, ["---"] * len(columns), *rows]] + [""]
+    return "\n".join(text)
+
+
+def plain(r: dict) -> str:
+    text = [head(r)]
+    for title, columns, rows in tables(r):
+        if rows:
+            width = [max(len(x[i]) for x in [columns, *rows]) for i in range(len(columns))]
+            text += ["", title] + ["  ".join(x.ljust(w) if i == 0 else x.rjust(w) for i, (x, w) in enumerate(zip(row, width)))
+                                   for row in [columns, *rows]]
+    return "\n".join(text)
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("lines", nargs="*")
+    p.add_argument("--out")
+    p.add_argument("--markdown", metavar="FILE")
+    p.add_argument("--machine", nargs=2, metavar="TEXT")
+    o = p.parse_args()
+    if o.machine:
+        print(json.dumps(machine(*o.machine)))
+    elif o.markdown:
+        print(markdown(json.loads(Path(o.markdown).read_text())))
+    else:
+        result = judge(read(o.lines))
+        Path(o.out).write_text(json.dumps(result, indent=1) + "\n")
+        print(plain(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
