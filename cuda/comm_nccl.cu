@@ -232,7 +232,6 @@ static int nccl_wait(DeviceComm *c) {
 extern "C" const DeviceCommTable comm_nccl;
 const DeviceCommTable comm_nccl = {
     .name = "nccl",
-    .host = false,
     .create = nccl_create,
     .all_reduce = nccl_all_reduce,
     .all_reduce_tree = nccl_all_reduce_tree,
