@@ -25,9 +25,11 @@ template <int N, int TAPS> struct Taps {
   __device__ Taps(const float *weight, const float *b, int64_t e, int W) {
     for (int i = 0; i < N; i++) {
       float all[TAPS];
-      if (N > 1)
-        unpack<TAPS>(all, load_pack<TAPS>(weight + (e + i) * TAPS));
-      else
+      if (N > 1) {
+        Held<float, TAPS> four;
+        four.load(weight + (e + i) * TAPS);
+        four.unpack(all);
+      } else
         for (int d = 0; d < TAPS; d++) all[TAPS - 1 - d] = d < W ? weight[e * W + W - 1 - d] : 0;
       for (int d = 0; d < TAPS; d++) w[d][i] = all[TAPS - 1 - d];
       bias[i] = b[e + i];
@@ -44,15 +46,13 @@ template <int N, int TAPS> struct Window {
   }
 };
 
-static __device__ inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* x at the steps before the line's first; zero before the sequence, which has `steps` before it. */
 template <class A, int N, int TAPS>
 static __device__ inline void fill(Window<N, TAPS> *x, Line<A> from, int64_t steps) {
   for (int d = 1; d < TAPS; d++) {
-    Pack<A, N> one = {};
-    if (steps >= d) one = load_pack<N>(from.at(-d));
-    unpack<N>(x->v[d - 1], one);
+    Held<A, N> one = {};
+    if (steps >= d) one.load(from.at(-d));
+    one.unpack(x->v[d - 1]);
   }
 }
 
@@ -79,16 +79,17 @@ template <class A, int N, int TAPS> __global__ void __launch_bounds__(THREADS, 4
   Window<N, TAPS> x;
   fill(&x, from, first);
   for (int t = 0; t < n; t += AHEAD) {
-    Pack<A, N> next[AHEAD];
+    Held<A, N> next[AHEAD];
     for (int g = 0; g < AHEAD; g++)
-      if (t + g < n) next[g] = load_pack<N>(from.at(t + g));
-    for (int g = 0; g < AHEAD && t + g < n; g++) {
+      if (t + g < n) next[g].load(from.at(t + g));
+    for (int g = 0; g < AHEAD; g++) {
+      if (t + g >= n) continue;
       float y[N];
       x.shift();
-      unpack<N>(x.v[0], next[g]);
+      next[g].unpack(x.v[0]);
       convolve(y, x, taps, p.W);
       for (int i = 0; i < N; i++) y[i] *= sigmoid(y[i]);
-      store_pack<N>(to.at(t + g), pack<N, A>(y));
+      Held<A, N>::store(to.at(t + g), y);
     }
   }
 }
@@ -99,12 +100,12 @@ template <class A, int N, int TAPS> struct Run {
   float dw[TAPS][N], dbias[N];
 
   /* Step t comes in: its d, and where the step is the run's own, what it adds to the sums. */
-  __device__ void step(const Taps<N, TAPS> &taps, int W, Pack<A, N> x_t, Pack<A, N> dy_t, bool own) {
+  __device__ void step(const Taps<N, TAPS> &taps, int W, Held<A, N> x_t, Held<A, N> dy_t, bool own) {
     float pre[N], dy[N];
     x.shift();
     d.shift();
-    unpack<N>(x.v[0], x_t);
-    unpack<N>(dy, dy_t);
+    x_t.unpack(x.v[0]);
+    dy_t.unpack(dy);
     convolve(pre, x, taps, W);
     for (int i = 0; i < N; i++) {
       float s = sigmoid(pre[i]);
@@ -132,22 +133,22 @@ static __device__ inline void run_backward(Run<A, N, TAPS> *r, const ConvArgs<A>
   Line<A> x(p.x, b, L, p.reverse, first, e), dy(p.dy, b, L, p.reverse, first, e), dx(p.dx, b, L, p.reverse, first, e);
   fill(&r->x, x, first);
   for (int t = 0; t < own + TAPS - 1; t += AHEAD) {
-    Pack<A, N> next_x[AHEAD], next_dy[AHEAD], before[AHEAD];
+    Held<A, N> next_x[AHEAD], next_dy[AHEAD], before[AHEAD];
     for (int g = 0; g < AHEAD; g++) {
       int out = t + g - (TAPS - 1);
       next_x[g] = next_dy[g] = before[g] = {};
-      if (t + g < there) next_x[g] = load_pack<N>(x.at(t + g));
-      if (t + g < there) next_dy[g] = load_pack<N>(dy.at(t + g));
-      if (p.add && out >= 0 && out < own) before[g] = load_pack<N>(dx.at(out));
+      if (t + g < there) next_x[g].load(x.at(t + g));
+      if (t + g < there) next_dy[g].load(dy.at(t + g));
+      if (p.add && out >= 0 && out < own) before[g].load(dx.at(out));
     }
     for (int g = 0; g < AHEAD; g++) {
       int out = t + g - (TAPS - 1);
       float to[N];
       r->step(taps, p.W, next_x[g], next_dy[g], t + g < own);
       if (out < 0 || out >= own) continue;
-      unpack<N>(to, before[g]);
+      before[g].unpack(to);
       r->input(to, taps);
-      store_pack<N>(dx.at(out), pack<N, A>(to));
+      Held<A, N>::store(dx.at(out), to);
     }
   }
 }

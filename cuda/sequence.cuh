@@ -2,6 +2,10 @@
  * neighbours of a row at once as f32. */
 #pragma once
 #include "cuda.cuh"
+#include <string.h>
+#include <type_traits>
+
+static __device__ inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* Rows of a sequence from step `start` on: at(k) is the row of step start + k. A reversed sequence begins with its last
  * row. */
@@ -13,18 +17,26 @@ template <class A> struct Line {
   __device__ A *at(int k) const { return first + k * step; }
 };
 
-template <int N, class A> static __device__ inline void unpack(float *to, Pack<A, N> from) {
-  for (int i = 0; i < N; i++) to[i] = get(from.v[i]);
-}
-template <int N, class A> static __device__ inline Pack<A, N> pack(const float *from) {
-  Pack<A, N> p;
-  for (int i = 0; i < N; i++) put(&p.v[i], from[i]);
-  return p;
-}
-template <int N, class A> static __device__ inline Pack<A, N> load_pack(const A *from) {
-  return *(const Pack<A, N> *)from;
-}
-template <int N, class A> static __device__ inline void store_pack(A *to, Pack<A, N> p) { *(Pack<A, N> *)to = p; }
+/* N neighbours as they stand in memory. bf16 is taken apart by unpack only, for whoever touches a number waits for its
+ * load; so several can be under way. */
+template <class A, int N> struct alignas(sizeof(A) * N) Held {
+  static constexpr size_t BYTES = sizeof(A) * N;
+  using Word = std::conditional_t<BYTES % 8 == 0, uint64_t, std::conditional_t<BYTES % 4 == 0, uint32_t, uint16_t>>;
+  Word words[BYTES / sizeof(Word)];
+  __device__ void load(const A *from) { *this = *(const Held *)from; }
+  __device__ void unpack(float *to) const {
+    A v[N];
+    memcpy(v, words, sizeof v);
+    for (int i = 0; i < N; i++) to[i] = get(v[i]);
+  }
+  __device__ static void store(A *to, const float *from) {
+    Held h;
+    A v[N];
+    for (int i = 0; i < N; i++) put(&v[i], from[i]);
+    memcpy(h.words, v, sizeof v);
+    *(Held *)to = h;
+  }
+};
 
 /* Whether the rows of t fall into packs of n elements that begin at multiples of their size. */
 static inline bool in_packs(Tensor t, int64_t n) {

@@ -10,12 +10,14 @@ typedef struct Shape {
   int64_t B, L, E, S;
   bool reverse, strided;
 } Shape;
-/* lengths around the chunk of rows, widths around the vectors and groups of channels */
+/* lengths around the chunk of rows, widths around the vectors and groups of channels; the last three: whole
+ * packs of channels over several chunks, and more states than a GPU holds at a time */
 static const Shape shapes[] = {
-    {1, 1, 1, 1, false, false},   {2, 1, 8, 16, true, true},    {3, 2, 5, 3, false, true},
-    {3, 7, 16, 16, true, false},  {2, 7, 130, 5, false, true},  {2, 33, 24, 16, false, false},
-    {2, 33, 24, 16, true, true},  {1, 64, 17, 4, true, false},  {2, 65, 9, 16, false, true},
-    {1, 193, 33, 2, true, false}, {1, 140, 200, 3, false, true}};
+    {1, 1, 1, 1, false, false},    {2, 1, 8, 16, true, true},     {3, 2, 5, 3, false, true},
+    {3, 7, 16, 16, true, false},   {2, 7, 130, 5, false, true},   {2, 33, 24, 16, false, false},
+    {2, 33, 24, 16, true, true},   {1, 64, 17, 4, true, false},   {2, 65, 9, 16, false, true},
+    {1, 193, 33, 2, true, false},  {1, 140, 200, 3, false, true}, {2, 130, 40, 16, false, false},
+    {1, 193, 40, 16, true, false}, {1, 70, 40, 20, true, false}};
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
 static void title(Check *c, const char *op, const Shape *s) {
@@ -25,7 +27,7 @@ static void title(Check *c, const char *op, const Shape *s) {
 
 static Tensor wide(Check *c, const Shape *s, int64_t cols, bool out) {
   int64_t R = s->B * s->L, ld = cols + (s->strided ? 9 : 0), first = s->strided ? 5 : 0;
-  return out ? check_out_cols(c, R, cols, ld, first) : check_random_cols(c, R, cols, ld, first);
+  return out ? check_act_out_cols(c, R, cols, ld, first) : check_act_cols(c, R, cols, ld, first);
 }
 
 static Scan make(Check *c, const Shape *s) {
@@ -178,9 +180,10 @@ static void ends(Check *c, const void *shape) {
       got[p] = y[p * 4 + e] - m.D[e] * m.x[p * 4 + e], want[p] = m.y[p * 4 + e] - m.D[e] * m.x[p * 4 + e];
       got_ddt[p] = ddt[p * 4 + e], want_ddt[p] = m.ddt[p * 4 + e];
     }
-    /* y holds D x of order one, of which what the smallest step adds is no part */
-    if (e > 0) assert_true(check_error(got, want, 3) <= (e == 1 ? 1e4 : 10) * c->mode->point);
-    assert_true(check_error(got_ddt, want_ddt, 3) <= 10 * c->mode->point);
+    /* y holds D x of order one, of which what the smallest step adds is no part; in bf16 nor what the next one adds */
+    double stored = a.y.type == DT_BF16 ? CHECK_STORED : 0;
+    if (e > (stored > 0)) assert_true(check_error(got, want, 3) <= (e == 1 ? 1e4 : 10) * c->mode->point + stored);
+    assert_true(check_error(got_ddt, want_ddt, 3) <= 10 * c->mode->point + stored);
   }
   double spoilt[8], *A_log = check_read(c, a.A_log);
   memcpy(spoilt, A_log, sizeof spoilt);
