@@ -9,6 +9,8 @@
 #include "backend.h"
 #include "sequence.cuh"
 
+namespace {
+
 enum { RUN = 16, AHEAD = 4, USUAL_TAPS = 4, PACK = 2, SPAN = WARPS * RUN };
 
 template <class A> struct ConvArgs {
@@ -220,11 +222,6 @@ template <class A, int N, int TAPS> static int launch(Device *dev, const Conv *a
   return LAUNCH(dev, (k_conv<A, N, TAPS>), ceil_div(threads, THREADS), args_of<A>(a));
 }
 
-int cuda_conv(Device *dev, const Conv *a) {
-  bool packs = usual(a) && in_packs(a->y, PACK);
-  return WITH_TYPE(a->x.type, packs ? launch<A, PACK, USUAL_TAPS>(dev, a) : launch<A, 1, CONV_TAPS>(dev, a));
-}
-
 template <class A, int N, int TAPS> static int launch_backward(Device *dev, const Conv *a) {
   ConvArgs<A> p = args_of<A>(a);
   int64_t E = cols_of(a->x), n = p.sequences * ceil_div(a->L, SPAN), cols = (TAPS + 1) * E;
@@ -232,6 +229,13 @@ template <class A, int N, int TAPS> static int launch_backward(Device *dev, cons
   TRY(LAUNCH(dev, (k_conv_backward<A, N, TAPS>), n * ceil_div(E, WARP * N), p));
   return LAUNCH(dev, k_conv_sums, ceil_div(cols, WARP), p.part, n, TAPS, E, p.W, (float *)a->dweight.data,
                 (float *)a->dbias.data);
+}
+
+} /* namespace */
+
+int cuda_conv(Device *dev, const Conv *a) {
+  bool packs = usual(a) && in_packs(a->y, PACK);
+  return WITH_TYPE(a->x.type, packs ? launch<A, PACK, USUAL_TAPS>(dev, a) : launch<A, 1, CONV_TAPS>(dev, a));
 }
 
 int cuda_conv_backward(Device *dev, const Conv *a) {

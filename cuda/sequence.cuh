@@ -5,6 +5,8 @@
 #include <string.h>
 #include <type_traits>
 
+namespace { /* what a file makes of these is its own */
+
 static __device__ inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* Rows of a sequence from step `start` on: at(k) is the row of step start + k. A reversed sequence begins with its last
@@ -42,3 +44,5 @@ template <class A, int N> struct alignas(sizeof(A) * N) Held {
 static inline bool in_packs(Tensor t, int64_t n) {
   return t.ld % n == 0 && cols_of(t) % n == 0 && (uintptr_t)t.data % ((size_t)n * dtype_size(t.type)) == 0;
 }
+
+} /* namespace */
