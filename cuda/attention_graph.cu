@@ -2,7 +2,7 @@
  * own for all; tensors between the operations are never in memory.
  *   forward   S = Q Kᵀ/√K;  m = max S, e = exp(S − m), l = Σ e;  lse = m + log l, P = e/l;  O = P V
  *   backward  δ = Σ_k dO O;  P = exp(S − lse), dV = Pᵀ dO;  dS = P (dO Vᵀ − δ)/√K;  dK = dSᵀ Q, dQ = dS K
- * Causal: S is −∞, or what cuDNN takes for it, where the key's number is above the query's. */
+ * Causal: before the exponential S is the least number there is where the key comes after the query. */
 #ifdef HAVE_CUDNN
 #include "attention_graph.h"
 #include "base/err.h"
@@ -166,8 +166,12 @@ static Descriptor reshape(Graph *g, Descriptor x, Descriptor y) {
 static Descriptor scores(Graph *g, const GraphKey *k, Descriptor q, Descriptor k_t, Descriptor scale) {
   View square = scores_view(k);
   Descriptor s = product(g, q, k_t, inner(g, F32, square));
-  s = apply(g, CUDNN_POINTWISE_MUL, s, scale, inner(g, F32, square));
+  return apply(g, CUDNN_POINTWISE_MUL, s, scale, inner(g, F32, square));
+}
+
+static Descriptor masked(Graph *g, const GraphKey *k, Descriptor s) {
   if (!k->causal) return s;
+  View square = scores_view(k);
   Descriptor query = pointwise(g, {CUDNN_POINTWISE_GEN_INDEX, s, NULL, NULL, inner(g, I32, square), I32, 2});
   Descriptor key = pointwise(g, {CUDNN_POINTWISE_GEN_INDEX, s, NULL, NULL, inner(g, I32, square), I32, 3});
   Descriptor seen = pointwise(g, {CUDNN_POINTWISE_CMP_GE, query, key, NULL, inner(g, BOOLEAN, square), BOOLEAN, 0});
@@ -178,7 +182,7 @@ static Descriptor scores(Graph *g, const GraphKey *k, Descriptor q, Descriptor k
 static void forward(Graph *g, const GraphKey *k) {
   View square = scores_view(k), column = column_view(k), packed = rows_view(k, 3);
   Descriptor q = outer(g, BF16, packed, GRAPH_Q), k_t = outer(g, BF16, transposed(packed), GRAPH_K);
-  Descriptor s = scores(g, k, q, k_t, constant(g, CONSTANT_SCALE));
+  Descriptor s = masked(g, k, scores(g, k, q, k_t, constant(g, CONSTANT_SCALE)));
   Descriptor top = sum_up(g, CUDNN_REDUCE_TENSOR_MAX, s, inner(g, F32, column));
   s = apply(g, CUDNN_POINTWISE_SUB, s, top, inner(g, F32, square));
   Descriptor e = apply(g, CUDNN_POINTWISE_EXP, s, NULL, inner(g, F32, square));
@@ -217,7 +221,7 @@ static void backward(Graph *g, const GraphKey *k) {
 
   Descriptor s = scores(g, k, q, k_t, scale);
   s = apply(g, CUDNN_POINTWISE_SUB, s, lse, inner(g, F32, square));
-  Descriptor p = apply(g, CUDNN_POINTWISE_EXP, s, NULL, inner(g, F32, square));
+  Descriptor p = apply(g, CUDNN_POINTWISE_EXP, masked(g, k, s), NULL, inner(g, F32, square));
   Descriptor p_t = reshape(g, p, inner(g, BF16, transposed(square)));
   product(g, p_t, d_o, outer(g, BF16, packed, GRAPH_DV));
 

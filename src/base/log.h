@@ -1,6 +1,9 @@
 /* log — what a person reads while the program runs. Rank 0 speaks; errors are printed by the rank that has them. */
 #pragma once
 #include <stdio.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 /** log_init — rank and number of ranks of this process (0, 1 before the call). Not collective. */
 void log_init(int rank, int size);
@@ -28,3 +31,7 @@ void progress_show(Progress *p, long long done);
 void progress_end(Progress *p, long long done);
 /** log_duration — seconds as "1d 02:03:04", "2:03:04" or "3:04" into buf, which is returned. */
 const char *log_duration(char *buf, size_t n, double seconds);
+
+#ifdef __cplusplus
+}
+#endif
