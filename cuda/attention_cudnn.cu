@@ -81,15 +81,22 @@ static Plan *plan_of(Device *dev, const GraphKey *key) {
 }
 
 /* ---- running one */
-/* What cuDNN is asked for at all: packed rows that begin at 16 bytes, heads of whole 16 bytes, no lengths. */
+/* What cuDNN is asked for at all: packed rows that begin at 16 bytes and have no lengths, heads of whole 16 bytes up to
+ * the width that all GPUs take. */
 static bool suits(Tensor t, int64_t cols) {
   return t.rank == 0 || (t.type == DT_BF16 && t.ld == cols && (uintptr_t)t.data % 16 == 0);
 }
 
+/* Plans that are made and compute something else: cuDNN's own front end keeps away from them. */
+static bool wrong(int64_t L) {
+  size_t version = cudnnGetVersion();
+  return version == 91000 || version == 91001 || (version <= 91500 && L % 128 != 0);
+}
+
 static bool asked(const Attention *a) {
   int64_t D = cols_of(a->o), K = D / a->heads;
-  return tensor_none(a->lengths) && K % 8 == 0 && rows_of(a->o) > 0 && suits(a->qkv, 3 * D) && suits(a->o, D) &&
-         suits(a->d_o, D) && suits(a->dqkv, 3 * D);
+  return tensor_none(a->lengths) && K % 8 == 0 && K <= 128 && a->L > 1 && rows_of(a->o) > 0 && suits(a->qkv, 3 * D) &&
+         suits(a->o, D) && suits(a->d_o, D) && suits(a->dqkv, 3 * D) && !wrong(a->L);
 }
 
 static GraphKey key_of(const Device *dev, const Attention *a, bool backward) {

@@ -75,7 +75,8 @@ typedef struct ResidualNorm {
 
 /* Attention — softmax(q kᵀ/√K) v per head, K = D/H, over the L rows of each sequence; qkv columns are (q|k|v) × H × K.
  * Causal: row l sees keys 0 … l. With lengths a sequence is its first `length` rows: nothing of the others is read,
- * their o, lse and dqkv are 0, and the work shrinks with them (device->flops counts all L rows all the same). */
+ * their o, lse and dqkv are 0, and the work shrinks with them (device->flops counts all L rows all the same). Where act
+ * is bf16 the probabilities and their gradients may be rounded to it, as factors of products; sums are real. */
 typedef struct Attention {
   int64_t heads, L;
   bool causal;

@@ -128,14 +128,16 @@ static void values(Check *c, const void *shape) {
   Attention a = make(c, s, 2);
   Host m = host(c, s, &a);
   double tolerance = 4 * c->mode->sum * sqrt((double)(s->L + s->K));
+  /* in bf16 the probabilities and what becomes of them may be rounded by 2⁻⁹ of themselves before they are summed */
+  double rounded = tolerance + (a.o.type == DT_BF16 ? CHECK_STORED : 0);
   MUST(attention(&c->dev, &a));
-  check_near(c, "o", a.o, m.o, tolerance);
+  check_near(c, "o", a.o, m.o, rounded);
   check_near(c, "lse", a.lse, m.lse, tolerance);
   check_same(c, "qkv afterwards", a.qkv, m.qkv);
   MUST(attention_backward(&c->dev, &a));
-  if (s->L > 1) check_near(c, "dqkv", a.dqkv, m.dqkv, tolerance);
+  if (s->L > 1) check_near(c, "dqkv", a.dqkv, m.dqkv, rounded);
   /* one key: q and k have no slope, and what rounding leaves is compared with dv */
-  if (s->L == 1) check_near(c, "dqkv", a.dqkv, m.dqkv, fmax(tolerance, 1e-12));
+  if (s->L == 1) check_near(c, "dqkv", a.dqkv, m.dqkv, fmax(rounded, 1e-12));
   check_same(c, "d_o afterwards", a.d_o, m.d_o);
 }
 
