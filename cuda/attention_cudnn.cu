@@ -1,5 +1,5 @@
 /* attention_cudnn — attention by cuDNN, where it is: a plan for each shape and direction, made when it is first asked
- * for (which takes a second, and the graph's kernel is compiled) and kept. What cuDNN refuses is remembered, said once,
+ * for (some tenths of a second, in which its kernel is compiled) and kept. What cuDNN refuses is remembered, said once,
  * and left to attention.cu; both read and write the same lse. */
 #include "attention_cudnn.h"
 #include "backend.h"

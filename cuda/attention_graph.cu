@@ -245,7 +245,11 @@ static int64_t configurations(Graph *g, cudnnHandle_t handle, Descriptor gpu, De
   cudnnBackendHeurMode_t mode = CUDNN_HEUR_MODE_A;
   set(g, heuristic, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, &graph);
   set(g, heuristic, CUDNN_ATTR_ENGINEHEUR_MODE, &mode);
+#if CUDNN_VERSION >= 90800 /* older ones know only the GPU that is there */
   if (gpu) set(g, heuristic, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, &gpu);
+#else
+  (void)gpu;
+#endif
   finish(g, heuristic, "the choice of an engine");
   for (int i = 0; i < MOST_ENGINES; i++) list[i] = make(g, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, "a configuration");
   int64_t n = 0;

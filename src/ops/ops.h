@@ -8,7 +8,8 @@
  * `act` is that of activations, what products read and write: real, or bf16 where the backend computes in it; tensors
  * whose type is not said are `real`. "+=" marks outputs that are added to. Where: the device's stream; not
  * collective. Errors: ERR_SHAPE for arguments that disagree, ERR_DEVICE, ERR_MEMORY. Repeat: every
- * op is bitwise repeatable, for any number of threads. Tested: tests/ops. */
+ * op is bitwise repeatable, for any number of threads; without `deterministic`, attention_backward on a GPU need not
+ * be. Tested: tests/ops. */
 #pragma once
 #include "ops/tensor.h"
 #ifdef __cplusplus

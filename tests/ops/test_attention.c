@@ -146,6 +146,17 @@ static void test_values(void **state) {
   for (int i = 0; i < SHAPES; i++) check_every(values, &shapes[i]);
 }
 
+/* The same where a device need not repeat itself. */
+static void unordered(Check *c, const void *shape) {
+  c->dev.deterministic = false;
+  values(c, shape);
+}
+
+static void test_unordered(void **state) {
+  (void)state;
+  for (int i = 0; i < SHAPES; i++) check_once(unordered, &shapes[i], check_last());
+}
+
 /* Scores of a few thousand must neither overflow nor lose the largest key. */
 static void steep(Check *c, const void *shape) {
   const Shape *s = shape;
@@ -339,9 +350,9 @@ static void test_refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_values),   cmocka_unit_test(test_steep),  cmocka_unit_test(test_causal),
-      cmocka_unit_test(test_padding),  cmocka_unit_test(test_slopes), cmocka_unit_test(test_rotary),
-      cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_values), cmocka_unit_test(test_unordered), cmocka_unit_test(test_steep),
+      cmocka_unit_test(test_causal), cmocka_unit_test(test_padding),   cmocka_unit_test(test_slopes),
+      cmocka_unit_test(test_rotary), cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
