@@ -30,9 +30,9 @@ enum { PROPOSALS = 8, WARM_UP = 1, TIMED = 2, WIDEST = 16 };
 /* What a plan depends on. Without padding: keys are compared as bytes. */
 typedef struct Key {
   int64_t M, N, K, lda, ldb, ldc, ldy;
-  uint8_t factors, output, ta, tb, gelu, bias, add;       /* types and flags */
+  uint8_t factors, output, ta, tb, add;                   /* types and flags */
   uint8_t align_a, align_b, align_c, align_y, align_bias; /* bytes, 0: not there */
-  uint8_t unused[4];
+  uint8_t unused[6];
 } Key;
 static_assert(sizeof(Key) == 7 * sizeof(int64_t) + 16, "a key has no padding");
 struct KeyHash { /* FNV-1a */
@@ -106,7 +106,7 @@ static Key key_of(const Product *p) {
   k.lda = p->a.ld, k.ldb = p->b.ld, k.ldc = p->c.ld;
   k.ldy = tensor_none(p->y) ? 0 : p->y.ld;
   k.factors = (uint8_t)p->a.type, k.output = (uint8_t)p->c.type;
-  k.ta = p->ta, k.tb = p->tb, k.add = p->add, k.gelu = !tensor_none(p->y), k.bias = p->bias != NULL;
+  k.ta = p->ta, k.tb = p->tb, k.add = p->add;
   k.align_a = alignment(p->a.data), k.align_b = alignment(p->b.data), k.align_c = alignment(p->c.data);
   k.align_y = alignment(p->y.data), k.align_bias = alignment(p->bias);
   return k;
@@ -159,7 +159,7 @@ static int point(const Product *p, const Plan *plan, const void *bias, const voi
 /* ---- the algorithm */
 static int wishes(const Device *dev, const Product *p, const Key *key, cublasLtMatmulPreference_t wish) {
   uint32_t split = dev->deterministic ? CUBLASLT_REDUCTION_SCHEME_NONE : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
-  uint8_t align_d = key->gelu ? key->align_y : key->align_c;
+  uint8_t align_d = key->align_y ? key->align_y : key->align_c;
   LT(set(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, (uint64_t)DENSE_WORKSPACE));
   LT(set(wish, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, split));
   LT(set(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, (uint32_t)key->align_b));

@@ -3,9 +3,9 @@
  *
  * What cuBLASLt's manual refuses ends the process or is refused here too. Where the manual leaves open what is offered,
  * this offers little, so that the ways without it are walked: bf16 only where every pointer and every column begins at
- * a multiple of 8 bytes, a bias only over more than one column. Proposals are up to three: a plain sum, one split in
- * two halves, and one whose order changes from call to call, as that of atomics may; their bits differ. A product takes
- * no pointer less aligned than the proposal was asked for. */
+ * a multiple of 8 bytes, a bias only over more than one column, no sums of one term. Proposals are up to three: a plain
+ * sum, one split in two halves, and one whose order changes from call to call, as that of atomics may; their bits
+ * differ. A product takes no pointer less aligned than the proposal was asked for. */
 #pragma once
 #include <math.h>
 
@@ -223,7 +223,7 @@ inline bool offered(Desc d, Layout A, Layout B, Layout D, const uint32_t *align)
     size_t column = (size_t)all[i]->ld * (all[i]->type == CUDA_R_16BF ? sizeof(__nv_bfloat16) : sizeof(float));
     if (start[i] < 8 || column % 8 != 0) return false;
   }
-  if (has_bias(d) && D->cols == 1) return false;
+  if ((has_bias(d) && D->cols == 1) || (d->transa == CUBLAS_OP_T ? A->rows : A->cols) == 1) return false;
   return !has_aux(d) || (least(d->aux) >= 16 && align[3] >= 16);
 }
 } /* namespace lt */
@@ -267,10 +267,10 @@ inline float dot(const float *a, const float *b, int64_t from, int64_t to) {
   for (int64_t k = from; k < to; k++) s += a[k] * b[k];
   return s;
 }
-/* `turn` says how far a sum without order has come when this block adds to it. */
+/* `turn`, below 7, says which part a sum without order begins with. */
 inline float sum(const float *a, const float *b, int64_t K, uint32_t scheme, int turn) {
   if (scheme == CUBLASLT_REDUCTION_SCHEME_NONE) return dot(a, b, 0, K);
-  int64_t half = scheme == CUBLASLT_REDUCTION_SCHEME_INPLACE ? turn % 7 * K / 7 : K / 2;
+  int64_t half = scheme == CUBLASLT_REDUCTION_SCHEME_INPLACE ? turn * K / 7 : K / 2;
   return dot(a, b, half, K) + dot(a, b, 0, half);
 }
 inline float gelu(float x) { return 0.5f * x * (1 + tanhf(0.7978845608f * (x + 0.044715f * x * x * x))); }
@@ -287,7 +287,7 @@ inline void finish(Desc d, Columns C, Columns D, int64_t m, int64_t n, float v, 
 } /* namespace lt */
 } /* namespace emulation */
 
-inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t d, const void *alpha, const void *A,
+inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha, const void *A,
                                      cublasLtMatrixLayout_t Al, const void *B, cublasLtMatrixLayout_t Bl,
                                      const void *beta, const void *C, cublasLtMatrixLayout_t Cl, void *D,
                                      cublasLtMatrixLayout_t Dl, const cublasLtMatmulAlgo_t *algo, void *workspace,
@@ -309,11 +309,11 @@ inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t d,
   int64_t K = ta ? Al->rows : Al->cols;
   std::vector<std::vector<float>> columns;
   for (int64_t n = 0; n < Dl->cols; n++) columns.push_back(gather(b, !tb, n, K));
-  h->products++;
+  int turn = (int)(emulation::runtime::launches % 7);
   for (int64_t m = 0; m < Dl->rows; m++) {
     std::vector<float> row = gather(a, ta, m, K);
     for (int64_t n = 0; n < Dl->cols; n++) {
-      float v = *(const float *)alpha * sum(row.data(), columns[(size_t)n].data(), K, algo->scheme, h->products);
+      float v = *(const float *)alpha * sum(row.data(), columns[(size_t)n].data(), K, algo->scheme, turn);
       finish(d, c, o, m, n, v, *(const float *)beta);
     }
   }

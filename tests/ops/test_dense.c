@@ -19,7 +19,8 @@ static const Shape shapes[] = {
     {17, 40, 72, true, true, false, false, false},    {67, 72, 1003, false, false, true, false, false},
     {67, 72, 40, true, true, true, false, false},     {1, 1, 1, true, false, false, false, false},
     {2048, 24, 20, true, true, false, false, false},  {300, 8, 1100, true, true, true, false, false},
-    {17000, 8, 10, true, false, false, false, false},
+    {17000, 8, 10, true, false, false, false, false}, {40, 1, 37, true, true, false, false, false},
+    {3, 8, 22, true, true, false, false, false},
 };
 static const Shape low_shapes[] = {
     {1, 8, 11, true, false, false, true, false},     {3, 72, 11, false, true, true, true, false},
@@ -124,7 +125,7 @@ static void backward(Check *c, const void *arg) {
   check_same(c, "dy afterwards", dy, plain_dy);
 }
 
-/* What a case is told beside its shape: whether products may be timed, so that the device need not repeat itself. */
+/* check_every or another way to run a case */
 typedef void (*Run)(CheckCase run, const void *shape);
 
 static void both_ways(const Shape *s, Run run) {
@@ -216,39 +217,53 @@ static void test_choice(void **state) {
 /* ---- the same numbers from other places: pitches and starts decide what a library offers, and nothing else */
 typedef struct Lie {
   int64_t pitch, first; /* more columns than needed, and where the first begins */
-  int64_t bias;         /* elements before the first of b */
 } Lie;
+enum { OF_X = 1, OF_W = 2, OF_DY = 4, OF_OUT = 8, OF_BIAS = 16 }; /* whose rows lie otherwise */
 
-static Tensor laid(Check *c, DType type, int64_t rows, int64_t cols, const Lie *lie, const double *values) {
-  Tensor t = check_tensor(c, type, rows, cols, cols + lie->pitch, lie->first);
+static Tensor laid(Check *c, DType type, int64_t rows, int64_t cols, Lie lie, bool so, const double *values) {
+  Tensor t = check_tensor(c, type, rows, cols, cols + (so ? lie.pitch : 0), so ? lie.first : 0);
   check_write(c, t, values);
   return t;
 }
 
-static void places(Check *c, const void *shape) {
-  static const Lie lies[] = {{0, 0, 0}, {8, 8, 0}, {4, 0, 0}, {4, 4, 0}, {2, 2, 0}, {1, 0, 0}, {5, 3, 1}, {0, 0, 1}};
-  enum { LIES = sizeof lies / sizeof *lies };
-  const Shape *s = shape;
-  DType type = s->low ? c->dev.act : c->dev.real, wtype = s->low ? DT_BF16 : c->dev.real;
-  double *x = check_read(c, input(c, s, s->R, s->K)), *w = check_read(c, weight(c, s));
+static Tensor laid_bias(Check *c, DType type, int64_t n, int64_t first, const double *values) {
+  Tensor whole = check_tensor(c, type, n + first, 0, 0, 0);
+  Tensor b = tensor_1d((char *)whole.data + (size_t)first * dtype_size(type), type, n);
+  check_write(c, b, values);
+  return b;
+}
+
+typedef struct Places {
+  const Shape *shape;
+  int of;
+} Places;
+
+/* y, pre, dx, dw, db on one device, first from rows without gaps. */
+static void places(Check *c, const void *arg) {
+  static const Lie lies[] = {{0, 0}, {8, 8}, {4, 0}, {4, 4}, {5, 3}};
+  static const char *const names[] = {"y", "pre", "dx", "dw", "db"};
+  enum { LIES = sizeof lies / sizeof *lies, OUTS = sizeof names / sizeof *names };
+  const Places *p = arg;
+  const Shape *s = p->shape;
+  int of = p->of;
+  const int64_t terms[OUTS] = {s->K, s->K, s->N, s->R, s->R};
+  double *x = check_read(c, input(c, s, s->R, s->K)), *w = check_read(c, weight(c, s)), *want[OUTS] = {NULL};
   double *b = check_read(c, bias_of(c, s)), *dy = check_read(c, input(c, s, s->R, s->N));
-  double *none = check_host(c, s->R * s->N + s->R * s->K + s->N * s->K + s->N), *want[5] = {NULL};
+  double *none = check_host(c, s->R * s->N + s->R * s->K + s->N * s->K);
+  DType type = s->low ? c->dev.act : c->dev.real, wtype = s->low ? DT_BF16 : c->dev.real;
   for (int i = 0; i < LIES; i++) {
-    const Lie *l = &lies[i];
-    check_title(c, "dense%s, pitch +%d from %d, bias from %d", s->low ? " w bf16" : "", (int)l->pitch, (int)l->first,
-                (int)l->bias);
-    Tensor X = laid(c, type, s->R, s->K, l, x), W = laid(c, wtype, s->N, s->K, l, w),
-           DY = laid(c, type, s->R, s->N, l, dy);
-    Tensor B = check_tensor(c, type, s->N + l->bias, 0, 0, 0), db = check_tensor(c, c->dev.real, s->N, 0, 0, 0);
-    B = tensor_1d((char *)B.data + (size_t)l->bias * dtype_size(type), type, s->N);
-    check_write(c, B, b);
-    Tensor out[] = {laid(c, type, s->R, s->N, l, none), laid(c, type, s->R, s->N, l, none),
-                    laid(c, type, s->R, s->K, l, none), laid(c, c->dev.real, s->N, s->K, l, none), db};
-    static const char *const names[] = {"y", "pre", "dx", "dw", "db"};
-    const int64_t terms[] = {s->K, s->K, s->N, s->R, s->R};
+    Lie l = lies[i];
+    check_title(c, "dense%s, pitch +%d from %d of %d", s->low ? " w bf16" : "", (int)l.pitch, (int)l.first, of);
+    Tensor X = laid(c, type, s->R, s->K, l, of & OF_X, x), W = laid(c, wtype, s->N, s->K, l, of & OF_W, w);
+    Tensor DY = laid(c, type, s->R, s->N, l, of & OF_DY, dy);
+    Tensor B = laid_bias(c, type, s->N, of & OF_BIAS ? l.first : 0, b);
+    Tensor out[OUTS] = {
+        laid(c, type, s->R, s->N, l, of & OF_OUT, none), laid(c, type, s->R, s->N, l, of & OF_OUT, none),
+        laid(c, type, s->R, s->K, l, of & OF_OUT, none), laid(c, c->dev.real, s->N, s->K, l, of & OF_OUT, none),
+        laid_bias(c, c->dev.real, s->N, 0, none)};
     MUST(dense(&c->dev, out[0], out[1], X, W, B));
-    MUST(dense_backward(&c->dev, out[2], false, out[3], db, DY, X, W));
-    for (int k = 0; k < 5; k++) {
+    MUST(dense_backward(&c->dev, out[2], false, out[3], out[4], DY, X, W));
+    for (int k = 0; k < OUTS; k++) {
       if (want[k]) check_near(c, names[k], out[k], want[k], c->mode->sum * sqrt((double)terms[k]));
       if (!want[k]) want[k] = check_read(c, out[k]);
     }
@@ -257,10 +272,14 @@ static void places(Check *c, const void *shape) {
 
 static void test_places(void **state) {
   (void)state;
-  static const Shape plain = {37, 24, 40, true, true, false, false, false},
-                     low = {37, 24, 40, true, true, false, true, false};
-  check_every(places, &plain);
-  if (has_bf16()) in_f32_and_bf16(places, &low);
+  static const int whose[] = {OF_X | OF_W | OF_DY | OF_OUT | OF_BIAS, OF_X, OF_W, OF_DY, OF_OUT, OF_BIAS};
+  static const Shape plain = {19, 24, 40, true, true, false, false, false},
+                     low = {19, 24, 40, true, true, false, true, false};
+  for (size_t i = 0; i < sizeof whose / sizeof *whose; i++) {
+    Places real = {&plain, whose[i]}, act = {&low, whose[i]};
+    check_every(places, &real);
+    if (has_bf16()) in_f32_and_bf16(places, &act);
+  }
 }
 
 /* ---- gelu_backward */
