@@ -218,7 +218,7 @@ static void test_choice(void **state) {
 typedef struct Lie {
   int64_t pitch, first; /* more columns than needed, and where the first begins */
 } Lie;
-enum { OF_X = 1, OF_W = 2, OF_DY = 4, OF_OUT = 8, OF_BIAS = 16 }; /* whose rows lie otherwise */
+enum { OF_X = 1, OF_W = 2, OF_DY = 4, OF_OUT = 8, OF_BIAS = 16, OF_PRE = 32 }; /* whose rows lie otherwise */
 
 static Tensor laid(Check *c, DType type, int64_t rows, int64_t cols, Lie lie, bool so, const double *values) {
   Tensor t = check_tensor(c, type, rows, cols, cols + (so ? lie.pitch : 0), so ? lie.first : 0);
@@ -258,7 +258,7 @@ static void places(Check *c, const void *arg) {
     Tensor DY = laid(c, type, s->R, s->N, l, of & OF_DY, dy);
     Tensor B = laid_bias(c, type, s->N, of & OF_BIAS ? l.first : 0, b);
     Tensor out[OUTS] = {
-        laid(c, type, s->R, s->N, l, of & OF_OUT, none), laid(c, type, s->R, s->N, l, of & OF_OUT, none),
+        laid(c, type, s->R, s->N, l, of & OF_OUT, none), laid(c, type, s->R, s->N, l, of & OF_PRE, none),
         laid(c, type, s->R, s->K, l, of & OF_OUT, none), laid(c, c->dev.real, s->N, s->K, l, of & OF_OUT, none),
         laid_bias(c, c->dev.real, s->N, 0, none)};
     MUST(dense(&c->dev, out[0], out[1], X, W, B));
@@ -272,7 +272,8 @@ static void places(Check *c, const void *arg) {
 
 static void test_places(void **state) {
   (void)state;
-  static const int whose[] = {OF_X | OF_W | OF_DY | OF_OUT | OF_BIAS, OF_X, OF_W, OF_DY, OF_OUT, OF_BIAS};
+  static const int whose[] = {
+      OF_X | OF_W | OF_DY | OF_OUT | OF_BIAS | OF_PRE, OF_X, OF_W, OF_DY, OF_OUT, OF_BIAS, OF_PRE};
   static const Shape plain = {19, 24, 40, true, true, false, false, false},
                      low = {19, 24, 40, true, true, false, true, false};
   for (size_t i = 0; i < sizeof whose / sizeof *whose; i++) {
