@@ -18,6 +18,9 @@ CUDA_SO    := $(if $(HAS_CUDA),$(BUILD)/libmdlm_cuda.so)
 
 $(BUILD)/libmdlm_cuda.so: $(CU_OBJ)
 	$(CC) -shared -o $@ $^ $(CUDA_LIBS)
+.PHONY: cuda-flags
+cuda-flags: # how tests/cuda/compile_test.sh compiles
+	@echo '$(if $(NVCC),$(NVCC) $(CU_FLAGS))'
 $(BUILD)/cuda/%.o: cuda/%.cu $(BUILD)/cuda.flags
 	@mkdir -p $(@D)
 	$(NVCC) $(CU_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
