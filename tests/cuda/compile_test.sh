@@ -74,8 +74,11 @@ kernels "$out"/*.log | lines > "$out/measured"
 test=$((test + 1))
 if [ "${1:-}" = --write ]; then
   [ $failed$complete = 01 ] || { echo "not ok $test - $table is written only when all compiles"; exit 1; }
-  { echo "# kernel, registers of a thread on sm_$(sed 's/ / and sm_/g' <<< "$archs") ($version; renewed by compile_test.sh --write)"; cat "$out/measured"; } > "$table"
+  { echo "# kernel, registers of a thread on sm_${archs// / and sm_} ($version; renewed by compile_test.sh --write)"; cat "$out/measured"; } > "$table"
   echo "ok $test - $table is written"
+elif [ ! -f "$table" ]; then
+  echo "not ok $test - there is no $table; compile_test.sh --write makes it"
+  failed=1
 elif ! head -1 "$table" | grep -qF "($version;"; then
   echo "ok $test - $table # SKIP it is of another compiler than $version"
 elif ! awk -v complete=$complete '
