@@ -59,18 +59,27 @@ endef
 $(foreach d,ops cuda unit mpi,$(eval $(call on_device,$d)))
 
 # ---- for users with a GPU
-CHECK_CUDA := $(BUILD)/mdlm $(ON_DEVICE:%=$(BUILD)/gpu/tests/%) $(BUILD)/gpu/tests/test_device_comm $(BUILD)/tests/cuda/compare
-
-check-cuda: ## on a machine with a GPU: every op, whole steps, loss curves and resuming beside the CPU, memory errors
-	@MODE=gpu tests/cuda/check.sh present
-	@$(MAKE) --no-print-directory setup
-	@$(MAKE) --no-print-directory -s -j$$(nproc) $(CHECK_CUDA) WERROR=1
-	@MODE=gpu BUILD="$(BUILD)" PY="$(PY)" tests/cuda/check.sh
+CHECK_CUDA  = $(CUDA_SO) $(BUILD)/mdlm $(ON_DEVICE:%=$(BUILD)/gpu/tests/%) $(BUILD)/gpu/tests/test_device_comm $(BUILD)/tests/cuda/compare
+BENCH_CUDA  = $(CUDA_SO) $(BUILD)/mdlm $(BUILD)/bench $(BUILD)/bench_ops
+quiet_make := $(MAKE) --no-print-directory -s -j$(shell nproc) WERROR=1
 
 $(BUILD)/bench_ops: $(BUILD)/tests/cuda/bench_ops.o $(BUILD)/tests/bench/median.o $(LIB) | $(CUDA_SO)
 	$(CC) -o $@ $^ $(LDLIBS) -Wl,-rpath,'$$ORIGIN'
 
-bench-cuda: ## on a machine with a GPU: ops, training steps and PyTorch's beside measured ceilings, in build/bench-cuda.json (PYTHON=: one with torch)
+check-cuda: ## on a machine with a GPU: every op, whole steps, loss curves and resuming beside the CPU, memory errors
 	@MODE=gpu tests/cuda/check.sh present
-	@$(MAKE) --no-print-directory -s -j$$(nproc) $(BUILD)/mdlm $(BUILD)/bench $(BUILD)/bench_ops $(CUDA_SO)
+	@$(MAKE) --no-print-directory setup
+	@$(quiet_make) $(CHECK_CUDA)
+	@MODE=gpu BUILD="$(BUILD)" PY="$(PY)" tests/cuda/check.sh
+
+bench-cuda: ## on a machine with a GPU: its rates on each op and on whole steps, PyTorch's beside them (PYTHON=: one with torch)
+	@MODE=gpu tests/cuda/check.sh present
+	@$(quiet_make) $(BENCH_CUDA)
 	@BUILD="$(BUILD)" tests/cuda/bench.sh
+
+pack-cuda: ## both, for a machine with CUDA that lacks our libraries: build/pack-cuda, to be copied there; run.sh runs it
+	@$(MAKE) --no-print-directory setup
+	@$(quiet_make) BUILD="$(BUILD)-portable" ARCH=x86-64-v3 pack-programs
+	@BUILD="$(BUILD)-portable" PY="$(PY)" tests/cuda/pack.sh "$(BUILD)/pack-cuda"
+.PHONY: pack-programs
+pack-programs: $(CHECK_CUDA) $(BENCH_CUDA)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """results.py — the figures of bench.sh: one JSON object from its lines, shares of the ceilings, tables.
 
-    results.py LINES… --out FILE      LINES: folders that bench.sh has left; prints the tables
+    results.py LINES… --out FILE      LINES: folders that bench.sh and run.sh have left; prints the tables
     results.py --markdown FILE        the tables of a result as Markdown, for tests/gpu-results.md
     results.py --machine TEXT TEXT    a line about the machine: the program's versions; GPU, driver, memory
 
@@ -29,12 +29,23 @@ def read(folders: list[str]) -> dict:
     result: dict = dict(ops=[], steps=[], peer=[])
     for folder in folders:
         for path in sorted(Path(folder).iterdir()):
-            rows = [json.loads(line) for line in path.read_text().splitlines() if line.startswith("{")]
-            if path.name == "machine":
+            lines = path.read_text().splitlines()
+            rows = [json.loads(line) for line in lines if line.startswith("{")]
+            if path.name == "check":
+                result["check"] = counted(lines)
+            elif path.name == "machine":
                 result = dict(*rows) | result
             else:
                 result[path.name] += rows
     return result
+
+
+def counted(tap: list[str]) -> dict:
+    """The lines of check.sh: how many passed, which failed, which were skipped and why."""
+    results = [line for line in tap if line.startswith(("ok ", "not ok "))]
+    skipped = [line for line in results if "# SKIP" in line]
+    failed = [line for line in results if line.startswith("not ")]
+    return dict(passed=len(results) - len(skipped) - len(failed), failed=failed, skipped=skipped)
 
 
 def ceilings(ops: list[dict]) -> dict:
@@ -100,7 +111,9 @@ def head(r: dict) -> str:
     return (f'{r.get("date", "")}: {r.get("gpu") or "no GPU"}, driver {r.get("driver") or "none"}. A copy reaches '
             f'{number(c["copy_gb_per_s"], digits=0)} GB/s'
             + "".join(f', a product in {k} {number(c.get(f"product_{k}_tflops"), digits=1)} TFLOP/s' for k in ("bf16", "f32"))
-            + ". " + "; ".join(r.get("program", [])))
+            + ". " + "; ".join(r.get("program", []))
+            + (f'. Checks: {r["check"]["passed"]} passed, {len(r["check"]["failed"])} failed, {len(r["check"]["skipped"])} skipped'
+               if "check" in r else ""))
 
 
 def markdown(r: dict) -> str:
