@@ -3,8 +3,9 @@
 #include "base/mem.h"
 
 static const int64_t HOST_CHUNK_BYTES = 64 << 20, DEVICE_CHUNK_BYTES = 1 << 30;
-/* A GPU's library plans its products for a shape: of all numbers of scored rows only the multiples of this are met. */
-enum { DEVICE_UNIT = 256 };
+/* A GPU's library plans its products for a shape: of all numbers of scored rows only multiples of the unit are met, and
+ * powers of two below it. */
+enum { DEVICE_UNIT = 256, DEVICE_LEAST = 8 };
 
 /* The gradient takes the place of the logits, as a factor of products; logits that are only looked at keep all digits.
  */
@@ -16,7 +17,11 @@ static int64_t row_elements(const Model *m) {
   return m->dev->act == DT_BF16 ? (V + 63) / 64 * 64 : V;
 }
 
-static int64_t made_up(const Rows *r, int64_t n) { return (n + r->unit - 1) / r->unit * r->unit; }
+static int64_t made_up(const Rows *r, int64_t n) {
+  int64_t unit = r->unit > 1 ? DEVICE_LEAST : 1;
+  while (unit < r->unit && unit < n) unit *= 2;
+  return (n + unit - 1) / unit * unit;
+}
 
 static void plan(Arena *a, Rows *r) {
   const ModelOptions *o = &r->model->options;

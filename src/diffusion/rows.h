@@ -10,12 +10,12 @@
 typedef struct Rows {
   Model *model; /* not owned */
   Arena arena;
-  int64_t chunk;             /* rows of logits held at a time */
-  int64_t unit;              /* rows are made up to a multiple of this, with rows of weight 0 */
-  Tensor h, dh;              /* [capacity, D] act: gathered hidden rows and their gradient */
-  Tensor logits;             /* [chunk, V], act in training, else real */
-  int terms;                 /* factors a row */
-  Tensor loss, weight;       /* [capacity], [capacity, terms] real */
+  int64_t chunk;       /* rows of logits held at a time */
+  int64_t unit;        /* rows are made up to a multiple of this, with rows of weight 0; to a power of two below */
+  Tensor h, dh;        /* [capacity, D] act: gathered hidden rows and their gradient */
+  Tensor logits;       /* [chunk, V], act in training, else real */
+  int terms;           /* factors a row */
+  Tensor loss, weight; /* [capacity], [capacity, terms] real */
   Tensor index, target, ids; /* [capacity] i32 */
   Tensor uniform;            /* [capacity] f64 */
   Tensor total;              /* [1] f64: sum of losses that nobody has asked for yet */
