@@ -128,11 +128,12 @@ for t in $(programs unit ops grad golden); do OMP_NUM_THREADS=$cores step "$t" 1
 # The tests of ops once more, a whole step and the sampler's law, on the CUDA backend emulated on the CPU: in two orders of
 # its threads. Then whole runs.
 step emulation/test_emulation 60 "$BUILD/emulated/tests/test_emulation"
-for t in $(programs ops cuda) unit/test_sampler_ancestral; do
+for t in $(programs ops cuda); do
   for seed in 0 1; do
     OMP_NUM_THREADS=1 EMULATION_SEED=$seed step "emulated/${t#*/} $seed" 300 "$BUILD/emulated/tests/${t#*/}"
   done
 done
+OMP_NUM_THREADS=1 step emulated/test_sampler_ancestral 300 "$BUILD/emulated/tests/test_sampler_ancestral"
 MODE=emulated step emulated/check 600 tests/cuda/check.sh curves resume uses ranks errors
 
 # on_ranks NAME PROGRAM: rank 0 speaks TAP; the others' output is kept for the case that something fails

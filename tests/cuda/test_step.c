@@ -29,7 +29,7 @@ enum { CASES = sizeof cases / sizeof *cases };
 typedef struct Bounds {
   double loss, hidden, gradient;
 } Bounds;
-static const Bounds in_f32 = {1e-5, 1e-5, 4e-5}, in_bf16 = {3e-2, 3e-2, 0.2};
+static const Bounds in_f32 = {1e-6, 1e-5, 2e-5}, in_bf16 = {1e-2, 4e-2, 0.15};
 
 static Toy toy_of(const Case *c, const char *backend, bool bf16) {
   Toy t = toy_network(c->network, backend, c->timed);
