@@ -82,6 +82,22 @@ static int make_parts(DeviceComm *c, ncclUniqueId *id) {
   return c->comm->rank == 0 ? settle(c, ncclGetUniqueId(id), "preparing sums over ranks") : OK;
 }
 
+/* NCCL refuses two ranks on one GPU, but tells why in its log only. Collective. */
+static int check_gpus(DeviceComm *c) {
+  const Cuda *cuda = cuda_of(c->dev);
+  int other = -1;
+  for (int r = 0; r < c->comm->size; r++) {
+    unsigned char uuid[sizeof cuda->uuid];
+    memcpy(uuid, cuda->uuid, sizeof uuid);
+    TRY(comm_broadcast(c->comm, uuid, sizeof uuid, r));
+    if (r != c->comm->rank && memcmp(uuid, cuda->uuid, sizeof uuid) == 0) other = r;
+  }
+  CHECK(other < 0, ERR_USAGE,
+        "device.name = cuda: ranks %d and %d have the same GPU, %s; start at most one rank per GPU", c->comm->rank,
+        other, cuda->name);
+  return OK;
+}
+
 static int nccl_create(DeviceComm *c) {
   Nccl *n = new Nccl();
   ncclUniqueId id = {};
@@ -89,6 +105,7 @@ static int nccl_create(DeviceComm *c) {
   config.blocking = 0;
   c->impl = n;
   n->side.impl = &n->cuda;
+  TRY_ALL(c->comm, check_gpus(c));
   TRY_ALL(c->comm, make_parts(c, &id));
   TRY(comm_broadcast(c->comm, &id, sizeof id, 0));
   return settle(c, ncclCommInitRankConfig(&n->comm, c->comm->size, id, c->comm->rank, &config), "joining other ranks");

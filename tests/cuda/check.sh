@@ -203,7 +203,7 @@ part_errors() {
     fi
   fi
   if command -v mpirun > /dev/null; then
-    EMULATION_GPUS=1 tap "more ranks than GPUs" refused 'rank.*GPU' attempt $((2 * $(EMULATION_GPUS=1 gpus)))
+    EMULATION_GPUS=1 tap "more ranks than GPUs" refused 'at most one rank per GPU' attempt $((2 * $(EMULATION_GPUS=1 gpus)))
   else
     tap_skip "more ranks than GPUs" "mpirun is not installed"
   fi
