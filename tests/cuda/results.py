@@ -42,9 +42,9 @@ def read(folders: list[str]) -> dict:
 
 def counted(tap: list[str]) -> dict:
     """The lines of check.sh: how many passed, which failed, which were skipped and why."""
-    results = [line for line in tap if line.startswith(("ok ", "not ok "))]
+    results = [line for line in tap if line.startswith(("ok ", "not ok ", "Bail out!"))]
     skipped = [line for line in results if "# SKIP" in line]
-    failed = [line for line in results if line.startswith("not ")]
+    failed = [line for line in results if not line.startswith("ok ")]
     return dict(passed=len(results) - len(skipped) - len(failed), failed=failed, skipped=skipped)
 
 
