@@ -35,7 +35,7 @@ for it in $(places); do # a place counts if it has something that is still lacki
 done
 echo "mdlm $(cat VERSION); libraries from $path"
 if [ -n "$(lacking "$path")" ] && [ "${DEVICE:-cuda}" = cuda ]; then
-  echo "run.sh: this machine lacks" $(lacking "$path") "of CUDA: see ldd bin/libmdlm_cuda.so"
+  echo "run.sh: this machine lacks" $(lacking "$path") "of CUDA"
   exit 1
 fi
 
