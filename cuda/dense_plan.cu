@@ -59,11 +59,14 @@ struct DensePlans {
   std::unordered_map<Key, Plan, KeyHash, KeySame> table;
 };
 
+/* A fault that something before the product has met is known to CUDA, not to cuBLASLt. */
 static int lt_check(cublasStatus_t s, const Product *p) {
   if (s == CUBLAS_STATUS_SUCCESS) return OK;
-  return RAISE(ERR_DEVICE, "%s, a product [%lld,%lld] by [%lld,%lld], %s to %s: cuBLASLt says: %s", p->op,
+  cudaError_t e = cudaGetLastError();
+  return RAISE(ERR_DEVICE, "%s, a product [%lld,%lld] by [%lld,%lld], %s to %s: cuBLASLt says: %s%s%s", p->op,
                (long long)p->M, (long long)p->K, (long long)p->K, (long long)p->N, dtype_name(p->a.type),
-               dtype_name(p->c.type), cublasLtGetStatusString(s));
+               dtype_name(p->c.type), cublasLtGetStatusString(s), e ? "; CUDA says: " : "",
+               e ? cudaGetErrorString(e) : "");
 }
 #define LT(call) TRY(lt_check((call), p)) /* in a function of a product p */
 

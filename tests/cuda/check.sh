@@ -185,7 +185,7 @@ part_errors() {
   local at
   if [ "$MODE" = gpu ]; then
     CUDA_VISIBLE_DEVICES=-1 tap "no GPU to be seen" refused 'there is no GPU' attempt 1
-    tap "out of memory" refused 'out of memory' attempt 1 model.width=1024 train.micro_batch=1048576 \
+    tap "out of memory" refused 'out of memory.*train.micro_batch = [0-9]+ fits' attempt 1 model.width=1024 train.micro_batch=1048576 \
       train.global_batch=1048576
   else
     EMULATION_GPUS=0 tap "no GPU" refused 'there is no GPU.*device.name = cpu' attempt 1
@@ -193,11 +193,13 @@ part_errors() {
     EMULATION_CAPABILITY=7 tap "a GPU that is too old" refused 'compute capability 7.0.*oldest' attempt 1
     EMULATION_MEMORY=0 tap "no memory at all" refused 'out of memory.*MiB asked for' attempt 1
     EMULATION_MEMORY=1 tap "too little memory" refused 'out of memory.*MiB asked for' attempt 1
+    EMULATION_MEMORY=400 tap "too large a micro-batch" refused 'out of memory.*train.micro_batch = [0-9]+ fits' \
+      attempt 1 train.global_batch=4096 train.micro_batch=4096
     for at in 1 10 200; do
-      EMULATION_FAULT=$at tap "a fault in kernel $at" refused 'illegal memory access|failed to launch' attempt 1
+      EMULATION_FAULT=$at tap "a fault in kernel $at" refused 'illegal memory access' attempt 1
     done
     if command -v mpirun > /dev/null; then
-      tap "a fault on one of two ranks" refused 'illegal memory access|failed to launch' faulty 50
+      tap "a fault on one of two ranks" refused 'illegal memory access' faulty 50
     else
       tap_skip "a fault on one of two ranks" "mpirun is not installed"
     fi
