@@ -30,9 +30,11 @@ $(BUILD)/cuda.flags: FORCE
 # ---- the emulation: the same sources on the CPU, the program and the tests of ops with them
 CXX        := $(if $(filter default undefined,$(origin CXX)),g++,$(CXX))
 EMU_OBJ    := $(CU_SRC:cuda/%.cu=$(BUILD)/emulated/cuda/%.o)
-EMU_FLAGS   = -std=c++20 -Isrc -Icuda -Itests -O2 -g -fno-strict-aliasing $(MPI_CFLAGS) -Wall -Wextra -Wshadow $(if $(WERROR),-Werror) $(SAN)
+# what a GPU would refuse, a pack at an odd address, ends the process
+EMU_TRAPS   = -fsanitize=alignment,bounds,shift,signed-integer-overflow -fsanitize-undefined-trap-on-error
+EMU_FLAGS   = $(EMU_TRAPS) -std=c++20 -Isrc -Icuda -Itests -O2 -g -fno-strict-aliasing $(MPI_CFLAGS) -Wall -Wextra -Wshadow $(if $(WERROR),-Werror) $(SAN)
 # the tests that are linked with a device: those of ops, a whole step, the sampler's law
-EMU_MPI    := $(BUILD)/emulated/tests/test_device_comm
+EMU_MPI    := $(BUILD)/emulated/tests/test_device_comm $(BUILD)/emulated/tests/test_reduce
 ON_DEVICE  := $(notdir $(basename $(wildcard tests/ops/test_*.c tests/cuda/test_*.c))) test_sampler_ancestral
 EMULATED   := $(BUILD)/emulated/mdlm $(BUILD)/emulated/tests/test_emulation $(EMU_MPI) $(ON_DEVICE:%=$(BUILD)/emulated/tests/%)
 

@@ -160,8 +160,8 @@ static int point(const Product *p, const Plan *plan, const void *bias, const voi
 }
 
 /* ---- the algorithm */
-static int wishes(const Device *dev, const Product *p, const Key *key, cublasLtMatmulPreference_t wish) {
-  uint32_t split = dev->deterministic ? CUBLASLT_REDUCTION_SCHEME_NONE : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+static int wishes(const Product *p, const Key *key, cublasLtMatmulPreference_t wish) {
+  uint32_t split = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* parts of a long sum are kept, and added in order */
   uint8_t align_d = key->align_y ? key->align_y : key->align_c;
   LT(set(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, (uint64_t)DENSE_WORKSPACE));
   LT(set(wish, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, split));
@@ -184,7 +184,7 @@ static int propose(Device *dev, const Product *p, const Key *key, const Plan *pl
   int count = 0;
   out->count = 0;
   LT(cublasLtMatmulPreferenceCreate(&wish));
-  int err = wishes(dev, p, key, wish);
+  int err = wishes(p, key, wish);
   if (err == OK) err = point(p, plan, (void *)(uintptr_t)key->align_bias, (void *)(uintptr_t)key->align_c);
   if (err == OK)
     s = cublasLtMatmulAlgoGetHeuristic(cuda_of(dev)->dense->handle, plan->what, plan->a, plan->b, plan->d, plan->d,

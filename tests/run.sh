@@ -146,7 +146,7 @@ on_ranks() {
   done
 }
 for t in $(programs mpi); do on_ranks "$t" "tests/$t"; done
-on_ranks emulated/test_device_comm emulated/tests/test_device_comm
+for t in test_device_comm test_reduce; do on_ranks emulated/$t emulated/tests/$t; done
 
 for t in tests/*/test_*.sh tests/*/*_test.sh; do
   [ -x "$t" ] || continue

@@ -1,6 +1,6 @@
 /* version — what this binary is made of; stored in every file it writes. */
 #pragma once
-#define MDLM_VERSION "0.2.0"
+#define MDLM_VERSION "0.3.0"
 /** version_git — the git revision the binary was built from, with "-dirty" where the tree had changes; "unknown"
  * outside git. */
 const char *version_git(void);

@@ -11,10 +11,10 @@ enum { DEVICE_UNIT = 256, DEVICE_LEAST = 8 };
  */
 static DType logits_type(const Model *m) { return m->options.training ? m->dev->act : m->dev->real; }
 
-/* From one row of logits to the next: products in bf16 want rows that begin at multiples of 128 bytes. */
+/* From one row of logits to the next: a GPU wants rows that begin at multiples of 128 bytes. */
 static int64_t row_elements(const Model *m) {
   int64_t V = m->options.vocab;
-  return m->dev->act == DT_BF16 ? (V + 63) / 64 * 64 : V;
+  return m->dev->ops->host ? V : (V + 63) / 64 * 64;
 }
 
 static int64_t made_up(const Rows *r, int64_t n) {

@@ -53,12 +53,17 @@ int reduction_begin(Reduction *r) {
   return tensor_zero(r->params->dev, r->params->grad);
 }
 
-/* Send the gradients from `first` on that are not on their way yet. */
+/* The sum of the gradients from `first` on that has not begun yet: of the last leaf, with tree, the subtrees that wait
+ * for it, then over the ranks. The order of an element's additions does not depend on the range it is in. */
 static int begin_sum(Reduction *r, int64_t first) {
   int64_t n = r->begun - first;
   if (n == 0) return OK;
   r->begun = first;
-  return device_comm_all_reduce(&r->across, tensor_rows(r->params->grad, first, n));
+  Tensor part = tensor_rows(r->params->grad, first, n);
+  for (int i = 0; i < r->levels; i++) TRY(add(r->params->dev, part, tensor_rows(r->level[i], first, n)));
+  if (r->comm->size == 1) return OK;
+  return r->tree ? device_comm_all_reduce_tree(&r->across, part, r->exchange)
+                 : device_comm_all_reduce(&r->across, part);
 }
 
 static int final_from(void *arg, int64_t first) {
@@ -70,27 +75,25 @@ static int final_from(void *arg, int64_t first) {
 
 Ready reduction_ready(Reduction *r) {
   bool last = r->micro + 1 == r->leaves * r->micro_per_leaf;
-  return r->comm->size > 1 && !r->tree && last ? (Ready){final_from, r} : (Ready){0};
+  return r->comm->size > 1 && last ? (Ready){final_from, r} : (Ready){0};
 }
 
-/* A leaf is done: add to it the subtrees that wait for it, as carries in a binary counter. */
+/* A leaf is done, not the last one: add to it the subtrees that wait for it, as carries in a binary counter. */
 static int leaf_done(Reduction *r) {
   Params *p = r->params;
   int level = 0;
-  for (int64_t i = r->leaf; i & 1; i >>= 1) TRY(add(p->dev, p->grad, r->level[level++]));
-  if (++r->leaf == r->leaves) return OK;
+  for (int64_t i = r->leaf++; i & 1; i >>= 1) TRY(add(p->dev, p->grad, r->level[level++]));
   TRY(tensor_copy(p->dev, r->level[level], p->grad));
   return tensor_zero(p->dev, p->grad);
 }
 
 int reduction_add(Reduction *r) {
-  if (++r->micro % r->micro_per_leaf != 0) return OK;
-  return r->tree ? leaf_done(r) : OK;
+  bool leaf = ++r->micro % r->micro_per_leaf == 0, last = r->micro == r->leaves * r->micro_per_leaf;
+  return leaf && !last ? leaf_done(r) : OK;
 }
 
 int reduction_finish(Reduction *r) {
   ASSERT(r->micro == r->leaves * r->micro_per_leaf);
-  if (r->comm->size == 1) return OK;
-  TRY(r->tree ? device_comm_all_reduce_tree(&r->across, r->params->grad, r->exchange) : begin_sum(r, 0));
-  return device_comm_wait(&r->across);
+  TRY(begin_sum(r, 0));
+  return r->comm->size > 1 ? device_comm_wait(&r->across) : OK;
 }

@@ -4,7 +4,7 @@
  * micro-batches, and leaves are added pairwise, (l0+l1)+(l2+l3), …, up one binary tree. A rank holds a whole subtree,
  * so the ranks only add the tree's top: the sum is bitwise the same on 1, 2, 4 … ranks. Costs log2(leaves/ranks)
  * buffers and, with several ranks, half a buffer more. fast: one running sum per rank and the communicator's own
- * all-reduce, which begins during the last micro-batch's backward: a bucket of gradients, from the last to the first,
+ * all-reduce. Either begins during the last micro-batch's backward: a bucket of gradients, from the last to the first,
  * is on its way as soon as it is final. */
 #pragma once
 #include "dist/device_comm.h"
@@ -20,7 +20,7 @@ typedef struct Reduction {
   Tensor exchange;   /* scratch of the all-reduce */
   DeviceComm across; /* of several ranks */
   int64_t micro, leaf;
-  int64_t begun; /* fast: gradients from here on are on their way */
+  int64_t begun; /* gradients from here on are on their way */
 } Reduction;
 
 /** reduction_create — for global_micro micro-batches a step over the ranks of comm. Collective; agreed as
@@ -30,8 +30,8 @@ int reduction_create(Reduction *r, Comm *comm, Params *params, bool tree, int64_
 void reduction_destroy(Reduction *r);
 /** reduction_begin — gradients zero, at the start of a step. */
 int reduction_begin(Reduction *r);
-/** reduction_ready — who is to be told, in the backward that comes next, which gradients are final: with fast the
- *  reduction in the last micro-batch of a step (backward then is collective), else nobody. */
+/** reduction_ready — who is to be told, in the backward that comes next, which gradients are final: of several
+ *  ranks, in the last micro-batch of a step, the reduction (backward then is collective), else nobody. */
 Ready reduction_ready(Reduction *r);
 /** reduction_add — a micro-batch's gradients have been added to params->grad. */
 int reduction_add(Reduction *r);

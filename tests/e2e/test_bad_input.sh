@@ -129,6 +129,15 @@ RANKS=2 bad "ranks do not divide the batch" 'train.global_batch = 9.*2 ranks' \
 RANKS=3 bad "tree on 3 ranks" 'dist.reduce' "${go_on[@]}" train.global_batch=9 train.micro_batch=1
 RANKS=2 bad "fewer leaves than ranks" 'dist.tree_leaves = 1' "${go_on[@]}" dist.tree_leaves=1
 
+# ---- a device that is not there
+RANKS="1 2"
+bad "an unknown device" 'device.name.*cpu' "${go_on[@]}" device.name=cud
+if [ -n "$(nvidia-smi -L 2> /dev/null)" ]; then
+  tap_skip "cuda without a GPU" "there is a GPU"
+else # no GPU, or no library of the CUDA backend
+  bad "cuda without a GPU" 'device.name = cuda: .*device.name = cpu' "${go_on[@]}" device.name=cuda
+fi
+
 # ---- data: found when it is opened …
 RANKS="1 2"
 bad "data is missing" "$T/trian.h5: no such file; did you mean $T/train.h5" "${go_on[@]}" data.train="$T/trian.h5"

@@ -3,7 +3,7 @@
 # timeout: 300
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
-LONG=240 SHORT=42 # steps
+LONG=480 SHORT=42 # steps
 RANDOM=11         # the moments of the kills: random, but the same every time
 prepare && deck "$T/deck.cfg" || exit 1
 

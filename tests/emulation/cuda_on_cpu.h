@@ -1,9 +1,9 @@
 /* cuda_on_cpu — runs the kernels of cuda/ on the CPU, for machines without a GPU; the calls of CUDA's runtime that go
  * with them are in runtime_on_cpu.h.
  *
- * One block at a time; each CUDA thread is a fiber that runs until its next barrier or shuffle. Barriers and shuffles
- * are real meetings, so a missing barrier gives wrong results and one that not all threads reach is found out. The
- * fibers take turns in an order that EMULATION_SEED permutes. Shared memory is poisoned before each block. Device
+ * One block at a time; each CUDA thread is a fiber that runs until its next barrier or shuffle. Barriers and shuffles are
+ * real meetings, so a missing barrier gives wrong results and one that not all threads reach is found out. Blocks follow,
+ * and fibers take turns, in orders that EMULATION_SEED permutes. Shared memory is poisoned before each block. Device
  * memory can be touched by kernels and copies only. Not covered: memory models, inline PTX, order between streams. */
 #pragma once
 #include <math.h>
@@ -110,6 +110,13 @@ inline void prepare(Fiber *f) {
   makecontext(&f->context, enter, 0);
 }
 
+inline void shuffle_order(std::vector<unsigned> &order, uint64_t *random) { /* *random 0: as it is */
+  for (unsigned i = (unsigned)order.size() - 1; i > 0 && *random; i--) {
+    *random = *random * 6364136223846793005u + 1442695040888963407u;
+    std::swap(order[i], order[(*random >> 33) % (i + 1)]);
+  }
+}
+
 inline void run_block(unsigned threads, uint64_t *random) {
   std::vector<unsigned> order(threads);
   block = Meeting();
@@ -121,10 +128,7 @@ inline void run_block(unsigned threads, uint64_t *random) {
   }
   for (unsigned left = threads; left > 0;) {
     uint64_t before = progress + left;
-    for (unsigned i = threads - 1; i > 0 && *random; i--) {
-      *random = *random * 6364136223846793005u + 1442695040888963407u;
-      std::swap(order[i], order[(*random >> 33) % (i + 1)]);
-    }
+    shuffle_order(order, random);
     for (unsigned i : order) {
       if (fibers[i].done) continue;
       current = i;
@@ -152,7 +156,10 @@ inline cudaError_t launch(int64_t blocks, unsigned threads, std::function<void()
     for (Fiber &f : fibers) prepare(&f);
   }
   exchange.assign(threads, 0);
-  for (unsigned b = 0; b < grid_size.x; b++) {
+  std::vector<unsigned> order(grid_size.x);
+  for (unsigned b = 0; b < grid_size.x; b++) order[b] = b;
+  shuffle_order(order, &random);
+  for (unsigned b : order) {
     block_index = {b, 0, 0};
     run_block(threads, &random);
   }

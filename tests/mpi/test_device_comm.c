@@ -162,8 +162,8 @@ static void wrong_arguments_are_refused(void **state) {
   release(short_one);
 }
 
-/* The CPU's program, too, knows devices by their memory alone. */
-static void a_device_without_a_row_is_refused(void **state) {
+/* Memory that is not the host's is the CUDA library's to add up, which does not stand beside this program. */
+static void a_device_without_its_library_is_refused(void **state) {
   (void)state;
   if (strcmp(check_device, "cpu") != 0) return;
   Ops ops = *dev.ops;
@@ -173,7 +173,7 @@ static void a_device_without_a_row_is_refused(void **state) {
   ops.host = false;
   other.ops = &ops;
   assert_int_equal(device_comm_create(&c, &world, &other), ERR_USAGE);
-  assert_non_null(strstr(err_message(), "device.name = remote"));
+  assert_non_null(strstr(err_message(), "CUDA library"));
   assert_int_equal(err_agreed(), 1);
   err_clear();
 }
@@ -247,6 +247,11 @@ static int absent(void) {
   char id[128];
   device_comm_patience = 0.3;
   if (world.rank == 0) return end(meet());
+  MUST(comm_agree(&world, OK));
+  for (int r = 0; r < world.size; r++) {
+    char uuid[16] = "another GPU";
+    MUST(comm_broadcast(&world, uuid, sizeof uuid, r));
+  }
   for (int i = 0; i < 2; i++) MUST(comm_agree(&world, OK));
   MUST(comm_broadcast(&world, id, sizeof id, 0));
   return comm_barrier(&world); /* for ever */
@@ -260,7 +265,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(tree_equals_the_hosts),
       cmocka_unit_test(parts_are_added_and_gathered),
       cmocka_unit_test(wrong_arguments_are_refused),
-      cmocka_unit_test(a_device_without_a_row_is_refused),
+      cmocka_unit_test(a_device_without_its_library_is_refused),
       cmocka_unit_test(one_more_and_none_left),
   };
   MPI_Init(&argc, &argv);

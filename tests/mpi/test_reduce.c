@@ -1,5 +1,5 @@
-/* reduce — the gradients of a step over ranks (1, 2 and 4): with `fast` they are on their way during backward, in
- * buckets, and are the ones that a sum at the end gives. */
+/* reduce — the gradients of a step over ranks (1, 2 and 4) are on their way during backward, in buckets, and are the ones
+ * that a sum at the end gives: with `tree` bit for bit. */
 #include "toy_network.h"
 
 #include <mpi.h>
@@ -20,7 +20,7 @@ static double *step(Network *n, bool tree, bool overlap, int64_t *early) {
   MUST(reduction_begin(&r));
   for (int i = 0; i < MICROS; i++) {
     Ready ready = reduction_ready(&r);
-    assert_true((ready.call != NULL) == (!tree && world.size > 1 && i == MICROS - 1));
+    assert_true((ready.call != NULL) == (world.size > 1 && i == MICROS - 1));
     if (overlap) n->ready = ready;
     toy_pass(n, &toy_mixed, (world.rank + i) % TOY_B, 1, toy_quarter, true);
     n->ready = (Ready){0};
@@ -46,13 +46,15 @@ static void compare(const ToyNetwork *x, const char *backend, double tolerance) 
   toy_near("tree", p, tree, want, tolerance);
   for (int i = 0; i < 4; i++) {
     device_comm_bucket = buckets[i];
-    double *got = step(&n, false, true, &early);
+    double *got = step(&n, false, true, &early), *same = step(&n, true, true, NULL);
     bool all = i == 0, none = buckets[i] > (size_t)p->count * 8;
     assert_true(world.size == 1 || none ? early == 0 : all ? early == p->count : early > 0);
     if (world.size <= 2) /* of two numbers there is one sum */
       toy_same("in buckets", got, want, p->count);
     toy_near("in buckets", p, got, want, tolerance);
+    toy_same("the tree in buckets", same, tree, p->count);
     mem_free(&got);
+    mem_free(&same);
   }
   device_comm_bucket = kept;
   mem_free(&want);
