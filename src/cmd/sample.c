@@ -34,7 +34,7 @@ static int open_all(Sampling *s, const Config *cfg, const Comm *comm) {
   if (comm->rank == 0) TRY(mem_alloc(&s->all, (size_t)(s->part * comm->size * L) * sizeof *s->all));
   int64_t batch = cfg->sample_batch < s->part ? cfg->sample_batch : s->part;
   TRY(weights_open(&s->net, cfg, comm, s->checkpoint, cfg->sample_weights, &s->state, L, "sample.batch", batch));
-  return s->sampler->fits(&s->net.objective);
+  return s->sampler->fits(&s->net.objective, &s->net.model.options);
 }
 
 static void show(void *arg, int64_t step) {

@@ -1,9 +1,11 @@
 #include "diffusion/sampler.h"
 #include "base/err.h"
+#include "diffusion/draws.h"
 #include <string.h>
 
-extern const Sampler sampler_ancestral;
-static const Sampler *const samplers[] = {&sampler_ancestral, NULL};
+extern const Sampler sampler_ancestral, sampler_cached, sampler_event, sampler_first_hitting;
+static const Sampler *const samplers[] = {&sampler_ancestral, &sampler_cached, &sampler_event, &sampler_first_hitting,
+                                          NULL};
 
 int sampler_find(const Sampler **s, const char *name) {
   for (int i = 0; samplers[i]; i++)
@@ -12,3 +14,52 @@ int sampler_find(const Sampler **s, const char *name) {
 }
 
 double sampler_time(int64_t i, int64_t steps) { return 1 - (double)i * (1 - 1e-5) / (double)steps; }
+
+double sampler_chance(const SamplerJob *job, int64_t step) {
+  const Schedule *s = job->objective->schedule;
+  double now = schedule_masked(s, sampler_time(step, job->steps)),
+         next = schedule_masked(s, sampler_time(step + 1, job->steps));
+  return (now - next) / now;
+}
+
+int sampler_draws_x0(const char *sampler, const Objective *o) {
+  const char *name = o->table->name;
+  CHECK(o->table->diffusion, ERR_USAGE,
+        "sample.sampler = %s unmasks tokens in any order; diffusion.objective = %s writes from left to right", sampler,
+        name);
+  CHECK(strcmp(name, "sedd") != 0, ERR_USAGE,
+        "sample.sampler = %s draws from p(x0 | z); diffusion.objective = sedd has ratios of probabilities in its place",
+        sampler);
+  CHECK(o->terms == 1, ERR_USAGE,
+        "sample.sampler = %s needs p(m) = 0; diffusion.objective = %s has it with diffusion.subs_masking = true only",
+        sampler, name);
+  return OK;
+}
+
+int sampler_timeless(const char *sampler, const ModelOptions *model) {
+  CHECK(!model->time_conditioning, ERR_USAGE,
+        "sample.sampler = %s leaves out steps that change nothing, but with model.time_conditioning = true the network "
+        "answers otherwise at each of them; use ancestral",
+        sampler);
+  return OK;
+}
+
+int sampler_walk(SamplerJob *job, bool every_step) {
+  Draws d;
+  int err = OK;
+  job->evaluations = job->evaluated = 0;
+  TRY_TO(done, draws_create(&d, job->n * job->model->options.length));
+  for (int64_t i = 0; i < job->steps; i++) {
+    draws_chosen(&d, job, i, sampler_chance(job, i));
+    if (every_step || d.n > 0) TRY_TO(done, draws_look(job, job->z, job->n, sampler_time(i, job->steps)));
+    TRY_TO(done, draws_fill(job, &d, job->z, false));
+    if (job->progress) job->progress(job->progress_arg, i + 1);
+  }
+  draws_chosen(&d, job, job->steps, 1);
+  if (!job->noise_removal || d.n == 0) goto done;
+  TRY_TO(done, draws_look(job, job->z, job->n, sampler_time(job->steps, job->steps)));
+  TRY_TO(done, draws_fill(job, &d, job->z, true));
+done:
+  draws_destroy(&d);
+  return err;
+}

@@ -13,14 +13,16 @@ typedef struct SamplerJob {
   uint64_t seed;
   int64_t first, n;    /* numbers of the samples: first … first+n−1, n ≤ the model's batch */
   int32_t *z;          /* [n,L] in: where ≠ m, fixed tokens; out: the samples */
-  int64_t evaluations; /* out: passes of the network */
+  int64_t evaluations; /* out: passes of the network, whatever number of sequences went through */
+  int64_t evaluated;   /* out: sequences that went through, summed over the passes */
   void (*progress)(void *arg, int64_t step); /* may be NULL */
   void *progress_arg;
 } SamplerJob;
 
 typedef struct Sampler {
   const char *name;
-  int (*fits)(const Objective *); /* ERR_USAGE with the reason where it cannot sample from that objective */
+  /* ERR_USAGE with the reason where it cannot sample from that objective and network */
+  int (*fits)(const Objective *, const ModelOptions *);
   int (*run)(SamplerJob *);
 } Sampler;
 
@@ -28,3 +30,14 @@ typedef struct Sampler {
 int sampler_find(const Sampler **s, const char *name);
 /** sampler_time — t_i = 1 − i(1 − 1e-5)/steps, i = 0 … steps. */
 double sampler_time(int64_t i, int64_t steps);
+
+/* ---- what samplers share */
+/** sampler_chance — that a position which is masked at the start of a step unmasks in it: 1 − mc_s/mc_t. */
+double sampler_chance(const SamplerJob *job, int64_t step);
+/** sampler_walk — the reverse process step by step; every_step false: the network is asked only where something
+ *  unmasks. */
+int sampler_walk(SamplerJob *job, bool every_step);
+/** sampler_draws_x0 — OK if the objective's network tells p(x0 | z) without m. */
+int sampler_draws_x0(const char *sampler, const Objective *o);
+/** sampler_timeless — OK if the network is not told the time. */
+int sampler_timeless(const char *sampler, const ModelOptions *model);

@@ -145,6 +145,13 @@ tap "writes there" test -s "$T/run/eval.h5"
 # ---- samples
 tap "sample prints text" \
   prints '^--- sample 0$' '^--- sample 4$' '^5 samples of 32 tokens from .*: ancestral, 16 steps' -- sample "$D"
+for sampler in cached event; do
+  tap "sample.sampler = $sampler" prints "^5 samples of 32 tokens from .*: $sampler, 16 steps" \
+    -- sample "$D" sample.sampler=$sampler sample.output="$T/$sampler.h5"
+  tap "$sampler: the ids of ancestral" h5diff "$T/run/samples.h5" "$T/$sampler.h5" /tokens
+done
+tap "sample.sampler = first_hitting" prints '^5 samples of 32 tokens from .*: first_hitting' \
+  -- sample "$D" sample.sampler=first_hitting sample.output="$T/first_hitting.h5"
 tap "sample without a batch to fill" prints '^3 samples' \
   -- sample "$D" run.seed=2 sample.count=3 sample.batch=2 sample.output="$T/three.h5"
 shaped() { # FILE ROWS

@@ -1,0 +1,59 @@
+#include "diffusion/draws.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/rng.h"
+
+int draws_create(Draws *d, int64_t n) {
+  *d = (Draws){0};
+  TRY(mem_alloc(&d->rows, (size_t)n * sizeof *d->rows));
+  TRY(mem_alloc(&d->ids, (size_t)n * sizeof *d->ids));
+  return mem_alloc(&d->uniform, (size_t)n * sizeof *d->uniform);
+}
+
+void draws_destroy(Draws *d) {
+  mem_free(&d->rows);
+  mem_free(&d->ids);
+  mem_free(&d->uniform);
+}
+
+void draws_add(Draws *d, const SamplerJob *job, int64_t b, int64_t l, double uniform) {
+  d->uniform[d->n] = uniform;
+  d->rows[d->n++] = (int32_t)(b * job->model->options.length + l);
+}
+
+bool draws_unmasks(const SamplerJob *job, int64_t sample, int64_t step, int64_t l, double chance) {
+  RngKey key = rng_key(job->seed, RNG_SAMPLE_UNMASK, 0, (uint64_t)step, (uint64_t)sample);
+  return rng_uniform(key, (uint64_t)l) < chance;
+}
+
+double draws_token(const SamplerJob *job, int64_t sample, int64_t step, int64_t l) {
+  RngKey key = rng_key(job->seed, RNG_SAMPLE_TOKEN, 0, (uint64_t)step, (uint64_t)sample);
+  return rng_uniform(key, (uint64_t)l);
+}
+
+void draws_chosen(Draws *d, const SamplerJob *job, int64_t step, double chance) {
+  int64_t L = job->model->options.length;
+  d->n = 0;
+  for (int64_t b = 0; b < job->n; b++)
+    for (int64_t l = 0; l < L; l++)
+      if (job->z[b * L + l] == job->objective->mask && draws_unmasks(job, job->first + b, step, l, chance))
+        draws_add(d, job, b, l, draws_token(job, job->first + b, step, l));
+}
+
+int draws_look(SamplerJob *job, const int32_t *z, int64_t B, double t) {
+  double *sigma = NULL;
+  TRY(mem_alloc(&sigma, (size_t)B * sizeof *sigma));
+  for (int64_t b = 0; b < B; b++) sigma[b] = objective_condition(job->objective, t);
+  ModelInput in = {.B = B, .ids = z, .sigma = sigma};
+  int err = model_forward(job->model, &in);
+  mem_free(&sigma);
+  job->evaluations++;
+  job->evaluated += B;
+  return err;
+}
+
+int draws_fill(SamplerJob *job, Draws *d, int32_t *z, bool likeliest) {
+  TRY(rows_draw(job->rows, job->objective, d->rows, d->n, likeliest ? NULL : d->uniform, d->ids));
+  for (int64_t i = 0; i < d->n; i++) z[d->rows[i]] = d->ids[i];
+  return OK;
+}

@@ -1,0 +1,27 @@
+/* draws — masked positions of a batch that are filled in one pass of the network, and what their tokens are drawn by.
+ */
+#pragma once
+#include "diffusion/sampler.h"
+
+typedef struct Draws {
+  int64_t n;
+  int32_t *rows, *ids; /* row of [sequences of the pass · L]; its token */
+  double *uniform;
+} Draws;
+
+/** draws_create — room for n positions. */
+int draws_create(Draws *d, int64_t n);
+void draws_destroy(Draws *d);
+/** draws_add — position l of sequence b, whose token is drawn by that number. */
+void draws_add(Draws *d, const SamplerJob *job, int64_t b, int64_t l, double uniform);
+/** draws_chosen — the masked positions that unmask in this step, each with chance (chance 1: all of them): d->n = 0
+ *  first. A function of (seed, sample, step, position). */
+void draws_chosen(Draws *d, const SamplerJob *job, int64_t step, double chance);
+/** draws_unmasks — whether position l of a sample unmasks in that step, if it is still masked. */
+bool draws_unmasks(const SamplerJob *job, int64_t sample, int64_t step, int64_t l, double chance);
+/** draws_token — the number by which the token of position l of a sample is drawn in that step. */
+double draws_token(const SamplerJob *job, int64_t sample, int64_t step, int64_t l);
+/** draws_look — one pass of the network over z[B,L] at time t. */
+int draws_look(SamplerJob *job, const int32_t *z, int64_t B, double t);
+/** draws_fill — tokens of the positions from the last pass into z: by their numbers, or the likeliest ones. */
+int draws_fill(SamplerJob *job, Draws *d, int32_t *z, bool likeliest);

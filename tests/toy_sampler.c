@@ -1,0 +1,145 @@
+#include "toy_sampler.h"
+
+#include <math.h>
+#include <string.h>
+
+bool toy_bf16; /* products of the device under test */
+
+bool toy_under_test(void) { return strcmp(check_device, "cpu") != 0; }
+
+void toy_open_sampler(Network *n, bool time, int64_t batch) {
+  Toy toy = toy_tiny(V, MASK, L, batch);
+  if (toy_under_test()) toy.device.name = check_device;
+  toy.device.bf16 = toy_bf16;
+  toy.model.time_conditioning = time;
+  toy.eps = EPS;
+  toy_open(n, &toy);
+  toy_weights(n, 6, 4);
+}
+
+/* ---- the law */
+int32_t toy_digit(int state, int l) { return state >> 2 * l & 3; }
+int toy_code(const int32_t *z) { return z[0] | z[1] << 2 | z[2] << 4; }
+
+static double slow_sigma(const Schedule *s, double t) { return -log(0.75 - s->eps - 0.5 * t); }
+static double slow_rate(const Schedule *s, double t) { return 0.5 / (0.75 - s->eps - 0.5 * t); }
+const ScheduleTable toy_slow = {.name = "slow", .sigma = slow_sigma, .rate = slow_rate};
+
+double toy_masked(const Network *n, double t) {
+  return n->schedule.table == &toy_slow ? 0.25 + EPS + 0.5 * t : (1 - EPS) * t;
+}
+
+void toy_conditionals(Network *n, double t, double p[STATES][L][V]) {
+  int32_t z[STATES * L];
+  double sigma[STATES];
+  for (int s = 0; s < STATES; s++) {
+    for (int l = 0; l < L; l++) z[s * L + l] = toy_digit(s, l);
+    sigma[s] = -log(1 - toy_masked(n, t));
+  }
+  ModelInput in = {.B = STATES, .ids = z, .sigma = sigma};
+  MUST(model_forward(&n->model, &in));
+  float logits[STATES][L][V];
+  MUST(rows_logits(&n->rows, 0, STATES * L, &logits[0][0][0]));
+  for (int s = 0; s < STATES; s++)
+    for (int l = 0; l < L; l++) {
+      double sum = 0;
+      for (int y = 0; y < V; y++) sum += p[s][l][y] = y == MASK ? 0 : exp((double)logits[s][l][y]);
+      for (int y = 0; y < V; y++) p[s][l][y] /= sum;
+    }
+}
+
+int toy_likeliest(const double *p) {
+  int best = 0;
+  for (int y = 1; y < V; y++)
+    if (p[y] > p[best]) best = y;
+  return best;
+}
+
+/* the chance to go from state a to state b when a toy_masked token stays with chance `stay` */
+static double transition(int a, int b, double stay, double p[L][V]) {
+  double chance = 1;
+  for (int l = 0; l < L; l++) {
+    int x = toy_digit(a, l), y = toy_digit(b, l);
+    if (x != MASK)
+      chance *= x == y;
+    else
+      chance *= y == MASK ? stay : (1 - stay) * p[l][y];
+  }
+  return chance;
+}
+
+static void law_step(double law[STATES], double stay, double p[STATES][L][V]) {
+  double next[STATES] = {0};
+  for (int a = 0; a < STATES; a++)
+    for (int b = 0; b < STATES && law[a] > 0; b++) next[b] += law[a] * transition(a, b, stay, p[a]);
+  memcpy(law, next, sizeof next);
+}
+
+void toy_law_finish(double law[STATES], double p[STATES][L][V]) {
+  double next[STATES] = {0};
+  for (int a = 0; a < STATES; a++) {
+    int32_t z[L];
+    for (int l = 0; l < L; l++) z[l] = toy_digit(a, l) == MASK ? toy_likeliest(p[a][l]) : toy_digit(a, l);
+    next[toy_code(z)] += law[a];
+  }
+  memcpy(law, next, sizeof next);
+}
+
+void toy_law_of(Network *n, const int32_t start[L], int steps, bool noise_removal, double law[STATES]) {
+  double p[STATES][L][V];
+  memset(law, 0, STATES * sizeof *law);
+  law[toy_code(start)] = 1;
+  for (int i = 0; i < steps; i++) {
+    double t = 1 - i * (1 - 1e-5) / steps, s = 1 - (i + 1) * (1 - 1e-5) / steps;
+    toy_conditionals(n, t, p);
+    law_step(law, toy_masked(n, s) / toy_masked(n, t), p);
+  }
+  if (!noise_removal) return;
+  toy_conditionals(n, 1e-5, p);
+  toy_law_finish(law, p);
+}
+
+/* ---- samples */
+SamplerJob toy_samples(Network *n, Run r, const int32_t start[L], int32_t *z) {
+  const Sampler *sampler = NULL;
+  MUST(sampler_find(&sampler, r.sampler));
+  for (int64_t i = 0; i < r.n; i++) memcpy(z + i * L, start, L * sizeof *z);
+  SamplerJob job = {.model = &n->model,
+                    .rows = &n->rows,
+                    .objective = &n->objective,
+                    .steps = r.steps,
+                    .noise_removal = r.noise_removal,
+                    .seed = r.seed,
+                    .first = r.first,
+                    .n = r.n,
+                    .z = z};
+  MUST(sampler->run(&job));
+  return job;
+}
+
+int64_t toy_compare(Network *n, Run r, const int32_t start[L], int64_t draws, const double law[STATES],
+                    int64_t count[STATES]) {
+  static int32_t z[BATCH * L];
+  int64_t evaluated = 0;
+  memset(count, 0, STATES * sizeof *count);
+  draws = (toy_draws(draws) + BATCH - 1) / BATCH * BATCH;
+  r.n = BATCH;
+  for (r.first = 0; r.first < draws; r.first += BATCH) {
+    evaluated += toy_samples(n, r, start, z).evaluated;
+    for (int64_t i = 0; i < BATCH; i++) count[toy_code(z + i * L)]++;
+  }
+  toy_law("samples", count, law, STATES, draws);
+  return evaluated;
+}
+
+void toy_sharp(const double law[STATES], const double wrong[STATES], int64_t draws) {
+  int64_t count[STATES], sum = 0;
+  int dof, last = 0;
+  for (int s = 0; s < STATES; s++) {
+    sum += count[s] = (int64_t)(law[s] * (double)draws);
+    if (law[s] > law[last]) last = s;
+  }
+  count[last] += draws - sum;
+  double chi2 = toy_chi2(count, wrong, STATES, draws, &dof);
+  assert_true(chi2 > 3 * toy_chi2_limit(dof));
+}

@@ -1,0 +1,50 @@
+/* toy_sampler — a network of V = 4 and L = 3, whose samplers' laws can be enumerated: 4³ states, and from each state at
+ * t to those at s a visible token stays;  a masked one stays with chance mc_s/mc_t, mc = 1 − alpha, and else is drawn
+ * from p(x0 | z) with the network's p at time t. The noise removal fills what is left with the likeliest tokens. */
+#pragma once
+#include "toy.h"
+
+#include "diffusion/sampler.h"
+
+enum { V = 4, L = 3, MASK = 1, STATES = V * V * V, STEPS = 4, BATCH = 1000, DRAWS = 200000 };
+static const double EPS = 1e-3;
+static const int32_t blank[L] = {MASK, MASK, MASK};
+extern bool toy_bf16; /* products of the device under test */
+
+/** toy_under_test — whether the network is of a device under test. */
+bool toy_under_test(void);
+void toy_open_sampler(Network *n, bool time, int64_t batch);
+/* loglinear leaves a mask at t = 1e-5 once in 10⁵ positions; this one every third time, so that the end is tested too.
+ */
+extern const ScheduleTable toy_slow;
+
+/* ---- states and their law */
+int32_t toy_digit(int state, int l);
+int toy_code(const int32_t *z);
+int toy_likeliest(const double *p);
+/** toy_masked — the chance of a mask at t. */
+double toy_masked(const Network *n, double t);
+/** toy_conditionals — p(x0_l = y | z) for every state z at time t: a softmax of the logits without m, in plain sight.
+ */
+void toy_conditionals(Network *n, double t, double p[STATES][L][V]);
+/** toy_law_finish — the noise removal. */
+void toy_law_finish(double law[STATES], double p[STATES][L][V]);
+/** toy_law_of — the law of the reverse process in so many steps. */
+void toy_law_of(Network *n, const int32_t start[L], int steps, bool noise_removal, double law[STATES]);
+
+/* ---- samples */
+typedef struct Run {
+  const char *sampler;
+  int steps;
+  bool noise_removal;
+  uint64_t seed;
+  int64_t first, n;
+} Run;
+/** toy_samples — z[n,L] from the start. The job as it was done is returned: it counts the passes of the network. */
+SamplerJob toy_samples(Network *n, Run r, const int32_t start[L], int32_t *z);
+/** toy_compare — so many samples with a law; count: how often each state was drawn. Evaluated sequences are returned.
+ */
+int64_t toy_compare(Network *n, Run r, const int32_t start[L], int64_t draws, const double law[STATES],
+                    int64_t count[STATES]);
+/** toy_sharp — the chi-square test of so many draws would see a law that is a little wrong. */
+void toy_sharp(const double law[STATES], const double wrong[STATES], int64_t draws);

@@ -1,0 +1,111 @@
+/* test_sampler_cached — `cached` and `event` give the samples of `ancestral`, bit for bit: of any start, number of
+ * steps, masks left at the end, batch; and ask the network as seldom as they say. */
+#include "toy_sampler.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/err.h"
+
+enum { N = 60 };
+
+static Run run_of(const char *sampler, int steps, bool removal, int64_t first, int64_t n) {
+  return (Run){sampler, steps, removal, 5, first, n};
+}
+
+static const int32_t starts[][L] = {{MASK, MASK, MASK}, {MASK, 2, MASK}, {0, MASK, 3}, {0, 2, 3}};
+static const int steps[] = {1, 4, 50};
+
+static void same_samples(void **state) {
+  const char *sampler = *state;
+  Network n;
+  int32_t want[N * L], got[N * L];
+  toy_open_sampler(&n, false, N);
+  for (int slow = 0; slow < 2; slow++) {
+    if (slow) n.schedule = (Schedule){.table = &toy_slow, .eps = EPS};
+    for (int k = 0; k < 4 * 3 * 2; k++) {
+      const int32_t *start = starts[k % 4];
+      int T = steps[k / 4 % 3];
+      bool removal = k / 12;
+      SamplerJob all = toy_samples(&n, run_of("ancestral", T, removal, 100, N), start, want);
+      SamplerJob few = toy_samples(&n, run_of(sampler, T, removal, 100, N), start, got);
+      assert_memory_equal(got, want, sizeof got);
+      assert_true(few.evaluations <= all.evaluations && few.evaluated <= all.evaluated);
+    }
+  }
+  network_destroy(&n);
+}
+
+/* A sample is a function of (seed, number): batches of 7 and of 1. */
+static void same_in_any_batch(void **state) {
+  const char *sampler = *state;
+  Network n;
+  int32_t want[N * L], got[N * L];
+  toy_open_sampler(&n, false, N);
+  toy_samples(&n, run_of(sampler, 9, true, 0, N), blank, want);
+  for (int64_t size = 1; size < 8; size += 6) {
+    for (int64_t at = 0; at < N; at += size) {
+      int64_t most = N - at < size ? N - at : size;
+      toy_samples(&n, run_of(sampler, 9, true, at, most), blank, got + at * L);
+    }
+    assert_memory_equal(got, want, sizeof got);
+  }
+  network_destroy(&n);
+}
+
+/* One sample of L masks in T steps unmasks in T(1 − (1 − 1/T)^L) of them on average, of a schedule linear in t. */
+static void asks_where_something_unmasks(void **state) {
+  const char *sampler = *state;
+  enum { T = 5, MANY = 2000 };
+  Network n;
+  int32_t z[L];
+  int64_t sum = 0;
+  toy_open_sampler(&n, false, 1);
+  for (int64_t i = 0; i < MANY; i++) sum += toy_samples(&n, run_of(sampler, T, false, i, 1), blank, z).evaluated;
+  double expected = T * (1 - pow(1 - 1.0 / T, L)), spread = sqrt(0.4 / MANY); /* between 1 and 3: variance below 0.4 */
+  assert_true(fabs((double)sum / MANY - expected) < 4 * spread);
+  toy_samples(&n, run_of(sampler, T, true, 0, 1), starts[3], z);
+  assert_int_equal(toy_samples(&n, run_of(sampler, T, true, 0, 1), starts[3], z).evaluations, 0);
+  network_destroy(&n);
+}
+
+/* Sequences go by their own clocks: a batch costs as many evaluations as its sequences alone. */
+static void own_clocks(void **state) {
+  (void)state;
+  Network n;
+  int32_t z[N * L];
+  int64_t alone = 0;
+  toy_open_sampler(&n, false, N);
+  for (int64_t i = 0; i < N; i++) alone += toy_samples(&n, run_of("event", 50, true, i, 1), blank, z).evaluated;
+  SamplerJob all = toy_samples(&n, run_of("event", 50, true, 0, N), blank, z);
+  assert_int_equal(all.evaluated, alone);
+  assert_true(all.evaluations <= L + 1);
+  network_destroy(&n);
+}
+
+static void timed_networks_are_refused(void **state) {
+  const char *name = *state;
+  Network n;
+  const Sampler *sampler = NULL;
+  toy_open_sampler(&n, true, 1);
+  MUST(sampler_find(&sampler, name));
+  check_refused(sampler->fits(&n.objective, &n.model.options), ERR_USAGE, "a network that is told the time");
+  network_destroy(&n);
+}
+
+int main(void) {
+#define OF(test, name) cmocka_unit_test_prestate(test, (void *)(uintptr_t)name)
+  const struct CMUnitTest tests[] = {
+      OF(same_samples, "cached"),
+      OF(same_samples, "event"),
+      OF(same_in_any_batch, "cached"),
+      OF(same_in_any_batch, "event"),
+      OF(asks_where_something_unmasks, "cached"),
+      OF(asks_where_something_unmasks, "event"),
+      cmocka_unit_test(own_clocks),
+      OF(timed_networks_are_refused, "cached"),
+      OF(timed_networks_are_refused, "event"),
+      OF(timed_networks_are_refused, "first_hitting"),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
