@@ -4,6 +4,7 @@
  * sums a scan turns into cumulative weights, the one in which the goal falls is cut again, until segments are tokens.
  * All sums are in f64, of the same weights, in one order. */
 #include "backend.h"
+#include "base/rng.h"
 #include "logits.cuh"
 
 namespace {
@@ -22,24 +23,44 @@ struct Best {
     return w;
   }
 };
+struct Sum64 {
+  double v;
+  __device__ static Sum64 exchange(Sum64 a, int mask) {
+    Sum64 w = {__shfl_xor_sync(~0u, a.v, mask)};
+    return w;
+  }
+};
 } /* namespace */
 
 /* ---- draw */
+static __device__ Sum64 plus64(Sum64 a, Sum64 b) {
+  Sum64 all = {a.v + b.v};
+  return all;
+}
+/* The larger one; of equals, the first. */
+static __device__ Best better(Best a, Best b) {
+  if (a.f == b.f) return a.v < b.v ? a : b;
+  return b.f > a.f ? b : a;
+}
 static __device__ First smaller(First a, First b) { return a.v < b.v ? a : b; }
 
 namespace {
-template <class A, int N> struct Weights { /* exp(f − top), 0 at forbid */
+template <class A, int N> struct Weights { /* exp((f − top)·by), 0 at forbid and below `least` */
   const A *f;
   int V;
   int32_t forbid;
-  float top;
-  __device__ double at(int v) const { return v == forbid ? 0 : (double)expf(get(f[v]) - top); }
+  float top, by, least;
+  __device__ float of(float x) const {
+    float w = expf((x - top) * by);
+    return w >= least || isnan(w) ? w : 0;
+  }
+  __device__ double at(int v) const { return v == forbid ? 0 : (double)of(get(f[v])); }
   /* Σ over [first, last) by a warp, for its lane 0; first is a multiple of a pack. */
   __device__ double sum(int first, int last) const {
     double sum = 0;
     for (int i = first / N + (int)threadIdx.x % WARP; i * N < last; i += WARP) {
       Logits<A, N> x(pack_at<N>(f, V, i), i, forbid);
-      for (int j = 0; j < N; j++) sum += (double)expf(x.v[j] - top);
+      for (int j = 0; j < N; j++) sum += (double)of(x.v[j]);
     }
     for (int m = WARP / 2; m > 0; m /= 2) sum += __shfl_xor_sync(~0u, sum, m);
     return sum;
@@ -72,6 +93,46 @@ static __device__ int choose(double part, double upto, double goal) {
   return first < THREADS ? first : first < 3 * THREADS ? 2 * THREADS - first : -1;
 }
 
+/* Σ of the row's weights, for every thread. */
+template <class A, int N> static __device__ double total(const Weights<A, N> &p) {
+  Sum64 mine = {0};
+  each_pack<N>(p.f, p.V, (int)threadIdx.x, [&](int i, const Pack<A, N> &q) {
+    Logits<A, N> x(q, i, p.forbid);
+    for (int j = 0; j < N; j++) mine.v += (double)p.of(x.v[j]);
+  });
+  return block_reduce(mine, plus64).v;
+}
+
+/* The largest weight such that those not below it make up the share: weights are not negative, so their order is that
+ * of their bits, which are found from the highest on. */
+template <class A, int N> static __device__ float least_of(Weights<A, N> p, double share) {
+  double goal = share * total(p);
+  uint32_t least = 0;
+  for (int bit = 30; bit >= 0; bit--) {
+    p.least = __uint_as_float(least | 1u << bit);
+    if (total(p) >= goal) least |= 1u << bit;
+  }
+  return __uint_as_float(least);
+}
+
+/* Noise in f32: 4 tokens a Philox block, whose key is the row's own random number. */
+template <class A, int N> static __device__ int32_t with_noise(const Weights<A, N> &p, double uniform, double stay) {
+  double sum = total(p);
+  if (!isfinite(sum) || sum <= 0) return -1;
+  RngKey key = rng_key((uint64_t)__double_as_longlong(uniform), RNG_SAMPLE_NOISE, 0, 0, 0);
+  Best mine = {-1, 0};
+  for (int first = (int)threadIdx.x * 4; first < p.V; first += THREADS * 4) {
+    uint32_t r[4];
+    rng_block(r, key, (uint32_t)first / 4);
+    for (int j = 0; j < 4 && first + j < p.V; j++) {
+      float u = (float)(r[j] >> 8) * 0x1p-24f, noise = 1e-10f - logf(u + 1e-10f);
+      float q = (float)(first + j == p.forbid ? stay : (1 - stay) * (p.at(first + j) / sum));
+      if (q / noise > mine.f) mine = {q / noise, first + j};
+    }
+  }
+  return block_reduce(mine, better).v;
+}
+
 template <class A, int N> static __device__ int32_t inverse_cdf(Weights<A, N> p, double uniform) {
   SHARED(double, part, THREADS);
   SHARED(double, upto, THREADS);
@@ -102,25 +163,31 @@ template <class A, int N> static __device__ int32_t inverse_cdf(Weights<A, N> p,
   }
 }
 
-template <class A, int N> __global__ void k_draw(int32_t *ids, Rows<A> l, const double *uniform, int32_t forbid) {
+struct DrawHow { /* of Draw */
+  const double *uniform, *stay;
+  int32_t forbid;
+  float by;
+  double nucleus;
+  bool f32;
+};
+
+template <class A, int N> __global__ void k_draw(int32_t *ids, Rows<A> l, DrawHow how) {
   const A *f = l.row(blockIdx.x);
   float most = -INFINITY;
   each_pack<N>(f, (int)l.cols, (int)threadIdx.x, [&](int i, const Pack<A, N> &p) {
-    Logits<A, N> x(p, i, forbid);
+    Logits<A, N> x(p, i, how.forbid);
     for (int j = 0; j < N; j++) most = fmaxf(most, x.v[j]);
   });
-  Weights<A, N> p = {f, (int)l.cols, forbid, block_max(most)};
-  int32_t v = inverse_cdf(p, uniform[blockIdx.x]);
+  Weights<A, N> p = {f, (int)l.cols, how.forbid, block_max(most), 1, 0};
+  double stay = how.stay ? how.stay[blockIdx.x] : 0, uniform = how.uniform[blockIdx.x];
+  bool stays = how.stay && !how.f32 && total(p) * exp((double)p.top) / (double)(l.cols - 1) <= stay;
+  p.by = how.by;
+  if (how.nucleus < 1 && !stays) p.least = least_of(p, how.nucleus);
+  int32_t v = stays ? how.forbid : how.f32 ? with_noise(p, uniform, stay) : inverse_cdf(p, uniform);
   if (threadIdx.x == 0) ids[blockIdx.x] = v;
 }
 
 /* ---- argmax */
-/* The larger one; of equals, the first. */
-static __device__ Best better(Best a, Best b) {
-  if (a.f == b.f) return a.v < b.v ? a : b;
-  return b.f > a.f ? b : a;
-}
-
 /* Where nothing is above −∞, the first token is the answer; what is no number is above nothing. */
 template <class A, int N> __global__ void k_argmax(int32_t *ids, Rows<A> l, int32_t forbid) {
   const A *f = l.row(blockIdx.x);
@@ -135,9 +202,15 @@ template <class A, int N> __global__ void k_argmax(int32_t *ids, Rows<A> l, int3
   if (threadIdx.x == 0) ids[blockIdx.x] = first >= l.cols || isnan(get(f[first])) ? -1 : best.v;
 }
 
-int cuda_draw(Device *dev, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid) {
-  return WITH_ROWS(logits, LAUNCH(dev, (k_draw<A, N>), rows_of(logits), (int32_t *)ids.data, rows<A>(logits),
-                                  (const double *)uniform.data, forbid));
+int cuda_draw(Device *dev, const Draw *a) {
+  DrawHow how = {(const double *)a->uniform.data,
+             (const double *)a->stay.data,
+             a->forbid,
+             (float)(1 / a->temperature),
+             a->nucleus,
+             a->f32};
+  return WITH_ROWS(a->logits,
+                   LAUNCH(dev, (k_draw<A, N>), rows_of(a->logits), (int32_t *)a->ids.data, rows<A>(a->logits), how));
 }
 
 int cuda_argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid) {

@@ -109,6 +109,7 @@ SamplerJob toy_samples(Network *n, Run r, const int32_t start[L], int32_t *z) {
                     .objective = &n->objective,
                     .steps = r.steps,
                     .noise_removal = r.noise_removal,
+                    .draw = {1, 1, false},
                     .seed = r.seed,
                     .first = r.first,
                     .n = r.n,

@@ -7,6 +7,7 @@
 #include "cmd/output.h"
 #include "cmd/weights.h"
 #include "diffusion/sampler.h"
+#include <string.h>
 
 typedef struct Sampling {
   const Config *cfg; /* not owned */
@@ -55,6 +56,7 @@ static int draw_part(Sampling *s, const Config *cfg, const Comm *comm) {
                       .objective = &s->net.objective,
                       .steps = cfg->sample_steps,
                       .noise_removal = cfg->sample_noise_removal,
+                      .draw = {cfg->sample_temperature, cfg->sample_nucleus, strcmp(cfg->sample_draw, "f32") == 0},
                       .seed = (uint64_t)cfg->run_seed,
                       .first = first + at,
                       .n = n - at < batch ? n - at : batch,
@@ -78,6 +80,9 @@ static int fill_output(H5 *f, const void *arg) {
   int64_t dims[2] = {s->cfg->sample_count, s->net.model.options.length};
   TRY(h5_set_str(f, "/", "sampler", s->sampler->name));
   TRY(h5_set_int(f, "/", "steps", s->cfg->sample_steps));
+  TRY(h5_set_str(f, "/", "draw", s->cfg->sample_draw));
+  TRY(h5_set_real(f, "/", "temperature", s->cfg->sample_temperature));
+  TRY(h5_set_real(f, "/", "nucleus", s->cfg->sample_nucleus));
   TRY(h5_set_int(f, "/", "evaluations", s->evaluations));
   TRY(h5_set_str(f, "/", "tokenizer", s->state.vocab.tokenizer));
   TRY(h5_set_str(f, "/", "tokenizer_hash", s->state.vocab.hash));

@@ -7,13 +7,15 @@ int draws_create(Draws *d, int64_t n) {
   *d = (Draws){0};
   TRY(mem_alloc(&d->rows, (size_t)n * sizeof *d->rows));
   TRY(mem_alloc(&d->ids, (size_t)n * sizeof *d->ids));
-  return mem_alloc(&d->uniform, (size_t)n * sizeof *d->uniform);
+  TRY(mem_alloc(&d->uniform, (size_t)n * sizeof *d->uniform));
+  return mem_alloc(&d->stay, (size_t)n * sizeof *d->stay);
 }
 
 void draws_destroy(Draws *d) {
   mem_free(&d->rows);
   mem_free(&d->ids);
   mem_free(&d->uniform);
+  mem_free(&d->stay);
 }
 
 void draws_add(Draws *d, const SamplerJob *job, int64_t b, int64_t l, double uniform) {
@@ -34,10 +36,25 @@ double draws_token(const SamplerJob *job, int64_t sample, int64_t step, int64_t 
 void draws_chosen(Draws *d, const SamplerJob *job, int64_t step, double chance) {
   int64_t L = job->model->options.length;
   d->n = 0;
+  d->staying = false;
   for (int64_t b = 0; b < job->n; b++)
     for (int64_t l = 0; l < L; l++)
       if (job->z[b * L + l] == job->objective->mask && draws_unmasks(job, job->first + b, step, l, chance))
         draws_add(d, job, b, l, draws_token(job, job->first + b, step, l));
+}
+
+void draws_masked(Draws *d, const SamplerJob *job, int64_t step, double chance, bool scored) {
+  int64_t L = job->model->options.length;
+  d->n = 0;
+  d->staying = true;
+  for (int64_t b = 0; b < job->n; b++) {
+    RngKey key = rng_key(job->seed, RNG_SAMPLE_UNMASK, 0, (uint64_t)step, (uint64_t)(job->first + b));
+    for (int64_t l = 0; l < L; l++) {
+      if (job->z[b * L + l] != job->objective->mask) continue;
+      d->stay[d->n] = scored ? rng_uniform(key, (uint64_t)l) / chance : 1 - chance;
+      draws_add(d, job, b, l, draws_token(job, job->first + b, step, l));
+    }
+  }
 }
 
 int draws_look(SamplerJob *job, const int32_t *z, int64_t B, double t) {
@@ -52,8 +69,19 @@ int draws_look(SamplerJob *job, const int32_t *z, int64_t B, double t) {
   return err;
 }
 
-int draws_fill(SamplerJob *job, Draws *d, int32_t *z, bool likeliest) {
-  TRY(rows_draw(job->rows, job->objective, d->rows, d->n, likeliest ? NULL : d->uniform, d->ids));
-  for (int64_t i = 0; i < d->n; i++) z[d->rows[i]] = d->ids[i];
+int draws_fill(SamplerJob *job, Draws *d, int32_t *z, bool likeliest, bool *changed) {
+  const DrawOptions *o = &job->draw;
+  RowDraw how = {.uniform = likeliest ? NULL : d->uniform,
+                 .stay = d->staying ? d->stay : NULL,
+                 .temperature = o->temperature,
+                 .nucleus = o->nucleus,
+                 .f32 = o->f32};
+  bool any = false;
+  TRY(rows_draw(job->rows, job->objective, d->rows, d->n, &how, d->ids));
+  for (int64_t i = 0; i < d->n; i++) {
+    z[d->rows[i]] = d->ids[i];
+    any = any || d->ids[i] != job->objective->mask;
+  }
+  if (changed) *changed = any;
   return OK;
 }

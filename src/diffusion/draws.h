@@ -5,8 +5,9 @@
 
 typedef struct Draws {
   int64_t n;
-  int32_t *rows, *ids; /* row of [sequences of the pass · L]; its token */
-  double *uniform;
+  int32_t *rows, *ids;    /* row of [sequences of the pass · L]; its token */
+  double *uniform, *stay; /* stay: of draws_masked only */
+  bool staying;
 } Draws;
 
 /** draws_create — room for n positions. */
@@ -17,11 +18,15 @@ void draws_add(Draws *d, const SamplerJob *job, int64_t b, int64_t l, double uni
 /** draws_chosen — the masked positions that unmask in this step, each with chance (chance 1: all of them): d->n = 0
  *  first. A function of (seed, sample, step, position). */
 void draws_chosen(Draws *d, const SamplerJob *job, int64_t step, double chance);
+/** draws_masked — all masked positions, each of which stays masked with chance 1 − chance; scored: unless its score
+ * says otherwise. */
+void draws_masked(Draws *d, const SamplerJob *job, int64_t step, double chance, bool scored);
 /** draws_unmasks — whether position l of a sample unmasks in that step, if it is still masked. */
 bool draws_unmasks(const SamplerJob *job, int64_t sample, int64_t step, int64_t l, double chance);
 /** draws_token — the number by which the token of position l of a sample is drawn in that step. */
 double draws_token(const SamplerJob *job, int64_t sample, int64_t step, int64_t l);
 /** draws_look — one pass of the network over z[B,L] at time t. */
 int draws_look(SamplerJob *job, const int32_t *z, int64_t B, double t);
-/** draws_fill — tokens of the positions from the last pass into z: by their numbers, or the likeliest ones. */
-int draws_fill(SamplerJob *job, Draws *d, int32_t *z, bool likeliest);
+/** draws_fill — tokens of the positions from the last pass into z: by their numbers, or the likeliest ones. *changed
+ * (may be NULL): whether one of them is no mask. */
+int draws_fill(SamplerJob *job, Draws *d, int32_t *z, bool likeliest, bool *changed);

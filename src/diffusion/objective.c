@@ -151,8 +151,9 @@ int objective_cross_entropy(const Objective *o, Device *dev, Tensor loss, Tensor
   return cross_entropy(dev, loss, logits, target, weight, o->mask, gradient);
 }
 
-int objective_denoise(const Objective *o, Device *dev, Tensor ids, Tensor logits, Tensor uniform) {
-  return tensor_none(uniform) ? argmax(dev, ids, logits, o->mask) : draw(dev, ids, logits, uniform, o->mask);
+int objective_denoise(const Objective *o, Device *dev, Draw how) {
+  how.forbid = o->mask;
+  return tensor_none(how.uniform) ? argmax(dev, how.ids, how.logits, o->mask) : draw(dev, &how);
 }
 
 void objective_log_p(const Objective *o, double *out, const float *f, int32_t z, double t) {

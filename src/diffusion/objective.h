@@ -88,9 +88,9 @@ int objective_loss(const Objective *o, Device *dev, Tensor loss, Tensor logits, 
 /** objective_cross_entropy — the loss weight·(−log p(target)) of those whose p never is m. */
 int objective_cross_entropy(const Objective *o, Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight,
                             bool gradient);
-/** objective_denoise — ids[r] drawn from softmax(logits[r]) without m by uniform[r], or its arg-max where uniform is
- *  none: p(x0 | z) of masked rows, or the next token. */
-int objective_denoise(const Objective *o, Device *dev, Tensor ids, Tensor logits, Tensor uniform);
+/** objective_denoise — ids[r] drawn from softmax(logits[r]) without m as `how` says (its ids, logits and uniform;
+ * forbid is filled in), or its arg-max where how->uniform is none: p(x0 | z) of masked rows, or the next token. */
+int objective_denoise(const Objective *o, Device *dev, Draw how);
 /** objective_log_p — out[V]: log p(x0 = · | z) at a position with token z at time t, from the network's output f[V];
  *  of sedd the log score log s(·). Host. */
 void objective_log_p(const Objective *o, double *out, const float *f, int32_t z, double t);

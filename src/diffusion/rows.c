@@ -36,6 +36,7 @@ static void plan(Arena *a, Rows *r) {
   r->target = arena_tensor(a, DT_I32, capacity, 0);
   r->ids = arena_tensor(a, DT_I32, capacity, 0);
   r->uniform = arena_tensor(a, DT_F64, capacity, 0);
+  r->stay = arena_tensor(a, DT_F64, capacity, 0);
   r->total = arena_tensor(a, DT_F64, 1, 0);
 }
 
@@ -140,18 +141,25 @@ int rows_logits(Rows *r, int64_t first, int64_t n, float *logits) {
   return err;
 }
 
-int rows_draw(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const double *uniform, int32_t *ids) {
+int rows_draw(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const RowDraw *how, int32_t *ids) {
   Device *dev = r->model->dev;
   if (n == 0) return OK;
   TRY(gather(r, rows, n));
-  if (uniform) TRY(tensor_upload(dev, tensor_rows(r->uniform, 0, n), uniform));
+  if (how->uniform) TRY(tensor_upload(dev, tensor_rows(r->uniform, 0, n), how->uniform));
+  if (how->stay) TRY(tensor_upload(dev, tensor_rows(r->stay, 0, n), how->stay));
   int64_t all = made_up(r, n);
   for (int64_t first = 0; first < all; first += r->chunk) {
     int64_t k = all - first < r->chunk ? all - first : r->chunk;
     Tensor logits = tensor_rows(r->logits, 0, k);
     TRY(model_logits(r->model, logits, tensor_rows(r->h, first, k)));
-    Tensor u = uniform ? tensor_rows(r->uniform, first, k) : TENSOR_NONE;
-    TRY(objective_denoise(o, dev, tensor_rows(r->ids, first, k), logits, u));
+    Draw d = {.ids = tensor_rows(r->ids, first, k),
+              .logits = logits,
+              .temperature = how->temperature,
+              .nucleus = how->nucleus,
+              .f32 = how->f32};
+    if (how->uniform) d.uniform = tensor_rows(r->uniform, first, k);
+    if (how->stay) d.stay = tensor_rows(r->stay, first, k);
+    TRY(objective_denoise(o, dev, d));
   }
   TRY(tensor_download(dev, ids, tensor_rows(r->ids, 0, n)));
   for (int64_t i = 0; i < n; i++)

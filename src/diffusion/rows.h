@@ -17,7 +17,7 @@ typedef struct Rows {
   int terms;           /* factors a row */
   Tensor loss, weight; /* [capacity], [capacity, terms] real */
   Tensor index, target, ids; /* [capacity] i32 */
-  Tensor uniform;            /* [capacity] f64 */
+  Tensor uniform, stay;      /* [capacity] f64 */
   Tensor total;              /* [1] f64: sum of losses that nobody has asked for yet */
   void *host;                /* [capacity, terms] f64: staging */
 } Rows;
@@ -34,6 +34,12 @@ int rows_loss(Rows *r, const Objective *o, const Noised *n, bool gradient, doubl
 int rows_total(Rows *r, double *loss);
 /** rows_logits — logits[n,V] (host) of rows first … first+n−1 of the last forward pass; n ≤ r->chunk. */
 int rows_logits(Rows *r, int64_t first, int64_t n, float *logits);
-/** rows_draw — ids[n] (host): clean tokens drawn at rows[n] of the last forward pass by uniform[n], or the likeliest
- * where uniform is NULL. ERR_NUMERIC where the logits are no numbers. */
-int rows_draw(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const double *uniform, int32_t *ids);
+/* RowDraw — how tokens are drawn: see Draw of ops.h. */
+typedef struct RowDraw {
+  const double *uniform, *stay; /* [n] host; uniform NULL: the likeliest; stay may be NULL */
+  double temperature, nucleus;
+  bool f32;
+} RowDraw;
+/** rows_draw — ids[n] (host): clean tokens, or m where a position stays, drawn at rows[n] of the last forward pass.
+ *  ERR_NUMERIC where the logits are no numbers. */
+int rows_draw(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const RowDraw *how, int32_t *ids);

@@ -3,9 +3,9 @@
 #include "diffusion/draws.h"
 #include <string.h>
 
-extern const Sampler sampler_ancestral, sampler_cached, sampler_event, sampler_first_hitting;
-static const Sampler *const samplers[] = {&sampler_ancestral, &sampler_cached, &sampler_event, &sampler_first_hitting,
-                                          NULL};
+extern const Sampler sampler_analytic, sampler_ancestral, sampler_cached, sampler_event, sampler_first_hitting;
+static const Sampler *const samplers[] = {&sampler_ancestral, &sampler_analytic,      &sampler_cached,
+                                          &sampler_event,     &sampler_first_hitting, NULL};
 
 int sampler_find(const Sampler **s, const char *name) {
   for (int i = 0; samplers[i]; i++)
@@ -44,21 +44,40 @@ int sampler_timeless(const char *sampler, const ModelOptions *model) {
   return OK;
 }
 
-int sampler_walk(SamplerJob *job, bool every_step) {
+int sampler_draws_f64(const char *sampler, const SamplerJob *job) {
+  CHECK(!job->draw.f32, ERR_USAGE,
+        "sample.draw = f32 is the way of published samplers, which draw at every masked position in every step; "
+        "sample.sampler = %s does not: use ancestral or cached",
+        sampler);
+  return OK;
+}
+
+/* The last tokens: the likeliest ones, or drawn like the others. */
+static int finish(SamplerJob *job, Draws *d, bool draw_last) {
+  draws_chosen(d, job, job->steps, 1);
+  if (!job->noise_removal || d->n == 0) return OK;
+  TRY(draws_look(job, job->z, job->n, sampler_time(job->steps, job->steps)));
+  return draws_fill(job, d, job->z, !draw_last, NULL);
+}
+
+int sampler_walk(SamplerJob *job, Walk how) {
   Draws d;
   int err = OK;
+  bool all = how.scored || job->draw.f32, changed = true;
   job->evaluations = job->evaluated = 0;
   TRY_TO(done, draws_create(&d, job->n * job->model->options.length));
   for (int64_t i = 0; i < job->steps; i++) {
-    draws_chosen(&d, job, i, sampler_chance(job, i));
-    if (every_step || d.n > 0) TRY_TO(done, draws_look(job, job->z, job->n, sampler_time(i, job->steps)));
-    TRY_TO(done, draws_fill(job, &d, job->z, false));
+    double chance = sampler_chance(job, i);
+    if (all)
+      draws_masked(&d, job, i, chance, how.scored);
+    else
+      draws_chosen(&d, job, i, chance);
+    if (how.every_step || (changed && d.n > 0))
+      TRY_TO(done, draws_look(job, job->z, job->n, sampler_time(i, job->steps)));
+    TRY_TO(done, draws_fill(job, &d, job->z, false, d.n > 0 ? &changed : NULL));
     if (job->progress) job->progress(job->progress_arg, i + 1);
   }
-  draws_chosen(&d, job, job->steps, 1);
-  if (!job->noise_removal || d.n == 0) goto done;
-  TRY_TO(done, draws_look(job, job->z, job->n, sampler_time(job->steps, job->steps)));
-  TRY_TO(done, draws_fill(job, &d, job->z, true));
+  TRY_TO(done, finish(job, &d, how.draw_last));
 done:
   draws_destroy(&d);
   return err;

@@ -4,12 +4,20 @@
 #pragma once
 #include "diffusion/rows.h"
 
+/* DrawOptions — how a token is drawn from p(x0 | z): as it is (temperature 1, nucleus 1) with 53 random bits, or not.
+ */
+typedef struct DrawOptions {
+  double temperature, nucleus;
+  bool f32; /* as published samplers draw: rare tokens are cut off */
+} DrawOptions;
+
 typedef struct SamplerJob {
   Model *model; /* not owned, nor the next two */
   Rows *rows;
   const Objective *objective;
   int64_t steps;
   bool noise_removal; /* fill what is left at the last time with the likeliest tokens */
+  DrawOptions draw;
   uint64_t seed;
   int64_t first, n;    /* numbers of the samples: first … first+n−1, n ≤ the model's batch */
   int32_t *z;          /* [n,L] in: where ≠ m, fixed tokens; out: the samples */
@@ -34,9 +42,15 @@ double sampler_time(int64_t i, int64_t steps);
 /* ---- what samplers share */
 /** sampler_chance — that a position which is masked at the start of a step unmasks in it: 1 − mc_s/mc_t. */
 double sampler_chance(const SamplerJob *job, int64_t step);
-/** sampler_walk — the reverse process step by step; every_step false: the network is asked only where something
- *  unmasks. */
-int sampler_walk(SamplerJob *job, bool every_step);
+typedef struct Walk {
+  bool every_step; /* false: the network is asked only where something has changed and is asked for */
+  bool scored;     /* the network's score says how likely a position unmasks, too */
+  bool draw_last;  /* the noise removal draws tokens, too */
+} Walk;
+/** sampler_walk — the reverse process step by step. */
+int sampler_walk(SamplerJob *job, Walk how);
+/** sampler_draws_f64 — OK unless sample.draw is f32. */
+int sampler_draws_f64(const char *sampler, const SamplerJob *job);
 /** sampler_draws_x0 — OK if the objective's network tells p(x0 | z) without m. */
 int sampler_draws_x0(const char *sampler, const Objective *o);
 /** sampler_timeless — OK if the network is not told the time. */

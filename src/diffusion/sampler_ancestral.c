@@ -11,7 +11,7 @@ static int ancestral_fits(const Objective *o, const ModelOptions *model) {
   return sampler_draws_x0("ancestral", o);
 }
 
-static int ancestral_run(SamplerJob *job) { return sampler_walk(job, true); }
+static int ancestral_run(SamplerJob *job) { return sampler_walk(job, (Walk){.every_step = true}); }
 
 extern const Sampler sampler_ancestral;
 const Sampler sampler_ancestral = {"ancestral", ancestral_fits, ancestral_run};

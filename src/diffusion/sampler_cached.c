@@ -10,7 +10,7 @@ static int cached_fits(const Objective *o, const ModelOptions *model) {
   return sampler_timeless("cached", model);
 }
 
-static int cached_run(SamplerJob *job) { return sampler_walk(job, false); }
+static int cached_run(SamplerJob *job) { return sampler_walk(job, (Walk){0}); }
 
 extern const Sampler sampler_cached;
 const Sampler sampler_cached = {"cached", cached_fits, cached_run};

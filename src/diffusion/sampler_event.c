@@ -25,7 +25,10 @@ static void event_times(const SamplerJob *job, int64_t sample, Event *e, int64_t
   }
 }
 
-static int event_run(SamplerJob *job) { return events_run(job, event_times); }
+static int event_run(SamplerJob *job) {
+  TRY(sampler_draws_f64("event", job));
+  return events_run(job, event_times);
+}
 
 extern const Sampler sampler_event;
 const Sampler sampler_event = {"event", event_fits, event_run};

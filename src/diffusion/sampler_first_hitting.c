@@ -28,7 +28,10 @@ static void hitting_times(const SamplerJob *job, int64_t sample, Event *e, int64
   }
 }
 
-static int first_hitting_run(SamplerJob *job) { return events_run(job, hitting_times); }
+static int first_hitting_run(SamplerJob *job) {
+  TRY(sampler_draws_f64("first_hitting", job));
+  return events_run(job, hitting_times);
+}
 
 extern const Sampler sampler_first_hitting;
 const Sampler sampler_first_hitting = {"first_hitting", first_hitting_fits, first_hitting_run};

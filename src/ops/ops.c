@@ -262,11 +262,13 @@ int score_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor
       dev->ops->score_entropy(dev, loss, logits, target, weight, mask, gradient));
 }
 
-int draw(Device *dev, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid) {
-  int64_t R = rows_of(logits), V = cols_of(logits);
-  SHAPE("draw", floating(dev, logits.type) && is(logits, logits.type, R, V) && vec(ids, DT_I32, R) &&
-                    vec(uniform, DT_F64, R) && forbid < V);
-  RUN(GROUP_LOSS, 0, 2 * tensor_bytes(logits), dev->ops->draw(dev, ids, logits, uniform, forbid));
+int draw(Device *dev, const Draw *a) {
+  int64_t R = rows_of(a->logits), V = cols_of(a->logits);
+  SHAPE("draw", floating(dev, a->logits.type) && is(a->logits, a->logits.type, R, V) && vec(a->ids, DT_I32, R));
+  SHAPE("draw", vec(a->uniform, DT_F64, R) && maybe_vec(a->stay, DT_F64, R) && a->forbid < V);
+  SHAPE("draw", a->temperature > 0 && a->nucleus > 0 && a->nucleus <= 1);
+  SHAPE("draw", tensor_none(a->stay) || (a->forbid >= 0 && V > 1));
+  RUN(GROUP_LOSS, 0, 2 * tensor_bytes(a->logits), dev->ops->draw(dev, a));
 }
 
 int argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid) {

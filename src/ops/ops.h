@@ -126,6 +126,26 @@ typedef struct Scan {
   Tensor dA_log, dD; /* [E,S], [E] += */
 } Scan;
 
+/* Draw — a token for each row of logits, without `forbid` (< 0: none).
+ *   p = softmax(f/temperature) of the likeliest tokens that make up `nucleus` of it (1: all of them; those that equal
+ * the least of them are among them);  ids[r] ~ p: the smallest y whose cumulative probability exceeds uniform[r] Sums
+ * are in f64, so a token of probability 1e-10 is drawn once in 1e10; −1 where a row holds no numbers. stay: with S =
+ * Σ_{y≠forbid} exp(f_y)/(V − 1), ids[r] = forbid where S ≤ stay[r]: a score that is no distribution. f32: as published
+ * samplers draw, with noise of f32, which cuts off what is rarer than some 1e-7 of the likeliest: ids[r] = the y with
+ * the largest q_y/(1e-10 − log(u_y + 1e-10)), u_y on the 2^-24 grid of [0,1), from the bits of uniform[r];  q_forbid =
+ * stay[r], other q_y = (1 − stay[r])·p_y;  stay none: 0 Source: arXiv:2409.02908 §5; the behaviour of the public
+ * implementation of arXiv:2406.07524 */
+typedef struct Draw {
+  Tensor ids;     /* [R] i32 out */
+  Tensor logits;  /* [R,V] in    */
+  Tensor uniform; /* [R] f64 in: 53 random bits */
+  Tensor stay;    /* [R] f64 in, may be none */
+  int32_t forbid;
+  double temperature; /* > 0; 1: as it is */
+  double nucleus;     /* in (0, 1] */
+  bool f32;
+} Draw;
+
 /* AdamW — one pass over flat buffers of n:  g ← factor·g;  m, v, p as AdamW;  ema ← decay·ema + (1−decay)·p;  low ←
  * bf16(p), with factor = scale·min(1, clip/(scale·√squares + 1e-6)): the gradient's norm never waits for the host.
  * Where squares is no finite number nothing is changed. */
@@ -179,7 +199,7 @@ typedef struct Ops {
   int (*absorbing_bound)(Device *, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask,
                          bool gradient);
   int (*score_entropy)(Device *, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t mask, bool gradient);
-  int (*draw)(Device *, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid);
+  int (*draw)(Device *, const Draw *);
   int (*argmax)(Device *, Tensor ids, Tensor logits, int32_t forbid);
   int (*add)(Device *, Tensor y, Tensor x);
   int (*sum)(Device *, Tensor total, Tensor x);
@@ -273,9 +293,7 @@ int absorbing_bound(Device *dev, Tensor loss, Tensor logits, Tensor target, Tens
 /* With g = f[r] − log(V − 1): loss[r] = weight[r]·(Σ_{y≠m} exp g_y − g[target] − 1);  gradient as above, 0 at m
  * Source: arXiv:2310.16834 Eq. (5), with the true ratio's logarithm taken out */
 int score_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t mask, bool gradient);
-/* ids[r] ~ softmax(logits[r]) without forbid: the smallest y whose cumulative probability exceeds uniform[r] (f64, 53
- * bits); sums in f64, so a token of probability 1e-10 is drawn once in 1e10; −1 where a row holds no numbers */
-int draw(Device *dev, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid);
+int draw(Device *dev, const Draw *a);
 int argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid); /* the first of equals, −1 if it is no number */
 
 /* update */

@@ -1,10 +1,11 @@
 /* cuda_on_cpu — runs the kernels of cuda/ on the CPU, for machines without a GPU; the calls of CUDA's runtime that go
  * with them are in runtime_on_cpu.h.
  *
- * One block at a time; each CUDA thread is a fiber that runs until its next barrier or shuffle. Barriers and shuffles are
- * real meetings, so a missing barrier gives wrong results and one that not all threads reach is found out. Blocks follow,
- * and fibers take turns, in orders that EMULATION_SEED permutes. Shared memory is poisoned before each block. Device
- * memory can be touched by kernels and copies only. Not covered: memory models, inline PTX, order between streams. */
+ * One block at a time; each CUDA thread is a fiber that runs until its next barrier or shuffle. Barriers and shuffles
+ * are real meetings, so a missing barrier gives wrong results and one that not all threads reach is found out. Blocks
+ * follow, and fibers take turns, in orders that EMULATION_SEED permutes. Shared memory is poisoned before each block.
+ * Device memory can be touched by kernels and copies only. Not covered: memory models, inline PTX, order between
+ * streams. */
 #pragma once
 #include <math.h>
 #include <setjmp.h>
@@ -198,6 +199,16 @@ inline unsigned __ballot_sync(unsigned, int on) {
   unsigned all = 0;
   for (unsigned i = 0; i < emulation::WARP_SIZE; i++) all |= (unsigned)(emulation::shuffle(on, i) != 0) << i;
   return all;
+}
+inline float __uint_as_float(uint32_t u) {
+  float f;
+  memcpy(&f, &u, sizeof f);
+  return f;
+}
+inline long long __double_as_longlong(double x) {
+  long long u;
+  memcpy(&u, &x, sizeof u);
+  return u;
 }
 template <class T> T __ldg(const T *p) { return *p; }
 inline float rsqrtf(float x) { return 1 / sqrtf(x); }

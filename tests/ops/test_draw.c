@@ -11,6 +11,14 @@
 
 static const double ALMOST_ONE = 1 - 0x1p-53;
 
+static Draw plain(Tensor ids, Tensor logits, Tensor uniform, int32_t forbid) {
+  return (Draw){ids, logits, uniform, TENSOR_NONE, forbid, 1, 1, false};
+}
+static int draw_plain(Device *dev, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid) {
+  Draw a = plain(ids, logits, uniform, forbid);
+  return draw(dev, &a);
+}
+
 /* The logits as the device holds them. */
 static double *held(Check *c, const double *logits, int64_t V) {
   Tensor t = check_tensor(c, logits_type(c), V, 0, 0, 0);
@@ -27,7 +35,7 @@ static int32_t *draws_from(Check *c, const double *logits, int64_t V, Layout lay
          ids = check_ids(c, n, NULL);
   check_write(c, f, rows);
   check_write(c, uniform, u);
-  MUST(draw(&c->dev, ids, f, uniform, forbid));
+  MUST(draw_plain(&c->dev, ids, f, uniform, forbid));
   check_record(c, ids);
   return check_raw(c, ids);
 }
@@ -246,7 +254,7 @@ static void chi_square(Check *c, const void *shape) {
     RngKey k = rng_key(1, RNG_TEST, 3, call, 0);
     for (int i = 0; i < N; i++) u[i] = rng_uniform(k, (uint64_t)i);
     check_write(c, uniform, u);
-    MUST(draw(&c->dev, ids, f, uniform, 3));
+    MUST(draw_plain(&c->dev, ids, f, uniform, 3));
     int32_t *got = check_raw(c, ids);
     for (int i = 0; i < N; i++) seen[got[i]]++;
   }
@@ -312,6 +320,112 @@ static void test_argmax(void **state) {
   logits_every(argmax_ends, NULL);
 }
 
+/* ---- temperature, nucleus, stay: the same as a plain draw from other logits */
+typedef struct Other {
+  double temperature, nucleus;
+  bool stay; /* every other row does */
+} Other;
+static const Other others[] = {{0.5, 1, false},  {2, 1, false}, {1, 0.6, false}, {0.7, 0.9, false},
+                               {1, 1e-6, false}, {1, 1, true},  {1.5, 0.5, true}};
+enum { OTHERS = sizeof others / sizeof *others };
+
+/* The law that is asked for, of rows of V logits without m. */
+static void other_law(double *p, const double *f, int64_t V, int32_t m, const Other *o) {
+  double sum = 0, top = -INFINITY;
+  for (int64_t v = 0; v < V; v++)
+    if (v != m) top = fmax(top, f[v]);
+  for (int64_t v = 0; v < V; v++) sum += p[v] = v == m ? 0 : exp((f[v] - top) / o->temperature);
+  for (int64_t v = 0; v < V; v++) p[v] /= sum;
+  double keep[1200] = {0}; /* a token is kept unless those that are likelier make up the share already */
+  assert_true(V <= 1200);
+  for (int64_t v = 0; v < V; v++) {
+    double above = 0;
+    for (int64_t w = 0; w < V; w++) above += p[w] > p[v] ? p[w] : 0;
+    keep[v] = above < o->nucleus ? p[v] : 0;
+  }
+  sum = 0;
+  for (int64_t v = 0; v < V; v++) sum += keep[v];
+  for (int64_t v = 0; v < V; v++) p[v] = keep[v] / sum;
+}
+
+static void other_case(Check *c, const void *shape) {
+  const Other *o = shape;
+  enum { V = 1003, M = 7 };
+  int64_t n = check_slow ? 16 : 101;
+  check_title(c, "draw temperature=%g nucleus=%g%s", o->temperature, o->nucleus, o->stay ? " stay" : "");
+  Tensor f = logits_random(c, n, V, STRIDED, 3), u = check_tensor(c, DT_F64, n, 0, 0, 0),
+         stay = check_tensor(c, DT_F64, n, 0, 0, 0), ids = check_ids(c, n, NULL);
+  double *logits = check_read(c, f), *number = check_host(c, n), *limit = check_host(c, n), p[V];
+  for (int64_t i = 0; i < n; i++) {
+    number[i] = ((double)i + 0.5) / (double)n;
+    for (int v = 0; v < V; v++) limit[i] += v == M ? 0 : (i % 2 ? 1.2 : 0.8) * exp(logits[i * V + v]) / (V - 1);
+  }
+  check_write(c, u, number);
+  check_write(c, stay, limit);
+  Draw a = plain(ids, f, u, M);
+  a.temperature = o->temperature, a.nucleus = o->nucleus;
+  if (o->stay) a.stay = stay;
+  MUST(draw(&c->dev, &a));
+  check_record(c, ids);
+  int32_t *got = check_raw(c, ids);
+  for (int64_t i = 0; i < n; i++) {
+    double below = 0;
+    if (o->stay && i % 2) {
+      assert_int_equal(got[i], M);
+      continue;
+    }
+    other_law(p, logits + i * V, V, M, o);
+    assert_in_range(got[i], 0, V - 1);
+    for (int v = 0; v < got[i]; v++) below += p[v];
+    if (!(p[got[i]] > 0 && number[i] > below - 1e-5 && number[i] < below + p[got[i]] + 1e-5))
+      fail_msg("%s: row %d: token %d has [%.7g, %.7g), the number is %.7g", c->title, (int)i, got[i], below,
+               below + p[got[i]], number[i]);
+  }
+}
+
+static void test_others(void **state) {
+  (void)state;
+  for (int i = 0; i < OTHERS; i++) check_every(other_case, &others[i]);
+}
+
+/* ---- f32: the noise decides; a token far below the likeliest never comes, the mask stays as often as it should */
+static void f32_case(Check *c, const void *shape) {
+  (void)shape;
+  enum { V = 5, M = 2 };
+  int64_t n = check_slow ? 2000 : 200000;
+  check_title(c, "draw in f32");
+  const double logits[V] = {0, -1, 0, -18.5, -2}; /* e^-18.5 = 9e-9 */
+  double *row = check_host(c, n * V), *number = check_host(c, n), *kept = check_host(c, n), want[V], sum = 0;
+  int64_t count[V] = {0};
+  for (int64_t i = 0; i < n * V; i++) row[i] = logits[i % V];
+  for (int64_t i = 0; i < n; i++) number[i] = rng_uniform(rng_key(3, RNG_TEST, 5, 0, 0), (uint64_t)i), kept[i] = 0.25;
+  Tensor f = check_tensor(c, logits_type(c), n, V, V, 0), u = check_tensor(c, DT_F64, n, 0, 0, 0),
+         stay = check_tensor(c, DT_F64, n, 0, 0, 0), ids = check_ids(c, n, NULL);
+  check_write(c, f, row);
+  check_write(c, u, number);
+  check_write(c, stay, kept);
+  Draw a = plain(ids, f, u, M);
+  a.stay = stay, a.f32 = true;
+  MUST(draw(&c->dev, &a));
+  check_record(c, ids);
+  int32_t *got = check_raw(c, ids);
+  for (int64_t i = 0; i < n; i++) {
+    assert_in_range(got[i], 0, V - 1);
+    count[got[i]]++;
+  }
+  for (int v = 0; v < V; v++) sum += want[v] = v == M ? 0 : exp(logits[v]);
+  for (int v = 0; v < V; v++) {
+    double p = v == M ? 0.25 : 0.75 * want[v] / sum, off = (double)count[v] - p * (double)n;
+    if (!(fabs(off) <= 4.5 * sqrt((double)n * p * (1 - p)) + 0.01))
+      fail_msg("%s: token %d comes %d times", c->title, v, (int)count[v]);
+  }
+}
+
+static void test_f32(void **state) {
+  (void)state;
+  check_every(f32_case, NULL);
+}
+
 /* ---- refusals */
 static void refusals(Check *c, const void *shape) {
   (void)shape;
@@ -320,11 +434,20 @@ static void refusals(Check *c, const void *shape) {
   Tensor f = check_random(c, 3, 11), ids = check_ids(c, 3, NULL), more = check_ids(c, 4, NULL);
   Tensor u = check_tensor(c, DT_F64, 3, 0, 0, 0), u4 = check_tensor(c, DT_F64, 4, 0, 0, 0),
          u32 = check_tensor(c, DT_F32, 3, 0, 0, 0);
-  check_refused(draw(d, more, f, u, -1), ERR_SHAPE, "more ids than rows");
-  check_refused(draw(d, ids, f, u4, -1), ERR_SHAPE, "more uniforms than rows");
-  check_refused(draw(d, ids, f, u32, -1), ERR_SHAPE, "uniforms of 24 bits");
-  check_refused(draw(d, ids, f, u, 11), ERR_SHAPE, "forbid beyond V");
-  check_refused(draw(d, ids, ids, u, -1), ERR_SHAPE, "logits of integers");
+  check_refused(draw_plain(d, more, f, u, -1), ERR_SHAPE, "more ids than rows");
+  check_refused(draw_plain(d, ids, f, u4, -1), ERR_SHAPE, "more uniforms than rows");
+  check_refused(draw_plain(d, ids, f, u32, -1), ERR_SHAPE, "uniforms of 24 bits");
+  check_refused(draw_plain(d, ids, f, u, 11), ERR_SHAPE, "forbid beyond V");
+  check_refused(draw_plain(d, ids, ids, u, -1), ERR_SHAPE, "logits of integers");
+  Draw odd = plain(ids, f, u, 4);
+  odd.temperature = 0;
+  check_refused(draw(d, &odd), ERR_SHAPE, "no temperature");
+  odd.temperature = 1, odd.nucleus = 0;
+  check_refused(draw(d, &odd), ERR_SHAPE, "no nucleus");
+  odd.nucleus = 1, odd.stay = u4;
+  check_refused(draw(d, &odd), ERR_SHAPE, "stay of other rows");
+  odd.stay = u, odd.forbid = -1;
+  check_refused(draw(d, &odd), ERR_SHAPE, "nothing to stay at");
   check_refused(argmax(d, more, f, -1), ERR_SHAPE, "more ids than rows");
   check_refused(argmax(d, u, f, -1), ERR_SHAPE, "ids that are no integers");
   check_refused(argmax(d, ids, f, 11), ERR_SHAPE, "forbid beyond V");
@@ -338,9 +461,10 @@ static void test_refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_grid),   cmocka_unit_test(test_exact),    cmocka_unit_test(test_ends),
-      cmocka_unit_test(test_many),   cmocka_unit_test(test_lawless),  cmocka_unit_test(test_chi_square),
-      cmocka_unit_test(test_argmax), cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_grid),     cmocka_unit_test(test_exact),   cmocka_unit_test(test_ends),
+      cmocka_unit_test(test_many),     cmocka_unit_test(test_lawless), cmocka_unit_test(test_chi_square),
+      cmocka_unit_test(test_argmax),   cmocka_unit_test(test_others),  cmocka_unit_test(test_f32),
+      cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

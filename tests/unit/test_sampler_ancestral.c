@@ -181,6 +181,7 @@ static void test_job(void **state) {
                     .rows = &n.rows,
                     .objective = &n.objective,
                     .steps = 9,
+                    .draw = {1, 1, false},
                     .seed = 1,
                     .n = 2,
                     .z = z,

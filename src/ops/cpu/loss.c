@@ -1,6 +1,5 @@
-/* loss — what is done with rows of logits: the losses and their gradients in place, draws, arg-max. */
+/* loss — what is done with rows of logits in training: the losses and their gradients in place. */
 #include "ops/cpu/cpu.h"
-#include <omp.h>
 
 /* The largest logit of a row, f[forbid] left out. */
 static real row_max(real *f, int64_t V, int32_t forbid) {
@@ -91,55 +90,6 @@ int FN(score_entropy)(Device *dev, Tensor loss, Tensor logits, Tensor target, Te
       f[mask] = saved;
     }
     ((real *)loss.data)[r] = w * (sum - hit - 1);
-  }
-  return OK;
-}
-
-/* The smallest v whose cumulative weight exceeds u·total, −1 where the weights are no numbers. Both sums are taken in
- * f64 and in the same order; weights of 0 are never drawn. */
-static int32_t inverse_cdf(const real *p, int64_t V, double u) {
-  double total = 0;
-  for (int64_t v = 0; v < V; v++) total += (double)p[v];
-  if (!isfinite(total)) return -1;
-  double goal = u * total, below = 0;
-  int32_t last = 0;
-  for (int64_t v = 0; v < V; v++) {
-    if (p[v] <= 0) continue;
-    last = (int32_t)v;
-    below += (double)p[v];
-    if (below > goal) return last;
-  }
-  return last; /* u·total rounded up to total */
-}
-
-int FN(draw)(Device *dev, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid) {
-  int64_t R = rows_of(logits), V = cols_of(logits);
-  const double *u = uniform.data;
-  real *thread_rows;
-  TRY(FN(scratch)(dev, SCRATCH_THREAD, (size_t)(dev->threads * V) * sizeof(real), &thread_rows));
-#pragma omp parallel for schedule(static)
-  for (int64_t r = 0; r < R; r++) {
-    const real *f = row(logits, r);
-    real *p = thread_rows + omp_get_thread_num() * V, top = -INFINITY;
-    for (int64_t v = 0; v < V; v++) top = f[v] > top && v != forbid ? f[v] : top;
-#pragma omp simd
-    for (int64_t v = 0; v < V; v++) p[v] = real_exp(f[v] - top);
-    if (forbid >= 0) p[forbid] = 0;
-    ((int32_t *)ids.data)[r] = inverse_cdf(p, V, u[r]);
-  }
-  return OK;
-}
-
-int FN(argmax)(Device *dev, Tensor ids, Tensor logits, int32_t forbid) {
-  (void)dev;
-  int64_t R = rows_of(logits), V = cols_of(logits);
-#pragma omp parallel for schedule(static)
-  for (int64_t r = 0; r < R; r++) {
-    const real *f = row(logits, r);
-    int64_t best = forbid == 0 ? 1 : 0;
-    for (int64_t v = best + 1; v < V; v++)
-      if (f[v] > f[best] && v != forbid) best = v;
-    ((int32_t *)ids.data)[r] = isnan(f[best]) ? -1 : (int32_t)best;
   }
   return OK;
 }
