@@ -28,6 +28,8 @@ SRC      := $(foreach r,$(ROOMS),$(sort $(wildcard src/$r/*.c)))
 CPU_SRC  := $(sort $(wildcard src/ops/cpu/*.c))
 OBJ      := $(SRC:src/%.c=$(BUILD)/%.o) $(CPU_SRC:src/ops/cpu/%.c=$(BUILD)/ops/cpu/%_f32.o) $(CPU_SRC:src/ops/cpu/%.c=$(BUILD)/ops/cpu/%_f64.o)
 LIB      := $(BUILD)/libmdlm.a
+# all of it, for programs that may load the CUDA backend's library: what that asks for has to be there
+WHOLE_LIB = -Wl,--whole-archive $(LIB) -Wl,--no-whole-archive
 TEST_SRC := $(sort $(wildcard tests/unit/*.c tests/ops/*.c tests/grad/*.c tests/mpi/*.c tests/golden/*.c))
 TESTS    := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 TEST_LIB := $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/*.c))
@@ -42,7 +44,7 @@ include cuda/build.mk
 all: $(BUILD)/mdlm $(CUDA_SO) ## build the program, with the CUDA backend where the toolkit is (CUDA=0: without)
 
 $(BUILD)/mdlm: $(BUILD)/main.o $(LIB)
-	$(CC) -o $@ $^ $(LDLIBS) -Wl,-rpath,'$$ORIGIN:$$ORIGIN/../lib'
+	$(CC) -o $@ $(filter-out $(LIB),$^) $(WHOLE_LIB) $(LDLIBS) -Wl,-rpath,'$$ORIGIN:$$ORIGIN/../lib'
 $(LIB): $(OBJ)
 	rm -f $@ && ar rcs $@ $^
 $(BUILD)/ops/cpu/%_f32.o: src/ops/cpu/%.c $(BUILD)/flags
@@ -59,7 +61,7 @@ $(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB) $(LIB)
 	$(CC) -o $@ $^ $(LDLIBS) -lcmocka
 $(BUILD)/bench: $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/bench/*.c)) $(LIB)
-	$(CC) -o $@ $^ $(LDLIBS) -Wl,-rpath,'$$ORIGIN'
+	$(CC) -o $@ $(filter-out $(LIB),$^) $(WHOLE_LIB) $(LDLIBS) -Wl,-rpath,'$$ORIGIN'
 $(BUILD)/%.o: src/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
@@ -104,7 +106,7 @@ check: ## every test; closes with N passed, N failed, N skipped
 	@BUILD="$(BUILD)" PY="$(PY)" tests/run.sh
 
 .PHONY: tests
-tests: $(TESTS) $(EMULATED) $(BUILD)/tests/cuda/compare $(BUILD)/mdlm ## build the test programs
+tests: $(TESTS) $(EMULATED) $(BUILD)/tests/cuda/compare $(BUILD)/mdlm $(if $(CUDA_SO),$(CHECK_CUDA) $(BENCH_CUDA)) ## build the test programs
 
 bench: $(BUILD)/bench ## tokens/s, GFLOP/s, share of each op and ratio to the floor
 	@BUILD="$(BUILD)" tests/bench.sh

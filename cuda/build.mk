@@ -56,7 +56,7 @@ $(BUILD)/emulated/tests/%: $(BUILD)/tests/$1/%.o $(BUILD)/tests/emulation/device
 	$$(CC) -o $$@ $$^ $$(LDLIBS) -lcmocka -lstdc++
 $(BUILD)/gpu/tests/%: $(BUILD)/tests/$1/%.o $(BUILD)/tests/cuda/device.o $(TEST_LIB) $(LIB) | $(CUDA_SO)
 	@mkdir -p $$(@D)
-	$$(CC) -o $$@ $$^ $$(LDLIBS) -lcmocka -Wl,-rpath,'$$$$ORIGIN/../..'
+	$$(CC) -o $$@ $$(filter-out $$(LIB),$$^) $$(WHOLE_LIB) $$(LDLIBS) -lcmocka -Wl,-rpath,'$$$$ORIGIN/../..'
 endef
 $(foreach d,ops cuda unit mpi,$(eval $(call on_device,$d)))
 
@@ -66,7 +66,7 @@ BENCH_CUDA  = $(CUDA_SO) $(BUILD)/mdlm $(BUILD)/bench $(BUILD)/bench_ops
 quiet_make := $(MAKE) --no-print-directory -s -j$(shell nproc) WERROR=1
 
 $(BUILD)/bench_ops: $(BUILD)/tests/cuda/bench_ops.o $(BUILD)/tests/bench/median.o $(LIB) | $(CUDA_SO)
-	$(CC) -o $@ $^ $(LDLIBS) -Wl,-rpath,'$$ORIGIN'
+	$(CC) -o $@ $(filter-out $(LIB),$^) $(WHOLE_LIB) $(LDLIBS) -Wl,-rpath,'$$ORIGIN'
 
 check-cuda: ## on a machine with a GPU: every op, whole steps, loss curves and resuming beside the CPU, memory errors
 	@MODE=gpu tests/cuda/check.sh present
