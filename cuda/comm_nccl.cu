@@ -60,9 +60,11 @@ static int give_up(DeviceComm *c, ncclResult_t r, const char *what) {
   return err;
 }
 
-/* A call of NCCL's is over when its work stands in the stream; connections may have to be made first. */
+/* A call of NCCL's is over when its work stands in the stream; connections may have to be made first. The communicator
+ * has the last word: some versions say success of a call that is in progress. */
 static int settle(DeviceComm *c, ncclResult_t r, const char *what) {
   double start = clock_now();
+  if (r == ncclSuccess && nccl_of(c)->comm) r = state_of(nccl_of(c));
   while (r == ncclInProgress && clock_now() - start < device_comm_patience) {
     r = state_of(nccl_of(c));
     if (r == ncclInProgress) nap();
@@ -148,7 +150,7 @@ static int begin(DeviceComm *c) {
 /* In buckets: an error is known, and other work gets its turn, between two of them. */
 static int nccl_all_reduce(DeviceComm *c, Tensor x) {
   float *p = (float *)x.data;
-  size_t n = (size_t)x.dims[0], bucket = device_comm_bucket / sizeof *p;
+  size_t n = (size_t)x.dims[0], bucket = device_comm_bucket > sizeof *p ? device_comm_bucket / sizeof *p : 1;
   TRY(begin(c));
   for (size_t at = 0; at < n; at += bucket) {
     size_t k = n - at < bucket ? n - at : bucket;

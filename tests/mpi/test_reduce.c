@@ -41,7 +41,7 @@ static void compare(const ToyNetwork *x, const char *backend, double tolerance) 
   t.device.place = world.place;
   toy_network_open(&n, &t);
   const Params *p = &n.model.params;
-  const size_t kept = device_comm_bucket, buckets[] = {1, 4096, 20000, kept};
+  const size_t kept = device_comm_bucket, buckets[] = {256, 4096, 20000, kept};
   double *want = step(&n, false, false, NULL), *tree = step(&n, true, false, NULL);
   toy_near("tree", p, tree, want, tolerance);
   for (int i = 0; i < 4; i++) {
