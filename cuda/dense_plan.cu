@@ -4,11 +4,11 @@
  * c = op(a) op(b) becomes cᵀ = op(b)ᵀ op(a)ᵀ: b is its A, a its B, and a bias over c's columns one over its rows.
  *
  * The choice of an algorithm. cuBLASLt proposes some, best guess first. They round differently, so a choice by the
- * clock gives other bits in another run, or on another rank. A deterministic device takes the first proposal that sums
- * each dot product in one sequence (no split of K): it depends on the plan's key, the GPU's model and cuBLASLt's
- * version only, hence every rank that has the shape makes the same choice. Other devices time the proposals when a
- * shape is first met. Never allowed are sums in the order in which blocks happen to end, nor partial sums rounded to
- * the output's type.
+ * clock gives other bits in another run, or on another rank. A deterministic device takes the first proposal: it
+ * depends on the plan's key, the GPU's model and cuBLASLt's version only, hence every rank that has the shape makes the
+ * same choice. Other devices time the proposals when a shape is first met. A long sum may be split where its parts are
+ * kept in f32 and added by a pass of their own, in order. Never allowed are sums in the order in which blocks happen to
+ * end, nor partial sums rounded to the output's type.
  *
  * Timing leaves no trace: a product that overwrites its output is timed on it, one that adds is timed on borrowed
  * memory. Where memory lacks, the first proposal is taken.
@@ -25,7 +25,7 @@
 #include "emulation/cublaslt_on_cpu.h"
 #endif
 
-enum { PROPOSALS = 8, WARM_UP = 1, TIMED = 2, WIDEST = 16 };
+enum { PROPOSALS = 8, WARM_UP = 1, TIMED = 2, WIDEST = 16, WIDEST_TILE = 128 /* of K */ };
 
 /* What a plan depends on. Without padding: keys are compared as bytes. */
 typedef struct Key {
@@ -160,8 +160,10 @@ static int point(const Product *p, const Plan *plan, const void *bias, const voi
 }
 
 /* ---- the algorithm */
+/* Split sums of cuBLASLt 12.8 and 13.1 have been seen to lack what is left of K beyond whole tiles, on an H100 too
+ * (github.com/facebookexperimental/triton/pull/2767): only sums that leave nothing are split. */
 static int wishes(const Product *p, const Key *key, cublasLtMatmulPreference_t wish) {
-  uint32_t split = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* parts of a long sum are kept, and added in order */
+  uint32_t split = key->K % WIDEST_TILE == 0 ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : CUBLASLT_REDUCTION_SCHEME_NONE;
   uint8_t align_d = key->align_y ? key->align_y : key->align_c;
   LT(set(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, (uint64_t)DENSE_WORKSPACE));
   LT(set(wish, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, split));

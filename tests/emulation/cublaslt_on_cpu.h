@@ -267,9 +267,11 @@ inline float dot(const float *a, const float *b, int64_t from, int64_t to) {
   for (int64_t k = from; k < to; k++) s += a[k] * b[k];
   return s;
 }
-/* `turn`, below 7, says which part a sum without order begins with. */
+/* `turn`, below 7, says which part a sum without order begins with. A sum in two halves lacks what is left of K beyond
+ * whole tiles, as some of cuBLASLt's do. */
 inline float sum(const float *a, const float *b, int64_t K, uint32_t scheme, int turn) {
   if (scheme == CUBLASLT_REDUCTION_SCHEME_NONE) return dot(a, b, 0, K);
+  if (scheme == CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE) K -= K % 128;
   int64_t half = scheme == CUBLASLT_REDUCTION_SCHEME_INPLACE ? turn * K / 7 : K / 2;
   return dot(a, b, half, K) + dot(a, b, 0, half);
 }
