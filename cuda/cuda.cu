@@ -12,7 +12,7 @@
 #endif
 
 enum { OLDEST_MAJOR = 8 }; /* bf16 products and cuDNN's attention begin with Ampere */
-static const size_t STAGE_BYTES = (size_t)4 << 20;
+static const size_t STAGE_BYTES = (size_t)4 << 20, STAGE_ROUND = 256;
 static const double MIB = 1024.0 * 1024.0;
 
 int cuda_check(cudaError_t e, const char *what) {
@@ -72,7 +72,6 @@ static int open_parts(Device *dev) {
   for (int i = 0; i < STAGES; i++) {
     TRY(cuda_check(cudaEventCreateWithFlags(&cuda->stage[i].free, cudaEventDisableTiming), "making an event"));
     TRY(cuda_check(cudaMallocHost((void **)&cuda->stage[i].memory, STAGE_BYTES), "pinned memory for copies"));
-    cuda->stage[i].bytes = STAGE_BYTES;
   }
   TRY(dense_open(dev));
   return attention_open(dev);
@@ -151,12 +150,19 @@ int cuda_scratch(Device *dev, Scratch slot, size_t bytes, void *p) {
 }
 
 /* ---- copies */
+/* Small ones share a buffer: a micro-batch has a dozen, and must not wait for the one before it. */
 static int upload_piece(Cuda *cuda, char *to, const char *from, size_t bytes) {
-  auto *stage = &cuda->stage[cuda->next_stage];
-  cuda->next_stage = (cuda->next_stage + 1) % STAGES;
-  TRY(cuda_check(cudaEventSynchronize(stage->free), "an earlier copy to the GPU"));
-  memcpy(stage->memory, from, bytes);
-  TRY(cuda_check(cudaMemcpyAsync(to, stage->memory, bytes, cudaMemcpyHostToDevice, cuda->stream), "a copy to the GPU"));
+  auto *stage = &cuda->stage[cuda->filling];
+  if (bytes > STAGE_BYTES - stage->used) {
+    cuda->filling = (cuda->filling + 1) % STAGES;
+    stage = &cuda->stage[cuda->filling];
+    TRY(cuda_check(cudaEventSynchronize(stage->free), "an earlier copy to the GPU"));
+    stage->used = 0;
+  }
+  char *memory = stage->memory + stage->used;
+  stage->used += (bytes + STAGE_ROUND - 1) / STAGE_ROUND * STAGE_ROUND;
+  memcpy(memory, from, bytes);
+  TRY(cuda_check(cudaMemcpyAsync(to, memory, bytes, cudaMemcpyHostToDevice, cuda->stream), "a copy to the GPU"));
   return cuda_check(cudaEventRecord(stage->free, cuda->stream), "a copy to the GPU");
 }
 

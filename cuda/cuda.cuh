@@ -32,12 +32,12 @@ typedef struct Cuda {
   unsigned char uuid[16]; /* tells this GPU from all others */
   void *scratch[SCRATCH_SLOTS];
   size_t scratch_bytes[SCRATCH_SLOTS];
-  struct { /* pinned memory through which copies from the host pass, in turn */
+  struct { /* pinned memory through which copies from the host pass: each is filled, then the next */
     char *memory;
-    size_t bytes;
-    cudaEvent_t free;
+    size_t used;      /* bytes that copies have been asked for from */
+    cudaEvent_t free; /* after the last of them */
   } stage[STAGES];
-  int next_stage;
+  int filling;
   int64_t rotary_L, rotary_half; /* of what SCRATCH_ROTARY holds: cosine and sine [L, half] */
   DensePlans *dense;
   AttentionPlans *attention;
