@@ -1,16 +1,18 @@
 # build.mk — the CUDA backend: compiled by nvcc where the toolkit is, and by the C++ compiler for the emulation of the tests.
-# Variables: CUDA=0 (leave it out)  CUDA_HOME  CUDA_ARCHS="80 90"
+# Variables: CUDA=0 (leave it out)  CUDA_HOME  CUDA_ARCHS="80 90" (newer GPUs compile the last one's kernels when they
+# meet them). Libraries that are elsewhere are found through CPATH and LIBRARY_PATH.
 NVCC       := $(if $(filter 0,$(CUDA)),,$(shell command -v "$(if $(CUDA_HOME),$(CUDA_HOME)/bin/)nvcc" || ls /usr/local/cuda/bin/nvcc 2>/dev/null))
 CUDA_HOME  ?= $(patsubst %/bin/,%,$(dir $(NVCC)))
 CUDA_ARCHS ?= 80 90
-has         = $(firstword $(wildcard $(addsuffix /$1,$(CUDA_HOME)/include /usr/include /usr/include/x86_64-linux-gnu)))
+has         = $(firstword $(wildcard $(addsuffix /$1,$(CUDA_HOME)/include $(subst :, ,$(CPATH)) /usr/include /usr/include/*-linux-gnu)))
 HAS_CUDNN  := $(if $(NVCC),$(call has,cudnn.h))
 HAS_CUDA   := $(if $(NVCC),$(and $(call has,cublasLt.h),$(call has,nccl.h)))
 
 CU_SRC     := $(sort $(wildcard cuda/*.cu))
 CU_OBJ     := $(CU_SRC:cuda/%.cu=$(BUILD)/cuda/%.o)
 CU_FLAGS    = -std=c++20 -O3 -lineinfo -Isrc -Icuda $(if $(HAS_CUDNN),-DHAVE_CUDNN) $(MPI_CFLAGS) -Xcompiler -fPIC,-Wall,-Wextra \
-              $(if $(WERROR),-Werror all-warnings) $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$a,code=sm_$a)
+              $(if $(WERROR),-Werror all-warnings) $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$a,code=sm_$a) \
+              $(foreach a,$(lastword $(CUDA_ARCHS)),-gencode=arch=compute_$a,code=compute_$a)
 CUDA_LIBS   = -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lnccl $(if $(HAS_CUDNN),-lcudnn) -lcudart -lstdc++
 MPI_CFLAGS ?= $(filter -I%,$(shell $(CC) --showme:compile 2>/dev/null || $(CC) -compile-info 2>/dev/null))
 # the backend is a library beside the program, which loads it when a deck asks for it
