@@ -17,6 +17,7 @@ static const double MIB = 1024.0 * 1024.0;
 
 int cuda_check(cudaError_t e, const char *what) {
   if (e == cudaSuccess) return OK;
+  cudaGetLastError(); /* it is told here, not with the next kernel */
   return RAISE(e == cudaErrorMemoryAllocation ? ERR_MEMORY : ERR_DEVICE, "%s: CUDA says: %s", what,
                cudaGetErrorString(e));
 }
