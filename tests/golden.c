@@ -233,9 +233,10 @@ static void steps(Golden *g) {
   double *want_loss = numbers(g, "loss", 1, &n), *want_norm = numbers(g, "norm", 1, &n);
   recipe_open(g, &o);
   for (int64_t i = 0; i < n; i++) {
-    double lr;
+    double squares, lr;
     loss[i] = batch_gradient(g);
-    MUST(optimizer_step(&o, 1.0 / (double)g->net.noised.scored, &norm[i], &lr));
+    MUST(optimizer_squares(&o, &squares));
+    MUST(optimizer_step(&o, squares, 1.0 / (double)g->net.noised.scored, &norm[i], &lr));
   }
   compare(g, "loss", g->bound, loss, want_loss, n);
   compare(g, "norm", g->bound, norm, want_norm, n);

@@ -40,12 +40,18 @@ int optimizer_begin(Optimizer *o) {
   return tensor_copy(o->params->dev, o->ema, o->params->value);
 }
 
-/* The update is asked for before its norm is known here: where that is no number, the device has changed nothing. */
-int optimizer_step(Optimizer *o, double scale, double *norm, double *lr) {
+int optimizer_squares(Optimizer *o, double *squares) {
+  TRY(sum_squares(o->params->dev, o->squares, o->params->grad));
+  return tensor_download(o->params->dev, squares, o->squares);
+}
+
+int optimizer_step(Optimizer *o, double squares, double scale, double *norm, double *lr) {
   const OptimizerOptions *c = &o->options;
   Params *p = o->params;
-  double squares, n = (double)o->step + 1;
+  double n = (double)o->step + 1;
   *lr = lr_at(&o->lr, o->step);
+  *norm = scale * sqrt(squares);
+  CHECK(isfinite(squares), ERR_NUMERIC, "the norm of the gradient is %g", *norm);
   AdamW a = {.p = p->value, .g = p->grad, .m = o->m, .v = o->v, .ema = o->ema, .low = p->low, .squares = o->squares};
   a.scale = scale;
   a.clip = c->clip;
@@ -57,11 +63,7 @@ int optimizer_step(Optimizer *o, double scale, double *norm, double *lr) {
   a.correct1 = 1 - pow(c->beta1, n);
   a.correct2 = 1 - pow(c->beta2, n);
   a.ema_decay = fmin(c->ema, (1 + n) / (10 + n));
-  TRY(sum_squares(p->dev, o->squares, p->grad));
   TRY(adamw(p->dev, &a));
-  TRY(tensor_download(p->dev, &squares, o->squares));
-  *norm = scale * sqrt(squares);
-  CHECK(isfinite(squares), ERR_NUMERIC, "the norm of the gradient is %g", *norm);
   o->step++;
   return OK;
 }

@@ -29,6 +29,9 @@ int optimizer_create(Optimizer *o, Params *params, const OptimizerOptions *optio
 void optimizer_destroy(Optimizer *o);
 /** optimizer_begin — the average starts at the weights, the counter at 0. */
 int optimizer_begin(Optimizer *o);
-/** optimizer_step — one step from params->grad·scale; *norm: the 2-norm of that gradient before clipping, *lr: its
- * rate. Errors  ERR_NUMERIC if the norm is not finite: nothing has been changed then */
-int optimizer_step(Optimizer *o, double scale, double *norm, double *lr);
+/** optimizer_squares — *squares := Σ g² of params->grad; waits for the device. */
+int optimizer_squares(Optimizer *o, double *squares);
+/** optimizer_step — one step from params->grad·scale, whose squares optimizer_squares has just told; *norm: the 2-norm
+ *  of that gradient before clipping, *lr: its rate. Nothing waits.
+ *  Errors  ERR_NUMERIC if the norm is not finite: nothing has been changed then */
+int optimizer_step(Optimizer *o, double squares, double scale, double *norm, double *lr);

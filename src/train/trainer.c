@@ -137,16 +137,17 @@ static int time_product(Device *dev, int64_t n, double *seconds) {
   return err;
 }
 
-/* The rate of matrix products of this rank: the best of a few, on squares that grow until one takes its time. */
+/* The rate of matrix products of this rank: the best of a few, on squares that grow until one takes its time, or the
+ * memory left is too small. */
 static int measure_peak(Trainer *t) {
   const double LONG_ENOUGH = 1e-3;
   double seconds = 0;
-  int64_t n = 256;
-  for (;; n *= 2) {
-    TRY(time_product(&t->net.dev, n, &seconds));
-    if (seconds > LONG_ENOUGH || n >= 8192) break;
+  for (int64_t n = 256; n <= 8192 && seconds <= LONG_ENOUGH; n *= 2) {
+    int err = time_product(&t->net.dev, n, &seconds);
+    if (err == ERR_MEMORY && n > 256) return err_clear(), OK; /* the largest that found room counts */
+    TRY(err);
+    t->peak = 2.0 * (double)(n * n * n) / seconds;
   }
-  t->peak = 2.0 * (double)(n * n * n) / seconds;
   return OK;
 }
 
@@ -291,7 +292,14 @@ static int check_loss(Trainer *t, double local, double total) {
   return comm_agree(t->comm, err);
 }
 
+/* The sums over the ranks and the gradient's squares are asked for before anything is read: the host waits once a step,
+ * and draws the next step's masks while the weights are updated. */
 int trainer_update(Trainer *t, StepResult *sum) {
+  double squares;
+  device_phase(&t->net.dev, "reduce");
+  TRY(reduction_finish(&t->reduction));
+  device_phase(&t->net.dev, "update");
+  TRY(optimizer_squares(&t->optimizer, &squares));
   TRY(rows_total(&t->net.rows, &sum->loss));
   double local = sum->loss, total[4] = {sum->loss, (double)sum->tokens, (double)sum->masked, (double)sum->rows};
   TRY(comm_all_reduce(t->comm, total, 4, COMM_F64, COMM_SUM)); /* the counts are integers, exact below 2^53 */
@@ -303,12 +311,9 @@ int trainer_update(Trainer *t, StepResult *sum) {
                                            "step %lld: no token of the global batch is scored: its rows have one token "
                                            "each and no next one. Raise train.global_batch, or leave such rows out",
                                            (long long)t->optimizer.step));
-  device_phase(&t->net.dev, "reduce");
-  TRY(reduction_finish(&t->reduction));
-  device_phase(&t->net.dev, "update");
   *sum = (StepResult){
       .loss = total[0] / total[1], .tokens = (int64_t)total[1], .masked = (int64_t)total[2], .rows = (int64_t)total[3]};
-  int err = optimizer_step(&t->optimizer, 1 / total[1], &sum->norm, &sum->lr);
+  int err = optimizer_step(&t->optimizer, squares, 1 / total[1], &sum->norm, &sum->lr);
   device_phase(&t->net.dev, NULL);
   if (err == ERR_NUMERIC)
     err = t->comm->rank > 0

@@ -41,7 +41,6 @@ typedef struct Bench {
   Network net;
   Optimizer optimizer;
   Reduction reduction;
-  double *loss;
   int32_t *tokens;
   int64_t step, rows, micros; /* micros: micro-batches a step */
 } Bench;
@@ -91,7 +90,6 @@ static int build(Bench *b, const char *matmul) {
   TRY(optimizer_create(&b->optimizer, p, &o));
   TRY(optimizer_begin(&b->optimizer));
   TRY(reduction_create(&b->reduction, &b->comm, p, true, b->comm.size * b->micros, b->comm.size));
-  TRY(mem_alloc(&b->loss, (size_t)s->batch * sizeof *b->loss));
   return mem_alloc(&b->tokens, (size_t)(s->batch * s->length) * sizeof *b->tokens);
 }
 
@@ -117,12 +115,15 @@ static int train_step(Bench *b) {
   for (int64_t i = 0; i < b->micros; i++) {
     b->rows = 0;
     noise(b);
-    TRY(network_loss(n, &dropout, true, b->loss, &b->rows));
+    n->ready = reduction_ready(&b->reduction);
+    TRY(network_loss(n, &dropout, true, NULL, &b->rows));
     TRY(reduction_add(&b->reduction));
   }
   TRY(reduction_finish(&b->reduction));
-  double norm, lr;
-  return optimizer_step(&b->optimizer, 1.0 / (double)(b->shape.batch * b->shape.length), &norm, &lr);
+  double squares, loss, norm, lr;
+  TRY(optimizer_squares(&b->optimizer, &squares));
+  TRY(rows_total(&n->rows, &loss));
+  return optimizer_step(&b->optimizer, squares, 1.0 / (double)(b->shape.batch * b->shape.length), &norm, &lr);
 }
 
 typedef struct Floor { /* of the products of a step */
@@ -298,7 +299,6 @@ int main(int argc, char **argv) {
   reduction_destroy(&b.reduction);
   optimizer_destroy(&b.optimizer);
   network_destroy(&b.net);
-  mem_free(&b.loss);
   mem_free(&b.tokens);
   comm_destroy(&b.comm);
   MPI_Finalize();
