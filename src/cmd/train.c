@@ -34,6 +34,7 @@ static int train(Comm *comm, const Config *cfg, int argc, char **argv, int *exit
   introduce(&t);
   bool complete = t.optimizer.step >= cfg->train_steps;
   int err = complete ? OK : trainer_run(&t, &stop);
+  if (err && comm->size > 1 && !err_agreed()) return err; /* the others wait: main ends them, before anything else */
   long long step = t.optimizer.step;
   double best = t.best;
   trainer_destroy(&t);
