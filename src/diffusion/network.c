@@ -58,6 +58,18 @@ static int describe(Network *n, const NetworkOptions *x) {
   return check(cfg, &n->objective, x->length);
 }
 
+/* A GPU's libraries and ops plan their work, and take scratch, for the shapes that they meet. They meet a whole batch
+ * here, of zeros: what lacks memory does so now, when a smaller batch can still be named, and no step has to wait. */
+static int warm_up(Network *n) {
+  const ModelOptions *o = &n->model.options;
+  ModelInput in = {.B = o->batch, .ids = n->noised.z, .sigma = n->noised.sigma};
+  TRY(model_forward(&n->model, &in));
+  if (!o->training) return device_sync(&n->dev);
+  TRY(model_backward(&n->model, &in));
+  TRY(tensor_zero(&n->dev, n->model.params.grad));
+  return device_sync(&n->dev);
+}
+
 static int create(Network *n, const NetworkOptions *x) {
   const Config *cfg = x->cfg;
   int threads = threads_of(cfg, x->place.share_size);
@@ -86,7 +98,8 @@ static int create(Network *n, const NetworkOptions *x) {
   TRY(model_create(&n->model, &n->dev, &model));
   TRY(rows_create(&n->rows, &n->model, n->objective.terms));
   TRY(noised_create(&n->noised, x->batch, x->length, n->objective.terms));
-  return mem_alloc(&n->row_loss, (size_t)(x->batch * x->length) * sizeof *n->row_loss);
+  TRY(mem_alloc(&n->row_loss, (size_t)(x->batch * x->length) * sizeof *n->row_loss));
+  return n->dev.ops->host ? OK : warm_up(n);
 }
 
 int network_create(Network *n, const NetworkOptions *options) {
@@ -106,14 +119,17 @@ void network_destroy(Network *n) {
   *n = (Network){0};
 }
 
-/* Whether the network and as many buffers fit, and some room for what ops keep for themselves. */
+/* Whether the network and as many buffers fit, and some room for what libraries keep for themselves. */
 static bool fits(const NetworkOptions *options, int64_t flats) {
-  const size_t ROOM = (size_t)256 << 20;
+  const size_t LEAST = (size_t)256 << 20, SHARE = 64;
   Network n;
   void *more = NULL;
   if (network_create(&n, options) != OK) return false;
-  size_t bytes = (size_t)flats * tensor_bytes(n.model.params.value) + ROOM;
-  bool good = device_alloc(&n.dev, &more, bytes) == OK;
+  size_t free = 0, total = 0;
+  bool good = n.dev.ops->host || device_memory(&n.dev, &free, &total) == OK;
+  size_t room = total / SHARE > LEAST ? total / SHARE : LEAST;
+  size_t bytes = (size_t)flats * tensor_bytes(n.model.params.value) + room;
+  good = good && device_alloc(&n.dev, &more, bytes) == OK;
   device_release(&n.dev, more, bytes);
   network_destroy(&n);
   return good;

@@ -42,15 +42,16 @@ static void plan(Arena *a, Rows *r) {
 
 /* The head meets a new number of rows in every step. Where products are made for a shape (bf16 on the CPU), meet the
  * shapes that all numbers are composed of now, with zeros, so that no step has to allocate: the whole chunk, and 2^k −
- * 1 rows. */
+ * 1 rows. A GPU has room for scratch that grows with them: only the whole chunk. */
 static int warm_up(Rows *r) {
+  bool host = r->model->dev->ops->host;
   int64_t odd = 1;
   while (2 * odd + 1 <= r->chunk) odd = 2 * odd + 1;
-  for (int i = 0; i < 2; i++) {
+  for (int i = 0; i < (host ? 2 : 1); i++) {
     int64_t n = i ? odd : r->chunk;
     Tensor logits = tensor_rows(r->logits, 0, n), h = tensor_rows(r->h, 0, n);
     TRY(model_logits(r->model, logits, h));
-    TRY(model_logits_backward(r->model, tensor_rows(r->dh, 0, n), logits, h));
+    if (r->model->options.training) TRY(model_logits_backward(r->model, tensor_rows(r->dh, 0, n), logits, h));
   }
   return OK;
 }
@@ -68,7 +69,7 @@ int rows_create(Rows *r, Model *model, int terms) {
   plan(&r->arena, r);
   TRY(arena_commit(&r->arena));
   plan(&r->arena, r);
-  if (o->training && model->dev->bf16 && host) TRY(warm_up(r));
+  if (!host || (o->training && model->dev->bf16)) TRY(warm_up(r));
   return mem_alloc(&r->host, (size_t)(most * terms) * sizeof(double));
 }
 

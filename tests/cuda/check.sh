@@ -175,6 +175,9 @@ refused() {
   [ "$(grep -c '^mdlm: error' "$T/err")" = 1 ] || fail "not one line of error" || return 1
   grep -qE "^mdlm: error.*$pattern" "$T/err" || fail "no line with: $pattern"
 }
+refused_late() { # as refused, after the run has introduced itself
+  refused "$@" && grep -q '^run ' "$T/out"
+}
 attempt() { RANKS=$1 train "none$RANDOM" "$deck" "$DEVICE" f32 "${@:2}"; } # RANKS [KEY=VALUE…]
 faulty() { # N: launches until a fault, on the second of two ranks
   train=("$MDLM" train "$deck" run.dir="$T/faulty" data.train="$DATA/smoke/lm1b_train.h5" data.valid= device.name="$DEVICE" "${size[@]}")
@@ -193,13 +196,15 @@ part_errors() {
     EMULATION_CAPABILITY=7 tap "a GPU that is too old" refused 'compute capability 7.0.*oldest' attempt 1
     EMULATION_MEMORY=0 tap "no memory at all" refused 'out of memory.*MiB asked for' attempt 1
     EMULATION_MEMORY=1 tap "too little memory" refused 'out of memory.*MiB asked for' attempt 1
+    EMULATION_MEMORY=30 tap "too little memory for scratch" refused 'out of memory.*no train.micro_batch is small enough' attempt 1
     EMULATION_MEMORY=400 tap "too large a micro-batch" refused 'out of memory.*train.micro_batch = [0-9]+ fits' \
       attempt 1 train.global_batch=4096 train.micro_batch=4096
     for at in 1 10 200; do
       EMULATION_FAULT=$at tap "a fault in kernel $at" refused 'illegal memory access' attempt 1
     done
     if command -v mpirun > /dev/null; then
-      tap "a fault on one of two ranks" refused 'illegal memory access' faulty 50
+      tap "a fault on one of two ranks, before the first step" refused 'illegal memory access' faulty 50
+      tap "a fault on one of two ranks, in a step" refused_late 'illegal memory access' faulty 200
     else
       tap_skip "a fault on one of two ranks" "mpirun is not installed"
     fi
