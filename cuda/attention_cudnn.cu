@@ -48,8 +48,14 @@ static int check(cudnnStatus_t s, const char *what) {
 static int open_handle(Device *dev) {
   AttentionPlans *plans = cuda_of(dev)->attention;
   if (plans->handle) return OK;
-  TRY(check(cudnnCreate(&plans->handle), "opening cuDNN"));
-  return check(cudnnSetStream(plans->handle, cuda_of(dev)->stream), "giving cuDNN a stream");
+  cudnnHandle_t handle;
+  TRY(check(cudnnCreate(&handle), "opening cuDNN"));
+  int err = check(cudnnSetStream(handle, cuda_of(dev)->stream), "giving cuDNN a stream");
+  if (err)
+    cudnnDestroy(handle);
+  else
+    plans->handle = handle;
+  return err;
 }
 
 static bool same(const GraphKey *a, const GraphKey *b) {
