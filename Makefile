@@ -1,5 +1,5 @@
 # mdlm — masked diffusion language models on MPI ranks.  `make help` lists what there is to make.
-# Variables: BUILD=build  CC=mpicc  ARCH=native  WERROR=1  SANITIZE=address,undefined  PREFIX=/usr/local  DESTDIR=
+# Variables: BUILD=build  CC=mpicc  ARCH=native  WERROR=1  SANITIZE=address,undefined  PREFIX=/usr/local  DESTDIR=; of CUDA: cuda/build.mk
 SHELL  := /bin/bash
 BUILD  ?= build
 CC     := $(if $(filter default undefined,$(origin CC)),mpicc,$(CC))
@@ -95,7 +95,7 @@ smoke: ## every objective and network in seconds: train and evaluate the decks o
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all
 	@BUILD="$(BUILD)" PY="$(PY)" input/smoke.sh
 
-compare: ## the objectives and networks side by side on the demo's corpus: a table of perplexities, in some 15 minutes
+compare: ## the objectives and networks side by side on the demo's corpus: a table of perplexities, in some 20 minutes
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all
 	@BUILD="$(BUILD)" PY="$(PY)" input/compare.sh

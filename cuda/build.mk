@@ -1,7 +1,7 @@
 # build.mk — the CUDA backend: compiled by nvcc where the toolkit is, and by the C++ compiler for the emulation of the tests.
 # Variables: CUDA=0 (leave it out)  CUDA_HOME  CUDA_ARCHS="80 90" (newer GPUs compile the last one's kernels when they
 # meet them). Libraries that are elsewhere are found through CPATH and LIBRARY_PATH.
-NVCC       := $(if $(filter 0,$(CUDA)),,$(shell command -v "$(if $(CUDA_HOME),$(CUDA_HOME)/bin/)nvcc" || ls /usr/local/cuda/bin/nvcc 2>/dev/null))
+NVCC       := $(if $(filter 0,$(CUDA)),,$(firstword $(shell command -v $(if $(CUDA_HOME),$(CUDA_HOME)/bin/nvcc,nvcc /usr/local/cuda/bin/nvcc))))
 CUDA_HOME  ?= $(patsubst %/bin/,%,$(dir $(NVCC)))
 CUDA_ARCHS ?= 80 90
 has         = $(firstword $(wildcard $(addsuffix /$1,$(CUDA_HOME)/include $(subst :, ,$(CPATH)) /usr/include /usr/include/*-linux-gnu)))
@@ -70,18 +70,22 @@ quiet_make := $(MAKE) --no-print-directory -s -j$(shell nproc) WERROR=1
 $(BUILD)/bench_ops: $(BUILD)/tests/cuda/bench_ops.o $(BUILD)/tests/bench/median.o $(LIB) | $(CUDA_SO)
 	$(CC) -o $@ $(filter-out $(LIB),$^) $(WHOLE_LIB) $(LDLIBS) -Wl,-rpath,'$$ORIGIN'
 
-check-cuda: ## on a machine with a GPU: every op, whole steps, loss curves and resuming beside the CPU, memory errors
+.PHONY: cuda-toolkit
+cuda-toolkit:
+	$(if $(CUDA_SO),@:,@echo "the CUDA backend cannot be built here: make info tells what is missing"; exit 1)
+
+check-cuda: cuda-toolkit ## on a machine with a GPU: every op, whole steps, loss curves and resuming beside the CPU, memory errors
 	@MODE=gpu tests/cuda/check.sh present
 	@$(MAKE) --no-print-directory setup
 	@$(quiet_make) $(CHECK_CUDA)
 	@MODE=gpu BUILD="$(BUILD)" PY="$(PY)" tests/cuda/check.sh
 
-bench-cuda: ## on a machine with a GPU: its rates on each op and on whole steps, PyTorch's beside them (PYTHON=: one with torch)
+bench-cuda: cuda-toolkit ## on a machine with a GPU: its rates on each op and on whole steps, PyTorch's beside them (PYTHON=: one with torch)
 	@MODE=gpu tests/cuda/check.sh present
 	@$(quiet_make) $(BENCH_CUDA)
 	@BUILD="$(BUILD)" tests/cuda/bench.sh
 
-pack-cuda: ## both, for a machine with CUDA that lacks our libraries: build/pack-cuda, to be copied there; run.sh runs it
+pack-cuda: cuda-toolkit ## both, for a machine with CUDA that lacks our libraries: build/pack-cuda, to be copied there; run.sh runs it
 	@$(MAKE) --no-print-directory setup
 	@$(quiet_make) BUILD="$(BUILD)-portable" ARCH=x86-64-v3 pack-programs
 	@BUILD="$(BUILD)-portable" PY="$(PY)" tests/cuda/pack.sh "$(BUILD)/pack-cuda"

@@ -190,6 +190,7 @@ static int cuda_zero(Device *dev, void *dst, size_t bytes) {
 }
 
 /* ---- the table, in the order of its fields */
+extern "C" const size_t ops_cuda_sizes[] = {sizeof(Ops), sizeof(Device)}; /* a program of another version has others */
 extern "C" const Ops ops_cuda;
 const Ops ops_cuda = {
     .name = "cuda",

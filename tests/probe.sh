@@ -41,8 +41,8 @@ END
 cuda_macro() { [ -n "${NVCC:-}" ] && CPATH="$CUDA_HOME/include" macro "$@"; }
 
 cuda_backend() {
-  [ -n "${HAS_CUDA:-}" ] && { echo "built, for sm_${CUDA_ARCHS// / sm_}"; return; }
-  [ -n "${NVCC:-}" ] && echo "left out: cublasLt.h or nccl.h is missing" || echo "left out: no nvcc, or CUDA=0"
+  [ -n "${HAS_CUDA:-}" ] && { echo "made, for sm_${CUDA_ARCHS// / sm_}"; return; }
+  [ -n "${NVCC:-}" ] && echo "left out: cublasLt.h or nccl.h is missing" || echo "left out: no nvcc${CUDA_HOME:+ in $CUDA_HOME/bin}, or CUDA=0"
 }
 
 gpus() {

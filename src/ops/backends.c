@@ -18,7 +18,7 @@ int backend_symbol(const char *name, const void **p) {
   if (!library) library = dlopen("libmdlm_cuda.so", RTLD_LAZY | RTLD_LOCAL);
   CHECK(library, ERR_USAGE,
         "device.name = cuda: the program's CUDA library cannot be loaded: %s; build it where nvcc and NCCL are (make "
-        "info), or use device.name = cpu",
+        "info), have CUDA's own libraries on LD_LIBRARY_PATH, or use device.name = cpu",
         dlerror());
   *p = dlsym(library, name);
   CHECK(*p, ERR_USAGE, "device.name = cuda: libmdlm_cuda.so beside this program is of another version: %s", dlerror());
@@ -33,5 +33,9 @@ int backend_find(const char *name, const Ops **ops) {
     strncat(known, backends[i]->name, sizeof known - strlen(known) - 1);
   }
   CHECK(strcmp(name, "cuda") == 0, ERR_USAGE, "device.name = %s: no such backend; there are:%s cuda", name, known);
+  const size_t *sizes;
+  TRY(backend_symbol("ops_cuda_sizes", (const void **)&sizes));
+  CHECK(sizes[0] == sizeof(Ops) && sizes[1] == sizeof(Device), ERR_USAGE,
+        "device.name = cuda: libmdlm_cuda.so beside this program is of another version; make builds both");
   return backend_symbol("ops_cuda", (const void **)ops);
 }

@@ -26,7 +26,8 @@ static bool vec(Tensor t, DType type, int64_t n) {
 static bool maybe_vec(Tensor t, DType type, int64_t n) { return tensor_none(t) || vec(t, type, n); }
 static bool floating(const Device *dev, DType type) { return type == dev->act || type == dev->real; }
 
-/* Run the backend's op, adding its time and work to a group. */
+/* Run the backend's op, adding its time and work to a group: floating-point operations, and the fewest bytes it can
+ * move, every input read and every output written once. Of products only the operations count. */
 #define RUN(group, work, moved, call)                                                                                  \
   do {                                                                                                                 \
     double start_ = clock_now();                                                                                       \
@@ -93,7 +94,8 @@ static int residual_norm_check(const Device *dev, const ResidualNorm *a) {
 int residual_norm(Device *dev, const ResidualNorm *a) {
   TRY(residual_norm_check(dev, a));
   SHAPE("residual_norm", is(a->h, dev->act, rows_of(a->x), cols_of(a->x)));
-  RUN(GROUP_BLOCK, 0, (tensor_none(a->branch) ? 2 : 4) * tensor_bytes(a->x), dev->ops->residual_norm(dev, a));
+  size_t added = tensor_none(a->branch) ? 0 : tensor_bytes(a->branch) + tensor_bytes(a->x_out);
+  RUN(GROUP_BLOCK, 0, tensor_bytes(a->x) + tensor_bytes(a->h) + added, dev->ops->residual_norm(dev, a));
 }
 
 int residual_norm_backward(Device *dev, const ResidualNorm *a) {
@@ -105,7 +107,9 @@ int residual_norm_backward(Device *dev, const ResidualNorm *a) {
   SHAPE("residual_norm_backward", tensor_none(a->gate) || is(a->dgate, t, G, D));
   SHAPE("residual_norm_backward", tensor_none(a->scale) || is(a->dscale, t, G, D));
   SHAPE("residual_norm_backward", tensor_none(a->shift) || is(a->dshift, t, G, D));
-  RUN(GROUP_BLOCK, 0, (tensor_none(a->branch) ? 4 : 6) * tensor_bytes(a->x), dev->ops->residual_norm_backward(dev, a));
+  size_t added = tensor_none(a->branch) ? 0 : tensor_bytes(a->branch) + tensor_bytes(a->dbranch);
+  RUN(GROUP_BLOCK, 0, tensor_bytes(a->x) + tensor_bytes(a->dh) + 2 * tensor_bytes(a->dx) + added,
+      dev->ops->residual_norm_backward(dev, a));
 }
 
 int rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L, bool inverse) {
@@ -240,7 +244,7 @@ int cross_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor
   SHAPE("cross_entropy",
         floating(dev, logits.type) && is(logits, logits.type, R, V) && vec(loss, dev->real, R) && forbid < V);
   SHAPE("cross_entropy", vec(target, DT_I32, R) && vec(weight, dev->real, R));
-  RUN(GROUP_LOSS, 0, (gradient ? 3 : 2) * tensor_bytes(logits),
+  RUN(GROUP_LOSS, 0, (gradient ? 2 : 1) * tensor_bytes(logits),
       dev->ops->cross_entropy(dev, loss, logits, target, weight, forbid, gradient));
 }
 
@@ -249,7 +253,7 @@ int absorbing_bound(Device *dev, Tensor loss, Tensor logits, Tensor target, Tens
   SHAPE("absorbing_bound", floating(dev, logits.type) && is(logits, logits.type, R, V) && vec(loss, dev->real, R) &&
                                mask >= 0 && mask < V);
   SHAPE("absorbing_bound", vec(target, DT_I32, R) && is(terms, dev->real, R, 4) && tensor_packed(terms));
-  RUN(GROUP_LOSS, 0, (gradient ? 3 : 2) * tensor_bytes(logits),
+  RUN(GROUP_LOSS, 0, (gradient ? 2 : 1) * tensor_bytes(logits),
       dev->ops->absorbing_bound(dev, loss, logits, target, terms, mask, gradient));
 }
 
@@ -268,7 +272,7 @@ int draw(Device *dev, const Draw *a) {
   SHAPE("draw", vec(a->uniform, DT_F64, R) && maybe_vec(a->stay, DT_F64, R) && a->forbid < V);
   SHAPE("draw", a->temperature > 0 && a->nucleus > 0 && a->nucleus <= 1);
   SHAPE("draw", tensor_none(a->stay) || (a->forbid >= 0 && V > 1));
-  RUN(GROUP_LOSS, 0, 2 * tensor_bytes(a->logits), dev->ops->draw(dev, a));
+  RUN(GROUP_LOSS, 0, tensor_bytes(a->logits), dev->ops->draw(dev, a));
 }
 
 int argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid) {
@@ -297,7 +301,7 @@ int adamw(Device *dev, const AdamW *a) {
   DType t = dev->real;
   SHAPE("adamw", vec(a->p, t, n) && vec(a->g, t, n) && vec(a->m, t, n) && vec(a->v, t, n) && vec(a->ema, t, n));
   SHAPE("adamw", maybe_vec(a->low, DT_BF16, n) && vec(a->squares, DT_F64, 1));
-  RUN(GROUP_UPDATE, 0, 9 * tensor_bytes(a->p), dev->ops->adamw(dev, a));
+  RUN(GROUP_UPDATE, 0, 9 * tensor_bytes(a->p) + tensor_bytes(a->low), dev->ops->adamw(dev, a));
 }
 
 int to_bf16(Device *dev, Tensor y, Tensor x) {

@@ -255,7 +255,7 @@ static int bench_device(Bench *b, const char *matmul, int steps, double *times) 
   TRY(build(b, matmul));
   TRY(time_steps(b, steps, times));
   TRY(device_memory(dev, &free, &total));
-  report_device(b, matmul, steps, times, total - free);
+  if (b->comm.rank == 0) report_device(b, matmul, steps, times, total - free);
   reduction_destroy(&b->reduction);
   optimizer_destroy(&b->optimizer);
   network_destroy(&b->net);
@@ -263,7 +263,8 @@ static int bench_device(Bench *b, const char *matmul, int steps, double *times) 
   TRY(params_init(&b->net.model.params, 1));
   TRY(time_look(b, 1, &one));
   TRY(time_look(b, batch, &many));
-  printf("\"look_1_s\": %.6f, \"look_batch\": %lld, \"look_batch_s\": %.6f}\n", one, (long long)batch, many);
+  if (b->comm.rank == 0)
+    printf("\"look_1_s\": %.6f, \"look_batch\": %lld, \"look_batch_s\": %.6f}\n", one, (long long)batch, many);
   return OK;
 }
 

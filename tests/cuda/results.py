@@ -27,17 +27,18 @@ def machine(versions: str, gpu: str) -> dict:
 
 def read(folders: list[str]) -> dict:
     result: dict = dict(ops=[], steps=[], peer=[])
+    tap: list[str] = []
     for folder in folders:
         for path in sorted(Path(folder).iterdir()):
             lines = path.read_text().splitlines()
-            rows = [json.loads(line) for line in lines if line.startswith("{")]
+            rows = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]  # whole ones
             if path.name == "check":
-                result["check"] = counted(lines)
+                tap += lines
             elif path.name == "machine":
                 result = dict(*rows) | result
             else:
                 result[path.name] += rows
-    return result
+    return result | (dict(check=counted(tap)) if tap else {})
 
 
 def counted(tap: list[str]) -> dict:
@@ -65,8 +66,9 @@ def judge(result: dict) -> dict:
                           **{f"product_{k}_tflops": v / 1e12 for k, v in best.items() if k != "copy"}}
     for x in result["ops"]:
         x |= dict(tflops=x["flops"] / x["seconds"] / 1e12, gb_per_s=x["bytes"] / x["seconds"] / 1e9)
-        x["floor_s"] = max(x["bytes"] / best["copy"], x["flops"] / best[x["matmul"]])
-        x["share"] = x["floor_s"] / x["seconds"]
+        if "copy" in best and x["matmul"] in best:
+            x["floor_s"] = max(x["bytes"] / best["copy"], x["flops"] / best[x["matmul"]])
+            x["share"] = x["floor_s"] / x["seconds"]
     for x in result["steps"]:
         products = x["flops"]["dense"] + x["flops"]["attention"]
         x["tflops"] = products / x["step_s"] / 1e12
@@ -90,7 +92,7 @@ def number(x: object, scale: float = 1, digits: int = 2) -> str:
 
 def tables(r: dict) -> list[tuple[str, list[str], list[list[str]]]]:
     ops = [[x["op"], x["matmul"], number(x["seconds"], 1e-3, 3), number(x["tflops"], digits=1), number(x["gb_per_s"], digits=0),
-            number(x["share"])] for x in r["ops"]]
+            number(x.get("share"))] for x in r["ops"]]
     steps = [[f'{x["shape"]}, {x["network"]}/{x["objective"]}', x["matmul"], str(x["ranks"]), f'{x["batch"]} × {x["micros"]}',
               number(x["step_s"], 1e-3), number(x["tokens_per_s"], digits=0), number(x["tflops"], digits=1), number(x.get("share")),
               number(x["allocated_bytes"], 2**30), number(x["look_1_s"], 1e-3), f'{number(x["look_batch_s"], 1e-3)} ({x["look_batch"]})']
@@ -103,7 +105,7 @@ def tables(r: dict) -> list[tuple[str, list[str], list[list[str]]]]:
             ("Training steps", ["shape", "products in", "ranks", "micro-batch × number", "step, ms", "tokens/s", "TFLOP/s",
                                 "floor / time", "memory, GiB", "one sequence, ms", "a batch, ms (sequences)"], steps),
             ("PyTorch", ["shape", "variant", "micro-batch × number", "step, ms", "tokens/s", "memory, GiB",
-                                                 "our tokens/s to theirs", "our memory to theirs", "one sequence, ms", "a batch, ms"], peer)]
+                         "our tokens/s to theirs", "our memory to theirs", "one sequence, ms", "a batch, ms"], peer)]
 
 
 def head(r: dict) -> str:
