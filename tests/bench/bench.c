@@ -163,7 +163,7 @@ static int time_steps(Bench *b, int steps, double *times) {
   for (int i = 0; i < 2; i++) TRY(train_step(b));
   TRY(device_sync(dev));
   device_profile_reset(dev);
-  size_t allocations = mem_count();
+  size_t allocations = mem_count(), held = dev->allocated;
   for (int i = 0; i < steps; i++) {
     TRY(comm_barrier(&b->comm));
     double start = clock_now();
@@ -172,7 +172,7 @@ static int time_steps(Bench *b, int steps, double *times) {
     times[i] = clock_now() - start;
     TRY(comm_max(&b->comm, &times[i]));
   }
-  ASSERT(mem_count() == allocations);
+  ASSERT(mem_count() == allocations && dev->allocated == held);
   return OK;
 }
 
