@@ -4,7 +4,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "diffusion/timestep.h"
-#include <math.h>
+#include "measure/interval.h"
 
 typedef struct Work { /* one rank's part and one batch's buffers */
   int64_t first, n, part, batch;
@@ -78,24 +78,6 @@ static int part_run(Network *net, Shards *data, Work *w, const NelboOptions *o, 
   return OK;
 }
 
-static void summarise(Nelbo *r) {
-  double loss = 0, square = 0, n = (double)r->sequences;
-  r->tokens = 0;
-  for (int64_t i = 0; i < r->sequences; i++) {
-    loss += r->loss[i];
-    r->tokens += r->length[i];
-  }
-  double tokens = (double)r->tokens;
-  r->nll = loss / tokens;
-  for (int64_t i = 0; i < r->sequences; i++) {
-    double d = r->loss[i] - r->nll * (double)r->length[i];
-    square += d * d;
-  }
-  double half = 1.96 * sqrt(n / (n - 1) * square) / tokens;
-  r->low = r->sequences > 1 ? r->nll - half : NAN;
-  r->high = r->sequences > 1 ? r->nll + half : NAN;
-}
-
 static int collect(Nelbo *r, const Work *w, Comm *comm) {
   if (comm->rank == 0) {
     TRY(mem_alloc(&r->loss, (size_t)(w->part * comm->size) * sizeof *r->loss));
@@ -104,13 +86,10 @@ static int collect(Nelbo *r, const Work *w, Comm *comm) {
   TRY(comm_gather(comm, r->loss, w->loss, (size_t)w->part * sizeof *w->loss, 0));
   TRY(comm_gather(comm, r->length, w->length, (size_t)w->part * sizeof *w->length, 0));
   TRY(comm_all_reduce(comm, &r->masked, 1, COMM_I64, COMM_SUM));
-  if (comm->rank == 0) summarise(r);
-  double total[3] = {r->nll, r->low, r->high};
-  TRY(comm_broadcast(comm, total, sizeof total, 0));
-  TRY(comm_broadcast(comm, &r->tokens, sizeof r->tokens, 0));
-  r->nll = total[0];
-  r->low = total[1];
-  r->high = total[2];
+  Interval all = {0};
+  if (comm->rank == 0) all = interval_of(r->loss, r->length, r->sequences);
+  TRY(comm_broadcast(comm, &all, sizeof all, 0));
+  r->nll = all.nll, r->low = all.low, r->high = all.high, r->tokens = all.tokens;
   return OK;
 }
 

@@ -1,11 +1,10 @@
 /* nelbo — the bound on the negative log-likelihood of a data set, with its uncertainty.
  *
- * Each sequence gets `draws` draws of (t, mask); its value is the mean of its summed losses. nll = Σ loss / Σ tokens,
- * a ratio of sums over sequences; the interval is nll ± 1.96 se, se² = n/(n−1) Σ (loss_i − nll·tokens_i)² / (Σ
- * tokens)². Every draw is a function of (seed, draw, row): the same on any number of ranks. time   t stratified over
- * the sequences, token masked with 1 − alpha(t), the objective's weight: the published estimator count  k uniform on 1
- * … L, stratified; exactly k of L positions masked; weight L/k: the bound for ε = τ = 0 because ∫₀¹ Bin(k; L, t)/t dt =
- * 1/k; less variance */
+ * Each sequence gets `draws` draws of (t, mask); its value is the mean of its summed losses; nll and its interval are
+ * interval.h's. Every draw is a function of (seed, draw, row): the same on any number of ranks. time   t stratified
+ * over the sequences, token masked with 1 − alpha(t), the objective's weight: the published estimator count  k uniform
+ * on 1 … L, stratified; exactly k of L positions masked; weight L/k: the bound for ε = τ = 0 because ∫₀¹ Bin(k; L, t)/t
+ * dt = 1/k; less variance */
 #pragma once
 #include "diffusion/network.h"
 #include "dist/comm.h"
