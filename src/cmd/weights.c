@@ -28,8 +28,13 @@ int weights_state(const Config *cfg, const char *path, CheckpointState *state) {
 int weights_open(Network *net, const Config *cfg, const Comm *comm, const char *path, const char *which,
                  const CheckpointState *state, int64_t length, const char *key, int64_t batch) {
   const Vocab *v = &state->vocab;
-  NetworkOptions network = {
-      .cfg = cfg, .place = comm->place, .vocab = v->size, .length = length, .mask = v->mask, .batch = batch};
+  NetworkOptions network = {.cfg = cfg,
+                            .place = comm->place,
+                            .vocab = v->size,
+                            .length = length,
+                            .mask = v->mask,
+                            .batch = batch,
+                            .positions = state->length};
   int err = network_create(net, &network);
   if (err == ERR_MEMORY) return network_too_large(&network, key, 0, 0);
   TRY(err);

@@ -86,6 +86,7 @@ static int create(Network *n, const NetworkOptions *x) {
                         .vocab = x->vocab,
                         .length = x->length,
                         .batch = x->batch,
+                        .positions = x->positions,
                         .width = cfg->model_width,
                         .blocks = cfg->model_blocks,
                         .heads = cfg->model_heads,

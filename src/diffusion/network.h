@@ -20,7 +20,8 @@ typedef struct NetworkOptions {
   Place place;
   int64_t vocab, length; /* V with the mask token, L */
   int32_t mask;
-  int64_t batch; /* the most sequences a pass */
+  int64_t batch;     /* the most sequences a pass */
+  int64_t positions; /* learned ones of gpt2; 0: L */
   bool training;
 } NetworkOptions;
 

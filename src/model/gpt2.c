@@ -28,7 +28,7 @@ static int block_add(Params *p, Block *b, int i, const ModelOptions *o) {
 static int parameters(Model *m, Transformer *t) {
   const ModelOptions *o = &m->options;
   Params *p = &m->params;
-  int64_t tokens[2] = {o->vocab, o->width}, places[2] = {o->length, o->width};
+  int64_t tokens[2] = {o->vocab, o->width}, places[2] = {o->positions ? o->positions : o->length, o->width};
   double bound = 1 / sqrt((double)o->width);
   TRY(params_add(p, &t->embedding, INIT_UNIFORM, bound, true, 2, tokens, "wte.weight"));
   TRY(params_add(p, &t->positions, INIT_UNIFORM, bound, false, 2, places, "wpe.weight"));
@@ -40,6 +40,9 @@ static int parameters(Model *m, Transformer *t) {
 static int gpt2_create(Model *m) {
   CHECK(!m->options.training, ERR_USAGE,
         "model.name = gpt2 has no backward pass: it scores text, it cannot be trained");
+  CHECK(!m->options.positions || m->options.length <= m->options.positions, ERR_USAGE,
+        "this gpt2 has %lld positions, rows of %lld tokens are longer", (long long)m->options.positions,
+        (long long)m->options.length);
   return transformer_create(m, (TransformerOptions){.causal = true, .positions = true}, parameters);
 }
 

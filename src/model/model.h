@@ -10,6 +10,7 @@ typedef struct ModelOptions {
   const char *name;
   int64_t vocab, length; /* V with the mask token, L                           */
   int64_t batch;         /* the most sequences in one pass                     */
+  int64_t positions;     /* learned ones of gpt2, at least L; 0: L              */
   int64_t width, blocks, heads, cond_dim, mlp_ratio;
   double dropout;
   bool time_conditioning; /* false: sigma is 0 for every sequence               */

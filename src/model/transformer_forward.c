@@ -68,7 +68,7 @@ static int embed_forward(Model *m, const ModelInput *in) {
   int64_t L = m->options.length, R = in->B * L;
   TRY(embed(m->dev, tensor_rows(t->x0, 0, R), tensor_rows(m->ids, 0, R), list[t->embedding].value));
   for (int64_t b = 0; b < in->B && t->options.positions; b++)
-    TRY(add(m->dev, tensor_rows(t->x0, b * L, L), list[t->positions].value));
+    TRY(add(m->dev, tensor_rows(t->x0, b * L, L), tensor_rows(list[t->positions].value, 0, L)));
   return OK;
 }
 

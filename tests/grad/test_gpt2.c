@@ -72,6 +72,36 @@ static void test_parameters(void **state) {
   network_destroy(&n);
 }
 
+/* Rows shorter than the network's positions use the first of them; longer ones are refused. */
+static void test_more_positions(void **state) {
+  (void)state;
+  enum { SHORT = L - 2 };
+  const int32_t ids[L] = {1, 4, 2, 8, 5};
+  Network n, few;
+  Device dev;
+  Model m;
+  Toy t = toy_gpt2("cpu_f64");
+  open_toy(&n, &t);
+  t.model.length = SHORT, t.model.positions = L;
+  open_toy(&few, &t);
+  assert_int_equal(few.model.params.count, n.model.params.count);
+  ModelInput in = {.B = 1, .ids = ids};
+  MUST(model_forward(&few.model, &in));
+  double *want = hidden(&n, 1, ids), *got = toy_values(&few, tensor_rows(few.model.h, 0, SHORT));
+  assert_true(check_error(got, want, SHORT * D) < 1e-14);
+  mem_free(&want);
+  mem_free(&got);
+  network_destroy(&few);
+  network_destroy(&n);
+  t.model.length = L + 1;
+  MUST(device_open(&dev, &t.device));
+  assert_int_equal(model_create(&m, &dev, &t.model), ERR_USAGE);
+  assert_non_null(strstr(err_message(), "5 positions, rows of 6 tokens are longer"));
+  err_clear();
+  model_destroy(&m);
+  device_close(&dev);
+}
+
 /* The smallest published one: 124.4 M parameters, the tied head counted once. */
 static void test_published_size(void **state) {
   (void)state;
@@ -237,9 +267,13 @@ static void test_training_is_refused(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_parameters),    cmocka_unit_test(test_published_size),
-      cmocka_unit_test(test_values),        cmocka_unit_test(test_causal),
-      cmocka_unit_test(test_places_matter), cmocka_unit_test(test_training_is_refused),
+      cmocka_unit_test(test_parameters),
+      cmocka_unit_test(test_more_positions),
+      cmocka_unit_test(test_published_size),
+      cmocka_unit_test(test_values),
+      cmocka_unit_test(test_causal),
+      cmocka_unit_test(test_places_matter),
+      cmocka_unit_test(test_training_is_refused),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
