@@ -35,13 +35,6 @@ static int open_all(Evaluation *e, const Config *cfg, const Comm *comm) {
                       "eval.batch", cfg->eval_batch);
 }
 
-static int write_series(H5 *f, const char *name, H5Type type, int64_t n, const void *data, const char *unit,
-                        const char *description) {
-  TRY(h5_write(f, name, type, 1, &n, data));
-  TRY(h5_set_str(f, name, "unit", unit));
-  return h5_set_str(f, name, "description", description);
-}
-
 static int fill_output(H5 *f, const void *arg) {
   const Evaluation *e = arg;
   const Protocol *p = shards_protocol(e->data);
@@ -57,8 +50,8 @@ static int fill_output(H5 *f, const void *arg) {
   TRY(h5_set_real(f, "/", "nll_low", r->low));
   TRY(h5_set_real(f, "/", "nll_high", r->high));
   TRY(h5_set_int(f, "/", "tokens", r->tokens));
-  TRY(write_series(f, "/loss", H5_F64, n, r->loss, "nat", "bound on the negative log-likelihood of each sequence"));
-  return write_series(f, "/tokens", H5_I64, n, r->length, "token", "scored tokens of each sequence");
+  TRY(output_series(f, "/loss", H5_F64, n, r->loss, "nat", "bound on the negative log-likelihood of each sequence"));
+  return output_series(f, "/tokens", H5_I64, n, r->length, "token", "scored tokens of each sequence");
 }
 
 static int run(Evaluation *e, const Config *cfg, Comm *comm) {

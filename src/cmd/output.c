@@ -42,3 +42,10 @@ int output_write(const char *path, const char *format, const Config *cfg, const 
   if (err == OK) err = fill(f, arg);
   return files_publish(&f, err, path);
 }
+
+int output_series(H5 *f, const char *name, H5Type type, int64_t n, const void *data, const char *unit,
+                  const char *description) {
+  TRY(h5_write(f, name, type, 1, &n, data));
+  TRY(h5_set_str(f, name, "unit", unit));
+  return h5_set_str(f, name, "description", description);
+}

@@ -11,3 +11,6 @@ int output_path(const Config *cfg, const char *given, const char *name, char pat
 int output_write(const char *path, const char *format, const Config *cfg, const char *checkpoint,
                  const CheckpointState *state, const char *weights, int (*fill)(H5 *f, const void *arg),
                  const void *arg);
+/** output_series — for fill(): a data set of n values with unit and description. */
+int output_series(H5 *f, const char *name, H5Type type, int64_t n, const void *data, const char *unit,
+                  const char *description);

@@ -6,11 +6,12 @@
 #include "store/h5.h"
 #include <string.h>
 
-extern const Command command_train, command_eval, command_sample, command_logits, command_info, command_check,
-    command_help;
+extern const Command command_train, command_eval, command_sample, command_score, command_logits, command_info,
+    command_check, command_help;
 
-const Command *const commands[] = {&command_train, &command_eval,  &command_sample, &command_logits,
-                                   &command_info,  &command_check, &command_help,   NULL};
+const Command *const commands[] = {&command_train, &command_eval,   &command_sample,
+                                   &command_score, &command_logits, &command_info,
+                                   &command_check, &command_help,   NULL};
 
 int command_find(const Command **c, const char *name) {
   const char *names[16] = {0};

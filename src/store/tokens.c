@@ -1,0 +1,92 @@
+#include "store/tokens.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "store/h5.h"
+#include <stdbool.h>
+#include <string.h>
+
+struct Tokens {
+  H5 *f;
+  int64_t rows, width, vocab;
+  int32_t mask;
+  int64_t *lengths; /* [rows], NULL: all of them width */
+};
+
+int64_t tokens_rows(const Tokens *t) { return t->rows; }
+int64_t tokens_width(const Tokens *t) { return t->width; }
+const char *tokens_path(const Tokens *t) { return h5_path(t->f); }
+int64_t tokens_length(const Tokens *t, int64_t row) { return t->lengths ? t->lengths[row] : t->width; }
+
+/* Where the attributes tokenizer and its hash are: those of a data file are its vocabulary's. */
+static int vocabulary_check(H5 *f, const Vocab *v, const char *owner) {
+  bool whole = h5_exists(f, "/vocab");
+  const char *at = whole ? "/vocab" : "/", *name = whole ? "hash" : "tokenizer_hash";
+  char hash[sizeof v->hash], tokenizer[sizeof v->tokenizer];
+  CHECK(h5_has(f, at, "tokenizer") && h5_has(f, at, name), ERR_DATA,
+        "%s does not say whose tokens these are: no group /vocab, no attributes tokenizer and tokenizer_hash",
+        h5_path(f));
+  TRY(h5_get_text(f, at, "tokenizer", tokenizer, sizeof tokenizer));
+  TRY(h5_get_text(f, at, name, hash, sizeof hash));
+  CHECK(strcmp(hash, v->hash) == 0, ERR_DATA,
+        "%s holds tokens of %s (%s), %s reads those of %s (%s): translate them with input/retokenize.py", h5_path(f),
+        tokenizer, hash, owner, v->tokenizer, v->hash);
+  if (!whole) return OK;
+  Vocab own;
+  TRY(vocab_load(&own, f));
+  int err = vocab_same(v, owner, &own, h5_path(f));
+  vocab_destroy(&own);
+  return err;
+}
+
+static bool whole_numbers(H5Type type) { return type != H5_F32 && type != H5_F64 && type != H5_OTHER; }
+
+static int lengths_load(Tokens *t) {
+  H5Info info;
+  if (!h5_exists(t->f, "/lengths")) return OK;
+  TRY(h5_info(t->f, "/lengths", &info));
+  CHECK(info.rank == 1 && info.dims[0] == t->rows && whole_numbers(info.type), ERR_DATA,
+        "%s: /lengths must be %lld whole numbers, one for each row of /tokens", tokens_path(t), (long long)t->rows);
+  TRY(mem_alloc(&t->lengths, (size_t)t->rows * sizeof *t->lengths));
+  TRY(h5_read(t->f, "/lengths", H5_I64, 1, &t->rows, t->lengths));
+  for (int64_t i = 0; i < t->rows; i++)
+    CHECK(t->lengths[i] >= 1 && t->lengths[i] <= t->width, ERR_DATA, "%s: the length of row %lld is %lld, L is %lld",
+          tokens_path(t), (long long)i, (long long)t->lengths[i], (long long)t->width);
+  return OK;
+}
+
+static int load(Tokens *t, const char *path, const Vocab *v, const char *owner) {
+  H5Info info;
+  TRY(h5_open(&t->f, path, false));
+  CHECK(h5_exists(t->f, "/tokens"), ERR_DATA, "%s: no data set /tokens [N,L]", path);
+  TRY(h5_info(t->f, "/tokens", &info));
+  CHECK(info.rank == 2 && info.dims[0] > 0 && info.dims[1] > 0 && whole_numbers(info.type), ERR_DATA,
+        "%s: /tokens must be rows [N,L] of whole numbers", path);
+  TRY(vocabulary_check(t->f, v, owner));
+  t->rows = info.dims[0], t->width = info.dims[1], t->vocab = v->size, t->mask = v->mask;
+  return lengths_load(t);
+}
+
+int tokens_open(Tokens **out, const char *path, const Vocab *v, const char *owner) {
+  TRY(mem_alloc(out, sizeof **out));
+  int err = load(*out, path, v, owner);
+  if (err) tokens_close(out);
+  return err;
+}
+
+void tokens_close(Tokens **t) {
+  if (!*t) return;
+  h5_close(&(*t)->f);
+  mem_free(&(*t)->lengths);
+  mem_free(t);
+}
+
+int tokens_read(Tokens *t, int64_t row, int32_t *ids) {
+  TRY(h5_read_rows(t->f, "/tokens", H5_I32, row, 1, ids));
+  for (int64_t l = 0; l < tokens_length(t, row); l++) {
+    CHECK(ids[l] >= 0 && ids[l] < t->vocab, ERR_DATA, "%s: row %lld has token %d at %lld, the vocabulary %lld tokens",
+          tokens_path(t), (long long)row, (int)ids[l], (long long)l, (long long)t->vocab);
+    CHECK(ids[l] != t->mask, ERR_DATA, "%s: row %lld is unfinished: it has a mask token at %lld", tokens_path(t),
+          (long long)row, (long long)l);
+  }
+  return OK;
+}
