@@ -119,7 +119,7 @@ class DataFile:
             self.tokens.finish()
             self.lengths.finish()
             self.digest = self._digest()
-            self._vocabulary()
+            write_vocabulary(self.file, self.v)
             own = {
                 "format": "mdlm-data",
                 "format_version": 1,
@@ -128,7 +128,7 @@ class DataFile:
                 "unigram_nats": entropy(self.counts),
                 "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             }
-            _set_attributes(self.file, own | attributes)
+            set_attributes(self.file, own | attributes)
             self.file.close()
             seal_append(self.partial)
             with open(self.partial, "rb") as f:
@@ -158,25 +158,27 @@ class DataFile:
                 state.update(np.ascontiguousarray(block, "<u4").data)
         return state.hexdigest()
 
-    def _vocabulary(self) -> None:
-        v = self.v
-        group = self.file.create_group("vocab")
-        group["bytes"] = np.frombuffer(b"".join(v.tokens), np.uint8)
-        group["offsets"] = np.cumsum([0, *map(len, v.tokens)], dtype="<u8")
-        if v.definition:
-            group["json"] = np.frombuffer(v.definition.encode(), np.uint8)
-        _set_attributes(
-            group,
-            {
-                "tokenizer": v.name,
-                "kind": v.kind,
-                "hash": v.hash,
-                "size": v.size,
-                **{s: getattr(v, s) for s in SPECIALS},
-            },
-        )
-        if v.unknown is not None:
-            _set_attributes(group, {"unknown": v.unknown})
+
+def write_vocabulary(file: h5py.File, v: Vocabulary) -> h5py.Group:
+    """The group /vocab."""
+    group = file.create_group("vocab")
+    group["bytes"] = np.frombuffer(b"".join(v.tokens), np.uint8)
+    group["offsets"] = np.cumsum([0, *map(len, v.tokens)], dtype="<u8")
+    if v.definition:
+        group["json"] = np.frombuffer(v.definition.encode(), np.uint8)
+    set_attributes(
+        group,
+        {
+            "tokenizer": v.name,
+            "kind": v.kind,
+            "hash": v.hash,
+            "size": v.size,
+            **{s: getattr(v, s) for s in SPECIALS},
+        },
+    )
+    if v.unknown is not None:
+        set_attributes(group, {"unknown": v.unknown})
+    return group
 
 
 def entropy(counts: np.ndarray) -> float:
@@ -200,6 +202,6 @@ def reason(error: Exception) -> str:
     return os.strerror(number) if number in errno.errorcode else str(error).splitlines()[0]
 
 
-def _set_attributes(at: h5py.Group, values: dict[str, Any]) -> None:
+def set_attributes(at: h5py.Group, values: dict[str, Any]) -> None:
     for name, value in values.items():
         at.attrs[name] = np.int64(value) if isinstance(value, int) else value

@@ -189,14 +189,16 @@ def from_json(path: str, special: dict[str, str]) -> Vocabulary:
 
 
 def from_data(path: str) -> Vocabulary:
-    """The vocabulary that another data file carries: its ids, name and hash are the same."""
+    """The vocabulary that another data file, or an imported checkpoint, carries: ids, name and hash are the same."""
     with h5py.File(path, "r") as f:
-        if f.attrs.get("format") != "mdlm-data":
+        if f.attrs.get("format") not in ("mdlm-data", "mdlm-checkpoint"):
             raise PrepareError(f"{path}: not a data file written by prepare.py")
         group = f["vocab"]
         a = group.attrs
         if a["tokenizer"] == "text8":
             return text8()
+        if "json" not in group:
+            raise PrepareError(f"{path}: has the tokens, but not what makes them of text; name the data trained on")
         raw, offsets = group["bytes"][:].tobytes(), group["offsets"][:]
         tokens = [raw[i:j] for i, j in zip(offsets[:-1], offsets[1:])]
         tokenizer = Tokenizer.from_str(group["json"][:].tobytes().decode())

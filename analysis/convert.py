@@ -1,0 +1,439 @@
+#!/usr/bin/env python3
+"""convert.py — weights of other programs → checkpoints of `mdlm`, and back.
+
+GPT-2 as Hugging Face has it (safetensors), and the MDLM reference's networks: those of its hub (safetensors) and its
+Lightning .ckpt. The names of parameters are the same on both sides but for prefixes, tied copies and buffers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NoReturn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "input"))
+try:
+    import h5py
+    import numpy as np
+    import xxhash
+
+    from corpus import PrepareError
+    from datafile import set_attributes, write_vocabulary
+    from seal import seal_append
+    from tensorfiles import FileError, Tensor, pytorch_open, safetensors_open, safetensors_write
+    from vocabularies import Vocabulary, make_vocabulary
+except ModuleNotFoundError as missing:
+    sys.exit(
+        f"convert.py: error: Python package {missing.name!r} is missing: run `make setup` and use .venv/bin/python, "
+        "or pip install -r input/requirements.txt"
+    )
+
+NOTES = """\
+examples:
+  convert.py import gpt2-large/model.safetensors gpt2_large.h5 --tokenizer gpt2:vocab.json,merges.txt
+  mdlm score deck.cfg score.checkpoint=gpt2_large.h5
+  convert.py import mdlm-owt/model.safetensors mdlm_owt.h5 --tokenizer gpt2:vocab.json,merges.txt --length 1024
+  convert.py import best.ckpt sedd.h5 --tokenizer data:train.h5 --objective sedd --time-conditioning --length 128
+  convert.py export runs/demo/best.h5 demo.safetensors
+
+Heads are not told by the weights: 64 units each unless --heads says so. Exit status: 0, 2 for an error."""
+
+Shapes = dict[str, tuple[int, ...]]
+DIMAMBA = "model.bimamba.backbone."
+
+
+# ---- the networks: their parameters, as src/model/ names them
+
+
+@dataclass(frozen=True)
+class Sizes:
+    vocab: int
+    width: int
+    blocks: int
+    mlp: int  # width of the MLP; of dimamba that of what it expands to
+    cond: int
+    length: int  # positions
+
+
+def gpt2_shapes(s: Sizes) -> Shapes:
+    D, M = s.width, s.mlp
+    found: Shapes = {"wte.weight": (s.vocab, D), "wpe.weight": (s.length, D)}
+    for i in range(s.blocks):
+        linears = {"attn.c_attn": (3 * D, D), "attn.c_proj": (D, D), "mlp.c_fc": (M, D), "mlp.c_proj": (D, M)}
+        for name, shape in linears.items():
+            found |= {f"h.{i}.{name}.weight": shape, f"h.{i}.{name}.bias": shape[:1]}
+        found |= {f"h.{i}.{norm}.{part}": (D,) for norm in ("ln_1", "ln_2") for part in ("weight", "bias")}
+    return found | {"ln_f.weight": (D,), "ln_f.bias": (D,)}
+
+
+def time_shapes(s: Sizes) -> Shapes:
+    mlp = {"sigma_map.mlp.0": 256, "sigma_map.mlp.2": s.cond}
+    return {k: v for name, n in mlp.items() for k, v in linear(name, n, s.cond).items()}
+
+
+def linear(name: str, n: int, out: int) -> Shapes:
+    return {f"{name}.weight": (out, n), f"{name}.bias": (out,)}
+
+
+def ar_shapes(s: Sizes) -> Shapes:
+    D = s.width
+    found: Shapes = {"vocab_embed.embedding": (s.vocab, D)}
+    for i in range(s.blocks):
+        b = f"blocks.{i}."
+        found |= {b + "norm1.weight": (D,), b + "norm2.weight": (D,)}
+        found |= {b + "attn_qkv.weight": (3 * D, D), b + "attn_out.weight": (D, D)}
+        found |= linear(b + "mlp.0", D, s.mlp) | linear(b + "mlp.2", s.mlp, D)
+    return found | {"output_layer.norm_final.weight": (D,)} | linear("output_layer.linear", D, s.vocab)
+
+
+def dit_shapes(s: Sizes) -> Shapes:
+    found = ar_shapes(s) | time_shapes(s)
+    for i in range(s.blocks):
+        found |= linear(f"blocks.{i}.adaLN_modulation", s.cond, 6 * s.width)
+    return found | linear("output_layer.adaLN_modulation", s.cond, 2 * s.width)
+
+
+def dimamba_shapes(s: Sizes) -> Shapes:
+    D, E, rank, states = s.width, s.mlp, -(-s.width // 16), 16
+    found = time_shapes(s) | {DIMAMBA + "embeddings.word_embeddings.weight": (s.vocab, D)}
+    for i in range(s.blocks):
+        b = f"{DIMAMBA}layers.{i}."
+        found |= {b + "norm.weight": (D,)} | linear(b + "adaLN_modulation", s.cond, 3 * D)
+        found |= {b + "mixer.mamba_fwd.in_proj.weight": (2 * E, D), b + "mixer.mamba_fwd.out_proj.weight": (D, E)}
+        for way in ("fwd", "rev"):
+            m = f"{b}mixer.mamba_{way}."
+            found |= {m + "A_log": (E, states), m + "D": (E,), m + "x_proj.weight": (rank + 2 * states, E)}
+            found |= {m + "conv1d.weight": (E, 1, 4), m + "conv1d.bias": (E,)} | linear(m + "dt_proj", rank, E)
+    found |= linear(DIMAMBA + "adaLN_modulation_final", s.cond, 2 * D)
+    return found | {DIMAMBA + "norm_f.weight": (D,), "model.lm_head.weight": (s.vocab, D)}
+
+
+@dataclass(frozen=True)
+class Family:
+    """One of our networks, and how the other side's file differs."""
+
+    name: str
+    embedding: str  # [V,D]: tells the network
+    block: str  # what numbers the blocks
+    wide: str  # [.., D] or [D, ..]: the parameter with the size `mlp`
+    shapes: Callable[[Sizes], Shapes]
+    prefix: str  # of the names over there; may be absent
+    turned: str = "$^"  # [in,out] there, [out,in] here
+    buffers: str = "$^"  # no parameters
+    objectives: tuple[str, ...] = ("subs", "d3pm", "sedd")
+
+    @property
+    def timed(self) -> bool:
+        return "ar" not in self.objectives
+
+
+ROTARY = "rotary_emb.inv_freq"
+FAMILIES = (
+    Family(
+        "gpt2",
+        "wte.weight",
+        r"h\.(\d+)\.",
+        "h.0.mlp.c_fc.bias",
+        gpt2_shapes,
+        "transformer.",
+        turned=r"h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight",
+        buffers=r"h\.\d+\.attn\.(bias|masked_bias)|lm_head\.weight",
+        objectives=("ar",),
+    ),
+    Family(
+        "dit",
+        "vocab_embed.embedding",
+        r"blocks\.(\d+)\.",
+        "blocks.0.mlp.0.bias",
+        dit_shapes,
+        "backbone.",
+        buffers=re.escape(ROTARY),
+    ),
+    Family(
+        "ar",
+        "vocab_embed.embedding",
+        r"blocks\.(\d+)\.",
+        "blocks.0.mlp.0.bias",
+        ar_shapes,
+        "backbone.",
+        buffers=re.escape(ROTARY),
+        objectives=("ar",),
+    ),
+    Family(
+        "dimamba",
+        DIMAMBA + "embeddings.word_embeddings.weight",
+        re.escape(DIMAMBA) + r"layers\.(\d+)\.",
+        DIMAMBA + "layers.0.mixer.mamba_fwd.D",
+        dimamba_shapes,
+        "backbone.",
+        buffers=re.escape(DIMAMBA) + r"layers\.\d+\.mixer\.mamba_rev\.(in|out)_proj\.weight",
+    ),
+)
+TIMED = "sigma_map.mlp.2.bias"
+
+
+def family_of(names: Any, path: Path) -> Family:
+    for family in FAMILIES:
+        if family.embedding in names and (not family.timed or TIMED in names):
+            return family
+    raise FileError(f"{path}: not the weights of {', '.join(f.name for f in FAMILIES)}: no parameter of theirs")
+
+
+def sizes_of(family: Family, found: dict[str, Tensor], path: Path, length: int | None) -> Sizes:
+    for name in (family.embedding, family.wide, *([TIMED] if family.timed else [])):
+        if name not in found:
+            raise FileError(f"{path}: {name} is missing")
+        if len(found[name].shape) != (2 if name == family.embedding else 1):
+            raise FileError(f"{path}: {name} has the shape {list(found[name].shape)}")
+    vocab, width = found[family.embedding].shape
+    numbers = [int(m[1]) for m in map(re.compile(family.block).match, found) if m]
+    if family.name == "gpt2":
+        length = found["wpe.weight"].shape[0] if "wpe.weight" in found else 0
+    cond = found[TIMED].shape[0] if family.timed else 128
+    return Sizes(vocab, width, max(numbers) + 1, found[family.wide].shape[0], cond, length or 1024)
+
+
+def check(found: Shapes, want: Shapes, path: Path) -> None:
+    """The same names and shapes on both sides."""
+    for name, shape in want.items():
+        if name not in found:
+            raise FileError(f"{path}: {name} is missing")
+        if found[name] != shape:
+            raise FileError(f"{path}: {name} is {list(found[name])}, {list(shape)} was expected")
+    for name in found:
+        if name not in want:
+            raise FileError(f"{path}: {name} is no parameter of such a network")
+
+
+# ---- import
+
+
+@dataclass
+class Weights:
+    """What a file holds: live weights and, of a Lightning checkpoint, their moving average."""
+
+    live: dict[str, Tensor]
+    average: list[Tensor] | None = None  # in the order of `live` without buffers
+    step: int = 0
+
+
+def weights_open(path: Path) -> Weights:
+    if path.suffix not in (".ckpt", ".pt", ".pth", ".bin"):
+        return Weights(safetensors_open(path))
+    state = pytorch_open(path)
+    if not isinstance(state, dict):
+        raise FileError(f"{path}: holds no dictionary of weights")
+    ema = state.get("ema")
+    average = ema.get("shadow_params") if isinstance(ema, dict) else None
+    step = state.get("global_step", 0)
+    live = state.get("state_dict", state)
+    tensors = {k: v for k, v in live.items() if hasattr(v, "read")}
+    return Weights(tensors, list(average) if average else None, step if isinstance(step, int) else 0)
+
+
+def bare(live: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names without the prefix of the file; with one, only those that have it."""
+    for prefix in {f.prefix for f in FAMILIES}:
+        if any(name.startswith(prefix + f.embedding) for name in live for f in FAMILIES if f.prefix == prefix):
+            return {name.removeprefix(prefix): t for name, t in live.items() if name.startswith(prefix)}
+    return live
+
+
+def ours(family: Family, name: str, value: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    if re.fullmatch(family.turned, name):
+        value = value.T
+    if name == family.embedding and len(value) < vocabulary.size:  # the mask, which text never has
+        value = np.concatenate([value, np.zeros((1, value.shape[1]), "<f4")])
+    return np.ascontiguousarray(value, "<f4")
+
+
+def deck(family: Family, s: Sizes, o: argparse.Namespace) -> str:
+    heads = o.heads or max(1, s.width // 64)
+    if family.name != "dimamba" and s.width % (2 * heads):
+        raise FileError(f"--heads {heads}: {s.width} units do not split into heads of even width")
+    if family.name != "dimamba" and s.mlp % s.width:
+        raise FileError(f"an MLP of {s.mlp} units is no multiple of the width {s.width}")
+    objective = o.objective or family.objectives[0]
+    if objective not in family.objectives:
+        raise FileError(f"--objective {objective}: {family.name} is trained with {', '.join(family.objectives)}")
+    if o.time_conditioning and not family.timed:
+        raise FileError(f"--time-conditioning: {family.name} knows no time")
+    ratio = s.mlp // s.width if family.name != "dimamba" else 4
+    return (
+        f'model: {{ name = "{family.name}"; width = {s.width}; blocks = {s.blocks}; heads = {heads}; '
+        f"cond_dim = {s.cond}; mlp_ratio = {ratio}; time_conditioning = {str(o.time_conditioning).lower()}; }};\n"
+        f'diffusion: {{ objective = "{objective}"; }};\n'
+    )
+
+
+def import_weights(o: argparse.Namespace) -> str:
+    weights = weights_open(o.source)
+    found = bare(weights.live)
+    family = family_of(found, o.source)
+    kept = {name: t for name, t in found.items() if not re.fullmatch(family.buffers, name)}
+    check_tied(family, found, o.source)
+    vocabulary = make_vocabulary(o.tokenizer, {}, False, _no_training)
+    s = sizes_of(family, kept, o.source, o.length)
+    check_turned(family, kept, family.shapes(s), o.source)
+    appended = family.name == "gpt2" and vocabulary.mask == vocabulary.size - 1
+    if s.vocab != vocabulary.size and not (appended and s.vocab == vocabulary.size - 1):
+        raise FileError(f"{o.source}: {s.vocab} tokens, the vocabulary {vocabulary.name} has {vocabulary.size}")
+    text = deck(family, s, o)
+    average = averages(weights, kept, o.source)
+    partial = Path(f"{o.target}.tmp")
+    try:
+        with h5py.File(partial, "w") as f:
+            state_write(f, o, text, s.length, weights.step, vocabulary)
+            group_write(f.create_group("params"), kept, family, vocabulary)
+            if average is None:
+                f["ema"] = f["params"]  # a second name for the same data sets
+            else:
+                group_write(f.create_group("ema"), average, family, vocabulary)
+        seal_append(str(partial))
+        with open(partial, "rb") as done:
+            os.fsync(done.fileno())
+        os.replace(partial, o.target)
+    finally:
+        partial.unlink(missing_ok=True)
+    sizes = f"{s.blocks} blocks of width {s.width}, V = {vocabulary.size}, L = {s.length}"
+    return f"{o.target}: {family.name}, {sizes}; its deck:\n{text}".rstrip()
+
+
+def check_tied(family: Family, found: dict[str, Tensor], path: Path) -> None:
+    """The two directions of dimamba share their projections."""
+    for name, tensor in found.items():
+        if family.name == "dimamba" and re.fullmatch(family.buffers, name):
+            twin = found.get(name.replace("mamba_rev", "mamba_fwd"))
+            if twin is None or not np.array_equal(twin.read(), tensor.read()):
+                raise FileError(f"{path}: {name} is not that of mamba_fwd: these directions are not tied")
+
+
+def check_turned(family: Family, kept: dict[str, Tensor], want: Shapes, path: Path) -> None:
+    check({n: t.shape[::-1] if re.fullmatch(family.turned, n) else t.shape for n, t in kept.items()}, want, path)
+
+
+def averages(weights: Weights, kept: dict[str, Tensor], path: Path) -> dict[str, Tensor] | None:
+    """The moving average has the parameters in their order, without names."""
+    if weights.average is None:
+        return None
+    average = dict(zip(kept, weights.average))
+    shapes = [t.shape for t in kept.values()]
+    if [getattr(t, "shape", None) for t in weights.average] != shapes:
+        raise FileError(f"{path}: its moving average does not have the parameters' shapes")
+    return average
+
+
+def group_write(group: h5py.Group, tensors: dict[str, Tensor], family: Family, vocabulary: Vocabulary) -> None:
+    for name, tensor in tensors.items():
+        value = ours(family, name, tensor.read(), vocabulary)
+        group.create_dataset(name, data=value)
+        group[name].attrs["xxh3"] = xxhash.xxh3_64_hexdigest(value.data)
+
+
+def state_write(f: h5py.File, o: argparse.Namespace, text: str, length: int, step: int, v: Vocabulary) -> None:
+    numbers = {"step": step, "tokens": 0, "masked_tokens": 0, "seed": 0, "length": length, "wrap": 0}
+    words = {"deck": text, "git": "imported", "data_digest": "none", "detokenizer": "none", "split": "none"}
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    set_attributes(f, {"format": "mdlm-checkpoint", "format_version": 1, **numbers, **words})
+    set_attributes(f, {"source": o.source.name[:255], "valid_nll": float("nan"), "saved": now})
+    group = write_vocabulary(f, v)
+    for name in ("bytes", "offsets"):
+        group[name].attrs["xxh3"] = xxhash.xxh3_64_hexdigest(group[name][:].tobytes())
+
+
+def _no_training() -> NoReturn:
+    raise PrepareError("--tokenizer bpe: trains a new tokenizer; name the one of these weights")
+
+
+# ---- export
+
+
+def export_weights(o: argparse.Namespace) -> str:
+    with h5py.File(o.source, "r") as f:
+        if f.attrs.get("format") != "mdlm-checkpoint":
+            raise FileError(f"{o.source}: not a checkpoint")
+        group = f["ema" if o.weights == "ema" else "params"]
+        shapes = {name: tuple(group[name].shape) for name in group}
+        family = family_of(shapes, o.source)
+        heads = re.search(r"heads = (\d+)", str(f.attrs["deck"]))
+        made = theirs(family, group, int(heads[1]) if heads else 1, int(f["vocab"].attrs["mask"]))
+        safetensors_write(o.target, {k: v[0] for k, v in made.items()}, (v[1]() for v in made.values()))
+    return f"{o.target}: {family.name}, {len(made)} tensors"
+
+
+Made = dict[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]]
+
+
+def theirs(family: Family, group: h5py.Group, heads: int, mask: int) -> Made:
+    """Shapes and values under the names of the other side, each read when it is written."""
+    prefix = family.prefix if family.name != "gpt2" else ""
+    made: Made = {}
+    for name, data in group.items():
+        shape, read = tuple(data.shape), data.__getitem__
+        if re.fullmatch(family.turned, name):
+            made[prefix + name] = (shape[::-1], lambda read=read: read(()).T)
+        elif family.name == "gpt2" and name == family.embedding and mask == shape[0] - 1 and not data[mask].any():
+            made[prefix + name] = ((mask, shape[1]), lambda read=read: read(())[:-1])  # the mask that import appended
+        else:
+            made[prefix + name] = (shape, lambda read=read: read(()))
+        if re.fullmatch(family.buffers, name.replace("mamba_fwd", "mamba_rev")):
+            made[prefix + name.replace("mamba_fwd", "mamba_rev")] = made[prefix + name]
+    if family.buffers == re.escape(ROTARY):
+        K = group[family.embedding].shape[1] // heads
+        made[prefix + ROTARY] = ((K // 2,), lambda: (10000.0 ** (-np.arange(0, K, 2) / K)).astype("<f4"))
+    return made
+
+
+# ---- command line
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise FileError(f"{message} (convert.py --help lists the options)")
+
+
+def parser() -> argparse.ArgumentParser:
+    p = Parser(
+        prog="convert.py",
+        description="Convert weights between other programs' files and checkpoints of mdlm.",
+        epilog=NOTES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    actions = p.add_subparsers(dest="action", required=True, metavar="import|export")
+    g = actions.add_parser("import", help="safetensors or .ckpt → checkpoint", allow_abbrev=False)
+    g.add_argument("source", type=Path, metavar="WEIGHTS", help=".safetensors, or a PyTorch file: .ckpt, .pt, .bin")
+    g.add_argument("target", type=Path, metavar="CHECKPOINT.h5")
+    g.add_argument("--tokenizer", required=True, metavar="KIND:…", help="of these weights, as prepare.py takes it")
+    g.add_argument("--heads", type=int, metavar="H", help="attention heads (default: of 64 units each)")
+    g.add_argument("--length", type=int, metavar="L", help="tokens trained on (default: 1024; gpt2: its positions)")
+    g.add_argument("--objective", choices=("subs", "d3pm", "sedd", "ar"), help="(default: subs; gpt2 and ar: ar)")
+    g.add_argument("--time-conditioning", action="store_true", help="the network was told the noise level")
+    g = actions.add_parser("export", help="checkpoint → safetensors", allow_abbrev=False)
+    g.add_argument("source", type=Path, metavar="CHECKPOINT.h5")
+    g.add_argument("target", type=Path, metavar="OUT.safetensors")
+    g.add_argument("--weights", choices=("ema", "live"), default="ema", help="(default: ema)")
+    return p
+
+
+def main(argv: list[str]) -> int:
+    try:
+        o = parser().parse_args(argv)
+        for name in ("heads", "length"):
+            if getattr(o, name, None) is not None and getattr(o, name) < 1:
+                raise FileError(f"--{name}: must be positive")
+        print((import_weights if o.action == "import" else export_weights)(o))
+        return 0
+    except (FileError, PrepareError, OSError, MemoryError, KeyError) as e:
+        print(f"convert.py: error: {e or 'out of memory'}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
