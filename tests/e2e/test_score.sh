@@ -90,6 +90,30 @@ joined() {
 }
 tap "long rows are cut into windows" joined
 
+# ---- samples of one tokenizer, a judge of another
+other() {
+  "$PY" input/prepare.py "$T/text" --tokenizer bpe:290 --length 24 --valid-documents 40 --quiet \
+    --out-train "$T/train2.h5" --out-valid "$T/valid2.h5" &&
+    ranks 1 train "$D" run.dir="$T/judge2" model.name=ar diffusion.objective=ar data.train="$T/train2.h5" data.valid="$T/valid2.h5" &&
+    ! score no 1 score.checkpoint="$T/judge2/last.h5" 2> "$T/err" && grep -q 'translate them with input/retokenize.py' "$T/err" &&
+    "$PY" input/retokenize.py "$T/run/samples.h5" --tokenizer data:"$T/train2.h5" --out "$T/samples2.h5" &&
+    score other 1 score.checkpoint="$T/judge2/last.h5" score.input="$T/samples2.h5" && last other && [ "$(word other rows)" = rows=7 ]
+}
+tap "translated samples" other
+as_printed() { # the text that retokenize.py reads is the one that `mdlm sample` prints
+  ranks 1 sample "$D" sample.count=7 sample.output="$T/again.h5" > "$T/again.log" && same "$T/run/samples.h5" "$T/again.h5" tokens &&
+    PYTHONPATH=input "$PY" - "$T/run/samples.h5" "$T/train.h5" "$T/again.log" << 'PYTHON'
+import re, sys, h5py
+from texts import spelling
+def marked(text): # Python marks a broken character once, mdlm each byte of it
+    return re.sub("\ufffd+", "\ufffd", text)
+s, log = spelling(sys.argv[2]), marked(open(sys.argv[3], encoding="utf-8", newline="").read())
+for row in h5py.File(sys.argv[1])["tokens"][()].tolist():
+    assert marked(s.text(row)) in log, (s.text(row), log)
+PYTHON
+}
+tap "the text is the one that is printed" as_printed
+
 # ---- refusals
 refuses() { # CODE PATTERN ARGUMENT…
   exits "$1" ranks "${N:-1}" score "$D" score.checkpoint="$J" score.output="$T/no.h5" "${@:3}" 2> "$T/err" || { cat "$T/err"; return 1; }
