@@ -31,6 +31,16 @@ STORAGES = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
+# what reading a damaged archive or pickle ends in
+PICKLE_ERRORS = (
+    zipfile.BadZipFile,
+    pickle.UnpicklingError,
+    EOFError,
+    LookupError,
+    AttributeError,
+    ValueError,
+    TypeError,
+)
 
 
 class FileError(Exception):
@@ -135,7 +145,10 @@ class Pickled:
     strides: tuple[int, ...]
 
     def read(self) -> np.ndarray:
-        whole = _values(self.archive.read(self.member), self.dtype)
+        try:
+            whole = _values(self.archive.read(self.member), self.dtype)
+        except (KeyError, ValueError, zipfile.BadZipFile) as e:
+            raise FileError(f"{self.archive.filename}: {self.member} is missing or damaged: {e}") from e
         last = self.at + sum((n - 1) * s for n, s in zip(self.shape, self.strides))
         if math.prod(self.shape) and not 0 <= self.at <= last < len(whole):
             raise FileError(f"{self.archive.filename}: {self.member} is shorter than its tensor")
@@ -199,5 +212,5 @@ def pytorch_open(path: Path) -> Any:
         if member is None:
             raise FileError(f"{path}: not a PyTorch file: no data.pkl in it")
         return _Unpickler(archive, member).load()
-    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, AttributeError, TypeError, ValueError) as e:
+    except PICKLE_ERRORS as e:
         raise FileError(f"{path}: not a PyTorch file of version 1.6 or later: {e}") from e

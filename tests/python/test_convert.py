@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, Run, command
 
-import convert
+import networks
 import tensorfiles
 
 MDLM = Path(os.environ.get("BUILD", ROOT / "build")) / "mdlm"
@@ -232,7 +232,8 @@ def lightning(path: Path, weights: Tensors, average: Tensors) -> None:
         raw.append(stored.tobytes())
         strides = tuple(s // value.itemsize for s in (stored.T if turned else stored).strides)
         storage = Storage(kind, str(len(raw) - 1), value.size)
-        return Call(Global("torch._utils", "_rebuild_tensor_v2"), storage, 0, value.shape, strides, False, OrderedDict())
+        rebuild = Global("torch._utils", "_rebuild_tensor_v2")
+        return Call(rebuild, storage, 0, value.shape, strides, False, OrderedDict())
 
     state = {
         "epoch": 1,
@@ -319,10 +320,17 @@ def test_refusals(run: Run, tmp_path: Path) -> None:
     assert "not a safetensors file" in run("import", path.name, "no.h5", "--tokenizer", words, fails=True)
     (tmp_path / "x.ckpt").write_bytes(b"nonsense")
     assert "not a PyTorch file" in run("import", "x.ckpt", "no.h5", "--tokenizer", words, fails=True)
+    assert "both read and written" in run("import", "x.ckpt", "x.ckpt", "--tokenizer", words, fails=True)
+    lightning(tmp_path / "x.ckpt", hub("dit"), {})
+    raw = bytearray((tmp_path / "x.ckpt").read_bytes())
+    raw[raw.index(b"best/data/0") + 20] ^= 1  # within the first tensor
+    (tmp_path / "x.ckpt").write_bytes(raw)
+    dit = tokenizer(tmp_path, len(network("dit")["vocab_embed.embedding"]), 3)
+    assert "is missing or damaged" in run("import", "x.ckpt", "no.h5", "--tokenizer", dit, "--heads", 2, fails=True)
     run("import", "none.safetensors", "no.h5", "--tokenizer", words, fails=True)
     run("export", "none.h5", "no.safetensors", fails=True)
     assert not (tmp_path / "no.h5").exists()
-    rev = "backbone." + convert.DIMAMBA + "layers.0.mixer.mamba_rev.in_proj.weight"
+    rev = "backbone." + networks.DIMAMBA + "layers.0.mixer.mamba_rev.in_proj.weight"
     loose = hub("dimamba")
     loose[rev] = loose[rev] + 1
     assert "not tied" in refused(loose)
