@@ -37,7 +37,7 @@ EMU_TRAPS   = -fsanitize=alignment,bounds,shift,signed-integer-overflow -fsaniti
 EMU_FLAGS   = $(EMU_TRAPS) -std=c++20 -Isrc -Icuda -Itests -O2 -g -fno-strict-aliasing $(MPI_CFLAGS) -Wall -Wextra -Wshadow $(if $(WERROR),-Werror) $(SAN)
 # the tests that are linked with a device: those of ops, a whole step, the sampler's law
 EMU_MPI    := $(BUILD)/emulated/tests/test_device_comm $(BUILD)/emulated/tests/test_reduce
-ON_DEVICE  := $(notdir $(basename $(wildcard tests/ops/test_*.c tests/cuda/test_*.c))) test_sampler_ancestral
+ON_DEVICE  := $(notdir $(basename $(wildcard tests/ops/test_*.c tests/cuda/test_*.c))) test_sampler_ancestral test_sampler_ar
 EMULATED   := $(BUILD)/emulated/mdlm $(BUILD)/emulated/tests/test_emulation $(EMU_MPI) $(ON_DEVICE:%=$(BUILD)/emulated/tests/%)
 
 $(BUILD)/emulated/cuda/%.o: cuda/%.cu $(BUILD)/flags

@@ -219,6 +219,7 @@ const Ops ops_cuda = {
     .rotary = cuda_rotary,
     .attention = cuda_attention,
     .attention_backward = cuda_attention_backward,
+    .attention_step = cuda_attention_step,
     .conv = cuda_conv,
     .conv_backward = cuda_conv_backward,
     .scan = cuda_scan,

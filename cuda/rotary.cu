@@ -16,10 +16,12 @@ __global__ void k_rotary_table(float *cosine, float *sine, int64_t n, int half) 
   sine[i] = (float)sin(angle);
 }
 
+/* Of at least L positions: one after the other may be asked for, so it grows by doubling. */
 static int rotary_table(Device *dev, int64_t L, int64_t half, float **cosine, float **sine) {
   Cuda *cuda = cuda_of(dev);
+  bool there = cuda->rotary_L >= L && cuda->rotary_half == half;
+  if (there || (cuda->rotary_half == half && L < 2 * cuda->rotary_L)) L = (there ? 1 : 2) * cuda->rotary_L;
   int64_t n = ceil_div(L * half, 64) * 64;
-  bool there = cuda->rotary_L == L && cuda->rotary_half == half;
   if (!there) cuda->rotary_L = 0;
   TRY(cuda_scratch(dev, SCRATCH_ROTARY, (size_t)(2 * n) * sizeof(float), cosine));
   *sine = *cosine + n;
@@ -32,10 +34,10 @@ static int rotary_table(Device *dev, int64_t L, int64_t half, float **cosine, fl
 
 /* A warp is a row; a lane turns N pairs of a head at a time, of the heads of q and then of k. */
 template <class A, int N>
-__global__ void k_rotary(Rows<A> qkv, int heads, int half, uint32_t L, const float *__restrict__ cosine,
+__global__ void k_rotary(Rows<A> qkv, int heads, int half, uint32_t L, uint32_t start, const float *__restrict__ cosine,
                          const float *__restrict__ sine, float sign) {
   const uint32_t r = blockIdx.x * WARPS + threadIdx.x / WARP;
-  const int packs = half / N, first = r % L * half;
+  const int packs = half / N, first = (start + r % L) * half;
   if (r >= qkv.rows) return;
   for (int i = threadIdx.x % WARP; i < 2 * heads * packs; i += WARP) {
     int k = i % packs * N;
@@ -53,19 +55,19 @@ __global__ void k_rotary(Rows<A> qkv, int heads, int half, uint32_t L, const flo
 }
 
 template <class A, int N>
-static int turn(Device *dev, Tensor qkv, int64_t heads, int64_t half, int64_t L, const float *cosine, const float *sine,
-                bool inverse) {
+static int turn(Device *dev, Tensor qkv, int64_t heads, int64_t half, int64_t L, int64_t start, const float *cosine,
+                const float *sine, bool inverse) {
   return LAUNCH(dev, (k_rotary<A, N>), ceil_div(rows_of(qkv), WARPS), rows<A>(qkv), (int)heads, (int)half, (uint32_t)L,
-                cosine, sine, inverse ? -1.f : 1.f);
+                (uint32_t)start, cosine, sine, inverse ? -1.f : 1.f);
 }
 
-int cuda_rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L, bool inverse) {
+int cuda_rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L, int64_t first, bool inverse) {
   int64_t half = cols_of(qkv) / (6 * heads);
   float *cosine = NULL, *sine = NULL;
-  TRY(rotary_table(dev, L, half, &cosine, &sine));
+  TRY(rotary_table(dev, first + L, half, &cosine, &sine));
   return WITH_TYPE(qkv.type, half % WIDE<A> == 0 && in_packs(qkv, WIDE<A>)
-                                 ? turn<A, WIDE<A>>(dev, qkv, heads, half, L, cosine, sine, inverse)
-                                 : turn<A, 1>(dev, qkv, heads, half, L, cosine, sine, inverse));
+                                 ? turn<A, WIDE<A>>(dev, qkv, heads, half, L, first, cosine, sine, inverse)
+                                 : turn<A, 1>(dev, qkv, heads, half, L, first, cosine, sine, inverse));
 }
 
 __global__ void k_sinusoid(Rows<float> y, const float *sigma) {

@@ -3,7 +3,8 @@
 #include <math.h>
 #include <string.h>
 
-bool toy_bf16; /* products of the device under test */
+bool toy_bf16;  /* products of the device under test */
+bool toy_cache; /* of the jobs */
 
 bool toy_under_test(void) { return strcmp(check_device, "cpu") != 0; }
 
@@ -110,6 +111,8 @@ SamplerJob toy_samples(Network *n, Run r, const int32_t start[L], int32_t *z) {
                     .steps = r.steps,
                     .noise_removal = r.noise_removal,
                     .draw = {1, 1, false},
+                    .bos = BOS,
+                    .cache = toy_cache,
                     .seed = r.seed,
                     .first = r.first,
                     .n = r.n,

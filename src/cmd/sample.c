@@ -57,6 +57,8 @@ static int draw_part(Sampling *s, const Config *cfg, const Comm *comm) {
                       .steps = cfg->sample_steps,
                       .noise_removal = cfg->sample_noise_removal,
                       .draw = {cfg->sample_temperature, cfg->sample_nucleus, strcmp(cfg->sample_draw, "f32") == 0},
+                      .bos = s->state.vocab.bos,
+                      .cache = cfg->sample_cache,
                       .seed = (uint64_t)cfg->run_seed,
                       .first = first + at,
                       .n = n - at < batch ? n - at : batch,

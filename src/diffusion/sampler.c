@@ -3,8 +3,9 @@
 #include "diffusion/draws.h"
 #include <string.h>
 
-extern const Sampler sampler_analytic, sampler_ancestral, sampler_cached, sampler_event, sampler_first_hitting;
-static const Sampler *const samplers[] = {&sampler_ancestral, &sampler_analytic,      &sampler_cached,
+extern const Sampler sampler_analytic, sampler_ancestral, sampler_ar, sampler_cached, sampler_event,
+    sampler_first_hitting;
+static const Sampler *const samplers[] = {&sampler_ancestral, &sampler_analytic,      &sampler_ar, &sampler_cached,
                                           &sampler_event,     &sampler_first_hitting, NULL};
 
 int sampler_find(const Sampler **s, const char *name) {

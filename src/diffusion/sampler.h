@@ -18,6 +18,8 @@ typedef struct SamplerJob {
   int64_t steps;
   bool noise_removal; /* fill what is left at the last time with the likeliest tokens */
   DrawOptions draw;
+  int32_t bos; /* ar: the first token where that is free; −1: there is none */
+  bool cache;  /* ar: keep keys and values, in place of recomputing the prefix */
   uint64_t seed;
   int64_t first, n;    /* numbers of the samples: first … first+n−1, n ≤ the model's batch */
   int32_t *z;          /* [n,L] in: where ≠ m, fixed tokens; out: the samples */

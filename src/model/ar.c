@@ -11,4 +11,5 @@ static int ar_create(Model *m) {
 }
 
 extern const ModelTable model_ar;
-const ModelTable model_ar = {"ar", ar_create, transformer_forward, transformer_backward, transformer_destroy};
+const ModelTable model_ar = {
+    "ar", ar_create, transformer_forward, transformer_backward, transformer_destroy, transformer_step};

@@ -321,4 +321,4 @@ static int dimamba_backward(Model *m, const ModelInput *in) {
 }
 
 extern const ModelTable model_dimamba;
-const ModelTable model_dimamba = {"dimamba", dimamba_create, dimamba_forward, dimamba_backward, dimamba_destroy};
+const ModelTable model_dimamba = {"dimamba", dimamba_create, dimamba_forward, dimamba_backward, dimamba_destroy, NULL};

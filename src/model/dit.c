@@ -12,4 +12,4 @@ static int dit_create(Model *m) {
 }
 
 extern const ModelTable model_dit;
-const ModelTable model_dit = {"dit", dit_create, transformer_forward, transformer_backward, transformer_destroy};
+const ModelTable model_dit = {"dit", dit_create, transformer_forward, transformer_backward, transformer_destroy, NULL};

@@ -47,4 +47,4 @@ static int gpt2_create(Model *m) {
 }
 
 extern const ModelTable model_gpt2;
-const ModelTable model_gpt2 = {"gpt2", gpt2_create, transformer_forward, NULL, transformer_destroy};
+const ModelTable model_gpt2 = {"gpt2", gpt2_create, transformer_forward, NULL, transformer_destroy, transformer_step};

@@ -38,9 +38,19 @@ void model_destroy(Model *m) {
 }
 
 int model_forward(Model *m, const ModelInput *in) {
+  Model part = *m;
+  if (in->L) part.options.length = in->L;
   ASSERT(in->B > 0 && in->B <= m->options.batch);
-  TRY(tensor_upload(m->dev, tensor_rows(m->ids, 0, in->B * m->options.length), in->ids));
-  return m->table->forward(m, in);
+  ASSERT(in->L == 0 || (in->L > 0 && in->L <= m->options.length && m->table->step && !m->options.training));
+  TRY(tensor_upload(m->dev, tensor_rows(m->ids, 0, in->B * part.options.length), in->ids));
+  return m->table->forward(&part, in);
+}
+
+int model_step(Model *m, const int32_t *ids, int64_t B, int64_t position) {
+  ASSERT(m->table->step && !m->options.training);
+  ASSERT(B > 0 && B <= m->options.batch && position >= 0 && position < m->options.length);
+  TRY(tensor_upload(m->dev, tensor_rows(m->ids, 0, B), ids));
+  return m->table->step(m, B, position);
 }
 
 int model_backward(Model *m, const ModelInput *in) {

@@ -27,6 +27,7 @@ typedef struct Ready {
 
 typedef struct ModelInput {
   int64_t B;              /* sequences in this pass, ≤ options.batch                               */
+  int64_t L;              /* their positions; 0: options.length. Fewer: of networks that have a step   */
   const int32_t *ids;     /* [B,L] host: noisy tokens                                              */
   const double *sigma;    /* [B] host: noise levels; read only with time conditioning              */
   const int32_t *lengths; /* [B] host: real positions, NULL: L; read only with mask_padding   */
@@ -41,6 +42,7 @@ typedef struct ModelTable {
   int (*forward)(Model *, const ModelInput *);
   int (*backward)(Model *, const ModelInput *);
   void (*destroy)(Model *);
+  int (*step)(Model *, int64_t B, int64_t position); /* NULL: its positions see later ones */
 } ModelTable;
 
 struct Model {
@@ -66,6 +68,10 @@ int heads_check(const ModelOptions *options);
 void model_destroy(Model *m);
 /** model_forward — m->h[r] for the B·L rows of the input. */
 int model_forward(Model *m, const ModelInput *in);
+/** model_step — m->h[b] for b < B: the hidden rows of `position` of B sequences, which have ids[B] (host) there, after
+ * a step for each position before it. The keys and values of those are kept, in memory that the first step asks for.
+ * Not in training. Errors  ERR_MEMORY */
+int model_step(Model *m, const int32_t *ids, int64_t B, int64_t position);
 /** model_backward — parameter gradients += from m->dh, for the input of the last model_forward. */
 int model_backward(Model *m, const ModelInput *in);
 /** model_ready — for a network's backward: the gradients of parameters ≥ that one, as they were added, are final. */

@@ -109,5 +109,6 @@ void transformer_destroy(Model *m) {
   Transformer *t = m->impl;
   if (t) conditioning_destroy(&t->conditioning);
   if (t) mem_free(&t->blocks);
+  if (t) arena_destroy(&t->caches);
   mem_free(&m->impl);
 }

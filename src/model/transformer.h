@@ -18,6 +18,7 @@ typedef struct Block {
   Seam norm1, norm2;
   Linear qkv, out, up, down;
   Tensor qkv_out, lse, o, branch1, pre, act, branch2;
+  Tensor cache; /* [batch·L,2D] act: keys and values of all positions that steps have given */
 } Block;
 
 typedef struct TransformerOptions {
@@ -35,6 +36,7 @@ typedef struct Transformer {
   Tensor lengths; /* [batch] i32: real positions of each sequence; none: all */
   Tensor x0;      /* [R,D] embedded tokens */
   Tensor dx, dbranch, dnorm, dqkv, dact;
+  Arena caches; /* of the blocks, from the first step on */
 } Transformer;
 
 /** transformer_create — the network in m->impl, with the parameters that `parameters` adds in the order of a file's
@@ -45,6 +47,8 @@ void transformer_destroy(Model *m);
 int transformer_parameters(Model *m, Transformer *t);
 int transformer_forward(Model *m, const ModelInput *in);
 int transformer_backward(Model *m, const ModelInput *in);
+/** transformer_step — model_step of causal networks. */
+int transformer_step(Model *m, int64_t B, int64_t position);
 
 /* ---- between forward and backward */
 /** transformer_join1, 2 — before attention of block i, or after the last one for i = blocks; before the MLP of block i.

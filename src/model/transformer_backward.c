@@ -18,7 +18,7 @@ static int block_backward(Model *m, const ModelInput *in, int i) {
   TRY(linear_backward(p, b->out, dnorm, false, dbranch, a.o));
   a.d_o = dnorm;
   TRY(attention_backward(m->dev, &a));
-  TRY(rotary(m->dev, a.dqkv, m->options.heads, m->options.length, true));
+  TRY(rotary(m->dev, a.dqkv, m->options.heads, m->options.length, 0, true));
   TRY(linear_backward(p, b->qkv, dnorm, false, a.dqkv, h1));
   return seam_backward(m, in, transformer_join1(m, i), dnorm, dx, dbranch);
 }

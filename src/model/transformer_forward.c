@@ -45,30 +45,50 @@ Attention transformer_attention(const Model *m, const ModelInput *in, const Bloc
   return a;
 }
 
-static int block_forward(Model *m, const ModelInput *in, int i) {
+/* ---- attention of a pass over whole sequences, and of one over a single position */
+enum { WHOLE = -1 };
+
+static int attend(Model *m, const ModelInput *in, Block *b) {
+  const Transformer *t = m->impl;
+  Attention a = transformer_attention(m, in, b);
+  if (!t->options.positions) TRY(rotary(m->dev, a.qkv, a.heads, a.L, 0, false));
+  return attention(m->dev, &a);
+}
+
+static int attend_step(Model *m, int64_t B, Block *b, int64_t position) {
+  const Transformer *t = m->impl;
+  AttentionStep a = {.heads = m->options.heads, .position = position, .cache = b->cache};
+  a.L = b->cache.dims[0] / m->options.batch;
+  a.cache = tensor_rows(b->cache, 0, B * a.L);
+  a.qkv = tensor_rows(b->qkv_out, 0, B);
+  a.o = tensor_rows(b->o, 0, B);
+  if (!t->options.positions) TRY(rotary(m->dev, a.qkv, a.heads, 1, position, false));
+  return attention_step(m->dev, &a);
+}
+
+static int block_forward(Model *m, const ModelInput *in, int i, int64_t position) {
   Transformer *t = m->impl;
   Block *b = &t->blocks[i];
   Params *p = &m->params;
   int64_t R = in->B * m->options.length;
   Tensor h1 = tensor_rows(b->norm1.h, 0, R), h2 = tensor_rows(b->norm2.h, 0, R);
   TRY(seam_forward(m, in, transformer_join1(m, i)));
-  Attention a = transformer_attention(m, in, b);
-  TRY(linear_forward(p, b->qkv, a.qkv, TENSOR_NONE, h1));
-  if (!t->options.positions) TRY(rotary(m->dev, a.qkv, m->options.heads, m->options.length, false));
-  TRY(attention(m->dev, &a));
-  TRY(linear_forward(p, b->out, tensor_rows(b->branch1, 0, R), TENSOR_NONE, a.o));
+  TRY(linear_forward(p, b->qkv, tensor_rows(b->qkv_out, 0, R), TENSOR_NONE, h1));
+  TRY(position == WHOLE ? attend(m, in, b) : attend_step(m, in->B, b, position));
+  TRY(linear_forward(p, b->out, tensor_rows(b->branch1, 0, R), TENSOR_NONE, tensor_rows(b->o, 0, R)));
   TRY(seam_forward(m, in, transformer_join2(m, i)));
   TRY(linear_forward(p, b->up, tensor_rows(b->act, 0, R), tensor_rows(b->pre, 0, R), h2));
   return linear_forward(p, b->down, tensor_rows(b->branch2, 0, R), TENSOR_NONE, tensor_rows(b->act, 0, R));
 }
 
-static int embed_forward(Model *m, const ModelInput *in) {
+/* The sequences begin at position `first`. */
+static int embed_forward(Model *m, const ModelInput *in, int64_t first) {
   Transformer *t = m->impl;
   const Param *list = m->params.list;
   int64_t L = m->options.length, R = in->B * L;
   TRY(embed(m->dev, tensor_rows(t->x0, 0, R), tensor_rows(m->ids, 0, R), list[t->embedding].value));
   for (int64_t b = 0; b < in->B && t->options.positions; b++)
-    TRY(add(m->dev, tensor_rows(t->x0, b * L, L), tensor_rows(list[t->positions].value, 0, L)));
+    TRY(add(m->dev, tensor_rows(t->x0, b * L, L), tensor_rows(list[t->positions].value, first, L)));
   return OK;
 }
 
@@ -90,8 +110,33 @@ static int lengths_upload(Model *m, const ModelInput *in) {
 int transformer_forward(Model *m, const ModelInput *in) {
   Transformer *t = m->impl;
   if (m->options.mask_padding) TRY(lengths_upload(m, in));
-  TRY(embed_forward(m, in));
+  TRY(embed_forward(m, in, 0));
   if (t->options.conditioned) TRY(conditioning_forward(&m->params, &t->conditioning, in->sigma, in->B));
-  for (int i = 0; i < m->options.blocks; i++) TRY(block_forward(m, in, i));
+  for (int i = 0; i < m->options.blocks; i++) TRY(block_forward(m, in, i, WHOLE));
   return seam_forward(m, in, transformer_join1(m, m->options.blocks));
+}
+
+static int caches_create(Model *m) {
+  Transformer *t = m->impl;
+  const ModelOptions *o = &m->options;
+  arena_measure(&t->caches, m->dev);
+  for (int pass = 0; pass < 2; pass++) {
+    for (int i = 0; i < o->blocks; i++)
+      t->blocks[i].cache = arena_tensor(&t->caches, m->dev->act, o->batch * o->length, 2 * o->width);
+    if (pass == 0) TRY(arena_commit(&t->caches));
+  }
+  return OK;
+}
+
+/* One position of B sequences goes through the network as B sequences of one position, but for what attention sees. */
+int transformer_step(Model *m, int64_t B, int64_t position) {
+  Transformer *t = m->impl;
+  ASSERT(t->options.causal && !t->options.conditioned);
+  if (t->caches.base == NULL) TRY(caches_create(m));
+  Model one = *m;
+  one.options.length = 1;
+  ModelInput in = {.B = B};
+  TRY(embed_forward(&one, &in, position));
+  for (int i = 0; i < m->options.blocks; i++) TRY(block_forward(&one, &in, i, position));
+  return seam_forward(&one, &in, transformer_join1(&one, m->options.blocks));
 }

@@ -112,10 +112,10 @@ int residual_norm_backward(Device *dev, const ResidualNorm *a) {
       dev->ops->residual_norm_backward(dev, a));
 }
 
-int rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L, bool inverse) {
-  SHAPE("rotary",
-        heads > 0 && L > 0 && qkv.type == dev->act && cols_of(qkv) % (6 * heads) == 0 && rows_of(qkv) % L == 0);
-  RUN(GROUP_BLOCK, 0, tensor_bytes(qkv) / 3 * 4, dev->ops->rotary(dev, qkv, heads, L, inverse));
+int rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L, int64_t first, bool inverse) {
+  SHAPE("rotary", heads > 0 && L > 0 && first >= 0 && qkv.type == dev->act && cols_of(qkv) % (6 * heads) == 0 &&
+                      rows_of(qkv) % L == 0);
+  RUN(GROUP_BLOCK, 0, tensor_bytes(qkv) / 3 * 4, dev->ops->rotary(dev, qkv, heads, L, first, inverse));
 }
 
 static int attention_check(const Device *dev, const Attention *a) {
@@ -139,6 +139,15 @@ int attention_backward(Device *dev, const Attention *a) {
   SHAPE("attention_backward", is(a->dqkv, dev->act, rows_of(a->o), 3 * cols_of(a->o)));
   double R = (double)rows_of(a->o), D = (double)cols_of(a->o), work = 8 * R * D * (double)a->L / (a->causal ? 2 : 1);
   RUN(GROUP_ATTENTION, work, 0, dev->ops->attention_backward(dev, a));
+}
+
+int attention_step(Device *dev, const AttentionStep *a) {
+  int64_t B = rows_of(a->o), D = cols_of(a->o), seen = a->position + 1;
+  SHAPE("attention_step", a->heads > 0 && D % a->heads == 0 && a->position >= 0 && a->position < a->L);
+  SHAPE("attention_step", is(a->o, dev->act, B, D) && is(a->qkv, dev->act, B, 3 * D));
+  SHAPE("attention_step", is(a->cache, dev->act, B * a->L, 2 * D));
+  RUN(GROUP_ATTENTION, 4 * B * D * seen, 2 * B * D * seen * (int64_t)dtype_size(dev->act),
+      dev->ops->attention_step(dev, a));
 }
 
 static int conv_check(const Device *dev, const Conv *a) {

@@ -88,6 +88,16 @@ typedef struct Attention {
   Tensor d_o, dqkv; /* backward: [R,D] in, [R,3D] out; act */
 } Attention;
 
+/* AttentionStep — row `position` of causal attention alone, of B sequences: the keys and values of the rows before it
+ * are in the cache, its own are added there. The cache's columns are (k|v) × H × K; rows after `position` are not read.
+ */
+typedef struct AttentionStep {
+  int64_t heads, L, position; /* position < L */
+  Tensor qkv;                 /* [B,3D] in, act: of that position */
+  Tensor cache;               /* [B·L,2D] in/out, act: out only at `position` of each sequence */
+  Tensor o;                   /* [B,D] out, act */
+} AttentionStep;
+
 /* Conv — a causal convolution of each channel with its own W ≤ CONV_TAPS taps, and SiLU:
  *   y[l] = silu(bias + Σ_j weight[:,j] ⊙ x[l−(W−1)+j]),  x = 0 before the sequence
  * reverse: x[l+(W−1)−j] instead, as if the sequence were flipped, convolved and flipped back. */
@@ -180,9 +190,10 @@ typedef struct Ops {
   int (*embed_backward)(Device *, Tensor dtable, Tensor dx, Tensor ids);
   int (*residual_norm)(Device *, const ResidualNorm *);
   int (*residual_norm_backward)(Device *, const ResidualNorm *);
-  int (*rotary)(Device *, Tensor qkv, int64_t heads, int64_t L, bool inverse);
+  int (*rotary)(Device *, Tensor qkv, int64_t heads, int64_t L, int64_t first, bool inverse);
   int (*attention)(Device *, const Attention *);
   int (*attention_backward)(Device *, const Attention *);
+  int (*attention_step)(Device *, const AttentionStep *);
   int (*conv)(Device *, const Conv *);
   int (*conv_backward)(Device *, const Conv *);
   int (*scan)(Device *, const Scan *);
@@ -264,10 +275,11 @@ int embed(Device *dev, Tensor x, Tensor ids, Tensor table);            /* x[r] =
 int embed_backward(Device *dev, Tensor dtable, Tensor dx, Tensor ids); /* dtable[ids[r]] += dx[r]  */
 int residual_norm(Device *dev, const ResidualNorm *a);
 int residual_norm_backward(Device *dev, const ResidualNorm *a);
-int rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L,
-           bool inverse); /* turns q and k (act) in place; inverse for gradients */
+/* turns q and k (act) in place, row r of the sequences as of position first + r mod L; inverse for gradients */
+int rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L, int64_t first, bool inverse);
 int attention(Device *dev, const Attention *a);
 int attention_backward(Device *dev, const Attention *a);
+int attention_step(Device *dev, const AttentionStep *a);
 int conv(Device *dev, const Conv *a);
 int conv_backward(Device *dev, const Conv *a);
 int scan(Device *dev, const Scan *a);

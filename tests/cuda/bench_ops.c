@@ -174,7 +174,7 @@ static int call_attention(Device *dev, const void *args) { return attention(dev,
 static int call_attention_backward(Device *dev, const void *args) { return attention_backward(dev, args); }
 static int call_rotary(Device *dev, const void *args) {
   const Attention *a = args;
-  return rotary(dev, a->qkv, a->heads, a->L, false);
+  return rotary(dev, a->qkv, a->heads, a->L, 0, false);
 }
 static int bench_attention(Lab *lab) {
   DType act = lab->dev.act;

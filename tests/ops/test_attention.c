@@ -270,13 +270,13 @@ static void test_slopes(void **state) {
 }
 
 /* ---- rotary: positions from 0 in each sequence, ω_k = 10000^(−2k/K), halves of a head turned against each other */
-static void turn(double *qkv, const Shape *s, double direction) {
+static void turn(double *qkv, const Shape *s, int64_t first, double direction) {
   int64_t D = s->H * s->K, half = s->K / 2;
   for (int64_t r = 0; r < s->B * s->L; r++)
     for (int64_t h = 0; h < 2 * s->H; h++) /* the heads of q, then those of k */
       for (int64_t k = 0; k < half; k++) {
         double *x = qkv + r * 3 * D + h * s->K + k,
-               angle = direction * (double)(r % s->L) * pow(10000, -2.0 * (double)k / (double)s->K);
+               angle = direction * (double)(first + r % s->L) * pow(10000, -2.0 * (double)k / (double)s->K);
         double x1 = x[0], x2 = x[half];
         x[0] = x1 * cos(angle) - x2 * sin(angle);
         x[half] = x2 * cos(angle) + x1 * sin(angle);
@@ -288,23 +288,114 @@ static void rotary_case(Check *c, const void *shape) {
   title(c, "rotary", s);
   Tensor qkv = wide(c, s, 3 * s->H * s->K, false);
   double *start = check_read(c, qkv), *want = check_read(c, qkv);
-  turn(want, s, 1);
-  MUST(rotary(&c->dev, qkv, s->H, s->L, false));
+  turn(want, s, 0, 1);
+  MUST(rotary(&c->dev, qkv, s->H, s->L, 0, false));
   /* the angle itself, up to L, carries one rounding in f32 */
   double tolerance = c->mode->point * (1 + (double)s->L / 10);
   check_near(c, "turned", qkv, want, tolerance);
-  MUST(rotary(&c->dev, qkv, s->H, s->L, true));
+  MUST(rotary(&c->dev, qkv, s->H, s->L, 0, true));
   /* in bf16 what was turned has been rounded too, and that of numbers up to √2 as large in both halves */
   check_near(c, "turned back", qkv, start, 2 * tolerance + (qkv.type == DT_BF16 ? CHECK_STORED : 0));
   double *back = check_read(c, qkv);
-  turn(back, s, -1);
-  MUST(rotary(&c->dev, qkv, s->H, s->L, true));
+  turn(back, s, 0, -1);
+  MUST(rotary(&c->dev, qkv, s->H, s->L, 0, true));
   check_near(c, "turned the other way", qkv, back, tolerance);
 }
 
 static void test_rotary(void **state) {
   (void)state;
   for (int i = 0; i < SHAPES; i++) check_every(rotary_case, &shapes[i]);
+}
+
+/* Another first position: rows of one position each, in an order in which the table of angles grows and does not. */
+static void rotary_places(Check *c, const void *shape) {
+  const Shape *s = shape, one = {s->B * s->L, 1, s->H, s->K, false, s->strided, {0}};
+  static const int64_t places[] = {0, 3, 1, 40, 39};
+  title(c, "rotary elsewhere", s);
+  for (int i = 0; i < 5; i++) {
+    Tensor at = wide(c, &one, 3 * s->H * s->K, false), whole = wide(c, s, 3 * s->H * s->K, false);
+    double *want = check_read(c, at), *both = check_read(c, whole), tolerance = c->mode->point * 6;
+    turn(want, &one, places[i], 1);
+    turn(both, s, places[i], 1);
+    MUST(rotary(&c->dev, at, s->H, 1, places[i], false));
+    check_near(c, "one position", at, want, tolerance);
+    MUST(rotary(&c->dev, whole, s->H, s->L, places[i], false));
+    check_near(c, "sequences from a position on", whole, both, tolerance);
+  }
+}
+
+static void test_rotary_places(void **state) {
+  (void)state;
+  check_every(rotary_places, &shapes[3]);
+  check_every(rotary_places, &shapes[5]);
+}
+
+/* ---- attention_step: every position after the other is a row of causal attention; rows after it are not read, here
+ * NaN, and others than its own not written */
+static void steps(Check *c, const void *shape) {
+  const Shape *s = shape;
+  int64_t D = s->H * s->K, B = s->B, L = s->L;
+  title(c, "attention_step", s);
+  Attention a = make(c, s, 2);
+  Host m = host(c, s, &a);
+  double tolerance = 4 * c->mode->sum * sqrt((double)(L + s->K)) + (a.o.type == DT_BF16 ? CHECK_STORED : 0);
+  const Shape row = {B, 1, s->H, s->K, true, s->strided, {0}};
+  AttentionStep x = {.heads = s->H, .L = L, .qkv = wide(c, &row, 3 * D, false), .cache = wide(c, s, 2 * D, true)};
+  x.o = wide(c, &row, D, true);
+  double *qkv = check_host(c, 3 * B * D), *o = check_host(c, B * D), *cache = check_host(c, 2 * B * L * D);
+  for (int64_t i = 0; i < 2 * B * L * D; i++) cache[i] = NAN;
+  for (x.position = 0; x.position < L; x.position++) {
+    for (int64_t b = 0; b < B; b++) {
+      int64_t r = b * L + x.position;
+      memcpy(qkv + b * 3 * D, m.qkv + r * 3 * D, (size_t)(3 * D) * sizeof *qkv);
+      memcpy(o + b * D, m.o + r * D, (size_t)D * sizeof *o);
+      memcpy(cache + r * 2 * D, m.qkv + r * 3 * D + D, (size_t)(2 * D) * sizeof *cache);
+    }
+    check_write(c, x.qkv, qkv);
+    MUST(attention_step(&c->dev, &x));
+    if (x.position % 16 > 2 && x.position < L - 2) continue;
+    check_near(c, "o", x.o, o, tolerance);
+    double *now = check_read(c, x.cache);
+    for (int64_t i = 0; i < 2 * B * L * D; i++)
+      if (isnan(now[i]) != isnan(cache[i]) || now[i] < cache[i] || now[i] > cache[i])
+        fail_msg("%s: the cache of row %d at position %d", c->title, (int)(i / (2 * D)), (int)x.position);
+  }
+}
+
+static void test_steps(void **state) {
+  (void)state;
+  for (int i = 0; i < SHAPES; i++)
+    if (shapes[i].causal && !shapes[i].lengths[0]) check_every(steps, &shapes[i]);
+}
+
+static void step_refusals(Check *c, const void *shape) {
+  const Shape *s = shape, row = {s->B, 1, s->H, s->K, true, false, {0}};
+  int64_t D = s->H * s->K;
+  title(c, "attention_step refusals", s);
+  AttentionStep good = {
+      .heads = s->H, .L = s->L, .qkv = wide(c, &row, 3 * D, false), .cache = wide(c, s, 2 * D, false)};
+  good.o = wide(c, &row, D, false);
+  Tensor other = check_act(c, s->B + 1, D);
+#define REFUSED(change, what)                                                                                          \
+  do {                                                                                                                 \
+    AttentionStep a = good;                                                                                            \
+    change;                                                                                                            \
+    check_refused(attention_step(&c->dev, &a), ERR_SHAPE, what);                                                       \
+  } while (0)
+  REFUSED(a.heads = 5, "heads that do not divide D");
+  REFUSED(a.position = s->L, "a position beyond the sequence");
+  REFUSED(a.position = -1, "a position before it");
+  REFUSED(a.L = s->L + 1, "a cache of other sequences");
+  REFUSED(a.qkv = good.o, "qkv of width D");
+  REFUSED(a.o = other, "o of other sequences");
+  REFUSED(a.cache = good.qkv, "a cache of other rows");
+#undef REFUSED
+  check_record(c, good.qkv);
+}
+
+static void test_step_refusals(void **state) {
+  (void)state;
+  check_every(step_refusals, &shapes[3]);
 }
 
 /* ---- refusals */
@@ -331,10 +422,11 @@ static void refusals(Check *c, const void *shape) {
   REFUSED(attention_backward, a.d_o = odd, "d_o of other rows");
   REFUSED(attention_backward, a.dqkv = good.o, "dqkv of width D");
 #undef REFUSED
-  check_refused(rotary(&c->dev, good.o, 5, s->L, false), ERR_SHAPE, "heads that do not divide the width");
-  check_refused(rotary(&c->dev, good.qkv, s->H, s->L + 1, false), ERR_SHAPE, "rows that are no whole sequences");
-  check_refused(rotary(&c->dev, good.qkv, 0, s->L, false), ERR_SHAPE, "no heads");
-  check_refused(rotary(&c->dev, good.qkv, s->H, 0, false), ERR_SHAPE, "no length");
+  check_refused(rotary(&c->dev, good.o, 5, s->L, 0, false), ERR_SHAPE, "heads that do not divide the width");
+  check_refused(rotary(&c->dev, good.qkv, s->H, s->L + 1, 0, false), ERR_SHAPE, "rows that are no whole sequences");
+  check_refused(rotary(&c->dev, good.qkv, 0, s->L, 0, false), ERR_SHAPE, "no heads");
+  check_refused(rotary(&c->dev, good.qkv, s->H, 0, 0, false), ERR_SHAPE, "no length");
+  check_refused(rotary(&c->dev, good.qkv, s->H, s->L, -1, false), ERR_SHAPE, "a position before the first");
   if (!c->dev.ops->host) {
     Attention wide = make(c, &(Shape){1, 2, 1, 258, false, false, {0}}, 1);
     check_refused(attention(&c->dev, &wide), ERR_DEVICE, "a head wider than the kernels know");
@@ -350,9 +442,10 @@ static void test_refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_values), cmocka_unit_test(test_unordered), cmocka_unit_test(test_steep),
-      cmocka_unit_test(test_causal), cmocka_unit_test(test_padding),   cmocka_unit_test(test_slopes),
-      cmocka_unit_test(test_rotary), cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_values), cmocka_unit_test(test_unordered),     cmocka_unit_test(test_steep),
+      cmocka_unit_test(test_causal), cmocka_unit_test(test_padding),       cmocka_unit_test(test_slopes),
+      cmocka_unit_test(test_rotary), cmocka_unit_test(test_refusals),      cmocka_unit_test(test_rotary_places),
+      cmocka_unit_test(test_steps),  cmocka_unit_test(test_step_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -61,20 +61,22 @@ static void zero_rows(real *p, int64_t first, int64_t last, int64_t n, int64_t l
     for (int64_t k = 0; k < n; k++) p[r * ld + k] = 0;
 }
 
-static void head_forward(const Head *x, int64_t K, bool causal, real *s) {
+/* Queries i … i+n−1. */
+static void block_forward(const Head *x, int64_t K, bool causal, int64_t i, int64_t n, real *s) {
   real inverse[BLOCK], scale = 1 / real_sqrt((real)K);
-  int64_t L = x->length;
-  for (int64_t i = 0; i < L; i += BLOCK) {
-    int64_t n = min64(BLOCK, L - i), cols = causal ? i + n : L;
-    FN(gemm_serial)(false, true, n, cols, K, scale, x->q + i * x->ld, x->ld, x->k, x->ld, 0, s, cols);
-    softmax_rows(s, n, cols, cols, i, causal, inverse, x->lse + i);
-    FN(gemm_serial)(false, false, n, K, cols, 1, s, cols, x->v, x->ld, 0, x->out + i * x->ld_o, x->ld_o);
-    for (int64_t r = 0; r < n; r++) {
-      real *o = x->out + (i + r) * x->ld_o;
+  int64_t cols = causal ? i + n : x->length;
+  FN(gemm_serial)(false, true, n, cols, K, scale, x->q + i * x->ld, x->ld, x->k, x->ld, 0, s, cols);
+  softmax_rows(s, n, cols, cols, i, causal, inverse, x->lse + i);
+  FN(gemm_serial)(false, false, n, K, cols, 1, s, cols, x->v, x->ld, 0, x->out + i * x->ld_o, x->ld_o);
+  for (int64_t r = 0; r < n; r++) {
+    real *o = x->out + (i + r) * x->ld_o;
 #pragma omp simd
-      for (int64_t k = 0; k < K; k++) o[k] *= inverse[r];
-    }
+    for (int64_t k = 0; k < K; k++) o[k] *= inverse[r];
   }
+}
+
+static void head_forward(const Head *x, int64_t K, bool causal, real *s) {
+  for (int64_t i = 0; i < x->length; i += BLOCK) block_forward(x, K, causal, i, min64(BLOCK, x->length - i), s);
 }
 
 int FN(attention)(Device *dev, const Attention *a) {
@@ -89,6 +91,27 @@ int FN(attention)(Device *dev, const Attention *a) {
     zero_rows(x.out, x.length, L, K, x.ld_o);
     zero_rows(x.lse, x.length, L, 1, 1);
   }
+  return OK;
+}
+
+/* One query, which sees all keys that are in the cache with its own. */
+static void step_forward(const AttentionStep *a, int64_t index, real *s) {
+  int64_t H = a->heads, D = cols_of(a->o), K = D / H, b = index / H, h = index % H, seen = a->position + 1;
+  real *cache = row(a->cache, b * a->L) + h * K, *mine = cache + a->position * a->cache.ld, lse;
+  const real *qkv = row(a->qkv, b) + h * K;
+  for (int64_t k = 0; k < K; k++) mine[k] = qkv[D + k], mine[D + k] = qkv[2 * D + k];
+  Head x = {.q = qkv, .k = cache, .v = cache + D, .ld = a->cache.ld, .length = seen, .lse = &lse};
+  x.out = row(a->o, b) + h * K;
+  x.ld_o = a->o.ld;
+  block_forward(&x, K, false, 0, 1, s);
+}
+
+int FN(attention_step)(Device *dev, const AttentionStep *a) {
+  int64_t n = rows_of(a->o) * a->heads, seen = a->position + 1;
+  real *scratch;
+  TRY(FN(scratch)(dev, SCRATCH_THREAD, (size_t)(a->L * dev->threads) * sizeof(real), &scratch));
+#pragma omp parallel for schedule(static)
+  for (int64_t i = 0; i < n; i++) step_forward(a, i, scratch + seen * omp_get_thread_num());
   return OK;
 }
 

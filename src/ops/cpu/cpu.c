@@ -147,6 +147,7 @@ const Ops ops_cpu_f64 = {
     .rotary = FN(rotary),
     .attention = FN(attention),
     .attention_backward = FN(attention_backward),
+    .attention_step = FN(attention_step),
     .conv = FN(conv),
     .conv_backward = FN(conv_backward),
     .scan = FN(scan),

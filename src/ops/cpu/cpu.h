@@ -40,7 +40,7 @@ typedef struct Gemm16 Gemm16; /* cached bf16 matrix products, gemm16.c */
 typedef struct Cpu {
   void *scratch[SCRATCH_SLOTS];
   size_t size[SCRATCH_SLOTS];
-  real *cosine, *sine; /* [L, K/2] of the rotary shape last seen */
+  real *cosine, *sine; /* [L, K/2] of the rotary, L as many positions as were asked for */
   int64_t rotary_L, rotary_half;
   Gemm16 *gemm16;
 } Cpu;
@@ -79,9 +79,10 @@ int FN(embed)(Device *, Tensor x, Tensor ids, Tensor table);
 int FN(embed_backward)(Device *, Tensor dtable, Tensor dx, Tensor ids);
 int FN(residual_norm)(Device *, const ResidualNorm *);
 int FN(residual_norm_backward)(Device *, const ResidualNorm *);
-int FN(rotary)(Device *, Tensor qkv, int64_t heads, int64_t L, bool inverse);
+int FN(rotary)(Device *, Tensor qkv, int64_t heads, int64_t L, int64_t first, bool inverse);
 int FN(attention)(Device *, const Attention *);
 int FN(attention_backward)(Device *, const Attention *);
+int FN(attention_step)(Device *, const AttentionStep *);
 int FN(conv)(Device *, const Conv *);
 int FN(conv_backward)(Device *, const Conv *);
 int FN(scan)(Device *, const Scan *);

@@ -3,8 +3,10 @@
 #include "base/mem.h"
 #include "ops/cpu/cpu.h"
 
+/* Of at least L positions: one after the other may be asked for, so it grows by doubling. */
 static int table(Cpu *cpu, int64_t L, int64_t half) {
-  if (cpu->rotary_L == L && cpu->rotary_half == half) return OK;
+  if (cpu->rotary_half == half && cpu->rotary_L >= L) return OK;
+  if (cpu->rotary_half == half && cpu->rotary_L > 0 && L < 2 * cpu->rotary_L) L = 2 * cpu->rotary_L;
   mem_free(&cpu->cosine);
   mem_free(&cpu->sine);
   cpu->rotary_L = 0;
@@ -22,14 +24,14 @@ static int table(Cpu *cpu, int64_t L, int64_t half) {
   return OK;
 }
 
-int FN(rotary)(Device *dev, Tensor qkv, int64_t heads, int64_t L, bool inverse) {
+int FN(rotary)(Device *dev, Tensor qkv, int64_t heads, int64_t L, int64_t first, bool inverse) {
   Cpu *cpu = dev->impl;
   int64_t R = rows_of(qkv), D = cols_of(qkv) / 3, K = D / heads, half = K / 2;
-  TRY(table(cpu, L, half));
+  TRY(table(cpu, first + L, half));
   real sign = inverse ? -1 : 1;
 #pragma omp parallel for schedule(static)
   for (int64_t r = 0; r < R; r++) {
-    const real *c = cpu->cosine + r % L * half, *s = cpu->sine + r % L * half;
+    const real *c = cpu->cosine + (first + r % L) * half, *s = cpu->sine + (first + r % L) * half;
     for (int64_t h = 0; h < 2 * heads; h++) { /* the heads of q, then those of k */
       real *x1 = row(qkv, r) + h * K, *x2 = x1 + half;
 #pragma omp simd

@@ -1,0 +1,98 @@
+/* attention_step — one query against the keys and values of all positions before it, as sampling from left to right
+ * asks for it: no product of matrices is left, only the reading of the cache once.
+ *
+ * A block is a head of a sequence. A warp takes a few keys at a time, its lanes the columns; each keeps a softmax of
+ * its own, which are put together at the end, in the order of the warps. */
+#include "backend.h"
+#include "cuda.cuh"
+
+enum { WIDEST = 256 };
+static const float LOG2E = 1.44269504f;
+
+namespace {
+template <class A> struct Step {
+  const A *qkv;
+  A *cache, *o;
+  int64_t ld_qkv, ld_cache, ld_o, L, H;
+  int K, position;
+};
+} /* namespace */
+
+/* The C columns of a lane of K in memory, zeros beyond. */
+template <class A, int C> static __device__ void read(float (&x)[C], const A *from, int K) {
+  for (int c = 0; c < C; c++) {
+    int k = c * WARP + (int)threadIdx.x % WARP;
+    x[c] = k < K ? get(from[k]) : 0;
+  }
+}
+
+template <class A, int C> __global__ void k_attention_step(Step<A> p) {
+  constexpr int AT_ONCE = C == 8 ? 2 : 4;
+  SHARED(float, tops, WARPS);
+  SHARED(float, sums, WARPS);
+  SHARED(float, parts, WARPS *WARP *C);
+  const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
+  const int64_t b = blockIdx.x / p.H, h = blockIdx.x % p.H, D = p.H * p.K;
+  const A *mine = p.qkv + b * p.ld_qkv + h * p.K;
+  A *cache = p.cache + b * p.L * p.ld_cache + h * p.K;
+  for (int k = (int)threadIdx.x; k < p.K; k += THREADS) {
+    cache[p.position * p.ld_cache + k] = mine[D + k];
+    cache[p.position * p.ld_cache + D + k] = mine[2 * D + k];
+  }
+  __syncthreads();
+  float q[C], o[C] = {}, top = -INFINITY, sum = 0, scale = LOG2E / sqrtf((float)p.K);
+  read<A, C>(q, mine, p.K);
+  for (int first = warp * AT_ONCE; first <= p.position; first += WARPS * AT_ONCE) {
+    float key[AT_ONCE][C], value[AT_ONCE][C], s[AT_ONCE], before = top;
+    for (int i = 0; i < AT_ONCE; i++) {
+      const A *at = cache + (first + i <= p.position ? first + i : p.position) * p.ld_cache;
+      read<A, C>(key[i], at, p.K);
+      read<A, C>(value[i], at + D, p.K);
+    }
+    for (int i = 0; i < AT_ONCE; i++) {
+      s[i] = 0;
+      for (int c = 0; c < C; c++) s[i] += q[c] * key[i][c];
+      s[i] = first + i <= p.position ? scale * warp_sum(s[i]) : -INFINITY;
+      top = fmaxf(top, s[i]);
+    }
+    float back = exp2f(before - top);
+    sum *= back;
+    for (int c = 0; c < C; c++) o[c] *= back;
+    for (int i = 0; i < AT_ONCE; i++) {
+      float weight = exp2f(s[i] - top);
+      sum += weight;
+      for (int c = 0; c < C; c++) o[c] += weight * value[i][c];
+    }
+  }
+  if (lane == 0) tops[warp] = top, sums[warp] = sum;
+  for (int c = 0; c < C; c++) parts[(warp * C + c) * WARP + lane] = o[c];
+  __syncthreads();
+  float most = tops[0], total = 0; /* the first warp has seen a key */
+  for (int w = 1; w < WARPS; w++) most = fmaxf(most, tops[w]);
+  for (int w = 0; w < WARPS; w++) total += exp2f(tops[w] - most) * sums[w];
+  for (int k = (int)threadIdx.x; k < p.K; k += THREADS) {
+    float x = 0;
+    for (int w = 0; w < WARPS; w++) x += exp2f(tops[w] - most) * parts[w * C * WARP + k];
+    put(p.o + b * p.ld_o + h * p.K + k, x / total);
+  }
+}
+
+template <class A, int C> static int step(Device *dev, const AttentionStep *a) {
+  Step<A> p = {};
+  p.H = a->heads, p.L = a->L;
+  p.K = (int)(cols_of(a->o) / a->heads), p.position = (int)a->position;
+  p.qkv = (const A *)a->qkv.data, p.ld_qkv = a->qkv.ld;
+  p.cache = (A *)a->cache.data, p.ld_cache = a->cache.ld;
+  p.o = (A *)a->o.data, p.ld_o = a->o.ld;
+  return LAUNCH(dev, (k_attention_step<A, C>), rows_of(a->o) * a->heads, p);
+}
+
+int cuda_attention_step(Device *dev, const AttentionStep *a) {
+  int64_t K = cols_of(a->o) / a->heads;
+  CHECK(K <= WIDEST, ERR_DEVICE, "a head of %ld columns is wider than the %d that device cuda knows; use more heads",
+        (long)K, WIDEST);
+  return WITH_TYPE(a->qkv.type, K <= 32    ? step<A, 1>(dev, a)
+                                : K <= 64  ? step<A, 2>(dev, a)
+                                : K <= 128 ? step<A, 4>(dev, a)
+                                           : step<A, 8>(dev, a));
+}
