@@ -134,6 +134,7 @@ for t in $(programs ops cuda); do
   done
 done
 OMP_NUM_THREADS=1 step emulated/test_sampler_ancestral 300 "$BUILD/emulated/tests/test_sampler_ancestral"
+OMP_NUM_THREADS=1 step emulated/test_sampler_ar 300 "$BUILD/emulated/tests/test_sampler_ar"
 MODE=emulated step emulated/check 600 tests/cuda/check.sh curves resume uses ranks errors
 
 # on_ranks NAME PROGRAM: rank 0 speaks TAP; the others' output is kept for the case that something fails

@@ -26,8 +26,8 @@ double sampler_chance(const SamplerJob *job, int64_t step) {
 int sampler_draws_x0(const char *sampler, const Objective *o) {
   const char *name = o->table->name;
   CHECK(o->table->diffusion, ERR_USAGE,
-        "sample.sampler = %s unmasks tokens in any order; diffusion.objective = %s writes from left to right", sampler,
-        name);
+        "sample.sampler = %s unmasks tokens in any order; diffusion.objective = %s writes from left to right; use ar",
+        sampler, name);
   CHECK(strcmp(name, "sedd") != 0, ERR_USAGE,
         "sample.sampler = %s draws from p(x0 | z); diffusion.objective = sedd has ratios of probabilities in its place",
         sampler);

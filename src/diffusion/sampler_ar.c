@@ -4,10 +4,11 @@
  * Fixed tokens stay and are seen by all draws to the right of them. A free token between fixed ones knows its left side
  * only: tokens after it do not change its law.
  *
- * With the cache a pass is one position of all sequences, and what its keys and values were is kept; without, a pass is
- * the prefix from the first token on. The numbers that decide a draw are the same; the logits differ by rounding, so
- * that a token differs where its number falls into that difference of two sums: never seen in f64, about once in 10⁶
- * draws in f32. sample.steps and sample.noise_removal have no meaning. */
+ * With the cache a pass is one position of all sequences, and its keys and values are kept; without, a pass is the
+ * prefix from the first token on. The draws' numbers are the same, and on a CPU with AVX-512 so are the bits of the
+ * network's output (FEW_ROWS in src/ops/cpu/cpu.h), and with them the tokens. Elsewhere outputs differ by rounding, and
+ * a token where its number falls between two roundings of a sum. sample.steps and sample.noise_removal have no meaning.
+ */
 #include "base/err.h"
 #include "base/mem.h"
 #include "diffusion/draws.h"

@@ -176,6 +176,17 @@ static int call_rotary(Device *dev, const void *args) {
   const Attention *a = args;
   return rotary(dev, a->qkv, a->heads, a->L, 0, false);
 }
+static int call_attention_step(Device *dev, const void *args) { return attention_step(dev, args); }
+static int bench_attention_step(Lab *lab) { /* the last position of a cache with as many rows as a step has */
+  DType act = lab->dev.act;
+  int64_t R = lab->R, D = lab->n.D, B = R / lab->n.L;
+  AttentionStep a = {.heads = lab->n.H, .L = lab->n.L, .position = lab->n.L - 1};
+  TRY(make(lab, &a.qkv, act, B, 3 * D));
+  TRY(make(lab, &a.cache, act, R, 2 * D));
+  TRY(make(lab, &a.o, act, B, D));
+  return measure(lab, "attention_step", 4.0 * (double)R * (double)D, BYTES(a.qkv, a.cache, a.o), call_attention_step,
+                 &a);
+}
 static int bench_attention(Lab *lab) {
   DType act = lab->dev.act;
   int64_t R = lab->R, D = lab->n.D;
@@ -317,8 +328,8 @@ static int bench_scan(Lab *lab) {
 }
 
 static int bench(Lab *lab) {
-  int (*const all[])(Lab *) = {bench_copy, bench_products, bench_attention, bench_norm, bench_rows,
-                               bench_loss, bench_update,   bench_conv,      bench_scan};
+  int (*const all[])(Lab *) = {bench_copy, bench_products, bench_attention, bench_attention_step, bench_norm,
+                               bench_rows, bench_loss,     bench_update,    bench_conv,           bench_scan};
   TRY(numbers(lab));
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
     TRY(all[i](lab));

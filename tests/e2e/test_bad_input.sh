@@ -101,6 +101,7 @@ bad "ar in steps" 'ar has no discrete time' "${new[@]}" "${ar[@]}" diffusion.T=9
 bad "gpt2 in training" 'gpt2.*cannot be trained' "${new[@]}" diffusion.objective=ar model.name=gpt2
 bad "padding hidden from a causal network" 'mask_padding.*never sees' "${new[@]}" "${ar[@]}" model.mask_padding=true
 bad "padding hidden from dimamba" 'mask_padding.*has no attention' "${new[@]}" model.name=dimamba model.mask_padding=true
+bad "writing subs from left to right" 'sample.sampler = ar.*objective = subs' sample "$D" sample.sampler=ar
 for it in "sedd diffusion.objective=sedd" "d3pm diffusion.objective=d3pm diffusion.T=9" "ar ${ar[*]}"; do
   read -r name words <<< "$it" # shellcheck disable=SC2086
   ranks 1 train "$D" run.dir="$T/$name" $words > "$T/log" || exit 1

@@ -152,6 +152,17 @@ for sampler in cached event; do
 done
 tap "sample.sampler = first_hitting" prints '^5 samples of 32 tokens from .*: first_hitting' \
   -- sample "$D" sample.sampler=first_hitting sample.output="$T/first_hitting.h5"
+ar=(sample "$D" run.dir="$T/ar" diffusion.objective=ar model.name=ar sample.sampler=ar)
+tap "train from left to right" ranks 1 train "${ar[@]:1}"
+tap "sample.sampler = ar" prints '^5 samples of 32 tokens from .*: ar, .* 31 network evaluations' \
+  -- "${ar[@]}" sample.batch=5 sample.output="$T/ar.h5"
+tap "sample.cache = false" ranks 1 "${ar[@]}" sample.batch=5 sample.cache=false sample.output="$T/again.h5"
+tap "ar: the same ids with the cache and without" h5diff "$T/ar.h5" "$T/again.h5" /tokens
+bos() {
+  python 't = h5.File(sys.argv[1])["tokens"]; assert (t[:, 0] == h5.File(sys.argv[2])["vocab"].attrs["bos"]).all()' \
+    "$T/ar.h5" "$T/train.h5"
+}
+tap "ar: bos comes first" bos
 tap "sample without a batch to fill" prints '^3 samples' \
   -- sample "$D" run.seed=2 sample.count=3 sample.batch=2 sample.output="$T/three.h5"
 shaped() { # FILE ROWS
@@ -163,6 +174,7 @@ assert len({r.tobytes() for r in t}) == len(t)' "$@"
 }
 tap "ids: a row for each sample, all different, no mask left" shaped "$T/run/samples.h5" 5
 tap "ids with another seed" shaped "$T/three.h5" 3
+tap "ids of ar" shaped "$T/ar.h5" 5
 
 # ---- info
 tap "info on data" prints 'tokenized data, [0-9]+ rows of 32 tokens' 'V = 300' 'digest [0-9a-f]{32}' 'whole' \

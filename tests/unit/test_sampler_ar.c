@@ -1,6 +1,7 @@
 /* test_sampler_ar — samples from left to right have exactly the law of the chain rule, enumerated on a tiny network
- * (toy_sampler.h), and the cache of keys and values changes neither the hidden rows nor a token. Linked with a device
- * under test, the networks are that device's. */
+ * (toy_sampler.h), and the cache of keys and values changes no bit of the hidden rows and no token. Linked with a
+ * device under test, the networks are that device's, whose hidden rows may differ by rounding; so may those of f32 on a
+ * processor without AVX-512. */
 #include "toy_sampler.h"
 
 #include <math.h>
@@ -51,8 +52,8 @@ static void test_law_from_fixed_tokens(void **state) {
   const int32_t starts[][L] = {{3, MASK, MASK}, {MASK, 2, MASK}, {MASK, MASK, 2}, {2, MASK, 0}};
   Network n;
   open_ar(&n, BATCH);
-  for (int k = 0; k < 8; k++) {
-    const int32_t *start = starts[k / 2];
+  for (int k = 0; k < (check_slow ? 4 : 8); k++) {
+    const int32_t *start = starts[check_slow ? k : k / 2];
     double law[STATES];
     int64_t count[STATES];
     toy_cache = k % 2;
@@ -72,7 +73,7 @@ static const char *const networks[] = {"ar", "gpt2"};
 typedef struct Case {
   const char *network, *device;
   bool bf16;
-  double near; /* what separates hidden rows */
+  double near; /* what may separate hidden rows */
 } Case;
 
 static void open_case(Network *n, const Case *c) {
@@ -92,9 +93,10 @@ static void open_case(Network *n, const Case *c) {
 static void each(void (*run)(const Case *), bool low) {
   for (int i = 0; i < 2; i++) {
     const char *device = toy_under_test() ? check_device : "cpu";
-    if (!toy_under_test()) run(&(Case){networks[i], "cpu_f64", false, 1e-13});
-    run(&(Case){networks[i], device, false, 1e-5});
-    if (low && (toy_under_test() || check_has_bf16())) run(&(Case){networks[i], device, true, 4e-2});
+    bool exact = !toy_under_test() && check_has_bf16();
+    if (!toy_under_test()) run(&(Case){networks[i], "cpu_f64", false, 0});
+    run(&(Case){networks[i], device, false, exact ? 0 : 1e-5});
+    if (low && (toy_under_test() || check_has_bf16())) run(&(Case){networks[i], device, true, exact ? 0 : 4e-2});
   }
 }
 

@@ -35,9 +35,10 @@ static Head head_of(const Attention *a, int64_t index) {
   return x;
 }
 
-/* s[n,cols] ← exp(s − max) row by row; the row sums' reciprocal scales the output and gives lse. */
-static void softmax_rows(real *s, int64_t n, int64_t cols, int64_t ld, int64_t first, bool causal, real *inverse,
-                         real *lse) {
+/* s[n,cols] ← exp(s − max) row by row; the row sums' reciprocal scales the output and gives lse. Not inlined: a copy
+ * made for one row would sum in another order. */
+static __attribute__((noinline, noclone)) void softmax_rows(real *s, int64_t n, int64_t cols, int64_t ld, int64_t first,
+                                                            bool causal, real *inverse, real *lse) {
   for (int64_t i = 0; i < n; i++) {
     real *p = s + i * ld;
     int64_t seen = causal ? min64(cols, first + i + 1) : cols;
@@ -61,28 +62,42 @@ static void zero_rows(real *p, int64_t first, int64_t last, int64_t n, int64_t l
     for (int64_t k = 0; k < n; k++) p[r * ld + k] = 0;
 }
 
-/* Queries i … i+n−1. */
-static void block_forward(const Head *x, int64_t K, bool causal, int64_t i, int64_t n, real *s) {
+/* Reals that forward needs for n queries over `keys` keys: scores, and queries and outputs where they are few. */
+static size_t room(int64_t n, int64_t keys, int64_t K) { return (size_t)(n * keys + 2 * FEW_ROWS * K); }
+
+/* Queries i … i+n−1. The sum over the keys is made in pieces of BLOCK: what of them a row does not see adds zeros, and
+ * how many there are does not change its order. */
+static void block_forward(const Head *x, int64_t K, bool causal, int64_t i, int64_t n, real *scratch) {
   real inverse[BLOCK], scale = 1 / real_sqrt((real)K);
-  int64_t cols = causal ? i + n : x->length;
-  FN(gemm_serial)(false, true, n, cols, K, scale, x->q + i * x->ld, x->ld, x->k, x->ld, 0, s, cols);
+  int64_t cols = causal ? i + n : x->length, rows = n < FEW_ROWS ? FEW_ROWS : n, ld = x->ld, ld_o = x->ld_o;
+  real *few = scratch, *s = scratch + 2 * FEW_ROWS * K, *out = x->out + i * ld_o;
+  const real *q = x->q + i * ld;
+  if (n < rows) {
+    for (int64_t j = 0; j < rows * K; j++) few[j] = j < n * K ? q[j / K * ld + j % K] : 0;
+    q = few, out = few + rows * K;
+    ld = ld_o = K;
+  }
+  FN(gemm_serial)(false, true, rows, cols, K, scale, q, ld, x->k, x->ld, 0, s, cols);
   softmax_rows(s, n, cols, cols, i, causal, inverse, x->lse + i);
-  FN(gemm_serial)(false, false, n, K, cols, 1, s, cols, x->v, x->ld, 0, x->out + i * x->ld_o, x->ld_o);
+  for (int64_t j = 0; j < cols; j += BLOCK) {
+    const real *v = x->v + j * x->ld;
+    FN(gemm_serial)(false, false, rows, K, min64(BLOCK, cols - j), 1, s + j, cols, v, x->ld, j > 0, out, ld_o);
+  }
   for (int64_t r = 0; r < n; r++) {
     real *o = x->out + (i + r) * x->ld_o;
 #pragma omp simd
-    for (int64_t k = 0; k < K; k++) o[k] *= inverse[r];
+    for (int64_t k = 0; k < K; k++) o[k] = out[r * ld_o + k] * inverse[r];
   }
 }
 
-static void head_forward(const Head *x, int64_t K, bool causal, real *s) {
-  for (int64_t i = 0; i < x->length; i += BLOCK) block_forward(x, K, causal, i, min64(BLOCK, x->length - i), s);
+static void head_forward(const Head *x, int64_t K, bool causal, real *scratch) {
+  for (int64_t i = 0; i < x->length; i += BLOCK) block_forward(x, K, causal, i, min64(BLOCK, x->length - i), scratch);
 }
 
 int FN(attention)(Device *dev, const Attention *a) {
   int64_t L = a->L, D = cols_of(a->o), K = D / a->heads, n = rows_of(a->o) / L * a->heads;
   real *scratch;
-  size_t each = (size_t)(BLOCK * L);
+  size_t each = room(BLOCK, L, K);
   TRY(FN(scratch)(dev, SCRATCH_THREAD, each * sizeof(real) * (size_t)dev->threads, &scratch));
 #pragma omp parallel for schedule(dynamic)
   for (int64_t i = 0; i < n; i++) {
@@ -95,7 +110,7 @@ int FN(attention)(Device *dev, const Attention *a) {
 }
 
 /* One query, which sees all keys that are in the cache with its own. */
-static void step_forward(const AttentionStep *a, int64_t index, real *s) {
+static void step_forward(const AttentionStep *a, int64_t index, real *scratch) {
   int64_t H = a->heads, D = cols_of(a->o), K = D / H, b = index / H, h = index % H, seen = a->position + 1;
   real *cache = row(a->cache, b * a->L) + h * K, *mine = cache + a->position * a->cache.ld, lse;
   const real *qkv = row(a->qkv, b) + h * K;
@@ -103,15 +118,16 @@ static void step_forward(const AttentionStep *a, int64_t index, real *s) {
   Head x = {.q = qkv, .k = cache, .v = cache + D, .ld = a->cache.ld, .length = seen, .lse = &lse};
   x.out = row(a->o, b) + h * K;
   x.ld_o = a->o.ld;
-  block_forward(&x, K, false, 0, 1, s);
+  block_forward(&x, K, false, 0, 1, scratch);
 }
 
 int FN(attention_step)(Device *dev, const AttentionStep *a) {
-  int64_t n = rows_of(a->o) * a->heads, seen = a->position + 1;
+  int64_t n = rows_of(a->o) * a->heads;
   real *scratch;
-  TRY(FN(scratch)(dev, SCRATCH_THREAD, (size_t)(a->L * dev->threads) * sizeof(real), &scratch));
+  size_t each = room(FEW_ROWS, a->L, cols_of(a->o) / a->heads);
+  TRY(FN(scratch)(dev, SCRATCH_THREAD, each * sizeof(real) * (size_t)dev->threads, &scratch));
 #pragma omp parallel for schedule(static)
-  for (int64_t i = 0; i < n; i++) step_forward(a, i, scratch + seen * omp_get_thread_num());
+  for (int64_t i = 0; i < n; i++) step_forward(a, i, scratch + each * (size_t)omp_get_thread_num());
   return OK;
 }
 

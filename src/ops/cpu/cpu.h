@@ -33,7 +33,14 @@ static inline real real_exp(real x) { return REAL_IS_FLOAT ? (real)expf((float)x
 static inline real real_log(real x) { return REAL_IS_FLOAT ? (real)logf((float)x) : (real)log((double)x); }
 static inline real real_sqrt(real x) { return REAL_IS_FLOAT ? (real)sqrtf((float)x) : (real)sqrt((double)x); }
 
-typedef enum ScratchSlot { SCRATCH_A, SCRATCH_B, SCRATCH_PARTIAL, SCRATCH_THREAD, SCRATCH_SLOTS } ScratchSlot;
+typedef enum ScratchSlot {
+  SCRATCH_A,
+  SCRATCH_B,
+  SCRATCH_PARTIAL,
+  SCRATCH_THREAD,
+  SCRATCH_ROWS,
+  SCRATCH_SLOTS
+} ScratchSlot;
 
 typedef struct Gemm16 Gemm16; /* cached bf16 matrix products, gemm16.c */
 
@@ -47,6 +54,11 @@ typedef struct Cpu {
 
 /** scratch — *p := at least `bytes` of memory that stays valid until the slot is asked again; grows, never shrinks. */
 int FN(scratch)(Device *dev, ScratchSlot slot, size_t bytes, void *p);
+
+/* oneDNN's kernel for AVX-512 sums products of fewer rows in another order. They are made up to this many with zeros,
+ * so that a row does not depend on how many there are: what is computed of a sequence is the same bits in any batch,
+ * and of one position alone what it is among all. */
+enum { FEW_ROWS = REAL_IS_FLOAT ? 16 : 1 };
 
 /* What happens to a finished tile of a product: y = tile + bias, or pre = tile + bias, y = gelu(pre). */
 typedef struct Epilogue {

@@ -4,6 +4,7 @@
  * that depends on the shapes alone, so weights do not depend on the number of threads. f32 tiles are oneDNN's sgemm. */
 #include "ops/cpu/cpu.h"
 #include "ops/cpu/gelu.h"
+#include <string.h>
 #if REAL_IS_FLOAT
 #include <oneapi/dnnl/dnnl.h>
 #endif
@@ -59,9 +60,8 @@ static int64_t pieces_of(int64_t n, int64_t least) {
 
 static int64_t piece_size(int64_t n, int64_t pieces) { return ((n + pieces - 1) / pieces + 15) / 16 * 16; }
 
-int FN(gemm)(Device *dev, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *B,
-             int64_t ldb, real beta, real *C, int64_t ldc, const Epilogue *epilogue) {
-  (void)dev;
+static void pieces(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *B,
+                   int64_t ldb, real beta, real *C, int64_t ldc, const Epilogue *epilogue) {
   int64_t pm = pieces_of(M, ta ? 1024 : 512), pn = 1;
   while (pm * pn < 8 && N / (2 * pn) >= 2048) pn *= 2;
   int64_t tm = piece_size(M, pm), tn = piece_size(N, pn), nm = (M + tm - 1) / tm, nn = (N + tn - 1) / tn;
@@ -74,5 +74,30 @@ int FN(gemm)(Device *dev, bool ta, bool tb, int64_t M, int64_t N, int64_t K, con
       if (epilogue) FN(epilogue)(epilogue, C, ldc, i, rows, j, cols);
     }
   }
+}
+
+/* to[n,cols] ← from, rows of ld and ld_from elements */
+static void copy(real *to, int64_t ld, const real *from, int64_t ld_from, int64_t n, int64_t cols) {
+  for (int64_t i = 0; i < n; i++) memcpy(to + i * ld, from + i * ld_from, (size_t)cols * sizeof *to);
+}
+
+int FN(gemm)(Device *dev, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *B,
+             int64_t ldb, real beta, real *C, int64_t ldc, const Epilogue *epilogue) {
+  if (ta || M >= FEW_ROWS) {
+    pieces(ta, tb, M, N, K, A, lda, B, ldb, beta, C, ldc, epilogue);
+    return OK;
+  }
+  real *a, *c;
+  TRY(FN(scratch)(dev, SCRATCH_ROWS, (size_t)(FEW_ROWS * (K + N)) * sizeof *a, &a));
+  c = a + FEW_ROWS * K;
+  copy(a, K, A, lda, M, K);
+  memset(a + M * K, 0, (size_t)((FEW_ROWS - M) * K) * sizeof *a);
+  if (beta != 0) {
+    memset(c, 0, (size_t)(FEW_ROWS * N) * sizeof *c);
+    copy(c, N, C, ldc, M, N);
+  }
+  pieces(false, tb, FEW_ROWS, N, K, a, K, B, ldb, beta, c, N, NULL);
+  copy(C, ldc, c, N, M, N);
+  if (epilogue) FN(epilogue)(epilogue, C, ldc, 0, M, 0, N);
   return OK;
 }
