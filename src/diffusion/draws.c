@@ -1,7 +1,6 @@
 #include "diffusion/draws.h"
 #include "base/err.h"
 #include "base/mem.h"
-#include "base/rng.h"
 
 int draws_create(Draws *d, int64_t n) {
   *d = (Draws){0};
@@ -23,13 +22,18 @@ void draws_add(Draws *d, const SamplerJob *job, int64_t b, int64_t l, double uni
   d->rows[d->n++] = (int32_t)(b * job->model->options.length + l);
 }
 
+RngKey draws_key(const SamplerJob *job, RngPurpose purpose, DrawsStream stream, int64_t sample, int64_t step) {
+  uint32_t layer = (uint32_t)job->block << DRAWS_STREAM_BITS | (uint32_t)stream;
+  return rng_key(job->seed, purpose, layer, (uint64_t)step, (uint64_t)sample);
+}
+
 bool draws_unmasks(const SamplerJob *job, int64_t sample, int64_t step, int64_t l, double chance) {
-  RngKey key = rng_key(job->seed, RNG_SAMPLE_UNMASK, 0, (uint64_t)step, (uint64_t)sample);
+  RngKey key = draws_key(job, RNG_SAMPLE_UNMASK, DRAWS_STEPS, sample, step);
   return rng_uniform(key, (uint64_t)l) < chance;
 }
 
 double draws_token(const SamplerJob *job, int64_t sample, int64_t step, int64_t l) {
-  RngKey key = rng_key(job->seed, RNG_SAMPLE_TOKEN, 0, (uint64_t)step, (uint64_t)sample);
+  RngKey key = draws_key(job, RNG_SAMPLE_TOKEN, DRAWS_STEPS, sample, step);
   return rng_uniform(key, (uint64_t)l);
 }
 

@@ -1,6 +1,7 @@
 /* draws — masked positions of a batch that are filled in one pass of the network, and what their tokens are drawn by.
  */
 #pragma once
+#include "base/rng.h"
 #include "diffusion/sampler.h"
 
 typedef struct Draws {
@@ -10,6 +11,15 @@ typedef struct Draws {
   bool staying;
 } Draws;
 
+/* Streams of random numbers of one sample and purpose, in each of its blocks. */
+typedef enum DrawsStream {
+  DRAWS_STEPS = 0,     /* of samplers that go step by step: they share their draws */
+  DRAWS_CONTINUOUS = 1 /* of those to whom no step means anything */
+} DrawsStream;
+enum { DRAWS_STREAM_BITS = 4 }; /* which leaves 2^20 blocks */
+
+/** draws_key — the stream of that purpose of a sample, in the job's block. */
+RngKey draws_key(const SamplerJob *job, RngPurpose purpose, DrawsStream stream, int64_t sample, int64_t step);
 /** draws_create — room for n positions. */
 int draws_create(Draws *d, int64_t n);
 void draws_destroy(Draws *d);

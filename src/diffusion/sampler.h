@@ -22,6 +22,7 @@ typedef struct SamplerJob {
   bool cache;  /* ar: keep keys and values, in place of recomputing the prefix */
   uint64_t seed;
   int64_t first, n;    /* numbers of the samples: first … first+n−1, n ≤ the model's batch */
+  int64_t block;       /* which part of longer samples this is (semi_ar.h); 0: the first or only one */
   int32_t *z;          /* [n,L] in: where ≠ m, fixed tokens; out: the samples */
   int64_t evaluations; /* out: passes of the network, whatever number of sequences went through */
   int64_t evaluated;   /* out: sequences that went through, summed over the passes */

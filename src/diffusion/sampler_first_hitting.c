@@ -5,7 +5,6 @@
  * for which it is below mc(1e-5) are left to the noise removal. sample.steps has no meaning.
  * Source: arXiv:2409.02908 §4. */
 #include "base/err.h"
-#include "base/rng.h"
 #include "diffusion/draws.h"
 #include "diffusion/events.h"
 #include <math.h>
@@ -16,10 +15,9 @@ static int first_hitting_fits(const Objective *o, const ModelOptions *model) {
 }
 
 static void hitting_times(const SamplerJob *job, int64_t sample, Event *e, int64_t n) {
-  enum { CONTINUOUS = 1 }; /* streams of its own: no step of the others is meant */
   const Schedule *s = job->objective->schedule;
-  RngKey when = rng_key(job->seed, RNG_SAMPLE_UNMASK, CONTINUOUS, 0, (uint64_t)sample);
-  RngKey token = rng_key(job->seed, RNG_SAMPLE_TOKEN, CONTINUOUS, 0, (uint64_t)sample);
+  RngKey when = draws_key(job, RNG_SAMPLE_UNMASK, DRAWS_CONTINUOUS, sample, 0);
+  RngKey token = draws_key(job, RNG_SAMPLE_TOKEN, DRAWS_CONTINUOUS, sample, 0);
   double first = schedule_masked(s, sampler_time(0, 1)), last = schedule_masked(s, sampler_time(1, 1));
   for (int64_t i = 0; i < n; i++) {
     double masked = first * rng_uniform(when, (uint64_t)e[i].l);

@@ -1,0 +1,222 @@
+/* test_semi_ar — block by block, samples have exactly the law of the chosen sampler given the tokens carried over,
+ * enumerated on a tiny network (toy_sampler.h): the probability of a whole is the product over its blocks. */
+#include "toy_sampler.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "diffusion/semi_ar.h"
+
+enum { MOST = 6, WHOLES = 1 << 2 * MOST }; /* tokens of a whole; their states, two bits a token */
+
+static int64_t length_of(const SemiAr *s) { return semi_ar_length(s, L); }
+
+static int code_of(const int32_t *z, int64_t n) {
+  int code = 0;
+  for (int64_t l = 0; l < n; l++) code |= z[l] << 2 * l;
+  return code;
+}
+
+/* law[whole] += chance · the chance of what blocks k … make of it, all tokens before block k's own being there */
+static void law_of_blocks(Network *n, const SemiAr *s, int64_t k, const int32_t *z, double chance, double *law) {
+  double block[STATES];
+  if (k > s->strides) {
+    law[code_of(z, length_of(s))] += chance;
+    return;
+  }
+  toy_law_of(n, z + k * s->stride, STEPS, true, block);
+  for (int state = 0; state < STATES; state++) {
+    int32_t next[MOST];
+    if (block[state] == 0) continue;
+    memcpy(next, z, sizeof next);
+    for (int l = 0; l < L; l++) next[k * s->stride + l] = toy_digit(state, l);
+    law_of_blocks(n, s, k + 1, next, chance * block[state], law);
+  }
+}
+
+static SamplerJob samples(Network *n, const SemiAr *s, Run r, const int32_t *start, int32_t *z) {
+  const Sampler *sampler = NULL;
+  MUST(sampler_find(&sampler, r.sampler));
+  int64_t length = length_of(s);
+  for (int64_t i = 0; i < r.n; i++) memcpy(z + i * length, start, (size_t)length * sizeof *z);
+  SamplerJob job = {.model = &n->model,
+                    .rows = &n->rows,
+                    .objective = &n->objective,
+                    .steps = r.steps,
+                    .noise_removal = r.noise_removal,
+                    .seed = r.seed,
+                    .first = r.first,
+                    .n = r.n,
+                    .z = z};
+  MUST(semi_ar_run(s, sampler, &job));
+  return job;
+}
+
+static const int32_t masks[MOST] = {MASK, MASK, MASK, MASK, MASK, MASK};
+/* fixed tokens before, between and after holes; the last one only the last blocks see */
+static const int32_t holes[MOST] = {MASK, 2, MASK, MASK, 0, MASK};
+static const SemiAr plans[] = {{.strides = 2, .stride = 1}, {.strides = 1, .stride = 2}};
+
+static void compare(const SemiAr *s, const int32_t *start, const char *sampler, int64_t at_least) {
+  int64_t draws = (toy_draws(at_least) + BATCH - 1) / BATCH * BATCH;
+  static double law[WHOLES];
+  static int64_t count[WHOLES];
+  static int32_t z[BATCH * MOST];
+  Network n;
+  toy_open_sampler(&n, false, BATCH);
+  memset(law, 0, sizeof law);
+  memset(count, 0, sizeof count);
+  law_of_blocks(&n, s, 0, start, 1, law);
+  int64_t length = length_of(s);
+  for (Run r = {sampler, STEPS, true, 3, 0, BATCH}; r.first < draws; r.first += BATCH) {
+    samples(&n, s, r, start, z);
+    for (int64_t i = 0; i < BATCH; i++) count[code_of(z + i * length, length)]++;
+  }
+  for (int code = 0; code < WHOLES; code++)
+    for (int64_t l = 0; l < length && count[code] > 0; l++) {
+      assert_int_not_equal(code >> 2 * l & 3, MASK);
+      if (start[l] != MASK) assert_int_equal(code >> 2 * l & 3, start[l]);
+    }
+  toy_law("wholes", count, law, WHOLES, draws);
+  network_destroy(&n);
+}
+
+static void test_law(void **state) {
+  (void)state;
+  for (int k = 0; k < 2; k++) compare(&plans[k], masks, "ancestral", DRAWS);
+  compare(&plans[0], masks, "event", DRAWS);
+}
+
+/* Infilling: the conditional law of the blocks given the fixed tokens that they see. */
+static void test_law_with_fixed_tokens(void **state) {
+  (void)state;
+  for (int k = 0; k < 2; k++) compare(&plans[k], holes, "event", DRAWS / 4);
+}
+
+/* The first block is the sample without strides, what is carried over stays, and each block has its own numbers. */
+static void test_blocks(void **state) {
+  (void)state;
+  static const char *const samplers[] = {"ancestral", "cached", "event", "first_hitting"};
+  enum { N = 200 };
+  Network n;
+  toy_open_sampler(&n, false, N);
+  for (int i = 0; i < 4; i++) {
+    int32_t first[N * L], second[N * L], z[N * MOST], one[N * MOST];
+    Run r = {samplers[i], STEPS, true, 8, 40, N};
+    int64_t passes = toy_samples(&n, r, blank, first).evaluations;
+    assert_int_equal(samples(&n, &(SemiAr){0, 0}, r, blank, z).evaluations, passes);
+    assert_memory_equal(z, first, sizeof first);
+    for (int k = 0; k < 2; k++) {
+      const SemiAr *s = &plans[k], shorter = {s->strides - 1, s->stride};
+      SamplerJob job = samples(&n, s, r, masks, z);
+      samples(&n, &shorter, r, masks, one);
+      int64_t length = length_of(s), before = length_of(&shorter);
+      for (int64_t b = 0; b < N; b++) {
+        assert_memory_equal(z + b * length, first + b * L, sizeof blank);
+        assert_memory_equal(z + b * length, one + b * before, (size_t)before * sizeof *z);
+      }
+      assert_true(job.evaluations > passes && job.evaluated >= job.evaluations);
+    }
+    const Sampler *sampler = NULL;
+    MUST(sampler_find(&sampler, samplers[i]));
+    for (int64_t b = 0; b < N; b++) memcpy(second + b * L, blank, sizeof blank);
+    SamplerJob job = {.model = &n.model,
+                      .rows = &n.rows,
+                      .objective = &n.objective,
+                      .steps = STEPS,
+                      .noise_removal = true,
+                      .seed = 8,
+                      .first = 40,
+                      .n = N,
+                      .block = 1,
+                      .z = second};
+    MUST(sampler->run(&job));
+    int same = 0;
+    for (int64_t b = 0; b < N; b++) same += memcmp(first + b * L, second + b * L, sizeof blank) == 0;
+    assert_true(same < N / 2);
+  }
+  network_destroy(&n);
+}
+
+/* Samplers that agree on a block agree on the whole, bit for bit; and a whole does not depend on its batch. */
+static void test_same_samples(void **state) {
+  (void)state;
+  enum { N = 60 };
+  static const char *const others[] = {"cached", "event"};
+  const int64_t sizes[] = {1, 7, 59};
+  int32_t whole[N * MOST], z[N * MOST];
+  Network n;
+  toy_open_sampler(&n, false, N);
+  for (int k = 0; k < 2; k++) {
+    int64_t length = length_of(&plans[k]);
+    size_t bytes = (size_t)(N * length) * sizeof *z;
+    samples(&n, &plans[k], (Run){"ancestral", STEPS, true, 5, 100, N}, holes, whole);
+    for (int i = 0; i < 2; i++) {
+      samples(&n, &plans[k], (Run){others[i], STEPS, true, 5, 100, N}, holes, z);
+      assert_memory_equal(z, whole, bytes);
+    }
+    for (int i = 0; i < 3; i++) {
+      for (int64_t at = 0; at < N; at += sizes[i]) {
+        int64_t most = N - at < sizes[i] ? N - at : sizes[i];
+        samples(&n, &plans[k], (Run){"ancestral", STEPS, true, 5, 100 + at, most}, holes, z + at * length);
+      }
+      assert_memory_equal(z, whole, bytes);
+    }
+    samples(&n, &plans[k], (Run){"ancestral", STEPS, true, 6, 100, N}, holes, z);
+    assert_memory_not_equal(z, whole, bytes);
+  }
+  network_destroy(&n);
+}
+
+static void count_up(void *arg, int64_t step) {
+  int64_t *last = arg;
+  assert_int_equal(step, *last + 1);
+  *last = step;
+}
+
+static void test_progress(void **state) {
+  (void)state;
+  Network n;
+  const Sampler *sampler = NULL;
+  int32_t z[MOST];
+  int64_t last = 0;
+  toy_open_sampler(&n, false, 1);
+  MUST(sampler_find(&sampler, "ancestral"));
+  memcpy(z, masks, sizeof z);
+  SamplerJob job = {.model = &n.model,
+                    .rows = &n.rows,
+                    .objective = &n.objective,
+                    .steps = 9,
+                    .seed = 1,
+                    .n = 1,
+                    .z = z,
+                    .progress = count_up,
+                    .progress_arg = &last};
+  MUST(semi_ar_run(&plans[0], sampler, &job));
+  assert_int_equal(last, 27);
+  assert_int_equal(job.evaluations, 27);
+  network_destroy(&n);
+}
+
+static void test_fits(void **state) {
+  (void)state;
+  Network n;
+  toy_open_sampler(&n, false, 1);
+  const Objective *o = &n.objective;
+  MUST(semi_ar_fits(&(SemiAr){0, 99}, o, L));
+  for (int64_t stride = 1; stride < L; stride++) MUST(semi_ar_fits(&(SemiAr){1, stride}, o, L));
+  for (int64_t stride = 0; stride < 5; stride += stride ? 1 : L)
+    check_refused(semi_ar_fits(&(SemiAr){1, stride}, o, L), ERR_USAGE, "a stride that does not fit");
+  check_refused(semi_ar_fits(&(SemiAr){1, 1}, o, 1), ERR_USAGE, "blocks of one token");
+  network_destroy(&n);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_law),      cmocka_unit_test(test_law_with_fixed_tokens),
+      cmocka_unit_test(test_blocks),   cmocka_unit_test(test_same_samples),
+      cmocka_unit_test(test_progress), cmocka_unit_test(test_fits),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
