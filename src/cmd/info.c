@@ -97,7 +97,12 @@ static int info_checkpoint(const char *path) {
 /* Read every value, so that every checksum on the way is checked. */
 static int read_all(H5 *f, const char *name, const H5Info *info) {
   double *values = NULL;
+  char **text = NULL;
   size_t n = 1;
+  if (info->type == H5_TEXT) {
+    TRY(h5_read_text(f, name, info->rank == 1 ? info->dims[0] : -1, &text));
+    return h5_list_free(&text), OK;
+  }
   for (int i = 0; i < info->rank; i++) n *= (size_t)info->dims[i];
   TRY(mem_alloc(&values, n * sizeof *values));
   int err = n ? h5_read(f, name, H5_F64, info->rank, info->dims, values) : OK;
@@ -131,9 +136,12 @@ static int info_group(H5 *f, const char *group) {
 
 /* Metrics, evaluations and samples: attributes and series. */
 static int info_other(const char *path, const char *format) {
-  static const char *const words[] = {"checkpoint",  "weights", "estimator", "sampler", "data",
-                                      "data_digest", "git",     "created",   "started", NULL};
-  static const char *const numbers[] = {"step", "draws", "steps", "seed", "evaluations", "tokens", NULL};
+  static const char *const words[] = {"checkpoint", "checkpoint_digest", "weights", "estimator", "sampler",
+                                      "prompt",     "tokenizer",         "source",  "data",      "data_digest",
+                                      "git",        "created",           "started", NULL};
+  static const char *const numbers[] = {"step",          "draws",         "steps", "num_strides",
+                                        "stride_length", "noise_removal", "seed",  "evaluations",
+                                        "evaluated",     "tokens",        NULL};
   H5 *f = NULL;
   int err = OK;
   TRY(h5_open(&f, path, false));

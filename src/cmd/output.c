@@ -22,6 +22,7 @@ static int attributes(H5 *f, const char *format, const Config *cfg, const char *
   TRY(h5_set_str(f, "/", "format", format));
   TRY(h5_set_int(f, "/", "format_version", 1));
   TRY(h5_set_str(f, "/", "checkpoint", checkpoint));
+  TRY(h5_set_str(f, "/", "checkpoint_digest", state->weights_digest));
   TRY(h5_set_int(f, "/", "step", state->step));
   TRY(h5_set_str(f, "/", "weights", weights));
   TRY(h5_set_int(f, "/", "seed", cfg->run_seed));

@@ -6,8 +6,8 @@
 
 /** output_path — `given` if not empty, else run.dir/name; ERR_USAGE if both are empty. */
 int output_path(const Config *cfg, const char *given, const char *name, char path[512]);
-/** output_write — make `path`: common attributes (format, checkpoint, step, weights, seed, git, created, deck), then
- * fill(). Call on one rank. An interrupted or failed write leaves what stood there. ERR_IO. */
+/** output_write — make `path`: common attributes (format, checkpoint and its digest, step, weights, seed, git, created,
+ * deck), then fill(). Call on one rank. An interrupted or failed write leaves what stood there. ERR_IO. */
 int output_write(const char *path, const char *format, const Config *cfg, const char *checkpoint,
                  const CheckpointState *state, const char *weights, int (*fill)(H5 *f, const void *arg),
                  const void *arg);

@@ -1,4 +1,4 @@
-/* mdlm sample DECK [key=value…] — text from a checkpoint: to the terminal, and as token ids to HDF5. */
+/* mdlm sample DECK [key=value…] — text from a checkpoint, to the terminal and to HDF5. */
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
@@ -6,7 +6,10 @@
 #include "cmd/cmd.h"
 #include "cmd/output.h"
 #include "cmd/weights.h"
-#include "diffusion/sampler.h"
+#include "diffusion/semi_ar.h"
+#include "measure/entropy.h"
+#include "store/prompt.h"
+#include <math.h>
 #include <string.h>
 
 typedef struct Sampling {
@@ -14,28 +17,52 @@ typedef struct Sampling {
   char checkpoint[512], output[512];
   CheckpointState state;
   const Sampler *sampler;
+  SemiAr blocks;
   Network net;
-  int64_t part;  /* samples a rank draws; the last ranks may draw fewer */
-  int32_t *mine; /* [part,L] */
-  int32_t *all;  /* [part·ranks,L], rank 0 */
-  int64_t evaluations;
+  Prompts prompts;
+  int64_t length;   /* tokens of a sample */
+  int64_t part;     /* samples a rank draws; the last ranks may draw fewer */
+  int32_t *mine;    /* [part,length] */
+  int32_t *all;     /* [part·ranks,length], rank 0, as the next two */
+  char **text;      /* [count], NULL-ended */
+  double *entropy;  /* [count] nat */
+  double mean;      /* of the entropies */
+  int64_t count[2]; /* passes of the network; sequences that went through */
   Progress progress;
   int64_t done; /* samples of this rank in finished batches */
 } Sampling;
 
 static int open_all(Sampling *s, const Config *cfg, const Comm *comm) {
-  int64_t L;
   TRY(sampler_find(&s->sampler, cfg->sample_sampler));
   TRY(weights_path(cfg, cfg->sample_checkpoint, s->checkpoint));
   TRY(weights_state(cfg, s->checkpoint, &s->state));
-  L = s->state.length;
+  int64_t L = s->state.length;
+  s->blocks = (SemiAr){.strides = cfg->sample_num_strides, .stride = cfg->sample_stride_length};
+  s->length = semi_ar_length(&s->blocks, L);
   TRY(output_path(cfg, cfg->sample_output, "samples.h5", s->output));
   s->part = (cfg->sample_count + comm->size - 1) / comm->size;
-  TRY(mem_alloc(&s->mine, (size_t)(s->part * L) * sizeof *s->mine));
-  if (comm->rank == 0) TRY(mem_alloc(&s->all, (size_t)(s->part * comm->size * L) * sizeof *s->all));
   int64_t batch = cfg->sample_batch < s->part ? cfg->sample_batch : s->part;
   TRY(weights_open(&s->net, cfg, comm, s->checkpoint, cfg->sample_weights, &s->state, L, "sample.batch", batch));
-  return s->sampler->fits(&s->net.objective, &s->net.model.options);
+  TRY(s->sampler->fits(&s->net.objective, &s->net.model.options));
+  TRY(semi_ar_fits(&s->blocks, &s->net.objective, L));
+  TRY(*cfg->sample_prompt ? prompts_read(&s->prompts, cfg->sample_prompt, &s->state.vocab, s->length)
+                          : prompts_none(&s->prompts, &s->state.vocab, s->length));
+  TRY(mem_alloc(&s->mine, (size_t)(s->part * s->length) * sizeof *s->mine));
+  if (comm->rank == 0) TRY(mem_alloc(&s->all, (size_t)(s->part * comm->size * s->length) * sizeof *s->all));
+  return OK;
+}
+
+static void start(const Sampling *s, const SamplerJob *job) {
+  for (int64_t b = 0; b < job->n; b++)
+    memcpy(job->z + b * s->length, prompts_of(&s->prompts, job->first + b), (size_t)s->length * sizeof *job->z);
+}
+
+static void check_fixed(const Sampling *s, const SamplerJob *job) {
+  for (int64_t b = 0; b < job->n; b++) {
+    const int32_t *fixed = prompts_of(&s->prompts, job->first + b);
+    for (int64_t l = 0; l < s->length; l++)
+      ASSERT(fixed[l] == job->objective->mask || fixed[l] == job->z[b * s->length + l]);
+  }
 }
 
 static void show(void *arg, int64_t step) {
@@ -44,13 +71,13 @@ static void show(void *arg, int64_t step) {
 }
 
 static int draw_part(Sampling *s, const Config *cfg, const Comm *comm) {
-  int64_t L = s->net.model.options.length, batch = s->net.model.options.batch, first = s->part * comm->rank;
+  int64_t batch = s->net.model.options.batch, first = s->part * comm->rank;
+  int64_t steps = cfg->sample_steps * (s->blocks.strides + 1);
   int64_t n = first >= cfg->sample_count            ? 0
               : cfg->sample_count - first < s->part ? cfg->sample_count - first
                                                     : s->part;
-  progress_start(&s->progress, "sampling", "steps", (n + batch - 1) / batch * cfg->sample_steps);
+  progress_start(&s->progress, "sampling", "steps", (n + batch - 1) / batch * steps);
   for (int64_t at = 0; at < n; at += batch) {
-    int32_t *z = s->mine + at * L;
     SamplerJob job = {.model = &s->net.model,
                       .rows = &s->net.rows,
                       .objective = &s->net.objective,
@@ -62,45 +89,78 @@ static int draw_part(Sampling *s, const Config *cfg, const Comm *comm) {
                       .seed = (uint64_t)cfg->run_seed,
                       .first = first + at,
                       .n = n - at < batch ? n - at : batch,
-                      .z = z,
+                      .z = s->mine + at * s->length,
                       .progress = show,
                       .progress_arg = s};
-    for (int64_t i = 0; i < job.n * L; i++) z[i] = s->net.objective.mask;
-    int err = s->sampler->run(&job);
+    start(s, &job);
+    int err = semi_ar_run(&s->blocks, s->sampler, &job);
     CHECK(err != ERR_NUMERIC, ERR_NUMERIC, "%s: the network's output is not a number: its weights are not sound",
           s->checkpoint);
     TRY(err);
-    s->evaluations += job.evaluations;
-    s->done += cfg->sample_steps;
+    check_fixed(s, &job);
+    s->count[0] += job.evaluations;
+    s->count[1] += job.evaluated;
+    s->done += steps;
   }
   progress_end(&s->progress, s->done);
   return OK;
 }
 
-static int fill_output(H5 *f, const void *arg) {
-  const Sampling *s = arg;
-  int64_t dims[2] = {s->cfg->sample_count, s->net.model.options.length};
-  TRY(h5_set_str(f, "/", "sampler", s->sampler->name));
-  TRY(h5_set_int(f, "/", "steps", s->cfg->sample_steps));
-  TRY(h5_set_str(f, "/", "draw", s->cfg->sample_draw));
-  TRY(h5_set_real(f, "/", "temperature", s->cfg->sample_temperature));
-  TRY(h5_set_real(f, "/", "nucleus", s->cfg->sample_nucleus));
-  TRY(h5_set_int(f, "/", "evaluations", s->evaluations));
-  TRY(h5_set_str(f, "/", "tokenizer", s->state.vocab.tokenizer));
-  TRY(h5_set_str(f, "/", "tokenizer_hash", s->state.vocab.hash));
-  TRY(h5_write(f, "/tokens", H5_I32, 2, dims, s->all));
-  return h5_set_str(f, "/tokens", "description", "token ids, one sample a row");
+/* Text and entropy of every sample. */
+static int read_samples(Sampling *s, const Config *cfg) {
+  int64_t n = cfg->sample_count;
+  TRY(mem_alloc(&s->text, (size_t)(n + 1) * sizeof *s->text));
+  TRY(mem_alloc(&s->entropy, (size_t)n * sizeof *s->entropy));
+  for (int64_t i = 0; i < n; i++) {
+    TRY(vocab_text(&s->state.vocab, s->all + i * s->length, s->length, 0, &s->text[i]));
+    s->entropy[i] = entropy(s->all + i * s->length, s->length);
+    s->mean += s->entropy[i] / (double)n;
+  }
+  return OK;
 }
 
-static int print_text(const Sampling *s, const Config *cfg) {
-  int64_t L = s->net.model.options.length;
-  for (int64_t i = 0; i < cfg->sample_count; i++) {
-    char *text = NULL;
-    TRY(vocab_text(&s->state.vocab, s->all + i * L, L, 0, &text));
+static int fill_options(H5 *f, const Sampling *s) {
+  const Config *cfg = s->cfg;
+  TRY(h5_set_str(f, "/", "sampler", s->sampler->name));
+  TRY(h5_set_int(f, "/", "steps", cfg->sample_steps));
+  TRY(h5_set_int(f, "/", "noise_removal", cfg->sample_noise_removal));
+  TRY(h5_set_str(f, "/", "draw", cfg->sample_draw));
+  TRY(h5_set_real(f, "/", "temperature", cfg->sample_temperature));
+  TRY(h5_set_real(f, "/", "nucleus", cfg->sample_nucleus));
+  TRY(h5_set_int(f, "/", "num_strides", s->blocks.strides));
+  TRY(h5_set_int(f, "/", "stride_length", s->blocks.strides ? s->blocks.stride : 0));
+  TRY(h5_set_str(f, "/", "prompt", cfg->sample_prompt));
+  TRY(h5_set_int(f, "/", "evaluations", s->count[0]));
+  TRY(h5_set_int(f, "/", "evaluated", s->count[1]));
+  TRY(h5_set_str(f, "/", "tokenizer", s->state.vocab.tokenizer));
+  return h5_set_str(f, "/", "tokenizer_hash", s->state.vocab.hash);
+}
+
+static int fill_output(H5 *f, const void *arg) {
+  const Sampling *s = arg;
+  int64_t dims[2] = {s->cfg->sample_count, s->length};
+  TRY(fill_options(f, s));
+  TRY(h5_write(f, "/tokens", H5_I32, 2, dims, s->all));
+  TRY(h5_set_str(f, "/tokens", "description", "token ids, one sample a row"));
+  TRY(h5_write_text(f, "/text", dims[0], s->text));
+  TRY(h5_set_str(f, "/text", "description", "the text they spell, without bos, eos and pads"));
+  TRY(h5_write(f, "/entropy", H5_F64, 1, dims, s->entropy));
+  TRY(h5_set_str(f, "/entropy", "unit", "nat"));
+  return h5_set_str(f, "/entropy", "description", "of the frequencies of a sample's tokens");
+}
+
+static void print_text(const Sampling *s) {
+  for (int64_t i = 0; s->text[i]; i++) {
     log_info("--- sample %lld", (long long)i);
-    log_text(text);
-    mem_free(&text);
+    log_text(s->text[i]);
   }
+}
+
+/* What rank 0 makes of the samples. */
+static int leave(Sampling *s, const Config *cfg) {
+  TRY(read_samples(s, cfg));
+  TRY(output_write(s->output, "mdlm-samples", cfg, s->checkpoint, &s->state, cfg->sample_weights, fill_output, s));
+  print_text(s);
   return OK;
 }
 
@@ -109,17 +169,15 @@ static int run(Sampling *s, const Config *cfg, Comm *comm) {
   double start = clock_now();
   TRY_ALL(comm, draw_part(s, cfg, comm));
   double seconds = clock_now() - start;
-  size_t bytes = (size_t)(s->part * s->net.model.options.length) * sizeof *s->mine;
+  size_t bytes = (size_t)(s->part * s->length) * sizeof *s->mine;
   TRY(comm_gather(comm, s->all, s->mine, bytes, 0));
-  TRY(comm_all_reduce(comm, &s->evaluations, 1, COMM_I64, COMM_SUM));
-  int err = OK;
-  if (comm->rank == 0)
-    err = output_write(s->output, "mdlm-samples", cfg, s->checkpoint, &s->state, cfg->sample_weights, fill_output, s);
-  if (comm->rank == 0 && err == OK) err = print_text(s, cfg);
-  TRY(comm_agree(comm, err));
-  log_info("%lld samples of %lld tokens from %s: %s, %lld steps, %lld network evaluations, %.1f s; token ids in %s",
-           (long long)cfg->sample_count, (long long)s->net.model.options.length, s->checkpoint, s->sampler->name,
-           (long long)cfg->sample_steps, (long long)s->evaluations, seconds, s->output);
+  TRY(comm_all_reduce(comm, s->count, 2, COMM_I64, COMM_SUM));
+  TRY_ALL(comm, comm->rank == 0 ? leave(s, cfg) : OK);
+  log_info("%lld samples of %lld tokens from %s: %s, %lld steps, %lld network evaluations, %.1f s; in %s",
+           (long long)cfg->sample_count, (long long)s->length, s->checkpoint, s->sampler->name,
+           (long long)cfg->sample_steps, (long long)s->count[0], seconds, s->output);
+  log_info("entropy=%.4f nat a sample, of at most %.4f for %lld tokens", s->mean,
+           log((double)(s->length < s->state.vocab.size ? s->length : s->state.vocab.size)), (long long)s->length);
   return OK;
 }
 
@@ -131,6 +189,9 @@ static int sample(Comm *comm, const Config *cfg, int argc, char **argv, int *exi
   network_destroy(&s.net);
   mem_free(&s.mine);
   mem_free(&s.all);
+  mem_free(&s.entropy);
+  h5_list_free(&s.text);
+  prompts_destroy(&s.prompts);
   checkpoint_state_destroy(&s.state);
   return err;
 }

@@ -19,6 +19,7 @@ int weights_path(const Config *cfg, const char *given, char path[512]) {
 int weights_state(const Config *cfg, const char *path, CheckpointState *state) {
   Config trained;
   TRY(checkpoint_state(path, state));
+  TRY(checkpoint_digest(path, state->weights_digest));
   TRY(config_load_text(&trained, state->deck, path));
   int err = network_same(cfg, &trained, path);
   config_free(&trained);

@@ -7,8 +7,8 @@
 
 /** weights_path — `given` if not empty, else best.h5 of run.dir, else its last.h5; ERR_DATA if there is none. */
 int weights_path(const Config *cfg, const char *given, char path[512]);
-/** weights_state — the state of that checkpoint; its deck must describe the same network as cfg. ERR_DATA naming the
- * key. */
+/** weights_state — the state of that checkpoint and its digest; its deck must describe the same network as cfg.
+ * ERR_DATA naming the key. */
 int weights_state(const Config *cfg, const char *path, CheckpointState *state);
 /** weights_open — a network for `batch` sequences with the "ema" or "live" weights of the checkpoint. key: the deck's
  * word for the batch, which an error names. */

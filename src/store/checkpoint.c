@@ -154,6 +154,39 @@ int checkpoint_state(const char *path, CheckpointState *state) {
   return err;
 }
 
+/* ---- the digest of the weights ---- */
+
+static int group_digest(H5 *f, const char *group, XXH3_state_t *state) {
+  char path[NAME_SIZE], sum[SUM_SIZE + 1], **names;
+  int err = OK;
+  snprintf(path, sizeof path, "/%s", group);
+  if (!h5_exists(f, path)) return OK;
+  TRY(h5_list(f, path, &names));
+  for (char **p = names; *p && err == OK; p++) {
+    TRY_TO(done, array_name(path, group, *p));
+    TRY_TO(done, h5_get_text(f, path, "xxh3", sum, sizeof sum));
+    XXH3_128bits_update(state, path, strlen(path) + 1); /* with the zero: where one ends and the next begins */
+    XXH3_128bits_update(state, sum, strlen(sum) + 1);
+  }
+done:
+  h5_list_free(&names);
+  return err;
+}
+
+int checkpoint_digest(const char *path, char digest[33]) {
+  H5 *f = NULL;
+  XXH3_state_t *state = XXH3_createState();
+  CHECK(state, ERR_MEMORY, "no memory for a checksum");
+  XXH3_128bits_reset(state);
+  int err = checkpoint_open(&f, path);
+  for (int g = CKPT_PARAMS; g <= CKPT_EMA && err == OK; g++) err = group_digest(f, group_names[g], state);
+  XXH128_hash_t sum = XXH3_128bits_digest(state);
+  XXH3_freeState(state);
+  h5_close(&f);
+  if (err == OK) snprintf(digest, 33, "%016llx%016llx", (unsigned long long)sum.high64, (unsigned long long)sum.low64);
+  return err;
+}
+
 /* ---- reading arrays ---- */
 
 static int array_load(H5 *f, const char *group, const CheckpointArray *a) {

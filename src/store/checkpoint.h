@@ -21,6 +21,7 @@ typedef struct CheckpointState {
   double valid_nll;                                  /* nat per token of the best validation so far, NaN if none */
   char *deck;                                        /* resolved deck; owned after a read */
   char git[64], data_digest[40];
+  char weights_digest[33]; /* of checkpoint_digest, where somebody has asked for it; "" else */
   Protocol protocol;
   Vocab vocab; /* owned after a read */
 } CheckpointState;
@@ -34,6 +35,9 @@ int checkpoint_save(const char *path, const CheckpointState *state, CheckpointAr
                     MetricsTable *const *tables, int n_tables);
 /** checkpoint_state — read and check the attributes and the vocabulary only. */
 int checkpoint_state(const char *path, CheckpointState *state);
+/** checkpoint_digest — XXH3-128, in hex, over names and checksums of the arrays in /params and /ema: equal for equal
+ *  weights, whatever else the file holds. Values are not read. */
+int checkpoint_digest(const char *path, char digest[33]);
 /** checkpoint_load — fill the arrays of one group: every name must be there with exactly these dims, every checksum
  * must hold. Errors  ERR_DATA naming file, data set and what differs */
 int checkpoint_load(const char *path, CheckpointGroup group, CheckpointArray *arrays, int n);

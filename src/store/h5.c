@@ -355,22 +355,23 @@ void h5_list_free(char ***names) {
 /* ---- data sets ---- */
 
 static hid_t memory_type(H5Type type) {
-  const hid_t ids[H5_OTHER] = {H5T_NATIVE_FLOAT, H5T_NATIVE_DOUBLE, H5T_NATIVE_INT32,  H5T_NATIVE_INT64,
-                               H5T_NATIVE_UINT8, H5T_NATIVE_UINT16, H5T_NATIVE_UINT32, H5T_NATIVE_UINT64};
-  ASSERT(type >= 0 && type < H5_OTHER);
+  const hid_t ids[H5_TEXT] = {H5T_NATIVE_FLOAT, H5T_NATIVE_DOUBLE, H5T_NATIVE_INT32,  H5T_NATIVE_INT64,
+                              H5T_NATIVE_UINT8, H5T_NATIVE_UINT16, H5T_NATIVE_UINT32, H5T_NATIVE_UINT64};
+  ASSERT(type >= 0 && type < H5_TEXT);
   return ids[type];
 }
 
 static hid_t file_type(H5Type type) {
-  const hid_t ids[H5_OTHER] = {H5T_IEEE_F32LE, H5T_IEEE_F64LE, H5T_STD_I32LE, H5T_STD_I64LE,
-                               H5T_STD_U8LE,   H5T_STD_U16LE,  H5T_STD_U32LE, H5T_STD_U64LE};
-  ASSERT(type >= 0 && type < H5_OTHER);
+  const hid_t ids[H5_TEXT] = {H5T_IEEE_F32LE, H5T_IEEE_F64LE, H5T_STD_I32LE, H5T_STD_I64LE,
+                              H5T_STD_U8LE,   H5T_STD_U16LE,  H5T_STD_U32LE, H5T_STD_U64LE};
+  ASSERT(type >= 0 && type < H5_TEXT);
   return ids[type];
 }
 
 static H5Type type_of(hid_t id) {
   size_t size = H5Tget_size(id);
   H5T_class_t class = H5Tget_class(id);
+  if (class == H5T_STRING) return H5_TEXT;
   if (class == H5T_FLOAT) return size == 4 ? H5_F32 : size == 8 ? H5_F64 : H5_OTHER;
   if (class != H5T_INTEGER) return H5_OTHER;
   if (H5Tget_sign(id) == H5T_SGN_2) return size == 4 ? H5_I32 : size == 8 ? H5_I64 : H5_OTHER;
@@ -535,6 +536,59 @@ int h5_read(H5 *f, const char *name, H5Type type, int rank, const int64_t *dims,
   return enter(), leave(whole_read(f, name, type, rank, dims, data));
 }
 
+/* ---- strings ---- */
+
+static hid_t text_type(void) {
+  hid_t type = H5Tcopy(H5T_C_S1);
+  H5Tset_size(type, H5T_VARIABLE);
+  H5Tset_cset(type, H5T_CSET_UTF8);
+  return type;
+}
+
+static int text_write(H5 *f, const char *name, int64_t n, char *const *text) {
+  hsize_t dims = (hsize_t)n;
+  hid_t space = H5Screate_simple(1, &dims, NULL), type = text_type();
+  hid_t id = H5Dcreate2(f->id, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+  bool good = id >= 0 && H5Dwrite(id, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, text) >= 0;
+  int err = wrote(f, good, name);
+  if (id >= 0) H5Dclose(id);
+  H5Tclose(type), H5Sclose(space);
+  return err;
+}
+
+int h5_write_text(H5 *f, const char *name, int64_t n, char *const *text) {
+  return enter(), leave(text_write(f, name, n, text));
+}
+
+static int text_read(H5 *f, const char *name, int64_t n, char ***text) {
+  H5Info info;
+  hid_t id;
+  char **read = NULL;
+  *text = NULL;
+  TRY(info_get(f, name, &info));
+  TRY(dataset_get(f, name, &id));
+  hid_t stored = H5Dget_type(id);
+  bool variable = H5Tis_variable_str(stored) > 0;
+  H5Tclose(stored);
+  CHECK(info.type == H5_TEXT && variable && info.rank == 1 && info.dims[0] == n, ERR_DATA,
+        "%s: %s is not a list of %lld strings", f->path, name, (long long)n);
+  TRY(mem_alloc(&read, (size_t)(n + 1) * sizeof *read));
+  hid_t type = text_type(), space = H5Dget_space(id);
+  int err = H5Dread(id, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, read) < 0
+                ? failed(f, "read", name)
+                : mem_alloc(text, (size_t)(n + 1) * sizeof *read);
+  for (int64_t i = 0; i < n && err == OK; i++) err = mem_strdup(*text + i, read[i] ? read[i] : "");
+  H5Dvlen_reclaim(type, space, H5P_DEFAULT, read);
+  H5Tclose(type), H5Sclose(space);
+  mem_free(&read);
+  if (err != OK) h5_list_free(text);
+  return err;
+}
+
+int h5_read_text(H5 *f, const char *name, int64_t n, char ***text) {
+  return enter(), leave(text_read(f, name, n, text));
+}
+
 /* ---- attributes ---- */
 
 static int attr_write(H5 *f, const char *obj, const char *name, hid_t type, hid_t memory, const void *value) {
@@ -557,9 +611,7 @@ int h5_set_real(H5 *f, const char *obj, const char *name, double value) {
 
 int h5_set_str(H5 *f, const char *obj, const char *name, const char *value) {
   enter();
-  hid_t type = H5Tcopy(H5T_C_S1);
-  H5Tset_size(type, H5T_VARIABLE);
-  H5Tset_cset(type, H5T_CSET_UTF8);
+  hid_t type = text_type();
   int err = attr_write(f, obj, name, type, type, &value);
   H5Tclose(type);
   return leave(err);

@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 typedef struct H5 H5; /* an open file */
-typedef enum H5Type { H5_F32, H5_F64, H5_I32, H5_I64, H5_U8, H5_U16, H5_U32, H5_U64, H5_OTHER } H5Type;
+typedef enum H5Type { H5_F32, H5_F64, H5_I32, H5_I64, H5_U8, H5_U16, H5_U32, H5_U64, H5_TEXT, H5_OTHER } H5Type;
 typedef struct H5Info {
   H5Type type;
   int rank;
@@ -44,6 +44,11 @@ int h5_write_rows(H5 *f, const char *name, H5Type type, int64_t first, int64_t n
 int h5_read(H5 *f, const char *name, H5Type type, int rank, const int64_t *dims, void *data);
 /** h5_read_rows — rows first … first+n−1 (first dimension), converted to `type`. */
 int h5_read_rows(H5 *f, const char *name, H5Type type, int64_t first, int64_t n, void *data);
+
+/** h5_write_text — make data set `name` [n] of UTF-8 strings. */
+int h5_write_text(H5 *f, const char *name, int64_t n, char *const *text);
+/** h5_read_text — *text := NULL-ended list of the n strings of a data set [n]; free with h5_list_free. */
+int h5_read_text(H5 *f, const char *name, int64_t n, char ***text);
 
 /* Attributes; obj is "/" or the path of a group or data set. Strings come back in memory of the caller (mem_free). */
 int h5_set_int(H5 *f, const char *obj, const char *name, int64_t value);

@@ -315,6 +315,29 @@ static void full_disk(void **state) {
   model_destroy(&new);
 }
 
+/* of the weights alone: the same for another step or metrics, another for another value, name or group */
+static void digest_of_weights(void **state) {
+  (void)state;
+  const char *path = bench_path("digest.h5");
+  char digest[5][33];
+  for (int k = 0; k < 5; k++) {
+    Model m;
+    model_create(&m, 0);
+    if (k == 1) m.state.step++, m.arrays[CKPT_ADAM_M][0].data[9] = 1.5f, must(metrics_add(&m.train, (double[]){9, 9}));
+    if (k == 2) m.arrays[CKPT_EMA][2].data[20] = 1.5f;
+    if (k == 3) m.arrays[CKPT_PARAMS][1].name = "blocks.0.norm2.weight";
+    if (k == 4) m.groups[CKPT_EMA] = NULL;
+    must(model_save(path, &m));
+    must(checkpoint_digest(path, digest[k]));
+    assert_int_equal(strspn(digest[k], "0123456789abcdef"), 32);
+    model_destroy(&m);
+  }
+  assert_string_equal(digest[0], digest[1]);
+  for (int a = 1; a < 5; a++)
+    for (int b = 1; b < a; b++) assert_string_not_equal(digest[a], digest[b]);
+  refused(checkpoint_digest(bench_path("none.h5"), digest[0]), ERR_DATA, "none.h5");
+}
+
 static void cannot_write(void **state) {
   (void)state;
   Model m;
@@ -332,6 +355,7 @@ int main(void) {
                                      cmocka_unit_test(metrics_travel),   cmocka_unit_test(another_model),
                                      cmocka_unit_test(wrong_formats),    cmocka_unit_test(flipped_numbers),
                                      cmocka_unit_test(flipped_anywhere), cmocka_unit_test(cut),
-                                     cmocka_unit_test(full_disk),        cmocka_unit_test(cannot_write)};
+                                     cmocka_unit_test(full_disk),        cmocka_unit_test(digest_of_weights),
+                                     cmocka_unit_test(cannot_write)};
   return cmocka_run_group_tests(tests, bench_setup, bench_teardown);
 }

@@ -217,6 +217,32 @@ static void python_forms(void **state) {
   must(h5_close(&h));
 }
 
+static void strings(void **state) {
+  (void)state;
+  char *const words[] = {"", "two words", "\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80", "line\nline"};
+  char **got;
+  H5 *f;
+  H5Info info;
+  must(h5_create(&f, bench_path("strings.h5")));
+  must(h5_write_text(f, "/words", LENGTH(words), words));
+  must(h5_write_text(f, "/none", 0, words));
+  must(h5_write(f, "/number", H5_I32, 1, (int64_t[]){1}, (int32_t[]){1}));
+  must(h5_close(&f));
+  must(h5_open(&f, bench_path("strings.h5"), false));
+  must(h5_info(f, "/words", &info));
+  assert_true(info.type == H5_TEXT && info.rank == 1 && info.dims[0] == LENGTH(words));
+  must(h5_read_text(f, "/words", LENGTH(words), &got));
+  for (int i = 0; i < LENGTH(words); i++) assert_string_equal(got[i], words[i]);
+  assert_null(got[LENGTH(words)]);
+  h5_list_free(&got);
+  must(h5_read_text(f, "/none", 0, &got));
+  assert_null(got[0]);
+  h5_list_free(&got);
+  refused(h5_read_text(f, "/words", 5, &got), ERR_DATA, "strings.h5", "/words", "5 strings");
+  refused(h5_read_text(f, "/number", 1, &got), ERR_DATA, "strings.h5", "/number");
+  must(h5_close(&f));
+}
+
 static void version(void **state) {
   (void)state;
   unsigned a, b, c;
@@ -227,8 +253,9 @@ static void version(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(types_round_trip),      cmocka_unit_test(rows_grow),
-                                     cmocka_unit_test(attributes_round_trip), cmocka_unit_test(names_with_dots),
-                                     cmocka_unit_test(python_forms),          cmocka_unit_test(version)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(types_round_trip), cmocka_unit_test(rows_grow),    cmocka_unit_test(attributes_round_trip),
+      cmocka_unit_test(names_with_dots),  cmocka_unit_test(python_forms), cmocka_unit_test(strings),
+      cmocka_unit_test(version)};
   return cmocka_run_group_tests(tests, bench_setup, bench_teardown);
 }
