@@ -207,6 +207,39 @@ bad "eval: nowhere to write" 'none/eval.h5' eval "$D" eval.output="$T/none/eval.
 bad "sample: nowhere to write" 'none/samples.h5' sample "$D" sample.output="$T/none/samples.h5"
 bad "sample: a tensor of another shape" 'ckpt_shape.h5' sample "$D" sample.checkpoint="$B/ckpt_shape.h5"
 bad "sample: weights that are not numbers" 'ckpt_nan.h5' sample "$D" sample.checkpoint="$B/ckpt_nan.h5"
+
+# ---- prompts and strides
+"$PY" -c 'import sys, h5py; h5py.File(sys.argv[1], "w")[sys.argv[2]] = [[1] * 33]' "$T/long.h5" tokens &&
+  "$PY" -c 'import sys, h5py; h5py.File(sys.argv[1], "w")[sys.argv[2]] = [[1] * 33]' "$T/ids.h5" ids || exit 1
+prompts() { # NAME WORD…: a file of prompts, a word a line
+  printf '%s\n' "${@:2}" > "$T/$1" && echo sample "$D" sample.prompt="$T/$1"
+}
+RANKS="1 2" # shellcheck disable=SC2046
+bad "sample: a prompt longer than the samples" 'long.txt: line 2 has 33 tokens, more than the 32.*num_strides' \
+  $(prompts long.txt 1 "$(printf '_ %.0s' {1..33})")
+bad "sample: strides that do not fit" 'sample.stride_length = 32 must lie between 1 and 31' \
+  sample "$D" sample.num_strides=3 sample.stride_length=32
+RANKS=1 # shellcheck disable=SC2046
+{
+  bad "sample: strides of no length" 'sample.stride_length = 0 must lie' sample "$D" sample.num_strides=1
+  bad "sample: a prompt longer than samples with strides" 'long.txt: line 1 has 35 tokens, more than the 34' \
+    $(prompts long.txt "$(printf '_ %.0s' {1..35})") sample.num_strides=2 sample.stride_length=1
+  bad "sample: the mask token in a prompt" 'mask.txt: line 1, token 2: 299 is the mask token.*_' \
+    $(prompts mask.txt "1 2 299")
+  bad "sample: a token that is not in the vocabulary" 'high.txt: line 2, token 0: 300.*0 to 299' \
+    $(prompts high.txt 1 300)
+  bad "sample: a negative token" 'negative.txt: line 1, token 1: -1' $(prompts negative.txt "1 -1")
+  bad "sample: words in place of tokens" 'words.txt: line 1, token 0: .light' $(prompts words.txt "light and")
+  bad "sample: prompts are missing" 'none.txt: no such file' sample "$D" sample.prompt="$T/none.txt"
+  bad "sample: prompts of another vocabulary" 'data_vocab.h5.*another vocabulary' \
+    sample "$D" sample.prompt="$B/data_vocab.h5"
+  bad "sample: prompts with an id that is none" 'data_token.h5: row [0-9]+, position 5 holds 300' \
+    sample "$D" sample.prompt="$B/data_token.h5"
+  bad "sample: prompts of longer rows" 'long.h5: row 0.*33 tokens.*num_strides' \
+    sample "$D" sample.prompt="$T/long.h5"
+  bad "sample: prompts without tokens" 'ids.h5: no data set /tokens' sample "$D" sample.prompt="$T/ids.h5"
+  bad "sample: prompts are damaged" 'data_half.h5' sample "$D" sample.prompt="$B/data_half.h5"
+}
 bad "info: a flipped bit" 'ckpt_flip.h5.*damaged' info "$B/ckpt_flip.h5"
 bad "info: not one of ours" 'foreign.h5' info "$B/foreign.h5"
 

@@ -176,6 +176,128 @@ tap "ids: a row for each sample, all different, no mask left" shaped "$T/run/sam
 tap "ids with another seed" shaped "$T/three.h5" 3
 tap "ids of ar" shaped "$T/ar.h5" 5
 
+output() { # the text that was printed, entropies of the ids, the digest of the weights, options
+  python '
+f = h5.File(sys.argv[1]); ids = f["tokens"][()]; a = f.attrs; printed = open(sys.argv[2]).read()
+for i, text in enumerate(f["text"].asstr()[()]):
+    assert f"--- sample {i}\n{text}\n" in printed, (i, text)
+for row, nat in zip(ids, f["entropy"][()]):
+    p = np.unique(row, return_counts=True)[1] / len(row)
+    assert abs(nat + (p * np.log(p)).sum()) < 1e-12
+mean = f["entropy"][()].mean()
+assert f"entropy={mean:.4f} nat" in printed
+assert f["entropy"].attrs["unit"] == "nat" and len(a["checkpoint_digest"]) == 32
+options = ("sampler", "steps", "noise_removal", "num_strides", "stride_length", "prompt", "evaluations", "evaluated", "seed")
+print([(o, a[o]) for o in options])
+assert [a[o] for o in options] == ["ancestral", 16, 1, 0, 0, "", 16, 80, 1] and "width = 32" in a["deck"]' "$1" "$2"
+}
+written() { ranks 1 sample "$D" sample.output="$T/written.h5" > "$T/out" && output "$T/written.h5" "$T/out"; }
+tap "the output holds text, entropies, options and digest" written
+digest() { # of the weights alone: that of the evaluation is the same, that of another run is not
+  python '
+same, evaluated, other = (h5.File(p).attrs["checkpoint_digest"] for p in sys.argv[1:])
+print(same, evaluated, other)
+assert same == evaluated != other' "$T/written.h5" "$T/run/eval.h5" "$T/time.h5"
+}
+tap "the digest is the weights'" digest
+
+# ---- longer samples, prompts and holes
+strides=(sample.num_strides=2 sample.stride_length=12)
+tap "two strides of 12 tokens" prints '^5 samples of 56 tokens from .*: ancestral, 16 steps, 48 network evaluations' \
+  -- sample "$D" "${strides[@]}" sample.output="$T/strides.h5"
+begins() { python 'a, b = (h5.File(p)["tokens"][()] for p in sys.argv[1:])
+assert b.shape == (5, 56) and (a == b[:, :32]).all() and b.max() < 299' "$T/run/samples.h5" "$T/strides.h5"; }
+tap "their first block is the sample without strides" begins
+alike() { # NAME RANKS KEY=VALUE…: the ids of $T/strides.h5
+  ranks "$2" sample "$D" "${strides[@]}" sample.output="$T/$1.h5" "${@:3}" && h5diff "$T/strides.h5" "$T/$1.h5" /tokens
+}
+tap "strides: the same ids in batches of 2" alike strides2 1 sample.batch=2
+tap "strides: the same ids on 2 ranks" alike strides_ranks 2
+tap "strides: the same ids of event" alike strides_event 1 sample.sampler=event
+
+printf '10 _ 12\n\n_ _ _ 17 18 _ 19\n' > "$T/prompts"
+asked() { # FILE ROWS: sample i has the tokens of prompt i mod 3
+  python '
+t = h5.File(sys.argv[1])["tokens"][()]
+print(t[:, :8])
+want = [[10, -1, 12], [], [-1, -1, -1, 17, 18, -1, 19]]
+assert len(t) == int(sys.argv[2]) and t.max() < 299
+for i, row in enumerate(t):
+    assert all(w in (-1, id) for w, id in zip(want[i % 3], row))
+assert len({r.tobytes() for r in t}) == len(t)' "$@"
+}
+for sampler in ancestral cached event first_hitting; do
+  prompted() {
+    ranks 1 sample "$D" sample.prompt="$T/prompts" sample.count=8 sample.sampler="$sampler" sample.output="$T/$1.h5" &&
+      asked "$T/$1.h5" 8
+  }
+  tap "prompts: $sampler keeps the fixed tokens" prompted prompted_$sampler
+done
+tap "prompts: event has the ids of ancestral" h5diff "$T/prompted_ancestral.h5" "$T/prompted_event.h5" /tokens
+prompted_ranks() {
+  ranks 2 sample "$D" sample.prompt="$T/prompts" sample.count=8 sample.batch=3 sample.output="$T/prompted2.h5" &&
+    h5diff "$T/prompted_ancestral.h5" "$T/prompted2.h5" /tokens
+}
+tap "prompts: the same ids on 2 ranks in batches of 3" prompted_ranks
+far() { # a token that only the last block sees
+  python 'h5.File(sys.argv[1], "w")["tokens"] = np.where(np.arange(56) == 50, 7, int(sys.argv[2]))[None]' "$T/far.h5" 299 &&
+    ranks 1 sample "$D" "${strides[@]}" sample.prompt="$T/far.h5" sample.output="$T/far_out.h5" &&
+    python '
+a, b = (h5.File(p)["tokens"][()] for p in sys.argv[1:])
+assert (b[:, 50] == 7).all() and (a[:, :44] == b[:, :44]).all() and (a[:, 44:] != b[:, 44:]).any()' \
+      "$T/strides.h5" "$T/far_out.h5"
+}
+tap "prompts: as long as samples with strides" far
+text_prompts() {
+  printf 'ab ____ fed{\n____{3} no\n' > "$T/prompts.txt" &&
+    "$PY" input/prompt.py "$T/prompts.txt" --data "$T/train.h5" --out "$T/prompts.h5" &&
+    ranks 1 sample "$D" sample.prompt="$T/prompts.h5" sample.count=4 sample.output="$T/of_text.h5" && python '
+p, t = (h5.File(x)["tokens"][()] for x in sys.argv[1:3])
+text = h5.File(sys.argv[2])["text"].asstr()[()]
+print(p, text)
+assert all(((q == 299) | (q == r)).all() for q, r in zip(np.pad(np.tile(p, (2, 1)), ((0, 0), (0, 32 - p.shape[1])), constant_values=299), t))
+assert text[0].startswith("ab") and " fed{" in text[0] and " no" in text[1]' "$T/prompts.h5" "$T/of_text.h5"
+}
+tap "prompts of text by prompt.py" text_prompts
+tap "info on prompts" prints 'mdlm-prompts' 'tokenizer bpe' '/tokens +2 values' -- info "$T/prompts.h5"
+
+# With one hole a row, the reverse process draws from p(x0 | the row): what `logits` tells. Few steps of training do not
+# make the two rows' laws differ enough to be told apart: the weights are random, and large.
+large() {
+  python '
+import xxhash
+r = np.random.default_rng(4)
+with h5.File(sys.argv[1], "r+") as f:
+    for x in f["ema"].values():
+        if x.ndim == 2:
+            x[...] = r.uniform(-3, 3, x.shape) / np.sqrt(x.shape[1])
+            x.attrs["xxh3"] = xxhash.xxh3_64_hexdigest(x[()].tobytes())' "$T/large.h5"
+}
+rows() { # two rows of the data, each with a hole in it, twice: as prompts and as input of logits
+  python '
+t = h5.File(sys.argv[1])["tokens"][:2].astype("i4")
+t[0, 9] = t[1, 20] = 299
+f = h5.File(sys.argv[2], "w"); f["z"] = f["tokens"] = t; f["t"] = [0.5, 0.5]' "$T/valid.h5" "$T/holes.h5"
+}
+conditional() {
+  cp "$T/run/last.h5" "$T/large.h5" && large && rows &&
+    ranks 1 logits "$D" logits.checkpoint="$T/large.h5" logits.input="$T/holes.h5" logits.log_p=true \
+    logits.output="$T/law.h5" && ranks 1 sample "$D" sample.checkpoint="$T/large.h5" sample.prompt="$T/holes.h5" \
+    sample.sampler=event sample.count=8000 sample.batch=400 sample.output="$T/law_samples.h5" > "$T/out" && python '
+z, law, t = h5.File(sys.argv[1])["z"][()], np.exp(h5.File(sys.argv[2])["log_p"][()].astype("f8")), h5.File(sys.argv[3])["tokens"][()]
+def off(count, p): # chi-square in standard deviations, cells of fewer than 8 expected pooled
+    want = p * count.sum(); few = want < 8
+    if few.any(): want, count = np.append(want[~few], want[few].sum()), np.append(count[~few], count[few].sum())
+    return (((count - want) ** 2 / want).sum() - len(want) + 1) / np.sqrt(2 * (len(want) - 1))
+counts = [np.bincount(t[i::2, l], minlength=300) for i, l in ((0, 9), (1, 20))]
+laws = [law[0, 9], law[1, 20]]
+table = [[off(c, p) for p in laws] for c in counts]
+print(table)
+assert all((row == q)[q != 299].all() for i, q in enumerate(z) for row in t[i::2])
+assert max(table[0][0], table[1][1]) < 4 and min(table[0][1], table[1][0]) > 20' "$T/holes.h5" "$T/law.h5" "$T/law_samples.h5"
+}
+tap "infilling draws from the conditional of the reverse process" conditional
+
 # ---- info
 tap "info on data" prints 'tokenized data, [0-9]+ rows of 32 tokens' 'V = 300' 'digest [0-9a-f]{32}' 'whole' \
   -- info "$T/train.h5"
@@ -184,7 +306,8 @@ tap "info on a checkpoint" prints 'checkpoint at step 6, 1536 tokens' 'vocab_emb
 tap "info on metrics" prints 'mdlm-metrics' '/train/loss +6 values +nat/token' '/valid/nll +1 values' \
   -- info "$T/run/metrics.h5"
 tap "info on an evaluation" prints 'mdlm-eval' 'estimator time' '/loss +63 values +nat' -- info "$T/run/eval.h5"
-tap "info on samples" prints 'mdlm-samples' 'sampler ancestral' '/tokens +5 ' -- info "$T/run/samples.h5"
+tap "info on samples" prints 'mdlm-samples' 'sampler ancestral' 'checkpoint_digest [0-9a-f]{32}' '/tokens +5 ' \
+  '/text +5 ' '/entropy +5 values +nat' 'whole' -- info "$T/run/samples.h5"
 tap "info on several files" prints 'tokenized data' 'mdlm-metrics' -- info "$T/valid.h5" "$T/run/metrics.h5"
 foreign() {
   python 'h5.File(sys.argv[1], "w")["x"] = np.zeros(3)' "$T/foreign.h5" && exits 3 ranks 1 info "$T/foreign.h5"
