@@ -52,7 +52,7 @@ void draws_masked(Draws *d, const SamplerJob *job, int64_t step, double chance, 
   d->n = 0;
   d->staying = true;
   for (int64_t b = 0; b < job->n; b++) {
-    RngKey key = rng_key(job->seed, RNG_SAMPLE_UNMASK, 0, (uint64_t)step, (uint64_t)(job->first + b));
+    RngKey key = draws_key(job, RNG_SAMPLE_UNMASK, DRAWS_STEPS, job->first + b, step);
     for (int64_t l = 0; l < L; l++) {
       if (job->z[b * L + l] != job->objective->mask) continue;
       d->stay[d->n] = scored ? rng_uniform(key, (uint64_t)l) / chance : 1 - chance;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "diffusion/draws.h"
 #include "diffusion/semi_ar.h"
 
 enum { MOST = 6, WHOLES = 1 << 2 * MOST }; /* tokens of a whole; their states, two bits a token */
@@ -45,6 +46,7 @@ static SamplerJob samples(Network *n, const SemiAr *s, Run r, const int32_t *sta
                     .objective = &n->objective,
                     .steps = r.steps,
                     .noise_removal = r.noise_removal,
+                    .draw = {1, 1, false},
                     .seed = r.seed,
                     .first = r.first,
                     .n = r.n,
@@ -97,11 +99,11 @@ static void test_law_with_fixed_tokens(void **state) {
 /* The first block is the sample without strides, what is carried over stays, and each block has its own numbers. */
 static void test_blocks(void **state) {
   (void)state;
-  static const char *const samplers[] = {"ancestral", "cached", "event", "first_hitting"};
+  static const char *const samplers[] = {"ancestral", "cached", "event", "first_hitting", "analytic"};
   enum { N = 200 };
   Network n;
   toy_open_sampler(&n, false, N);
-  for (int i = 0; i < 4; i++) {
+  for (int i = 0; i < 5; i++) {
     int32_t first[N * L], second[N * L], z[N * MOST], one[N * MOST];
     Run r = {samplers[i], STEPS, true, 8, 40, N};
     int64_t passes = toy_samples(&n, r, blank, first).evaluations;
@@ -126,6 +128,7 @@ static void test_blocks(void **state) {
                       .objective = &n.objective,
                       .steps = STEPS,
                       .noise_removal = true,
+                      .draw = {1, 1, false},
                       .seed = 8,
                       .first = 40,
                       .n = N,
@@ -135,6 +138,35 @@ static void test_blocks(void **state) {
     int same = 0;
     for (int64_t b = 0; b < N; b++) same += memcmp(first + b * L, second + b * L, sizeof blank) == 0;
     assert_true(same < N / 2);
+  }
+  network_destroy(&n);
+}
+
+/* Every number that decides on a token is another one in another block. */
+static void test_streams(void **state) {
+  (void)state;
+  Network n;
+  toy_open_sampler(&n, false, 1);
+  int32_t z[L];
+  memcpy(z, blank, sizeof z);
+  double stay[3][L], token[3][L], unmask[3], late[3];
+  const int64_t blocks[] = {0, 1, 65535};
+  for (int k = 0; k < 3; k++) {
+    SamplerJob job = {.model = &n.model, .objective = &n.objective, .seed = 8, .n = 1, .block = blocks[k], .z = z};
+    Draws d;
+    MUST(draws_create(&d, L));
+    draws_masked(&d, &job, 2, 0.5, true);
+    assert_int_equal(d.n, L);
+    memcpy(stay[k], d.stay, sizeof stay[k]);
+    memcpy(token[k], d.uniform, sizeof token[k]);
+    draws_destroy(&d);
+    unmask[k] = rng_uniform(draws_key(&job, RNG_SAMPLE_UNMASK, DRAWS_STEPS, 0, 2), 0);
+    late[k] = rng_uniform(draws_key(&job, RNG_SAMPLE_UNMASK, DRAWS_CONTINUOUS, 0, 2), 0);
+    assert_true(unmask[k] != late[k] && stay[k][0] == unmask[k] / 0.5);
+    for (int other = 0; other < k; other++) {
+      assert_true(unmask[k] != unmask[other] && late[k] != late[other] && unmask[k] != late[other]);
+      for (int l = 0; l < L; l++) assert_true(stay[k][l] != stay[other][l] && token[k][l] != token[other][l]);
+    }
   }
   network_destroy(&n);
 }
@@ -188,6 +220,7 @@ static void test_progress(void **state) {
                     .rows = &n.rows,
                     .objective = &n.objective,
                     .steps = 9,
+                    .draw = {1, 1, false},
                     .seed = 1,
                     .n = 1,
                     .z = z,
@@ -214,9 +247,9 @@ static void test_fits(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_law),      cmocka_unit_test(test_law_with_fixed_tokens),
-      cmocka_unit_test(test_blocks),   cmocka_unit_test(test_same_samples),
-      cmocka_unit_test(test_progress), cmocka_unit_test(test_fits),
+      cmocka_unit_test(test_law),     cmocka_unit_test(test_law_with_fixed_tokens), cmocka_unit_test(test_blocks),
+      cmocka_unit_test(test_streams), cmocka_unit_test(test_same_samples),          cmocka_unit_test(test_progress),
+      cmocka_unit_test(test_fits),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
