@@ -34,6 +34,10 @@ struct Fiber { /* entered once, for good; from then on it is left and resumed wi
 struct Meeting { /* of all threads of a block, or of a warp */
   unsigned arrived, round;
 };
+struct Shared { /* a variable; the type has a name, or each file would have a table of its own */
+  void *at;
+  size_t bytes;
+};
 constexpr unsigned STACK = 64 << 10, WARP_SIZE = 32, MOST_SHARED = 256;
 
 inline jmp_buf scheduler;
@@ -45,10 +49,7 @@ inline unsigned current;
 inline uint64_t progress;
 inline Index thread_index, block_index, block_size, grid_size;
 inline std::function<void()> body;
-inline struct {
-  void *at;
-  size_t bytes;
-} shared[MOST_SHARED];
+inline Shared shared[MOST_SHARED];
 inline unsigned shared_count;
 
 /* A variable in shared memory registers itself when it is first met, and is poisoned before every block from then on.
@@ -122,7 +123,10 @@ inline void run_block(unsigned threads, uint64_t *random) {
   std::vector<unsigned> order(threads);
   block = Meeting();
   warps.assign((threads + WARP_SIZE - 1) / WARP_SIZE, Meeting());
-  for (unsigned i = 0; i < shared_count; i++) memset(shared[i].at, 0x7f, shared[i].bytes);
+  for (unsigned i = 0; i < shared_count; i++) {
+    if (shared[i].at == nullptr) abort(); /* it stands in another table */
+    memset(shared[i].at, 0x7f, shared[i].bytes);
+  }
   for (unsigned i = 0; i < threads; i++) {
     order[i] = i;
     fibers[i].done = false;

@@ -18,6 +18,13 @@ __global__ void k_half_a_barrier(int *out) {
   out[threadIdx.x] = 1;
 }
 
+/* What a block finds in its shared memory, where the one before has left a 1. */
+__global__ void k_leave(int *found) {
+  SHARED(int, all, THREADS);
+  found[blockIdx.x * THREADS + threadIdx.x] = all[threadIdx.x];
+  all[threadIdx.x] = 1;
+}
+
 struct Sum {
   int v;
   __device__ static Sum exchange(Sum s, int mask) {
@@ -40,6 +47,14 @@ static int wrong(bool barrier) {
   (void)LAUNCH(NULL, k_reverse, 1, out, in, barrier);
   for (int i = 0; i < THREADS; i++) n += out[i] != THREADS - i;
   return n;
+}
+
+static bool poisoned() {
+  int found[3 * THREADS];
+  (void)LAUNCH(NULL, k_leave, 3, found);
+  for (int i = 0; i < 3 * THREADS; i++)
+    if (found[i] != 0x7f7f7f7f) return false;
+  return true;
 }
 
 static bool sums() {
@@ -66,12 +81,13 @@ static bool aborts() {
 int main() {
   static const char *const seeds[] = {"0", "1", "77"};
   int failed = 0, test = 0;
-  printf("1..%d\n", 3 * 3 + 1);
+  printf("1..%d\n", 3 * 4 + 1);
   for (const char *seed : seeds) {
     setenv("EMULATION_SEED", seed, 1);
-    const bool good[] = {wrong(true) == 0, wrong(false) > 0, sums()};
-    const char *const names[] = {"a barrier holds", "a missing barrier is seen", "sums over a block, three in a row"};
-    for (int i = 0; i < 3; i++) {
+    const bool good[] = {wrong(true) == 0, wrong(false) > 0, sums(), poisoned()};
+    const char *const names[] = {"a barrier holds", "a missing barrier is seen", "sums over a block, three in a row",
+                                 "shared memory is poisoned before every block"};
+    for (int i = 0; i < 4; i++) {
       failed += !good[i];
       printf("%sok %d - %s, order %s\n", good[i] ? "" : "not ", ++test, names[i], seed);
     }
