@@ -108,8 +108,9 @@ template <int N> __global__ void k_embed_sum(Rows<float> table, List in, List ou
   if (t >= 1 && t <= count) {
     uint32_t id = id_of(key[t]);
     Goal to = goal[t] = goal_of(key, t, count);
-    if (to != MORE && id == id_of(key[1])) out.key[2 * chunk] = key_of(id, to == FIRST ? 2 * chunk : NOTHING);
-    if (t == count) out.key[2 * chunk + 1] = key_of(id, to == LAST ? 2 * chunk + 1 : NOTHING);
+    bool lists = blockIdx.x % slabs == 0; /* a chunk's keys are written by one block */
+    if (lists && to != MORE && id == id_of(key[1])) out.key[2 * chunk] = key_of(id, to == FIRST ? 2 * chunk : NOTHING);
+    if (lists && t == count) out.key[2 * chunk + 1] = key_of(id, to == LAST ? 2 * chunk + 1 : NOTHING);
   }
   __syncthreads();
   if (col >= D) return;

@@ -61,7 +61,7 @@ template <class A, int N> __global__ void __launch_bounds__(THREADS, N > 1 ? 3 :
   if (N > 1) load_A(decay, p, me, 0);
   int column = me.group * CHANNELS, cols = (int)(p.E - column);
   bool first = me.run == 0 && me.e < p.E, last = me.run == RUNS - 1 && me.e < p.E;
-  float D = me.e < p.E ? p.D[me.e] : 0, *kept = p.states + (int64_t)me.b * (p.keep ? p.chunks : 1) * p.S * p.E + me.e;
+  float D = me.e < p.E ? p.D[me.e] : 0, *kept = p.states + (int64_t)me.b * (p.keep ? p.chunks : 2) * p.S * p.E + me.e;
   if (first && p.keep)
     for (int s = 0; s < p.S; s++) kept[s * p.E] = 0;
   for (int k = 0; k < p.chunks; k++) {
@@ -80,7 +80,7 @@ template <class A, int N> __global__ void __launch_bounds__(THREADS, N > 1 ? 3 :
     Steps steps(x, dt, me, n);
     float y[RUN];
     for (int i = 0; i < RUN; i++) y[i] = D * x[cell(me.run * RUN + i, me.channel)];
-    float *from = kept, *to = p.keep ? kept + p.S * p.E : kept;
+    float *from = kept, *to = p.keep || k % 2 == 0 ? kept + p.S * p.E : kept - p.S * p.E;
     kept = to;
     Cursor at = {B, C, decay + me.channel};
     for (int s = 0; s < p.S; s++) {
@@ -105,7 +105,7 @@ template <class A, int N> __global__ void __launch_bounds__(THREADS, N > 1 ? 3 :
 template <class A, int N> static int launch(Device *dev, const Scan *a) {
   ScanArgs<A> p = args_of<A>(a);
   int64_t sequences = rows_of(a->x) / a->L;
-  if (!p.keep) TRY(cuda_scratch(dev, SCRATCH_PARTIAL, (size_t)(sequences * p.S * p.E) * sizeof(float), &p.states));
+  if (!p.keep) TRY(cuda_scratch(dev, SCRATCH_PARTIAL, (size_t)(2 * sequences * p.S * p.E) * sizeof(float), &p.states));
   return LAUNCH(dev, (k_scan<A, N>), sequences * p.groups, p);
 }
 

@@ -28,7 +28,7 @@ template <class A> struct ScanArgs {
   bool reverse, add, keep;
   Rows<A> x, dt, B, C, y, dy, dx, ddt;
   const float *A_log, *D;
-  float *states; /* [sequences·chunks][S,E]; without keep a carry, [sequences][S,E] */
+  float *states; /* [sequences·chunks][S,E]; without keep carries, [sequences][2][S,E]: one read, one written */
   float *carry;  /* backward: [sequences][2S+1][E]: q, dA, dD */
   float *rows;   /* backward: [groups][sequences·chunks][S][SUM quads] */
 };
