@@ -156,7 +156,8 @@ static SamplerJob write_samples(Network *n, bool cache, int64_t first, int64_t c
       if (sample % 3 == 0 || rng_uniform(key, l) < 0.6) start[i * LONG + (int64_t)l] = HOLE;
   }
   memcpy(z, start, (size_t)(count * LONG) * sizeof *z);
-  SamplerJob job = {.model = &n->model,
+  SamplerJob job = {.draw = {1, 1, false},
+                    .model = &n->model,
                     .rows = &n->rows,
                     .objective = &n->objective,
                     .steps = 10,
@@ -289,8 +290,14 @@ static void test_refusals(void **state) {
     MUST(sampler_find(&other, others[i]));
     check_refused(other->fits(&n.objective, &n.model.options), ERR_USAGE, others[i]);
   }
-  SamplerJob job = {
-      .model = &n.model, .rows = &n.rows, .objective = &n.objective, .steps = 1, .bos = -1, .n = 1, .z = z};
+  SamplerJob job = {.draw = {1, 1, false},
+                    .model = &n.model,
+                    .rows = &n.rows,
+                    .objective = &n.objective,
+                    .steps = 1,
+                    .bos = -1,
+                    .n = 1,
+                    .z = z};
   memcpy(z, blank, sizeof z);
   check_refused(ar->run(&job), ERR_USAGE, "a tokenizer without bos");
   z[0] = 3;
