@@ -101,6 +101,9 @@ void toy_law_of(Network *n, const int32_t start[L], int steps, bool noise_remova
 }
 
 /* ---- samples */
+const char *toy_remask = "cap";
+double toy_eta;
+
 SamplerJob toy_samples(Network *n, Run r, const int32_t start[L], int32_t *z) {
   const Sampler *sampler = NULL;
   MUST(sampler_find(&sampler, r.sampler));
@@ -113,6 +116,8 @@ SamplerJob toy_samples(Network *n, Run r, const int32_t start[L], int32_t *z) {
                     .draw = {1, 1, false},
                     .bos = BOS,
                     .cache = toy_cache,
+                    .remask = toy_remask,
+                    .remask_eta = toy_eta,
                     .seed = r.seed,
                     .first = r.first,
                     .n = r.n,

@@ -41,6 +41,9 @@ typedef struct Run {
   uint64_t seed;
   int64_t first, n;
 } Run;
+/* How `remask` remasks. */
+extern const char *toy_remask;
+extern double toy_eta;
 /** toy_samples — z[n,L] from the start. The job as it was done is returned: it counts the passes of the network. */
 SamplerJob toy_samples(Network *n, Run r, const int32_t start[L], int32_t *z);
 /** toy_compare — so many samples with a law; count: how often each state was drawn. Evaluated sequences are returned.

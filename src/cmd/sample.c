@@ -86,6 +86,8 @@ static int draw_part(Sampling *s, const Config *cfg, const Comm *comm) {
                       .draw = {cfg->sample_temperature, cfg->sample_nucleus, strcmp(cfg->sample_draw, "f32") == 0},
                       .bos = s->state.vocab.bos,
                       .cache = cfg->sample_cache,
+                      .remask = cfg->sample_remask,
+                      .remask_eta = cfg->sample_remask_eta,
                       .seed = (uint64_t)cfg->run_seed,
                       .first = first + at,
                       .n = n - at < batch ? n - at : batch,

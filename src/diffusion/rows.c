@@ -168,3 +168,24 @@ int rows_draw(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const
           "the network's output is not a number: the weights of the checkpoint are not sound");
   return OK;
 }
+
+int rows_nll(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const int32_t *ids, double *nll) {
+  Device *dev = r->model->dev;
+  int64_t all = made_up(r, n);
+  ASSERT(r->terms == 1);
+  if (n == 0) return OK;
+  TRY(gather(r, rows, n));
+  TRY(tensor_upload(dev, tensor_rows(r->target, 0, n), ids));
+  for (int64_t i = 0; i < n; i++) nll[i] = 1;
+  TRY(tensor_from_f64(dev, tensor_rows(r->weight, 0, n), nll, r->host));
+  if (all > n) TRY(tensor_zero(dev, tensor_rows(r->target, n, all - n)));
+  if (all > n) TRY(tensor_zero(dev, tensor_rows(r->weight, n, all - n)));
+  for (int64_t first = 0; first < all; first += r->chunk) {
+    int64_t k = all - first < r->chunk ? all - first : r->chunk;
+    Tensor logits = tensor_rows(r->logits, 0, k);
+    TRY(model_logits(r->model, logits, tensor_rows(r->h, first, k)));
+    TRY(objective_cross_entropy(o, dev, tensor_rows(r->loss, first, k), logits, tensor_rows(r->target, first, k),
+                                tensor_rows(r->weight, first, k), false));
+  }
+  return losses_to_host(r, n, nll);
+}

@@ -34,6 +34,9 @@ int rows_loss(Rows *r, const Objective *o, const Noised *n, bool gradient, doubl
 int rows_total(Rows *r, double *loss);
 /** rows_logits — logits[n,V] (host) of rows first … first+n−1 of the last forward pass; n ≤ r->chunk. */
 int rows_logits(Rows *r, int64_t first, int64_t n, float *logits);
+/** rows_nll — nll[n] (host): −log p(ids) without m at rows[n] of the last forward pass, of an objective with p(x0 | z).
+ */
+int rows_nll(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const int32_t *ids, double *nll);
 /* RowDraw — how tokens are drawn: see Draw of ops.h. */
 typedef struct RowDraw {
   const double *uniform, *stay; /* [n] host; uniform NULL: the likeliest; stay may be NULL */

@@ -4,9 +4,9 @@
 #include <string.h>
 
 extern const Sampler sampler_analytic, sampler_ancestral, sampler_ar, sampler_cached, sampler_event,
-    sampler_first_hitting;
-static const Sampler *const samplers[] = {&sampler_ancestral, &sampler_analytic,      &sampler_ar, &sampler_cached,
-                                          &sampler_event,     &sampler_first_hitting, NULL};
+    sampler_first_hitting, sampler_remask;
+static const Sampler *const samplers[] = {&sampler_ancestral, &sampler_analytic,      &sampler_ar,     &sampler_cached,
+                                          &sampler_event,     &sampler_first_hitting, &sampler_remask, NULL};
 
 int sampler_find(const Sampler **s, const char *name) {
   for (int i = 0; samplers[i]; i++)

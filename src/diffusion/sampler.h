@@ -18,8 +18,10 @@ typedef struct SamplerJob {
   int64_t steps;
   bool noise_removal; /* fill what is left at the last time with the likeliest tokens */
   DrawOptions draw;
-  int32_t bos; /* ar: the first token where that is free; −1: there is none */
-  bool cache;  /* ar: keep keys and values, in place of recomputing the prefix */
+  int32_t bos;        /* ar: the first token where that is free; −1: there is none */
+  bool cache;         /* ar: keep keys and values, in place of recomputing the prefix */
+  const char *remask; /* remask: cap, rescale or confidence, and its η */
+  double remask_eta;
   uint64_t seed;
   int64_t first, n;    /* numbers of the samples: first … first+n−1, n ≤ the model's batch */
   int64_t block;       /* which part of longer samples this is (semi_ar.h); 0: the first or only one */

@@ -163,6 +163,11 @@ bos() {
     "$T/ar.h5" "$T/train.h5"
 }
 tap "ar: bos comes first" bos
+tap "sample.sampler = remask" prints '^5 samples of 32 tokens from .*: remask' \
+  -- sample "$D" sample.sampler=remask sample.remask=confidence sample.remask_eta=1 sample.output="$T/remask.h5"
+tap "remask that remasks nothing" prints '^5 samples' \
+  -- sample "$D" sample.sampler=remask sample.remask_eta=0 sample.output="$T/remask0.h5"
+tap "remask that remasks nothing: the ids of ancestral" h5diff "$T/run/samples.h5" "$T/remask0.h5" /tokens
 tap "sample without a batch to fill" prints '^3 samples' \
   -- sample "$D" run.seed=2 sample.count=3 sample.batch=2 sample.output="$T/three.h5"
 shaped() { # FILE ROWS
