@@ -1,0 +1,149 @@
+/* test_draw_tail — how often tokens of probability 1e-8 and 1e-10 are drawn, as if 1e10 tokens were drawn and more.
+ *
+ * Nobody waits for 1e10 draws. The numbers they are drawn by come from narrow windows around the steps where such a
+ * token is expected, each window cut into as many strata as draws: a draw from a window of width w is worth 1/w draws
+ * from [0,1). What lies outside the windows is drawn from as well, more coarsely: the rare tokens must not be there.
+ * The numbers are those that rng_uniform can give, multiples of 2^-53. */
+#include "check.h"
+
+#include <math.h>
+
+#include "base/rng.h"
+
+enum { V = 4099, MASK = 17, RARE = 2, DRAWS = 16384, AT_ONCE = 1024 };
+static const double RATE[RARE] = {1e-8, 1e-10}, GRID = 0x1p-53;
+static const int32_t PLACE[RARE] = {1000, V - 2};
+
+typedef struct Bench {
+  Check *c;
+  Tensor logits, uniform, ids;
+  double below[RARE], p[RARE]; /* where each rare token's step begins, and its probability */
+} Bench;
+
+/* All tokens are equal but the two: their weights are 1 in every type, so that a step of 1e-10 lies where it should
+ * even if the weights are f32. */
+static void open_bench(Bench *b, Check *c) {
+  double *rows = check_host(c, (int64_t)AT_ONCE * V);
+  b->c = c;
+  b->logits = check_tensor(c, c->dev.real, AT_ONCE, V, V, 0);
+  b->uniform = check_tensor(c, DT_F64, AT_ONCE, 0, 0, 0);
+  b->ids = check_ids(c, AT_ONCE, NULL);
+  for (int64_t r = 0; r < AT_ONCE; r++) {
+    for (int k = 0; k < RARE; k++) rows[r * V + PLACE[k]] = log(RATE[k] * (V - 1 - RARE));
+    rows[r * V + MASK] = 9; /* would win, if it could be drawn */
+  }
+  check_write(c, b->logits, rows);
+  rows = check_read(c, b->logits);
+  double total = V - 1 - RARE, sum = 0;
+  for (int k = 0; k < RARE; k++) total += exp(rows[PLACE[k]]);
+  for (int k = 0; k < RARE; k++) {
+    b->below[k] = (PLACE[k] - 1 - k + sum) / total; /* the mask token is below both */
+    sum += exp(rows[PLACE[k]]);
+    b->p[k] = exp(rows[PLACE[k]]) / total;
+    assert_true(fabs(b->p[k] / RATE[k] - 1) < 1e-5);
+  }
+}
+
+static void tokens(Bench *b, const double *u, int32_t *got) {
+  check_write(b->c, b->uniform, u);
+  MUST(draw(&b->c->dev, b->ids, b->logits, b->uniform, MASK));
+  const int32_t *raw = check_raw(b->c, b->ids);
+  for (int i = 0; i < AT_ONCE; i++) got[i] = raw[i];
+}
+
+/* count[V] of DRAWS draws, one from each of as many strata of [low, low + width) */
+static void draws_within(Bench *b, uint64_t stream, double low, double width, int64_t count[V]) {
+  RngKey key = rng_key(8, RNG_TEST, 9, stream, 0);
+  double u[AT_ONCE];
+  int32_t got[AT_ONCE];
+  for (int64_t at = 0; at < DRAWS; at += AT_ONCE) {
+    for (int i = 0; i < AT_ONCE; i++) {
+      double within = ((double)(at + i) + rng_uniform(key, (uint64_t)(at + i))) / DRAWS;
+      u[i] = floor((low + width * within) / GRID) * GRID;
+    }
+    tokens(b, u, got);
+    for (int i = 0; i < AT_ONCE; i++) count[got[i]]++;
+  }
+}
+
+/* In a window of 64 times its probability a token takes a 64th of the draws, give or take one at each end. */
+static void rates(Check *c, const void *shape) {
+  (void)shape;
+  enum { TIMES = 64 };
+  Bench b;
+  check_title(c, "draws of the tail");
+  open_bench(&b, c);
+  double drawn = 0;
+  for (int k = 0; k < RARE; k++) {
+    int64_t count[V] = {0};
+    double width = TIMES * b.p[k], worth = DRAWS / width;
+    draws_within(&b, (uint64_t)k, b.below[k] - 0.4 * width, width, count);
+    double rate = (double)count[PLACE[k]] / worth;
+    if (worth < 1e10) fail_msg("%s: only %.1e draws", c->title, worth);
+    if (fabs((double)count[PLACE[k]] - DRAWS / TIMES) > 2)
+      fail_msg("%s: p = %.3e is drawn at a rate of %.3e", c->title, b.p[k], rate);
+    int32_t before = PLACE[k] - 1, after = PLACE[k] + 1;
+    assert_int_equal(count[before] + count[PLACE[k]] + count[after], DRAWS);
+    drawn += rate;
+  }
+  assert_true(fabs(drawn / (b.p[0] + b.p[1]) - 1) < 0.01);
+}
+
+/* Outside the windows: none of the rare tokens, never the mask, and the others evenly. */
+static void nowhere_else(Check *c, const void *shape) {
+  (void)shape;
+  enum { TIMES = 4 };
+  Bench b;
+  check_title(c, "draws outside the tail");
+  open_bench(&b, c);
+  int64_t count[V] = {0};
+  double low = 0;
+  for (int k = 0; k <= RARE; k++) {
+    double high = k < RARE ? b.below[k] - TIMES * b.p[k] : 1;
+    draws_within(&b, (uint64_t)(RARE + k), low, high - low, count);
+    for (int j = 0; j < RARE; j++) assert_int_equal(count[PLACE[j]], 0);
+    if (k < RARE) low = b.below[k] + TIMES * b.p[k];
+  }
+  assert_int_equal(count[MASK], 0);
+  double each = (double)DRAWS / (PLACE[0] - 1); /* the first third of them, up to the first rare token */
+  for (int v = 0; v < PLACE[0]; v++)
+    if (v != MASK && fabs((double)count[v] - each) > 2) fail_msg("%s: token %d: %d", c->title, v, (int)count[v]);
+}
+
+static void test_rates(void **state) {
+  (void)state;
+  for (int mode = CHECK_F64; mode <= CHECK_F32; mode++) check_once(rates, NULL, mode);
+}
+
+static void test_nowhere_else(void **state) {
+  (void)state;
+  for (int mode = CHECK_F64; mode <= CHECK_F32; mode++) check_once(nowhere_else, NULL, mode);
+}
+
+/* The numbers themselves reach as far: with 53 bits one in 2^k falls below 2^-k, and none is a multiple of 2^-24 but by
+ * chance. */
+static void test_uniforms(void **state) {
+  (void)state;
+  enum { N = 1 << 22 };
+  RngKey key = rng_key(8, RNG_SAMPLE_TOKEN, 0, 3, 5);
+  int64_t below[2] = {0}, coarse = 0;
+  for (uint64_t i = 0; i < N; i++) {
+    double u = rng_uniform(key, i);
+    for (int k = 0; k < 2; k++) below[k] += u < (k ? 0x1p-12 : 0x1p-8);
+    coarse += floor(u * 0x1p24) == u * 0x1p24;
+  }
+  for (int k = 0; k < 2; k++) {
+    double expected = N * (k ? 0x1p-12 : 0x1p-8);
+    assert_true(fabs((double)below[k] - expected) < 5 * sqrt(expected));
+  }
+  assert_true(coarse < 3); /* N·2^-29 = 1/128 are expected */
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_rates),
+      cmocka_unit_test(test_nowhere_else),
+      cmocka_unit_test(test_uniforms),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
