@@ -37,7 +37,7 @@ TEST_LIB := $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/*.c))
 .DEFAULT_GOAL := all
 include cuda/build.mk
 
-.PHONY: all help info setup demo smoke compare check check-unit bench check-cuda bench-cuda pack-cuda rules format install clean FORCE
+.PHONY: all help info setup demo smoke compare check check-unit bench bench-sampling check-cuda bench-cuda pack-cuda rules format install clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -60,8 +60,11 @@ $(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags
 	$(CC) $(ALL_CFLAGS) -Itests -MMD -MP -c -o $@ $<
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB) $(LIB)
 	$(CC) -o $@ $^ $(LDLIBS) -lcmocka
-$(BUILD)/bench: $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/bench/*.c)) $(LIB)
+BENCH_SRC := $(filter-out tests/bench/bench_sampling.c,$(wildcard tests/bench/*.c))
+$(BUILD)/bench: $(BENCH_SRC:tests/%.c=$(BUILD)/tests/%.o) $(LIB)
 	$(CC) -o $@ $(filter-out $(LIB),$^) $(WHOLE_LIB) $(LDLIBS) -Wl,-rpath,'$$ORIGIN'
+$(BUILD)/bench_sampling: $(BUILD)/tests/bench/bench_sampling.o $(LIB)
+	$(CC) -o $@ $^ $(LDLIBS)
 $(BUILD)/%.o: src/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
@@ -110,6 +113,9 @@ tests: $(TESTS) $(EMULATED) $(BUILD)/tests/cuda/compare $(BUILD)/mdlm $(if $(CUD
 
 bench: $(BUILD)/bench ## tokens/s, GFLOP/s, share of each op and ratio to the floor
 	@BUILD="$(BUILD)" tests/bench.sh
+
+bench-sampling: $(BUILD)/bench_sampling ## what samples cost: each sampler, and caching as the reference does it; some 10 minutes (TOKENS=thousands a run, 0: whole runs)
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(nproc)} $< $(TOKENS)
 
 rules: ## which room may include which (src/RULES)
 	@awk -f tests/rules.awk src/RULES $$(find src cuda 2>/dev/null -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.def' | sort)

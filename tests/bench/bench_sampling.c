@@ -1,0 +1,288 @@
+/* bench_sampling [thousand tokens a run] — what samples cost, T = 5000 steps of a DiT with random weights: each
+ * sampler, and `cached` as the reference runs it. `make bench-sampling`. Prints a table in Markdown. Threads:
+ * OMP_NUM_THREADS.
+ *
+ * A run is cut short where more tokens than that would go through the network (0: never), and its time scaled to the
+ * whole:
+ * - ancestral and the reference take fewer steps of as many, which all cost alike: whether something unmasks in a step
+ *   has the same chance in all of them;
+ * - the others are given sequences of which only a few positions are masked, and scaled by the sequences that go
+ *   through the network, which is what they spend their time on: of n masked positions one or more unmask in
+ *   T(1 − (1 − 1/T)^n) steps on average.
+ * Nobody removes noise at the end: 1e-5 of the positions are left. */
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "diffusion/draws.h"
+#include "diffusion/network.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { T = 5000, VOCAB = 4096, MASK = VOCAB - 1, WIDTH = 256, BLOCKS = 6, HEADS = 4, COND = 128 };
+
+typedef struct Bench {
+  Network net;
+  int64_t B, L;
+  double budget; /* tokens a run may send through the network */
+  int32_t *z;    /* [B,L] */
+  float *p;      /* [B·L,V] p(x0 | z) as the reference keeps it */
+} Bench;
+
+typedef struct Cost { /* of B samples */
+  double wall, cpu, passes, sequences;
+  double part; /* that was run */
+} Cost;
+
+static double cpu_now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Steps of T in which one or more of n masked positions unmask. */
+static double busy_steps(double n) { return -T * expm1(n * log1p(-1.0 / T)); }
+
+static int open_bench(Bench *b, int64_t L, int64_t B, double budget) {
+  const char *threads = getenv("OMP_NUM_THREADS");
+  Config cfg;
+  *b = (Bench){.B = B, .L = L, .budget = budget};
+  TRY(config_load(&cfg, NULL, 0, NULL));
+  cfg.model_time_conditioning = false;
+  cfg.model_width = WIDTH;
+  cfg.model_blocks = BLOCKS;
+  cfg.model_heads = HEADS;
+  cfg.model_cond_dim = COND;
+  cfg.device_threads = threads ? atoi(threads) : 1;
+  NetworkOptions o = {.cfg = &cfg, .place = {0, 1, 0, 1}, .vocab = VOCAB, .length = L, .mask = MASK, .batch = B};
+  int err = network_create(&b->net, &o);
+  config_free(&cfg);
+  TRY(err);
+  TRY(params_init(&b->net.model.params, 1));
+  TRY(mem_alloc(&b->z, (size_t)(B * L) * sizeof *b->z));
+  return mem_alloc(&b->p, (size_t)(B * L * VOCAB) * sizeof *b->p);
+}
+
+static void close_bench(Bench *b) {
+  network_destroy(&b->net);
+  mem_free(&b->z);
+  mem_free(&b->p);
+}
+
+/* n positions of each sequence are masked, the others hold some token. */
+static SamplerJob start(Bench *b, int64_t n) {
+  for (int64_t i = 0; i < b->B * b->L; i++) b->z[i] = (int32_t)(i * 7919 % MASK);
+  for (int64_t s = 0; s < b->B; s++)
+    for (int64_t i = 0; i < n; i++) b->z[s * b->L + i * b->L / n] = MASK;
+  return (SamplerJob){.model = &b->net.model,
+                      .rows = &b->net.rows,
+                      .objective = &b->net.objective,
+                      .steps = T,
+                      .seed = 1,
+                      .n = b->B,
+                      .z = b->z};
+}
+
+/* ---- the samplers of the program */
+/* Sequences that go through the network for B samples with n masked positions each. */
+static double sequences_of(const Bench *b, const char *sampler, double n) {
+  double B = (double)b->B;
+  if (strcmp(sampler, "cached") == 0) return B * busy_steps(n * B);
+  return B * (strcmp(sampler, "event") == 0 ? busy_steps(n) : strcmp(sampler, "ancestral") == 0 ? T : n);
+}
+
+static int time_sampler(Bench *b, const char *name, Cost *cost) {
+  const Sampler *sampler = NULL;
+  bool ancestral = strcmp(name, "ancestral") == 0;
+  double whole = sequences_of(b, name, (double)b->L), most = b->budget / (double)b->L;
+  int64_t n = b->L;
+  while (!ancestral && b->budget > 0 && n > 1 && sequences_of(b, name, (double)n) > most) n--;
+  SamplerJob job = start(b, n);
+  if (ancestral && b->budget > 0 && whole > most) job.steps = (int64_t)(most / (double)b->B) + 1;
+  TRY(sampler_find(&sampler, name));
+  TRY(sampler->fits(job.objective, &job.model->options));
+  double wall = clock_now(), cpu = cpu_now();
+  TRY(sampler->run(&job));
+  *cost = (Cost){clock_now() - wall, cpu_now() - cpu, (double)job.evaluations, (double)job.evaluated, 1};
+  if (n == b->L && job.steps == T) return OK;
+  cost->part = cost->sequences / whole;
+  cost->wall /= cost->part;
+  cost->cpu /= cost->part;
+  cost->passes /= cost->part;
+  cost->sequences = whole;
+  return OK;
+}
+
+/* ---- the reference's loop over the same network */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__OPTIMIZE__)
+#pragma omp declare simd notinbranch
+extern float expf(float);
+#pragma omp declare simd notinbranch
+extern float logf(float);
+#endif
+
+/* p(x0 | z) of all positions of all sequences, without m. */
+static int reference_look(Bench *b, SamplerJob *job, double t) {
+  Model *m = job->model;
+  int64_t R = b->B * b->L, chunk = job->rows->chunk;
+  TRY(draws_look(job, job->z, b->B, t));
+  for (int64_t first = 0; first < R; first += chunk) {
+    int64_t n = R - first < chunk ? R - first : chunk;
+    Tensor logits = tensor_rows(job->rows->logits, 0, n);
+    TRY(model_logits(m, logits, tensor_rows(m->h, first, n)));
+#pragma omp parallel for schedule(static)
+    for (int64_t r = 0; r < n; r++) {
+      const float *f = (const float *)logits.data + r * logits.ld;
+      float *p = b->p + (first + r) * VOCAB, top = -INFINITY, sum = 0;
+#pragma omp simd reduction(max : top)
+      for (int v = 0; v < MASK; v++) top = f[v] > top ? f[v] : top;
+#pragma omp simd reduction(+ : sum)
+      for (int v = 0; v < MASK; v++) sum += p[v] = expf(f[v] - top);
+      float scale = 1 / sum;
+#pragma omp simd
+      for (int v = 0; v < MASK; v++) p[v] *= scale;
+    }
+  }
+  return OK;
+}
+
+enum { LANES = 64, BLOCK = 4 * LANES }; /* a number of Philox makes four of noise */
+
+/* u on the 2^-24 grid for BLOCK tokens from `from` on: rng_block of LANES places at a time, in a form that compilers
+ * turn into vector instructions. */
+static inline void reference_noise(float u[BLOCK], RngKey key, int from) {
+  const uint64_t low = 0xffffffff;
+  uint64_t c0[LANES], c1[LANES], c2[LANES], c3[LANES];
+  uint32_t k0 = (uint32_t)key.seed, k1 = (uint32_t)(key.seed >> 32);
+  for (int i = 0; i < LANES; i++) {
+    c0[i] = (uint32_t)(from / 4 + i);
+    c1[i] = key.stream;
+    c2[i] = key.step;
+    c3[i] = key.sequence;
+  }
+  for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+#pragma omp simd
+    for (int i = 0; i < LANES; i++) {
+      uint64_t a = (uint64_t)0xD2511F53u * c0[i], b = (uint64_t)0xCD9E8D57u * c2[i];
+      c0[i] = b >> 32 ^ c1[i] ^ k0;
+      c2[i] = a >> 32 ^ c3[i] ^ k1;
+      c1[i] = b & low;
+      c3[i] = a & low;
+    }
+  }
+#pragma omp simd
+  for (int i = 0; i < LANES; i++) {
+    u[i] = (float)(int32_t)(c0[i] >> 8) * 0x1p-24f;
+    u[LANES + i] = (float)(int32_t)(c1[i] >> 8) * 0x1p-24f;
+    u[2 * LANES + i] = (float)(int32_t)(c2[i] >> 8) * 0x1p-24f;
+    u[3 * LANES + i] = (float)(int32_t)(c3[i] >> 8) * 0x1p-24f;
+  }
+}
+
+/* The token of one row: arg-max of q(v)/(1e-10 − log(u + 1e-10)) with q = p·(mc_t − mc_s), q(m) = mc_s, in f32. In one
+ * sweep and without keeping q or the noise, where the reference makes a tensor of each. */
+static int32_t reference_token(const float *p, float fill, float stay, RngKey key) {
+  float u[BLOCK], x[VOCAB], best = -1;
+  int at = 0;
+  for (int from = 0; from < VOCAB; from += BLOCK) {
+    float top = -1;
+    reference_noise(u, key, from);
+#pragma omp simd reduction(max : top)
+    for (int i = 0; i < BLOCK; i++) {
+      float q = from + i == MASK ? stay : p[from + i] * fill;
+      x[from + i] = q / (1e-10f - logf(u[i] + 1e-10f));
+      top = x[from + i] > top ? x[from + i] : top;
+    }
+    if (top > best) best = top, at = from;
+  }
+  while (x[at] != best) at++;
+  return at;
+}
+
+/* One step: a draw at every position, which counts where there is a mask; *changed: whether any did. */
+static void reference_step(Bench *b, int64_t step, double now, double next, bool *changed) {
+  int64_t R = b->B * b->L;
+  bool any = false;
+#pragma omp parallel for schedule(static) reduction(|| : any)
+  for (int64_t r = 0; r < R; r++) {
+    RngKey key = rng_key(1, RNG_TEST, 0, (uint64_t)step, (uint64_t)r);
+    int32_t y = reference_token(b->p + r * VOCAB, (float)(now - next), (float)next, key);
+    if (b->z[r] != MASK || y == MASK) continue;
+    b->z[r] = y;
+    any = true;
+  }
+  *changed = any;
+}
+
+/* The time of looks and of draws is scaled apart: how many looks there are in so few steps is chance. */
+static int time_reference(Bench *b, Cost *cost) {
+  SamplerJob job = start(b, b->L);
+  bool changed = true;
+  double looks[2] = {0}, draws[2] = {0}, whole = busy_steps((double)(b->B * b->L)), tokens = 0;
+  int64_t step = 0;
+  for (; step < T && (b->budget == 0 || tokens < b->budget); step++) {
+    double t = sampler_time(step, T), s = sampler_time(step + 1, T), wall = clock_now(), cpu = cpu_now();
+    if (changed) TRY(reference_look(b, &job, t));
+    double looked = clock_now(), looked_cpu = cpu_now();
+    reference_step(b, step, schedule_masked(&b->net.schedule, t), schedule_masked(&b->net.schedule, s), &changed);
+    looks[0] += looked - wall;
+    looks[1] += looked_cpu - cpu;
+    draws[0] += clock_now() - looked;
+    draws[1] += cpu_now() - looked_cpu;
+    tokens = (double)(job.evaluated * b->L);
+  }
+  double n = (double)job.evaluations;
+  if (step == T) whole = n;
+  *cost = (Cost){.passes = whole, .sequences = whole * (double)b->B, .part = (double)step / T};
+  cost->wall = looks[0] * whole / n + draws[0] * T / (double)step;
+  cost->cpu = looks[1] * whole / n + draws[1] * T / (double)step;
+  return OK;
+}
+
+/* ---- the table */
+static void print_cost(const Bench *b, const char *name, const Cost *c, const Cost *reference) {
+  printf("| %lld | %lld | %s | %.1f | %.1f | %.0f | %.0f | %.2f | %.2f |", (long long)b->L, (long long)b->B, name,
+         c->wall, c->cpu, c->passes, c->sequences, reference->wall / c->wall, reference->cpu / c->cpu);
+  if (c->part < 1)
+    printf(" %.3g %% |\n", 100 * c->part);
+  else
+    printf(" all |\n");
+  fflush(stdout);
+}
+
+static int bench(int64_t L, int64_t B, double budget) {
+  static const char *const names[] = {"ancestral", "cached", "event", "first_hitting"};
+  Bench b;
+  Cost reference = {0}, cost = {0};
+  int err = OK;
+  TRY_TO(done, open_bench(&b, L, B, budget));
+  SamplerJob job = start(&b, L);
+  for (int i = 0; i < 2; i++) TRY_TO(done, reference_look(&b, &job, 1)); /* to warm up */
+  TRY_TO(done, time_reference(&b, &reference));
+  print_cost(&b, "cached, as the reference runs it", &reference, &reference);
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    TRY_TO(done, time_sampler(&b, names[i], &cost));
+    print_cost(&b, names[i], &cost, &reference);
+  }
+done:
+  close_bench(&b);
+  return err;
+}
+
+int main(int argc, char **argv) {
+  static const int64_t lengths[] = {128, 1024}, batches[] = {1, 8};
+  double budget = argc > 1 ? 1e3 * atof(argv[1]) : 4e5;
+  int err = OK;
+  log_init(0, 1);
+  printf("DiT, width %d, %d blocks, V = %d, f32, T = %d; B samples at a time\n\n", WIDTH, BLOCKS, VOCAB, T);
+  printf(
+      "| L | B | sampler | s | CPU s | passes | sequences through the network | reference / it, s | CPU s | run |\n");
+  printf("|---|---|---|---|---|---|---|---|---|---|\n");
+  for (int i = 0; i < 4 && err == OK; i++) err = bench(lengths[i / 2], batches[i % 2], budget);
+  if (err) log_error("%s", err_message());
+  return err;
+}
