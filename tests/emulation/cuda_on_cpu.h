@@ -132,7 +132,8 @@ inline void run_block(unsigned threads, uint64_t *random) {
     fibers[i].done = false;
   }
   for (unsigned left = threads; left > 0;) {
-    uint64_t before = progress + left;
+    uint64_t before = progress;
+    unsigned left_before = left;
     shuffle_order(order, random);
     for (unsigned i : order) {
       if (fibers[i].done) continue;
@@ -141,7 +142,7 @@ inline void run_block(unsigned threads, uint64_t *random) {
       resume(&fibers[i]);
       if (fibers[i].done) left--;
     }
-    if (left > 0 && progress + left == before) {
+    if (left > 0 && progress == before && left == left_before) {
       fprintf(stderr, "emulation: a barrier that not all threads reach\n");
       abort();
     }
