@@ -9,6 +9,7 @@
 #include <math.h>
 
 #include "base/rng.h"
+#include "toy.h"
 
 enum { V = 4099, MASK = 17, RARE = 2, DRAWS = 16384, AT_ONCE = 1024 };
 static const double RATE[RARE] = {1e-8, 1e-10}, GRID = 0x1p-53;
@@ -46,7 +47,8 @@ static void open_bench(Bench *b, Check *c) {
 
 static void tokens(Bench *b, const double *u, int32_t *got) {
   check_write(b->c, b->uniform, u);
-  MUST(draw(&b->c->dev, b->ids, b->logits, b->uniform, MASK));
+  Draw a = {b->ids, b->logits, b->uniform, TENSOR_NONE, MASK, 1, 1, false};
+  MUST(draw(&b->c->dev, &a));
   const int32_t *raw = check_raw(b->c, b->ids);
   for (int i = 0; i < AT_ONCE; i++) got[i] = raw[i];
 }
@@ -120,6 +122,38 @@ static void test_nowhere_else(void **state) {
   for (int mode = CHECK_F64; mode <= CHECK_F32; mode++) check_once(nowhere_else, NULL, mode);
 }
 
+/* With the noise of f32 they are not: the smallest noise is 2^-24, so that a token of 1e-8 wins only where that of the
+ * likeliest one is above 6, e^-6·2^-24 in place of 1e-8. Here 200,000 such tokens share 2e-3: of 2,500 draws five are
+ * theirs, or none. */
+static void f32_cuts_off(Check *c, const void *shape) {
+  (void)shape;
+  enum { MANY = 200000, ROWS = 20, TURNS = 125 };
+  double *rows = check_host(c, (int64_t)ROWS * (MANY + 1)), *u = check_host(c, ROWS);
+  for (int64_t i = 0; i < ROWS * (MANY + 1); i++) rows[i] = i % (MANY + 1) ? log(1e-8) : 0;
+  check_title(c, "draws in f32");
+  Tensor logits = check_tensor(c, c->dev.real, ROWS, MANY + 1, MANY + 1, 0), ids = check_ids(c, ROWS, NULL),
+         uniform = check_tensor(c, DT_F64, ROWS, 0, 0, 0);
+  check_write(c, logits, rows);
+  int64_t rare[2] = {0};
+  int turns = (int)toy_draws(TURNS); /* fewer under a memory checker */
+  for (int turn = 0; turn < turns; turn++)
+    for (int f32 = 0; f32 < 2; f32++) {
+      for (int i = 0; i < ROWS; i++) u[i] = rng_uniform(rng_key(8, RNG_TEST, 11, (uint64_t)turn, 0), (uint64_t)i);
+      check_write(c, uniform, u);
+      Draw a = {ids, logits, uniform, TENSOR_NONE, -1, 1, 1, f32};
+      MUST(draw(&c->dev, &a));
+      const int32_t *got = check_raw(c, ids);
+      for (int i = 0; i < ROWS; i++) rare[f32] += got[i] > 0;
+    }
+  if (turns == TURNS && (rare[0] < 1 || rare[0] > 14 || rare[1] > 1))
+    fail_msg("%s: %d rare tokens, in f32 %d; 5 and 0.08 are expected", c->title, (int)rare[0], (int)rare[1]);
+}
+
+static void test_f32_cuts_off(void **state) {
+  (void)state;
+  check_once(f32_cuts_off, NULL, CHECK_F32);
+}
+
 /* The numbers themselves reach as far: with 53 bits one in 2^k falls below 2^-k, and none is a multiple of 2^-24 but by
  * chance. */
 static void test_uniforms(void **state) {
@@ -143,6 +177,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_rates),
       cmocka_unit_test(test_nowhere_else),
+      cmocka_unit_test(test_f32_cuts_off),
       cmocka_unit_test(test_uniforms),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
