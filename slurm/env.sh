@@ -3,7 +3,7 @@
 
 # ---- modules: what mdlm was built with
 # module purge
-# module load gcc openmpi hdf5-mpi
+# module load gcc openmpi hdf5-mpi   # for GPUs also those of CUDA, NCCL and cuDNN
 
 # ---- the program: the build of the directory sbatch was called in, else the one on PATH
 PATH=${BUILD:-$SLURM_SUBMIT_DIR/build}:$PATH

@@ -7,13 +7,16 @@
 
 The network is that of tests/golden/networks.py, with rotary in real numbers and dropout; attention is PyTorch's fused one.
 Products run in bf16 by autocast over float32 weights; AdamW is the fused one; the moving average and clipping go over all
-weights at once. A step takes --micros micro-batches. Variants are MODE:HEAD. MODE: eager, compile. HEAD: full makes logits of every row, masked only of as many
-rows as are masked at the most, the rest of them with weight 0. Where memory does not suffice, the micro-batch is halved and
-gradients are accumulated, so that a step stays a step. One JSON object a line; seconds are the median of the steps.
+weights at once. A step takes --micros micro-batches. Variants are MODE:HEAD. MODE: eager; compile; autotune, compile with
+kernels chosen by timing, which takes minutes. HEAD: full makes logits of every row, masked only of as many rows as are masked
+at the most, the rest of them with weight 0. Where memory does not suffice, the micro-batch is halved and gradients are
+accumulated, so that a step stays a step. One JSON object a line; seconds are the median of the steps. look_s are those of one
+pass without gradients and head, from weights in bf16, compiled into a CUDA graph unless MODE is eager.
 """
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 import sys
@@ -30,18 +33,25 @@ import networks  # noqa: E402
 SHAPES = {  # as in tests/bench/bench.c: width, blocks, heads, cond_dim, vocab, length, batch on a GPU
     "demo": (128, 3, 4, 32, 512, 16, 8), "tiny": (256, 6, 4, 128, 4096, 128, 16), "small128": (768, 12, 12, 128, 30522, 128, 256),
     "small1024": (768, 12, 12, 128, 50258, 1024, 64), "medium1024": (1024, 24, 16, 128, 50258, 1024, 32)}
+COMPILE: dict[str, dict] = {"compile": {}, "autotune": {"mode": "max-autotune-no-cudagraphs"}}
 VARIANTS = "eager:full,eager:masked,compile:full,compile:masked"
 DROPOUT, EPS, TAU, EMA, CLIP, LR = 0.1, 1e-3, 1e-3, 0.9999, 1.0, 3e-4
 WARM_UP = 3
 
 
+@functools.cache
+def turns(L: int, K: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [L,K/2], made once."""
+    real = torch.float64 if dtype == torch.float64 else torch.float32
+    angle = (torch.arange(L, device=device, dtype=real)[:, None]
+             * 10000.0 ** (-2 * torch.arange(K // 2, device=device, dtype=real) / K))
+    return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
 def rotary(x: Tensor) -> Tensor:
     """networks.rotary in real numbers: (a, b) turns to (a cos - b sin, b cos + a sin)."""
-    L, K = x.shape[-2:]
-    real = torch.float64 if x.dtype == torch.float64 else torch.float32
-    angle = (torch.arange(L, device=x.device, dtype=real)[:, None]
-             * 10000.0 ** (-2 * torch.arange(K // 2, device=x.device, dtype=real) / K))
-    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    made = turns.__wrapped__ if torch.compiler.is_compiling() else turns  # which a compiler makes part of what follows
+    cos, sin = made(*x.shape[-2:], x.dtype, x.device)
     a, b = x.chunk(2, -1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
@@ -53,9 +63,10 @@ def hidden(p: networks.Params, sizes: networks.Sizes, z: Tensor, dropout: float)
 
 
 def row_losses(p: networks.Params, h: Tensor, target: Tensor, m: int) -> Tensor:
-    """-log p(x0 | z) of rows h [R,D], the mask forbidden."""
-    logits = networks.linear(p, "output_layer.linear", h)
-    return F.cross_entropy(logits.index_fill(-1, torch.full((1,), m, device=h.device), -torch.inf), target, reduction="none")
+    """-log p(x0 | z) of rows h [R,D], the mask forbidden by its bias, without a pass over the logits."""
+    bias = p["output_layer.linear.bias"]
+    forbidden = torch.where(torch.arange(bias.numel(), device=h.device) == m, -torch.inf, 0.0).to(bias.dtype)
+    return F.cross_entropy(F.linear(h, p["output_layer.linear.weight"], bias + forbidden), target, reduction="none")
 
 
 def loss(p: networks.Params, sizes: networks.Sizes, x0: Tensor, z: Tensor, weight: Tensor, head: str, dropout: float) -> Tensor:
@@ -104,7 +115,7 @@ class Step:
         self.list = list(self.params.values())
         self.ema = [w.detach().clone() for w in self.list]
         self.optimizer = torch.optim.AdamW(self.list, lr=LR, betas=(0.9, 0.999), weight_decay=0, fused=device != "cpu")
-        self.loss = torch.compile(loss) if mode == "compile" else loss
+        self.loss = loss if mode == "eager" else torch.compile(loss, fullgraph=True, dynamic=False, **COMPILE[mode])
         self.x0 = torch.randint(V - 1, (micros * B, L), device=device)
 
     def run(self) -> None:
@@ -139,13 +150,17 @@ def seconds_of(step: Step, steps: int) -> list[float]:
 
 
 def look_seconds(step: Step, B: int, mode: str) -> float:
-    """Median seconds of one pass without gradients and without the head."""
-    call = torch.compile(hidden) if mode == "compile" else hidden
+    """Median seconds of one pass without gradients and without the head; nothing is cast that could be cast before."""
+    call = hidden if mode == "eager" else torch.compile(hidden, fullgraph=True, dynamic=False, mode="reduce-overhead")
+    params = {name: w.detach().to(torch.bfloat16 if step.bf16 and w.dim() > 1 and "embed" not in name else w.dtype)
+              for name, w in step.params.items()}
+    for w in params.values():
+        torch._dynamo.mark_static_address(w)  # a CUDA graph then does not copy them
     times = []
     with torch.no_grad(), torch.autocast(step.device.split(":")[0], torch.bfloat16, enabled=step.bf16):
         for _ in range(WARM_UP + 9):
             start = time.perf_counter()
-            call(step.params, step.sizes, step.x0[:B], 0.0)
+            call(params, step.sizes, step.x0[:B], 0.0)
             if step.device != "cpu":
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - start)

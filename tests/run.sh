@@ -4,20 +4,23 @@
 # Steps: the rules, each C test program, those of tests/mpi on 1, 2 and 4 ranks, each tests/*/test_*.sh and *_test.sh,
 # pytest over tests/python, the unit and ops programs again under the sanitizers, the unit programs under valgrind.
 # A test program prints TAP on stdout; "# skip: …" before a skipped test is its reason; "# timeout: N" in a script allows
-# it N seconds. A crash, a missing test, a time-out or silence is a failure.
+# it N seconds. A crash, a missing test, a time-out or silence is a failure. Steps of one thread or of few run beside each
+# other, one for each core, and are listed as they end.
 # Variables: BUILD (where the programs are), PY (the Python of the environment), FAST=1 (no sanitizers, no valgrind).
 set -u
 export LC_ALL=C.UTF-8 # numbers with points, messages in English
 cd "$(dirname "$0")/.." || exit 1
+[ $((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1])) -ge 501 ] || { echo "run.sh needs bash 5.1"; exit 1; }
 export BUILD=${BUILD:-build} PY=${PY:-.venv/bin/python} CMOCKA_MESSAGE_OUTPUT=TAP
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 # a container's user is root
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
 export UBSAN_OPTIONS=print_stacktrace=1 ASAN_OPTIONS=allocator_may_return_null=1
-cores=$(nproc)
+cores=$(nproc) most=$((cores < 8 ? cores : 8)) # of lanes
 filters=("$@")
 passed=0 failed=0 skipped=0 reasons=()
 out=$(mktemp -d "${TMPDIR:-/tmp}/mdlm-tests-XXXXXX")
-trap 'rm -rf "$out"' EXIT
+trap 'kill "${!under_way[@]}" 2> /dev/null; rm -rf "$out"' EXIT
+trap 'exit 1' INT TERM
 
 wanted() { # NAME: whether the filters let it through
   local f
@@ -26,9 +29,9 @@ wanted() { # NAME: whether the filters let it through
   return 1
 }
 
-# count NAME CODE: read the TAP in $out/log and set p, f, s; add a failure where the TAP does not tell the whole story
+# count FOLDER NAME CODE: read the TAP of the step and set p, f, s; add a failure where the TAP does not tell the whole story
 count() {
-  local name=$1 code=$2 results
+  local name=$2 code=$3 results
   results=$(awk '
     /^1\.\.[0-9]+/ { planned = substr($1, 4) + 0; has_plan = 1
                      if (planned == 0 && /# *[Ss][Kk][Ii][Pp]/) { s++; planned = 1; sub(/.*# *[Ss][Kk][Ii][Pp] */, ""); print "why", $0 } }
@@ -40,33 +43,56 @@ count() {
       why = "" }
     END { missing = planned - p - f - s
           if (!has_plan || p + f + s == 0) missing = 1
-          print "counts", p + 0, f + (missing > 0 ? missing : 0), s + 0 }' "$out/log")
+          print "counts", p + 0, f + (missing > 0 ? missing : 0), s + 0 }' "$1/log")
   read -r _ p f s <<< "$(grep '^counts' <<< "$results")"
   [ "$code" != 0 ] && [ "$f" = 0 ] && f=1
   while read -r _ line; do reasons+=("$name: $line"); done < <(grep '^why' <<< "$results")
 }
 
-# report NAME CODE SECONDS: one line, the output of a failure, the sums; uses p, f, s
+# report FOLDER NAME CODE SECONDS: one line, the output of a failure, the sums; uses p, f, s
 report() {
-  printf '%-34s %4d passed %3d failed %3d skipped %6.1f s\n' "$1" "$p" "$f" "$s" "$3"
+  printf '%-34s %4d passed %3d failed %3d skipped %6.1f s\n' "$2" "$p" "$f" "$s" "$4"
   if [ "$f" -gt 0 ]; then
-    [ "$2" = 124 ] && echo "    | ran out of time"
-    [ "$2" != 0 ] && echo "    | exit code $2"
-    tail -n 60 "$out"/log "$out"/rank* 2>/dev/null | sed 's/^/    | /'
+    [ "$3" = 124 ] && echo "    | ran out of time"
+    [ "$3" != 0 ] && echo "    | exit code $3"
+    tail -n 60 "$1"/log "$1"/rank* 2>/dev/null | sed 's/^/    | /'
   fi
   passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
-# step NAME SECONDS COMMAND…: run it with a time limit and count its TAP
+# step NAME SECONDS COMMAND…: start it with a time limit, beside as many others as there are lanes
+lanes=1 steps=0 # at a time; started so far
+declare -A under_way=() # process: its step's folder, start and name
 step() {
-  local name=$1 limit=$2 code start=$EPOCHREALTIME
+  local name=$1 limit=$2 folder=$out/$steps
   shift 2
   wanted "$name" || return 0
-  rm -f "$out"/rank*
-  { timeout -k 10 "$limit" "$@" > "$out/log" 2>&1 < /dev/null; } 2> /dev/null # the shell's own word on a crash
-  code=$?
-  count "$name" $code
-  report "$name" $code "$(awk "BEGIN { print $EPOCHREALTIME - $start }")"
+  settle $((lanes - 1))
+  steps=$((steps + 1))
+  mkdir "$folder"
+  RANK_LOG=$folder/rank timeout -k 10 "$limit" "$@" > "$folder/log" 2>&1 < /dev/null &
+  under_way[$!]="$folder $EPOCHREALTIME $name"
+  [ "$lanes" != 1 ] || settle 0
+}
+
+# settle N: wait until at most N steps are under way, and count the TAP of those that have ended
+settle() {
+  local process code folder start name
+  while [ ${#under_way[@]} -gt "$1" ]; do
+    wait -n -p process "${!under_way[@]}" 2> /dev/null # the shell's own word on a crash
+    code=$?
+    read -r folder start name <<< "${under_way[$process]}"
+    unset "under_way[$process]"
+    count "$folder" "$name" $code
+    report "$folder" "$name" $code "$(awk "BEGIN { print $EPOCHREALTIME - $start }")"
+    rm -rf "$folder"
+  done
+}
+
+# in_lanes N: so many steps at a time from now on, once those before have ended
+in_lanes() {
+  settle 0
+  lanes=$1
 }
 
 # plain NAME SECONDS COMMAND…: a step that prints no TAP and passes by its exit code
@@ -80,7 +106,7 @@ skip() { # NAME REASON
   wanted "$1" || return 0
   p=0 f=0 s=1
   reasons+=("$1: $2")
-  report "$1" 0 0
+  report "" "$1" 0 0
 }
 
 # programs FOLDER…: the names FOLDER/test_x of the C tests there, from the sources: one that was not built must fail
@@ -91,21 +117,23 @@ programs() {
   done
 }
 
-run_python() {
-  local start=$EPOCHREALTIME code xml=$out/python.xml n
-  [ -d tests/python ] || return 0
-  wanted python || return 0
-  [ -x "$PY" ] || { skip python "no Python environment in ${PY%/bin/*}; make setup makes it"; return; }
-  rm -f "$out"/rank* "$xml"
-  timeout -k 10 300 "$PY" -m pytest -q -rs -p no:cacheprovider --junitxml="$xml" tests/python > "$out/log" 2>&1 < /dev/null
-  code=$?
-  attribute() { grep -o "<testsuite [^>]*" "$xml" 2>/dev/null | grep -o " $1=\"[0-9]*\"" | tr -dc 0-9; }
-  n=$(attribute tests) f=$(($(attribute failures) + $(attribute errors) + 0)) s=$(attribute skipped)
-  s=${s:-0} p=$((${n:-0} - f - s))
-  [ "$f" = 0 ] && { [ $code != 0 ] || [ "${n:-0}" = 0 ]; } && f=1
-  while read -r line; do reasons+=("python: $line"); done < <(grep '^SKIPPED' "$out/log")
-  report python $code "$(awk "BEGIN { print $EPOCHREALTIME - $start }")"
+# python_tap FOLDER: pytest's results as TAP
+python_tap() {
+  local code=0 xml
+  xml=$(mktemp)
+  "$PY" -m pytest -q -p no:cacheprovider --junitxml="$xml" "$1" || code=$?
+  "$PY" - "$xml" << 'PYTHON' || code=$?
+import sys, xml.etree.ElementTree as tree
+cases = list(tree.parse(sys.argv[1]).iter("testcase"))
+print(f"1..{len(cases)}")
+for n, case in enumerate(cases, 1):
+    skipped, bad = case.find("skipped"), case.find("failure") is not None or case.find("error") is not None
+    print(f"{'not ' * bad}ok {n} - {case.get('name')}" + ("" if skipped is None else f" # SKIP {skipped.get('message')}"))
+PYTHON
+  rm "$xml"
+  return $code
 }
+export -f python_tap
 
 # again NAME MAKE-VARIABLES LAUNCHER FOLDER…: build the programs of the folders in $BUILD-NAME and run them by LAUNCHER
 again() {
@@ -114,8 +142,10 @@ again() {
   for t in $(programs "$@"); do wanted "$name/$t" && list+=("$t"); done
   [ ${#list[@]} = 0 ] && return 0
   filters=() # the build is needed by whichever were wanted
+  in_lanes 1
   eval "plain '$name/build' 900 make -s -j$cores CUDA=0 BUILD='$BUILD-$name' $variables $(printf " '$BUILD-$name/tests/%s'" "${list[@]}")" # $variables has quotes
   filters=("${all[@]}")
+  in_lanes "$most"
   for t in "${list[@]}"; do
     # shellcheck disable=SC2086
     step "$name/$t" 300 $launcher "$BUILD-$name/tests/$t"
@@ -127,42 +157,50 @@ for t in $(programs unit ops grad golden); do OMP_NUM_THREADS=$cores step "$t" 1
 
 # The tests of ops once more, a whole step and the sampler's law, on the CUDA backend emulated on the CPU: in two orders of
 # its threads. Then whole runs.
+in_lanes "$most"
+export OMP_NUM_THREADS=1
+step emulated/test_sampler_ancestral 300 "$BUILD/emulated/tests/test_sampler_ancestral" # the longest first
 step emulation/test_emulation 60 "$BUILD/emulated/tests/test_emulation"
 for t in $(programs ops cuda); do
-  for seed in 0 1; do
-    OMP_NUM_THREADS=1 EMULATION_SEED=$seed step "emulated/${t#*/} $seed" 300 "$BUILD/emulated/tests/${t#*/}"
-  done
+  for seed in 0 1; do EMULATION_SEED=$seed step "emulated/${t#*/} $seed" 300 "$BUILD/emulated/tests/${t#*/}"; done
 done
-OMP_NUM_THREADS=1 step emulated/test_sampler_ancestral 300 "$BUILD/emulated/tests/test_sampler_ancestral"
-OMP_NUM_THREADS=1 step emulated/test_sampler_ar 300 "$BUILD/emulated/tests/test_sampler_ar"
+step emulated/test_sampler_ar 300 "$BUILD/emulated/tests/test_sampler_ar"
 MODE=emulated step emulated/check 600 tests/cuda/check.sh curves resume uses ranks errors
 
 # on_ranks NAME PROGRAM: rank 0 speaks TAP; the others' output is kept for the case that something fails
-export RANK_LOG=$out/rank
 on_ranks() {
   local n
   for n in 1 2 4; do
-    OMP_NUM_THREADS=1 step "$1 -n $n" 180 mpirun -n $n bash -c \
+    step "$1 -n $n" 180 mpirun -n $n bash -c \
       '[ "$OMPI_COMM_WORLD_RANK" = 0 ] && exec "$0"; exec "$0" > "$RANK_LOG$OMPI_COMM_WORLD_RANK" 2>&1' "$BUILD/$2"
   done
 }
+in_lanes 1
 for t in $(programs mpi); do on_ranks "$t" "tests/$t"; done
 for t in test_device_comm test_reduce; do on_ranks emulated/$t emulated/tests/$t; done
 
-for t in tests/*/test_*.sh tests/*/*_test.sh; do
+# the scripts, those with the most time first
+in_lanes "$most"
+while read -r limit t; do
+  name=${t#tests/}
+  step "${name%.sh}" "$limit" "$t"
+done < <(for t in tests/*/test_*.sh tests/*/*_test.sh; do
   [ -x "$t" ] || continue
   limit=$(sed -n 's/^# timeout: *\([0-9]*\).*/\1/p' "$t" | head -1)
-  name=${t#tests/}
-  OMP_NUM_THREADS=1 step "${name%.sh}" "${limit:-180}" "$t"
-done
+  echo "${limit:-180} $t"
+done | sort -k 1,1nr -k 2)
 
-run_python
+if [ -x "$PY" ]; then
+  step python 300 bash -c 'python_tap tests/python'
+else
+  skip python "no Python environment in ${PY%/bin/*}; make setup makes it"
+fi
 
 if [ "${FAST:-}" = 1 ]; then
   skip asan "FAST=1"
   skip valgrind "FAST=1"
 else
-  export OMP_NUM_THREADS=2
+  export OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive
   again asan 'SANITIZE=address,undefined CFLAGS="-O1 -g -fno-sanitize-recover=all"' "" unit ops
   # x86-64-v3: valgrind 3.19 does not know AVX-512
   if command -v valgrind > /dev/null; then
@@ -173,6 +211,7 @@ else
   fi
 fi
 
+settle 0
 [ ${#reasons[@]} -gt 0 ] && printf 'skipped: %s\n' "${reasons[@]}"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ] && [ $((passed + skipped)) -gt 0 ]

@@ -3,7 +3,8 @@
 # PyTorch's step of the same network. Writes $OUT, one JSON object with everything, and prints a table.
 #
 # Parts, all of them if none is named: ops, steps, peer. Each leaves its lines in $OUT.lines/PART, and $OUT is made of all
-# that are there.
+# that are there. Where a job may not take long, a job measures a part, or of peer, the slowest, a shape and a variant, with
+# an OUT of its own; then one result is made of all by  results.py A.json.lines B.json.lines … --out FILE.
 # Variables: BENCH, BENCH_OPS: the programs; PROGRAM: mdlm; PYTHON: one that has torch, for peer; OUT; SHAPES: shapes of
 # tests/bench with the micro-batches of a step; VARIANTS: of the peer; SIZE: of bench_ops; STEPS; DEVICE: cuda, or cpu to try this script.
 # shellcheck disable=SC2317,SC2086,SC2015

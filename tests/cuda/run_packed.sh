@@ -66,5 +66,5 @@ all)
   exit 2
   ;;
 esac
-"$PYTHON" tests/cuda/results.py "$OUT.lines" --out "$OUT" > /dev/null
+"$PYTHON" tests/cuda/results.py "$OUT.lines" --out "$OUT" > /dev/null || failed=1
 exit "${failed:-0}"
