@@ -82,6 +82,7 @@ static SamplerJob start(Bench *b, int64_t n) {
                       .rows = &b->net.rows,
                       .objective = &b->net.objective,
                       .steps = T,
+                      .draw = {1, 1, false},
                       .seed = 1,
                       .n = b->B,
                       .z = b->z};
@@ -274,7 +275,8 @@ done:
 }
 
 int main(int argc, char **argv) {
-  static const int64_t lengths[] = {128, 1024}, batches[] = {1, 8};
+  static const int64_t lengths[] = {128, 1024}, batches[] = {1, 3, 8};
+  enum { BATCHES = sizeof batches / sizeof *batches };
   double budget = argc > 1 ? 1e3 * atof(argv[1]) : 4e5;
   int err = OK;
   log_init(0, 1);
@@ -282,7 +284,7 @@ int main(int argc, char **argv) {
   printf(
       "| L | B | sampler | s | CPU s | passes | sequences through the network | reference / it, s | CPU s | run |\n");
   printf("|---|---|---|---|---|---|---|---|---|---|\n");
-  for (int i = 0; i < 4 && err == OK; i++) err = bench(lengths[i / 2], batches[i % 2], budget);
+  for (int i = 0; i < 2 * BATCHES && err == OK; i++) err = bench(lengths[i / BATCHES], batches[i % BATCHES], budget);
   if (err) log_error("%s", err_message());
   return err;
 }
