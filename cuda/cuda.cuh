@@ -103,10 +103,14 @@ static __device__ inline float warp_sum(float v) {
   return v;
 }
 
+/* The value of the thread whose number differs by mask; a struct that is reduced has one of its own. */
+template <class T> static __device__ inline T exchange(T v, int mask) { return __shfl_xor_sync(~0u, v, mask); }
+template <class T> static __device__ inline T plus(T a, T b) { return a + b; }
+
 /* f over the block's values in one fixed order, for every thread. Ends with all threads past their reads of `part`. */
 template <class T, class F> __device__ T block_reduce(T v, F f) {
   SHARED(T, part, WARPS);
-  for (int m = WARP / 2; m > 0; m /= 2) v = f(v, T::exchange(v, m));
+  for (int m = WARP / 2; m > 0; m /= 2) v = f(v, exchange(v, m));
   if (threadIdx.x % WARP == 0) part[threadIdx.x / WARP] = v;
   __syncthreads();
   T all = part[0];

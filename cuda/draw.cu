@@ -8,41 +8,23 @@
 #include "logits.cuh"
 
 namespace {
-struct First {
-  int v;
-  __device__ static First exchange(First a, int mask) {
-    First w = {__shfl_xor_sync(~0u, a.v, mask)};
-    return w;
-  }
-};
 struct Best {
   float f;
   int32_t v;
-  __device__ static Best exchange(Best b, int mask) {
-    Best w = {__shfl_xor_sync(~0u, b.f, mask), __shfl_xor_sync(~0u, b.v, mask)};
-    return w;
-  }
 };
-struct Sum64 {
-  double v;
-  __device__ static Sum64 exchange(Sum64 a, int mask) {
-    Sum64 w = {__shfl_xor_sync(~0u, a.v, mask)};
-    return w;
-  }
-};
+__device__ Best exchange(Best b, int mask) {
+  Best w = {::exchange(b.f, mask), ::exchange(b.v, mask)};
+  return w;
+}
 } /* namespace */
 
 /* ---- draw */
-static __device__ Sum64 plus64(Sum64 a, Sum64 b) {
-  Sum64 all = {a.v + b.v};
-  return all;
-}
 /* The larger one; of equals, the first. */
 static __device__ Best better(Best a, Best b) {
   if (a.f == b.f) return a.v < b.v ? a : b;
   return b.f > a.f ? b : a;
 }
-static __device__ First smaller(First a, First b) { return a.v < b.v ? a : b; }
+static __device__ int smaller(int a, int b) { return a < b ? a : b; }
 
 namespace {
 template <class A, int N> struct Weights { /* exp((f − top)·by), 0 at forbid and below `least` */
@@ -88,19 +70,18 @@ static __device__ void scan(double *upto, double part) {
  * if all are 0. */
 static __device__ int choose(double part, double upto, double goal) {
   int t = (int)threadIdx.x;
-  First mine = {part <= 0 ? 3 * THREADS : upto > goal ? t : 2 * THREADS - t};
-  int first = block_reduce(mine, smaller).v;
+  int first = block_reduce(part <= 0 ? 3 * THREADS : upto > goal ? t : 2 * THREADS - t, smaller);
   return first < THREADS ? first : first < 3 * THREADS ? 2 * THREADS - first : -1;
 }
 
 /* Σ of the row's weights, for every thread. */
 template <class A, int N> static __device__ double total(const Weights<A, N> &p) {
-  Sum64 mine = {0};
+  double sum = 0;
   each_pack<N>(p.f, p.V, (int)threadIdx.x, [&](int i, const Pack<A, N> &q) {
     Logits<A, N> x(q, i, p.forbid);
-    for (int j = 0; j < N; j++) mine.v += (double)p.of(x.v[j]);
+    for (int j = 0; j < N; j++) sum += (double)p.of(x.v[j]);
   });
-  return block_reduce(mine, plus64).v;
+  return block_reduce(sum, plus<double>);
 }
 
 /* The largest weight such that those not below it make up the share: weights are not negative, so their order is that
@@ -204,11 +185,11 @@ template <class A, int N> __global__ void k_argmax(int32_t *ids, Rows<A> l, int3
 
 int cuda_draw(Device *dev, const Draw *a) {
   DrawHow how = {(const double *)a->uniform.data,
-             (const double *)a->stay.data,
-             a->forbid,
-             (float)(1 / a->temperature),
-             a->nucleus,
-             a->f32};
+                 (const double *)a->stay.data,
+                 a->forbid,
+                 (float)(1 / a->temperature),
+                 a->nucleus,
+                 a->f32};
   return WITH_ROWS(a->logits,
                    LAUNCH(dev, (k_draw<A, N>), rows_of(a->logits), (int32_t *)a->ids.data, rows<A>(a->logits), how));
 }

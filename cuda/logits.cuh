@@ -61,20 +61,5 @@ template <class A, int N> struct Logits {
 };
 
 /* The largest of a block's values, for every thread. */
-namespace {
-struct Most {
-  float v;
-  __device__ static Most exchange(Most m, int mask) {
-    Most w = {__shfl_xor_sync(~0u, m.v, mask)};
-    return w;
-  }
-};
-} /* namespace */
-static __device__ Most larger(Most a, Most b) {
-  Most m = {fmaxf(a.v, b.v)};
-  return m;
-}
-static __device__ float block_max(float v) {
-  Most m = {v};
-  return block_reduce(m, larger).v;
-}
+static __device__ float larger(float a, float b) { return fmaxf(a, b); }
+static __device__ float block_max(float v) { return block_reduce(v, larger); }

@@ -21,18 +21,7 @@ namespace {
 struct LogSum {
   float top, sum;
 };
-struct Sum {
-  float v;
-  __device__ static Sum exchange(Sum s, int mask) {
-    Sum w = {__shfl_xor_sync(~0u, s.v, mask)};
-    return w;
-  }
-};
 } /* namespace */
-static __device__ Sum plus(Sum a, Sum b) {
-  Sum all = {a.v + b.v};
-  return all;
-}
 
 /* One pack into the sum of those before it, which is rescaled when a larger logit is met. */
 template <class A, int N> static __device__ void take(LogSum *mine, const Logits<A, N> &x) {
@@ -54,8 +43,8 @@ template <class A, int N> static __device__ LogSum row_log_sum(Pack<A, N> *kept,
     take(&mine, Logits<A, N>(p, i, forbid));
   });
   float top = block_max(mine.top);
-  Sum sum = {mine.top == top ? mine.sum : mine.sum * exp_of<A>(mine.top - top)};
-  LogSum all = {top, block_reduce(sum, plus).v};
+  float sum = mine.top == top ? mine.sum : mine.sum * exp_of<A>(mine.top - top);
+  LogSum all = {top, block_reduce(sum, plus<float>)};
   return all;
 }
 

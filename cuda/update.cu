@@ -57,20 +57,6 @@ int cuda_add(Device *dev, Tensor y, Tensor x) {
  * read, not in which order it is added up. */
 static constexpr int AT_ONCE = 4, TURNS = 16, SPAN = TURNS * WIDE * THREADS;
 
-namespace {
-struct Sum64 {
-  double v;
-  __device__ static Sum64 exchange(Sum64 s, int mask) {
-    Sum64 w = {__shfl_xor_sync(~0u, s.v, mask)};
-    return w;
-  }
-};
-} /* namespace */
-static __device__ Sum64 plus(Sum64 a, Sum64 b) {
-  Sum64 all = {a.v + b.v};
-  return all;
-}
-
 template <bool SQUARES, bool ALIGNED> static __device__ double sum_of(const float *x, int64_t first, int64_t n) {
   double sum[WIDE] = {0};
   for (int turn = 0; turn < TURNS; turn += AT_ONCE) {
@@ -85,16 +71,16 @@ template <bool SQUARES, bool ALIGNED> static __device__ double sum_of(const floa
 template <bool SQUARES> __global__ void k_sum(double *partial, const float *x, int64_t n, bool aligned) {
   int64_t block = (int64_t)blockIdx.x * SPAN, first = block + threadIdx.x * WIDE;
   bool whole = aligned && block + SPAN <= n;
-  Sum64 mine = {whole ? sum_of<SQUARES, true>(x, first, n) : sum_of<SQUARES, false>(x, first, n)};
-  Sum64 all = block_reduce(mine, plus);
-  if (threadIdx.x == 0) partial[blockIdx.x] = all.v;
+  double sum = whole ? sum_of<SQUARES, true>(x, first, n) : sum_of<SQUARES, false>(x, first, n);
+  sum = block_reduce(sum, plus<double>);
+  if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
 __global__ void k_sum_partial(double *out, const double *partial, int64_t n, bool add) {
-  Sum64 mine = {0};
-  for (int64_t i = threadIdx.x; i < n; i += THREADS) mine.v += partial[i];
-  Sum64 all = block_reduce(mine, plus);
-  if (threadIdx.x == 0) *out = (add ? *out : 0) + all.v;
+  double sum = 0;
+  for (int64_t i = threadIdx.x; i < n; i += THREADS) sum += partial[i];
+  sum = block_reduce(sum, plus<double>);
+  if (threadIdx.x == 0) *out = (add ? *out : 0) + sum;
 }
 
 template <bool SQUARES> static int sum_to(Device *dev, Tensor total, Tensor x, bool add) {

@@ -20,7 +20,7 @@ filters=("$@")
 passed=0 failed=0 skipped=0 reasons=()
 out=$(mktemp -d "${TMPDIR:-/tmp}/mdlm-tests-XXXXXX")
 trap 'kill "${!under_way[@]}" 2> /dev/null; rm -rf "$out"' EXIT
-trap 'exit 1' INT TERM
+trap 'echo "interrupted"; exit 1' INT TERM
 
 wanted() { # NAME: whether the filters let it through
   local f
