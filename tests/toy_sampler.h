@@ -6,7 +6,7 @@
 
 #include "diffusion/sampler.h"
 
-enum { V = 4, L = 3, MASK = 1, BOS = 0, STATES = V * V * V, STEPS = 4, BATCH = 1000, DRAWS = 1000000 };
+enum { V = 4, L = 3, MASK = 1, BOS = 0, STATES = V * V * V, STEPS = 4, BATCH = 1000, DRAWS = 200000, MANY = 1000000 };
 static const double EPS = 1e-3;
 static const int32_t blank[L] = {MASK, MASK, MASK};
 extern bool toy_bf16;  /* products of the device under test */

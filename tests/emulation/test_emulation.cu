@@ -25,20 +25,9 @@ __global__ void k_leave(int *found) {
   all[threadIdx.x] = 1;
 }
 
-struct Sum {
-  int v;
-  __device__ static Sum exchange(Sum s, int mask) {
-    Sum w = {__shfl_xor_sync(~0u, s.v, mask)};
-    return w;
-  }
-};
-static __device__ Sum plus(Sum a, Sum b) {
-  Sum all = {a.v + b.v};
-  return all;
-}
 __global__ void k_sum(int *out) {
-  Sum mine = {(int)threadIdx.x + 1};
-  for (int i = 0; i < 3; i++) out[i * THREADS + (int)threadIdx.x] = block_reduce(mine, plus).v;
+  int mine = (int)threadIdx.x + 1;
+  for (int i = 0; i < 3; i++) out[i * THREADS + (int)threadIdx.x] = block_reduce(mine, plus<int>);
 }
 
 static int wrong(bool barrier) {

@@ -75,7 +75,7 @@ static void test_sedd(void **state) {
   for (int k = 0; k < 4; k++) {
     Network n;
     double law[STATES], wrong[STATES];
-    int64_t count[STATES], draws = DRAWS / (k == 0 ? 1 : 10);
+    int64_t count[STATES], draws = k == 0 ? MANY : DRAWS / 10;
     open_sedd(&n, k % 2);
     if (k >= 2) n.schedule = (Schedule){.table = &toy_slow, .eps = EPS};
     law_of_score(&n, STEPS, law);

@@ -14,7 +14,7 @@ static void same_law(void) {
   int64_t count[STATES];
   toy_open_sampler(&n, false, BATCH);
   toy_law_of(&n, blank, STEPS, true, law);
-  toy_compare(&n, (Run){"ancestral", STEPS, true, 1, 0, 0}, blank, DRAWS, law, count);
+  toy_compare(&n, (Run){"ancestral", STEPS, true, 1, 0, 0}, blank, MANY, law, count);
   for (int s = 0; s < STATES; s++)
     for (int l = 0; l < L; l++)
       if (toy_digit(s, l) == MASK) assert_int_equal(count[s], 0);

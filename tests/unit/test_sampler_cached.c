@@ -56,14 +56,14 @@ static void same_in_any_batch(void **state) {
 /* One sample of L masks in T steps unmasks in T(1 − (1 − 1/T)^L) of them on average, of a schedule linear in t. */
 static void asks_where_something_unmasks(void **state) {
   const char *sampler = *state;
-  enum { T = 5, MANY = 2000 };
+  enum { T = 5, SAMPLES = 2000 };
   Network n;
   int32_t z[L];
   int64_t sum = 0;
   toy_open_sampler(&n, false, 1);
-  for (int64_t i = 0; i < MANY; i++) sum += toy_samples(&n, run_of(sampler, T, false, i, 1), blank, z).evaluated;
-  double expected = T * (1 - pow(1 - 1.0 / T, L)), spread = sqrt(0.4 / MANY); /* between 1 and 3: variance below 0.4 */
-  assert_true(fabs((double)sum / MANY - expected) < 4 * spread);
+  for (int64_t i = 0; i < SAMPLES; i++) sum += toy_samples(&n, run_of(sampler, T, false, i, 1), blank, z).evaluated;
+  double expected = T * (1 - pow(1 - 1.0 / T, L)), spread = sqrt(0.4 / SAMPLES); /* between 1 and 3: variance below 0.4 */
+  assert_true(fabs((double)sum / SAMPLES - expected) < 4 * spread);
   toy_samples(&n, run_of(sampler, T, true, 0, 1), starts[3], z);
   assert_int_equal(toy_samples(&n, run_of(sampler, T, true, 0, 1), starts[3], z).evaluations, 0);
   network_destroy(&n);
