@@ -25,8 +25,8 @@ void toy_masks(int32_t *z, const int32_t *x0, int64_t L, int32_t mask, unsigned 
 /** toy_same — fail unless the n numbers are equal, bit for bit. */
 void toy_same(const char *what, const double *got, const double *want, int64_t n);
 
-/** toy_draws — n, or a small part of it where a memory checker or an emulated device slows the program down: it needs no
- *  statistics. */
+/** toy_draws — n, or a small part of it where a memory checker or an emulated device slows the program down: it needs
+ * no statistics. */
 int64_t toy_draws(int64_t n);
 /** toy_chi2 — Σ (count − expected)²/expected; cells with expected < 8 are pooled into one. *dof: cells − 1. */
 double toy_chi2(const int64_t *count, const double *chance, int cells, int64_t draws, int *dof);

@@ -1,5 +1,5 @@
-/* reduce — the gradients of a step over ranks (1, 2 and 4) are on their way during backward, in buckets, and are the ones
- * that a sum at the end gives: with `tree` bit for bit. */
+/* reduce — the gradients of a step over ranks (1, 2 and 4) are on their way during backward, in buckets, and are the
+ * ones that a sum at the end gives: with `tree` bit for bit. */
 #include "toy_network.h"
 
 #include <mpi.h>
