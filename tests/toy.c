@@ -81,6 +81,12 @@ int64_t toy_draws(int64_t n) {
   return !check_slow && !SANITIZED && !RUNNING_ON_VALGRIND ? n : few < most ? few : most;
 }
 
+void toy_need_speed(void) {
+  if (!SANITIZED && !RUNNING_ON_VALGRIND) return;
+  print_message("# skip: too much for a memory checker\n");
+  skip();
+}
+
 double toy_chi2(const int64_t *count, const double *chance, int cells, int64_t draws, int *dof) {
   double sum = 0, pooled = 0;
   int64_t pooled_count = 0;

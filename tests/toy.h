@@ -28,6 +28,8 @@ void toy_same(const char *what, const double *got, const double *want, int64_t n
 /** toy_draws — n, or a small part of it where a memory checker or an emulated device slows the program down: it needs
  * no statistics. */
 int64_t toy_draws(int64_t n);
+/** toy_need_speed — skip the test where a memory checker looks on. */
+void toy_need_speed(void);
 /** toy_chi2 — Σ (count − expected)²/expected; cells with expected < 8 are pooled into one. *dof: cells − 1. */
 double toy_chi2(const int64_t *count, const double *chance, int cells, int64_t draws, int *dof);
 /** toy_chi2_limit — what a true law exceeds once in 10⁴ trials (Wilson-Hilferty). */

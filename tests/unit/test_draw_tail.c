@@ -112,22 +112,15 @@ static void nowhere_else(Check *c, const void *shape) {
     if (v != MASK && fabs((double)count[v] - each) > 2) fail_msg("%s: token %d: %d", c->title, v, (int)count[v]);
 }
 
-/* Statistics are not for a memory checker. */
-static void need_speed(void) {
-  if (toy_draws(1000) == 1000) return;
-  print_message("# skip: too many draws for a memory checker\n");
-  skip();
-}
-
 static void test_rates(void **state) {
   (void)state;
-  need_speed();
+  toy_need_speed();
   for (int mode = CHECK_F64; mode <= CHECK_F32; mode++) check_once(rates, NULL, mode);
 }
 
 static void test_nowhere_else(void **state) {
   (void)state;
-  need_speed();
+  toy_need_speed();
   for (int mode = CHECK_F64; mode <= CHECK_F32; mode++) check_once(nowhere_else, NULL, mode);
 }
 
@@ -159,7 +152,7 @@ static void f32_cuts_off(Check *c, const void *shape) {
 
 static void test_f32_cuts_off(void **state) {
   (void)state;
-  need_speed();
+  toy_need_speed();
   check_once(f32_cuts_off, NULL, CHECK_F32);
 }
 

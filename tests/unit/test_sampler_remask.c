@@ -113,6 +113,7 @@ static void compare(Network *n, Process *o, uint64_t seed, const int32_t start[L
 /* The test sees other laws: without remasking, and with another η. */
 static void test_law(void **state) {
   (void)state;
+  toy_need_speed();
   Network n;
   double law[STATES], wrong[STATES];
   toy_open_sampler(&n, false, BATCH);
@@ -131,6 +132,7 @@ static void test_law(void **state) {
 /* Masks that are left, a third of them. */
 static void test_law_with_masks_left(void **state) {
   (void)state;
+  toy_need_speed();
   Network n;
   double law[STATES];
   toy_open_sampler(&n, false, BATCH);
@@ -168,6 +170,7 @@ static void simulate(const Process *o, uint64_t seed, int64_t sample, int32_t z[
 /* A law of so few states hardly tells which of two tokens was doubted: each sample does. */
 static void test_doubted_tokens(void **state) {
   (void)state;
+  toy_need_speed();
   enum { N = 10 * BATCH };
   static int32_t z[N * L];
   static Process o;
@@ -200,6 +203,7 @@ static void test_doubted_tokens(void **state) {
  * started so. */
 static void test_marginals(void **state) {
   (void)state;
+  toy_need_speed();
   Network n;
   double law[STATES];
   toy_open_sampler(&n, false, STATES);
@@ -222,6 +226,7 @@ static void test_marginals(void **state) {
 
 static void test_law_with_time(void **state) {
   (void)state;
+  toy_need_speed();
   Network n, timeless;
   double law[STATES], wrong[STATES];
   int64_t draws = DRAWS / 10;
@@ -240,6 +245,7 @@ static void test_law_with_time(void **state) {
 /* Fixed tokens are seen, stay, and take no part in the softmax. */
 static void test_law_from_fixed_tokens(void **state) {
   (void)state;
+  toy_need_speed();
   const int32_t starts[][L] = {{MASK, 2, MASK}, {0, MASK, 3}};
   Network n;
   double law[STATES];
