@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "input"))
 try:
@@ -26,6 +25,7 @@ try:
     from corpus import PrepareError
     from datafile import set_attributes, write_vocabulary
     from networks import FAMILIES, ROTARY, Family, Shapes, Sizes, check, family_of, sizes_of
+    from options import Parser, check_paths, require
     from seal import seal_append
     from tensorfiles import FileError, Tensor, pytorch_open, safetensors_open, safetensors_write
     from vocabularies import Vocabulary, make_vocabulary
@@ -112,7 +112,7 @@ def import_weights(o: argparse.Namespace) -> str:
     family = family_of(found, o.source)
     kept = {name: t for name, t in found.items() if not re.fullmatch(family.buffers, name)}
     check_tied(family, found, o.source)
-    vocabulary = make_vocabulary(o.tokenizer, {}, False, _no_training)
+    vocabulary = make_vocabulary(o.tokenizer)
     s = sizes_of(family, kept, o.source, o.length)
     check_turned(family, kept, family.shapes(s), o.source)
     appended = family.name == "gpt2" and vocabulary.mask == vocabulary.size - 1
@@ -181,10 +181,6 @@ def state_write(f: h5py.File, o: argparse.Namespace, text: str, length: int, ste
         group[name].attrs["xxh3"] = xxhash.xxh3_64_hexdigest(group[name][:].tobytes())
 
 
-def _no_training() -> NoReturn:
-    raise PrepareError("--tokenizer bpe: trains a new tokenizer; name the one of these weights")
-
-
 # ---- export
 
 
@@ -227,21 +223,14 @@ def theirs(family: Family, group: h5py.Group, heads: int, mask: int) -> Made:
 # ---- command line
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise FileError(f"{message} (convert.py --help lists the options)")
-
-
 def parser() -> argparse.ArgumentParser:
     p = Parser(
         prog="convert.py",
         description="Convert weights between other programs' files and checkpoints of mdlm.",
         epilog=NOTES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     actions = p.add_subparsers(dest="action", required=True, metavar="import|export")
-    g = actions.add_parser("import", help="safetensors or .ckpt → checkpoint", allow_abbrev=False)
+    g = actions.add_parser("import", help="safetensors or .ckpt → checkpoint")
     g.add_argument("source", type=Path, metavar="WEIGHTS", help=".safetensors, or a PyTorch file: .ckpt, .pt, .bin")
     g.add_argument("target", type=Path, metavar="CHECKPOINT.h5")
     g.add_argument("--tokenizer", required=True, metavar="KIND:…", help="of these weights, as prepare.py takes it")
@@ -249,7 +238,7 @@ def parser() -> argparse.ArgumentParser:
     g.add_argument("--length", type=int, metavar="L", help="tokens trained on (default: 1024; gpt2: its positions)")
     g.add_argument("--objective", choices=("subs", "d3pm", "sedd", "ar"), help="(default: subs; gpt2 and ar: ar)")
     g.add_argument("--time-conditioning", action="store_true", help="the network was told the noise level")
-    g = actions.add_parser("export", help="checkpoint → safetensors", allow_abbrev=False)
+    g = actions.add_parser("export", help="checkpoint → safetensors")
     g.add_argument("source", type=Path, metavar="CHECKPOINT.h5")
     g.add_argument("target", type=Path, metavar="OUT.safetensors")
     g.add_argument("--weights", choices=("ema", "live"), default="ema", help="(default: ema)")
@@ -260,10 +249,8 @@ def main(argv: list[str]) -> int:
     try:
         o = parser().parse_args(argv)
         for name in ("heads", "length"):
-            if getattr(o, name, None) is not None and getattr(o, name) < 1:
-                raise FileError(f"--{name}: must be positive")
-        if os.path.realpath(o.source) == os.path.realpath(o.target):
-            raise FileError(f"{o.target}: is both read and written; choose another name")
+            require(getattr(o, name, None) is None or getattr(o, name) > 0, f"--{name}: must be positive")
+        check_paths([str(o.target)], [str(o.source)])
         print((import_weights if o.action == "import" else export_weights)(o))
         return 0
     except (FileError, PrepareError, OSError, MemoryError, KeyError) as e:

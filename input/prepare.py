@@ -10,13 +10,14 @@ import signal
 import sys
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import Any, NoReturn
+from typing import Any
 
 try:
     from corpus import UNITS, Corpus, PrepareError
     from datafile import DataFile, cross_perplexity, entropy
     from detokenizers import TABLES, detokenizer
     from framing import Unwrapped, Wrapped, blocks
+    from options import Parser, check_paths, require, special_tokens
     from progress import Progress
     from vocabularies import Vocabulary, make_vocabulary
 except ModuleNotFoundError as missing:
@@ -205,19 +206,12 @@ def warn(text: str) -> None:
 # ---- options
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise PrepareError(f"{message} (prepare.py --help lists the options)")
-
-
 def parser() -> argparse.ArgumentParser:
     p = Parser(
         prog="prepare.py",
         description="Tokenize text into the HDF5 data files that mdlm trains and evaluates on. "
         "Memory use does not grow with the corpus.",
         epilog=NOTES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     p.add_argument("inputs", nargs="+", metavar="TEXT", help="UTF-8 text, plain or .gz; - is standard input")
     g = p.add_argument_group("what becomes of the text")
@@ -297,44 +291,16 @@ def parse(argv: list[str]) -> argparse.Namespace:
     o.documents = o.documents or ("chunk" if o.tokenizer == "text8" else "line")
     require(not o.keep_newline or o.documents == "line", "--keep-newline goes with --documents line")
     require(o.chunk is None or o.documents == "chunk", "--chunk goes with --documents chunk")
-    o.special = dict(_role(text) for text in o.special)
+    o.special = special_tokens(o.special)
     o.split = o.split or "all"
     names = ",".join("stdin" if p == "-" else os.path.basename(p) for p in o.inputs)
     o.source = o.source or (names if len(names.encode()) < 256 else f"{len(o.inputs)} files")
     require(len(o.source.encode()) < 256, "--source: at most 255 bytes")
     require(len(o.split.encode()) < 64, "--split: at most 63 bytes")
     require(len(o.detokenizer) < 32, "--detokenizer: at most 31 bytes")
-    _check_paths(o)
+    outputs = filter(None, (o.out, o.out_train, o.out_valid))
+    check_paths(outputs, [*o.inputs, *o.tokenizer.partition(":")[2].split(",")])
     return o
-
-
-def require(condition: object, message: str) -> None:
-    if not condition:
-        raise PrepareError(message)
-
-
-def _role(text: str) -> tuple[str, str]:
-    role, equals, token = text.partition("=")
-    require(
-        equals and token and role in ("mask", "bos", "eos", "pad"),
-        f"--special {text}: give mask=, bos=, eos= or pad=TOKEN",
-    )
-    return role, token
-
-
-def _check_paths(o: argparse.Namespace) -> None:
-    """Outputs lie in folders that are there, and are neither each other nor anything that is read."""
-    read = {
-        os.path.realpath(p): p for p in [*o.inputs, *o.tokenizer.partition(":")[2].split(",")] if p not in ("-", "")
-    }
-    written: set[str] = set()
-    for path in filter(None, (o.out, o.out_train, o.out_valid)):
-        real = os.path.realpath(path)
-        require(real not in read, f"{path}: is both read and written; choose another output name")
-        require(real not in written, f"{path}: is named for both outputs; choose two names")
-        require(os.path.isdir(os.path.dirname(real)), f"{path}: no folder {os.path.dirname(real)}; make it first")
-        require(not os.path.isdir(real), f"{path}: is a folder; name a file")
-        written.add(real)
 
 
 def _folder(path: str) -> str:

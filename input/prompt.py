@@ -10,7 +10,6 @@ import shlex
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from typing import NoReturn
 
 try:
     import h5py
@@ -18,6 +17,7 @@ try:
 
     from corpus import Corpus, PrepareError
     from datafile import reason
+    from options import Parser, check_paths, require
     from seal import seal_append
     from vocabularies import Vocabulary, make_vocabulary
 except ModuleNotFoundError as missing:
@@ -46,7 +46,7 @@ The output appears under its name when it is complete. Exit status: 0, 2 for an 
 def main(argv: list[str]) -> int:
     try:
         o = parse(argv)
-        vocabulary = make_vocabulary(f"data:{o.data}", {}, False, lambda: iter(()))
+        vocabulary = make_vocabulary(f"data:{o.data}")
         corpus = Corpus(o.inputs, "line")
         rows = [tokenize(line, vocabulary, o, f"prompt {i}") for i, line in enumerate(corpus.documents())]
         if not rows:
@@ -144,18 +144,9 @@ def warn(text: str) -> None:
 # ---- options
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise PrepareError(f"{message} (prompt.py --help lists the options)")
-
-
 def parse(argv: list[str]) -> argparse.Namespace:
     p = Parser(
-        prog="prompt.py",
-        description="Tokenize text with holes into prompts for mdlm sample.",
-        epilog=NOTES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        prog="prompt.py", description="Tokenize text with holes into prompts for mdlm sample.", epilog=NOTES
     )
     p.add_argument("inputs", nargs="+", metavar="TEXT", help="UTF-8 text, plain or .gz; - is standard input")
     p.add_argument("--data", required=True, metavar="FILE.h5", help="data file whose tokenizer is used")
@@ -166,13 +157,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     p.add_argument("--eos", action="store_true", help="end with the eos token")
     p.add_argument("--quiet", action="store_true", help="no summary")
     o = p.parse_args(argv)
-    real = os.path.realpath(o.out)
-    if o.inputs.count("-") > 1:
-        raise PrepareError("- is given twice; standard input is read once")
-    if real in map(os.path.realpath, [*o.inputs, o.data]):
-        raise PrepareError(f"{o.out}: is both read and written; choose another output name")
-    if os.path.isdir(real) or not os.path.isdir(os.path.dirname(real)):
-        raise PrepareError(f"{o.out}: is a folder, or in a folder that is not there; name a file")
+    require(o.inputs.count("-") < 2, "- is given twice; standard input is read once")
+    check_paths([o.out], [*o.inputs, o.data])
     return o
 
 

@@ -9,11 +9,11 @@ import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NoReturn
 
 try:
     from corpus import PrepareError
     from datafile import DataFile
+    from options import Parser, check_paths, require, special_tokens
     from texts import Spelling, spelling
     from vocabularies import Vocabulary, make_vocabulary
 except ModuleNotFoundError as missing:
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     output: DataFile | None = None
     try:
         o = parse(argv)
-        vocabulary = make_vocabulary(o.tokenizer, o.special, False, _no_training)
+        vocabulary = make_vocabulary(o.tokenizer, o.special)
         rows, cut = translate(o, vocabulary)
         length = o.length or max(map(len, rows))
         output = DataFile(o.out, vocabulary, length, None)
@@ -167,16 +167,7 @@ def padded(rows: list[np.ndarray], length: int, pad: int) -> tuple[np.ndarray, n
     return tokens, np.array([len(ids) for ids in rows], np.uint32)
 
 
-def _no_training() -> NoReturn:
-    raise PrepareError("--tokenizer bpe: trains a new tokenizer; name one that is there")
-
-
 # ---- options
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise PrepareError(f"{message} (retokenize.py --help lists the options)")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -184,8 +175,6 @@ def parser() -> argparse.ArgumentParser:
         prog="retokenize.py",
         description="Translate samples or data from one tokenizer's ids into another's.",
         epilog=NOTES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     p.add_argument("input", metavar="FILE.h5", help="samples of `mdlm sample`, or a data file")
     p.add_argument(
@@ -207,14 +196,9 @@ def parser() -> argparse.ArgumentParser:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     o = parser().parse_args(argv)
-    if o.length is not None and not 2 <= o.length <= 1 << 20:
-        raise PrepareError(f"--length {o.length}: a row has 2 to {1 << 20} tokens")
-    special = [text.partition("=") for text in o.special]
-    if not all(role in ("mask", "bos", "eos", "pad") and token for role, _, token in special):
-        raise PrepareError("--special: give mask=, bos=, eos= or pad=TOKEN")
-    o.special = {role: token for role, _, token in special}
-    if os.path.realpath(o.out) == os.path.realpath(o.input):
-        raise PrepareError(f"{o.out}: is both read and written; choose another output name")
+    require(o.length is None or 2 <= o.length <= 1 << 20, f"--length {o.length}: a row has 2 to {1 << 20} tokens")
+    o.special = special_tokens(o.special)
+    check_paths([o.out], [o.input, *o.tokenizer.partition(":")[2].split(",")])
     return o
 
 

@@ -58,21 +58,26 @@ class Vocabulary:
 
 
 def make_vocabulary(
-    spec: str, special: dict[str, str], eos_is_bos: bool, training_text: Callable[[], Iterator[str]]
+    spec: str,
+    special: dict[str, str] | None = None,
+    eos_is_bos: bool = False,
+    training_text: Callable[[], Iterator[str]] | None = None,
 ) -> Vocabulary:
-    """The vocabulary a --tokenizer option asks for; `training_text` is read only when one is trained."""
+    """The vocabulary a --tokenizer option asks for; bpe: trains one on `training_text`, None: it may not."""
     kind, _, rest = spec.partition(":")
     if special and kind != "json":
         raise PrepareError(f"--special is for json: tokenizers; {kind} fixes its special tokens")
     if kind == "text8" and not rest:
         vocabulary = text8()
     elif kind == "bpe":
+        if training_text is None:
+            raise PrepareError(f"--tokenizer {spec}: trains a new tokenizer; name one that is there")
         vocabulary = train_bpe(_bpe_size(rest), training_text())
     elif kind in FROM_FILES and rest:
         for path in rest.split(",") if kind == "gpt2" else [rest]:
             _check_readable(path)
         try:
-            vocabulary = from_json(rest, special) if kind == "json" else FROM_FILES[kind](rest)
+            vocabulary = from_json(rest, special or {}) if kind == "json" else FROM_FILES[kind](rest)
         except PrepareError:
             raise
         except Exception as e:  # the libraries raise bare Exceptions for a file they cannot make sense of

@@ -328,7 +328,7 @@ def test_hash_tells_vocabularies_apart(tmp_path: Path) -> None:
     hashes = set()
     for last in ("night", "light"):
         (tmp_path / "v.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "day", last]))
-        hashes.add(make_vocabulary(f"bert:{tmp_path / 'v.txt'}", {}, False, lambda: iter(())).hash)
+        hashes.add(make_vocabulary(f"bert:{tmp_path / 'v.txt'}").hash)
     assert len(hashes) == 2 and all(len(h) == 32 for h in hashes)
 
 
@@ -472,7 +472,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
 
 def test_real_gpt2(real_data: Path) -> None:
     files = [real_data / "gpt2-vocab.json", real_data / "gpt2-merges.txt"]
-    v = make_vocabulary(f"gpt2:{files[0]},{files[1]}", {}, False, lambda: iter(()))
+    v = make_vocabulary(f"gpt2:{files[0]},{files[1]}")
     assert list(v.encode(["hello world"])[0]) == [31373, 995]
     assert (v.name, v.size, v.mask, v.bos, v.eos, v.pad) == ("gpt2", 50258, 50257, 50256, 50256, 50257)
     text = (real_data / "wikitext2_valid.txt").read_text()[:20000]
@@ -481,7 +481,7 @@ def test_real_gpt2(real_data: Path) -> None:
 
 
 def test_real_bert(real_data: Path) -> None:
-    v = make_vocabulary(f"bert:{real_data / 'bert-base-uncased-vocab.txt'}", {}, False, lambda: iter(()))
+    v = make_vocabulary(f"bert:{real_data / 'bert-base-uncased-vocab.txt'}")
     assert list(v.encode(["Hello World"])[0]) == [7592, 2088]
     assert (v.name, v.size, v.mask, v.bos, v.eos, v.pad) == ("bert-base-uncased", 30522, 103, 101, 102, 0)
 
