@@ -126,6 +126,12 @@ SamplerJob toy_samples(Network *n, Run r, const int32_t start[L], int32_t *z) {
   return job;
 }
 
+void toy_count_up(void *arg, int64_t step) {
+  int64_t *last = arg;
+  assert_int_equal(step, *last + 1);
+  *last = step;
+}
+
 int64_t toy_compare(Network *n, Run r, const int32_t start[L], int64_t draws, const double law[STATES],
                     int64_t count[STATES]) {
   static int32_t z[BATCH * L];

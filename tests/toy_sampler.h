@@ -46,6 +46,8 @@ extern const char *toy_remask;
 extern double toy_eta;
 /** toy_samples — z[n,L] from the start. The job as it was done is returned: it counts the passes of the network. */
 SamplerJob toy_samples(Network *n, Run r, const int32_t start[L], int32_t *z);
+/** toy_count_up — SamplerJob.progress: *arg is the int64_t step before; asserts that this one comes next. */
+void toy_count_up(void *arg, int64_t step);
 /** toy_compare — so many samples with a law; count: how often each state was drawn. Evaluated sequences are returned.
  */
 int64_t toy_compare(Network *n, Run r, const int32_t start[L], int64_t draws, const double law[STATES],

@@ -161,12 +161,6 @@ static void test_row_chunks(void **state) {
 }
 
 /* ---- the rest of the job */
-static void progress(void *arg, int64_t step) {
-  int64_t *last = arg;
-  assert_int_equal(step, *last + 1);
-  *last = step;
-}
-
 static void test_job(void **state) {
   (void)state;
   Network n;
@@ -186,7 +180,7 @@ static void test_job(void **state) {
                     .n = 2,
                     .z = z,
                     .evaluations = 77,
-                    .progress = progress,
+                    .progress = toy_count_up,
                     .progress_arg = &last};
   MUST(sampler->run(&job));
   assert_int_equal(last, 9);

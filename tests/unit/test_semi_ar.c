@@ -201,12 +201,6 @@ static void test_same_samples(void **state) {
   network_destroy(&n);
 }
 
-static void count_up(void *arg, int64_t step) {
-  int64_t *last = arg;
-  assert_int_equal(step, *last + 1);
-  *last = step;
-}
-
 static void test_progress(void **state) {
   (void)state;
   Network n;
@@ -224,7 +218,7 @@ static void test_progress(void **state) {
                     .seed = 1,
                     .n = 1,
                     .z = z,
-                    .progress = count_up,
+                    .progress = toy_count_up,
                     .progress_arg = &last};
   MUST(semi_ar_run(&plans[0], sampler, &job));
   assert_int_equal(last, 27);
