@@ -11,7 +11,7 @@
 #   memory  compute-sanitizer over the test programs (MODE=gpu)
 #   errors  no GPU, too old a one, too little memory, a fault in a kernel, too many ranks: one line and no hang
 # Variables: MODE; PROGRAM: mdlm; TESTS: the folder of the test programs; COMPARE: the program of compare.c; DATA: data of
-# `input/smoke.sh --data`, made for the time being if not given; DEVICE: cuda, or cpu to try this script.
+# `input/smoke.sh --data`, made for the time being if not given; DEVICE: cuda, or cpu to try this script, without what needs a GPU.
 # shellcheck disable=SC2317,SC2086,SC2034,SC2206,SC2154
 MODE=${MODE:-gpu} DEVICE=${DEVICE:-cuda}
 case $MODE in
@@ -68,6 +68,7 @@ declare -A most=([f32]=1e-4 [bf16]=1e-2)
 
 part_ops() {
   local t
+  [ "$DEVICE" = cuda ] || { tap_skip "the test programs" "DEVICE=$DEVICE"; return; }
   for t in "$TESTS"/test_*; do tap "$(basename "$t")" program "$t"; done
 }
 program() { # no test of it fails, and some ran
@@ -99,7 +100,7 @@ part_resume() {
     done
   done
   moved "$DEVICE" cpu
-  moved cpu "$DEVICE"
+  [ "$DEVICE" = cpu ] || moved cpu "$DEVICE"
 }
 resumed() { # as train
   train "$@" > "$T/out" || { cat "$T/out"; return 1; }
@@ -186,6 +187,7 @@ faulty() { # N: launches until a fault, on the second of two ranks
 
 part_errors() {
   local at
+  [ "$DEVICE" = cuda ] || { tap_skip "errors of a GPU" "DEVICE=$DEVICE"; return; }
   if [ "$MODE" = gpu ]; then
     CUDA_VISIBLE_DEVICES=-1 tap "no GPU to be seen" refused 'there is no GPU' attempt 1
     tap "out of memory" refused 'out of memory.*train.micro_batch = [0-9]+ fits' attempt 1 model.width=1024 train.micro_batch=1048576 \
