@@ -114,7 +114,7 @@ tests: $(TESTS) $(EMULATED) $(BUILD)/tests/cuda/compare $(BUILD)/mdlm $(if $(CUD
 bench: $(BUILD)/bench ## tokens/s, GFLOP/s, share of each op and ratio to the floor
 	@BUILD="$(BUILD)" tests/bench.sh
 
-bench-sampling: $(BUILD)/bench_sampling ## what samples cost: each sampler, and caching as the reference does it; some 10 minutes (TOKENS=thousands a run, 0: whole runs)
+bench-sampling: $(BUILD)/bench_sampling ## what samples cost: each sampler, and caching as the reference does it; some 4 minutes (TOKENS=thousands a run, 0: whole runs)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(nproc)} $< $(TOKENS)
 
 rules: ## which room may include which (src/RULES)
