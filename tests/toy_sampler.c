@@ -104,24 +104,28 @@ void toy_law_of(Network *n, const int32_t start[L], int steps, bool noise_remova
 const char *toy_remask = "cap";
 double toy_eta;
 
+SamplerJob toy_job(Network *n, Run r, int32_t *z) {
+  return (SamplerJob){.model = &n->model,
+                      .rows = &n->rows,
+                      .objective = &n->objective,
+                      .steps = r.steps,
+                      .noise_removal = r.noise_removal,
+                      .draw = {1, 1, false},
+                      .bos = BOS,
+                      .cache = toy_cache,
+                      .remask = toy_remask,
+                      .remask_eta = toy_eta,
+                      .seed = r.seed,
+                      .first = r.first,
+                      .n = r.n,
+                      .z = z};
+}
+
 SamplerJob toy_samples(Network *n, Run r, const int32_t start[L], int32_t *z) {
   const Sampler *sampler = NULL;
   MUST(sampler_find(&sampler, r.sampler));
   for (int64_t i = 0; i < r.n; i++) memcpy(z + i * L, start, L * sizeof *z);
-  SamplerJob job = {.model = &n->model,
-                    .rows = &n->rows,
-                    .objective = &n->objective,
-                    .steps = r.steps,
-                    .noise_removal = r.noise_removal,
-                    .draw = {1, 1, false},
-                    .bos = BOS,
-                    .cache = toy_cache,
-                    .remask = toy_remask,
-                    .remask_eta = toy_eta,
-                    .seed = r.seed,
-                    .first = r.first,
-                    .n = r.n,
-                    .z = z};
+  SamplerJob job = toy_job(n, r, z);
   MUST(sampler->run(&job));
   return job;
 }

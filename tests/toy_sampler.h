@@ -44,6 +44,8 @@ typedef struct Run {
 /* How `remask` remasks. */
 extern const char *toy_remask;
 extern double toy_eta;
+/** toy_job — of n samples z[n,L], to be done. */
+SamplerJob toy_job(Network *n, Run r, int32_t *z);
 /** toy_samples — z[n,L] from the start. The job as it was done is returned: it counts the passes of the network. */
 SamplerJob toy_samples(Network *n, Run r, const int32_t start[L], int32_t *z);
 /** toy_count_up — SamplerJob.progress: *arg is the int64_t step before; asserts that this one comes next. */

@@ -171,17 +171,10 @@ static void test_job(void **state) {
   assert_string_equal(sampler->name, "ancestral");
   int32_t z[2 * L] = {MASK, MASK, MASK, MASK, MASK, MASK};
   int64_t last = 0;
-  SamplerJob job = {.model = &n.model,
-                    .rows = &n.rows,
-                    .objective = &n.objective,
-                    .steps = 9,
-                    .draw = {1, 1, false},
-                    .seed = 1,
-                    .n = 2,
-                    .z = z,
-                    .evaluations = 77,
-                    .progress = toy_count_up,
-                    .progress_arg = &last};
+  SamplerJob job = toy_job(&n, (Run){sampler->name, 9, false, 1, 0, 2}, z);
+  job.evaluations = 77;
+  job.progress = toy_count_up;
+  job.progress_arg = &last;
   MUST(sampler->run(&job));
   assert_int_equal(last, 9);
   assert_int_equal(job.evaluations, 9);

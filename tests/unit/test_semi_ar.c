@@ -41,16 +41,7 @@ static SamplerJob samples(Network *n, const SemiAr *s, Run r, const int32_t *sta
   MUST(sampler_find(&sampler, r.sampler));
   int64_t length = length_of(s);
   for (int64_t i = 0; i < r.n; i++) memcpy(z + i * length, start, (size_t)length * sizeof *z);
-  SamplerJob job = {.model = &n->model,
-                    .rows = &n->rows,
-                    .objective = &n->objective,
-                    .steps = r.steps,
-                    .noise_removal = r.noise_removal,
-                    .draw = {1, 1, false},
-                    .seed = r.seed,
-                    .first = r.first,
-                    .n = r.n,
-                    .z = z};
+  SamplerJob job = toy_job(n, r, z);
   MUST(semi_ar_run(s, sampler, &job));
   return job;
 }
@@ -210,16 +201,9 @@ static void test_progress(void **state) {
   toy_open_sampler(&n, false, 1);
   MUST(sampler_find(&sampler, "ancestral"));
   memcpy(z, masks, sizeof z);
-  SamplerJob job = {.model = &n.model,
-                    .rows = &n.rows,
-                    .objective = &n.objective,
-                    .steps = 9,
-                    .draw = {1, 1, false},
-                    .seed = 1,
-                    .n = 1,
-                    .z = z,
-                    .progress = toy_count_up,
-                    .progress_arg = &last};
+  SamplerJob job = toy_job(&n, (Run){sampler->name, 9, false, 1, 0, 1}, z);
+  job.progress = toy_count_up;
+  job.progress_arg = &last;
   MUST(semi_ar_run(&plans[0], sampler, &job));
   assert_int_equal(last, 27);
   assert_int_equal(job.evaluations, 27);
