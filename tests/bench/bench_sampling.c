@@ -25,7 +25,8 @@
 
 enum { T = 5000, WIDTH = 256, BLOCKS = 6, HEADS = 4, COND = 128, MOST_VOCAB = 50432 };
 
-/* A small vocabulary, then those of LM1B (BERT's) and OpenWebText (GPT-2's and a mask) at the lengths of their recipes. */
+/* A small vocabulary, then those of LM1B (BERT's) and OpenWebText (GPT-2's and a mask) at the lengths of their recipes.
+ */
 static const struct {
   int vocab;
   int64_t L;
@@ -265,7 +266,8 @@ static int time_reference(Bench *b, Cost *cost) {
 /* ---- the table */
 static void print_cost(const Bench *b, const char *name, const Cost *c, const Cost *reference) {
   printf("| %d | %lld | %lld | %s | %.1f | %.1f | %.0f | %.0f | %.2f | %.2f |", b->vocab, (long long)b->L,
-         (long long)b->B, name, c->wall, c->cpu, c->passes, c->sequences, reference->wall / c->wall, reference->cpu / c->cpu);
+         (long long)b->B, name, c->wall, c->cpu, c->passes, c->sequences, reference->wall / c->wall,
+         reference->cpu / c->cpu);
   if (c->part < 1)
     printf(" %.3g %% |\n", 100 * c->part);
   else
@@ -298,7 +300,8 @@ int main(int argc, char **argv) {
   int err = OK;
   log_init(0, 1);
   printf("DiT, width %d, %d blocks, f32, T = %d; B samples at a time\n\n", WIDTH, BLOCKS, T);
-  printf("| V | L | B | sampler | s | CPU s | passes | sequences through the network | reference / it, s | CPU s | run |\n");
+  printf("| V | L | B | sampler | s | CPU s | passes | sequences through the network | reference / it, s | CPU s | run "
+         "|\n");
   printf("|---|---|---|---|---|---|---|---|---|---|---|\n");
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
     for (size_t k = 0; k < 2 && err == OK; k++) err = bench(shapes[i].vocab, shapes[i].L, batches[k], budget);

@@ -62,7 +62,8 @@ static void asks_where_something_unmasks(void **state) {
   int64_t sum = 0;
   toy_open_sampler(&n, false, 1);
   for (int64_t i = 0; i < SAMPLES; i++) sum += toy_samples(&n, run_of(sampler, T, false, i, 1), blank, z).evaluated;
-  double expected = T * (1 - pow(1 - 1.0 / T, L)), spread = sqrt(0.4 / SAMPLES); /* between 1 and 3: variance below 0.4 */
+  double expected = T * (1 - pow(1 - 1.0 / T, L)),
+         spread = sqrt(0.4 / SAMPLES); /* between 1 and 3: variance below 0.4 */
   assert_true(fabs((double)sum / SAMPLES - expected) < 4 * spread);
   toy_samples(&n, run_of(sampler, T, true, 0, 1), starts[3], z);
   assert_int_equal(toy_samples(&n, run_of(sampler, T, true, 0, 1), starts[3], z).evaluations, 0);
