@@ -1,8 +1,8 @@
 /* seal — checksums of a finished file, behind its last byte.
  *
  * HDF5 crashes or loops on some flipped bits of its own structures, and nothing inside the file can keep it from
- * reading them. So a finished file gets a tail that HDF5 does not look at, and the driver in h5_driver.c checks each block
- * against it before HDF5 sees a byte of the block. A file without a tail is read as it is. All numbers are
+ * reading them. So a finished file gets a tail that HDF5 does not look at, and the driver in h5_driver.c checks each
+ * block against it before HDF5 sees a byte of the block. A file without a tail is read as it is. All numbers are
  * little-endian: file           n bytes uint64 sums[]  XXH3-64 of each block of 65,536 bytes, the last one shorter
  *   uint64 n, uint64 65536, uint64 XXH3-64 of sums and these two numbers, and the 8 bytes "MDLMSEAL"
  * Whoever changes the file cuts the tail off: HDF5 does so by itself when it closes a file it has written to. */
