@@ -2,6 +2,7 @@
 #include "base/log.h"
 
 #include "base/clock.h"
+#include "base/err.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -44,12 +45,11 @@ void log_info(const char *fmt, ...) {
   va_end(args);
 }
 
-void log_text(const char *text) {
-  if (my_rank != 0) return;
+int log_text(const char *text) {
+  if (my_rank != 0) return OK;
   wipe();
-  fputs(text, stdout);
-  fputc('\n', stdout);
-  fflush(stdout);
+  bool good = fputs(text, stdout) >= 0 && fputc('\n', stdout) != EOF;
+  return fflush(stdout) == 0 && good ? OK : ERR_IO;
 }
 
 void log_warn(const char *fmt, ...) {

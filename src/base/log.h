@@ -9,8 +9,8 @@ extern "C" {
 void log_init(int rank, int size);
 /** log_info — one line on stdout, rank 0 only. */
 void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/** log_text — a text of any length and a newline on stdout, rank 0 only. */
-void log_text(const char *text);
+/** log_text — a text of any length and a newline on stdout, rank 0 only; ERR_IO (nothing raised) if that fails. */
+int log_text(const char *text);
 /** log_warn — one line on stderr, headed "warning:", rank 0 only. */
 void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /** log_error — one line on stderr, headed "mdlm: error" and, with several ranks, the rank; any rank. */

@@ -11,7 +11,7 @@
 
 typedef struct Evaluation {
   const Config *cfg; /* not owned */
-  char checkpoint[512], output[512];
+  char checkpoint[FILES_PATH], output[FILES_PATH];
   CheckpointState state;
   Shards *data;
   Network net;
@@ -31,6 +31,7 @@ static int open_all(Evaluation *e, const Config *cfg, const Comm *comm) {
   TRY(shards_open(&e->data, data));
   TRY(vocab_same(&e->state.vocab, e->checkpoint, shards_vocab(e->data), data));
   TRY(output_path(cfg, cfg->eval_output, "eval.h5", e->output));
+  TRY(output_claim(comm, e->output, "mdlm-eval", ""));
   return weights_open(&e->net, cfg, comm, e->checkpoint, cfg->eval_weights, &e->state, shards_length(e->data),
                       "eval.batch", cfg->eval_batch);
 }

@@ -13,7 +13,7 @@ static const double MOST_BYTES = 256 << 20;
 
 typedef struct Logits {
   const Config *cfg; /* not owned */
-  char checkpoint[512], output[512];
+  char checkpoint[FILES_PATH], output[FILES_PATH];
   CheckpointState state;
   Network net;
   int64_t N, L, batch;
@@ -72,6 +72,7 @@ static int open_all(Logits *p, const Config *cfg, const Comm *comm) {
   TRY(weights_path(cfg, cfg->logits_checkpoint, p->checkpoint));
   TRY(weights_state(cfg, p->checkpoint, &p->state));
   TRY(output_path(cfg, cfg->logits_output, "logits.h5", p->output));
+  TRY(output_claim(comm, p->output, "mdlm-logits", cfg->logits_input));
   TRY(h5_open(&f, cfg->logits_input, false));
   int err = read_input(p, f);
   h5_close(&f);

@@ -4,15 +4,31 @@
 #include "base/mem.h"
 #include "base/version.h"
 #include "store/files.h"
-#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
 
-int output_path(const Config *cfg, const char *given, const char *name, char path[512]) {
+int output_path(const Config *cfg, const char *given, const char *name, char path[FILES_PATH]) {
   CHECK(*given || *cfg->run_dir, ERR_USAGE, "no place for %s: set its key or run.dir", name);
-  if (*given) {
-    snprintf(path, 512, "%s", given);
-  } else {
-    snprintf(path, 512, "%s/%s", cfg->run_dir, name);
-  }
+  return *given ? files_path(path, NULL, given) : files_path(path, cfg->run_dir, name);
+}
+
+/* Whether that is an output of the format, however old. */
+static bool is_output(const char *path, const char *format) {
+  H5 *f = NULL;
+  char found[64] = "";
+  if (h5_open(&f, path, false) == OK) h5_get_text(f, "/", "format", found, sizeof found);
+  h5_close(&f);
+  err_clear();
+  return strcmp(found, format) == 0;
+}
+
+int output_claim(const Comm *comm, char path[FILES_PATH], const char *format, const char *input) {
+  struct stat st;
+  if (comm->rank != 0) return OK;
+  CHECK(!files_same(path, input), ERR_USAGE, "%s is both read and written: choose another output", path);
+  TRY(files_claim(path));
+  CHECK(stat(path, &st) != 0 || st.st_size == 0 || is_output(path, format), ERR_USAGE,
+        "%s is there and is no %s file, which would take its place: choose another output, or remove it", path, format);
   return OK;
 }
 

@@ -14,7 +14,7 @@
 
 typedef struct Sampling {
   const Config *cfg; /* not owned */
-  char checkpoint[512], output[512];
+  char checkpoint[FILES_PATH], output[FILES_PATH];
   CheckpointState state;
   const Sampler *sampler;
   SemiAr blocks;
@@ -40,6 +40,7 @@ static int open_all(Sampling *s, const Config *cfg, const Comm *comm) {
   s->blocks = (SemiAr){.strides = cfg->sample_num_strides, .stride = cfg->sample_stride_length};
   s->length = semi_ar_length(&s->blocks, L);
   TRY(output_path(cfg, cfg->sample_output, "samples.h5", s->output));
+  TRY(output_claim(comm, s->output, "mdlm-samples", cfg->sample_prompt));
   s->part = (cfg->sample_count + comm->size - 1) / comm->size;
   int64_t batch = cfg->sample_batch < s->part ? cfg->sample_batch : s->part;
   TRY(weights_open(&s->net, cfg, comm, s->checkpoint, cfg->sample_weights, &s->state, L, "sample.batch", batch));
@@ -151,18 +152,22 @@ static int fill_output(H5 *f, const void *arg) {
   return h5_set_str(f, "/entropy", "description", "of the frequencies of a sample's tokens");
 }
 
-static void print_text(const Sampling *s) {
+static int print_text(const Sampling *s) {
+  int err = OK;
   for (int64_t i = 0; s->text[i]; i++) {
     log_info("--- sample %lld", (long long)i);
-    log_text(s->text[i]);
+    if (log_text(s->text[i]) != OK) err = ERR_IO;
   }
+  return err;
 }
 
 /* What rank 0 makes of the samples. */
 static int leave(Sampling *s, const Config *cfg) {
   TRY(read_samples(s, cfg));
-  TRY(output_write(s->output, "mdlm-samples", cfg, s->checkpoint, &s->state, cfg->sample_weights, fill_output, s));
-  print_text(s);
+  int err = output_write(s->output, "mdlm-samples", cfg, s->checkpoint, &s->state, cfg->sample_weights, fill_output, s);
+  int printed = print_text(s); /* without the file it is what is left of the work */
+  TRY(err);
+  CHECK(printed == OK, ERR_IO, "cannot write the texts to standard output; they are in %s", s->output);
   return OK;
 }
 

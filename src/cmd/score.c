@@ -11,7 +11,7 @@
 
 typedef struct Score {
   const Config *cfg; /* not owned */
-  char input[512], output[512];
+  char input[FILES_PATH], output[FILES_PATH];
   CheckpointState state;
   Config trained; /* the deck of the checkpoint */
   Config network; /* its model and objective on the device of cfg; owns nothing */
@@ -45,8 +45,7 @@ static int open_all(Score *s, const Config *cfg, const Comm *comm) {
   CHECK(*checkpoint, ERR_USAGE, "score.checkpoint is empty: name a checkpoint of a gpt2 or ar network");
   TRY(output_path(cfg, cfg->score_input, "samples.h5", s->input));
   TRY(output_path(cfg, cfg->score_output, "score.h5", s->output));
-  CHECK(strcmp(s->input, s->output) != 0, ERR_USAGE, "%s is both score.input and score.output: choose another name",
-        s->input);
+  TRY(output_claim(comm, s->output, "mdlm-score", s->input));
   TRY(checkpoint_state(checkpoint, &s->state));
   TRY(config_load_text(&s->trained, s->state.deck, checkpoint));
   CHECK(strcmp(s->trained.diffusion_objective, "ar") == 0, ERR_USAGE,

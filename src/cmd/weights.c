@@ -1,16 +1,15 @@
 #include "cmd/weights.h"
 #include "base/err.h"
 #include "train/trainer.h"
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-int weights_path(const Config *cfg, const char *given, char path[512]) {
+int weights_path(const Config *cfg, const char *given, char path[FILES_PATH]) {
   static const char *const names[] = {"best.h5", "last.h5", "previous.h5"};
-  if (*given) return snprintf(path, 512, "%s", given), OK;
+  if (*given) return files_path(path, NULL, given);
   CHECK(*cfg->run_dir, ERR_USAGE, "no checkpoint: give one by its key, or run.dir");
   for (int i = 0; i < 3; i++) {
-    snprintf(path, 512, "%s/%s", cfg->run_dir, names[i]);
+    TRY(files_path(path, cfg->run_dir, names[i]));
     if (access(path, F_OK) == 0) return OK;
   }
   return RAISE(ERR_DATA, "run.dir = %s holds no checkpoint: train first, or name one", cfg->run_dir);

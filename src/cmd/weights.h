@@ -4,9 +4,10 @@
 #include "diffusion/network.h"
 #include "dist/comm.h"
 #include "store/checkpoint.h"
+#include "store/files.h"
 
-/** weights_path — `given` if not empty, else best.h5 of run.dir, else its last.h5; ERR_DATA if there is none. */
-int weights_path(const Config *cfg, const char *given, char path[512]);
+/** weights_path — `given` if not empty, else best.h5 of run.dir, last.h5 or previous.h5; ERR_DATA if there is none. */
+int weights_path(const Config *cfg, const char *given, char path[FILES_PATH]);
 /** weights_state — the state of that checkpoint and its digest; its deck must describe the same network as cfg.
  * ERR_DATA naming the key. */
 int weights_state(const Config *cfg, const char *path, CheckpointState *state);

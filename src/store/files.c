@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 enum { NAMES = 1024, PATH = 4096 };
+#define DRAFT ".tmp" /* behind the name of a file that is not finished */
 
 /* The directory of path in dir, "." if it names none; returns what follows it. */
 static const char *split(const char *path, char dir[PATH]) {
@@ -56,6 +57,46 @@ int files_check(const char *path, int64_t *bytes) {
   return OK;
 }
 
+int files_path(char path[FILES_PATH], const char *folder, const char *name) {
+  int n = snprintf(path, FILES_PATH, "%s%s%s", folder ? folder : "", folder ? "/" : "", name);
+  CHECK(n < FILES_PATH, ERR_USAGE, "%s…: a path of %d bytes, it may have %d", path, n, FILES_PATH - 1);
+  return OK;
+}
+
+/* path := what it links to. */
+static int follow(char path[FILES_PATH]) {
+  struct stat st;
+  if (lstat(path, &st) != 0 || !S_ISLNK(st.st_mode)) return OK;
+  char *real = realpath(path, NULL);
+  CHECK(real, ERR_IO, "cannot write %s, a link: %s; remove it or name another file", path, strerror(errno));
+  int err = files_path(path, NULL, real);
+  free(real);
+  return err;
+}
+
+int files_claim(char path[FILES_PATH]) {
+  struct stat st;
+  char draft[FILES_PATH + sizeof DRAFT];
+  TRY(follow(path));
+  if (stat(path, &st) == 0) {
+    CHECK(!S_ISDIR(st.st_mode), ERR_IO, "cannot write %s: it is a directory, name a file", path);
+    CHECK(S_ISREG(st.st_mode), ERR_IO, "cannot write %s: it is not a regular file, name another", path);
+  }
+  snprintf(draft, sizeof draft, "%s" DRAFT, path);
+  int fd = open(draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  bool made = fd >= 0;
+  if (!made && errno == EEXIST) fd = open(draft, O_WRONLY | O_CLOEXEC);
+  CHECK(fd >= 0, ERR_IO, "cannot write %s: %s", path, strerror(errno));
+  close(fd);
+  if (made) unlink(draft);
+  return OK;
+}
+
+bool files_same(const char *a, const char *b) {
+  struct stat of_a, of_b;
+  return stat(a, &of_a) == 0 && stat(b, &of_b) == 0 && of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;
+}
+
 int64_t files_read(int fd, void *to, size_t n, int64_t at) {
   size_t done = 0;
   while (done < n) {
@@ -80,10 +121,10 @@ int files_write(int fd, const void *from, size_t n, int64_t at) {
 
 int files_draft(H5 **f, const char *path) {
   char *name;
-  size_t size = strlen(path) + sizeof ".tmp";
+  size_t size = strlen(path) + sizeof DRAFT;
   *f = NULL;
   TRY(mem_alloc(&name, size));
-  snprintf(name, size, "%s.tmp", path);
+  snprintf(name, size, "%s" DRAFT, path);
   int err = h5_create(f, name);
   mem_free(&name);
   return err;

@@ -204,7 +204,34 @@ bad "eval: no run" 'run.dir = .*/nowhere holds no checkpoint' eval "$D" run.dir=
 bad "eval: the checkpoint is data" 'train.h5 is not a checkpoint' eval "$D" eval.checkpoint="$T/train.h5"
 bad "eval: the data is a checkpoint" 'last.h5 is not tokenized data' eval "$D" eval.data="$T/run/last.h5"
 bad "eval: nowhere to write" 'none/eval.h5' eval "$D" eval.output="$T/none/eval.h5"
-bad "sample: nowhere to write" 'none/samples.h5' sample "$D" sample.output="$T/none/samples.h5"
+# … before the work: none of these would end in time
+long=(sample "$D" sample.steps=10000000 sample.count=1000 sample.sampler=ancestral)
+RANKS="1 2"
+bad "sample: nowhere to write" 'none/samples.h5' "${long[@]}" sample.output="$T/none/samples.h5"
+bad "sample: in place of a checkpoint" 'last.h5 is there and is no mdlm-samples file' "${long[@]}" sample.output="$T/run/last.h5"
+RANKS=1
+mkfifo "$T/fifo" && ln -s "$T/none/samples.h5" "$T/astray" && echo 1 2 > "$T/run/prompt.txt" || exit 1
+bad "sample: in place of the deck" 'deck.cfg is there and is no mdlm-samples file' "${long[@]}" sample.output="$T/run/deck.cfg"
+bad "sample: in place of the prompts" 'prompt.txt is both read and written' "${long[@]}" \
+  sample.prompt="$T/run/prompt.txt" sample.output="$T/run/../run/prompt.txt"
+bad "sample: into a directory" 'cannot write .*: it is a directory' "${long[@]}" sample.output="$T/run"
+bad "sample: into a pipe" 'cannot write .*/fifo: it is not a regular file' "${long[@]}" sample.output="$T/fifo"
+tap "… which stays one" [ -p "$T/fifo" ]
+bad "sample: into a device" 'cannot write /dev/full: it is not a regular file' "${long[@]}" sample.output=/dev/full
+bad "sample: a link to nowhere" 'cannot write .*/astray, a link: No such file' "${long[@]}" sample.output="$T/astray"
+bad "sample: an output of too long a name" 'a path of [0-9]+ bytes' "${long[@]}" sample.output="$T/$(printf 'x%.0s' {1..600})"
+bad "sample: a checkpoint of too long a name" 'a path of [0-9]+ bytes' \
+  sample "$D" sample.checkpoint="$T/$(printf 'x%.0s' {1..600})"
+bad "eval: in place of the checkpoint" 'last.h5 is there and is no mdlm-eval file' \
+  eval "$D" eval.checkpoint="$T/run/last.h5" eval.output="$T/run/last.h5"
+rm "$T/run/prompt.txt"
+full_stdout() {
+  local code=0
+  ranks 1 sample "$D" sample.steps=2 sample.count=1 sample.output="$T/kept.h5" > /dev/full 2> "$T/err" || code=$?
+  cat "$T/err"
+  [ $code = 4 ] && grep -q '^mdlm: error.*standard output; they are in .*kept.h5' "$T/err" && ranks 1 info "$T/kept.h5"
+}
+tap "sample: standard output is full" full_stdout
 bad "sample: a tensor of another shape" 'ckpt_shape.h5' sample "$D" sample.checkpoint="$B/ckpt_shape.h5"
 bad "sample: weights that are not numbers" 'ckpt_nan.h5' sample "$D" sample.checkpoint="$B/ckpt_nan.h5"
 

@@ -196,6 +196,11 @@ options = ("sampler", "steps", "noise_removal", "num_strides", "stride_length", 
 print([(o, a[o]) for o in options])
 assert [a[o] for o in options] == ["ancestral", 16, 1, 0, 0, "", 16, 80, 1] and "width = 32" in a["deck"]' "$1" "$2"
 }
+through_a_link() {
+  mkdir "$T/elsewhere" && : > "$T/elsewhere/samples.h5" && ln -s elsewhere/samples.h5 "$T/link.h5" &&
+    ranks 1 sample "$D" sample.output="$T/link.h5" > "$T/out" && [ -L "$T/link.h5" ] && [ -s "$T/elsewhere/samples.h5" ]
+}
+tap "an output that is a link" through_a_link
 written() { ranks 1 sample "$D" sample.output="$T/written.h5" > "$T/out" && output "$T/written.h5" "$T/out"; }
 tap "the output holds text, entropies, options and digest" written
 digest() { # of the weights alone: that of the evaluation is the same, that of another run is not
