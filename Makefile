@@ -93,7 +93,7 @@ demo: ## the main job on a real corpus: prepare, train on two ranks, evaluate, s
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all
 	@BUILD="$(BUILD)" PY="$(PY)" CORPUS="$(CORPUS)" input/demo.sh
 
-smoke: ## every objective and network in seconds: train and evaluate the decks of input/smoke on two ranks
+smoke: ## every objective and network in seconds: train, sample from and evaluate the decks of input/smoke on two ranks
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all
 	@BUILD="$(BUILD)" PY="$(PY)" input/smoke.sh

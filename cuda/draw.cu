@@ -19,8 +19,9 @@ __device__ Best exchange(Best b, int mask) {
 } /* namespace */
 
 /* ---- draw */
-/* The larger one; of equals, the first. */
+/* The larger one; of equals, the first. What is no number is above all. */
 static __device__ Best better(Best a, Best b) {
+  if (isnan(a.f) || isnan(b.f)) return isnan(a.f) ? a : b;
   if (a.f == b.f) return a.v < b.v ? a : b;
   return b.f > a.f ? b : a;
 }
@@ -97,7 +98,8 @@ template <class A, int N> static __device__ float least_of(Weights<A, N> p, doub
 }
 
 /* Noise in f32: 4 tokens a Philox block, whose key is the row's own random number. */
-template <class A, int N> static __device__ int32_t with_noise(const Weights<A, N> &p, double uniform, double stay) {
+template <class A, int N>
+static __device__ int32_t with_noise(const Weights<A, N> &p, double uniform, double stay, double others) {
   double sum = total(p);
   if (!isfinite(sum) || sum <= 0) return -1;
   RngKey key = rng_key((uint64_t)__double_as_longlong(uniform), RNG_SAMPLE_NOISE, 0, 0, 0);
@@ -107,7 +109,7 @@ template <class A, int N> static __device__ int32_t with_noise(const Weights<A, 
     rng_block(r, key, (uint32_t)first / 4);
     for (int j = 0; j < 4 && first + j < p.V; j++) {
       float u = (float)(r[j] >> 8) * 0x1p-24f, noise = 1e-10f - logf(u + 1e-10f);
-      float q = (float)(first + j == p.forbid ? stay : (1 - stay) * (p.at(first + j) / sum));
+      float q = (float)(first + j == p.forbid ? stay : others * (p.at(first + j) / sum));
       if (q / noise > mine.f) mine = {q / noise, first + j};
     }
   }
@@ -149,7 +151,7 @@ struct DrawHow { /* of Draw */
   int32_t forbid;
   float by;
   double nucleus;
-  bool f32;
+  bool f32, odds;
 };
 
 template <class A, int N> __global__ void k_draw(int32_t *ids, Rows<A> l, DrawHow how) {
@@ -160,16 +162,26 @@ template <class A, int N> __global__ void k_draw(int32_t *ids, Rows<A> l, DrawHo
     for (int j = 0; j < N; j++) most = fmaxf(most, x.v[j]);
   });
   Weights<A, N> p = {f, (int)l.cols, how.forbid, block_max(most), 1, 0};
-  double stay = how.stay ? how.stay[blockIdx.x] : 0, uniform = how.uniform[blockIdx.x];
-  bool stays = how.stay && !how.f32 && total(p) * exp((double)p.top) / (double)(l.cols - 1) <= stay;
+  double stay = how.stay ? how.stay[blockIdx.x] : 0, uniform = how.uniform[blockIdx.x], others = 1 - stay;
+  bool stays = false, broken = false;
+  if (how.odds || (how.stay && !how.f32)) {
+    double sum = total(p), S = how.odds ? sum * exp((double)p.top - (double)get(f[how.forbid]))
+                                        : sum * exp((double)p.top) / (double)(l.cols - 1);
+    broken = isnan(S);
+    stays = S <= stay && !how.f32;
+    if (how.odds) others /= 1 + 1 / S;
+  }
   p.by = how.by;
-  if (how.nucleus < 1 && !stays) p.least = least_of(p, how.nucleus);
-  int32_t v = stays ? how.forbid : how.f32 ? with_noise(p, uniform, stay) : inverse_cdf(p, uniform);
+  if (how.nucleus < 1 && !stays && !broken) p.least = least_of(p, how.nucleus);
+  int32_t v = broken    ? -1
+              : stays   ? how.forbid
+              : how.f32 ? with_noise(p, uniform, stay, others)
+                        : inverse_cdf(p, uniform);
   if (threadIdx.x == 0) ids[blockIdx.x] = v;
 }
 
 /* ---- argmax */
-/* Where nothing is above −∞, the first token is the answer; what is no number is above nothing. */
+/* Where nothing is above −∞, the first token is the answer. */
 template <class A, int N> __global__ void k_argmax(int32_t *ids, Rows<A> l, int32_t forbid) {
   const A *f = l.row(blockIdx.x);
   int32_t first = forbid == 0 ? 1 : 0;
@@ -177,10 +189,10 @@ template <class A, int N> __global__ void k_argmax(int32_t *ids, Rows<A> l, int3
   each_pack<N>(f, (int)l.cols, (int)threadIdx.x, [&](int i, const Pack<A, N> &p) {
     Logits<A, N> x(p, i, forbid);
     for (int j = 0; j < N; j++)
-      if (x.v[j] > mine.f) mine = {x.v[j], i * N + j};
+      if (x.v[j] > mine.f || isnan(x.v[j])) mine = {x.v[j], i * N + j};
   });
   Best best = block_reduce(mine, better);
-  if (threadIdx.x == 0) ids[blockIdx.x] = first >= l.cols || isnan(get(f[first])) ? -1 : best.v;
+  if (threadIdx.x == 0) ids[blockIdx.x] = first >= l.cols || isnan(best.f) ? -1 : best.v;
 }
 
 int cuda_draw(Device *dev, const Draw *a) {
@@ -189,7 +201,8 @@ int cuda_draw(Device *dev, const Draw *a) {
                  a->forbid,
                  (float)(1 / a->temperature),
                  a->nucleus,
-                 a->f32};
+                 a->f32,
+                 a->odds};
   return WITH_ROWS(a->logits,
                    LAUNCH(dev, (k_draw<A, N>), rows_of(a->logits), (int32_t *)a->ids.data, rows<A>(a->logits), how));
 }

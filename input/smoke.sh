@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# smoke.sh [NAME…] — train and evaluate each deck of input/smoke, or those named, in seconds: every objective and network on
-# small data from the corpus. Called by `make smoke`. One line a deck; ends with how many did. --data: prepares the data only.
+# smoke.sh [NAME…] — train, sample from and evaluate each deck of input/smoke, or those named, in seconds: every objective
+# and network on small data from the corpus. Called by `make smoke`. One line a deck; ends with how many did. --data:
+# prepares the data only.
 # Environment: see lib.sh, and DATA (data), RUNS (runs/smoke): where data and runs go; another CORPUS needs another DATA.
 set -euo pipefail
 # shellcheck source=input/lib.sh
@@ -26,14 +27,15 @@ prepare() {
     --out "$smoke/text8_valid.h5"
 }
 
-# run NAME: train afresh and evaluate; the last line printed is the result
+# run NAME: train afresh, draw samples and evaluate; the last line printed is the result
 run() {
   local set=${1%%_*} dir=$RUNS/$1 data keys
   data=$smoke/${set}_
   [ "$set" != owt ] || data=$DATA/demo/
   keys=(run.dir="$dir" data.train="${data}train.h5" data.valid="${data}valid.h5")
   rm -rf "$dir"
-  mdlm train "input/smoke/$1.cfg" "${keys[@]}" && mdlm eval "input/smoke/$1.cfg" "${keys[@]}"
+  mdlm train "input/smoke/$1.cfg" "${keys[@]}" && mdlm sample "input/smoke/$1.cfg" "${keys[@]}" sample.count=2 sample.steps=8 &&
+    mdlm eval "input/smoke/$1.cfg" "${keys[@]}"
 }
 
 echo "== data"
@@ -53,5 +55,5 @@ for name; do
     tail -n 20 "$RUNS/$name.log" | sed 's/^/    | /'
   fi
 done
-echo "smoke: $(($# - failed)) of $# decks trained and evaluated"
+echo "smoke: $(($# - failed)) of $# decks trained, sampled and evaluated"
 [ "$failed" = 0 ]

@@ -9,10 +9,15 @@ bool toy_cache; /* of the jobs */
 bool toy_under_test(void) { return strcmp(check_device, "cpu") != 0; }
 
 void toy_open_sampler(Network *n, bool time, int64_t batch) {
+  toy_open_sampler_of(n, (ObjectiveOptions){0}, time, batch);
+}
+
+void toy_open_sampler_of(Network *n, ObjectiveOptions objective, bool time, int64_t batch) {
   Toy toy = toy_tiny(V, MASK, L, batch);
   if (toy_under_test()) toy.device.name = check_device;
   toy.device.bf16 = toy_bf16;
   toy.model.time_conditioning = time;
+  toy.objective = objective;
   toy.eps = EPS;
   toy_open(n, &toy);
   toy_weights(n, 6, 4);
@@ -44,7 +49,8 @@ void toy_conditionals(Network *n, double t, double p[STATES][L][V]) {
   for (int s = 0; s < STATES; s++)
     for (int l = 0; l < L; l++) {
       double sum = 0;
-      for (int y = 0; y < V; y++) sum += p[s][l][y] = y == MASK ? 0 : exp((double)logits[s][l][y]);
+      for (int y = 0; y < V; y++)
+        sum += p[s][l][y] = y == MASK && n->objective.terms == 1 ? 0 : exp((double)logits[s][l][y]);
       for (int y = 0; y < V; y++) p[s][l][y] /= sum;
     }
 }
@@ -52,11 +58,12 @@ void toy_conditionals(Network *n, double t, double p[STATES][L][V]) {
 int toy_likeliest(const double *p) {
   int best = 0;
   for (int y = 1; y < V; y++)
-    if (p[y] > p[best]) best = y;
+    if (y != MASK && p[y] > p[best]) best = y;
   return best;
 }
 
-/* the chance to go from state a to state b when a toy_masked token stays with chance `stay` */
+/* the chance to go from state a to state b when a toy_masked token stays with the weight `stay`, 1 − stay times p
+ * against it */
 static double transition(int a, int b, double stay, double p[L][V]) {
   double chance = 1;
   for (int l = 0; l < L; l++) {
@@ -64,7 +71,7 @@ static double transition(int a, int b, double stay, double p[L][V]) {
     if (x != MASK)
       chance *= x == y;
     else
-      chance *= y == MASK ? stay : (1 - stay) * p[l][y];
+      chance *= (y == MASK ? stay : (1 - stay) * p[l][y]) / (stay + (1 - stay) * (1 - p[l][MASK]));
   }
   return chance;
 }

@@ -1,6 +1,7 @@
 /* toy_sampler — a network of V = 4 and L = 3, whose samplers' laws can be enumerated: 4³ states, and from each state at
- * t to those at s a visible token stays;  a masked one stays with chance mc_s/mc_t, mc = 1 − alpha, and else is drawn
- * from p(x0 | z) with the network's p at time t. The noise removal fills what is left with the likeliest tokens. */
+ * t to those at s a visible token stays;  a masked one stays with a weight of mc_s, mc = 1 − alpha, against mc_t − mc_s
+ * times p(x0 | z) of each token, with the network's p at time t. p(m) is 0 but of d3pm. The noise removal fills what is
+ * left with the likeliest tokens. */
 #pragma once
 #include "toy.h"
 
@@ -15,6 +16,8 @@ extern bool toy_cache; /* of the jobs: SamplerJob.cache */
 /** toy_under_test — whether the network is of a device under test. */
 bool toy_under_test(void);
 void toy_open_sampler(Network *n, bool time, int64_t batch);
+/** toy_open_sampler_of — of another objective than subs. */
+void toy_open_sampler_of(Network *n, ObjectiveOptions objective, bool time, int64_t batch);
 /* loglinear leaves a mask at t = 1e-5 once in 10⁵ positions; this one every third time, so that the end is tested too.
  */
 extern const ScheduleTable toy_slow;
@@ -25,8 +28,8 @@ int toy_code(const int32_t *z);
 int toy_likeliest(const double *p);
 /** toy_masked — the chance of a mask at t. */
 double toy_masked(const Network *n, double t);
-/** toy_conditionals — p(x0_l = y | z) for every state z at time t: a softmax of the logits without m, in plain sight.
- */
+/** toy_conditionals — p(x0_l = y | z) for every state z at time t: a softmax of the logits, without m but of d3pm, in
+ * plain sight. */
 void toy_conditionals(Network *n, double t, double p[STATES][L][V]);
 /** toy_law_finish — the noise removal. */
 void toy_law_finish(double law[STATES], double p[STATES][L][V]);

@@ -8,8 +8,9 @@
 
 /** output_path — `given` if not empty, else run.dir/name; ERR_USAGE if both are empty or it is too long. */
 int output_path(const Config *cfg, const char *given, const char *name, char path[FILES_PATH]);
-/** output_claim — rank 0, before the work: the file can be written (files_claim), and what is there is an older output of
- * that format and not the input (may be empty). Nothing on other ranks.  ERR_IO; ERR_USAGE: some other file is there */
+/** output_claim — rank 0, before the work: the file can be written (files_claim), and what is there is an older output
+ * of that format and not the input (may be empty). Nothing on other ranks.  ERR_IO; ERR_USAGE: some other file is there
+ */
 int output_claim(const Comm *comm, char path[FILES_PATH], const char *format, const char *input);
 /** output_write — make `path`: common attributes (format, checkpoint and its digest, step, weights, seed, git, created,
  * deck), then fill(). Call on one rank. An interrupted or failed write leaves what stood there. ERR_IO. */

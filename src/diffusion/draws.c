@@ -1,6 +1,7 @@
 #include "diffusion/draws.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include <math.h>
 
 int draws_create(Draws *d, int64_t n) {
   *d = (Draws){0};
@@ -40,22 +41,32 @@ double draws_token(const SamplerJob *job, int64_t sample, int64_t step, int64_t 
 void draws_chosen(Draws *d, const SamplerJob *job, int64_t step, double chance) {
   int64_t L = job->model->options.length;
   d->n = 0;
-  d->staying = false;
+  d->staying = d->odds = false;
   for (int64_t b = 0; b < job->n; b++)
     for (int64_t l = 0; l < L; l++)
       if (job->z[b * L + l] == job->objective->mask && draws_unmasks(job, job->first + b, step, l, chance))
         draws_add(d, job, b, l, draws_token(job, job->first + b, step, l));
 }
 
-void draws_masked(Draws *d, const SamplerJob *job, int64_t step, double chance, bool scored) {
+/* The largest S of Draw with which a position keeps its mask, u its number. With odds it unmasks where u is below its
+ * chance c q/(1 − c + c q), q = S/(1 + S), which is where q is above r. */
+static double stay_of(Weighing weighing, bool f32, double u, double c) {
+  if (weighing == WEIGH_SCORE) return u / c;
+  if (weighing == WEIGH_NOTHING || f32) return 1 - c;
+  double r = u * (1 - c) / (c * (1 - u));
+  return r < 1 ? r / (1 - r) : INFINITY;
+}
+
+void draws_masked(Draws *d, const SamplerJob *job, int64_t step, double chance, Weighing weighing) {
   int64_t L = job->model->options.length;
   d->n = 0;
   d->staying = true;
+  d->odds = weighing == WEIGH_ODDS;
   for (int64_t b = 0; b < job->n; b++) {
     RngKey key = draws_key(job, RNG_SAMPLE_UNMASK, DRAWS_STEPS, job->first + b, step);
     for (int64_t l = 0; l < L; l++) {
       if (job->z[b * L + l] != job->objective->mask) continue;
-      d->stay[d->n] = scored ? rng_uniform(key, (uint64_t)l) / chance : 1 - chance;
+      d->stay[d->n] = stay_of(weighing, job->draw.f32, rng_uniform(key, (uint64_t)l), chance);
       draws_add(d, job, b, l, draws_token(job, job->first + b, step, l));
     }
   }
@@ -79,7 +90,8 @@ int draws_fill(SamplerJob *job, Draws *d, int32_t *z, bool likeliest, bool *chan
                  .stay = d->staying ? d->stay : NULL,
                  .temperature = o->temperature,
                  .nucleus = o->nucleus,
-                 .f32 = o->f32};
+                 .f32 = o->f32,
+                 .odds = !likeliest && d->odds};
   bool any = false;
   TRY(rows_draw(job->rows, job->objective, d->rows, d->n, &how, d->ids));
   for (int64_t i = 0; i < d->n; i++) {

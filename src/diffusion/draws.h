@@ -8,7 +8,7 @@ typedef struct Draws {
   int64_t n;
   int32_t *rows, *ids;    /* row of [sequences of the pass · L]; its token */
   double *uniform, *stay; /* stay: of draws_masked only */
-  bool staying;
+  bool staying, odds;     /* how `stay` is meant: Draw of ops.h */
 } Draws;
 
 /* Streams of random numbers of one sample and purpose, in each of its blocks. */
@@ -28,9 +28,8 @@ void draws_add(Draws *d, const SamplerJob *job, int64_t b, int64_t l, double uni
 /** draws_chosen — the masked positions that unmask in this step, each with chance (chance 1: all of them): d->n = 0
  *  first. A function of (seed, sample, step, position). */
 void draws_chosen(Draws *d, const SamplerJob *job, int64_t step, double chance);
-/** draws_masked — all masked positions, each of which stays masked with chance 1 − chance; scored: unless its score
- * says otherwise. */
-void draws_masked(Draws *d, const SamplerJob *job, int64_t step, double chance, bool scored);
+/** draws_masked — all masked positions, each of which unmasks with the chance of the step as it is weighed. */
+void draws_masked(Draws *d, const SamplerJob *job, int64_t step, double chance, Weighing weighing);
 /** draws_unmasks — whether position l of a sample unmasks in that step, if it is still masked. */
 bool draws_unmasks(const SamplerJob *job, int64_t sample, int64_t step, int64_t l, double chance);
 /** draws_token — the number by which the token of position l of a sample is drawn in that step. */

@@ -157,7 +157,8 @@ int rows_draw(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const
               .logits = logits,
               .temperature = how->temperature,
               .nucleus = how->nucleus,
-              .f32 = how->f32};
+              .f32 = how->f32,
+              .odds = how->odds};
     if (how->uniform) d.uniform = tensor_rows(r->uniform, first, k);
     if (how->stay) d.stay = tensor_rows(r->stay, first, k);
     TRY(objective_denoise(o, dev, d));

@@ -41,7 +41,7 @@ int rows_nll(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const 
 typedef struct RowDraw {
   const double *uniform, *stay; /* [n] host; uniform NULL: the likeliest; stay may be NULL */
   double temperature, nucleus;
-  bool f32;
+  bool f32, odds;
 } RowDraw;
 /** rows_draw — ids[n] (host): clean tokens, or m where a position stays, drawn at rows[n] of the last forward pass.
  *  ERR_NUMERIC where the logits are no numbers. */

@@ -23,17 +23,24 @@ double sampler_chance(const SamplerJob *job, int64_t step) {
   return (now - next) / now;
 }
 
+const char *sampler_suited(const Objective *o) {
+  return !o->table->diffusion ? "ar" : strcmp(o->table->name, "sedd") == 0 ? "analytic" : "ancestral";
+}
+
 int sampler_draws_x0(const char *sampler, const Objective *o) {
   const char *name = o->table->name;
   CHECK(o->table->diffusion, ERR_USAGE,
-        "sample.sampler = %s unmasks tokens in any order; diffusion.objective = %s writes from left to right; use ar",
-        sampler, name);
+        "sample.sampler = %s unmasks tokens in any order; diffusion.objective = %s writes from left to right; use %s",
+        sampler, name, sampler_suited(o));
   CHECK(strcmp(name, "sedd") != 0, ERR_USAGE,
-        "sample.sampler = %s draws from p(x0 | z); diffusion.objective = sedd has ratios of probabilities in its place",
-        sampler);
+        "sample.sampler = %s draws from p(x0 | z); diffusion.objective = sedd has ratios of probabilities in its "
+        "place; use "
+        "%s",
+        sampler, sampler_suited(o));
   CHECK(o->terms == 1, ERR_USAGE,
-        "sample.sampler = %s needs p(m) = 0; diffusion.objective = %s has it with diffusion.subs_masking = true only",
-        sampler, name);
+        "sample.sampler = %s needs p(m) = 0; diffusion.objective = %s has it with diffusion.subs_masking = true only; "
+        "use %s",
+        sampler, name, sampler_suited(o));
   return OK;
 }
 
@@ -48,7 +55,7 @@ int sampler_timeless(const char *sampler, const ModelOptions *model) {
 int sampler_draws_f64(const char *sampler, const SamplerJob *job) {
   CHECK(!job->draw.f32, ERR_USAGE,
         "sample.draw = f32 is the way of published samplers, which draw at every masked position in every step; "
-        "sample.sampler = %s does not: use ancestral or cached",
+        "sample.sampler = %s does not: use ancestral or cached, or sample.draw = f64",
         sampler);
   return OK;
 }
@@ -64,13 +71,13 @@ static int finish(SamplerJob *job, Draws *d, bool draw_last) {
 int sampler_walk(SamplerJob *job, Walk how) {
   Draws d;
   int err = OK;
-  bool all = how.scored || job->draw.f32, changed = true;
+  bool all = how.weighing != WEIGH_NOTHING || job->draw.f32, changed = true;
   job->evaluations = job->evaluated = 0;
   TRY_TO(done, draws_create(&d, job->n * job->model->options.length));
   for (int64_t i = 0; i < job->steps; i++) {
     double chance = sampler_chance(job, i);
     if (all)
-      draws_masked(&d, job, i, chance, how.scored);
+      draws_masked(&d, job, i, chance, how.weighing);
     else
       draws_chosen(&d, job, i, chance);
     if (how.every_step || (changed && d.n > 0))

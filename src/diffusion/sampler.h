@@ -47,15 +47,23 @@ double sampler_time(int64_t i, int64_t steps);
 /* ---- what samplers share */
 /** sampler_chance — that a position which is masked at the start of a step unmasks in it: 1 − mc_s/mc_t. */
 double sampler_chance(const SamplerJob *job, int64_t step);
+typedef enum Weighing {                /* what else decides whether a position unmasks in a step */
+                        WEIGH_NOTHING, /* the chance of the step alone */
+                        WEIGH_SCORE,   /* times the score of all tokens, which is no distribution */
+                        WEIGH_ODDS /* the mask has its share against p(x0) of the other tokens: (mc_t − mc_s)(1 − p(m))
+                                      to mc_s */
+} Weighing;
 typedef struct Walk {
   bool every_step; /* false: the network is asked only where something has changed and is asked for */
-  bool scored;     /* the network's score says how likely a position unmasks, too */
   bool draw_last;  /* the noise removal draws tokens, too */
+  Weighing weighing;
 } Walk;
 /** sampler_walk — the reverse process step by step. */
 int sampler_walk(SamplerJob *job, Walk how);
 /** sampler_draws_f64 — OK unless sample.draw is f32. */
 int sampler_draws_f64(const char *sampler, const SamplerJob *job);
+/** sampler_suited — the name of a sampler that suits the objective, whatever its options. */
+const char *sampler_suited(const Objective *o);
 /** sampler_draws_x0 — OK if the objective's network tells p(x0 | z) without m. */
 int sampler_draws_x0(const char *sampler, const Objective *o);
 /** sampler_timeless — OK if the network is not told the time. */

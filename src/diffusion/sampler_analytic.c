@@ -20,7 +20,8 @@ static int analytic_fits(const Objective *o, const ModelOptions *model) {
 static int analytic_run(SamplerJob *job) {
   bool score = scored(job->objective);
   if (score) TRY(sampler_draws_f64("analytic of sedd", job));
-  return sampler_walk(job, (Walk){.every_step = true, .scored = score, .draw_last = true});
+  return sampler_walk(job,
+                      (Walk){.every_step = true, .draw_last = true, .weighing = score ? WEIGH_SCORE : WEIGH_NOTHING});
 }
 
 extern const Sampler sampler_analytic;

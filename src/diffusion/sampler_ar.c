@@ -17,8 +17,8 @@ static int ar_fits(const Objective *o, const ModelOptions *model) {
   (void)model;
   CHECK(!o->table->diffusion, ERR_USAGE,
         "sample.sampler = ar writes from left to right; diffusion.objective = %s fills in masked tokens in any order; "
-        "use ancestral",
-        o->table->name);
+        "use %s",
+        o->table->name, sampler_suited(o));
   return OK;
 }
 

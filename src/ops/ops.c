@@ -280,7 +280,7 @@ int draw(Device *dev, const Draw *a) {
   SHAPE("draw", floating(dev, a->logits.type) && is(a->logits, a->logits.type, R, V) && vec(a->ids, DT_I32, R));
   SHAPE("draw", vec(a->uniform, DT_F64, R) && maybe_vec(a->stay, DT_F64, R) && a->forbid < V);
   SHAPE("draw", a->temperature > 0 && a->nucleus > 0 && a->nucleus <= 1);
-  SHAPE("draw", tensor_none(a->stay) || (a->forbid >= 0 && V > 1));
+  SHAPE("draw", tensor_none(a->stay) ? !a->odds : a->forbid >= 0 && V > 1);
   RUN(GROUP_LOSS, 0, tensor_bytes(a->logits), dev->ops->draw(dev, a));
 }
 

@@ -140,10 +140,11 @@ typedef struct Scan {
  *   p = softmax(f/temperature) of the likeliest tokens that make up `nucleus` of it (1: all of them; those that equal
  * the least of them are among them);  ids[r] ~ p: the smallest y whose cumulative probability exceeds uniform[r] Sums
  * are in f64, so a token of probability 1e-10 is drawn once in 1e10; −1 where a row holds no numbers. stay: with S =
- * Σ_{y≠forbid} exp(f_y)/(V − 1), ids[r] = forbid where S ≤ stay[r]: a score that is no distribution. f32: as published
- * samplers draw, with noise of f32, which cuts off what is rarer than some 1e-7 of the likeliest: ids[r] = the y with
- * the largest q_y/(1e-10 − log(u_y + 1e-10)), u_y on the 2^-24 grid of [0,1), from the bits of uniform[r];  q_forbid =
- * stay[r], other q_y = (1 − stay[r])·p_y;  stay none: 0 Source: arXiv:2409.02908 §5; the behaviour of the public
+ * Σ_{y≠forbid} exp(f_y)/(V − 1), ids[r] = forbid where S ≤ stay[r]: a score that is no distribution. odds: S =
+ * Σ_{y≠forbid} exp(f_y − f_forbid), the odds of the other tokens. f32: as published samplers draw, with noise of f32,
+ * which cuts off what is rarer than some 1e-7 of the likeliest: ids[r] = the y with the largest q_y/(1e-10 − log(u_y +
+ * 1e-10)), u_y on the 2^-24 grid of [0,1), from the bits of uniform[r];  q_forbid = stay[r], other q_y = (1 −
+ * stay[r])·p_y, with odds times S/(1 + S);  stay none: 0 Source: arXiv:2409.02908 §5; the behaviour of the public
  * implementation of arXiv:2406.07524 */
 typedef struct Draw {
   Tensor ids;     /* [R] i32 out */
@@ -154,6 +155,7 @@ typedef struct Draw {
   double temperature; /* > 0; 1: as it is */
   double nucleus;     /* in (0, 1] */
   bool f32;
+  bool odds; /* with stay */
 } Draw;
 
 /* AdamW — one pass over flat buffers of n:  g ← factor·g;  m, v, p as AdamW;  ema ← decay·ema + (1−decay)·p;  low ←

@@ -101,11 +101,12 @@ bad "ar in steps" 'ar has no discrete time' "${new[@]}" "${ar[@]}" diffusion.T=9
 bad "gpt2 in training" 'gpt2.*cannot be trained' "${new[@]}" diffusion.objective=ar model.name=gpt2
 bad "padding hidden from a causal network" 'mask_padding.*never sees' "${new[@]}" "${ar[@]}" model.mask_padding=true
 bad "padding hidden from dimamba" 'mask_padding.*has no attention' "${new[@]}" model.name=dimamba model.mask_padding=true
-bad "writing subs from left to right" 'sample.sampler = ar.*objective = subs' sample "$D" sample.sampler=ar
-for it in "sedd diffusion.objective=sedd" "d3pm diffusion.objective=d3pm diffusion.T=9" "ar ${ar[*]}"; do
-  read -r name words <<< "$it" # shellcheck disable=SC2086
+bad "writing subs from left to right" 'sample.sampler = ar.*objective = subs.*use ancestral' sample "$D" sample.sampler=ar
+for it in "sedd analytic diffusion.objective=sedd" "d3pm ancestral diffusion.objective=d3pm diffusion.T=9" "ar ar ${ar[*]}"; do
+  read -r name suited words <<< "$it" # shellcheck disable=SC2086
   ranks 1 train "$D" run.dir="$T/$name" $words > "$T/log" || exit 1
-  bad "sampling $name by unmasking" 'sample.sampler = ancestral' sample "$D" run.dir="$T/$name" $words
+  bad "sampling $name by unmasking" "sample.sampler = event.*use $suited" sample "$D" run.dir="$T/$name" sample.sampler=event $words
+  tap "sampling $name as that says" ranks 1 sample "$D" run.dir="$T/$name" sample.sampler="$suited" sample.steps=3 $words
   bad "counting masks of $name" 'eval.estimator = count is the bound of diffusion.objective = subs' \
     eval "$D" run.dir="$T/$name" eval.estimator=count $words
   bad "$name read as subs" "was trained with .*= $name" eval "$D" run.dir="$T/$name"

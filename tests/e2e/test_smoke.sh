@@ -1,5 +1,5 @@
 #!/bin/bash
-# test_smoke.sh — every deck there is: the small ones train and evaluate, with the same weights on 1 and 2 ranks; the
+# test_smoke.sh — every deck there is: the small ones train, sample and evaluate, with the same weights on 1 and 2 ranks; the
 # full-size ones name valid words and fit together, which a step at a small size shows.
 # timeout: 300
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
@@ -15,7 +15,7 @@ all_done() { # RANKS
   local n
   n=$(decks input/smoke | wc -l)
   cat "$T/smoke$1"
-  grep -x "smoke: $n of $n decks trained and evaluated" "$T/smoke$1"
+  grep -x "smoke: $n of $n decks trained, sampled and evaluated" "$T/smoke$1"
 }
 evaluated() { # NAME: one line, the same bound on both numbers of ranks
   local line1 line2
@@ -30,9 +30,10 @@ same_weights() { # NAME: on both numbers of ranks
 
 tap "smoke.sh on 1 rank" smoke 1
 tap "smoke.sh on 2 ranks" smoke 2
-for n in 1 2; do tap "every deck trains and evaluates, $n rank(s)" all_done $n; done
+for n in 1 2; do tap "every deck trains, samples and evaluates, $n rank(s)" all_done $n; done
 for name in $(decks input/smoke); do
   tap "$name: same weights on 1 and 2 ranks" same_weights "$name"
+  tap "$name: same samples on 1 and 2 ranks" same "$T/runs1/$name/samples.h5" "$T/runs2/$name/samples.h5" tokens
   tap "$name: same bound on 1 and 2 ranks" evaluated "$name"
 done
 

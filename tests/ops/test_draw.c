@@ -12,7 +12,7 @@
 static const double ALMOST_ONE = 1 - 0x1p-53;
 
 static Draw plain(Tensor ids, Tensor logits, Tensor uniform, int32_t forbid) {
-  return (Draw){ids, logits, uniform, TENSOR_NONE, forbid, 1, 1, false};
+  return (Draw){.ids = ids, .logits = logits, .uniform = uniform, .forbid = forbid, .temperature = 1, .nucleus = 1};
 }
 static int draw_plain(Device *dev, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid) {
   Draw a = plain(ids, logits, uniform, forbid);
@@ -208,9 +208,40 @@ static void lawless(Check *c, const void *shape) {
   }
 }
 
+/* In no way of drawing, nor as the likeliest, does one logit that is no number get lost among the others. */
+static void one_nan(Check *c, const void *shape) {
+  (void)shape;
+  enum { V = 1003, M = 5 };
+  static const Draw ways[] = {
+      {.nucleus = 1}, {.nucleus = 0.9}, {.nucleus = 1e-6}, {.nucleus = 1, .f32 = true}, {.nucleus = 0.9, .f32 = true}};
+  double *logits = check_host(c, V), half = 0.5, none = 0;
+  for (int at = 0; at < V; at += 501) {
+    check_title(c, "draw with no number at %d", at);
+    for (int v = 0; v < V; v++) logits[v] = v == at ? NAN : v % 10;
+    Tensor f = check_tensor(c, logits_type(c), 1, V, V, 0), u = check_tensor(c, DT_F64, 1, 0, 0, 0),
+           stay = check_tensor(c, DT_F64, 1, 0, 0, 0), ids = check_ids(c, 1, NULL);
+    check_write(c, f, logits);
+    check_write(c, u, &half);
+    check_write(c, stay, &none);
+    for (size_t i = 0; i < 3 * sizeof ways / sizeof *ways; i++) {
+      Draw a = ways[i / 3];
+      a.ids = ids, a.logits = f, a.uniform = u, a.forbid = M, a.temperature = 1, a.odds = i % 3 == 2;
+      if (i % 3 > 0) a.stay = stay;
+      MUST(draw(&c->dev, &a));
+      assert_int_equal(*(int32_t *)check_raw(c, ids), -1);
+    }
+    MUST(argmax(&c->dev, ids, f, M));
+    assert_int_equal(*(int32_t *)check_raw(c, ids), -1);
+    MUST(argmax(&c->dev, ids, f, at)); /* what is forbidden may be anything */
+    assert_true(*(int32_t *)check_raw(c, ids) % 10 == 9);
+    check_record(c, ids);
+  }
+}
+
 static void test_lawless(void **state) {
   (void)state;
   logits_every(lawless, NULL);
+  logits_every(one_nan, NULL);
 }
 
 /* Neither end of [0,1) reaches a token that cannot be: forbidden, at −∞, or so small that its exponential is 0. */
@@ -324,9 +355,11 @@ static void test_argmax(void **state) {
 typedef struct Other {
   double temperature, nucleus;
   bool stay; /* every other row does */
+  bool odds;
 } Other;
-static const Other others[] = {{0.5, 1, false},  {2, 1, false}, {1, 0.6, false}, {0.7, 0.9, false},
-                               {1, 1e-6, false}, {1, 1, true},  {1.5, 0.5, true}};
+static const Other others[] = {{0.5, 1, false, false},   {2, 1, false, false},    {1, 0.6, false, false},
+                               {0.7, 0.9, false, false}, {1, 1e-6, false, false}, {1, 1, true, false},
+                               {1.5, 0.5, true, false},  {1, 1, true, true},      {1.5, 0.5, true, true}};
 enum { OTHERS = sizeof others / sizeof *others };
 
 /* The law that is asked for, of rows of V logits without m. */
@@ -352,19 +385,24 @@ static void other_case(Check *c, const void *shape) {
   const Other *o = shape;
   enum { V = 1003, M = 7 };
   int64_t n = check_slow ? 16 : 101;
-  check_title(c, "draw temperature=%g nucleus=%g%s", o->temperature, o->nucleus, o->stay ? " stay" : "");
+  check_title(c, "draw temperature=%g nucleus=%g%s", o->temperature, o->nucleus,
+              o->odds   ? " odds"
+              : o->stay ? " stay"
+                        : "");
   Tensor f = logits_random(c, n, V, STRIDED, 3), u = check_tensor(c, DT_F64, n, 0, 0, 0),
          stay = check_tensor(c, DT_F64, n, 0, 0, 0), ids = check_ids(c, n, NULL);
   double *logits = check_read(c, f), *number = check_host(c, n), *limit = check_host(c, n), p[V];
   for (int64_t i = 0; i < n; i++) {
     number[i] = ((double)i + 0.5) / (double)n;
-    for (int v = 0; v < V; v++) limit[i] += v == M ? 0 : (i % 2 ? 1.2 : 0.8) * exp(logits[i * V + v]) / (V - 1);
+    double base = o->odds ? exp(logits[i * V + M]) : V - 1;
+    for (int v = 0; v < V; v++) limit[i] += v == M ? 0 : (i % 2 ? 1.2 : 0.8) * exp(logits[i * V + v]) / base;
   }
   check_write(c, u, number);
   check_write(c, stay, limit);
   Draw a = plain(ids, f, u, M);
   a.temperature = o->temperature, a.nucleus = o->nucleus;
   if (o->stay) a.stay = stay;
+  a.odds = o->odds;
   MUST(draw(&c->dev, &a));
   check_record(c, ids);
   int32_t *got = check_raw(c, ids);
@@ -390,10 +428,10 @@ static void test_others(void **state) {
 
 /* ---- f32: the noise decides; a token far below the likeliest never comes, the mask stays as often as it should */
 static void f32_case(Check *c, const void *shape) {
-  (void)shape;
+  const bool *odds = shape;
   enum { V = 5, M = 2 };
   int64_t n = check_slow ? 2000 : 200000;
-  check_title(c, "draw in f32");
+  check_title(c, "draw in f32%s", *odds ? " odds" : "");
   const double logits[V] = {0, -1, 0, -18.5, -2}; /* e^-18.5 = 9e-9 */
   double *row = check_host(c, n * V), *number = check_host(c, n), *kept = check_host(c, n), want[V], sum = 0;
   int64_t count[V] = {0};
@@ -405,7 +443,7 @@ static void f32_case(Check *c, const void *shape) {
   check_write(c, u, number);
   check_write(c, stay, kept);
   Draw a = plain(ids, f, u, M);
-  a.stay = stay, a.f32 = true;
+  a.stay = stay, a.f32 = true, a.odds = *odds;
   MUST(draw(&c->dev, &a));
   check_record(c, ids);
   int32_t *got = check_raw(c, ids);
@@ -413,9 +451,10 @@ static void f32_case(Check *c, const void *shape) {
     assert_in_range(got[i], 0, V - 1);
     count[got[i]]++;
   }
-  for (int v = 0; v < V; v++) sum += want[v] = v == M ? 0 : exp(logits[v]);
+  for (int v = 0; v < V; v++) sum += want[v] = v == M && !*odds ? 0 : exp(logits[v]);
+  double whole = 0.25 + 0.75 * (1 - want[M] / sum);
   for (int v = 0; v < V; v++) {
-    double p = v == M ? 0.25 : 0.75 * want[v] / sum, off = (double)count[v] - p * (double)n;
+    double p = (v == M ? 0.25 : 0.75 * want[v] / sum) / whole, off = (double)count[v] - p * (double)n;
     if (!(fabs(off) <= 4.5 * sqrt((double)n * p * (1 - p)) + 0.01))
       fail_msg("%s: token %d comes %d times", c->title, v, (int)count[v]);
   }
@@ -423,7 +462,8 @@ static void f32_case(Check *c, const void *shape) {
 
 static void test_f32(void **state) {
   (void)state;
-  check_every(f32_case, NULL);
+  static const bool odds[] = {false, true};
+  for (int i = 0; i < 2; i++) check_every(f32_case, &odds[i]);
 }
 
 /* ---- refusals */
@@ -448,6 +488,8 @@ static void refusals(Check *c, const void *shape) {
   check_refused(draw(d, &odd), ERR_SHAPE, "stay of other rows");
   odd.stay = u, odd.forbid = -1;
   check_refused(draw(d, &odd), ERR_SHAPE, "nothing to stay at");
+  odd.stay = TENSOR_NONE, odd.forbid = 4, odd.odds = true;
+  check_refused(draw(d, &odd), ERR_SHAPE, "odds and nothing that stays");
   check_refused(argmax(d, more, f, -1), ERR_SHAPE, "more ids than rows");
   check_refused(argmax(d, u, f, -1), ERR_SHAPE, "ids that are no integers");
   check_refused(argmax(d, ids, f, 11), ERR_SHAPE, "forbid beyond V");

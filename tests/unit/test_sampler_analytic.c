@@ -9,12 +9,7 @@
 #include "base/err.h"
 
 static void open_sedd(Network *n, bool time) {
-  Toy toy = toy_tiny(V, MASK, L, BATCH);
-  toy.model.time_conditioning = time;
-  toy.objective.name = "sedd";
-  toy.eps = EPS;
-  toy_open(n, &toy);
-  toy_weights(n, 6, 4);
+  toy_open_sampler_of(n, (ObjectiveOptions){.name = "sedd"}, time, BATCH);
 }
 
 /* S_y of every state at time t */

@@ -51,6 +51,29 @@ static void test_law_with_time(void **state) {
   network_destroy(&timeless);
 }
 
+/* A network that may say "mask": the more it does, the longer a position stays masked. It shows while
+ * masks are left. */
+static void test_law_of_d3pm(void **state) {
+  (void)state;
+  double often = 3, scratch;
+  for (int k = 0; k < (check_slow ? 1 : 3); k++) {
+    Network n;
+    double law[STATES], wrong[STATES];
+    int64_t count[STATES], draws = k == 0 ? MANY : DRAWS / 10;
+    bool removal = k > 0;
+    toy_open_sampler_of(&n, (ObjectiveOptions){.name = "d3pm", .T = 10}, k != 1, BATCH);
+    MUST(tensor_from_f64(&n.dev, tensor_rows(params_find(&n.model.params, "output_layer.linear.bias")->value, MASK, 1),
+                         &often, &scratch));
+    if (k != 1) n.schedule = (Schedule){.table = &toy_slow, .eps = EPS};
+    toy_law_of(&n, blank, STEPS, removal, law);
+    toy_compare(&n, (Run){"ancestral", STEPS, removal, 3, 0, 0}, blank, draws, law, count);
+    n.objective.terms = 1; /* as if the mask had no part in p */
+    toy_law_of(&n, blank, STEPS, removal, wrong);
+    if (!removal) toy_sharp(law, wrong, draws);
+    network_destroy(&n);
+  }
+}
+
 /* One step fills everything at once, each position for itself. Fixed tokens stay and are seen. */
 static void test_law_from_fixed_tokens(void **state) {
   (void)state;
@@ -192,6 +215,7 @@ int main(void) {
       cmocka_unit_test(test_law_bf16),
       cmocka_unit_test(test_law),
       cmocka_unit_test(test_law_with_time),
+      cmocka_unit_test(test_law_of_d3pm),
       cmocka_unit_test(test_law_with_masks_left),
       cmocka_unit_test(test_law_from_fixed_tokens),
       cmocka_unit_test(test_noise_removal),
@@ -199,7 +223,7 @@ int main(void) {
       cmocka_unit_test(test_row_chunks),
       cmocka_unit_test(test_job),
   };
-  enum { COUNT = sizeof tests / sizeof *tests, LAWS = 3 };
+  enum { COUNT = sizeof tests / sizeof *tests, LAWS = 4 };
   int first = toy_under_test() ? 0 : 1, count = check_slow ? LAWS : COUNT - first;
   return _cmocka_run_group_tests("sampler_ancestral", tests + first, (size_t)count, NULL, NULL);
 }

@@ -146,7 +146,7 @@ static void test_streams(void **state) {
     SamplerJob job = {.model = &n.model, .objective = &n.objective, .seed = 8, .n = 1, .block = blocks[k], .z = z};
     Draws d;
     MUST(draws_create(&d, L));
-    draws_masked(&d, &job, 2, 0.5, true);
+    draws_masked(&d, &job, 2, 0.5, WEIGH_SCORE);
     assert_int_equal(d.n, L);
     memcpy(stay[k], d.stay, sizeof stay[k]);
     memcpy(token[k], d.uniform, sizeof token[k]);
