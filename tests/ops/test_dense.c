@@ -283,6 +283,43 @@ static void test_places(void **state) {
   }
 }
 
+/* ---- a row is the same bits however many there are: where that is promised, and else nearly the same */
+/* Of many sizes, so that a sum tells in which order it was made. */
+static void uneven(Check *c, Tensor t, double seed) {
+  double *x = check_read(c, t);
+  for (int64_t i = 0, n = tensor_count(t); i < n; i++)
+    x[i] = sin(seed + (double)i * (double)i) * exp(2 * sin(3 * seed + 7 * (double)i));
+  check_write(c, t, x);
+}
+
+static void rows_alone(Check *c, const void *shape) {
+  static const int64_t few[] = {1, 2, 3, 15, 16, 17, 33, 65};
+  const Shape *s = shape;
+  bool exact = strcmp(check_device, "cpu") == 0 && check_has_bf16();
+  Tensor x = input(c, s, s->R, s->K), w = weight(c, s), b = bias_of(c, s), y = input(c, s, s->R, s->N);
+  uneven(c, x, 1);
+  uneven(c, w, 2);
+  MUST(dense(&c->dev, y, TENSOR_NONE, x, w, b));
+  double *want = check_read(c, y);
+  for (size_t i = 0; i < sizeof few / sizeof *few; i++) {
+    check_title(c, "dense%s, %d of %d rows", s->low ? " w bf16" : "", (int)few[i], (int)s->R);
+    Tensor part = input(c, s, few[i], s->N);
+    MUST(dense(&c->dev, part, TENSOR_NONE, tensor_rows(x, 0, few[i]), w, b));
+    if (exact)
+      check_same(c, "y", part, want);
+    else
+      check_near(c, "y", part, want, c->mode->sum * sqrt((double)s->K));
+  }
+}
+
+static void test_rows_alone(void **state) {
+  (void)state;
+  static const Shape real = {66, 64, 2304, true, false, false, false, false},
+                     low = {66, 64, 2304, true, false, false, true, false};
+  check_every(rows_alone, &real);
+  if (has_bf16()) in_f32_and_bf16(rows_alone, &low);
+}
+
 /* ---- gelu_backward */
 static void gelu_case(Check *c, const void *shape) {
   const Shape *s = shape;
@@ -379,9 +416,9 @@ static void test_refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_products), cmocka_unit_test(test_products_bf16), cmocka_unit_test(test_left_out),
-      cmocka_unit_test(test_choice),   cmocka_unit_test(test_places),        cmocka_unit_test(test_gelu_backward),
-      cmocka_unit_test(test_slopes),   cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_products),      cmocka_unit_test(test_products_bf16), cmocka_unit_test(test_left_out),
+      cmocka_unit_test(test_choice),        cmocka_unit_test(test_places),        cmocka_unit_test(test_rows_alone),
+      cmocka_unit_test(test_gelu_backward), cmocka_unit_test(test_slopes),        cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

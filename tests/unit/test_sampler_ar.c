@@ -67,17 +67,18 @@ static void test_law_from_fixed_tokens(void **state) {
 }
 
 /* ---- networks with some positions: with the cache and without */
-enum { WORDS = 11, HOLE = 10, LONG = 19, WIDTH = 16, BLOCKS = 2, SEQUENCES = 8 };
+enum { WORDS = 11, HOLE = 10, LONG = 19, LONGER = 128, WIDTH = 16, BLOCKS = 2, SEQUENCES = 8 };
 static const char *const networks[] = {"ar", "gpt2"};
 
 typedef struct Case {
   const char *network, *device;
   bool bf16;
-  double near; /* what may separate hidden rows */
+  double near;          /* what may separate hidden rows */
+  int64_t length, most; /* of sequences; how many */
 } Case;
 
 static void open_case(Network *n, const Case *c) {
-  Toy toy = toy_tiny(WORDS, HOLE, LONG, SEQUENCES);
+  Toy toy = toy_tiny(WORDS, HOLE, c->length, c->most);
   toy.device.name = c->device;
   toy.device.bf16 = c->bf16;
   toy.model.name = c->network;
@@ -90,15 +91,18 @@ static void open_case(Network *n, const Case *c) {
 }
 
 /* Each device and type of products that there is, for each network. */
-static void each(void (*run)(const Case *), bool low) {
+static void each_of(void (*run)(const Case *), bool low, int64_t length, int64_t most) {
   for (int i = 0; i < 2; i++) {
     const char *device = toy_under_test() ? check_device : "cpu";
     bool exact = !toy_under_test() && check_has_bf16();
-    if (!toy_under_test()) run(&(Case){networks[i], "cpu_f64", false, 0});
-    run(&(Case){networks[i], device, false, exact ? 0 : 1e-5});
-    if (low && (toy_under_test() || check_has_bf16())) run(&(Case){networks[i], device, true, exact ? 0 : 4e-2});
+    if (!toy_under_test()) run(&(Case){networks[i], "cpu_f64", false, 0, length, most});
+    run(&(Case){networks[i], device, false, exact ? 0 : 1e-5, length, most});
+    if (low && (toy_under_test() || check_has_bf16()))
+      run(&(Case){networks[i], device, true, exact ? 0 : 4e-2, length, most});
   }
 }
+
+static void each(void (*run)(const Case *), bool low) { each_of(run, low, LONG, SEQUENCES); }
 
 static void random_ids(int32_t *ids, int64_t n, uint64_t stream) {
   RngKey key = rng_key(stream, RNG_TEST, 0, 0, 0);
@@ -113,26 +117,27 @@ static void near_rows(const Case *c, const char *what, const double *got, const 
 /* Twice, of fewer sequences the second time: what the first has left in the cache is not seen. */
 static void hidden_rows(const Case *c) {
   Network n;
+  int64_t length = c->length;
   open_case(&n, c);
-  for (int64_t B = SEQUENCES; B > 0; B -= 5) {
-    int32_t ids[SEQUENCES * LONG], part[SEQUENCES * LONG];
-    random_ids(ids, B * LONG, (uint64_t)B);
+  for (int64_t B = c->most; B > 0; B -= 5) {
+    int32_t ids[SEQUENCES * LONGER], part[SEQUENCES * LONGER];
+    random_ids(ids, B * length, (uint64_t)B);
     ModelInput whole = {.B = B, .ids = ids};
     MUST(model_forward(&n.model, &whole));
-    double *want = toy_values(&n, tensor_rows(n.model.h, 0, B * LONG));
-    for (int64_t l = 0; l < LONG; l++) {
-      for (int64_t b = 0; b < B; b++) part[b] = ids[b * LONG + l];
+    double *want = toy_values(&n, tensor_rows(n.model.h, 0, B * length));
+    for (int64_t l = 0; l < length; l++) {
+      for (int64_t b = 0; b < B; b++) part[b] = ids[b * length + l];
       MUST(model_step(&n.model, part, B, l));
       double *got = toy_values(&n, tensor_rows(n.model.h, 0, B));
-      for (int64_t b = 0; b < B; b++) near_rows(c, "rows of a step", got + b * WIDTH, want + (b * LONG + l) * WIDTH);
+      for (int64_t b = 0; b < B; b++) near_rows(c, "rows of a step", got + b * WIDTH, want + (b * length + l) * WIDTH);
       mem_free(&got);
     }
-    for (int64_t b = 0; b < B; b++) memcpy(part + b * 7, ids + b * LONG, 7 * sizeof *part);
+    for (int64_t b = 0; b < B; b++) memcpy(part + b * 7, ids + b * length, 7 * sizeof *part);
     ModelInput prefix = {.B = B, .L = 7, .ids = part};
     MUST(model_forward(&n.model, &prefix));
     double *got = toy_values(&n, tensor_rows(n.model.h, 0, B * 7));
     for (int64_t r = 0; r < B * 7; r++)
-      near_rows(c, "rows of a prefix", got + r * WIDTH, want + (r / 7 * LONG + r % 7) * WIDTH);
+      near_rows(c, "rows of a prefix", got + r * WIDTH, want + (r / 7 * length + r % 7) * WIDTH);
     mem_free(&got);
     mem_free(&want);
   }
@@ -142,6 +147,7 @@ static void hidden_rows(const Case *c) {
 static void test_hidden_rows(void **state) {
   (void)state;
   each(hidden_rows, true);
+  if (!check_slow) each_of(hidden_rows, true, LONGER, 2); /* of many keys the products are others */
 }
 
 /* The samples first … first+count−1 from starts with holes, of which every third is all holes. */
@@ -197,7 +203,7 @@ static void test_same_tokens(void **state) {
 /* ---- what a sample depends on */
 static void test_batch_split(void **state) {
   (void)state;
-  const Case c = {"ar", toy_under_test() ? check_device : "cpu_f64", false, 0};
+  const Case c = {"ar", toy_under_test() ? check_device : "cpu_f64", false, 0, LONG, SEQUENCES};
   Network n;
   int32_t start[SEQUENCES * LONG], whole[SEQUENCES * LONG], z[SEQUENCES * LONG];
   open_case(&n, &c);

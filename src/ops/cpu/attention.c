@@ -35,10 +35,10 @@ static Head head_of(const Attention *a, int64_t index) {
   return x;
 }
 
-/* s[n,cols] ← exp(s − max) row by row; the row sums' reciprocal scales the output and gives lse. Not inlined: a copy
- * made for one row would sum in another order. */
-static __attribute__((noinline, noclone)) void softmax_rows(real *s, int64_t n, int64_t cols, int64_t ld, int64_t first,
-                                                            bool causal, real *inverse, real *lse) {
+/* s[n,cols] ← exp(scale·(s − max)) row by row; the row sums' reciprocal scales the output and gives lse. Not inlined: a
+ * copy made for one row would sum in another order. */
+static __attribute__((noinline, noclone)) void softmax_rows(real *s, int64_t n, int64_t cols, int64_t ld, real scale,
+                                                            int64_t first, bool causal, real *inverse, real *lse) {
   for (int64_t i = 0; i < n; i++) {
     real *p = s + i * ld;
     int64_t seen = causal ? min64(cols, first + i + 1) : cols;
@@ -48,12 +48,12 @@ static __attribute__((noinline, noclone)) void softmax_rows(real *s, int64_t n, 
     real sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t j = 0; j < seen; j++) {
-      p[j] = real_exp(p[j] - top);
+      p[j] = real_exp(scale * (p[j] - top));
       sum += p[j];
     }
     for (int64_t j = seen; j < cols; j++) p[j] = 0;
     inverse[i] = 1 / sum;
-    lse[i] = top + (real)log((double)sum);
+    lse[i] = scale * top + (real)log((double)sum);
   }
 }
 
@@ -66,7 +66,8 @@ static void zero_rows(real *p, int64_t first, int64_t last, int64_t n, int64_t l
 static size_t room(int64_t n, int64_t keys, int64_t K) { return (size_t)(n * keys + 2 * FEW_ROWS * K); }
 
 /* Queries i … i+n−1. The sum over the keys is made in pieces of BLOCK: what of them a row does not see adds zeros, and
- * how many there are does not change its order. */
+ * how many there are does not change its order. Scores are scaled afterwards: where oneDNN does that depends on their
+ * number. */
 static void block_forward(const Head *x, int64_t K, bool causal, int64_t i, int64_t n, real *scratch) {
   real inverse[BLOCK], scale = 1 / real_sqrt((real)K);
   int64_t cols = causal ? i + n : x->length, rows = n < FEW_ROWS ? FEW_ROWS : n, ld = x->ld, ld_o = x->ld_o;
@@ -77,11 +78,11 @@ static void block_forward(const Head *x, int64_t K, bool causal, int64_t i, int6
     q = few, out = few + rows * K;
     ld = ld_o = K;
   }
-  FN(gemm_serial)(false, true, rows, cols, K, scale, q, ld, x->k, x->ld, 0, s, cols);
-  softmax_rows(s, n, cols, cols, i, causal, inverse, x->lse + i);
+  FN(gemm_serial)(false, true, rows, cols, K, q, ld, x->k, x->ld, 0, s, cols);
+  softmax_rows(s, n, cols, cols, scale, i, causal, inverse, x->lse + i);
   for (int64_t j = 0; j < cols; j += BLOCK) {
     const real *v = x->v + j * x->ld;
-    FN(gemm_serial)(false, false, rows, K, min64(BLOCK, cols - j), 1, s + j, cols, v, x->ld, j > 0, out, ld_o);
+    FN(gemm_serial)(false, false, rows, K, min64(BLOCK, cols - j), s + j, cols, v, x->ld, j > 0, out, ld_o);
   }
   for (int64_t r = 0; r < n; r++) {
     real *o = x->out + (i + r) * x->ld_o;
@@ -131,7 +132,7 @@ int FN(attention_step)(Device *dev, const AttentionStep *a) {
   return OK;
 }
 
-/* p ← exp(p − lse);  dp ← p ⊙ (dp − δ)·scale */
+/* p ← exp(scale·p − lse);  dp ← p ⊙ (dp − δ)·scale */
 static void score_gradient(real *p, real *dp, const Head *x, int64_t i0, int64_t n, int64_t cols, int64_t K, real scale,
                            bool causal) {
   for (int64_t i = 0; i < n; i++) {
@@ -143,7 +144,7 @@ static void score_gradient(real *p, real *dp, const Head *x, int64_t i0, int64_t
     int64_t seen = causal ? min64(cols, i0 + i + 1) : cols;
 #pragma omp simd
     for (int64_t j = 0; j < seen; j++) {
-      pi[j] = real_exp(pi[j] - lse);
+      pi[j] = real_exp(scale * pi[j] - lse);
       di[j] = pi[j] * (di[j] - delta) * scale;
     }
     for (int64_t j = seen; j < cols; j++) pi[j] = di[j] = 0;
@@ -158,12 +159,12 @@ static void head_backward(const Head *x, int64_t K, bool causal, real *p, real *
     int64_t i = b * BLOCK, n = min64(BLOCK, L - i), cols = causal ? i + n : L;
     real more = b == blocks - 1 ? 0 : 1;
     const real *q = x->q + i * x->ld, *d_o = x->d_o + i * x->ld_do;
-    FN(gemm_serial)(false, true, n, cols, K, scale, q, x->ld, x->k, x->ld, 0, p, cols);
-    FN(gemm_serial)(false, true, n, cols, K, 1, d_o, x->ld_do, x->v, x->ld, 0, dp, cols);
+    FN(gemm_serial)(false, true, n, cols, K, q, x->ld, x->k, x->ld, 0, p, cols);
+    FN(gemm_serial)(false, true, n, cols, K, d_o, x->ld_do, x->v, x->ld, 0, dp, cols);
     score_gradient(p, dp, x, i, n, cols, K, scale, causal);
-    FN(gemm_serial)(true, false, cols, K, n, 1, p, cols, d_o, x->ld_do, more, x->dv, x->ld_d);
-    FN(gemm_serial)(false, false, n, K, cols, 1, dp, cols, x->k, x->ld, 0, x->dq + i * x->ld_d, x->ld_d);
-    FN(gemm_serial)(true, false, cols, K, n, 1, dp, cols, q, x->ld, more, x->dk, x->ld_d);
+    FN(gemm_serial)(true, false, cols, K, n, p, cols, d_o, x->ld_do, more, x->dv, x->ld_d);
+    FN(gemm_serial)(false, false, n, K, cols, dp, cols, x->k, x->ld, 0, x->dq + i * x->ld_d, x->ld_d);
+    FN(gemm_serial)(true, false, cols, K, n, dp, cols, q, x->ld, more, x->dk, x->ld_d);
   }
 }
 

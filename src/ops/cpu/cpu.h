@@ -70,9 +70,9 @@ typedef struct Epilogue {
 /** gemm — C[M,N] = beta·C + op(A) op(B); op transposes where ta, tb. Tiles of fixed size run in parallel. */
 int FN(gemm)(Device *dev, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *B,
              int64_t ldb, real beta, real *C, int64_t ldc, const Epilogue *epilogue);
-/** gemm_serial — the same with a factor, by the calling thread. */
-void FN(gemm_serial)(bool ta, bool tb, int64_t M, int64_t N, int64_t K, real alpha, const real *A, int64_t lda,
-                     const real *B, int64_t ldb, real beta, real *C, int64_t ldc);
+/** gemm_serial — the same by the calling thread. */
+void FN(gemm_serial)(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *B,
+                     int64_t ldb, real beta, real *C, int64_t ldc);
 void FN(epilogue)(const Epilogue *e, real *C, int64_t ldc, int64_t i0, int64_t rows, int64_t j0, int64_t cols);
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -10,19 +10,19 @@
 #endif
 
 #if REAL_IS_FLOAT
-void FN(gemm_serial)(bool ta, bool tb, int64_t M, int64_t N, int64_t K, real alpha, const real *A, int64_t lda,
-                     const real *B, int64_t ldb, real beta, real *C, int64_t ldc) {
-  dnnl_status_t s = dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', M, N, K, alpha, A, lda, B, ldb, beta, C, ldc);
+void FN(gemm_serial)(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *B,
+                     int64_t ldb, real beta, real *C, int64_t ldc) {
+  dnnl_status_t s = dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', M, N, K, 1, A, lda, B, ldb, beta, C, ldc);
   ASSERT(s == dnnl_success);
 }
 #else
-void FN(gemm_serial)(bool ta, bool tb, int64_t M, int64_t N, int64_t K, real alpha, const real *A, int64_t lda,
-                     const real *B, int64_t ldb, real beta, real *C, int64_t ldc) {
+void FN(gemm_serial)(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *B,
+                     int64_t ldb, real beta, real *C, int64_t ldc) {
   for (int64_t i = 0; i < M; i++) {
     real *c = C + i * ldc;
     for (int64_t j = 0; j < N; j++) c[j] = beta == 0 ? 0 : beta * c[j];
     for (int64_t k = 0; k < K; k++) {
-      real a = alpha * (ta ? A[k * lda + i] : A[i * lda + k]);
+      real a = ta ? A[k * lda + i] : A[i * lda + k];
       if (tb) {
         for (int64_t j = 0; j < N; j++) c[j] += a * B[j * ldb + k];
       } else {
@@ -70,7 +70,7 @@ static void pieces(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real
     for (int64_t bi = 0; bi < nm; bi++) {
       int64_t i = bi * tm, j = bj * tn, rows = min64(tm, M - i), cols = min64(tn, N - j);
       const real *a = A + (ta ? i : i * lda), *b = B + (tb ? j * ldb : j);
-      FN(gemm_serial)(ta, tb, rows, cols, K, 1, a, lda, b, ldb, beta, C + i * ldc + j, ldc);
+      FN(gemm_serial)(ta, tb, rows, cols, K, a, lda, b, ldb, beta, C + i * ldc + j, ldc);
       if (epilogue) FN(epilogue)(epilogue, C, ldc, i, rows, j, cols);
     }
   }
