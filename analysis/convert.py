@@ -26,7 +26,7 @@ try:
     from datafile import set_attributes, write_vocabulary
     from networks import FAMILIES, ROTARY, Family, Shapes, Sizes, check, family_of, sizes_of
     from options import Parser, check_paths, require
-    from seal import seal_append
+    from seal import seal_append, sealed_open
     from tensorfiles import FileError, Tensor, pytorch_open, safetensors_open, safetensors_write
     from vocabularies import Vocabulary, make_vocabulary
 except ModuleNotFoundError as missing:
@@ -185,7 +185,7 @@ def state_write(f: h5py.File, o: argparse.Namespace, text: str, length: int, ste
 
 
 def export_weights(o: argparse.Namespace) -> str:
-    with h5py.File(o.source, "r") as f:
+    with sealed_open(o.source) as f:
         if f.attrs.get("format") != "mdlm-checkpoint":
             raise FileError(f"{o.source}: not a checkpoint")
         group = f["ema" if o.weights == "ema" else "params"]
@@ -253,9 +253,12 @@ def main(argv: list[str]) -> int:
         check_paths([str(o.target)], [str(o.source)])
         print((import_weights if o.action == "import" else export_weights)(o))
         return 0
-    except (FileError, PrepareError, OSError, MemoryError, KeyError) as e:
-        print(f"convert.py: error: {e or 'out of memory'}", file=sys.stderr)
-        return 2
+    except KeyError as e:
+        message = f"{o.source}: a part is missing: {e.args[0]}"
+    except (FileError, PrepareError, OSError, MemoryError) as e:
+        message = e or "out of memory"
+    print(f"convert.py: error: {message}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

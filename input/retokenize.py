@@ -14,6 +14,7 @@ try:
     from corpus import PrepareError
     from datafile import DataFile
     from options import Parser, check_paths, require, special_tokens
+    from seal import sealed_open
     from texts import Spelling, spelling
     from vocabularies import Vocabulary, make_vocabulary
 except ModuleNotFoundError as missing:
@@ -104,10 +105,7 @@ class Source:
 
     def __init__(self, path: str, vocabulary: str | None) -> None:
         self.path = path
-        try:
-            self.file = h5py.File(path, "r")
-        except OSError as e:
-            raise PrepareError(f"{path}: cannot be read as HDF5: {e}") from e
+        self.file = sealed_open(path)
         try:
             self.spelling = self._spelling(vocabulary)
             self.tokens = self._rows()

@@ -6,12 +6,17 @@ refused with a message instead of confusing the library.
 
 from __future__ import annotations
 
+import os
 import struct
 
+import h5py
 import xxhash
+
+from corpus import PrepareError
 
 BLOCK = 65536
 MAGIC = b"MDLMSEAL"
+END = struct.Struct("<QQQ8s")  # bytes before the tail, bytes of a block, checksum of the tail, MAGIC
 
 
 def seal_append(path: str) -> None:
@@ -23,3 +28,36 @@ def seal_append(path: str) -> None:
             length += len(block)
         foot = struct.pack("<QQ", length, BLOCK)
         f.write(sums + foot + struct.pack("<Q", xxhash.xxh3_64_intdigest(sums + foot)) + MAGIC)
+
+
+def sealed_open(path: str | os.PathLike[str]) -> h5py.File:
+    """A file for reading, once its seal has held; one without a seal as it is. PrepareError names it."""
+    try:
+        if not _whole(path):
+            raise PrepareError(f"{path} is damaged: checksum error; restore it or make it again")
+        return h5py.File(path, "r")
+    except OSError as e:
+        raise PrepareError(f"{path}: cannot be read as HDF5: {e}") from e
+
+
+def _whole(path: str | os.PathLike[str]) -> bool:
+    size = os.path.getsize(path)
+    with open(path, "rb") as f:
+        if size < END.size:
+            return True
+        f.seek(size - END.size)
+        length, block, tail, magic = END.unpack(f.read())
+        if magic != MAGIC:
+            return True
+        blocks = -(-length // block) if 0 < block <= 1 << 30 else 0
+        if not blocks or size != length + 8 * blocks + END.size:
+            return False
+        f.seek(length)
+        sums = f.read(8 * blocks)
+        if tail != xxhash.xxh3_64_intdigest(sums + struct.pack("<QQ", length, block)):
+            return False
+        f.seek(0)
+        return all(
+            struct.pack("<Q", xxhash.xxh3_64_intdigest(f.read(min(block, length - i * block)))) == sums[8 * i : 8 * i + 8]
+            for i in range(blocks)
+        )

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import h5py
-
 from corpus import PrepareError
+from seal import sealed_open
 from vocabularies import SPECIALS
 
 CONTRACTIONS = {b"s", b"t", b"m", b"d", b"re", b"ve", b"ll"}
@@ -41,7 +40,7 @@ class Spelling:
 def spelling(path: str) -> Spelling:
     """Of a data file or a checkpoint."""
     try:
-        with h5py.File(path, "r") as f:
+        with sealed_open(path) as f:
             if "vocab" not in f:
                 raise PrepareError(f"{path}: carries no vocabulary (group /vocab)")
             group = f["vocab"]

@@ -328,7 +328,18 @@ def test_refusals(run: Run, tmp_path: Path) -> None:
     dit = tokenizer(tmp_path, len(network("dit")["vocab_embed.embedding"]), 3)
     assert "is missing or damaged" in run("import", "x.ckpt", "no.h5", "--tokenizer", dit, "--heads", 2, fails=True)
     run("import", "none.safetensors", "no.h5", "--tokenizer", words, fails=True)
-    run("export", "none.h5", "no.safetensors", fails=True)
+    assert "none.h5: cannot be read" in run("export", "none.h5", "no.safetensors", fails=True)
+    assert "w.safetensors: cannot be read as HDF5" in run("export", path.name, "no.safetensors", fails=True)
+    save(path, weights)
+    run("import", path.name, "whole.h5", "--tokenizer", words, "--heads", 2)
+    whole = (tmp_path / "whole.h5").read_bytes()
+    for at in range(100, len(whole), len(whole) // 7):
+        (tmp_path / "flipped.h5").write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert "flipped.h5 is damaged" in run("export", "flipped.h5", "no.safetensors", fails=True)
+    with h5py.File(tmp_path / "part.h5", "w") as f:
+        f.attrs["format"] = "mdlm-checkpoint"
+    assert "part.h5: a part is missing" in run("export", "part.h5", "no.safetensors", fails=True)
+    assert not (tmp_path / "no.safetensors").exists()
     assert not (tmp_path / "no.h5").exists()
     rev = "backbone." + networks.DIMAMBA + "layers.0.mixer.mamba_rev.in_proj.weight"
     loose = hub("dimamba")

@@ -160,6 +160,11 @@ def test_refusals(prepare: Run, run: Run, tmp_path: Path) -> None:
     assert "--length 1" in refused("--length", 1)
     assert "trains a new tokenizer" in run("s.h5", "--tokenizer", "bpe:300", "--out", "no.h5", fails=True)
     assert "both read and written" in run("s.h5", "--tokenizer", "data:b.h5", "--out", "s.h5", fails=True)
+    whole = bytearray(source.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    source.with_name("s.h5").write_bytes(whole)
+    assert "s.h5 is damaged" in refused()
+    samples(tmp_path / "s.h5", source, rows, str(source))
     with h5py.File(tmp_path / "s.h5", "r+") as f:
         del f["tokens"]
     assert "no data set /tokens" in refused()
