@@ -78,7 +78,9 @@ def pieces(line: str, kind: str) -> Iterator[str | int]:
     for hole in HOLE.finditer(line):
         text = line[at : hole.start()]
         yield text.removesuffix(" ") if kind == "byte_bpe" else text
-        yield min(int(hole[1] or 1), MOST + 1)
+        size = min(int(hole[1] or 1), MOST + 1)
+        require(size, f"{hole[0]}: a hole has one token or more")
+        yield size
         at = hole.end()
     yield line[at:]
 

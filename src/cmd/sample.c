@@ -48,9 +48,13 @@ static int open_all(Sampling *s, const Config *cfg, const Comm *comm) {
   TRY(semi_ar_fits(&s->blocks, &s->net.objective, L));
   TRY(*cfg->sample_prompt ? prompts_read(&s->prompts, cfg->sample_prompt, &s->state.vocab, s->length)
                           : prompts_none(&s->prompts, &s->state.vocab, s->length));
-  TRY(mem_alloc(&s->mine, (size_t)(s->part * s->length) * sizeof *s->mine));
-  if (comm->rank == 0) TRY(mem_alloc(&s->all, (size_t)(s->part * comm->size * s->length) * sizeof *s->all));
-  return OK;
+  int err = mem_alloc(&s->mine, (size_t)(s->part * s->length) * sizeof *s->mine);
+  if (err == OK && comm->rank == 0)
+    err = mem_alloc(&s->all, (size_t)(s->part * comm->size * s->length) * sizeof *s->all);
+  CHECK(err != ERR_MEMORY, ERR_MEMORY,
+        "out of memory: sample.count = %lld samples of %lld tokens; ask for fewer, and for others by another run.seed",
+        (long long)cfg->sample_count, (long long)s->length);
+  return err;
 }
 
 static void start(const Sampling *s, const SamplerJob *job) {
@@ -127,6 +131,8 @@ static int fill_options(H5 *f, const Sampling *s) {
   TRY(h5_set_str(f, "/", "sampler", s->sampler->name));
   TRY(h5_set_int(f, "/", "steps", cfg->sample_steps));
   TRY(h5_set_int(f, "/", "noise_removal", cfg->sample_noise_removal));
+  TRY(h5_set_str(f, "/", "remask", cfg->sample_remask));
+  TRY(h5_set_real(f, "/", "remask_eta", cfg->sample_remask_eta));
   TRY(h5_set_str(f, "/", "draw", cfg->sample_draw));
   TRY(h5_set_real(f, "/", "temperature", cfg->sample_temperature));
   TRY(h5_set_real(f, "/", "nucleus", cfg->sample_nucleus));
@@ -180,9 +186,9 @@ static int run(Sampling *s, const Config *cfg, Comm *comm) {
   TRY(comm_gather(comm, s->all, s->mine, bytes, 0));
   TRY(comm_all_reduce(comm, s->count, 2, COMM_I64, COMM_SUM));
   TRY_ALL(comm, comm->rank == 0 ? leave(s, cfg) : OK);
-  log_info("%lld samples of %lld tokens from %s: %s, %lld steps, %lld network evaluations, %.1f s; in %s",
-           (long long)cfg->sample_count, (long long)s->length, s->checkpoint, s->sampler->name,
-           (long long)cfg->sample_steps, (long long)s->count[0], seconds, s->output);
+  log_info("%lld samples of %lld tokens from %s: %s, %lld network evaluations, %.1f s; in %s",
+           (long long)cfg->sample_count, (long long)s->length, s->checkpoint, s->sampler->name, (long long)s->count[0],
+           seconds, s->output);
   log_info("entropy=%.4f nat a sample, of at most %.4f for %lld tokens", s->mean,
            log((double)(s->length < s->state.vocab.size ? s->length : s->state.vocab.size)), (long long)s->length);
   return OK;

@@ -19,5 +19,6 @@ int semi_ar_fits(const SemiAr *s, const Objective *o, int64_t L);
 int64_t semi_ar_length(const SemiAr *s, int64_t L);
 /** semi_ar_run — job->z[n, semi_ar_length] by that sampler; tokens other than m are fixed, and seen by the blocks that
  *  hold them. Evaluations are those of all blocks; progress counts up to (strides + 1) · steps.
- *  Repeat  a sample is a function of (seed, its number); its first block is the sample without strides */
+ *  Repeat  a sample is a function of (seed, its number); its first block is the sample without strides, but for
+ *  masks that are left where noise_removal is off: the next block fills them */
 int semi_ar_run(const SemiAr *s, const Sampler *sampler, SamplerJob *job);

@@ -5,7 +5,20 @@
 #include <stdint.h>
 
 typedef struct H5 H5; /* an open file */
-typedef enum H5Type { H5_F32, H5_F64, H5_I32, H5_I64, H5_U8, H5_U16, H5_U32, H5_U64, H5_TEXT, H5_OTHER } H5Type;
+typedef enum H5Type {
+  H5_F32,
+  H5_F64,
+  H5_I8,
+  H5_I16,
+  H5_I32,
+  H5_I64,
+  H5_U8,
+  H5_U16,
+  H5_U32,
+  H5_U64,
+  H5_TEXT,
+  H5_OTHER
+} H5Type;
 typedef struct H5Info {
   H5Type type;
   int rank;
@@ -29,6 +42,8 @@ int h5_group(H5 *f, const char *name);
 int h5_list(H5 *f, const char *group, char ***names);
 void h5_list_free(char ***names);
 int h5_info(H5 *f, const char *name, H5Info *info);
+/** h5_whole — whether values of that type are whole numbers. */
+bool h5_whole(H5Type type);
 /** h5_dims_text — "[3072,768]" in text, which is returned. */
 const char *h5_dims_text(char text[96], int rank, const int64_t *dims);
 

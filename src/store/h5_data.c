@@ -8,15 +8,16 @@
 enum { CHUNK_CACHE = 4 << 20 };
 
 static hid_t memory_type(H5Type type) {
-  const hid_t ids[H5_TEXT] = {H5T_NATIVE_FLOAT, H5T_NATIVE_DOUBLE, H5T_NATIVE_INT32,  H5T_NATIVE_INT64,
-                              H5T_NATIVE_UINT8, H5T_NATIVE_UINT16, H5T_NATIVE_UINT32, H5T_NATIVE_UINT64};
+  const hid_t ids[H5_TEXT] = {H5T_NATIVE_FLOAT,  H5T_NATIVE_DOUBLE, H5T_NATIVE_INT8,  H5T_NATIVE_INT16,
+                              H5T_NATIVE_INT32,  H5T_NATIVE_INT64,  H5T_NATIVE_UINT8, H5T_NATIVE_UINT16,
+                              H5T_NATIVE_UINT32, H5T_NATIVE_UINT64};
   ASSERT(type >= 0 && type < H5_TEXT);
   return ids[type];
 }
 
 static hid_t file_type(H5Type type) {
-  const hid_t ids[H5_TEXT] = {H5T_IEEE_F32LE, H5T_IEEE_F64LE, H5T_STD_I32LE, H5T_STD_I64LE,
-                              H5T_STD_U8LE,   H5T_STD_U16LE,  H5T_STD_U32LE, H5T_STD_U64LE};
+  const hid_t ids[H5_TEXT] = {H5T_IEEE_F32LE, H5T_IEEE_F64LE, H5T_STD_I8LE,  H5T_STD_I16LE, H5T_STD_I32LE,
+                              H5T_STD_I64LE,  H5T_STD_U8LE,   H5T_STD_U16LE, H5T_STD_U32LE, H5T_STD_U64LE};
   ASSERT(type >= 0 && type < H5_TEXT);
   return ids[type];
 }
@@ -27,7 +28,8 @@ static H5Type type_of(hid_t id) {
   if (class == H5T_STRING) return H5_TEXT;
   if (class == H5T_FLOAT) return size == 4 ? H5_F32 : size == 8 ? H5_F64 : H5_OTHER;
   if (class != H5T_INTEGER) return H5_OTHER;
-  if (H5Tget_sign(id) == H5T_SGN_2) return size == 4 ? H5_I32 : size == 8 ? H5_I64 : H5_OTHER;
+  if (H5Tget_sign(id) == H5T_SGN_2)
+    return size == 1 ? H5_I8 : size == 2 ? H5_I16 : size == 4 ? H5_I32 : size == 8 ? H5_I64 : H5_OTHER;
   return size == 1 ? H5_U8 : size == 2 ? H5_U16 : size == 4 ? H5_U32 : size == 8 ? H5_U64 : H5_OTHER;
 }
 
@@ -71,6 +73,8 @@ static int info_get(H5 *f, const char *name, H5Info *info) {
         info->rank);
   return OK;
 }
+
+bool h5_whole(H5Type type) { return type >= H5_I8 && type <= H5_U64; }
 
 int h5_info(H5 *f, const char *name, H5Info *info) { return h5_enter(), h5_leave(info_get(f, name, info)); }
 

@@ -36,29 +36,36 @@ static int hash_check(H5 *f, const Vocab *v) {
   return err;
 }
 
+/* Prompt i; what lies behind the length of a row of data is a hole. */
+static int row_read(Prompts *p, H5 *f, const Vocab *v, int64_t i, int64_t length, int64_t *row) {
+  int64_t given = length;
+  if (h5_exists(f, "/lengths")) TRY(h5_read_rows(f, "/lengths", H5_I64, i, 1, &given));
+  CHECK(given >= 0 && given <= length, ERR_DATA, "%s: the length of row %lld is %lld, /tokens has %lld columns",
+        h5_path(f), (long long)i, (long long)given, (long long)length);
+  TRY(h5_read_rows(f, "/tokens", H5_I64, i, 1, row));
+  for (int64_t l = 0; l < given; l++) {
+    CHECK(row[l] >= 0 && row[l] < v->size, ERR_DATA,
+          "%s: row %lld, position %lld holds %lld, which is no token id: give 0 to %lld, or the mask id %d for a hole",
+          h5_path(f), (long long)i, (long long)l, (long long)row[l], (long long)v->size - 1, v->mask);
+    p->tokens[i * p->length + l] = (int32_t)row[l];
+  }
+  return OK;
+}
+
 static int rows_read(Prompts *p, H5 *f, const Vocab *v) {
   H5Info info;
   CHECK(h5_exists(f, "/tokens"), ERR_DATA, "%s: no data set /tokens [N,L] with prompts", h5_path(f));
   TRY(h5_info(f, "/tokens", &info));
-  CHECK(info.rank == 2 && info.type != H5_F32 && info.type != H5_F64 && info.type < H5_TEXT, ERR_DATA,
+  CHECK(info.rank == 2 && h5_whole(info.type), ERR_DATA,
         "%s: /tokens must hold whole numbers and have the shape [N,L]: a prompt a row", h5_path(f));
   int64_t n = info.dims[0], length = info.dims[1];
   CHECK(n > 0 && length > 0, ERR_DATA, "%s: there is no prompt in /tokens", h5_path(f));
   CHECK(length <= p->length, ERR_DATA, "%s: row 0, as all of them, has %lld tokens, more than the %lld of a sample: %s",
         h5_path(f), (long long)length, (long long)p->length, hint);
   TRY(blank(p, n, v));
-  int32_t *row = NULL;
+  int64_t *row = NULL;
   int err = mem_alloc(&row, (size_t)length * sizeof *row);
-  for (int64_t i = 0; i < n && err == OK; i++) {
-    err = h5_read_rows(f, "/tokens", H5_I32, i, 1, row);
-    for (int64_t l = 0; l < length && err == OK; l++)
-      if (row[l] < 0 || row[l] >= v->size)
-        err = RAISE(ERR_DATA,
-                    "%s: row %lld, position %lld holds %d, which is no token id: give 0 to %lld, or the mask id %d for "
-                    "a hole",
-                    h5_path(f), (long long)i, (long long)l, row[l], (long long)v->size - 1, v->mask);
-    if (err == OK) memcpy(p->tokens + i * p->length, row, (size_t)length * sizeof *row);
-  }
+  for (int64_t i = 0; i < n && err == OK; i++) err = row_read(p, f, v, i, length, row);
   mem_free(&row);
   return err;
 }

@@ -2,7 +2,6 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "store/h5.h"
-#include <stdbool.h>
 #include <string.h>
 
 struct Tokens {
@@ -10,6 +9,7 @@ struct Tokens {
   int64_t rows, width, vocab;
   int32_t mask;
   int64_t *lengths; /* [rows], NULL: all of them width */
+  int64_t *wide;    /* [width] */
 };
 
 int64_t tokens_rows(const Tokens *t) { return t->rows; }
@@ -38,13 +38,11 @@ static int vocabulary_check(H5 *f, const Vocab *v, const char *owner) {
   return err;
 }
 
-static bool whole_numbers(H5Type type) { return type != H5_F32 && type != H5_F64 && type != H5_OTHER; }
-
 static int lengths_load(Tokens *t) {
   H5Info info;
   if (!h5_exists(t->f, "/lengths")) return OK;
   TRY(h5_info(t->f, "/lengths", &info));
-  CHECK(info.rank == 1 && info.dims[0] == t->rows && whole_numbers(info.type), ERR_DATA,
+  CHECK(info.rank == 1 && info.dims[0] == t->rows && h5_whole(info.type), ERR_DATA,
         "%s: /lengths must be %lld whole numbers, one for each row of /tokens", tokens_path(t), (long long)t->rows);
   TRY(mem_alloc(&t->lengths, (size_t)t->rows * sizeof *t->lengths));
   TRY(h5_read(t->f, "/lengths", H5_I64, 1, &t->rows, t->lengths));
@@ -59,10 +57,11 @@ static int load(Tokens *t, const char *path, const Vocab *v, const char *owner) 
   TRY(h5_open(&t->f, path, false));
   CHECK(h5_exists(t->f, "/tokens"), ERR_DATA, "%s: no data set /tokens [N,L]", path);
   TRY(h5_info(t->f, "/tokens", &info));
-  CHECK(info.rank == 2 && info.dims[0] > 0 && info.dims[1] > 0 && whole_numbers(info.type), ERR_DATA,
+  CHECK(info.rank == 2 && info.dims[0] > 0 && info.dims[1] > 0 && h5_whole(info.type), ERR_DATA,
         "%s: /tokens must be rows [N,L] of whole numbers", path);
   TRY(vocabulary_check(t->f, v, owner));
   t->rows = info.dims[0], t->width = info.dims[1], t->vocab = v->size, t->mask = v->mask;
+  TRY(mem_alloc(&t->wide, (size_t)t->width * sizeof *t->wide));
   return lengths_load(t);
 }
 
@@ -77,14 +76,17 @@ void tokens_close(Tokens **t) {
   if (!*t) return;
   h5_close(&(*t)->f);
   mem_free(&(*t)->lengths);
+  mem_free(&(*t)->wide);
   mem_free(t);
 }
 
 int tokens_read(Tokens *t, int64_t row, int32_t *ids) {
-  TRY(h5_read_rows(t->f, "/tokens", H5_I32, row, 1, ids));
+  TRY(h5_read_rows(t->f, "/tokens", H5_I64, row, 1, t->wide));
+  for (int64_t l = 0; l < t->width; l++) ids[l] = (int32_t)t->wide[l]; /* pads may be anything */
   for (int64_t l = 0; l < tokens_length(t, row); l++) {
-    CHECK(ids[l] >= 0 && ids[l] < t->vocab, ERR_DATA, "%s: row %lld has token %d at %lld, the vocabulary %lld tokens",
-          tokens_path(t), (long long)row, (int)ids[l], (long long)l, (long long)t->vocab);
+    CHECK(t->wide[l] >= 0 && t->wide[l] < t->vocab, ERR_DATA,
+          "%s: row %lld has token %lld at %lld, the vocabulary %lld tokens", tokens_path(t), (long long)row,
+          (long long)t->wide[l], (long long)l, (long long)t->vocab);
     CHECK(ids[l] != t->mask, ERR_DATA, "%s: row %lld is unfinished: it has a mask token at %lld", tokens_path(t),
           (long long)row, (long long)l);
   }

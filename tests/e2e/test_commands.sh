@@ -144,9 +144,9 @@ tap "writes there" test -s "$T/run/eval.h5"
 
 # ---- samples
 tap "sample prints text" \
-  prints '^--- sample 0$' '^--- sample 4$' '^5 samples of 32 tokens from .*: ancestral, 16 steps' -- sample "$D"
+  prints '^--- sample 0$' '^--- sample 4$' '^5 samples of 32 tokens from .*: ancestral, ' -- sample "$D"
 for sampler in cached event; do
-  tap "sample.sampler = $sampler" prints "^5 samples of 32 tokens from .*: $sampler, 16 steps" \
+  tap "sample.sampler = $sampler" prints "^5 samples of 32 tokens from .*: $sampler, " \
     -- sample "$D" sample.sampler=$sampler sample.output="$T/$sampler.h5"
   tap "$sampler: the ids of ancestral" h5diff "$T/run/samples.h5" "$T/$sampler.h5" /tokens
 done
@@ -154,7 +154,7 @@ tap "sample.sampler = first_hitting" prints '^5 samples of 32 tokens from .*: fi
   -- sample "$D" sample.sampler=first_hitting sample.output="$T/first_hitting.h5"
 ar=(sample "$D" run.dir="$T/ar" diffusion.objective=ar model.name=ar sample.sampler=ar)
 tap "train from left to right" ranks 1 train "${ar[@]:1}"
-tap "sample.sampler = ar" prints '^5 samples of 32 tokens from .*: ar, .* 31 network evaluations' \
+tap "sample.sampler = ar" prints '^5 samples of 32 tokens from .*: ar, 31 network evaluations' \
   -- "${ar[@]}" sample.batch=5 sample.output="$T/ar.h5"
 tap "sample.cache = false" ranks 1 "${ar[@]}" sample.batch=5 sample.cache=false sample.output="$T/again.h5"
 tap "ar: the same ids with the cache and without" h5diff "$T/ar.h5" "$T/again.h5" /tokens
@@ -213,7 +213,7 @@ tap "the digest is the weights'" digest
 
 # ---- longer samples, prompts and holes
 strides=(sample.num_strides=2 sample.stride_length=12)
-tap "two strides of 12 tokens" prints '^5 samples of 56 tokens from .*: ancestral, 16 steps, 48 network evaluations' \
+tap "two strides of 12 tokens" prints '^5 samples of 56 tokens from .*: ancestral, 48 network evaluations' \
   -- sample "$D" "${strides[@]}" sample.output="$T/strides.h5"
 begins() { python 'a, b = (h5.File(p)["tokens"][()] for p in sys.argv[1:])
 assert b.shape == (5, 56) and (a == b[:, :32]).all() and b.max() < 299' "$T/run/samples.h5" "$T/strides.h5"; }

@@ -101,6 +101,7 @@ def test_warnings(data: Path, prompt) -> None:
 def test_bad_input(data: Path, prompt, tmp_path: Path) -> None:
     assert b"no prompt" in prompt("", fails=True).stderr
     assert b"more than" in prompt("____{99999999999}\n", fails=True).stderr
+    assert b"____{0}: a hole has one token or more" in prompt("a ____{0} b\n", fails=True).stderr
     assert b"both read and written" in prompt("a\n", "--out", "data.h5", fails=True).stderr
     assert b"folder" in prompt("a\n", "--out", "none/p.h5", fails=True).stderr
     assert b"none.h5" in prompt("a\n", "--data", "none.h5", fails=True).stderr

@@ -186,6 +186,8 @@ static void test_interval(void **state) {
   assert_true(fabs(r.high - r.nll - 1.96 * se) < 1e-14 && fabs(r.nll - r.low - 1.96 * se) < 1e-14);
   r = interval_of(loss, tokens, 1);
   assert_true(r.nll == 2 && isnan(r.low) && isnan(r.high));
+  r = interval_of((double[]){4, 0}, (int64_t[]){2, 0}, 2); /* of a row without scored tokens nothing is learnt */
+  assert_true(r.nll == 2 && isnan(r.low) && isnan(r.high));
 }
 
 /* ---- what is refused */
@@ -232,6 +234,10 @@ static void test_bad_files(void **state) {
   must(h5_write(f, "/tokens", H5_F64, 2, (int64_t[]){1, 2}, real));
   must(h5_close(&f));
   open_refused(bench_path("real.h5"), "whole numbers");
+  must(h5_open(&f, write_file("words.h5", rows[0], 2, WIDTH, NULL), true));
+  must(h5_write_text(f, "/lengths", 2, (char *[]){"a", "b", NULL}));
+  must(h5_close(&f));
+  open_refused(bench_path("words.h5"), "/lengths must be 2 whole numbers");
   must(h5_create(&f, bench_path("nothing.h5")));
   must(h5_close(&f));
   open_refused(bench_path("nothing.h5"), "no data set /tokens");

@@ -62,6 +62,22 @@ static void tokenized_data(void **state) {
   expect(path, 1, (int32_t[]){5, 6, MASK, MASK});
 }
 
+/* What lies behind the length of a row is a hole, whatever stands there. Ids of one byte are ids. */
+static void lengths(void **state) {
+  (void)state;
+  const char *path = bench_path("lengths.h5");
+  Prompts p;
+  for (int64_t bad = 0; bad < 2; bad++) {
+    H5 *f;
+    must(h5_create(&f, path));
+    must(h5_write(f, "/tokens", H5_I8, 2, (int64_t[]){2, 3}, (int8_t[]){1, 2, 3, 4, 99, -1}));
+    must(h5_write(f, "/lengths", H5_I16, 1, (int64_t[]){2}, (int16_t[]){3, bad ? 4 : 1}));
+    must(h5_close(&f));
+    if (!bad) expect(path, 2, (int32_t[]){1, 2, 3, MASK, 4, MASK, MASK, MASK});
+  }
+  refused(prompts_read(&p, path, &vocab, TOKENS), ERR_DATA, "lengths.h5", "length of row 1 is 4", "3 columns");
+}
+
 static void no_prompts(void **state) {
   (void)state;
   const struct {
@@ -98,6 +114,10 @@ static void no_rows(void **state) {
   refused(prompts_read(&p, path, &vocab, TOKENS), ERR_DATA, "bad.h5", "row 1, position 1", "holds 10", "0 to 9");
   write_rows(path, 2, 2, low[0], NULL);
   refused(prompts_read(&p, path, &vocab, TOKENS), ERR_DATA, "bad.h5", "row 1, position 0", "holds -1", "mask id 9");
+  must(h5_create(&f, path));
+  must(h5_write(f, "/tokens", H5_I64, 2, (int64_t[]){1, 2}, (int64_t[]){1, 1LL << 40}));
+  must(h5_close(&f));
+  refused(prompts_read(&p, path, &vocab, TOKENS), ERR_DATA, "bad.h5", "row 0, position 1", "holds 1099511627776");
   write_rows(path, 2, 2, high[0], "ffff");
   refused(prompts_read(&p, path, &vocab, TOKENS), ERR_DATA, "bad.h5", "another vocabulary", "ffff", vocab.hash);
   write_rows(path, 0, 2, NULL, NULL);
@@ -127,7 +147,7 @@ static void nothing_fixed(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(both_forms), cmocka_unit_test(tokenized_data),
-                                     cmocka_unit_test(no_prompts), cmocka_unit_test(no_rows),
-                                     cmocka_unit_test(nothing_fixed)};
+                                     cmocka_unit_test(lengths),    cmocka_unit_test(no_prompts),
+                                     cmocka_unit_test(no_rows),    cmocka_unit_test(nothing_fixed)};
   return cmocka_run_group_tests(tests, bench_setup, bench_teardown);
 }
