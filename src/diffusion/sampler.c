@@ -34,8 +34,7 @@ int sampler_draws_x0(const char *sampler, const Objective *o) {
         sampler, name, sampler_suited(o));
   CHECK(strcmp(name, "sedd") != 0, ERR_USAGE,
         "sample.sampler = %s draws from p(x0 | z); diffusion.objective = sedd has ratios of probabilities in its "
-        "place; use "
-        "%s",
+        "place; use %s",
         sampler, sampler_suited(o));
   CHECK(o->terms == 1, ERR_USAGE,
         "sample.sampler = %s needs p(m) = 0; diffusion.objective = %s has it with diffusion.subs_masking = true only; "

@@ -47,12 +47,9 @@ double sampler_time(int64_t i, int64_t steps);
 /* ---- what samplers share */
 /** sampler_chance — that a position which is masked at the start of a step unmasks in it: 1 − mc_s/mc_t. */
 double sampler_chance(const SamplerJob *job, int64_t step);
-typedef enum Weighing {                /* what else decides whether a position unmasks in a step */
-                        WEIGH_NOTHING, /* the chance of the step alone */
-                        WEIGH_SCORE,   /* times the score of all tokens, which is no distribution */
-                        WEIGH_ODDS /* the mask has its share against p(x0) of the other tokens: (mc_t − mc_s)(1 − p(m))
-                                      to mc_s */
-} Weighing;
+/* Weighing — what else decides whether a position unmasks in a step: nothing; the score of all tokens, which is no
+ * distribution and multiplies the chance; p(m), dropped: (mc_t − mc_s)(1 − p(m)) stands against mc_s. */
+typedef enum Weighing { WEIGH_NOTHING, WEIGH_SCORE, WEIGH_ODDS } Weighing;
 typedef struct Walk {
   bool every_step; /* false: the network is asked only where something has changed and is asked for */
   bool draw_last;  /* the noise removal draws tokens, too */
