@@ -153,6 +153,8 @@ again() {
 }
 
 plain rules 60 make -s rules
+in_lanes "$most"
+export OMP_WAIT_POLICY=passive # they share the cores
 for t in $(programs unit ops grad golden); do OMP_NUM_THREADS=$cores step "$t" 180 "$BUILD/tests/$t"; done
 
 # The tests of ops once more, a whole step and the sampler's law, on the CUDA backend emulated on the CPU: in two orders of
@@ -200,7 +202,7 @@ if [ "${FAST:-}" = 1 ]; then
   skip asan "FAST=1"
   skip valgrind "FAST=1"
 else
-  export OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive
+  export OMP_NUM_THREADS=2
   again asan 'SANITIZE=address,undefined CFLAGS="-O1 -g -fno-sanitize-recover=all"' "" unit ops
   # x86-64-v3: valgrind 3.19 does not know AVX-512
   if command -v valgrind > /dev/null; then
