@@ -22,8 +22,8 @@ try:
     import numpy as np
     import xxhash
 
-    from corpus import PrepareError
     from datafile import set_attributes, write_vocabulary
+    from errors import InputError
     from networks import FAMILIES, ROTARY, Family, Shapes, Sizes, check, family_of, sizes_of
     from options import Parser, check_paths, require
     from seal import seal_append, sealed_open
@@ -255,7 +255,7 @@ def main(argv: list[str]) -> int:
         return 0
     except KeyError as e:
         message = f"{o.source}: a part is missing: {e.args[0]}"
-    except (FileError, PrepareError, OSError, MemoryError) as e:
+    except (FileError, InputError, OSError, MemoryError) as e:
         message = e or "out of memory"
     print(f"convert.py: error: {message}", file=sys.stderr)
     return 2

@@ -20,11 +20,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from errors import InputError
+
 UNITS = ("line", "blank", "file", "chunk")
-
-
-class PrepareError(Exception):
-    """The user's mistake or the system's refusal, as one line that says what to change."""
 
 
 class Corpus:
@@ -93,11 +91,11 @@ class Corpus:
             try:
                 mode = os.stat(path).st_mode
                 if stat.S_ISDIR(mode):
-                    raise PrepareError(f"{path}: is a folder; name the text files in it")
+                    raise InputError(f"{path}: is a folder; name the text files in it")
                 if not os.access(path, os.R_OK):
-                    raise PrepareError(f"{path}: no permission to read it")
+                    raise InputError(f"{path}: no permission to read it")
             except OSError as e:
-                raise PrepareError(f"{path}: {e.strerror}") from e
+                raise InputError(f"{path}: {e.strerror}") from e
             if stat.S_ISREG(mode):
                 return path, None
         return path, None if spool_dir is None else self._spool(path, spool_dir)
@@ -111,7 +109,7 @@ class Corpus:
                 spool.write(block)
             spool.flush()
         except OSError as e:
-            raise PrepareError(f"cannot copy {path} to a temporary file in {spool_dir}: {e.strerror}") from e
+            raise InputError(f"cannot copy {path} to a temporary file in {spool_dir}: {e.strerror}") from e
         return spool
 
     def _read(self, path: str, spool: BinaryIO | None) -> Iterator[str]:
@@ -130,9 +128,9 @@ class Corpus:
                     self._raw.close()
                 self._raw = None
         except (gzip.BadGzipFile, EOFError, zlib.error) as e:
-            raise PrepareError(f"{path}: damaged .gz file: {e}") from e
+            raise InputError(f"{path}: damaged .gz file: {e}") from e
         except OSError as e:
-            raise PrepareError(f"{path}: {e.strerror or e}") from e
+            raise InputError(f"{path}: {e.strerror or e}") from e
 
     def _split(self, text: io.TextIOWrapper) -> Iterator[str]:
         if self.unit == "file":

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 import xxhash
 
-from corpus import PrepareError
+from errors import InputError
 from framing import Rows
 from seal import seal_append
 from vocabularies import SPECIALS, Vocabulary
@@ -87,7 +87,7 @@ class DataFile:
         try:
             self.file = h5py.File(self.partial, "w")
         except OSError as e:
-            raise PrepareError(f"{path}: cannot write it: {reason(e)}") from e
+            raise InputError(f"{path}: cannot write it: {reason(e)}") from e
         self.tokens = Column(self.file, "tokens", (length,), dtype, chunk_rows)
         self.lengths = Column(self.file, "lengths", (), "<u4", chunk_rows and CHUNK_BYTES // 4)
         self.digest = ""
@@ -105,13 +105,13 @@ class DataFile:
         self.documents += documents
         scored = tokens[np.arange(self.length) < lengths[:, None]]
         if np.any(scored == self.v.mask):
-            raise PrepareError("the text encodes to the mask token; name another one by --special mask=TOKEN")
+            raise InputError("the text encodes to the mask token; name another one by --special mask=TOKEN")
         self.counts += np.bincount(scored, minlength=self.v.size)
         try:
             self.tokens.append(tokens)
             self.lengths.append(lengths)
         except OSError as e:
-            raise PrepareError(f"{self.path}: cannot write it: {reason(e)}") from e
+            raise InputError(f"{self.path}: cannot write it: {reason(e)}") from e
 
     def finish(self, attributes: dict[str, Any]) -> None:
         """Write what is known at the end, and bring the file to the disk."""
@@ -134,13 +134,13 @@ class DataFile:
             with open(self.partial, "rb") as f:
                 os.fsync(f.fileno())
         except (OSError, RuntimeError) as e:  # h5py: a full disk shows as either
-            raise PrepareError(f"{self.path}: cannot write it: {reason(e)}") from e
+            raise InputError(f"{self.path}: cannot write it: {reason(e)}") from e
 
     def publish(self) -> None:
         try:
             os.replace(self.partial, self.path)
         except OSError as e:
-            raise PrepareError(f"{self.path}: cannot write it: {e.strerror}") from e
+            raise InputError(f"{self.path}: cannot write it: {e.strerror}") from e
 
     def discard(self) -> None:
         """Leave nothing behind; harmless after publish."""

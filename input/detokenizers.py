@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from functools import reduce
 
-from corpus import PrepareError
+from errors import InputError
 
 Rule = tuple[str | re.Pattern[str], str]
 
@@ -100,6 +100,6 @@ def detokenizer(names: str) -> Callable[[str], str]:
     rules: list[Rule] = []
     for name in names.split("+"):
         if name not in TABLES:
-            raise PrepareError(f"--detokenizer {names}: no detokenizer {name!r}; there are {', '.join(TABLES)}")
+            raise InputError(f"--detokenizer {names}: no detokenizer {name!r}; there are {', '.join(TABLES)}")
         rules += TABLES[name]
     return lambda text: reduce(_apply, rules, text)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from corpus import PrepareError
+from errors import InputError
 
 ROLES = ("mask", "bos", "eos", "pad")
 
@@ -19,12 +19,12 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
-        raise PrepareError(f"{message} ({self.prog} --help lists the options)")
+        raise InputError(f"{message} ({self.prog} --help lists the options)")
 
 
 def require(condition: object, message: str) -> None:
     if not condition:
-        raise PrepareError(message)
+        raise InputError(message)
 
 
 def special_tokens(texts: Iterable[str]) -> dict[str, str]:

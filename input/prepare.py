@@ -13,9 +13,10 @@ from itertools import chain, islice
 from typing import Any
 
 try:
-    from corpus import UNITS, Corpus, PrepareError
+    from corpus import UNITS, Corpus
     from datafile import DataFile, cross_perplexity, entropy
     from detokenizers import TABLES, detokenizer
+    from errors import InputError
     from framing import Unwrapped, Wrapped, blocks
     from options import Parser, check_paths, require, special_tokens
     from progress import Progress
@@ -75,7 +76,7 @@ def main(argv: list[str]) -> int:
         options = parse(argv)
         prepare(options, outputs, "prepare.py " + shlex.join(argv))
         return 0
-    except PrepareError as e:
+    except InputError as e:
         message, status = f"error: {e}", 2
     except (OSError, MemoryError) as e:
         message, status = f"error: {e or 'out of memory'}", 2
@@ -116,7 +117,7 @@ def prepare(o: argparse.Namespace, outputs: list[DataFile], command: str) -> Non
     progress.end()
     frame = np.isin(np.arange(vocabulary.size), (vocabulary.bos, vocabulary.eos))
     if not any(f.counts[~frame].any() for f in outputs):
-        raise PrepareError("the corpus holds no text")
+        raise InputError("the corpus holds no text")
 
     attributes = {
         "wrap": int(o.wrap),
@@ -127,7 +128,7 @@ def prepare(o: argparse.Namespace, outputs: list[DataFile], command: str) -> Non
     }
     for name, output in zip(names, outputs):
         if not output.rows:
-            raise PrepareError(f"{output.path}: not one row of text; check the corpus and the split")
+            raise InputError(f"{output.path}: not one row of text; check the corpus and the split")
         more: dict[str, Any] = {"split": name}
         if output is not outputs[0]:
             more["unigram_ppl_train"] = cross_perplexity(output.counts, outputs[0].counts)
@@ -146,9 +147,9 @@ def count_training(corpus: Corpus, o: argparse.Namespace) -> int:
     progress.end()
     n_valid = o.valid_documents if o.valid_documents else max(1, round(n * o.valid_fraction))
     if not n:
-        raise PrepareError("the corpus is empty")
+        raise InputError("the corpus is empty")
     if n_valid >= n:
-        raise PrepareError(
+        raise InputError(
             f"{n_valid} validation documents of {n}: nothing is left to train on; ask for fewer, or check --documents"
         )
     return n - n_valid
@@ -161,7 +162,7 @@ def training_sample(corpus: Corpus, n_train: int | None, quiet: bool) -> Iterato
     texts = progress.watch(corpus.documents())
     first = next(texts, None)
     if first is None:
-        raise PrepareError("the corpus is empty")
+        raise InputError("the corpus is empty")
     yield from islice(chain([first], texts), 0, n_train, 1 + size // BPE_SAMPLE)
     progress.end()
 

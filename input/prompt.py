@@ -15,8 +15,9 @@ try:
     import h5py
     import numpy as np
 
-    from corpus import Corpus, PrepareError
+    from corpus import Corpus
     from datafile import reason
+    from errors import InputError
     from options import Parser, check_paths, require
     from seal import seal_append
     from vocabularies import Vocabulary, make_vocabulary
@@ -50,11 +51,11 @@ def main(argv: list[str]) -> int:
         corpus = Corpus(o.inputs, "line")
         rows = [tokenize(line, vocabulary, o, f"prompt {i}") for i, line in enumerate(corpus.documents())]
         if not rows:
-            raise PrepareError("there is no prompt: give a line of text for each")
+            raise InputError("there is no prompt: give a line of text for each")
         write(rows, vocabulary, o, "prompt.py " + shlex.join(argv))
         report(rows, vocabulary, corpus, o)
         return 0
-    except PrepareError as e:
+    except InputError as e:
         message = e
     except (OSError, MemoryError) as e:
         message = e or "out of memory"
@@ -68,7 +69,7 @@ def tokenize(line: str, v: Vocabulary, o: argparse.Namespace, name: str) -> list
     for piece in pieces(line, v.kind):
         ids += [v.mask] * piece if isinstance(piece, int) else fixed(piece, v, name)
         if len(ids) > MOST:
-            raise PrepareError(f"{name} has more than {MOST} tokens; make its holes smaller")
+            raise InputError(f"{name} has more than {MOST} tokens; make its holes smaller")
     return ids + [v.eos] if o.eos else ids
 
 
@@ -88,7 +89,7 @@ def pieces(line: str, kind: str) -> Iterator[str | int]:
 def fixed(text: str, v: Vocabulary, name: str) -> list[int]:
     ids = [int(i) for i in v.encode([text])[0]] if text else []
     if v.mask in ids:
-        raise PrepareError(f"{name}: {text!r} encodes to the mask token, which marks holes")
+        raise InputError(f"{name}: {text!r} encodes to the mask token, which marks holes")
     return ids
 
 
@@ -117,7 +118,7 @@ def write(rows: list[list[int]], v: Vocabulary, o: argparse.Namespace, command: 
     except (OSError, RuntimeError) as e:
         if os.path.exists(partial):
             os.remove(partial)
-        raise PrepareError(f"{o.out}: cannot write it: {reason(e)}") from e
+        raise InputError(f"{o.out}: cannot write it: {reason(e)}") from e
 
 
 def report(rows: list[list[int]], v: Vocabulary, corpus: Corpus, o: argparse.Namespace) -> None:

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 try:
-    from corpus import PrepareError
     from datafile import DataFile
+    from errors import InputError
     from options import Parser, check_paths, require, special_tokens
     from seal import sealed_open
-    from texts import Spelling, spelling
+    from texts import Spelling, spelling, spelling_of
     from vocabularies import Vocabulary, make_vocabulary
 except ModuleNotFoundError as missing:
     sys.exit(
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
             }
         )
         output.publish()
-    except (PrepareError, OSError, MemoryError) as e:
+    except (InputError, OSError, MemoryError) as e:
         if output is not None:
             output.discard()
         print(f"retokenize.py: error: {e or 'out of memory'}", file=sys.stderr)
@@ -131,16 +131,16 @@ class Source:
         if self.lengths is not None:
             ids = ids[: self.lengths[number]]
         if np.any((ids < 0) | (ids >= len(s.tokens))):
-            raise PrepareError(f"{self.path}: row {number} has ids beyond the {len(s.tokens)} tokens of {s.path}")
+            raise InputError(f"{self.path}: row {number} has ids beyond the {len(s.tokens)} tokens of {s.path}")
         if np.any(ids == s.mask):
-            raise PrepareError(f"{self.path}: row {number} is unfinished: it has a mask token")
+            raise InputError(f"{self.path}: row {number} is unfinished: it has a mask token")
         ends = np.flatnonzero(ids == s.eos)
         return Row([s.text(part.tolist()) for part in np.split(ids, ends)])
 
     def _rows(self) -> h5py.Dataset:
         tokens = self.file.get("tokens")
         if not isinstance(tokens, h5py.Dataset) or tokens.ndim != 2 or tokens.dtype.kind not in "iu" or not tokens.size:
-            raise PrepareError(f"{self.path}: no data set /tokens [N,L] of whole numbers")
+            raise InputError(f"{self.path}: no data set /tokens [N,L] of whole numbers")
         return tokens
 
     def _spelling(self, named: str | None) -> Spelling:
@@ -148,13 +148,13 @@ class Source:
         a = self.file.attrs
         path = named or (self.path if "vocab" in self.file else a.get("checkpoint"))
         if path is None:
-            raise PrepareError(f"{self.path}: names no vocabulary; give a checkpoint or data file by --vocabulary")
+            raise InputError(f"{self.path}: names no vocabulary; give a checkpoint or data file by --vocabulary")
         if not os.path.exists(path):
-            raise PrepareError(f"{path}: no such file; name the checkpoint or data file of {self.path} by --vocabulary")
-        found = spelling(path)
+            raise InputError(f"{path}: no such file; name the checkpoint or data file of {self.path} by --vocabulary")
+        found = spelling_of(self.file, path) if path == self.path else spelling(path)
         want = self.file["vocab"].attrs["hash"] if "vocab" in self.file else a.get("tokenizer_hash", found.hash)
         if want != found.hash:
-            raise PrepareError(f"{path}: another vocabulary than that of {self.path}: {found.hash}, not {want}")
+            raise InputError(f"{path}: another vocabulary than that of {self.path}: {found.hash}, not {want}")
         return found
 
 

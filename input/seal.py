@@ -12,7 +12,7 @@ import struct
 import h5py
 import xxhash
 
-from corpus import PrepareError
+from errors import InputError
 
 BLOCK = 65536
 MAGIC = b"MDLMSEAL"
@@ -31,13 +31,13 @@ def seal_append(path: str) -> None:
 
 
 def sealed_open(path: str | os.PathLike[str]) -> h5py.File:
-    """A file for reading, once its seal has held; one without a seal as it is. PrepareError names it."""
+    """A file for reading, once its seal has held; one without a seal as it is. InputError names it."""
     try:
         if not _whole(path):
-            raise PrepareError(f"{path} is damaged: checksum error; restore it or make it again")
+            raise InputError(f"{path} is damaged: checksum error; restore it or make it again")
         return h5py.File(path, "r")
     except OSError as e:
-        raise PrepareError(f"{path}: cannot be read as HDF5: {e}") from e
+        raise InputError(f"{path}: cannot be read as HDF5: {e}") from e
 
 
 def _whole(path: str | os.PathLike[str]) -> bool:

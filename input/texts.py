@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from corpus import PrepareError
+import h5py
+
+from errors import InputError
 from seal import sealed_open
 from vocabularies import SPECIALS
 
@@ -39,17 +41,22 @@ class Spelling:
 
 def spelling(path: str) -> Spelling:
     """Of a data file or a checkpoint."""
+    with sealed_open(path) as f:
+        return spelling_of(f, path)
+
+
+def spelling_of(file: h5py.File, path: str) -> Spelling:
+    """Of one that is open."""
+    if "vocab" not in file:
+        raise InputError(f"{path}: carries no vocabulary (group /vocab)")
     try:
-        with sealed_open(path) as f:
-            if "vocab" not in f:
-                raise PrepareError(f"{path}: carries no vocabulary (group /vocab)")
-            group = f["vocab"]
-            raw, offsets = group["bytes"][:].tobytes(), group["offsets"][:].tolist()
-            tokens = [raw[i:j] for i, j in zip(offsets[:-1], offsets[1:])]
-            a = group.attrs
-            return Spelling(path, str(a["kind"]), str(a["hash"]), tokens, *(int(a[s]) for s in SPECIALS))
+        group = file["vocab"]
+        raw, offsets = group["bytes"][:].tobytes(), group["offsets"][:].tolist()
+        tokens = [raw[i:j] for i, j in zip(offsets[:-1], offsets[1:])]
+        a = group.attrs
+        return Spelling(path, str(a["kind"]), str(a["hash"]), tokens, *(int(a[s]) for s in SPECIALS))
     except (OSError, KeyError) as e:
-        raise PrepareError(f"{path}: cannot be read as a data file or checkpoint: {e}") from e
+        raise InputError(f"{path}: cannot be read as a data file or checkpoint: {e}") from e
 
 
 # ---- WordPiece

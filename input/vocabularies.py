@@ -17,7 +17,7 @@ import numpy as np
 import xxhash
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from corpus import PrepareError
+from errors import InputError
 
 Ids = Sequence[int] | np.ndarray
 SPECIALS = ("mask", "bos", "eos", "pad")
@@ -66,24 +66,24 @@ def make_vocabulary(
     """The vocabulary a --tokenizer option asks for; bpe: trains one on `training_text`, None: it may not."""
     kind, _, rest = spec.partition(":")
     if special and kind != "json":
-        raise PrepareError(f"--special is for json: tokenizers; {kind} fixes its special tokens")
+        raise InputError(f"--special is for json: tokenizers; {kind} fixes its special tokens")
     if kind == "text8" and not rest:
         vocabulary = text8()
     elif kind == "bpe":
         if training_text is None:
-            raise PrepareError(f"--tokenizer {spec}: trains a new tokenizer; name one that is there")
+            raise InputError(f"--tokenizer {spec}: trains a new tokenizer; name one that is there")
         vocabulary = train_bpe(_bpe_size(rest), training_text())
     elif kind in FROM_FILES and rest:
         for path in rest.split(",") if kind == "gpt2" else [rest]:
             _check_readable(path)
         try:
             vocabulary = from_json(rest, special or {}) if kind == "json" else FROM_FILES[kind](rest)
-        except PrepareError:
+        except InputError:
             raise
         except Exception as e:  # the libraries raise bare Exceptions for a file they cannot make sense of
-            raise PrepareError(f"{rest}: not a tokenizer that {kind}: can read: {e}") from e
+            raise InputError(f"{rest}: not a tokenizer that {kind}: can read: {e}") from e
     else:
-        raise PrepareError(
+        raise InputError(
             f"--tokenizer {spec}: give bpe:SIZE, json:FILE, bert:VOCAB.txt, gpt2:VOCAB.json,MERGES.txt, "
             "data:FILE.h5 or text8"
         )
@@ -142,7 +142,7 @@ def gpt2(spec: str) -> Vocabulary:
     """GPT-2's byte-level BPE from its two files; the mask is appended as the last id, which is also the pad."""
     vocab, comma, merges = spec.partition(",")
     if not comma:
-        raise PrepareError(f"--tokenizer gpt2:{spec}: give both files, gpt2:VOCAB.json,MERGES.txt")
+        raise InputError(f"--tokenizer gpt2:{spec}: give both files, gpt2:VOCAB.json,MERGES.txt")
     tokenizer = Tokenizer(models.BPE.from_file(vocab, merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     end = _token_id(tokenizer, END, vocab)
@@ -158,10 +158,10 @@ def bert(path: str) -> Vocabulary:
     lines = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
     ids = {line.rstrip("\r"): i for i, line in enumerate(lines)}
     if len(ids) != len(lines):
-        raise PrepareError(f"{path}: not a BERT vocabulary: a token occurs twice")
+        raise InputError(f"{path}: not a BERT vocabulary: a token occurs twice")
     for name in ("[UNK]", "[CLS]", "[SEP]", "[MASK]", "[PAD]"):
         if name not in ids:
-            raise PrepareError(f"{path}: not a BERT vocabulary: no line {name}")
+            raise InputError(f"{path}: not a BERT vocabulary: no line {name}")
     tokenizer = Tokenizer(models.WordPiece(vocab=ids, unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -188,7 +188,7 @@ def from_json(path: str, special: dict[str, str]) -> Vocabulary:
         tokens.append(b"[MASK]")
     for role in ("bos", "eos"):
         if ids[role] is None:
-            raise PrepareError(f"{path}: no {role} token under a usual name; give --special {role}=TOKEN")
+            raise InputError(f"{path}: no {role} token under a usual name; give --special {role}=TOKEN")
     ids["pad"] = ids["mask"] if ids["pad"] is None else ids["pad"]
     return _from_tokenizer(f"json:{Path(path).stem}", kind, tokenizer, tokens, **ids)
 
@@ -197,13 +197,13 @@ def from_data(path: str) -> Vocabulary:
     """The vocabulary that another data file, or an imported checkpoint, carries: ids, name and hash are the same."""
     with h5py.File(path, "r") as f:
         if f.attrs.get("format") not in ("mdlm-data", "mdlm-checkpoint"):
-            raise PrepareError(f"{path}: not a data file written by prepare.py")
+            raise InputError(f"{path}: not a data file written by prepare.py")
         group = f["vocab"]
         a = group.attrs
         if a["tokenizer"] == "text8":
             return text8()
         if "json" not in group:
-            raise PrepareError(f"{path}: has the tokens, but not what makes them of text; name the data trained on")
+            raise InputError(f"{path}: has the tokens, but not what makes them of text; name the data trained on")
         raw, offsets = group["bytes"][:].tobytes(), group["offsets"][:]
         tokens = [raw[i:j] for i, j in zip(offsets[:-1], offsets[1:])]
         tokenizer = Tokenizer.from_str(group["json"][:].tobytes().decode())
@@ -284,7 +284,7 @@ def _bytes_of_tokens(tokenizer: Tokenizer) -> list[bytes]:
 def _tokens_by_id(tokenizer: Tokenizer) -> list[str]:
     vocab = tokenizer.get_vocab(with_added_tokens=True)
     if max(vocab.values(), default=-1) >= 2**31 - 1:
-        raise PrepareError("the vocabulary has ids beyond 2^31")
+        raise InputError("the vocabulary has ids beyond 2^31")
     tokens = [""] * (max(vocab.values(), default=-1) + 1)  # an id that nothing has stays empty
     for token, i in vocab.items():
         tokens[i] = token
@@ -300,7 +300,7 @@ def _kind_and_bytes(tokenizer: Tokenizer, path: str) -> tuple[str, list[bytes]]:
         return "byte_bpe", _bytes_of_tokens(tokenizer)
     if any("\u2581" in t for t in tokens):  # SentencePiece: U+2581 is the blank, <0x0A> a byte
         return "byte_bpe", [_piece_bytes(t) for t in tokens]
-    raise PrepareError(
+    raise InputError(
         f"{path}: tokens of model {definition['model']['type']} cannot be joined to text; "
         "give a byte-level BPE, a WordPiece or a SentencePiece tokenizer"
     )
@@ -315,7 +315,7 @@ def _piece_bytes(token: str) -> bytes:
 def _token_id(tokenizer: Tokenizer, token: str, path: str) -> int:
     found = tokenizer.token_to_id(token)
     if found is None:
-        raise PrepareError(f"{path}: no token {token!r} in this vocabulary")
+        raise InputError(f"{path}: no token {token!r} in this vocabulary")
     return found
 
 
@@ -328,7 +328,7 @@ def _special_id(tokenizer: Tokenizer, role: str, token: str | None, path: str) -
 
 def _bpe_size(text: str) -> int:
     if not text.isdigit() or not 258 <= int(text) <= 2**31:
-        raise PrepareError(
+        raise InputError(
             f"--tokenizer bpe:{text}: SIZE is a number from 258 (256 bytes and 2 special tokens) to 2^31"
         )
     return int(text)
@@ -339,13 +339,13 @@ def _check_readable(path: str) -> None:
         with open(path, "rb") as f:
             f.read(1)
     except OSError as e:
-        raise PrepareError(f"{path}: {e.strerror}") from e
+        raise InputError(f"{path}: {e.strerror}") from e
 
 
 def _check(v: Vocabulary, spec: str) -> None:
     if len(v.name.encode()) > 63:
-        raise PrepareError(f"--tokenizer {spec}: the name {v.name!r} is longer than 63 bytes; rename the file")
+        raise InputError(f"--tokenizer {spec}: the name {v.name!r} is longer than 63 bytes; rename the file")
     if v.size < 6 or v.size > 2**31:
-        raise PrepareError(f"--tokenizer {spec}: a vocabulary of {v.size} tokens; it takes 6 to 2^31")
+        raise InputError(f"--tokenizer {spec}: a vocabulary of {v.size} tokens; it takes 6 to 2^31")
     if v.mask in (v.bos, v.eos):
-        raise PrepareError(f"--tokenizer {spec}: the mask token must differ from bos and eos")
+        raise InputError(f"--tokenizer {spec}: the mask token must differ from bos and eos")

@@ -101,3 +101,10 @@ int draws_fill(SamplerJob *job, Draws *d, int32_t *z, bool likeliest, bool *chan
   if (changed) *changed = any;
   return OK;
 }
+
+int draws_finish(SamplerJob *job, Draws *d, bool likeliest) {
+  draws_chosen(d, job, job->steps, 1);
+  if (!job->noise_removal || d->n == 0) return OK;
+  TRY(draws_look(job, job->z, job->n, sampler_time(job->steps, job->steps)));
+  return draws_fill(job, d, job->z, likeliest, NULL);
+}

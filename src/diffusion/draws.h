@@ -39,3 +39,6 @@ int draws_look(SamplerJob *job, const int32_t *z, int64_t B, double t);
 /** draws_fill — tokens of the positions from the last pass into z: by their numbers, or the likeliest ones. *changed
  * (may be NULL): whether one of them is no mask. */
 int draws_fill(SamplerJob *job, Draws *d, int32_t *z, bool likeliest, bool *changed);
+/** draws_finish — the noise removal after the last step, if the job wants it: all masks that are left are filled, at
+ * the last time, with the likeliest tokens or with drawn ones. */
+int draws_finish(SamplerJob *job, Draws *d, bool likeliest);

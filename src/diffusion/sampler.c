@@ -59,14 +59,6 @@ int sampler_draws_f64(const char *sampler, const SamplerJob *job) {
   return OK;
 }
 
-/* The last tokens: the likeliest ones, or drawn like the others. */
-static int finish(SamplerJob *job, Draws *d, bool draw_last) {
-  draws_chosen(d, job, job->steps, 1);
-  if (!job->noise_removal || d->n == 0) return OK;
-  TRY(draws_look(job, job->z, job->n, sampler_time(job->steps, job->steps)));
-  return draws_fill(job, d, job->z, !draw_last, NULL);
-}
-
 int sampler_walk(SamplerJob *job, Walk how) {
   Draws d;
   int err = OK;
@@ -84,7 +76,7 @@ int sampler_walk(SamplerJob *job, Walk how) {
     TRY_TO(done, draws_fill(job, &d, job->z, false, d.n > 0 ? &changed : NULL));
     if (job->progress) job->progress(job->progress_arg, i + 1);
   }
-  TRY_TO(done, finish(job, &d, how.draw_last));
+  TRY_TO(done, draws_finish(job, &d, !how.draw_last));
 done:
   draws_destroy(&d);
   return err;

@@ -145,10 +145,7 @@ static int remask_run(SamplerJob *job) {
     TRY_TO(done, take_step(&r, job, i));
     if (job->progress) job->progress(job->progress_arg, i + 1);
   }
-  draws_chosen(&r.draws, job, job->steps, 1);
-  if (!job->noise_removal || r.draws.n == 0) goto done;
-  TRY_TO(done, draws_look(job, job->z, job->n, sampler_time(job->steps, job->steps)));
-  TRY_TO(done, draws_fill(job, &r.draws, job->z, true, NULL));
+  TRY_TO(done, draws_finish(job, &r.draws, true));
 done:
   remask_destroy(&r);
   return err;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from corpus import PrepareError
+from errors import InputError
 from detokenizers import detokenizer
 
 WIKITEXT = [
@@ -59,5 +59,5 @@ def test_none_changes_nothing_and_names_join_in_order() -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(PrepareError, match="no detokenizer 'ptb2'"):
+    with pytest.raises(InputError, match="no detokenizer 'ptb2'"):
         detokenizer("wikitext+ptb2")

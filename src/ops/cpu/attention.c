@@ -6,6 +6,7 @@
  */
 #include "ops/cpu/cpu.h"
 #include <omp.h>
+#include <string.h>
 
 enum { BLOCK = 128 };
 
@@ -74,7 +75,8 @@ static void block_forward(const Head *x, int64_t K, bool causal, int64_t i, int6
   real *few = scratch, *s = scratch + 2 * FEW_ROWS * K, *out = x->out + i * ld_o;
   const real *q = x->q + i * ld;
   if (n < rows) {
-    for (int64_t j = 0; j < rows * K; j++) few[j] = j < n * K ? q[j / K * ld + j % K] : 0;
+    for (int64_t r = 0; r < n; r++) memcpy(few + r * K, q + r * ld, (size_t)K * sizeof *few);
+    memset(few + n * K, 0, (size_t)((rows - n) * K) * sizeof *few);
     q = few, out = few + rows * K;
     ld = ld_o = K;
   }
