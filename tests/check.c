@@ -422,6 +422,6 @@ double *check_mask(Check *c, const Dropout *dropout, int64_t R, int64_t D) {
   double *ones = check_host(c, R * D);
   for (int64_t i = 0; i < R * D; i++) ones[i] = 1;
   check_write(c, a.branch, ones);
-  MUST(residual_norm(&c->dev, &a));
+  MUST(op_residual_norm(&c->dev, &a));
   return check_read(c, a.x_out);
 }

@@ -101,7 +101,7 @@ double toy_cross_entropy(Network *n, const ModelInput *in, const int32_t *target
   MUST(tensor_from_f64(&n->dev, weights, weight, scratch));
   MUST(model_forward(&n->model, in));
   MUST(model_logits(&n->model, logits, h));
-  MUST(cross_entropy(&n->dev, loss, logits, targets, weights, -1, gradient));
+  MUST(op_cross_entropy(&n->dev, loss, logits, targets, weights, -1, gradient));
   if (gradient) {
     MUST(model_logits_backward(&n->model, tensor_rows(n->model.dh, 0, R), logits, h));
     MUST(model_backward(&n->model, in));

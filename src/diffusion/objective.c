@@ -148,12 +148,12 @@ int objective_loss(const Objective *o, Device *dev, Tensor loss, Tensor logits, 
 
 int objective_cross_entropy(const Objective *o, Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight,
                             bool gradient) {
-  return cross_entropy(dev, loss, logits, target, weight, o->mask, gradient);
+  return op_cross_entropy(dev, loss, logits, target, weight, o->mask, gradient);
 }
 
 int objective_denoise(const Objective *o, Device *dev, Draw how) {
   how.forbid = o->mask;
-  return tensor_none(how.uniform) ? argmax(dev, how.ids, how.logits, o->mask) : draw(dev, &how);
+  return tensor_none(how.uniform) ? op_argmax(dev, how.ids, how.logits, o->mask) : op_draw(dev, &how);
 }
 
 void objective_log_p(const Objective *o, double *out, const float *f, int32_t z, double t) {

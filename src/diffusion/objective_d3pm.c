@@ -35,7 +35,7 @@ static void d3pm_second(const Objective *o, Noised *n) {
 static int d3pm_loss(const Objective *o, Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight,
                      bool gradient) {
   if (o->options.subs_masking) return objective_cross_entropy(o, dev, loss, logits, target, weight, gradient);
-  return absorbing_bound(dev, loss, logits, target, weight, o->mask, gradient);
+  return op_absorbing_bound(dev, loss, logits, target, weight, o->mask, gradient);
 }
 
 static void d3pm_log_p(const Objective *o, double *out, const float *f, int32_t z, double t) {

@@ -16,7 +16,7 @@ static void sedd_score(const Objective *o, Noised *n, int64_t b, double t) {
 
 static int sedd_loss(const Objective *o, Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight,
                      bool gradient) {
-  return score_entropy(dev, loss, logits, target, weight, o->mask, gradient);
+  return op_score_entropy(dev, loss, logits, target, weight, o->mask, gradient);
 }
 
 static void sedd_log_p(const Objective *o, double *out, const float *f, int32_t z, double t) {

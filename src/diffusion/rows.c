@@ -87,8 +87,8 @@ static int gather(Rows *r, const int32_t *rows, int64_t n) {
   int64_t all = made_up(r, n);
   TRY(tensor_upload(dev, tensor_rows(r->index, 0, n), rows));
   if (all > n) TRY(tensor_zero(dev, tensor_rows(r->index, n, all - n)));
-  return gather_rows(dev, tensor_rows(r->h, 0, all), tensor_rows(r->model->h, 0, o->batch * o->length),
-                     tensor_rows(r->index, 0, all));
+  return op_gather_rows(dev, tensor_rows(r->h, 0, all), tensor_rows(r->model->h, 0, o->batch * o->length),
+                        tensor_rows(r->index, 0, all));
 }
 
 /* Loss of rows first … first+n−1 of the gathered ones, and gradients of head and hidden rows. */
@@ -125,8 +125,8 @@ int rows_loss(Rows *r, const Objective *o, const Noised *noised, bool gradient, 
   for (int64_t first = 0; first < all; first += r->chunk)
     TRY(chunk_loss(r, o, first, all - first < r->chunk ? all - first : r->chunk, gradient));
   if (gradient)
-    TRY(scatter_rows(dev, tensor_rows(r->model->dh, 0, R), tensor_rows(r->dh, 0, n), tensor_rows(r->index, 0, n)));
-  return loss ? losses_to_host(r, n, loss) : sum(dev, r->total, tensor_rows(r->loss, 0, n));
+    TRY(op_scatter_rows(dev, tensor_rows(r->model->dh, 0, R), tensor_rows(r->dh, 0, n), tensor_rows(r->index, 0, n)));
+  return loss ? losses_to_host(r, n, loss) : op_sum(dev, r->total, tensor_rows(r->loss, 0, n));
 }
 
 int rows_logits(Rows *r, int64_t first, int64_t n, float *logits) {

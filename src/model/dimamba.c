@@ -247,10 +247,10 @@ static int way_forward(Model *m, const ModelInput *in, const Block *b, int way) 
   Conv c = conv_of(m, in, b, way);
   Scan s = scan_of(m, in, b, way);
   Tensor dbc = tensor_rows(x->dbc, 0, rows_in(m, in));
-  TRY(conv(m->dev, &c));
+  TRY(op_conv(m->dev, &c));
   TRY(linear_forward(&m->params, x->x_proj, dbc, TENSOR_NONE, c.y));
   TRY(linear_forward(&m->params, x->dt_proj, s.dt, TENSOR_NONE, tensor_cols(dbc, 0, d->rank)));
-  return scan(m->dev, &s);
+  return op_scan(m->dev, &s);
 }
 
 static int block_forward(Model *m, const ModelInput *in, int i) {
@@ -261,14 +261,14 @@ static int block_forward(Model *m, const ModelInput *in, int i) {
   TRY(seam_forward(m, in, join_of(m, i)));
   TRY(linear_forward(&m->params, b->in, tensor_rows(b->xz, 0, R), TENSOR_NONE, tensor_rows(b->norm.h, 0, R)));
   for (int way = 0; way < DIRECTIONS; way++) TRY(way_forward(m, in, b, way));
-  TRY(gate(m->dev, o, y, z_of(d, b->xz, R)));
+  TRY(op_gate(m->dev, o, y, z_of(d, b->xz, R)));
   return linear_forward(&m->params, b->out, tensor_rows(b->branch, 0, R), TENSOR_NONE, o);
 }
 
 static int dimamba_forward(Model *m, const ModelInput *in) {
   Dimamba *d = m->impl;
   int64_t R = rows_in(m, in), blocks = m->options.blocks;
-  TRY(embed(m->dev, tensor_rows(d->x0, 0, R), tensor_rows(m->ids, 0, R), m->params.list[d->embedding].value));
+  TRY(op_embed(m->dev, tensor_rows(d->x0, 0, R), tensor_rows(m->ids, 0, R), m->params.list[d->embedding].value));
   TRY(conditioning_forward(&m->params, &d->conditioning, in->sigma, in->B));
   for (int i = 0; i < blocks; i++) TRY(block_forward(m, in, i));
   return seam_forward(m, in, join_of(m, blocks));
@@ -282,11 +282,11 @@ static int way_backward(Model *m, const ModelInput *in, const Block *b, int way)
   Conv c = conv_of(m, in, b, way);
   Scan s = scan_of(m, in, b, way);
   Tensor dbc = tensor_rows(x->dbc, 0, R), ddbc = tensor_rows(d->ddbc, 0, R);
-  TRY(scan_backward(m->dev, &s));
+  TRY(op_scan_backward(m->dev, &s));
   TRY(linear_backward(&m->params, x->dt_proj, tensor_cols(ddbc, 0, d->rank), false, s.ddt,
                       tensor_cols(dbc, 0, d->rank)));
   TRY(linear_backward(&m->params, x->x_proj, c.dy, true, ddbc, c.y));
-  return conv_backward(m->dev, &c);
+  return op_conv_backward(m->dev, &c);
 }
 
 static int block_backward(Model *m, const ModelInput *in, int i) {
@@ -295,9 +295,9 @@ static int block_backward(Model *m, const ModelInput *in, int i) {
   int64_t R = rows_in(m, in);
   Tensor o = tensor_rows(d->o, 0, R), d_o = tensor_rows(d->d_o, 0, R), y = tensor_rows(b->y, 0, R);
   Tensor dnorm = tensor_rows(d->dnorm, 0, R), dbranch = tensor_rows(d->dbranch, 0, R), z = z_of(d, b->xz, R);
-  TRY(gate(m->dev, o, y, z));
+  TRY(op_gate(m->dev, o, y, z));
   TRY(linear_backward(&m->params, b->out, d_o, false, dbranch, o));
-  TRY(gate_backward(m->dev, d_o, z_of(d, d->dxz, R), d_o, y, z));
+  TRY(op_gate_backward(m->dev, d_o, z_of(d, d->dxz, R), d_o, y, z));
   for (int way = 0; way < DIRECTIONS; way++) TRY(way_backward(m, in, b, way));
   TRY(linear_backward(&m->params, b->in, dnorm, false, tensor_rows(d->dxz, 0, R), tensor_rows(b->norm.h, 0, R)));
   return seam_backward(m, in, join_of(m, i), dnorm, tensor_rows(d->dx, 0, R), dbranch);
@@ -317,7 +317,7 @@ static int dimamba_backward(Model *m, const ModelInput *in) {
     TRY(model_ready(m, in, d->blocks[i].norm.weight));
   }
   TRY(conditioning_backward(&m->params, &d->conditioning));
-  return embed_backward(m->dev, m->params.list[d->embedding].grad, dx, tensor_rows(m->ids, 0, R));
+  return op_embed_backward(m->dev, m->params.list[d->embedding].grad, dx, tensor_rows(m->ids, 0, R));
 }
 
 extern const ModelTable model_dimamba;

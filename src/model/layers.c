@@ -16,12 +16,13 @@ int linear_add(Params *p, Linear *l, const char *name, int64_t in, int64_t out, 
 
 int linear_forward(Params *p, Linear l, Tensor y, Tensor pre, Tensor x) {
   Tensor bias = l.bias < 0 ? TENSOR_NONE : x.type == DT_BF16 ? p->list[l.bias].low : p->list[l.bias].value;
-  return dense(p->dev, y, pre, x, p->list[l.weight].weight, bias);
+  return op_dense(p->dev, y, pre, x, p->list[l.weight].weight, bias);
 }
 
 int linear_backward(Params *p, Linear l, Tensor dx, bool dx_add, Tensor dy, Tensor x) {
   const Param *w = &p->list[l.weight];
-  return dense_backward(p->dev, dx, dx_add, w->grad, l.bias < 0 ? TENSOR_NONE : p->list[l.bias].grad, dy, x, w->weight);
+  return op_dense_backward(p->dev, dx, dx_add, w->grad, l.bias < 0 ? TENSOR_NONE : p->list[l.bias].grad, dy, x,
+                           w->weight);
 }
 
 int time_embedding_add(Params *p, TimeEmbedding *t, int64_t cond_dim) {
@@ -59,18 +60,18 @@ static int upload_sigma(Params *p, const TimeEmbedding *t, const double *sigma, 
 /* t->c[G,C]; sigma NULL: 0. */
 static int time_embedding_forward(Params *p, TimeEmbedding *t, const double *sigma, int64_t B) {
   TRY(upload_sigma(p, t, sigma, B));
-  TRY(sinusoid(p->dev, t->wave, t->sigma));
+  TRY(op_sinusoid(p->dev, t->wave, t->sigma));
   TRY(linear_forward(p, t->in, t->pre1, TENSOR_NONE, t->wave));
-  TRY(silu(p->dev, t->act1, t->pre1));
+  TRY(op_silu(p->dev, t->act1, t->pre1));
   TRY(linear_forward(p, t->out, t->pre2, TENSOR_NONE, t->act1));
-  return silu(p->dev, t->c, t->pre2);
+  return op_silu(p->dev, t->c, t->pre2);
 }
 
 /* Parameter gradients += from t->dc. */
 static int time_embedding_backward(Params *p, TimeEmbedding *t) {
-  TRY(silu_backward(p->dev, t->dpre2, t->dc, t->pre2));
+  TRY(op_silu_backward(p->dev, t->dpre2, t->dc, t->pre2));
   TRY(linear_backward(p, t->out, t->dact1, false, t->dpre2, t->act1));
-  TRY(silu_backward(p->dev, t->dpre1, t->dact1, t->pre1));
+  TRY(op_silu_backward(p->dev, t->dpre1, t->dact1, t->pre1));
   return linear_backward(p, t->in, TENSOR_NONE, false, t->dpre1, t->wave);
 }
 

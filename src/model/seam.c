@@ -59,7 +59,7 @@ static ResidualNorm arguments(const Model *m, const ModelInput *in, const Join *
 
 int seam_forward(Model *m, const ModelInput *in, Join j) {
   ResidualNorm a = arguments(m, in, &j);
-  return residual_norm(m->dev, &a);
+  return op_residual_norm(m->dev, &a);
 }
 
 int seam_backward(Model *m, const ModelInput *in, Join j, Tensor dh, Tensor dx, Tensor dbranch) {
@@ -75,5 +75,5 @@ int seam_backward(Model *m, const ModelInput *in, Join j, Tensor dh, Tensor dx, 
     a.dshift = column(m, in, timed, j.modulated->grad, j.shift);
     a.dscale = column(m, in, timed, j.modulated->grad, j.shift + 1);
   }
-  return residual_norm_backward(m->dev, &a);
+  return op_residual_norm_backward(m->dev, &a);
 }

@@ -11,14 +11,14 @@ static int block_backward(Model *m, const ModelInput *in, int i) {
   Tensor h1 = tensor_rows(b->norm1.h, 0, R), h2 = tensor_rows(b->norm2.h, 0, R);
 
   TRY(linear_backward(p, b->down, dact, false, dbranch, act));
-  TRY(gelu_backward(m->dev, dact, tensor_rows(b->pre, 0, R)));
+  TRY(op_gelu_backward(m->dev, dact, tensor_rows(b->pre, 0, R)));
   TRY(linear_backward(p, b->up, dnorm, false, dact, h2));
   TRY(seam_backward(m, in, transformer_join2(m, i), dnorm, dx, dbranch));
   Attention a = transformer_attention(m, in, b);
   TRY(linear_backward(p, b->out, dnorm, false, dbranch, a.o));
   a.d_o = dnorm;
-  TRY(attention_backward(m->dev, &a));
-  TRY(rotary(m->dev, a.dqkv, m->options.heads, m->options.length, 0, true));
+  TRY(op_attention_backward(m->dev, &a));
+  TRY(op_rotary(m->dev, a.dqkv, m->options.heads, m->options.length, 0, true));
   TRY(linear_backward(p, b->qkv, dnorm, false, a.dqkv, h1));
   return seam_backward(m, in, transformer_join1(m, i), dnorm, dx, dbranch);
 }
@@ -38,5 +38,5 @@ int transformer_backward(Model *m, const ModelInput *in) {
     TRY(model_ready(m, in, t->blocks[i].norm1.weight));
   }
   TRY(conditioning_backward(&m->params, &t->conditioning));
-  return embed_backward(m->dev, m->params.list[t->embedding].grad, dx, tensor_rows(m->ids, 0, R));
+  return op_embed_backward(m->dev, m->params.list[t->embedding].grad, dx, tensor_rows(m->ids, 0, R));
 }

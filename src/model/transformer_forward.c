@@ -51,8 +51,8 @@ enum { WHOLE = -1 };
 static int attend(Model *m, const ModelInput *in, Block *b) {
   const Transformer *t = m->impl;
   Attention a = transformer_attention(m, in, b);
-  if (!t->options.positions) TRY(rotary(m->dev, a.qkv, a.heads, a.L, 0, false));
-  return attention(m->dev, &a);
+  if (!t->options.positions) TRY(op_rotary(m->dev, a.qkv, a.heads, a.L, 0, false));
+  return op_attention(m->dev, &a);
 }
 
 static int attend_step(Model *m, int64_t B, Block *b, int64_t position) {
@@ -62,8 +62,8 @@ static int attend_step(Model *m, int64_t B, Block *b, int64_t position) {
   a.cache = tensor_rows(b->cache, 0, B * a.L);
   a.qkv = tensor_rows(b->qkv_out, 0, B);
   a.o = tensor_rows(b->o, 0, B);
-  if (!t->options.positions) TRY(rotary(m->dev, a.qkv, a.heads, 1, position, false));
-  return attention_step(m->dev, &a);
+  if (!t->options.positions) TRY(op_rotary(m->dev, a.qkv, a.heads, 1, position, false));
+  return op_attention_step(m->dev, &a);
 }
 
 static int block_forward(Model *m, const ModelInput *in, int i, int64_t position) {
@@ -86,9 +86,9 @@ static int embed_forward(Model *m, const ModelInput *in, int64_t first) {
   Transformer *t = m->impl;
   const Param *list = m->params.list;
   int64_t L = m->options.length, R = in->B * L;
-  TRY(embed(m->dev, tensor_rows(t->x0, 0, R), tensor_rows(m->ids, 0, R), list[t->embedding].value));
+  TRY(op_embed(m->dev, tensor_rows(t->x0, 0, R), tensor_rows(m->ids, 0, R), list[t->embedding].value));
   for (int64_t b = 0; b < in->B && t->options.positions; b++)
-    TRY(add(m->dev, tensor_rows(t->x0, b * L, L), tensor_rows(list[t->positions].value, first, L)));
+    TRY(op_add(m->dev, tensor_rows(t->x0, b * L, L), tensor_rows(list[t->positions].value, first, L)));
   return OK;
 }
 

@@ -39,7 +39,7 @@ static bool floating(const Device *dev, DType type) { return type == dev->act ||
     return OK;                                                                                                         \
   } while (0)
 
-int dense(Device *dev, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b) {
+int op_dense(Device *dev, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b) {
   int64_t R = rows_of(x), K = cols_of(x), N = w.dims[0];
   SHAPE("dense", floating(dev, x.type) && is(x, x.type, R, K) && is(w, w.type, N, K));
   SHAPE("dense", w.type == DT_BF16 || (w.type == dev->real && x.type == w.type));
@@ -48,7 +48,7 @@ int dense(Device *dev, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b) {
   RUN(GROUP_DENSE, 2 * R * K * N, 0, dev->ops->dense(dev, y, pre, x, w, b));
 }
 
-int dense_backward(Device *dev, Tensor dx, bool dx_add, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w) {
+int op_dense_backward(Device *dev, Tensor dx, bool dx_add, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w) {
   int64_t R = rows_of(dy), N = cols_of(dy), K = tensor_none(x) ? cols_of(w) : cols_of(x);
   SHAPE("dense_backward", floating(dev, dy.type) && is(dy, dy.type, R, N));
   SHAPE("dense_backward", maybe(x, dy.type, R, K) && maybe(dx, dy.type, R, K));
@@ -60,18 +60,18 @@ int dense_backward(Device *dev, Tensor dx, bool dx_add, Tensor dw, Tensor db, Te
   RUN(GROUP_DENSE, 2 * R * K * N * products, 0, dev->ops->dense_backward(dev, dx, dx_add, dw, db, dy, x, w));
 }
 
-int gelu_backward(Device *dev, Tensor dy, Tensor pre) {
+int op_gelu_backward(Device *dev, Tensor dy, Tensor pre) {
   SHAPE("gelu_backward", is(pre, dev->act, rows_of(pre), cols_of(pre)) && is(dy, dev->act, rows_of(pre), cols_of(pre)));
   RUN(GROUP_BLOCK, 0, 3 * tensor_bytes(pre), dev->ops->gelu_backward(dev, dy, pre));
 }
 
-int embed(Device *dev, Tensor x, Tensor ids, Tensor table) {
+int op_embed(Device *dev, Tensor x, Tensor ids, Tensor table) {
   SHAPE("embed",
         is(x, dev->real, tensor_count(ids), cols_of(table)) && vec(ids, DT_I32, rows_of(x)) && table.type == dev->real);
   RUN(GROUP_BLOCK, 0, 2 * tensor_bytes(x), dev->ops->embed(dev, x, ids, table));
 }
 
-int embed_backward(Device *dev, Tensor dtable, Tensor dx, Tensor ids) {
+int op_embed_backward(Device *dev, Tensor dtable, Tensor dx, Tensor ids) {
   SHAPE("embed_backward", is(dx, dev->real, tensor_count(ids), cols_of(dtable)) && vec(ids, DT_I32, rows_of(dx)) &&
                               dtable.type == dev->real);
   RUN(GROUP_BLOCK, 0, 3 * tensor_bytes(dx), dev->ops->embed_backward(dev, dtable, dx, ids));
@@ -91,14 +91,14 @@ static int residual_norm_check(const Device *dev, const ResidualNorm *a) {
   return OK;
 }
 
-int residual_norm(Device *dev, const ResidualNorm *a) {
+int op_residual_norm(Device *dev, const ResidualNorm *a) {
   TRY(residual_norm_check(dev, a));
   SHAPE("residual_norm", is(a->h, dev->act, rows_of(a->x), cols_of(a->x)));
   size_t added = tensor_none(a->branch) ? 0 : tensor_bytes(a->branch) + tensor_bytes(a->x_out);
   RUN(GROUP_BLOCK, 0, tensor_bytes(a->x) + tensor_bytes(a->h) + added, dev->ops->residual_norm(dev, a));
 }
 
-int residual_norm_backward(Device *dev, const ResidualNorm *a) {
+int op_residual_norm_backward(Device *dev, const ResidualNorm *a) {
   TRY(residual_norm_check(dev, a));
   DType t = dev->real;
   int64_t R = rows_of(a->x), D = cols_of(a->x), G = R / a->rows_per_group;
@@ -112,7 +112,7 @@ int residual_norm_backward(Device *dev, const ResidualNorm *a) {
       dev->ops->residual_norm_backward(dev, a));
 }
 
-int rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L, int64_t first, bool inverse) {
+int op_rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L, int64_t first, bool inverse) {
   SHAPE("rotary", heads > 0 && L > 0 && first >= 0 && qkv.type == dev->act && cols_of(qkv) % (6 * heads) == 0 &&
                       rows_of(qkv) % L == 0);
   RUN(GROUP_BLOCK, 0, tensor_bytes(qkv) / 3 * 4, dev->ops->rotary(dev, qkv, heads, L, first, inverse));
@@ -127,13 +127,13 @@ static int attention_check(const Device *dev, const Attention *a) {
   return OK;
 }
 
-int attention(Device *dev, const Attention *a) {
+int op_attention(Device *dev, const Attention *a) {
   TRY(attention_check(dev, a));
   double R = (double)rows_of(a->o), D = (double)cols_of(a->o), work = 4 * R * D * (double)a->L / (a->causal ? 2 : 1);
   RUN(GROUP_ATTENTION, work, 0, dev->ops->attention(dev, a));
 }
 
-int attention_backward(Device *dev, const Attention *a) {
+int op_attention_backward(Device *dev, const Attention *a) {
   TRY(attention_check(dev, a));
   SHAPE("attention_backward", is(a->d_o, dev->act, rows_of(a->o), cols_of(a->o)));
   SHAPE("attention_backward", is(a->dqkv, dev->act, rows_of(a->o), 3 * cols_of(a->o)));
@@ -141,7 +141,7 @@ int attention_backward(Device *dev, const Attention *a) {
   RUN(GROUP_ATTENTION, work, 0, dev->ops->attention_backward(dev, a));
 }
 
-int attention_step(Device *dev, const AttentionStep *a) {
+int op_attention_step(Device *dev, const AttentionStep *a) {
   int64_t B = rows_of(a->o), D = cols_of(a->o), seen = a->position + 1;
   SHAPE("attention_step", a->heads > 0 && D % a->heads == 0 && a->position >= 0 && a->position < a->L);
   SHAPE("attention_step", is(a->o, dev->act, B, D) && is(a->qkv, dev->act, B, 3 * D));
@@ -158,14 +158,14 @@ static int conv_check(const Device *dev, const Conv *a) {
   return OK;
 }
 
-int conv(Device *dev, const Conv *a) {
+int op_conv(Device *dev, const Conv *a) {
   TRY(conv_check(dev, a));
   int64_t R = rows_of(a->x), E = cols_of(a->x);
   SHAPE("conv", is(a->y, dev->act, R, E));
   RUN(GROUP_SCAN, 2 * R * E * cols_of(a->weight), 2 * tensor_bytes(a->x), dev->ops->conv(dev, a));
 }
 
-int conv_backward(Device *dev, const Conv *a) {
+int op_conv_backward(Device *dev, const Conv *a) {
   TRY(conv_check(dev, a));
   DType t = dev->real;
   int64_t R = rows_of(a->x), E = cols_of(a->x), W = cols_of(a->weight);
@@ -188,14 +188,14 @@ static int scan_check(const Device *dev, const Scan *a, bool stateless) {
 }
 
 /* Work: operations of the recurrence, an exponential counted as one; backward does the forward ones again. */
-int scan(Device *dev, const Scan *a) {
+int op_scan(Device *dev, const Scan *a) {
   TRY(scan_check(dev, a, true));
   int64_t R = rows_of(a->x), E = cols_of(a->x), S = cols_of(a->B);
   SHAPE("scan", is(a->y, dev->act, R, E));
   RUN(GROUP_SCAN, 7 * R * E * S, (a->add ? 4 : 3) * tensor_bytes(a->x), dev->ops->scan(dev, a));
 }
 
-int scan_backward(Device *dev, const Scan *a) {
+int op_scan_backward(Device *dev, const Scan *a) {
   TRY(scan_check(dev, a, false));
   DType t = dev->real;
   int64_t R = rows_of(a->x), E = cols_of(a->x), S = cols_of(a->B);
@@ -205,50 +205,50 @@ int scan_backward(Device *dev, const Scan *a) {
   RUN(GROUP_SCAN, 19 * R * E * S, 5 * tensor_bytes(a->x), dev->ops->scan_backward(dev, a));
 }
 
-int gate(Device *dev, Tensor o, Tensor y, Tensor z) {
+int op_gate(Device *dev, Tensor o, Tensor y, Tensor z) {
   int64_t R = rows_of(y), E = cols_of(y);
   SHAPE("gate", is(y, dev->act, R, E) && is(o, dev->act, R, E) && is(z, dev->act, R, E));
   RUN(GROUP_SCAN, 0, 3 * tensor_bytes(y), dev->ops->gate(dev, o, y, z));
 }
 
-int gate_backward(Device *dev, Tensor dy, Tensor dz, Tensor d_o, Tensor y, Tensor z) {
+int op_gate_backward(Device *dev, Tensor dy, Tensor dz, Tensor d_o, Tensor y, Tensor z) {
   DType t = dev->act;
   int64_t R = rows_of(y), E = cols_of(y);
   SHAPE("gate_backward", is(y, t, R, E) && is(z, t, R, E) && is(d_o, t, R, E) && is(dy, t, R, E) && is(dz, t, R, E));
   RUN(GROUP_SCAN, 0, 5 * tensor_bytes(y), dev->ops->gate_backward(dev, dy, dz, d_o, y, z));
 }
 
-int silu(Device *dev, Tensor y, Tensor x) {
+int op_silu(Device *dev, Tensor y, Tensor x) {
   SHAPE("silu", vec(x, dev->real, tensor_count(x)) && vec(y, dev->real, tensor_count(x)));
   RUN(GROUP_BLOCK, 0, 2 * tensor_bytes(x), dev->ops->silu(dev, y, x));
 }
 
-int silu_backward(Device *dev, Tensor dx, Tensor dy, Tensor x) {
+int op_silu_backward(Device *dev, Tensor dx, Tensor dy, Tensor x) {
   int64_t n = tensor_count(x);
   SHAPE("silu_backward", vec(x, dev->real, n) && vec(dx, dev->real, n) && vec(dy, dev->real, n));
   RUN(GROUP_BLOCK, 0, 3 * tensor_bytes(x), dev->ops->silu_backward(dev, dx, dy, x));
 }
 
-int sinusoid(Device *dev, Tensor y, Tensor sigma) {
+int op_sinusoid(Device *dev, Tensor y, Tensor sigma) {
   SHAPE("sinusoid",
         is(y, dev->real, tensor_count(sigma), cols_of(y)) && vec(sigma, dev->real, rows_of(y)) && cols_of(y) % 2 == 0);
   RUN(GROUP_BLOCK, 0, tensor_bytes(y), dev->ops->sinusoid(dev, y, sigma));
 }
 
-int gather_rows(Device *dev, Tensor y, Tensor x, Tensor rows) {
+int op_gather_rows(Device *dev, Tensor y, Tensor x, Tensor rows) {
   SHAPE("gather_rows",
         is(y, x.type, tensor_count(rows), cols_of(x)) && vec(rows, DT_I32, rows_of(y)) && floating(dev, x.type));
   RUN(GROUP_LOSS, 0, 2 * tensor_bytes(y), dev->ops->gather_rows(dev, y, x, rows));
 }
 
-int scatter_rows(Device *dev, Tensor y, Tensor x, Tensor rows) {
+int op_scatter_rows(Device *dev, Tensor y, Tensor x, Tensor rows) {
   SHAPE("scatter_rows",
         is(x, y.type, tensor_count(rows), cols_of(y)) && vec(rows, DT_I32, rows_of(x)) && floating(dev, x.type));
   RUN(GROUP_LOSS, 0, tensor_bytes(y) + tensor_bytes(x), dev->ops->scatter_rows(dev, y, x, rows));
 }
 
-int cross_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t forbid,
-                  bool gradient) {
+int op_cross_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t forbid,
+                     bool gradient) {
   int64_t R = rows_of(logits), V = cols_of(logits);
   SHAPE("cross_entropy",
         floating(dev, logits.type) && is(logits, logits.type, R, V) && vec(loss, dev->real, R) && forbid < V);
@@ -257,7 +257,8 @@ int cross_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor
       dev->ops->cross_entropy(dev, loss, logits, target, weight, forbid, gradient));
 }
 
-int absorbing_bound(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask, bool gradient) {
+int op_absorbing_bound(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask,
+                       bool gradient) {
   int64_t R = rows_of(logits), V = cols_of(logits);
   SHAPE("absorbing_bound", floating(dev, logits.type) && is(logits, logits.type, R, V) && vec(loss, dev->real, R) &&
                                mask >= 0 && mask < V);
@@ -266,7 +267,8 @@ int absorbing_bound(Device *dev, Tensor loss, Tensor logits, Tensor target, Tens
       dev->ops->absorbing_bound(dev, loss, logits, target, terms, mask, gradient));
 }
 
-int score_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t mask, bool gradient) {
+int op_score_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t mask,
+                     bool gradient) {
   int64_t R = rows_of(logits), V = cols_of(logits);
   SHAPE("score_entropy", floating(dev, logits.type) && is(logits, logits.type, R, V) && vec(loss, dev->real, R) &&
                              mask >= 0 && mask < V && V > 1);
@@ -275,7 +277,7 @@ int score_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor
       dev->ops->score_entropy(dev, loss, logits, target, weight, mask, gradient));
 }
 
-int draw(Device *dev, const Draw *a) {
+int op_draw(Device *dev, const Draw *a) {
   int64_t R = rows_of(a->logits), V = cols_of(a->logits);
   SHAPE("draw", floating(dev, a->logits.type) && is(a->logits, a->logits.type, R, V) && vec(a->ids, DT_I32, R));
   SHAPE("draw", vec(a->uniform, DT_F64, R) && maybe_vec(a->stay, DT_F64, R) && a->forbid < V);
@@ -284,28 +286,28 @@ int draw(Device *dev, const Draw *a) {
   RUN(GROUP_LOSS, 0, tensor_bytes(a->logits), dev->ops->draw(dev, a));
 }
 
-int argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid) {
+int op_argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid) {
   SHAPE("argmax", logits.rank >= 2 && floating(dev, logits.type) && vec(ids, DT_I32, rows_of(logits)) &&
                       forbid < cols_of(logits));
   RUN(GROUP_LOSS, 0, tensor_bytes(logits), dev->ops->argmax(dev, ids, logits, forbid));
 }
 
-int add(Device *dev, Tensor y, Tensor x) {
+int op_add(Device *dev, Tensor y, Tensor x) {
   SHAPE("add", vec(x, dev->real, tensor_count(x)) && vec(y, dev->real, tensor_count(x)));
   RUN(GROUP_UPDATE, 0, 3 * tensor_bytes(x), dev->ops->add(dev, y, x));
 }
 
-int sum(Device *dev, Tensor total, Tensor x) {
+int op_sum(Device *dev, Tensor total, Tensor x) {
   SHAPE("sum", vec(x, dev->real, tensor_count(x)) && vec(total, DT_F64, 1));
   RUN(GROUP_LOSS, 0, tensor_bytes(x), dev->ops->sum(dev, total, x));
 }
 
-int sum_squares(Device *dev, Tensor sum, Tensor x) {
+int op_sum_squares(Device *dev, Tensor sum, Tensor x) {
   SHAPE("sum_squares", vec(x, dev->real, tensor_count(x)) && vec(sum, DT_F64, 1));
   RUN(GROUP_UPDATE, 0, tensor_bytes(x), dev->ops->sum_squares(dev, sum, x));
 }
 
-int adamw(Device *dev, const AdamW *a) {
+int op_adamw(Device *dev, const AdamW *a) {
   int64_t n = tensor_count(a->p);
   DType t = dev->real;
   SHAPE("adamw", vec(a->p, t, n) && vec(a->g, t, n) && vec(a->m, t, n) && vec(a->v, t, n) && vec(a->ema, t, n));
@@ -313,7 +315,7 @@ int adamw(Device *dev, const AdamW *a) {
   RUN(GROUP_UPDATE, 0, 9 * tensor_bytes(a->p) + tensor_bytes(a->low), dev->ops->adamw(dev, a));
 }
 
-int to_bf16(Device *dev, Tensor y, Tensor x) {
+int op_to_bf16(Device *dev, Tensor y, Tensor x) {
   SHAPE("to_bf16", vec(x, dev->real, tensor_count(x)) && vec(y, DT_BF16, tensor_count(x)));
   RUN(GROUP_UPDATE, 0, tensor_bytes(x) + tensor_bytes(y), dev->ops->to_bf16(dev, y, x));
 }

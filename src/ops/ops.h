@@ -268,54 +268,58 @@ int tensor_from_f32(Device *dev, Tensor t, const float *host, void *scratch);
  * x is act or real and has the type of b; w is real or bf16, of an x in bf16 bf16; y and pre have x's type or are real.
  * Where w is bf16, the other factor (backward: dy and x too) is rounded to bf16; sums are real.
  * backward: dx = dy w (+= if dx_add), dw += dyᵀ x, db += Σ_r dy; each may be none; dx, dy and x of one type */
-int dense(Device *dev, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b);
-int dense_backward(Device *dev, Tensor dx, bool dx_add, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w);
-int gelu_backward(Device *dev, Tensor dy, Tensor pre); /* dy ← dy·gelu_tanh'(pre); act */
+int op_dense(Device *dev, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b);
+int op_dense_backward(Device *dev, Tensor dx, bool dx_add, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w);
+int op_gelu_backward(Device *dev, Tensor dy, Tensor pre); /* dy ← dy·gelu_tanh'(pre); act */
 
 /* block */
-int embed(Device *dev, Tensor x, Tensor ids, Tensor table);            /* x[r] = table[ids[r]]     */
-int embed_backward(Device *dev, Tensor dtable, Tensor dx, Tensor ids); /* dtable[ids[r]] += dx[r]  */
-int residual_norm(Device *dev, const ResidualNorm *a);
-int residual_norm_backward(Device *dev, const ResidualNorm *a);
+int op_embed(Device *dev, Tensor x, Tensor ids, Tensor table);            /* x[r] = table[ids[r]]     */
+int op_embed_backward(Device *dev, Tensor dtable, Tensor dx, Tensor ids); /* dtable[ids[r]] += dx[r]  */
+int op_residual_norm(Device *dev, const ResidualNorm *a);
+int op_residual_norm_backward(Device *dev, const ResidualNorm *a);
 /* turns q and k (act) in place, row r of the sequences as of position first + r mod L; inverse for gradients */
-int rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L, int64_t first, bool inverse);
-int attention(Device *dev, const Attention *a);
-int attention_backward(Device *dev, const Attention *a);
-int attention_step(Device *dev, const AttentionStep *a);
-int conv(Device *dev, const Conv *a);
-int conv_backward(Device *dev, const Conv *a);
-int scan(Device *dev, const Scan *a);
-int scan_backward(Device *dev, const Scan *a);
+int op_rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L, int64_t first, bool inverse);
+int op_attention(Device *dev, const Attention *a);
+int op_attention_backward(Device *dev, const Attention *a);
+int op_attention_step(Device *dev, const AttentionStep *a);
+int op_conv(Device *dev, const Conv *a);
+int op_conv_backward(Device *dev, const Conv *a);
+int op_scan(Device *dev, const Scan *a);
+int op_scan_backward(Device *dev, const Scan *a);
 /* gate: o = y ⊙ silu(z), all act, rows may be strided; backward: dy =, dz = */
-int gate(Device *dev, Tensor o, Tensor y, Tensor z);
-int gate_backward(Device *dev, Tensor dy, Tensor dz, Tensor d_o, Tensor y, Tensor z);
-int silu(Device *dev, Tensor y, Tensor x);
-int silu_backward(Device *dev, Tensor dx, Tensor dy, Tensor x); /* dx = dy·silu'(x) */
-int sinusoid(Device *dev, Tensor y, Tensor sigma); /* y[G,W] = [cos(σω_k) | sin(σω_k)], ω_k = 10000^(−2k/W), k < W/2 */
+int op_gate(Device *dev, Tensor o, Tensor y, Tensor z);
+int op_gate_backward(Device *dev, Tensor dy, Tensor dz, Tensor d_o, Tensor y, Tensor z);
+int op_silu(Device *dev, Tensor y, Tensor x);
+int op_silu_backward(Device *dev, Tensor dx, Tensor dy, Tensor x); /* dx = dy·silu'(x) */
+int op_sinusoid(Device *dev, Tensor y,
+                Tensor sigma); /* y[G,W] = [cos(σω_k) | sin(σω_k)], ω_k = 10000^(−2k/W), k < W/2 */
 
 /* rows, loss, draws: x and y are both act or both real, logits act or real */
-int gather_rows(Device *dev, Tensor y, Tensor x, Tensor rows);  /* y[i] = x[rows[i]]                          */
-int scatter_rows(Device *dev, Tensor y, Tensor x, Tensor rows); /* y[rows[i]] = x[i], other rows 0; rows ascend */
+int op_gather_rows(Device *dev, Tensor y, Tensor x, Tensor rows);  /* y[i] = x[rows[i]]                          */
+int op_scatter_rows(Device *dev, Tensor y, Tensor x, Tensor rows); /* y[rows[i]] = x[i], other rows 0; rows ascend */
 /* loss[r] = weight[r]·(lse(f[r]) − f[r,target[r]]) with f[forbid] := −∞ (forbid < 0: none);
  * with gradient: logits ← dloss/dlogits in place (0 at forbid) */
-int cross_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t forbid, bool gradient);
+int op_cross_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t forbid,
+                     bool gradient);
 /* With p = softmax(f[r]) over all V and (w1, w2, a, d) = terms[r]:
  * loss[r] = w1·(log(1 + a p_m) − log p[target]) + w2·(log(1 + a p_m) − log(1 + (a + d) p_m));  gradient as above
  * d stands for itself: w2 is large where d is small
  * Source: arXiv:2107.03006 §3, for absorbing states */
-int absorbing_bound(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask, bool gradient);
+int op_absorbing_bound(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask,
+                       bool gradient);
 /* With g = f[r] − log(V − 1): loss[r] = weight[r]·(Σ_{y≠m} exp g_y − g[target] − 1);  gradient as above, 0 at m
  * Source: arXiv:2310.16834 Eq. (5), with the true ratio's logarithm taken out */
-int score_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t mask, bool gradient);
-int draw(Device *dev, const Draw *a);
-int argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid); /* the first of equals, −1 if it is no number */
+int op_score_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t mask,
+                     bool gradient);
+int op_draw(Device *dev, const Draw *a);
+int op_argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid); /* the first of equals, −1 if it is no number */
 
 /* update */
-int add(Device *dev, Tensor y, Tensor x);           /* y += x */
-int sum(Device *dev, Tensor total, Tensor x);       /* total[1] f64 += Σ x, in f64, in a fixed order */
-int sum_squares(Device *dev, Tensor sum, Tensor x); /* sum[1] f64 = Σ x², in f64, in a fixed order */
-int adamw(Device *dev, const AdamW *a);
-int to_bf16(Device *dev, Tensor y, Tensor x); /* y[n] bf16 = round-to-nearest-even(x[n]) */
+int op_add(Device *dev, Tensor y, Tensor x);           /* y += x */
+int op_sum(Device *dev, Tensor total, Tensor x);       /* total[1] f64 += Σ x, in f64, in a fixed order */
+int op_sum_squares(Device *dev, Tensor sum, Tensor x); /* sum[1] f64 = Σ x², in f64, in a fixed order */
+int op_adamw(Device *dev, const AdamW *a);
+int op_to_bf16(Device *dev, Tensor y, Tensor x); /* y[n] bf16 = round-to-nearest-even(x[n]) */
 
 #ifdef __cplusplus
 }

@@ -41,7 +41,7 @@ int optimizer_begin(Optimizer *o) {
 }
 
 int optimizer_squares(Optimizer *o, double *squares) {
-  TRY(sum_squares(o->params->dev, o->squares, o->params->grad));
+  TRY(op_sum_squares(o->params->dev, o->squares, o->params->grad));
   return tensor_download(o->params->dev, squares, o->squares);
 }
 
@@ -63,7 +63,7 @@ int optimizer_step(Optimizer *o, double squares, double scale, double *norm, dou
   a.correct1 = 1 - pow(c->beta1, n);
   a.correct2 = 1 - pow(c->beta2, n);
   a.ema_decay = fmin(c->ema, (1 + n) / (10 + n));
-  TRY(adamw(p->dev, &a));
+  TRY(op_adamw(p->dev, &a));
   o->step++;
   return OK;
 }

@@ -60,7 +60,7 @@ static int begin_sum(Reduction *r, int64_t first) {
   if (n == 0) return OK;
   r->begun = first;
   Tensor part = tensor_rows(r->params->grad, first, n);
-  for (int i = 0; i < r->levels; i++) TRY(add(r->params->dev, part, tensor_rows(r->level[i], first, n)));
+  for (int i = 0; i < r->levels; i++) TRY(op_add(r->params->dev, part, tensor_rows(r->level[i], first, n)));
   if (r->comm->size == 1) return OK;
   return r->tree ? device_comm_all_reduce_tree(&r->across, part, r->exchange)
                  : device_comm_all_reduce(&r->across, part);
@@ -82,7 +82,7 @@ Ready reduction_ready(Reduction *r) {
 static int leaf_done(Reduction *r) {
   Params *p = r->params;
   int level = 0;
-  for (int64_t i = r->leaf++; i & 1; i >>= 1) TRY(add(p->dev, p->grad, r->level[level++]));
+  for (int64_t i = r->leaf++; i & 1; i >>= 1) TRY(op_add(p->dev, p->grad, r->level[level++]));
   TRY(tensor_copy(p->dev, r->level[level], p->grad));
   return tensor_zero(p->dev, p->grad);
 }

@@ -82,7 +82,7 @@ static int save(Trainer *t, const char *name) {
   char path[512];
   double squares;
   int err = OK;
-  TRY(sum_squares(p->dev, t->optimizer.squares, p->value));
+  TRY(op_sum_squares(p->dev, t->optimizer.squares, p->value));
   TRY(tensor_download(p->dev, &squares, t->optimizer.squares));
   CHECK(isfinite(squares), ERR_NUMERIC,
         "step %lld: the weights are not numbers; the last checkpoint is kept. Lower train.lr",

@@ -129,7 +129,7 @@ static int time_product(Device *dev, int64_t n, double *seconds) {
   *seconds = INFINITY;
   for (int i = 0; i < TRIES && err == OK; i++) {
     double start = clock_now();
-    err = dense(dev, y, TENSOR_NONE, x, w, TENSOR_NONE);
+    err = op_dense(dev, y, TENSOR_NONE, x, w, TENSOR_NONE);
     if (err == OK) err = device_sync(dev);
     *seconds = fmin(*seconds, clock_now() - start);
   }

@@ -127,11 +127,11 @@ typedef struct Dense {
 } Dense;
 static int call_dense(Device *dev, const void *args) {
   const Dense *a = args;
-  return dense(dev, a->y, a->pre, a->x, a->w, a->b);
+  return op_dense(dev, a->y, a->pre, a->x, a->w, a->b);
 }
 static int call_dense_backward(Device *dev, const void *args) {
   const Dense *a = args;
-  return dense_backward(dev, a->dx, false, a->dw, a->db, a->dy, a->x, a->w);
+  return op_dense_backward(dev, a->dx, false, a->dw, a->db, a->dy, a->x, a->w);
 }
 static int bench_dense(Lab *lab, const char *name, int64_t R, int64_t N, int64_t K, bool gelu, bool bias,
                        bool backward) {
@@ -170,13 +170,13 @@ static int bench_products(Lab *lab) {
 }
 
 /* ---- attention */
-static int call_attention(Device *dev, const void *args) { return attention(dev, args); }
-static int call_attention_backward(Device *dev, const void *args) { return attention_backward(dev, args); }
+static int call_attention(Device *dev, const void *args) { return op_attention(dev, args); }
+static int call_attention_backward(Device *dev, const void *args) { return op_attention_backward(dev, args); }
 static int call_rotary(Device *dev, const void *args) {
   const Attention *a = args;
-  return rotary(dev, a->qkv, a->heads, a->L, 0, false);
+  return op_rotary(dev, a->qkv, a->heads, a->L, 0, false);
 }
-static int call_attention_step(Device *dev, const void *args) { return attention_step(dev, args); }
+static int call_attention_step(Device *dev, const void *args) { return op_attention_step(dev, args); }
 static int bench_attention_step(Lab *lab) { /* the last position of a cache with as many rows as a step has */
   DType act = lab->dev.act;
   int64_t R = lab->R, D = lab->n.D, B = R / lab->n.L;
@@ -204,8 +204,8 @@ static int bench_attention(Lab *lab) {
 }
 
 /* ---- the fused rest of a block */
-static int call_norm(Device *dev, const void *args) { return residual_norm(dev, args); }
-static int call_norm_backward(Device *dev, const void *args) { return residual_norm_backward(dev, args); }
+static int call_norm(Device *dev, const void *args) { return op_residual_norm(dev, args); }
+static int call_norm_backward(Device *dev, const void *args) { return op_residual_norm_backward(dev, args); }
 static int bench_norm(Lab *lab) {
   DType act = lab->dev.act;
   int64_t R = lab->R, D = lab->n.D, L = lab->n.L;
@@ -229,15 +229,15 @@ typedef struct Pair {
 } Pair;
 static int call_gelu_backward(Device *dev, const void *args) {
   const Pair *a = args;
-  return gelu_backward(dev, a->y, a->x);
+  return op_gelu_backward(dev, a->y, a->x);
 }
 static int call_embed(Device *dev, const void *args) {
   const Pair *a = args;
-  return embed(dev, a->x, a->ids, a->y);
+  return op_embed(dev, a->x, a->ids, a->y);
 }
 static int call_embed_backward(Device *dev, const void *args) {
   const Pair *a = args;
-  return embed_backward(dev, a->y, a->x, a->ids);
+  return op_embed_backward(dev, a->y, a->x, a->ids);
 }
 static int bench_rows(Lab *lab) {
   int64_t R = lab->R, D = lab->n.D;
@@ -259,7 +259,7 @@ typedef struct Loss {
 } Loss;
 static int call_cross_entropy(Device *dev, const void *args) {
   const Loss *a = args;
-  return cross_entropy(dev, a->loss, a->logits, a->target, a->weight, 3, true);
+  return op_cross_entropy(dev, a->loss, a->logits, a->target, a->weight, 3, true);
 }
 static int bench_loss(Lab *lab) {
   int64_t R = lab->n.chunk;
@@ -272,10 +272,10 @@ static int bench_loss(Lab *lab) {
 }
 
 /* ---- update */
-static int call_adamw(Device *dev, const void *args) { return adamw(dev, args); }
+static int call_adamw(Device *dev, const void *args) { return op_adamw(dev, args); }
 static int call_sum_squares(Device *dev, const void *args) {
   const AdamW *a = args;
-  return sum_squares(dev, a->squares, a->g);
+  return op_sum_squares(dev, a->squares, a->g);
 }
 static int bench_update(Lab *lab) {
   int64_t n = lab->n.params;
@@ -292,10 +292,10 @@ static int bench_update(Lab *lab) {
 }
 
 /* ---- state space */
-static int call_conv(Device *dev, const void *args) { return conv(dev, args); }
-static int call_conv_backward(Device *dev, const void *args) { return conv_backward(dev, args); }
-static int call_scan(Device *dev, const void *args) { return scan(dev, args); }
-static int call_scan_backward(Device *dev, const void *args) { return scan_backward(dev, args); }
+static int call_conv(Device *dev, const void *args) { return op_conv(dev, args); }
+static int call_conv_backward(Device *dev, const void *args) { return op_conv_backward(dev, args); }
+static int call_scan(Device *dev, const void *args) { return op_scan(dev, args); }
+static int call_scan_backward(Device *dev, const void *args) { return op_scan_backward(dev, args); }
 
 static int bench_conv(Lab *lab) {
   int64_t R = lab->R, E = 2 * lab->n.D;

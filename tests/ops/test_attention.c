@@ -130,11 +130,11 @@ static void values(Check *c, const void *shape) {
   double tolerance = 4 * c->mode->sum * sqrt((double)(s->L + s->K));
   /* in bf16 the probabilities and what becomes of them may be rounded by 2⁻⁹ of themselves before they are summed */
   double rounded = tolerance + (a.o.type == DT_BF16 ? CHECK_STORED : 0);
-  MUST(attention(&c->dev, &a));
+  MUST(op_attention(&c->dev, &a));
   check_near(c, "o", a.o, m.o, rounded);
   check_near(c, "lse", a.lse, m.lse, tolerance);
   check_same(c, "qkv afterwards", a.qkv, m.qkv);
-  MUST(attention_backward(&c->dev, &a));
+  MUST(op_attention_backward(&c->dev, &a));
   if (s->L > 1) check_near(c, "dqkv", a.dqkv, m.dqkv, rounded);
   /* one key: q and k have no slope, and what rounding leaves is compared with dv */
   if (s->L == 1) check_near(c, "dqkv", a.dqkv, m.dqkv, fmax(rounded, 1e-12));
@@ -163,8 +163,8 @@ static void steep(Check *c, const void *shape) {
   title(c, "steep attention", s);
   Attention a = make(c, s, 60);
   Host m = host(c, s, &a);
-  MUST(attention(&c->dev, &a));
-  MUST(attention_backward(&c->dev, &a));
+  MUST(op_attention(&c->dev, &a));
+  MUST(op_attention_backward(&c->dev, &a));
   double *o = check_read(c, a.o), *dqkv = check_read(c, a.dqkv);
   for (int64_t i = 0; i < tensor_count(a.o); i++) assert_true(fabs(o[i]) <= 60.5);
   for (int64_t i = 0; i < tensor_count(a.dqkv); i++) assert_true(isfinite(dqkv[i]));
@@ -186,12 +186,12 @@ static void blind(Check *c, const void *shape) {
   const Shape *s = shape;
   title(c, "causal attention", s);
   Attention a = make(c, s, 2);
-  MUST(attention(&c->dev, &a));
+  MUST(op_attention(&c->dev, &a));
   int64_t D = s->H * s->K, n = (s->L - 1) * D;
   double *before = check_read(c, a.o), *qkv = check_read(c, a.qkv);
   for (int64_t i = 0; i < 3 * D; i++) qkv[(s->L - 1) * 3 * D + i] = 100 * (i % 2 ? 1 : -1);
   check_write(c, a.qkv, qkv);
-  MUST(attention(&c->dev, &a));
+  MUST(op_attention(&c->dev, &a));
   double *after = check_read(c, a.o);
   for (int64_t i = 0; i < n; i++)
     if (before[i] != after[i]) fail_msg("%s: row %d sees the last position", c->title, (int)(i / D));
@@ -228,14 +228,14 @@ static void padding(Check *c, const void *shape) {
   const Shape *s = shape;
   title(c, "padded attention", s);
   Attention a = make(c, s, 2);
-  MUST(attention(&c->dev, &a));
-  MUST(attention_backward(&c->dev, &a));
+  MUST(op_attention(&c->dev, &a));
+  MUST(op_attention_backward(&c->dev, &a));
   double *o = check_read(c, a.o), *lse = check_read(c, a.lse), *dqkv = check_read(c, a.dqkv);
   overwrite_padding(c, s, a.qkv);
   overwrite_padding(c, s, a.d_o);
   check_poison(c, a.o), check_poison(c, a.lse), check_poison(c, a.dqkv);
-  MUST(attention(&c->dev, &a));
-  MUST(attention_backward(&c->dev, &a));
+  MUST(op_attention(&c->dev, &a));
+  MUST(op_attention_backward(&c->dev, &a));
   check_same(c, "o of other padding", a.o, o);
   check_same(c, "lse of other padding", a.lse, lse);
   check_same(c, "dqkv of other padding", a.dqkv, dqkv);
@@ -252,15 +252,15 @@ static void test_padding(void **state) {
 }
 
 /* ---- slopes of Σ k·o */
-static int run(Device *dev, const void *args) { return attention(dev, args); }
+static int run(Device *dev, const void *args) { return op_attention(dev, args); }
 
 static void slopes(Check *c, const void *shape) {
   const Shape *s = shape;
   title(c, "attention", s);
   Attention a = make(c, s, 2);
   const CheckGradient qkv = {"qkv", a.qkv, a.dqkv};
-  MUST(attention(&c->dev, &a));
-  MUST(attention_backward(&c->dev, &a));
+  MUST(op_attention(&c->dev, &a));
+  MUST(op_attention_backward(&c->dev, &a));
   check_slopes(c, run, &a, a.o, a.d_o, &qkv, 1);
 }
 
@@ -289,16 +289,16 @@ static void rotary_case(Check *c, const void *shape) {
   Tensor qkv = wide(c, s, 3 * s->H * s->K, false);
   double *start = check_read(c, qkv), *want = check_read(c, qkv);
   turn(want, s, 0, 1);
-  MUST(rotary(&c->dev, qkv, s->H, s->L, 0, false));
+  MUST(op_rotary(&c->dev, qkv, s->H, s->L, 0, false));
   /* the angle itself, up to L, carries one rounding in f32 */
   double tolerance = c->mode->point * (1 + (double)s->L / 10);
   check_near(c, "turned", qkv, want, tolerance);
-  MUST(rotary(&c->dev, qkv, s->H, s->L, 0, true));
+  MUST(op_rotary(&c->dev, qkv, s->H, s->L, 0, true));
   /* in bf16 what was turned has been rounded too, and that of numbers up to √2 as large in both halves */
   check_near(c, "turned back", qkv, start, 2 * tolerance + (qkv.type == DT_BF16 ? CHECK_STORED : 0));
   double *back = check_read(c, qkv);
   turn(back, s, 0, -1);
-  MUST(rotary(&c->dev, qkv, s->H, s->L, 0, true));
+  MUST(op_rotary(&c->dev, qkv, s->H, s->L, 0, true));
   check_near(c, "turned the other way", qkv, back, tolerance);
 }
 
@@ -317,9 +317,9 @@ static void rotary_places(Check *c, const void *shape) {
     double *want = check_read(c, at), *both = check_read(c, whole), tolerance = c->mode->point * 6;
     turn(want, &one, places[i], 1);
     turn(both, s, places[i], 1);
-    MUST(rotary(&c->dev, at, s->H, 1, places[i], false));
+    MUST(op_rotary(&c->dev, at, s->H, 1, places[i], false));
     check_near(c, "one position", at, want, tolerance);
-    MUST(rotary(&c->dev, whole, s->H, s->L, places[i], false));
+    MUST(op_rotary(&c->dev, whole, s->H, s->L, places[i], false));
     check_near(c, "sequences from a position on", whole, both, tolerance);
   }
 }
@@ -352,7 +352,7 @@ static void steps(Check *c, const void *shape) {
       memcpy(cache + r * 2 * D, m.qkv + r * 3 * D + D, (size_t)(2 * D) * sizeof *cache);
     }
     check_write(c, x.qkv, qkv);
-    MUST(attention_step(&c->dev, &x));
+    MUST(op_attention_step(&c->dev, &x));
     if (x.position % 16 > 2 && x.position < L - 2) continue;
     check_near(c, "o", x.o, o, tolerance);
     double *now = check_read(c, x.cache);
@@ -380,7 +380,7 @@ static void step_refusals(Check *c, const void *shape) {
   do {                                                                                                                 \
     AttentionStep a = good;                                                                                            \
     change;                                                                                                            \
-    check_refused(attention_step(&c->dev, &a), ERR_SHAPE, what);                                                       \
+    check_refused(op_attention_step(&c->dev, &a), ERR_SHAPE, what);                                                    \
   } while (0)
   REFUSED(a.heads = 5, "heads that do not divide D");
   REFUSED(a.position = s->L, "a position beyond the sequence");
@@ -410,26 +410,26 @@ static void refusals(Check *c, const void *shape) {
     change;                                                                                                            \
     check_refused(op(&c->dev, &a), ERR_SHAPE, what);                                                                   \
   } while (0)
-  REFUSED(attention, a.heads = 0, "no heads");
-  REFUSED(attention, a.heads = 5, "heads that do not divide D");
-  REFUSED(attention, a.L = 0, "no length");
-  REFUSED(attention, a.L = s->L + 1, "rows that are no whole sequences");
-  REFUSED(attention, a.qkv = good.o, "qkv of width D");
-  REFUSED(attention, a.o = odd, "o of other rows");
-  REFUSED(attention, a.lse = real, "lse of another width");
-  REFUSED(attention, a.lengths = tensor_rows(a.lengths, 0, 2), "lengths of other sequences");
-  REFUSED(attention, a.lengths = check_random(c, s->B, 0), "lengths that are no integers");
-  REFUSED(attention_backward, a.d_o = odd, "d_o of other rows");
-  REFUSED(attention_backward, a.dqkv = good.o, "dqkv of width D");
+  REFUSED(op_attention, a.heads = 0, "no heads");
+  REFUSED(op_attention, a.heads = 5, "heads that do not divide D");
+  REFUSED(op_attention, a.L = 0, "no length");
+  REFUSED(op_attention, a.L = s->L + 1, "rows that are no whole sequences");
+  REFUSED(op_attention, a.qkv = good.o, "qkv of width D");
+  REFUSED(op_attention, a.o = odd, "o of other rows");
+  REFUSED(op_attention, a.lse = real, "lse of another width");
+  REFUSED(op_attention, a.lengths = tensor_rows(a.lengths, 0, 2), "lengths of other sequences");
+  REFUSED(op_attention, a.lengths = check_random(c, s->B, 0), "lengths that are no integers");
+  REFUSED(op_attention_backward, a.d_o = odd, "d_o of other rows");
+  REFUSED(op_attention_backward, a.dqkv = good.o, "dqkv of width D");
 #undef REFUSED
-  check_refused(rotary(&c->dev, good.o, 5, s->L, 0, false), ERR_SHAPE, "heads that do not divide the width");
-  check_refused(rotary(&c->dev, good.qkv, s->H, s->L + 1, 0, false), ERR_SHAPE, "rows that are no whole sequences");
-  check_refused(rotary(&c->dev, good.qkv, 0, s->L, 0, false), ERR_SHAPE, "no heads");
-  check_refused(rotary(&c->dev, good.qkv, s->H, 0, 0, false), ERR_SHAPE, "no length");
-  check_refused(rotary(&c->dev, good.qkv, s->H, s->L, -1, false), ERR_SHAPE, "a position before the first");
+  check_refused(op_rotary(&c->dev, good.o, 5, s->L, 0, false), ERR_SHAPE, "heads that do not divide the width");
+  check_refused(op_rotary(&c->dev, good.qkv, s->H, s->L + 1, 0, false), ERR_SHAPE, "rows that are no whole sequences");
+  check_refused(op_rotary(&c->dev, good.qkv, 0, s->L, 0, false), ERR_SHAPE, "no heads");
+  check_refused(op_rotary(&c->dev, good.qkv, s->H, 0, 0, false), ERR_SHAPE, "no length");
+  check_refused(op_rotary(&c->dev, good.qkv, s->H, s->L, -1, false), ERR_SHAPE, "a position before the first");
   if (!c->dev.ops->host) {
     Attention wide = make(c, &(Shape){1, 2, 1, 258, false, false, {0}}, 1);
-    check_refused(attention(&c->dev, &wide), ERR_DEVICE, "a head wider than the kernels know");
+    check_refused(op_attention(&c->dev, &wide), ERR_DEVICE, "a head wider than the kernels know");
   }
   check_record(c, good.qkv);
 }

@@ -61,8 +61,8 @@ static Net make(Check *c, const Shape *s, bool absorbing) {
 }
 
 static int call(Check *c, const Net *n, bool gradient) {
-  return n->absorbing ? absorbing_bound(&c->dev, n->loss, n->logits, n->target, n->factors, n->s->mask, gradient)
-                      : score_entropy(&c->dev, n->loss, n->logits, n->target, n->factors, n->s->mask, gradient);
+  return n->absorbing ? op_absorbing_bound(&c->dev, n->loss, n->logits, n->target, n->factors, n->s->mask, gradient)
+                      : op_score_entropy(&c->dev, n->loss, n->logits, n->target, n->factors, n->s->mask, gradient);
 }
 
 static double bound_row(const double *f, int64_t V, int32_t x0, int32_t m, const double *k) {
@@ -251,10 +251,10 @@ static void refusals(Check *c, const void *shape) {
   static const int32_t ids[] = {0, 1, 2};
   Tensor logits = check_random(c, 3, 11), loss = check_random(c, 3, 0), four = check_random(c, 3, 4);
   Tensor target = check_ids(c, 3, ids);
-  check_refused(absorbing_bound(d, loss, logits, target, loss, 4, true), ERR_SHAPE, "one factor a row");
-  check_refused(absorbing_bound(d, loss, logits, target, four, -1, true), ERR_SHAPE, "no mask token");
-  check_refused(score_entropy(d, loss, logits, target, four, 4, true), ERR_SHAPE, "four factors a row");
-  check_refused(score_entropy(d, loss, logits, target, loss, 11, true), ERR_SHAPE, "a mask token beyond V");
+  check_refused(op_absorbing_bound(d, loss, logits, target, loss, 4, true), ERR_SHAPE, "one factor a row");
+  check_refused(op_absorbing_bound(d, loss, logits, target, four, -1, true), ERR_SHAPE, "no mask token");
+  check_refused(op_score_entropy(d, loss, logits, target, four, 4, true), ERR_SHAPE, "four factors a row");
+  check_refused(op_score_entropy(d, loss, logits, target, loss, 11, true), ERR_SHAPE, "a mask token beyond V");
   check_record(c, logits);
 }
 

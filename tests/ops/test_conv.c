@@ -83,15 +83,15 @@ static void values(Check *c, const void *shape) {
   Conv a = make(c, s);
   Host h = host(c, s, &a);
   double point = 4 * c->mode->point, sum = 8 * c->mode->sum * sqrt((double)(s->B * s->L));
-  MUST(conv(&c->dev, &a));
+  MUST(op_conv(&c->dev, &a));
   check_near(c, "y", a.y, h.y, point);
-  MUST(conv_backward(&c->dev, &a));
+  MUST(op_conv_backward(&c->dev, &a));
   check_near(c, "dx", a.dx, h.dx, point);
   check_near(c, "dweight", a.dweight, h.dw, sum);
   check_near(c, "dbias", a.dbias, h.db, sum);
   a.add = true; /* a second direction adds to the gradient of the first */
   for (int64_t i = 0; i < s->B * s->L * s->E; i++) h.dx[i] *= 2;
-  MUST(conv_backward(&c->dev, &a));
+  MUST(op_conv_backward(&c->dev, &a));
   check_near(c, "dx of two", a.dx, h.dx, point);
   check_same(c, "x afterwards", a.x, h.x);
   check_same(c, "dy afterwards", a.dy, h.dy);
@@ -103,7 +103,7 @@ static void test_values(void **state) {
 }
 
 /* ---- slopes */
-static int run(Device *dev, const void *args) { return conv(dev, args); }
+static int run(Device *dev, const void *args) { return op_conv(dev, args); }
 
 static void slopes(Check *c, const void *shape) {
   const Shape *s = shape;
@@ -112,7 +112,7 @@ static void slopes(Check *c, const void *shape) {
   const CheckGradient all[] = {{"x", a.x, a.dx}, {"weight", a.weight, a.dweight}, {"bias", a.bias, a.dbias}};
   MUST(tensor_zero(&c->dev, a.dweight));
   MUST(tensor_zero(&c->dev, a.dbias));
-  MUST(conv_backward(&c->dev, &a));
+  MUST(op_conv_backward(&c->dev, &a));
   check_slopes(c, run, &a, a.y, a.dy, all, 3);
 }
 
@@ -137,12 +137,12 @@ static void gate_case(Check *c, const void *shape) {
     want_y[i] = d[i] * g[i] * q;
     want_z[i] = d[i] * v[i] * q * (1 + g[i] * (1 - q));
   }
-  MUST(gate(&c->dev, o, y, z));
+  MUST(op_gate(&c->dev, o, y, z));
   check_near(c, "o", o, want, c->mode->point);
-  MUST(gate_backward(&c->dev, dy, dz, d_o, y, z));
+  MUST(op_gate_backward(&c->dev, dy, dz, d_o, y, z));
   check_near(c, "dy", dy, want_y, c->mode->point);
   check_near(c, "dz", dz, want_z, 2 * c->mode->point);
-  MUST(gate_backward(&c->dev, d_o, dz, d_o, y, z)); /* the gradient of o may be replaced */
+  MUST(op_gate_backward(&c->dev, d_o, dz, d_o, y, z)); /* the gradient of o may be replaced */
   check_near(c, "dy in place", d_o, want_y, c->mode->point);
 }
 
@@ -159,21 +159,21 @@ static void refusals(Check *c, const void *shape) {
   Conv good = make(c, &s), a = good;
   Tensor narrow = check_random(c, 6, 7), taps = check_random(c, 8, 9), strided = check_random_cols(c, 8, 4, 6, 1);
   a.L = 4;
-  check_refused(conv(&c->dev, &a), ERR_SHAPE, "rows that are no whole sequences");
+  check_refused(op_conv(&c->dev, &a), ERR_SHAPE, "rows that are no whole sequences");
   a = good, a.weight = taps;
-  check_refused(conv(&c->dev, &a), ERR_SHAPE, "nine taps");
+  check_refused(op_conv(&c->dev, &a), ERR_SHAPE, "nine taps");
   a = good, a.weight = strided;
-  check_refused(conv(&c->dev, &a), ERR_SHAPE, "a strided weight");
+  check_refused(op_conv(&c->dev, &a), ERR_SHAPE, "a strided weight");
   a = good, a.y = narrow;
-  check_refused(conv(&c->dev, &a), ERR_SHAPE, "y of another width");
+  check_refused(op_conv(&c->dev, &a), ERR_SHAPE, "y of another width");
   a = good, a.bias = narrow;
-  check_refused(conv(&c->dev, &a), ERR_SHAPE, "a bias of another size");
+  check_refused(op_conv(&c->dev, &a), ERR_SHAPE, "a bias of another size");
   a = good, a.dx = narrow;
-  check_refused(conv_backward(&c->dev, &a), ERR_SHAPE, "dx of another width");
+  check_refused(op_conv_backward(&c->dev, &a), ERR_SHAPE, "dx of another width");
   a = good, a.dweight = TENSOR_NONE;
-  check_refused(conv_backward(&c->dev, &a), ERR_SHAPE, "no dweight");
-  check_refused(gate(&c->dev, good.y, good.x, narrow), ERR_SHAPE, "z of another width");
-  check_refused(gate_backward(&c->dev, good.dx, narrow, good.dy, good.x, good.x), ERR_SHAPE, "dz of another width");
+  check_refused(op_conv_backward(&c->dev, &a), ERR_SHAPE, "no dweight");
+  check_refused(op_gate(&c->dev, good.y, good.x, narrow), ERR_SHAPE, "z of another width");
+  check_refused(op_gate_backward(&c->dev, good.dx, narrow, good.dy, good.x, good.x), ERR_SHAPE, "dz of another width");
   check_record(c, good.x);
 }
 

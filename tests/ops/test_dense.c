@@ -87,7 +87,7 @@ static void forward(Check *c, const void *shape) {
   for (int64_t i = 0; i < s->R * s->N; i++) want[i] = bias ? bias[i % s->N] : 0;
   product(want, factors(c, x, s->low), s->K, 1, factors(c, w, s->low), 1, s->K, s->R, s->K, s->N);
 
-  MUST(dense(&c->dev, y, pre, x, w, b));
+  MUST(op_dense(&c->dev, y, pre, x, w, b));
   double tolerance = c->mode->sum * sqrt((double)s->K);
   if (s->pre) {
     check_near(c, "pre", pre, want, tolerance);
@@ -117,8 +117,8 @@ static void backward(Check *c, const void *arg) {
   if (a->dw) product(want_dw, fdy, 1, s->N, fx, s->K, 1, s->N, s->R, s->K);
   for (int64_t i = 0; a->db && i < s->R * s->N; i++) want_db[i % s->N] += plain_dy[i];
 
-  MUST(dense_backward(&c->dev, dx, a->dx_add, dw, db, dy, a->dw ? x : TENSOR_NONE,
-                      a->dx || !a->dw || s->low ? w : TENSOR_NONE));
+  MUST(op_dense_backward(&c->dev, dx, a->dx_add, dw, db, dy, a->dw ? x : TENSOR_NONE,
+                         a->dx || !a->dw || s->low ? w : TENSOR_NONE));
   if (a->dx) check_near(c, "dx", dx, want_dx, c->mode->sum * sqrt((double)s->N));
   if (a->dw) check_near(c, "dw", dw, want_dw, c->mode->sum * sqrt((double)s->R));
   if (a->db) check_near(c, "db", db, want_db, c->mode->sum * sqrt((double)s->R));
@@ -192,8 +192,8 @@ static void twice(Check *c, const void *shape) {
   for (int i = 0; i < 4; i++) {
     Tensor out[] = {y, pre, dx};
     for (int k = 0; k < 3; k++) check_poison(c, out[k]);
-    MUST(dense(&c->dev, y, pre, x, w, b));
-    MUST(dense_backward(&c->dev, dx, false, TENSOR_NONE, TENSOR_NONE, dy, TENSOR_NONE, w));
+    MUST(op_dense(&c->dev, y, pre, x, w, b));
+    MUST(op_dense_backward(&c->dev, dx, false, TENSOR_NONE, TENSOR_NONE, dy, TENSOR_NONE, w));
     if (i > 0) assert_int_equal(c->dev.allocated, held);
     held = c->dev.allocated;
     for (int k = 0; k < 3; k++) {
@@ -261,8 +261,8 @@ static void places(Check *c, const void *arg) {
         laid(c, type, s->R, s->N, l, of & OF_OUT, none), laid(c, type, s->R, s->N, l, of & OF_PRE, none),
         laid(c, type, s->R, s->K, l, of & OF_OUT, none), laid(c, c->dev.real, s->N, s->K, l, of & OF_OUT, none),
         laid_bias(c, c->dev.real, s->N, 0, none)};
-    MUST(dense(&c->dev, out[0], out[1], X, W, B));
-    MUST(dense_backward(&c->dev, out[2], false, out[3], out[4], DY, X, W));
+    MUST(op_dense(&c->dev, out[0], out[1], X, W, B));
+    MUST(op_dense_backward(&c->dev, out[2], false, out[3], out[4], DY, X, W));
     for (int k = 0; k < OUTS; k++) {
       if (want[k]) check_near(c, names[k], out[k], want[k], c->mode->sum * sqrt((double)terms[k]));
       if (!want[k]) want[k] = check_read(c, out[k]);
@@ -299,12 +299,12 @@ static void rows_alone(Check *c, const void *shape) {
   Tensor x = input(c, s, s->R, s->K), w = weight(c, s), b = bias_of(c, s), y = input(c, s, s->R, s->N);
   uneven(c, x, 1);
   uneven(c, w, 2);
-  MUST(dense(&c->dev, y, TENSOR_NONE, x, w, b));
+  MUST(op_dense(&c->dev, y, TENSOR_NONE, x, w, b));
   double *want = check_read(c, y);
   for (size_t i = 0; i < sizeof few / sizeof *few; i++) {
     check_title(c, "dense%s, %d of %d rows", s->low ? " w bf16" : "", (int)few[i], (int)s->R);
     Tensor part = input(c, s, few[i], s->N);
-    MUST(dense(&c->dev, part, TENSOR_NONE, tensor_rows(x, 0, few[i]), w, b));
+    MUST(op_dense(&c->dev, part, TENSOR_NONE, tensor_rows(x, 0, few[i]), w, b));
     if (exact)
       check_same(c, "y", part, want);
     else
@@ -333,7 +333,7 @@ static void gelu_case(Check *c, const void *shape) {
   check_write(c, pre, p);
   p = check_read(c, pre);
   for (int64_t i = 0; i < s->R * s->N; i++) want[i] *= gelu_slope(p[i]);
-  MUST(gelu_backward(&c->dev, dy, pre));
+  MUST(op_gelu_backward(&c->dev, dy, pre));
   check_near(c, "dy", dy, want, 4 * c->mode->point);
   check_same(c, "pre afterwards", pre, p);
 }
@@ -351,7 +351,7 @@ typedef struct Net {
 
 static double net_loss(Check *c, void *state) {
   Net *n = state;
-  MUST(dense(&c->dev, n->y, n->pre, n->x, n->w, n->b));
+  MUST(op_dense(&c->dev, n->y, n->pre, n->x, n->w, n->b));
   return check_dot(n->k, check_read(c, n->y), tensor_count(n->y));
 }
 
@@ -365,8 +365,8 @@ static void slopes(Check *c, const void *shape) {
   Tensor dw = check_tensor(c, c->dev.real, s->N, s->K, s->K, 0), db = check_tensor(c, c->dev.real, s->N, 0, 0, 0);
   n.k = check_read(c, dy);
   net_loss(c, &n);
-  MUST(gelu_backward(&c->dev, dy, n.pre));
-  MUST(dense_backward(&c->dev, dx, false, dw, db, dy, n.x, n.w));
+  MUST(op_gelu_backward(&c->dev, dy, n.pre));
+  MUST(op_dense_backward(&c->dev, dx, false, dw, db, dy, n.x, n.w));
   check_slope(c, "x", net_loss, &n, n.x, check_read(c, dx));
   check_slope(c, "w", net_loss, &n, n.w, check_read(c, dw));
   check_slope(c, "b", net_loss, &n, n.b, check_read(c, db));
@@ -388,24 +388,24 @@ static void refusals(Check *c, const void *shape) {
   Tensor x = check_random(c, 3, 8), w = check_random(c, 5, 8), b = check_random(c, 5, 0), y = check_random(c, 3, 5);
   Tensor w7 = check_random(c, 5, 7), y4 = check_random(c, 4, 5), b4 = check_random(c, 4, 0), dw = check_random(c, 5, 8);
   Tensor none = TENSOR_NONE, dx = check_random(c, 3, 8), ids = check_tensor(c, DT_I32, 3, 5, 5, 0);
-  check_refused(dense(d, y, none, x, w7, b), ERR_SHAPE, "w of another K");
-  check_refused(dense(d, y4, none, x, w, b), ERR_SHAPE, "y of other rows");
-  check_refused(dense(d, y, y4, x, w, b), ERR_SHAPE, "pre of other rows");
-  check_refused(dense(d, y, none, x, w, b4), ERR_SHAPE, "b of another length");
-  check_refused(dense(d, ids, none, x, w, b), ERR_SHAPE, "y of integers");
-  check_refused(dense(d, none, none, x, w, b), ERR_SHAPE, "no y");
-  check_refused(dense_backward(d, dx, false, dw, b, y, x, w7), ERR_SHAPE, "w of another K");
-  check_refused(dense_backward(d, dx, false, dw, b, y4, x, w), ERR_SHAPE, "dy of other rows");
-  check_refused(dense_backward(d, dx, false, w7, b, y, x, w), ERR_SHAPE, "dw of another K");
-  check_refused(dense_backward(d, dx, false, dw, b4, y, x, w), ERR_SHAPE, "db of another length");
-  check_refused(dense_backward(d, y, false, dw, b, y, x, w), ERR_SHAPE, "dx of another K");
-  check_refused(dense_backward(d, none, false, dw, b, y, none, w), ERR_SHAPE, "dw without x");
-  check_refused(dense_backward(d, dx, false, none, b, y, x, none), ERR_SHAPE, "dx without w");
+  check_refused(op_dense(d, y, none, x, w7, b), ERR_SHAPE, "w of another K");
+  check_refused(op_dense(d, y4, none, x, w, b), ERR_SHAPE, "y of other rows");
+  check_refused(op_dense(d, y, y4, x, w, b), ERR_SHAPE, "pre of other rows");
+  check_refused(op_dense(d, y, none, x, w, b4), ERR_SHAPE, "b of another length");
+  check_refused(op_dense(d, ids, none, x, w, b), ERR_SHAPE, "y of integers");
+  check_refused(op_dense(d, none, none, x, w, b), ERR_SHAPE, "no y");
+  check_refused(op_dense_backward(d, dx, false, dw, b, y, x, w7), ERR_SHAPE, "w of another K");
+  check_refused(op_dense_backward(d, dx, false, dw, b, y4, x, w), ERR_SHAPE, "dy of other rows");
+  check_refused(op_dense_backward(d, dx, false, w7, b, y, x, w), ERR_SHAPE, "dw of another K");
+  check_refused(op_dense_backward(d, dx, false, dw, b4, y, x, w), ERR_SHAPE, "db of another length");
+  check_refused(op_dense_backward(d, y, false, dw, b, y, x, w), ERR_SHAPE, "dx of another K");
+  check_refused(op_dense_backward(d, none, false, dw, b, y, none, w), ERR_SHAPE, "dw without x");
+  check_refused(op_dense_backward(d, dx, false, none, b, y, x, none), ERR_SHAPE, "dx without w");
   Tensor act = check_act(c, 3, 5), act4 = check_act(c, 4, 5);
-  check_refused(gelu_backward(d, act, act4), ERR_SHAPE, "pre of other rows");
-  check_refused(gelu_backward(d, ids, act), ERR_SHAPE, "dy of integers");
+  check_refused(op_gelu_backward(d, act, act4), ERR_SHAPE, "pre of other rows");
+  check_refused(op_gelu_backward(d, ids, act), ERR_SHAPE, "dy of integers");
   Tensor low = check_tensor(c, DT_BF16, 5, 8, 8, 0);
-  if (c->dev.real == DT_F64) check_refused(dense(d, y, none, x, low, b), ERR_SHAPE, "w in bf16");
+  if (c->dev.real == DT_F64) check_refused(op_dense(d, y, none, x, low, b), ERR_SHAPE, "w in bf16");
   check_record(c, y);
 }
 

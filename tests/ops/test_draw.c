@@ -16,7 +16,7 @@ static Draw plain(Tensor ids, Tensor logits, Tensor uniform, int32_t forbid) {
 }
 static int draw_plain(Device *dev, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid) {
   Draw a = plain(ids, logits, uniform, forbid);
-  return draw(dev, &a);
+  return op_draw(dev, &a);
 }
 
 /* The logits as the device holds them. */
@@ -227,12 +227,12 @@ static void one_nan(Check *c, const void *shape) {
       Draw a = ways[i / 3];
       a.ids = ids, a.logits = f, a.uniform = u, a.forbid = M, a.temperature = 1, a.odds = i % 3 == 2;
       if (i % 3 > 0) a.stay = stay;
-      MUST(draw(&c->dev, &a));
+      MUST(op_draw(&c->dev, &a));
       assert_int_equal(*(int32_t *)check_raw(c, ids), -1);
     }
-    MUST(argmax(&c->dev, ids, f, M));
+    MUST(op_argmax(&c->dev, ids, f, M));
     assert_int_equal(*(int32_t *)check_raw(c, ids), -1);
-    MUST(argmax(&c->dev, ids, f, at)); /* what is forbidden may be anything */
+    MUST(op_argmax(&c->dev, ids, f, at)); /* what is forbidden may be anything */
     assert_true(*(int32_t *)check_raw(c, ids) % 10 == 9);
     check_record(c, ids);
   }
@@ -322,7 +322,7 @@ static void argmax_case(Check *c, const void *shape) {
         if (v != forbid && (best < 0 || x[r * s->V + v] > x[r * s->V + best])) best = v;
       want[r] = (double)best;
     }
-    MUST(argmax(&c->dev, ids, f, forbid));
+    MUST(op_argmax(&c->dev, ids, f, forbid));
     check_same(c, "ids", ids, want);
   }
 }
@@ -339,7 +339,7 @@ static void argmax_ends(Check *c, const void *shape) {
   static const double want[R] = {1, 3, 0, 3, 5};
   Tensor f = check_tensor(c, logits_type(c), R, V, V, 0), ids = check_ids(c, R, NULL);
   check_write(c, f, x);
-  MUST(argmax(&c->dev, ids, f, 2));
+  MUST(op_argmax(&c->dev, ids, f, 2));
   check_same(c, "ids", ids, want);
 }
 
@@ -403,7 +403,7 @@ static void other_case(Check *c, const void *shape) {
   a.temperature = o->temperature, a.nucleus = o->nucleus;
   if (o->stay) a.stay = stay;
   a.odds = o->odds;
-  MUST(draw(&c->dev, &a));
+  MUST(op_draw(&c->dev, &a));
   check_record(c, ids);
   int32_t *got = check_raw(c, ids);
   for (int64_t i = 0; i < n; i++) {
@@ -444,7 +444,7 @@ static void f32_case(Check *c, const void *shape) {
   check_write(c, stay, kept);
   Draw a = plain(ids, f, u, M);
   a.stay = stay, a.f32 = true, a.odds = *odds;
-  MUST(draw(&c->dev, &a));
+  MUST(op_draw(&c->dev, &a));
   check_record(c, ids);
   int32_t *got = check_raw(c, ids);
   for (int64_t i = 0; i < n; i++) {
@@ -481,18 +481,18 @@ static void refusals(Check *c, const void *shape) {
   check_refused(draw_plain(d, ids, ids, u, -1), ERR_SHAPE, "logits of integers");
   Draw odd = plain(ids, f, u, 4);
   odd.temperature = 0;
-  check_refused(draw(d, &odd), ERR_SHAPE, "no temperature");
+  check_refused(op_draw(d, &odd), ERR_SHAPE, "no temperature");
   odd.temperature = 1, odd.nucleus = 0;
-  check_refused(draw(d, &odd), ERR_SHAPE, "no nucleus");
+  check_refused(op_draw(d, &odd), ERR_SHAPE, "no nucleus");
   odd.nucleus = 1, odd.stay = u4;
-  check_refused(draw(d, &odd), ERR_SHAPE, "stay of other rows");
+  check_refused(op_draw(d, &odd), ERR_SHAPE, "stay of other rows");
   odd.stay = u, odd.forbid = -1;
-  check_refused(draw(d, &odd), ERR_SHAPE, "nothing to stay at");
+  check_refused(op_draw(d, &odd), ERR_SHAPE, "nothing to stay at");
   odd.stay = TENSOR_NONE, odd.forbid = 4, odd.odds = true;
-  check_refused(draw(d, &odd), ERR_SHAPE, "odds and nothing that stays");
-  check_refused(argmax(d, more, f, -1), ERR_SHAPE, "more ids than rows");
-  check_refused(argmax(d, u, f, -1), ERR_SHAPE, "ids that are no integers");
-  check_refused(argmax(d, ids, f, 11), ERR_SHAPE, "forbid beyond V");
+  check_refused(op_draw(d, &odd), ERR_SHAPE, "odds and nothing that stays");
+  check_refused(op_argmax(d, more, f, -1), ERR_SHAPE, "more ids than rows");
+  check_refused(op_argmax(d, u, f, -1), ERR_SHAPE, "ids that are no integers");
+  check_refused(op_argmax(d, ids, f, 11), ERR_SHAPE, "forbid beyond V");
   check_record(c, f);
 }
 

@@ -53,9 +53,9 @@ static void embed_case(Check *c, const void *shape) {
     want[i] = t[at];
     sum[at] += d[i];
   }
-  MUST(embed(&c->dev, x, id, table));
+  MUST(op_embed(&c->dev, x, id, table));
   check_same(c, "x", x, want);
-  MUST(embed_backward(&c->dev, dtable, dx, id));
+  MUST(op_embed_backward(&c->dev, dtable, dx, id));
   check_near(c, "dtable", dtable, sum, c->mode->sum * sqrt((double)(1 + s->R / s->V)));
   check_same(c, "dx afterwards", dx, d);
 }
@@ -79,9 +79,9 @@ static void rows_of_type(Check *c, const Shape *s, DType type) {
       int64_t at = rows[i / s->D] * s->D + i % s->D;
       want[i] = want_back[at] = all[at];
     }
-    MUST(gather_rows(&c->dev, some, x, id));
+    MUST(op_gather_rows(&c->dev, some, x, id));
     check_same(c, "gathered", some, want);
-    MUST(scatter_rows(&c->dev, back, some, id));
+    MUST(op_scatter_rows(&c->dev, back, some, id));
     check_same(c, "scattered", back, want_back);
   }
 }
@@ -104,17 +104,17 @@ static void refusals(Check *c, const void *shape) {
   static const int32_t two[] = {0, 2}, four[] = {0, 1, 2, 3};
   Tensor table = check_random(c, 4, 8), thin = check_random(c, 4, 7), x = check_random(c, 2, 8);
   Tensor ids = check_ids(c, 2, two), more = check_ids(c, 4, four), real = check_random(c, 2, 0);
-  check_refused(embed(d, x, ids, thin), ERR_SHAPE, "table of another width");
-  check_refused(embed(d, x, more, table), ERR_SHAPE, "more ids than rows");
-  check_refused(embed(d, x, real, table), ERR_SHAPE, "ids that are no integers");
-  check_refused(embed_backward(d, thin, x, ids), ERR_SHAPE, "dtable of another width");
-  check_refused(embed_backward(d, table, x, more), ERR_SHAPE, "more ids than rows");
-  check_refused(gather_rows(d, x, thin, ids), ERR_SHAPE, "x of another width");
-  check_refused(gather_rows(d, x, table, more), ERR_SHAPE, "more rows than y has");
-  check_refused(gather_rows(d, x, table, real), ERR_SHAPE, "rows that are no integers");
-  check_refused(scatter_rows(d, thin, x, ids), ERR_SHAPE, "y of another width");
-  check_refused(scatter_rows(d, table, x, more), ERR_SHAPE, "more rows than x has");
-  check_refused(scatter_rows(d, table, x, real), ERR_SHAPE, "rows that are no integers");
+  check_refused(op_embed(d, x, ids, thin), ERR_SHAPE, "table of another width");
+  check_refused(op_embed(d, x, more, table), ERR_SHAPE, "more ids than rows");
+  check_refused(op_embed(d, x, real, table), ERR_SHAPE, "ids that are no integers");
+  check_refused(op_embed_backward(d, thin, x, ids), ERR_SHAPE, "dtable of another width");
+  check_refused(op_embed_backward(d, table, x, more), ERR_SHAPE, "more ids than rows");
+  check_refused(op_gather_rows(d, x, thin, ids), ERR_SHAPE, "x of another width");
+  check_refused(op_gather_rows(d, x, table, more), ERR_SHAPE, "more rows than y has");
+  check_refused(op_gather_rows(d, x, table, real), ERR_SHAPE, "rows that are no integers");
+  check_refused(op_scatter_rows(d, thin, x, ids), ERR_SHAPE, "y of another width");
+  check_refused(op_scatter_rows(d, table, x, more), ERR_SHAPE, "more rows than x has");
+  check_refused(op_scatter_rows(d, table, x, real), ERR_SHAPE, "rows that are no integers");
   check_record(c, table);
 }
 

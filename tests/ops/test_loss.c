@@ -72,7 +72,7 @@ static void values(Check *c, const void *shape) {
   Net n = make(c, s);
   double *loss = check_host(c, s->R), *slope = check_host(c, s->R * s->V), *weight = check_read(c, n.weight);
   reference(&n, s, weight, loss, slope);
-  MUST(cross_entropy(&c->dev, n.loss, n.logits, n.target, n.weight, s->forbid, s->gradient));
+  MUST(op_cross_entropy(&c->dev, n.loss, n.logits, n.target, n.weight, s->forbid, s->gradient));
   /* an f32 logit of 1e4 is known to 1e-3 as a difference of equals: the inputs are exact, so only rounding of lse − f
    * counts */
   double tolerance = c->mode->sum * sqrt((double)s->V);
@@ -100,12 +100,12 @@ static void forbidden_anything(Check *c, const void *shape) {
   const Shape *s = shape;
   static const double anything[] = {INFINITY, -INFINITY, NAN, 1e30};
   Net n = make(c, s);
-  MUST(cross_entropy(&c->dev, n.loss, n.logits, n.target, n.weight, s->forbid, true));
+  MUST(op_cross_entropy(&c->dev, n.loss, n.logits, n.target, n.weight, s->forbid, true));
   double *loss = check_read(c, n.loss), *slope = check_read(c, n.logits);
   for (int k = 0; k < 4; k++) {
     for (int64_t r = 0; r < s->R; r++) n.start[r * s->V + s->forbid] = anything[k];
     check_write(c, n.logits, n.start);
-    MUST(cross_entropy(&c->dev, n.loss, n.logits, n.target, n.weight, s->forbid, true));
+    MUST(op_cross_entropy(&c->dev, n.loss, n.logits, n.target, n.weight, s->forbid, true));
     check_same(c, "loss", n.loss, loss);
     check_same(c, "dlogits", n.logits, slope);
   }
@@ -118,12 +118,12 @@ static void edges(Check *c, const void *shape) {
   double *f = check_host(c, s->R * s->V), *loss = check_host(c, s->R), *slope = check_host(c, s->R * s->V);
   for (int64_t i = 0; i < s->R * s->V; i++) f[i] = i % s->V == n.to[i / s->V] ? 2 : -INFINITY;
   check_write(c, n.logits, f);
-  MUST(cross_entropy(&c->dev, n.loss, n.logits, n.target, n.weight, s->forbid, true));
+  MUST(op_cross_entropy(&c->dev, n.loss, n.logits, n.target, n.weight, s->forbid, true));
   check_same(c, "loss", n.loss, loss);
   check_same(c, "dlogits", n.logits, slope);
   n.start[n.to[0] == 0 ? 1 : 0] = NAN;
   check_write(c, n.logits, n.start);
-  MUST(cross_entropy(&c->dev, n.loss, n.logits, n.target, n.weight, s->forbid, true));
+  MUST(op_cross_entropy(&c->dev, n.loss, n.logits, n.target, n.weight, s->forbid, true));
   double *got = check_read(c, n.loss);
   if (!isnan(got[0])) fail_msg("%s: a NaN logit gives a loss of %g", c->title, got[0]);
   for (int64_t r = 1; r < s->R; r++) assert_false(isnan(got[r]));
@@ -139,7 +139,7 @@ static void certain(Check *c, const void *shape) {
   for (int64_t r = 0; r < s->R; r++) weight[r] = 1;
   check_write(c, n.logits, f);
   check_write(c, n.weight, weight);
-  MUST(cross_entropy(&c->dev, n.loss, n.logits, n.target, n.weight, -1, false));
+  MUST(op_cross_entropy(&c->dev, n.loss, n.logits, n.target, n.weight, -1, false));
   double *got = check_read(c, n.loss), want = log1p((double)(s->V - 1) * exp(-12));
   for (int64_t r = 0; r < s->R; r++)
     if (fabs(got[r] - want) > c->mode->point) fail_msg("%s: %.9g, not %.9g", c->title, got[r], want);
@@ -159,7 +159,7 @@ static void test_edges(void **state) {
 /* ---- slopes of Σ loss */
 static double net_loss(Check *c, void *state) {
   Net *n = state;
-  MUST(cross_entropy(&c->dev, n->loss, n->logits, n->target, n->weight, n->forbid, false));
+  MUST(op_cross_entropy(&c->dev, n->loss, n->logits, n->target, n->weight, n->forbid, false));
   double *loss = check_read(c, n->loss), sum = 0;
   for (int64_t r = 0; r < tensor_count(n->loss); r++) sum += loss[r];
   return sum;
@@ -168,7 +168,7 @@ static double net_loss(Check *c, void *state) {
 static void slopes(Check *c, const void *shape) {
   const Shape *s = shape;
   Net n = make(c, s);
-  MUST(cross_entropy(&c->dev, n.loss, n.logits, n.target, n.weight, n.forbid, true));
+  MUST(op_cross_entropy(&c->dev, n.loss, n.logits, n.target, n.weight, n.forbid, true));
   double *slope = check_read(c, n.logits);
   check_write(c, n.logits, n.start);
   check_slope(c, "logits", net_loss, &n, n.logits, slope);
@@ -188,11 +188,11 @@ static void refusals(Check *c, const void *shape) {
          four = check_random(c, 4, 0);
   static const int32_t ids[] = {0, 1, 2, 3};
   Tensor target = check_ids(c, 3, ids), more = check_ids(c, 4, ids);
-  check_refused(cross_entropy(d, four, logits, target, weight, -1, true), ERR_SHAPE, "loss of other rows");
-  check_refused(cross_entropy(d, loss, logits, more, weight, -1, true), ERR_SHAPE, "target of other rows");
-  check_refused(cross_entropy(d, loss, logits, target, four, -1, true), ERR_SHAPE, "weight of other rows");
-  check_refused(cross_entropy(d, loss, logits, weight, weight, -1, true), ERR_SHAPE, "target that is no integer");
-  check_refused(cross_entropy(d, loss, logits, target, weight, 11, true), ERR_SHAPE, "forbid beyond V");
+  check_refused(op_cross_entropy(d, four, logits, target, weight, -1, true), ERR_SHAPE, "loss of other rows");
+  check_refused(op_cross_entropy(d, loss, logits, more, weight, -1, true), ERR_SHAPE, "target of other rows");
+  check_refused(op_cross_entropy(d, loss, logits, target, four, -1, true), ERR_SHAPE, "weight of other rows");
+  check_refused(op_cross_entropy(d, loss, logits, weight, weight, -1, true), ERR_SHAPE, "target that is no integer");
+  check_refused(op_cross_entropy(d, loss, logits, target, weight, 11, true), ERR_SHAPE, "forbid beyond V");
   check_record(c, logits);
 }
 

@@ -61,10 +61,10 @@ static void test_profile(void **state) {
   check_open(&c, &CHECK_MODES[CHECK_F32], 1);
   Tensor x = check_random(&c, 64, 256), w = check_random(&c, 128, 256), y = check_out(&c, 64, 128);
   device_profile_reset(&c.dev);
-  MUST(dense(&c.dev, y, TENSOR_NONE, x, w, TENSOR_NONE));
+  MUST(op_dense(&c.dev, y, TENSOR_NONE, x, w, TENSOR_NONE));
   assert_true(c.dev.flops[GROUP_DENSE] == 2.0 * 64 * 128 * 256);
   assert_true(c.dev.seconds[GROUP_DENSE] > 0);
-  MUST(dense_backward(&c.dev, x, false, w, TENSOR_NONE, y, x, w));
+  MUST(op_dense_backward(&c.dev, x, false, w, TENSOR_NONE, y, x, w));
   assert_true(c.dev.flops[GROUP_DENSE] == 3 * 2.0 * 64 * 128 * 256);
   device_profile_reset(&c.dev);
   for (int i = 0; i < GROUPS; i++) assert_true(c.dev.flops[i] == 0 && c.dev.seconds[i] == 0 && c.dev.bytes[i] == 0);
@@ -200,11 +200,11 @@ static void silu_case(Check *c, const void *shape) {
     want[i] = v[i] * g;
     slope[i] = d[i] * g * (1 + v[i] * (1 - g));
   }
-  MUST(silu(&c->dev, y, x));
+  MUST(op_silu(&c->dev, y, x));
   check_near(c, "y", y, want, c->mode->point);
-  MUST(silu_backward(&c->dev, dx, dy, x));
+  MUST(op_silu_backward(&c->dev, dx, dy, x));
   check_near(c, "dx", dx, slope, 2 * c->mode->point);
-  MUST(silu_backward(&c->dev, dy, dy, x)); /* in place, as an elementwise op may be used */
+  MUST(op_silu_backward(&c->dev, dy, dy, x)); /* in place, as an elementwise op may be used */
   check_near(c, "dx in place", dy, slope, 2 * c->mode->point);
 }
 
@@ -216,9 +216,9 @@ static void silu_ends(Check *c, const void *shape) {
   Tensor x = check_random(c, 5, 0), y = check_out(c, 5, 0), dy = check_random(c, 5, 0), dx = check_out(c, 5, 0);
   check_write(c, x, v);
   check_write(c, dy, ones);
-  MUST(silu(&c->dev, y, x));
+  MUST(op_silu(&c->dev, y, x));
   check_near(c, "y", y, want, c->mode->point);
-  MUST(silu_backward(&c->dev, dx, dy, x));
+  MUST(op_silu_backward(&c->dev, dx, dy, x));
   check_near(c, "dx", dx, slope, c->mode->point);
 }
 
@@ -229,7 +229,7 @@ typedef struct Net {
 
 static double net_loss(Check *c, void *state) {
   Net *n = state;
-  MUST(silu(&c->dev, n->y, n->x));
+  MUST(op_silu(&c->dev, n->y, n->x));
   return check_dot(n->k, check_read(c, n->y), tensor_count(n->y));
 }
 
@@ -239,7 +239,7 @@ static void silu_slopes(Check *c, const void *shape) {
   Net n = {check_out(c, s->R, s->D), check_random(c, s->R, s->D), NULL};
   Tensor dy = check_random(c, s->R, s->D), dx = check_out(c, s->R, s->D);
   n.k = check_read(c, dy);
-  MUST(silu_backward(&c->dev, dx, dy, n.x));
+  MUST(op_silu_backward(&c->dev, dx, dy, n.x));
   check_slope(c, "x", net_loss, &n, n.x, check_read(c, dx));
 }
 
@@ -266,7 +266,7 @@ static void sinusoid_case(Check *c, const void *shape) {
     double angle = v[i / W] * pow(10000, -2.0 * (double)k / (double)W);
     want[i] = i % W < s->D ? cos(angle) : sin(angle);
   }
-  MUST(sinusoid(&c->dev, y, sigma));
+  MUST(op_sinusoid(&c->dev, y, sigma));
   check_near(c, "y", y, want, 2 * c->mode->point);
 }
 
@@ -285,20 +285,20 @@ static void refusals(Check *c, const void *shape) {
   Tensor a = check_random(c, 3, 8), b = check_random(c, 3, 7), ids = check_tensor(c, DT_I32, 3, 8, 8, 0),
          sigma = check_random(c, 3, 0);
   Tensor four = check_random(c, 4, 0), strided = check_random_cols(c, 3, 8, 11, 1);
-  check_refused(silu(d, a, b), ERR_SHAPE, "x of another width");
-  check_refused(silu(d, ids, a), ERR_SHAPE, "y of integers");
-  check_refused(silu(d, a, ids), ERR_SHAPE, "x of integers");
-  check_refused(silu_backward(d, a, b, a), ERR_SHAPE, "dy of another width");
-  check_refused(silu_backward(d, b, a, a), ERR_SHAPE, "dx of another width");
-  check_refused(sinusoid(d, b, sigma), ERR_SHAPE, "an odd width");
-  check_refused(sinusoid(d, a, four), ERR_SHAPE, "more times than rows");
-  check_refused(sinusoid(d, a, ids), ERR_SHAPE, "times that are integers");
+  check_refused(op_silu(d, a, b), ERR_SHAPE, "x of another width");
+  check_refused(op_silu(d, ids, a), ERR_SHAPE, "y of integers");
+  check_refused(op_silu(d, a, ids), ERR_SHAPE, "x of integers");
+  check_refused(op_silu_backward(d, a, b, a), ERR_SHAPE, "dy of another width");
+  check_refused(op_silu_backward(d, b, a, a), ERR_SHAPE, "dx of another width");
+  check_refused(op_sinusoid(d, b, sigma), ERR_SHAPE, "an odd width");
+  check_refused(op_sinusoid(d, a, four), ERR_SHAPE, "more times than rows");
+  check_refused(op_sinusoid(d, a, ids), ERR_SHAPE, "times that are integers");
   /* flat ops know no row stride: they would run over what lies between the rows */
-  check_refused(silu(d, strided, a), ERR_SHAPE, "a strided y");
-  check_refused(silu(d, a, strided), ERR_SHAPE, "a strided x");
-  check_refused(silu_backward(d, a, strided, a), ERR_SHAPE, "a strided dy");
-  check_refused(add(d, strided, a), ERR_SHAPE, "a strided y");
-  check_refused(add(d, a, strided), ERR_SHAPE, "a strided x");
+  check_refused(op_silu(d, strided, a), ERR_SHAPE, "a strided y");
+  check_refused(op_silu(d, a, strided), ERR_SHAPE, "a strided x");
+  check_refused(op_silu_backward(d, a, strided, a), ERR_SHAPE, "a strided dy");
+  check_refused(op_add(d, strided, a), ERR_SHAPE, "a strided y");
+  check_refused(op_add(d, a, strided), ERR_SHAPE, "a strided x");
   check_refused(tensor_copy(d, a, strided), ERR_SHAPE, "a copy of strided rows");
   check_record(c, a);
 }

@@ -169,7 +169,7 @@ static void values(Check *c, const void *shape) {
   ResidualNorm a = make(c, s);
   Host m = host_forward(c, s, &a);
   title(c, s);
-  MUST(residual_norm(&c->dev, &a));
+  MUST(op_residual_norm(&c->dev, &a));
   double row = c->mode->sum * sqrt((double)s->D), all = c->mode->sum * sqrt((double)(m.R + s->D));
   if (s->branch) check_near(c, "x_out", a.x_out, m.x_out, c->mode->point);
   check_near(c, "h", a.h, m.h, row);
@@ -184,7 +184,7 @@ static void values(Check *c, const void *shape) {
   double *dscale = check_host(c, gd), *dweight = check_read(c, a.dweight), *dh = check_read(c, a.dh);
   host_backward(&m, s->kind, dh, dx, dbranch, dgate, dshift, dscale, dweight);
   check_poison(c, a.h); /* no input of backward */
-  MUST(residual_norm_backward(&c->dev, &a));
+  MUST(op_residual_norm_backward(&c->dev, &a));
   check_near(c, "dx", a.dx, dx, row);
   if (s->branch) check_near(c, "dbranch", a.dbranch, dbranch, row);
   if (s->gate) check_near(c, "dgate", a.dgate, dgate, all);
@@ -212,7 +212,7 @@ static void hard_rows(Check *c, const void *shape) {
   }
   check_write(c, a.x, x);
   Host m = host_forward(c, s, &a);
-  MUST(residual_norm(&c->dev, &a));
+  MUST(op_residual_norm(&c->dev, &a));
   check_near(c, "h", a.h, m.h, 100 * c->mode->sum * sqrt((double)s->D)); /* 1000 eats three digits of the spread */
   check_near(c, "rstd", a.rstd, m.rstd, 1e-4);
 }
@@ -231,7 +231,7 @@ typedef struct Net {
 
 static double net_loss(Check *c, void *state) {
   Net *n = state;
-  MUST(residual_norm(&c->dev, &n->a));
+  MUST(op_residual_norm(&c->dev, &n->a));
   int64_t count = tensor_count(n->a.x);
   return check_dot(n->k1, check_read(c, tensor_none(n->a.branch) ? n->a.x : n->a.x_out), count) +
          check_dot(n->k2, check_read(c, n->a.h), count);
@@ -246,7 +246,7 @@ static void slopes(Check *c, const void *shape) {
   double *zeros = check_host(c, s->D);
   check_write(c, n.a.dweight, zeros);
   net_loss(c, &n);
-  MUST(residual_norm_backward(&c->dev, &n.a));
+  MUST(op_residual_norm_backward(&c->dev, &n.a));
   check_slope(c, "x", net_loss, &n, n.a.x, check_read(c, n.a.dx));
   check_slope(c, "weight", net_loss, &n, n.a.weight, check_read(c, n.a.dweight));
   if (s->branch) check_slope(c, "branch", net_loss, &n, n.a.branch, check_read(c, n.a.dbranch));
@@ -282,8 +282,8 @@ static void slices(Check *c, const void *shape) {
   ResidualNorm a = make(c, s);
   make_backward(c, s, &a);
   double *dx = check_read(c, a.dx);
-  MUST(residual_norm(&c->dev, &a));
-  MUST(residual_norm_backward(&c->dev, &a));
+  MUST(op_residual_norm(&c->dev, &a));
+  MUST(op_residual_norm_backward(&c->dev, &a));
   ResidualNorm b = slice(&a, s->L, 2, 2);
   Tensor outs[] = {b.x_out, b.h, b.mean, b.rstd, b.dx, b.dbranch, b.dgate, b.dshift, b.dscale};
   enum { OUTS = sizeof outs / sizeof *outs };
@@ -293,8 +293,8 @@ static void slices(Check *c, const void *shape) {
     check_poison(c, outs[i]);
   }
   check_write(c, a.dx, dx);
-  MUST(residual_norm(&c->dev, &b));
-  MUST(residual_norm_backward(&c->dev, &b));
+  MUST(op_residual_norm(&c->dev, &b));
+  MUST(op_residual_norm_backward(&c->dev, &b));
   static const char *const name[] = {"x_out", "h", "mean", "rstd", "dx", "dbranch", "dgate", "dshift", "dscale"};
   for (int i = 0; i < OUTS; i++) check_same(c, name[i], outs[i], want[i]);
 }
@@ -310,11 +310,11 @@ static void in_place(Check *c, const void *shape) {
   const Shape *s = shape;
   title(c, s);
   ResidualNorm a = make(c, s);
-  MUST(residual_norm(&c->dev, &a));
+  MUST(op_residual_norm(&c->dev, &a));
   double *x_out = check_read(c, a.x_out), *h = check_read(c, a.h);
   a.x_out = a.x;
   check_poison(c, a.h);
-  MUST(residual_norm(&c->dev, &a));
+  MUST(op_residual_norm(&c->dev, &a));
   check_same(c, "x_out in place", a.x, x_out);
   check_same(c, "h of x_out in place", a.h, h);
 }
@@ -341,25 +341,25 @@ static void refusals(Check *c, const void *shape) {
     change;                                                                                                            \
     check_refused(op(&c->dev, &a), ERR_SHAPE, what);                                                                   \
   } while (0)
-  REFUSED(residual_norm, a.rows_per_group = 0, "no rows per group");
-  REFUSED(residual_norm, a.rows_per_group = s->L + 1, "rows that are no whole groups");
-  REFUSED(residual_norm, a.branch = odd, "branch of other rows");
-  REFUSED(residual_norm, a.x_out = thin, "x_out of another width");
-  REFUSED(residual_norm, a.h = thin, "h of another width");
-  REFUSED(residual_norm, a.h = TENSOR_NONE, "no h");
-  REFUSED(residual_norm, a.weight = word, "weight of another width");
-  REFUSED(residual_norm, a.rstd = word, "rstd of other rows");
-  REFUSED(residual_norm, a.mean = TENSOR_NONE, "no mean");
-  REFUSED(residual_norm, a.gate = odd, "gate of other groups");
-  REFUSED(residual_norm, a.shift = TENSOR_NONE, "scale without shift");
-  REFUSED(residual_norm, a.dropout.L = 0, "dropout without L");
-  REFUSED(residual_norm_backward, a.dh = odd, "dh of other rows");
-  REFUSED(residual_norm_backward, a.dx = thin, "dx of another width");
-  REFUSED(residual_norm_backward, a.dbranch = TENSOR_NONE, "no dbranch");
-  REFUSED(residual_norm_backward, a.dgate = odd, "dgate of other groups");
-  REFUSED(residual_norm_backward, a.dshift = TENSOR_NONE, "no dshift");
-  REFUSED(residual_norm_backward, a.dscale = TENSOR_NONE, "no dscale");
-  REFUSED(residual_norm_backward, a.dweight = word, "dweight of another width");
+  REFUSED(op_residual_norm, a.rows_per_group = 0, "no rows per group");
+  REFUSED(op_residual_norm, a.rows_per_group = s->L + 1, "rows that are no whole groups");
+  REFUSED(op_residual_norm, a.branch = odd, "branch of other rows");
+  REFUSED(op_residual_norm, a.x_out = thin, "x_out of another width");
+  REFUSED(op_residual_norm, a.h = thin, "h of another width");
+  REFUSED(op_residual_norm, a.h = TENSOR_NONE, "no h");
+  REFUSED(op_residual_norm, a.weight = word, "weight of another width");
+  REFUSED(op_residual_norm, a.rstd = word, "rstd of other rows");
+  REFUSED(op_residual_norm, a.mean = TENSOR_NONE, "no mean");
+  REFUSED(op_residual_norm, a.gate = odd, "gate of other groups");
+  REFUSED(op_residual_norm, a.shift = TENSOR_NONE, "scale without shift");
+  REFUSED(op_residual_norm, a.dropout.L = 0, "dropout without L");
+  REFUSED(op_residual_norm_backward, a.dh = odd, "dh of other rows");
+  REFUSED(op_residual_norm_backward, a.dx = thin, "dx of another width");
+  REFUSED(op_residual_norm_backward, a.dbranch = TENSOR_NONE, "no dbranch");
+  REFUSED(op_residual_norm_backward, a.dgate = odd, "dgate of other groups");
+  REFUSED(op_residual_norm_backward, a.dshift = TENSOR_NONE, "no dshift");
+  REFUSED(op_residual_norm_backward, a.dscale = TENSOR_NONE, "no dscale");
+  REFUSED(op_residual_norm_backward, a.dweight = word, "dweight of another width");
 #undef REFUSED
   check_record(c, good.x);
 }

@@ -118,9 +118,9 @@ static void values(Check *c, const void *shape) {
   Scan a = make(c, s);
   Host m = host(c, s, &a);
   double tolerance = 8 * c->mode->sum * sqrt((double)(s->L + s->S));
-  MUST(scan(&c->dev, &a));
+  MUST(op_scan(&c->dev, &a));
   check_near(c, "y", a.y, m.y, tolerance);
-  MUST(scan_backward(&c->dev, &a));
+  MUST(op_scan_backward(&c->dev, &a));
   compare_gradients(c, s, &a, &m);
   check_same(c, "x afterwards", a.x, m.x);
   check_same(c, "dt afterwards", a.dt, m.dt);
@@ -131,7 +131,7 @@ static void values(Check *c, const void *shape) {
   a.add = true; /* a second direction adds to the first; without states the result is the same */
   a.states = TENSOR_NONE;
   for (int64_t i = 0; i < s->B * s->L * s->E; i++) m.y[i] *= 2;
-  MUST(scan(&c->dev, &a));
+  MUST(op_scan(&c->dev, &a));
   check_near(c, "y of two", a.y, m.y, tolerance);
   check_record(c, states);
 }
@@ -142,7 +142,7 @@ static void test_values(void **state) {
 }
 
 /* ---- slopes */
-static int run(Device *dev, const void *args) { return scan(dev, args); }
+static int run(Device *dev, const void *args) { return op_scan(dev, args); }
 
 static void slopes(Check *c, const void *shape) {
   const Shape *s = shape;
@@ -152,8 +152,8 @@ static void slopes(Check *c, const void *shape) {
                                {"C", a.C, a.dC}, {"A_log", a.A_log, a.dA_log}, {"D", a.D, a.dD}};
   MUST(tensor_zero(&c->dev, a.dA_log));
   MUST(tensor_zero(&c->dev, a.dD));
-  MUST(scan(&c->dev, &a));
-  MUST(scan_backward(&c->dev, &a));
+  MUST(op_scan(&c->dev, &a));
+  MUST(op_scan_backward(&c->dev, &a));
   check_slopes(c, run, &a, a.y, a.dy, all, 6);
 }
 
@@ -171,8 +171,8 @@ static void ends(Check *c, const void *shape) {
   const double dt[] = {-40, -9, 60, 400, -40, -9, 60, 400, -40, -9, 60, 400};
   check_write(c, a.dt, dt);
   Host m = host(c, &s, &a);
-  MUST(scan(&c->dev, &a));
-  MUST(scan_backward(&c->dev, &a));
+  MUST(op_scan(&c->dev, &a));
+  MUST(op_scan_backward(&c->dev, &a));
   check_record(c, a.y);
   for (int e = 0; e < 4; e++) { /* each channel by itself: the large ones would hide the small */
     double got[3], want[3], got_ddt[3], want_ddt[3], *y = check_read(c, a.y), *ddt = check_read(c, a.ddt);
@@ -189,7 +189,7 @@ static void ends(Check *c, const void *shape) {
   memcpy(spoilt, A_log, sizeof spoilt);
   spoilt[3] = NAN; /* of channel 1: seen from the second row on, by nobody else */
   check_write(c, a.A_log, spoilt);
-  MUST(scan(&c->dev, &a));
+  MUST(op_scan(&c->dev, &a));
   double *y = check_read(c, a.y);
   for (int i = 0; i < 12; i++) assert_true((i % 4 == 1) == isnan(y[i]));
 }
@@ -204,12 +204,12 @@ static void blind(Check *c, const void *shape) {
   const Shape *s = shape;
   title(c, "blind scan", s);
   Scan a = make(c, s);
-  MUST(scan(&c->dev, &a));
+  MUST(op_scan(&c->dev, &a));
   double *before = check_read(c, a.y), *x = check_read(c, a.x);
   for (int64_t b = 0; b < s->B; b++)
     for (int64_t e = 0; e < s->E; e++) x[place(s, b, s->L - 1) * s->E + e] = 3;
   check_write(c, a.x, x);
-  MUST(scan(&c->dev, &a));
+  MUST(op_scan(&c->dev, &a));
   check_record(c, a.y);
   double *after = check_read(c, a.y);
   for (int64_t b = 0; b < s->B; b++)
@@ -233,27 +233,27 @@ static void refusals(Check *c, const void *shape) {
   Scan good = make(c, &s), a = good;
   Tensor narrow = check_random(c, 6, 7), three = check_random(c, 6, 3), strided = check_random_cols(c, 8, 4, 6, 1);
   a.L = 4;
-  check_refused(scan(&c->dev, &a), ERR_SHAPE, "rows that are no whole sequences");
+  check_refused(op_scan(&c->dev, &a), ERR_SHAPE, "rows that are no whole sequences");
   a = good, a.dt = narrow;
-  check_refused(scan(&c->dev, &a), ERR_SHAPE, "dt of another width");
+  check_refused(op_scan(&c->dev, &a), ERR_SHAPE, "dt of another width");
   a = good, a.C = three;
-  check_refused(scan(&c->dev, &a), ERR_SHAPE, "C of another width than B");
+  check_refused(op_scan(&c->dev, &a), ERR_SHAPE, "C of another width than B");
   a = good, a.A_log = strided;
-  check_refused(scan(&c->dev, &a), ERR_SHAPE, "a strided A_log");
+  check_refused(op_scan(&c->dev, &a), ERR_SHAPE, "a strided A_log");
   a = good, a.D = narrow;
-  check_refused(scan(&c->dev, &a), ERR_SHAPE, "D of another size");
+  check_refused(op_scan(&c->dev, &a), ERR_SHAPE, "D of another size");
   a = good, a.states = three;
-  check_refused(scan(&c->dev, &a), ERR_SHAPE, "room for too few states");
+  check_refused(op_scan(&c->dev, &a), ERR_SHAPE, "room for too few states");
   a = good, a.y = narrow;
-  check_refused(scan(&c->dev, &a), ERR_SHAPE, "y of another width");
+  check_refused(op_scan(&c->dev, &a), ERR_SHAPE, "y of another width");
   a = good, a.states = TENSOR_NONE;
-  check_refused(scan_backward(&c->dev, &a), ERR_SHAPE, "backward without states");
+  check_refused(op_scan_backward(&c->dev, &a), ERR_SHAPE, "backward without states");
   a = good, a.dB = three;
-  check_refused(scan_backward(&c->dev, &a), ERR_SHAPE, "dB of another width");
+  check_refused(op_scan_backward(&c->dev, &a), ERR_SHAPE, "dB of another width");
   a = good, a.ddt = narrow;
-  check_refused(scan_backward(&c->dev, &a), ERR_SHAPE, "ddt of another width");
+  check_refused(op_scan_backward(&c->dev, &a), ERR_SHAPE, "ddt of another width");
   a = good, a.dA_log = TENSOR_NONE;
-  check_refused(scan_backward(&c->dev, &a), ERR_SHAPE, "no dA_log");
+  check_refused(op_scan_backward(&c->dev, &a), ERR_SHAPE, "no dA_log");
   check_record(c, good.x);
 }
 

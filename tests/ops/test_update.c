@@ -32,7 +32,7 @@ static void add_case(Check *c, const void *shape) {
   Tensor y = flat(c, c->dev.real, n, s->skip), x = flat(c, c->dev.real, n, s->skip);
   double *want = check_read(c, y), *by = check_read(c, x);
   for (int64_t i = 0; i < n; i++) want[i] = held(c, want[i] + by[i]);
-  MUST(add(&c->dev, y, x));
+  MUST(op_add(&c->dev, y, x));
   check_same(c, "y", y, want);
   check_same(c, "x afterwards", x, by);
 }
@@ -48,11 +48,11 @@ static void squares_case(Check *c, const void *shape) {
   double *v = check_read(c, x), want = 0;
   for (int64_t i = 0; i < n; i++) want += v[i] * v[i];
   check_poison(c, squares);
-  MUST(sum_squares(&c->dev, squares, x));
+  MUST(op_sum_squares(&c->dev, squares, x));
   check_near(c, "squares", squares, &want, 1e-15 * sqrt((double)n));
   v[n / 2] = NAN; /* a broken gradient must be seen */
   check_write(c, x, v);
-  MUST(sum_squares(&c->dev, squares, x));
+  MUST(op_sum_squares(&c->dev, squares, x));
   assert_true(isnan(*check_read(c, squares)));
 }
 
@@ -64,7 +64,7 @@ static void sum_case(Check *c, const void *shape) {
   double *v = check_read(c, x), want = 1000, size = 1000;
   check_write(c, total, &want);
   for (int64_t i = 0; i < n; i++) want += v[i], size += fabs(v[i]);
-  MUST(sum(&c->dev, total, x));
+  MUST(op_sum(&c->dev, total, x));
   check_near(c, "total", total, &want, 1e-15 * size / fabs(want) * sqrt((double)n));
 }
 
@@ -138,8 +138,8 @@ static void adamw_case(Check *c, const void *shape) {
     a.correct1 = 1 - pow(a.beta1, step), a.correct2 = 1 - pow(a.beta2, step);
     check_write(c, a.g, h.g);
     reference(&h, &a, s->n);
-    MUST(sum_squares(&c->dev, a.squares, a.g));
-    MUST(adamw(&c->dev, &a));
+    MUST(op_sum_squares(&c->dev, a.squares, a.g));
+    MUST(op_adamw(&c->dev, &a));
     for (int64_t i = 0; i < s->n; i++) h.g[i] = (float)(-0.7 * h.g[i] + 0.1); /* another gradient */
   }
   /* lr is 0.1: an error of the step is not hidden behind the size of p */
@@ -170,8 +170,8 @@ static void broken_case(Check *c, const void *shape) {
   for (int kind = 0; kind < 2; kind++) {
     g[n - 1] = kind ? INFINITY : NAN;
     check_write(c, a.g, g);
-    MUST(sum_squares(&c->dev, a.squares, a.g));
-    MUST(adamw(&c->dev, &a));
+    MUST(op_sum_squares(&c->dev, a.squares, a.g));
+    MUST(op_adamw(&c->dev, &a));
     for (int i = 0; i < 5; i++) check_same(c, "what must not change", *all[i], before[i]);
   }
 }
@@ -206,7 +206,7 @@ static void bits_case(Check *c, const void *shape) {
   for (int i = 0; i < N; i++) bits[i] = (uint32_t)(i / 6) << 16 | lower[i % 6];
   if (x.type == DT_F32) MUST(tensor_upload(&c->dev, x, bits));
   check_poison(c, y);
-  MUST(to_bf16(&c->dev, y, x));
+  MUST(op_to_bf16(&c->dev, y, x));
   check_record(c, y);
   uint16_t *got = check_raw(c, y);
   for (int i = 0; i < N; i++) {
@@ -237,7 +237,7 @@ static void pairs_case(Check *c, const void *shape) {
   double *v = check_host(c, N);
   for (int i = 0; i < N; i++) v[i] = from_bits(pairs[i].from);
   check_write(c, x, v);
-  MUST(to_bf16(&c->dev, y, x));
+  MUST(op_to_bf16(&c->dev, y, x));
   check_record(c, y);
   uint16_t *got = check_raw(c, y);
   for (int i = 0; i < N; i++) assert_int_equal(got[i], pairs[i].to);
@@ -257,20 +257,20 @@ static void refusals(Check *c, const void *shape) {
   Tensor a = check_random(c, 8, 0), b = check_random(c, 9, 0), low = check_tensor(c, DT_BF16, 9, 0, 0, 0),
          ids = check_ids(c, 8, NULL);
   Tensor sum1 = check_tensor(c, DT_F64, 1, 0, 0, 0), two = check_tensor(c, DT_F64, 2, 0, 0, 0);
-  check_refused(add(d, a, b), ERR_SHAPE, "x of another length");
-  check_refused(add(d, ids, a), ERR_SHAPE, "y of integers");
-  check_refused(sum_squares(d, sum1, ids), ERR_SHAPE, "squares of integers");
-  check_refused(sum(d, two, a), ERR_SHAPE, "two totals");
-  check_refused(sum(d, sum1, ids), ERR_SHAPE, "sum of integers");
-  check_refused(sum_squares(d, two, a), ERR_SHAPE, "two sums");
-  check_refused(to_bf16(d, low, a), ERR_SHAPE, "y of another length");
-  check_refused(to_bf16(d, a, a), ERR_SHAPE, "y that is not bf16");
+  check_refused(op_add(d, a, b), ERR_SHAPE, "x of another length");
+  check_refused(op_add(d, ids, a), ERR_SHAPE, "y of integers");
+  check_refused(op_sum_squares(d, sum1, ids), ERR_SHAPE, "squares of integers");
+  check_refused(op_sum(d, two, a), ERR_SHAPE, "two totals");
+  check_refused(op_sum(d, sum1, ids), ERR_SHAPE, "sum of integers");
+  check_refused(op_sum_squares(d, two, a), ERR_SHAPE, "two sums");
+  check_refused(op_to_bf16(d, low, a), ERR_SHAPE, "y of another length");
+  check_refused(op_to_bf16(d, a, a), ERR_SHAPE, "y that is not bf16");
   AdamW w = {.p = a, .g = a, .m = a, .v = b, .ema = a, .squares = sum1};
-  check_refused(adamw(d, &w), ERR_SHAPE, "v of another length");
+  check_refused(op_adamw(d, &w), ERR_SHAPE, "v of another length");
   w.v = a, w.squares = TENSOR_NONE;
-  check_refused(adamw(d, &w), ERR_SHAPE, "no squares");
+  check_refused(op_adamw(d, &w), ERR_SHAPE, "no squares");
   w.squares = sum1, w.low = low;
-  check_refused(adamw(d, &w), ERR_SHAPE, "low of another length");
+  check_refused(op_adamw(d, &w), ERR_SHAPE, "low of another length");
   check_record(c, a);
 }
 

@@ -48,7 +48,7 @@ static void open_bench(Bench *b, Check *c) {
 static void tokens(Bench *b, const double *u, int32_t *got) {
   check_write(b->c, b->uniform, u);
   Draw a = {.ids = b->ids, .logits = b->logits, .uniform = b->uniform, .forbid = MASK, .temperature = 1, .nucleus = 1};
-  MUST(draw(&b->c->dev, &a));
+  MUST(op_draw(&b->c->dev, &a));
   const int32_t *raw = check_raw(b->c, b->ids);
   for (int i = 0; i < AT_ONCE; i++) got[i] = raw[i];
 }
@@ -143,7 +143,7 @@ static void f32_cuts_off(Check *c, const void *shape) {
       check_write(c, uniform, u);
       Draw a = {
           .ids = ids, .logits = logits, .uniform = uniform, .forbid = -1, .temperature = 1, .nucleus = 1, .f32 = f32};
-      MUST(draw(&c->dev, &a));
+      MUST(op_draw(&c->dev, &a));
       const int32_t *got = check_raw(c, ids);
       for (int i = 0; i < ROWS; i++) rare[f32] += got[i] > 0;
     }
