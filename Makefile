@@ -23,7 +23,7 @@ ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -Isrc -I$(BUILD) $(CFLAGS) -march=$(ARCH) -f
 LDLIBS   = $(SAN) -fopenmp -rdynamic $(HDF5_LIBS) $(CONFIG_LIBS) $(DNNL_LIBS) $(XXHASH_LIBS) -lmvec -lm -lpthread -ldl
 
 # ---- sources: a room is a folder; ops/cpu is built once in float and once in double
-ROOMS    := base ops dist store model diffusion measure train cmd
+ROOMS    := base ops dist store model diffusion network sampling measure train cmd
 SRC      := $(foreach r,$(ROOMS),$(sort $(wildcard src/$r/*.c)))
 CPU_SRC  := $(sort $(wildcard src/ops/cpu/*.c))
 OBJ      := $(SRC:src/%.c=$(BUILD)/%.o) $(CPU_SRC:src/ops/cpu/%.c=$(BUILD)/ops/cpu/%_f32.o) $(CPU_SRC:src/ops/cpu/%.c=$(BUILD)/ops/cpu/%_f64.o)
@@ -80,7 +80,7 @@ $(BUILD)/base/version.o: $(BUILD)/version.gen.h
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile cuda/build.mk
-	@echo "  Rooms: src/{base,ops,dist,store,model,diffusion,measure,train,cmd}; decks in input/; see README.md"
+	@echo "  Rooms: src/{base,ops,dist,store,model,diffusion,network,sampling,measure,train,cmd}; decks in input/; see README.md"
 
 info: ## every probe and its result
 	@NVCC="$(NVCC)" CUDA_HOME="$(CUDA_HOME)" CUDA_ARCHS="$(CUDA_ARCHS)" HAS_CUDA="$(HAS_CUDA)" tests/probe.sh "$(CC)" "$(PY)" "$(HDF5_LIBS)"

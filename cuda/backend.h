@@ -36,7 +36,7 @@ int cuda_cross_entropy(Device *, Tensor loss, Tensor logits, Tensor target, Tens
 int cuda_absorbing_bound(Device *, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask,
                          bool gradient);
 int cuda_score_entropy(Device *, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t mask, bool gradient);
-int cuda_draw(Device *, const Draw *);
+int cuda_draw(Device *, Tensor ids, Tensor logits, Tensor uniform, Tensor keep, const DrawRule *);
 int cuda_argmax(Device *, Tensor ids, Tensor logits, int32_t forbid);
 int cuda_add(Device *, Tensor y, Tensor x);
 int cuda_sum(Device *, Tensor total, Tensor x);

@@ -19,7 +19,7 @@ __device__ Best exchange(Best b, int mask) {
 } /* namespace */
 
 /* ---- draw */
-/* The larger one; of equals, the first. What is no number is above all. */
+/* The larger one; of equals, the first. NaN is above all numbers. */
 static __device__ Best better(Best a, Best b) {
   if (isnan(a.f) || isnan(b.f)) return isnan(a.f) ? a : b;
   if (a.f == b.f) return a.v < b.v ? a : b;
@@ -85,8 +85,8 @@ template <class A, int N> static __device__ double total(const Weights<A, N> &p)
   return block_reduce(sum, plus<double>);
 }
 
-/* The largest weight such that those not below it make up the share: weights are not negative, so their order is that
- * of their bits, which are found from the highest on. */
+/* The largest threshold that keeps at least this share of the total. Weights are not negative, so they compare like
+ * their bit patterns: the threshold is found bit by bit, from the highest bit down. */
 template <class A, int N> static __device__ float least_of(Weights<A, N> p, double share) {
   double goal = share * total(p);
   uint32_t least = 0;
@@ -97,9 +97,9 @@ template <class A, int N> static __device__ float least_of(Weights<A, N> p, doub
   return __uint_as_float(least);
 }
 
-/* Noise in f32: 4 tokens a Philox block, whose key is the row's own random number. */
+/* f32 noise: one Philox block for 4 tokens; its key is the row's own random number. */
 template <class A, int N>
-static __device__ int32_t with_noise(const Weights<A, N> &p, double uniform, double stay, double others) {
+static __device__ int32_t with_noise(const Weights<A, N> &p, double uniform, double keep, double others) {
   double sum = total(p);
   if (!isfinite(sum) || sum <= 0) return -1;
   RngKey key = rng_key((uint64_t)__double_as_longlong(uniform), RNG_SAMPLE_NOISE, 0, 0, 0);
@@ -109,7 +109,7 @@ static __device__ int32_t with_noise(const Weights<A, N> &p, double uniform, dou
     rng_block(r, key, (uint32_t)first / 4);
     for (int j = 0; j < 4 && first + j < p.V; j++) {
       float u = (float)(r[j] >> 8) * 0x1p-24f, noise = 1e-10f - logf(u + 1e-10f);
-      float q = (float)(first + j == p.forbid ? stay : others * (p.at(first + j) / sum));
+      float q = (float)(first + j == p.forbid ? keep : others * (p.at(first + j) / sum));
       if (q / noise > mine.f) mine = {q / noise, first + j};
     }
   }
@@ -146,37 +146,30 @@ template <class A, int N> static __device__ int32_t inverse_cdf(Weights<A, N> p,
   }
 }
 
-struct DrawHow { /* of Draw */
-  const double *uniform, *stay;
-  int32_t forbid;
-  float by;
-  double nucleus;
-  bool f32, odds;
-};
-
-template <class A, int N> __global__ void k_draw(int32_t *ids, Rows<A> l, DrawHow how) {
+template <class A, int N>
+__global__ void k_draw(int32_t *ids, Rows<A> l, const double *uniforms, const double *keeps, DrawRule rule) {
   const A *f = l.row(blockIdx.x);
   float most = -INFINITY;
   each_pack<N>(f, (int)l.cols, (int)threadIdx.x, [&](int i, const Pack<A, N> &p) {
-    Logits<A, N> x(p, i, how.forbid);
+    Logits<A, N> x(p, i, rule.forbid);
     for (int j = 0; j < N; j++) most = fmaxf(most, x.v[j]);
   });
-  Weights<A, N> p = {f, (int)l.cols, how.forbid, block_max(most), 1, 0};
-  double stay = how.stay ? how.stay[blockIdx.x] : 0, uniform = how.uniform[blockIdx.x], others = 1 - stay;
-  bool stays = false, broken = false;
-  if (how.odds || (how.stay && !how.f32)) {
-    double sum = total(p), S = how.odds ? sum * exp((double)p.top - (double)get(f[how.forbid]))
-                                        : sum * exp((double)p.top) / (double)(l.cols - 1);
+  Weights<A, N> p = {f, (int)l.cols, rule.forbid, block_max(most), 1, 0};
+  double keep = keeps ? keeps[blockIdx.x] : 0, uniform = uniforms[blockIdx.x], others = 1 - keep;
+  bool kept = false, broken = false, odds = rule.keep == KEEP_ODDS;
+  if (odds || rule.keep == KEEP_SCORE) {
+    double sum = total(p), S = odds ? sum * exp((double)p.top - (double)get(f[rule.forbid]))
+                                    : sum * exp((double)p.top) / (double)(l.cols - 1);
     broken = isnan(S);
-    stays = S <= stay && !how.f32;
-    if (how.odds) others /= 1 + 1 / S;
+    kept = S <= keep && !rule.f32;
+    if (odds) others /= 1 + 1 / S;
   }
-  p.by = how.by;
-  if (how.nucleus < 1 && !stays && !broken) p.least = least_of(p, how.nucleus);
-  int32_t v = broken    ? -1
-              : stays   ? how.forbid
-              : how.f32 ? with_noise(p, uniform, stay, others)
-                        : inverse_cdf(p, uniform);
+  p.by = (float)(1 / rule.temperature);
+  if (rule.nucleus < 1 && !kept && !broken) p.least = least_of(p, rule.nucleus);
+  int32_t v = broken     ? -1
+              : kept     ? rule.forbid
+              : rule.f32 ? with_noise(p, uniform, keep, others)
+                         : inverse_cdf(p, uniform);
   if (threadIdx.x == 0) ids[blockIdx.x] = v;
 }
 
@@ -195,16 +188,9 @@ template <class A, int N> __global__ void k_argmax(int32_t *ids, Rows<A> l, int3
   if (threadIdx.x == 0) ids[blockIdx.x] = first >= l.cols || isnan(best.f) ? -1 : best.v;
 }
 
-int cuda_draw(Device *dev, const Draw *a) {
-  DrawHow how = {(const double *)a->uniform.data,
-                 (const double *)a->stay.data,
-                 a->forbid,
-                 (float)(1 / a->temperature),
-                 a->nucleus,
-                 a->f32,
-                 a->odds};
-  return WITH_ROWS(a->logits,
-                   LAUNCH(dev, (k_draw<A, N>), rows_of(a->logits), (int32_t *)a->ids.data, rows<A>(a->logits), how));
+int cuda_draw(Device *dev, Tensor ids, Tensor logits, Tensor uniform, Tensor keep, const DrawRule *rule) {
+  return WITH_ROWS(logits, LAUNCH(dev, (k_draw<A, N>), rows_of(logits), (int32_t *)ids.data, rows<A>(logits),
+                                  (const double *)uniform.data, (const double *)keep.data, *rule));
 }
 
 int cuda_argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid) {

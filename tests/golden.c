@@ -117,7 +117,7 @@ static void compare_flat(Golden *g, const char *what, Tensor flat, double scale)
 /* ---- a case: the batch in passes of a few sequences */
 static void compare_times(Golden *g) {
   const Objective *o = &g->net.objective;
-  for (int64_t b = 0; b < g->B && o->table->diffusion; b++) {
+  for (int64_t b = 0; b < g->B && o->diffusion; b++) {
     double t = objective_time(o, g->times[U * g->B + b]), chance = objective_masked(o, t);
     compare(g, "t", BOUND_F64, &t, &g->times[T * g->B + b], 1);
     compare(g, "chance", BOUND_F64, &chance, &g->times[CHANCE * g->B + b], 1);

@@ -2,7 +2,7 @@
 #pragma once
 #include "check.h"
 
-#include "diffusion/network.h"
+#include "network/network.h"
 
 typedef struct Toy {
   DeviceOptions device;

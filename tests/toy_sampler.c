@@ -1,23 +1,18 @@
 #include "toy_sampler.h"
 
+#include "base/err.h"
+
 #include <math.h>
 #include <string.h>
 
-bool toy_bf16;  /* products of the device under test */
-bool toy_cache; /* of the jobs */
-
 bool toy_under_test(void) { return strcmp(check_device, "cpu") != 0; }
 
-void toy_open_sampler(Network *n, bool time, int64_t batch) {
-  toy_open_sampler_of(n, (ObjectiveOptions){0}, time, batch);
-}
-
-void toy_open_sampler_of(Network *n, ObjectiveOptions objective, bool time, int64_t batch) {
-  Toy toy = toy_tiny(V, MASK, L, batch);
+void toy_open_sampler(Network *n, ToySampler options) {
+  Toy toy = toy_tiny(V, MASK, L, options.batch);
   if (toy_under_test()) toy.device.name = check_device;
-  toy.device.bf16 = toy_bf16;
-  toy.model.time_conditioning = time;
-  toy.objective = objective;
+  toy.device.bf16 = options.bf16;
+  toy.model.time_conditioning = options.time;
+  toy.objective = options.objective;
   toy.eps = EPS;
   toy_open(n, &toy);
   toy_weights(n, 6, 4);
@@ -108,8 +103,21 @@ void toy_law_of(Network *n, const int32_t start[L], int steps, bool noise_remova
 }
 
 /* ---- samples */
-const char *toy_remask = "cap";
-double toy_eta;
+int toy_sampler(Sampler *s, const Network *n, Run r) {
+  const Config cfg = {.sample_sampler = (char *)(uintptr_t)r.sampler,
+                      .sample_draw = (char *)(uintptr_t)(r.f32 ? "f32" : "f64"),
+                      .sample_remask = (char *)(uintptr_t)(r.remask ? r.remask : "cap"),
+                      .sample_remask_eta = r.eta,
+                      .sample_cache = r.cache};
+  SamplerOptions o = {.cfg = &cfg, .objective = &n->objective, .model = &n->model.options, .bos = r.no_bos ? -1 : BOS};
+  return sampler_create(s, &o);
+}
+
+void toy_refused(const Network *n, Run r, const char *why) {
+  Sampler s;
+  check_refused(toy_sampler(&s, n, r), ERR_USAGE, why);
+  sampler_destroy(&s);
+}
 
 SamplerJob toy_job(Network *n, Run r, int32_t *z) {
   return (SamplerJob){.model = &n->model,
@@ -117,11 +125,7 @@ SamplerJob toy_job(Network *n, Run r, int32_t *z) {
                       .objective = &n->objective,
                       .steps = r.steps,
                       .noise_removal = r.noise_removal,
-                      .draw = {1, 1, false},
-                      .bos = BOS,
-                      .cache = toy_cache,
-                      .remask = toy_remask,
-                      .remask_eta = toy_eta,
+                      .draw = {.temperature = 1, .nucleus = 1, .f32 = r.f32},
                       .seed = r.seed,
                       .first = r.first,
                       .n = r.n,
@@ -129,11 +133,12 @@ SamplerJob toy_job(Network *n, Run r, int32_t *z) {
 }
 
 SamplerJob toy_samples(Network *n, Run r, const int32_t start[L], int32_t *z) {
-  const Sampler *sampler = NULL;
-  MUST(sampler_find(&sampler, r.sampler));
+  Sampler sampler;
+  MUST(toy_sampler(&sampler, n, r));
   for (int64_t i = 0; i < r.n; i++) memcpy(z + i * L, start, L * sizeof *z);
   SamplerJob job = toy_job(n, r, z);
-  MUST(sampler->run(&job));
+  MUST(sampler_run(&sampler, &job));
+  sampler_destroy(&sampler);
   return job;
 }
 

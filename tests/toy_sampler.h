@@ -5,19 +5,21 @@
 #pragma once
 #include "toy.h"
 
-#include "diffusion/sampler.h"
+#include "sampling/sampler.h"
 
 enum { V = 4, L = 3, MASK = 1, BOS = 0, STATES = V * V * V, STEPS = 4, BATCH = 1000, DRAWS = 200000, MANY = 1000000 };
 static const double EPS = 1e-3;
 static const int32_t blank[L] = {MASK, MASK, MASK};
-extern bool toy_bf16;  /* products of the device under test */
-extern bool toy_cache; /* of the jobs: SamplerJob.cache */
 
 /** toy_under_test — whether the network is of a device under test. */
 bool toy_under_test(void);
-void toy_open_sampler(Network *n, bool time, int64_t batch);
-/** toy_open_sampler_of — of another objective than subs. */
-void toy_open_sampler_of(Network *n, ObjectiveOptions objective, bool time, int64_t batch);
+typedef struct ToySampler {
+  ObjectiveOptions objective; /* name NULL: subs */
+  bool time, bf16;            /* conditioned on time; products in bf16, on a device under test */
+  int64_t batch;
+} ToySampler;
+/** toy_open_sampler — the network of that objective. */
+void toy_open_sampler(Network *n, ToySampler options);
 /* loglinear leaves a mask at t = 1e-5 once in 10⁵ positions; this one every third time, so that the end is tested too.
  */
 extern const ScheduleTable toy_slow;
@@ -43,10 +45,22 @@ typedef struct Run {
   bool noise_removal;
   uint64_t seed;
   int64_t first, n;
+  bool cache, f32, no_bos; /* sample.cache, sample.draw = f32, a tokenizer without bos */
+  const char *remask;      /* sample.remask; NULL: cap */
+  double eta;              /* sample.remask_eta */
 } Run;
-/* How `remask` remasks. */
-extern const char *toy_remask;
-extern double toy_eta;
+/** RUN — a Run of these; others as designated initialisers behind them. */
+#define RUN(sampler_, steps_, removal_, seed_, first_, ...)                                                            \
+  ((Run){.sampler = (sampler_),                                                                                        \
+         .steps = (steps_),                                                                                            \
+         .noise_removal = (removal_),                                                                                  \
+         .seed = (seed_),                                                                                              \
+         .first = (first_),                                                                                            \
+         .n = __VA_ARGS__})
+/** toy_sampler — sampler_create of the run for that network; its error is returned. */
+int toy_sampler(Sampler *s, const Network *n, Run r);
+/** toy_refused — fail unless toy_sampler refuses the run with ERR_USAGE. */
+void toy_refused(const Network *n, Run r, const char *why);
 /** toy_job — of n samples z[n,L], to be done. */
 SamplerJob toy_job(Network *n, Run r, int32_t *z);
 /** toy_samples — z[n,L] from the start. The job as it was done is returned: it counts the passes of the network. */

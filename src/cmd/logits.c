@@ -1,21 +1,16 @@
-/* mdlm logits DECK [key=value…] — the network's raw output at given tokens and times: for those who probe models. */
+/* mdlm logits DECK [key=value…] — the network's raw output at given tokens and times, for probing models. */
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "cmd/cmd.h"
-#include "cmd/output.h"
-#include "cmd/weights.h"
+#include "cmd/task.h"
 #include <math.h>
-#include <string.h>
 
 /* Logits of a batch are held on the host: at most this many bytes, but one sequence at least. */
 static const double MOST_BYTES = 256 << 20;
 
 typedef struct Logits {
-  const Config *cfg; /* not owned */
-  char checkpoint[FILES_PATH], output[FILES_PATH];
-  CheckpointState state;
-  Network net;
+  Task task;
   int64_t N, L, batch;
   int32_t *z;            /* [N,L] */
   double *t, *sigma;     /* [N] */
@@ -53,8 +48,9 @@ static int read_input(Logits *p, H5 *f) {
 
 static int check_input(const Logits *p, const char *path) {
   for (int64_t i = 0; i < p->N * p->L; i++)
-    CHECK(p->z[i] >= 0 && p->z[i] < p->state.vocab.size, ERR_DATA, "%s: z[%lld,%lld] = %d is no token: V = %lld in %s",
-          path, (long long)(i / p->L), (long long)(i % p->L), p->z[i], (long long)p->state.vocab.size, p->checkpoint);
+    CHECK(p->z[i] >= 0 && p->z[i] < p->task.state.vocab.size, ERR_DATA,
+          "%s: z[%lld,%lld] = %d is not a token: V = %lld in %s", path, (long long)(i / p->L), (long long)(i % p->L),
+          p->z[i], (long long)p->task.state.vocab.size, p->task.checkpoint);
   for (int64_t i = 0; i < p->N; i++) {
     CHECK(p->t[i] >= 0 && p->t[i] <= 1, ERR_DATA, "%s: t[%lld] = %g is not between 0 and 1", path, (long long)i,
           p->t[i]);
@@ -64,43 +60,58 @@ static int check_input(const Logits *p, const char *path) {
   return OK;
 }
 
-static int open_all(Logits *p, const Config *cfg, const Comm *comm) {
+/* Room for the logits of a batch. */
+static int make_room(Logits *p) {
+  const Config *cfg = p->task.cfg;
+  double each = (double)(p->L * p->task.state.vocab.size) * sizeof(float);
+  p->batch = each * (double)cfg->logits_batch < MOST_BYTES ? cfg->logits_batch : (int64_t)fmax(1, MOST_BYTES / each);
+  if (p->batch > p->N) p->batch = p->N;
+  size_t bytes = (size_t)p->batch * (size_t)each;
+  TRY(mem_alloc(&p->logits, bytes));
+  return cfg->logits_log_p ? mem_alloc(&p->log_p, bytes) : OK;
+}
+
+/* Noise levels of the network; scores need some noise. */
+static int fill_sigma(Logits *p) {
+  const Network *net = &p->task.net;
+  bool score = net->objective.gives == GIVES_SCORE && p->log_p;
+  for (int64_t i = 0; i < p->N; i++) {
+    p->sigma[i] = objective_condition(&net->objective, p->t[i]);
+    CHECK(!score || schedule_sigma(&net->schedule, p->t[i]) > 0, ERR_DATA,
+          "%s: t[%lld] = 0 has no noise, where scores are infinite: use logits.log_p = false",
+          p->task.cfg->logits_input, (long long)i);
+  }
+  return OK;
+}
+
+static int open_all(Logits *p, const Config *cfg, Comm *comm) {
   H5 *f = NULL;
+  TaskOptions o = {.format = "mdlm-logits",
+                   .checkpoint = cfg->logits_checkpoint,
+                   .which = cfg->logits_weights,
+                   .output = cfg->logits_output,
+                   .name = "logits.h5",
+                   .input = cfg->logits_input};
   CHECK(comm->size == 1, ERR_USAGE, "mdlm logits works on one rank, not on %d: start it without mpirun", comm->size);
   CHECK(*cfg->logits_input, ERR_USAGE, "logits.input is empty: name an HDF5 file with z [N,L] and t [N]");
-  TRY(weights_path(cfg, cfg->logits_checkpoint, p->checkpoint));
-  TRY(weights_state(cfg, p->checkpoint, &p->state));
-  TRY(output_path(cfg, cfg->logits_output, "logits.h5", p->output));
-  TRY(output_claim(comm, p->output, "mdlm-logits", cfg->logits_input));
+  TRY(task_begin(&p->task, cfg, comm, &o));
   TRY(h5_open(&f, cfg->logits_input, false));
   int err = read_input(p, f);
   h5_close(&f);
   TRY(err);
   TRY(check_input(p, cfg->logits_input));
-  double each = (double)(p->L * p->state.vocab.size) * sizeof(float);
-  p->batch = each * (double)cfg->logits_batch < MOST_BYTES ? cfg->logits_batch : (int64_t)fmax(1, MOST_BYTES / each);
-  if (p->batch > p->N) p->batch = p->N;
-  size_t bytes = (size_t)p->batch * (size_t)each;
-  TRY(mem_alloc(&p->logits, bytes));
-  if (cfg->logits_log_p) TRY(mem_alloc(&p->log_p, bytes));
-  TRY(weights_open(&p->net, cfg, comm, p->checkpoint, cfg->logits_weights, &p->state, p->L, "logits.batch", p->batch));
-  bool score = strcmp(cfg->diffusion_objective, "sedd") == 0 && p->log_p;
-  for (int64_t i = 0; i < p->N; i++) {
-    p->sigma[i] = objective_condition(&p->net.objective, p->t[i]);
-    CHECK(!score || schedule_sigma(&p->net.schedule, p->t[i]) > 0, ERR_DATA,
-          "%s: t[%lld] = 0 has no noise, where scores are infinite: use logits.log_p = false", cfg->logits_input,
-          (long long)i);
-  }
-  return OK;
+  TRY(make_room(p));
+  TRY(task_open(&p->task, p->L, "logits.batch", p->batch));
+  return fill_sigma(p);
 }
 
 /* log p(x0 | z), or the log score, of B sequences from `first` on */
 static int fill_log_p(Logits *p, int64_t first, int64_t B) {
-  int64_t V = p->state.vocab.size;
+  int64_t V = p->task.state.vocab.size;
   double *row = NULL;
   TRY(mem_alloc(&row, (size_t)V * sizeof *row));
   for (int64_t r = 0; r < B * p->L; r++) {
-    objective_log_p(&p->net.objective, row, p->logits + r * V, p->z[first * p->L + r], p->t[first + r / p->L]);
+    objective_log_p(&p->task.net.objective, row, p->logits + r * V, p->z[first * p->L + r], p->t[first + r / p->L]);
     for (int64_t v = 0; v < V; v++) p->log_p[r * V + v] = (float)row[v];
   }
   mem_free(&row);
@@ -108,11 +119,11 @@ static int fill_log_p(Logits *p, int64_t first, int64_t B) {
 }
 
 static int run_batch(Logits *p, H5 *f, int64_t first, int64_t B) {
-  int64_t V = p->state.vocab.size, rows = B * p->L, chunk = p->net.rows.chunk;
+  int64_t V = p->task.state.vocab.size, rows = B * p->L, chunk = p->task.net.rows.chunk;
   ModelInput in = {.B = B, .ids = p->z + first * p->L, .sigma = p->sigma + first, .lengths = p->length + first};
-  TRY(model_forward(&p->net.model, &in));
+  TRY(model_forward(&p->task.net.model, &in));
   for (int64_t r = 0; r < rows; r += chunk)
-    TRY(rows_logits(&p->net.rows, r, rows - r < chunk ? rows - r : chunk, p->logits + r * V));
+    TRY(rows_logits(&p->task.net.rows, r, rows - r < chunk ? rows - r : chunk, p->logits + r * V));
   TRY(h5_write_rows(f, "/logits", H5_F32, first, B, p->logits));
   if (p->log_p == NULL) return OK;
   TRY(fill_log_p(p, first, B));
@@ -121,13 +132,13 @@ static int run_batch(Logits *p, H5 *f, int64_t first, int64_t B) {
 
 static int fill_output(H5 *f, const void *arg) {
   Logits *p = *(Logits *const *)arg;
-  int64_t dims[3] = {p->N, p->L, p->state.vocab.size};
+  int64_t dims[3] = {p->N, p->L, p->task.state.vocab.size};
   Progress progress;
-  TRY(h5_set_str(f, "/", "input", p->cfg->logits_input));
+  TRY(h5_set_str(f, "/", "input", p->task.cfg->logits_input));
   TRY(h5_make(f, "/logits", H5_F32, 3, dims, 0));
   TRY(h5_set_str(f, "/logits", "description", "raw output of the network, vocabulary fastest"));
   if (p->log_p) {
-    bool score = strcmp(p->net.objective.table->name, "sedd") == 0;
+    bool score = p->task.net.objective.gives == GIVES_SCORE;
     TRY(h5_make(f, "/log_p", H5_F32, 3, dims, 0));
     TRY(h5_set_str(f, "/log_p", "unit", "nat"));
     TRY(h5_set_str(f, "/log_p", "description", score ? "log score" : "log p(x0 | z)"));
@@ -144,26 +155,24 @@ static int fill_output(H5 *f, const void *arg) {
 
 static int run(Logits *p, const Config *cfg, Comm *comm) {
   TRY_ALL(comm, open_all(p, cfg, comm));
-  TRY(output_write(p->output, "mdlm-logits", cfg, p->checkpoint, &p->state, cfg->logits_weights, fill_output, &p));
+  TRY(task_publish(&p->task, 0, fill_output, &p));
   log_info("logits%s of %lld sequences of %lld tokens, V = %lld, from %s (%s weights, step %lld): %s",
-           p->log_p ? " and log_p" : "", (long long)p->N, (long long)p->L, (long long)p->state.vocab.size,
-           p->checkpoint, cfg->logits_weights, (long long)p->state.step, p->output);
+           p->log_p ? " and log_p" : "", (long long)p->N, (long long)p->L, (long long)p->task.state.vocab.size,
+           p->task.checkpoint, p->task.which, (long long)p->task.state.step, p->task.output);
   return OK;
 }
 
 static int logits(Comm *comm, const Config *cfg, int argc, char **argv, int *exit_code) {
   (void)argc, (void)argv, (void)exit_code;
   static Logits p;
-  p.cfg = cfg;
   int err = run(&p, cfg, comm);
-  network_destroy(&p.net);
   mem_free(&p.z);
   mem_free(&p.t);
   mem_free(&p.sigma);
   mem_free(&p.length);
   mem_free(&p.logits);
   mem_free(&p.log_p);
-  checkpoint_state_destroy(&p.state);
+  task_end(&p.task);
   return err;
 }
 

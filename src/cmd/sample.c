@@ -4,55 +4,61 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cmd/cmd.h"
-#include "cmd/output.h"
-#include "cmd/weights.h"
-#include "diffusion/semi_ar.h"
+#include "cmd/task.h"
+#include "dist/share.h"
 #include "measure/entropy.h"
+#include "sampling/strides.h"
 #include "store/prompt.h"
 #include <math.h>
 #include <string.h>
 
 typedef struct Sampling {
-  const Config *cfg; /* not owned */
-  char checkpoint[FILES_PATH], output[FILES_PATH];
-  CheckpointState state;
-  const Sampler *sampler;
-  SemiAr blocks;
-  Network net;
+  Task task;
+  Sampler sampler;
+  Strides strides;
   Prompts prompts;
   int64_t length;   /* tokens of a sample */
-  int64_t part;     /* samples a rank draws; the last ranks may draw fewer */
-  int32_t *mine;    /* [part,length] */
-  int32_t *all;     /* [part·ranks,length], rank 0, as the next two */
+  Share share;      /* the samples of this rank */
+  int32_t *mine;    /* [share.part,length] */
+  int32_t *all;     /* [share.part·ranks,length], rank 0, as the next two */
   char **text;      /* [count], NULL-ended */
   double *entropy;  /* [count] nat */
   double mean;      /* of the entropies */
-  int64_t count[2]; /* passes of the network; sequences that went through */
+  int64_t count[2]; /* passes of the network; sequences in them */
   Progress progress;
   int64_t done; /* samples of this rank in finished batches */
 } Sampling;
 
-static int open_all(Sampling *s, const Config *cfg, const Comm *comm) {
-  TRY(sampler_find(&s->sampler, cfg->sample_sampler));
-  TRY(weights_path(cfg, cfg->sample_checkpoint, s->checkpoint));
-  TRY(weights_state(cfg, s->checkpoint, &s->state));
-  int64_t L = s->state.length;
-  s->blocks = (SemiAr){.strides = cfg->sample_num_strides, .stride = cfg->sample_stride_length};
-  s->length = semi_ar_length(&s->blocks, L);
-  TRY(output_path(cfg, cfg->sample_output, "samples.h5", s->output));
-  TRY(output_claim(comm, s->output, "mdlm-samples", cfg->sample_prompt));
-  s->part = (cfg->sample_count + comm->size - 1) / comm->size;
-  int64_t batch = cfg->sample_batch < s->part ? cfg->sample_batch : s->part;
-  TRY(weights_open(&s->net, cfg, comm, s->checkpoint, cfg->sample_weights, &s->state, L, "sample.batch", batch));
-  TRY(s->sampler->fits(&s->net.objective, &s->net.model.options));
-  TRY(semi_ar_fits(&s->blocks, &s->net.objective, L));
-  TRY(*cfg->sample_prompt ? prompts_read(&s->prompts, cfg->sample_prompt, &s->state.vocab, s->length)
-                          : prompts_none(&s->prompts, &s->state.vocab, s->length));
-  int err = mem_alloc(&s->mine, (size_t)(s->part * s->length) * sizeof *s->mine);
-  if (err == OK && comm->rank == 0)
-    err = mem_alloc(&s->all, (size_t)(s->part * comm->size * s->length) * sizeof *s->all);
+static int open_sampler(Sampling *s, const Config *cfg) {
+  const Network *net = &s->task.net;
+  SamplerOptions o = {
+      .cfg = cfg, .objective = &net->objective, .model = &net->model.options, .bos = s->task.state.vocab.bos};
+  TRY(sampler_create(&s->sampler, &o));
+  return strides_fits(&s->strides, &net->objective, s->task.state.length);
+}
+
+static int open_all(Sampling *s, const Config *cfg, Comm *comm) {
+  TaskOptions o = {.format = "mdlm-samples",
+                   .checkpoint = cfg->sample_checkpoint,
+                   .which = cfg->sample_weights,
+                   .output = cfg->sample_output,
+                   .name = "samples.h5",
+                   .input = cfg->sample_prompt};
+  TRY(task_begin(&s->task, cfg, comm, &o));
+  const CheckpointState *state = &s->task.state;
+  s->strides = (Strides){.count = cfg->sample_num_strides, .stride = cfg->sample_stride_length};
+  s->length = strides_length(&s->strides, state->length);
+  s->share = share_of(comm, cfg->sample_count, 1);
+  int64_t part = s->share.part, batch = cfg->sample_batch < part ? cfg->sample_batch : part;
+  TRY(task_open(&s->task, state->length, "sample.batch", batch));
+  TRY(open_sampler(s, cfg));
+  TRY(*cfg->sample_prompt ? prompts_read(&s->prompts, cfg->sample_prompt, &state->vocab, s->length)
+                          : prompts_none(&s->prompts, &state->vocab, s->length));
+  int err = mem_alloc(&s->mine, (size_t)(part * s->length) * sizeof *s->mine);
+  if (err == OK && comm->rank == 0) err = mem_alloc(&s->all, (size_t)(part * comm->size * s->length) * sizeof *s->all);
   CHECK(err != ERR_MEMORY, ERR_MEMORY,
-        "out of memory: sample.count = %lld samples of %lld tokens; ask for fewer, and for others by another run.seed",
+        "out of memory: sample.count = %lld samples of %lld tokens; ask for fewer, and draw others with another "
+        "run.seed",
         (long long)cfg->sample_count, (long long)s->length);
   return err;
 }
@@ -75,34 +81,35 @@ static void show(void *arg, int64_t step) {
   progress_show(&s->progress, s->done + step);
 }
 
-static int draw_part(Sampling *s, const Config *cfg, const Comm *comm) {
-  int64_t batch = s->net.model.options.batch, first = s->part * comm->rank;
-  int64_t steps = cfg->sample_steps * (s->blocks.strides + 1);
-  int64_t n = first >= cfg->sample_count            ? 0
-              : cfg->sample_count - first < s->part ? cfg->sample_count - first
-                                                    : s->part;
-  progress_start(&s->progress, "sampling", "steps", (n + batch - 1) / batch * steps);
-  for (int64_t at = 0; at < n; at += batch) {
-    SamplerJob job = {.model = &s->net.model,
-                      .rows = &s->net.rows,
-                      .objective = &s->net.objective,
+static SamplerJob job_at(Sampling *s, int64_t at, int64_t n) {
+  const Config *cfg = s->task.cfg;
+  Network *net = &s->task.net;
+  return (SamplerJob){.model = &net->model,
+                      .rows = &net->rows,
+                      .objective = &net->objective,
                       .steps = cfg->sample_steps,
                       .noise_removal = cfg->sample_noise_removal,
-                      .draw = {cfg->sample_temperature, cfg->sample_nucleus, strcmp(cfg->sample_draw, "f32") == 0},
-                      .bos = s->state.vocab.bos,
-                      .cache = cfg->sample_cache,
-                      .remask = cfg->sample_remask,
-                      .remask_eta = cfg->sample_remask_eta,
+                      .draw = {.temperature = cfg->sample_temperature,
+                               .nucleus = cfg->sample_nucleus,
+                               .f32 = strcmp(cfg->sample_draw, "f32") == 0},
                       .seed = (uint64_t)cfg->run_seed,
-                      .first = first + at,
-                      .n = n - at < batch ? n - at : batch,
+                      .first = s->share.first + at,
+                      .n = n,
                       .z = s->mine + at * s->length,
                       .progress = show,
                       .progress_arg = s};
+}
+
+static int draw_part(Sampling *s) {
+  int64_t batch = s->task.net.model.options.batch, n = s->share.n;
+  int64_t steps = s->task.cfg->sample_steps * (s->strides.count + 1);
+  progress_start(&s->progress, "sampling", "steps", (n + batch - 1) / batch * steps);
+  for (int64_t at = 0; at < n; at += batch) {
+    SamplerJob job = job_at(s, at, n - at < batch ? n - at : batch);
     start(s, &job);
-    int err = semi_ar_run(&s->blocks, s->sampler, &job);
-    CHECK(err != ERR_NUMERIC, ERR_NUMERIC, "%s: the network's output is not a number: its weights are not sound",
-          s->checkpoint);
+    int err = strides_run(&s->strides, &s->sampler, &job);
+    CHECK(err != ERR_NUMERIC, ERR_NUMERIC, "%s: the network's output is NaN: its weights are damaged",
+          s->task.checkpoint);
     TRY(err);
     check_fixed(s, &job);
     s->count[0] += job.evaluations;
@@ -119,7 +126,7 @@ static int read_samples(Sampling *s, const Config *cfg) {
   TRY(mem_alloc(&s->text, (size_t)(n + 1) * sizeof *s->text));
   TRY(mem_alloc(&s->entropy, (size_t)n * sizeof *s->entropy));
   for (int64_t i = 0; i < n; i++) {
-    TRY(vocab_text(&s->state.vocab, s->all + i * s->length, s->length, 0, &s->text[i]));
+    TRY(vocab_text(&s->task.state.vocab, s->all + i * s->length, s->length, 0, &s->text[i]));
     s->entropy[i] = entropy(s->all + i * s->length, s->length);
     s->mean += s->entropy[i] / (double)n;
   }
@@ -127,8 +134,8 @@ static int read_samples(Sampling *s, const Config *cfg) {
 }
 
 static int fill_options(H5 *f, const Sampling *s) {
-  const Config *cfg = s->cfg;
-  TRY(h5_set_str(f, "/", "sampler", s->sampler->name));
+  const Config *cfg = s->task.cfg;
+  TRY(h5_set_str(f, "/", "sampler", s->sampler.table->name));
   TRY(h5_set_int(f, "/", "steps", cfg->sample_steps));
   TRY(h5_set_int(f, "/", "noise_removal", cfg->sample_noise_removal));
   TRY(h5_set_str(f, "/", "remask", cfg->sample_remask));
@@ -136,18 +143,18 @@ static int fill_options(H5 *f, const Sampling *s) {
   TRY(h5_set_str(f, "/", "draw", cfg->sample_draw));
   TRY(h5_set_real(f, "/", "temperature", cfg->sample_temperature));
   TRY(h5_set_real(f, "/", "nucleus", cfg->sample_nucleus));
-  TRY(h5_set_int(f, "/", "num_strides", s->blocks.strides));
-  TRY(h5_set_int(f, "/", "stride_length", s->blocks.strides ? s->blocks.stride : 0));
+  TRY(h5_set_int(f, "/", "num_strides", s->strides.count));
+  TRY(h5_set_int(f, "/", "stride_length", s->strides.count ? s->strides.stride : 0));
   TRY(h5_set_str(f, "/", "prompt", cfg->sample_prompt));
   TRY(h5_set_int(f, "/", "evaluations", s->count[0]));
   TRY(h5_set_int(f, "/", "evaluated", s->count[1]));
-  TRY(h5_set_str(f, "/", "tokenizer", s->state.vocab.tokenizer));
-  return h5_set_str(f, "/", "tokenizer_hash", s->state.vocab.hash);
+  TRY(h5_set_str(f, "/", "tokenizer", s->task.state.vocab.tokenizer));
+  return h5_set_str(f, "/", "tokenizer_hash", s->task.state.vocab.hash);
 }
 
 static int fill_output(H5 *f, const void *arg) {
   const Sampling *s = arg;
-  int64_t dims[2] = {s->cfg->sample_count, s->length};
+  int64_t dims[2] = {s->task.cfg->sample_count, s->length};
   TRY(fill_options(f, s));
   TRY(h5_write(f, "/tokens", H5_I32, 2, dims, s->all));
   TRY(h5_set_str(f, "/tokens", "description", "token ids, one sample a row"));
@@ -167,45 +174,46 @@ static int print_text(const Sampling *s) {
   return err;
 }
 
-/* What rank 0 makes of the samples. */
-static int leave(Sampling *s, const Config *cfg) {
-  TRY(read_samples(s, cfg));
-  int err = output_write(s->output, "mdlm-samples", cfg, s->checkpoint, &s->state, cfg->sample_weights, fill_output, s);
-  int printed = print_text(s); /* without the file it is what is left of the work */
+/* Rank 0 has all the samples: writes and prints them. */
+static int publish(Sampling *s) {
+  Task *t = &s->task;
+  TRY(read_samples(s, t->cfg));
+  int err = output_write(t->output, t->format, t->cfg, t->checkpoint, &t->state, t->which, fill_output, s);
+  int printed = print_text(s); /* also without the file: then they are all that is left of the work */
   TRY(err);
-  CHECK(printed == OK, ERR_IO, "cannot write the texts to standard output; they are in %s", s->output);
+  CHECK(printed == OK, ERR_IO, "cannot write the texts to standard output; they are in %s", t->output);
   return OK;
 }
 
 static int run(Sampling *s, const Config *cfg, Comm *comm) {
+  const Task *t = &s->task;
   TRY_ALL(comm, open_all(s, cfg, comm));
-  double start = clock_now();
-  TRY_ALL(comm, draw_part(s, cfg, comm));
-  double seconds = clock_now() - start;
-  size_t bytes = (size_t)(s->part * s->length) * sizeof *s->mine;
+  double begun = clock_now();
+  TRY_ALL(comm, draw_part(s));
+  double seconds = clock_now() - begun;
+  size_t bytes = (size_t)(s->share.part * s->length) * sizeof *s->mine;
   TRY(comm_gather(comm, s->all, s->mine, bytes, 0));
   TRY(comm_all_reduce(comm, s->count, 2, COMM_I64, COMM_SUM));
-  TRY_ALL(comm, comm->rank == 0 ? leave(s, cfg) : OK);
+  TRY_ALL(comm, comm->rank == 0 ? publish(s) : OK);
   log_info("%lld samples of %lld tokens from %s: %s, %lld network evaluations, %.1f s; in %s",
-           (long long)cfg->sample_count, (long long)s->length, s->checkpoint, s->sampler->name, (long long)s->count[0],
-           seconds, s->output);
+           (long long)cfg->sample_count, (long long)s->length, t->checkpoint, s->sampler.table->name,
+           (long long)s->count[0], seconds, t->output);
   log_info("entropy=%.4f nat a sample, of at most %.4f for %lld tokens", s->mean,
-           log((double)(s->length < s->state.vocab.size ? s->length : s->state.vocab.size)), (long long)s->length);
+           log((double)(s->length < t->state.vocab.size ? s->length : t->state.vocab.size)), (long long)s->length);
   return OK;
 }
 
 static int sample(Comm *comm, const Config *cfg, int argc, char **argv, int *exit_code) {
   (void)argc, (void)argv, (void)exit_code;
   static Sampling s;
-  s.cfg = cfg;
   int err = run(&s, cfg, comm);
-  network_destroy(&s.net);
+  sampler_destroy(&s.sampler);
   mem_free(&s.mine);
   mem_free(&s.all);
   mem_free(&s.entropy);
   h5_list_free(&s.text);
   prompts_destroy(&s.prompts);
-  checkpoint_state_destroy(&s.state);
+  task_end(&s.task);
   return err;
 }
 

@@ -1,27 +1,25 @@
-/* mdlm score DECK [key=value…] — generative perplexity: what a gpt2 or ar checkpoint thinks of samples, next to their
- * entropy. */
+/* mdlm score DECK [key=value…] — generative perplexity: the likelihood of samples under a checkpoint of another network,
+ * which predicts the next token, next to their entropy. */
 #include "base/err.h"
 #include "base/log.h"
+#include "base/menu.h"
 #include "cmd/cmd.h"
-#include "cmd/output.h"
-#include "cmd/weights.h"
+#include "cmd/task.h"
 #include "measure/genppl.h"
 #include <math.h>
 #include <string.h>
 
 typedef struct Score {
-  const Config *cfg; /* not owned */
-  char input[FILES_PATH], output[FILES_PATH];
-  CheckpointState state;
+  Task task;
+  char input[FILES_PATH];
   Config trained; /* the deck of the checkpoint */
   Config network; /* its model and objective on the device of cfg; owns nothing */
   Tokens *tokens;
-  Network net;
   Genppl result;
 } Score;
 
-/* The network that judges is the checkpoint's, and only where it runs is the deck's: the deck is of the run whose
- * samples are judged. */
+/* The judging network is that of the checkpoint; the deck, which is that of the judged samples, only says on which device
+ * it runs. */
 static void describe(Config *network, const Config *trained, const Config *cfg) {
   *network = *trained;
 #define KEY(section, name)                                                                                             \
@@ -40,31 +38,47 @@ static void describe(Config *network, const Config *trained, const Config *cfg) 
 #undef KEY_WORD
 }
 
-static int open_all(Score *s, const Config *cfg, const Comm *comm) {
-  const char *checkpoint = cfg->score_checkpoint;
-  CHECK(*checkpoint, ERR_USAGE, "score.checkpoint is empty: name a checkpoint of a gpt2 or ar network");
+/* A judge predicts the next token. */
+static int check_judge(const Score *s) {
+  const ObjectiveTable *objective;
+  char fit[MENU_TEXT] = "";
+  TRY(objective_find(&objective, s->trained.diffusion_objective));
+  for (int i = 0; objectives[i]; i++)
+    if (objectives[i]->gives == GIVES_NEXT) menu_add(fit, objectives[i]->name);
+  CHECK(objective->gives == GIVES_NEXT, ERR_USAGE,
+        "score.checkpoint = %s was trained with diffusion.objective = %s, which does not predict the next token; a "
+        "judge is trained with %s",
+        s->task.checkpoint, objective->name, fit);
+  return OK;
+}
+
+static int open_all(Score *s, const Config *cfg, Comm *comm) {
+  Task *t = &s->task;
+  *t = (Task){.cfg = cfg, .comm = comm, .format = "mdlm-score", .which = cfg->score_weights};
+  CHECK(*cfg->score_checkpoint, ERR_USAGE,
+        "score.checkpoint is empty: name a checkpoint of a network that predicts the next token");
+  TRY(files_path(t->checkpoint, NULL, cfg->score_checkpoint));
   TRY(output_path(cfg, cfg->score_input, "samples.h5", s->input));
-  TRY(output_path(cfg, cfg->score_output, "score.h5", s->output));
-  TRY(output_claim(comm, s->output, "mdlm-score", s->input));
-  TRY(checkpoint_state(checkpoint, &s->state));
-  TRY(config_load_text(&s->trained, s->state.deck, checkpoint));
-  CHECK(strcmp(s->trained.diffusion_objective, "ar") == 0, ERR_USAGE,
-        "score.checkpoint = %s was trained with diffusion.objective = %s: only a network that predicts the next token "
-        "can judge",
-        checkpoint, s->trained.diffusion_objective);
+  TRY(output_path(cfg, cfg->score_output, "score.h5", t->output));
+  TRY(output_claim(comm, t->output, t->format, s->input));
+  TRY(checkpoint_state(t->checkpoint, &t->state));
+  TRY(config_load_text(&s->trained, t->state.deck, t->checkpoint));
+  TRY(check_judge(s));
   describe(&s->network, &s->trained, cfg);
-  TRY(tokens_open(&s->tokens, s->input, &s->state.vocab, checkpoint));
-  int64_t length = s->state.length, width = tokens_width(s->tokens);
-  CHECK(width > 1, ERR_DATA, "%s: rows of one token have no next token to be scored", s->input);
-  return weights_open(&s->net, &s->network, comm, checkpoint, cfg->score_weights, &s->state,
-                      width < length ? width : length, "score.batch", cfg->score_batch);
+  TRY(tokens_open(&s->tokens, s->input, &t->state.vocab, t->checkpoint));
+  int64_t length = t->state.length, width = tokens_width(s->tokens);
+  CHECK(width > 1, ERR_DATA, "%s: rows of one token have no next token to score", s->input);
+  t->cfg = &s->network;
+  int err = task_open(t, width < length ? width : length, "score.batch", cfg->score_batch);
+  t->cfg = cfg;
+  return err;
 }
 
 static int fill_output(H5 *f, const void *arg) {
   const Score *s = arg;
   const Genppl *r = &s->result;
   TRY(h5_set_str(f, "/", "input", s->input));
-  TRY(h5_set_int(f, "/", "window", s->state.length));
+  TRY(h5_set_int(f, "/", "window", s->task.state.length));
   TRY(h5_set_real(f, "/", "nll", r->interval.nll));
   TRY(h5_set_real(f, "/", "nll_low", r->interval.low));
   TRY(h5_set_real(f, "/", "nll_high", r->interval.high));
@@ -77,20 +91,15 @@ static int fill_output(H5 *f, const void *arg) {
 }
 
 static int run(Score *s, const Config *cfg, Comm *comm) {
+  Task *t = &s->task;
   TRY_ALL(comm, open_all(s, cfg, comm));
   log_info("scoring %lld rows of %s by %s (%s, %s weights) in windows of %lld tokens",
-           (long long)tokens_rows(s->tokens), s->input, cfg->score_checkpoint, s->trained.model_name,
-           cfg->score_weights, (long long)s->state.length);
-  TRY(genppl_run(&s->result, &s->net, s->tokens, s->state.vocab.eos, comm, "scoring"));
+           (long long)tokens_rows(s->tokens), s->input, t->checkpoint, s->trained.model_name, t->which,
+           (long long)t->state.length);
+  TRY(genppl_run(&s->result, &t->net, s->tokens, t->state.vocab.eos, comm, "scoring"));
   const Interval *r = &s->result.interval;
-  int err = OK;
-  if (comm->rank == 0 && !isfinite(r->nll))
-    err = RAISE(ERR_NUMERIC, "%s: the likelihood is %g: its weights are not sound", cfg->score_checkpoint, r->nll);
-  if (comm->rank == 0 && err == OK)
-    err = output_write(s->output, "mdlm-score", cfg, cfg->score_checkpoint, &s->state, cfg->score_weights, fill_output,
-                       s);
-  TRY(comm_agree(comm, err));
-  log_info("per-row values: %s", s->output);
+  TRY(task_publish(t, r->nll, fill_output, s));
+  log_info("per-row values: %s", t->output);
   log_info("nll=%.5f ppl=%.4f ci95=[%.4f,%.4f] entropy=%.4f rows=%lld tokens=%lld", r->nll, exp(r->nll), exp(r->low),
            exp(r->high), s->result.entropy, (long long)s->result.rows, (long long)r->tokens);
   return OK;
@@ -99,16 +108,15 @@ static int run(Score *s, const Config *cfg, Comm *comm) {
 static int score(Comm *comm, const Config *cfg, int argc, char **argv, int *exit_code) {
   (void)argc, (void)argv, (void)exit_code;
   static Score s;
-  s.cfg = cfg;
   int err = run(&s, cfg, comm);
   genppl_destroy(&s.result);
-  network_destroy(&s.net);
   tokens_close(&s.tokens);
   config_free(&s.trained);
-  checkpoint_state_destroy(&s.state);
+  task_end(&s.task);
   return err;
 }
 
 extern const Command command_score;
 const Command command_score = {"score", "DECK [key=value…]",
-                               "generative perplexity of samples under a gpt2 or ar checkpoint", true, score};
+                               "generative perplexity of samples under a checkpoint that predicts the next token", true,
+                               score};

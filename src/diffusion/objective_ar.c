@@ -2,7 +2,7 @@
  *
  *   loss_l = −log p(x0_{l+1} | x0_1 … x0_l),  p = softmax(f) with f[m] ← −∞,  for the first length − 1 rows
  * The first token (bos) is given, so a sequence has length − 1 scored tokens. */
-#include "diffusion/objective.h"
+#include "diffusion/noised.h"
 
 static void ar_score(const Objective *o, Noised *n, int64_t b, double t) {
   (void)t;
@@ -15,5 +15,9 @@ static void ar_log_p(const Objective *o, double *out, const float *f, int32_t z,
 }
 
 extern const ObjectiveTable objective_ar;
-const ObjectiveTable objective_ar = {
-    .name = "ar", .diffusion = false, .score = ar_score, .loss = objective_cross_entropy, .log_p = ar_log_p};
+const ObjectiveTable objective_ar = {.name = "ar",
+                                     .gives = GIVES_NEXT,
+                                     .terms = 1,
+                                     .score = ar_score,
+                                     .loss = objective_cross_entropy,
+                                     .log_p = ar_log_p};

@@ -3,12 +3,19 @@
  *   p = softmax(f) over all V tokens (subs_masking: f[m] ← −∞ first);  dt = 1/T, t ≤ 1 − 10⁻⁴, s = t − dt
  *   a = (1−t)/t·p(m) + 1,  b = (1−s)/s·p(m) + 1
  *   loss_l = T·[(dt/t)(log a − log p(x0_l)) + (1 − dt/t)(log a − log b)]  at masked l,  0 elsewhere
- *          + (−log p(x0_l)) of a second pass that sees x0 and σ = 0, at every l: the reconstruction of the last step
+ *          + (−log p(x0_l)) of a second pass with input x0 and σ = 0, at every l: the reconstruction term
  * At t = dt the factor of log b is 0 and s = 0: the limit is taken. With p(m) = 0 both log a and log b vanish.
  * Source: Austin et al., arXiv:2107.03006 §3; arXiv:2406.07524 App. A. */
-#include "diffusion/objective.h"
+#include "base/err.h"
+#include "diffusion/noised.h"
 #include <math.h>
 #include <string.h>
+
+static int d3pm_check(const ObjectiveOptions *o) {
+  CHECK(o->T > 0, ERR_USAGE,
+        "diffusion.objective = d3pm is a bound in discrete time: set diffusion.T, for example to 1000");
+  return OK;
+}
 
 static void d3pm_score(const Objective *o, Noised *n, int64_t b, double t) {
   double T = (double)o->options.T, dt = 1 / T, clamped = fmin(t, 1 - 1e-4), s = clamped - dt;
@@ -45,7 +52,10 @@ static void d3pm_log_p(const Objective *o, double *out, const float *f, int32_t 
 
 extern const ObjectiveTable objective_d3pm;
 const ObjectiveTable objective_d3pm = {.name = "d3pm",
-                                       .diffusion = true,
+                                       .gives = GIVES_X0_OR_MASK,
+                                       .options = OPTION_STEPS | OPTION_SUBS_MASKING,
+                                       .terms = 4,
+                                       .check = d3pm_check,
                                        .score = d3pm_score,
                                        .second = d3pm_second,
                                        .loss = d3pm_loss,

@@ -4,10 +4,10 @@
  *   loss_l = σ'·[Σ_{y≠m} s_y − r log s_{x0_l} + r(log r − 1)]  at masked l,  0 elsewhere
  * With g = f − log(V − 1), s = r e^g and the logarithms of r cancel:
  *   loss_l = σ'/(e^σ − 1)·[Σ_{y≠m} e^{g_y} − g_{x0_l} − 1]
- * which is never negative at e^g = p(x0 | z), is 0 at the true score of a known x0, and needs no small differences. The
- * weight is that of subs, and the loss is that of subs where Σ e^g = 1. σ is the true one also where the network is not
- * told. Source: Lou et al., arXiv:2310.16834 Eq. (5), §4.2. */
-#include "diffusion/objective.h"
+ * which is never negative at e^g = p(x0 | z), is 0 at the true score of a known x0, and is free of cancellation. The
+ * weight is that of −log p in the continuous-time bound, and where Σ e^g = 1 so is the loss. σ is the true noise level
+ * also where the network is not conditioned on it. Source: Lou et al., arXiv:2310.16834 Eq. (5), §4.2. */
+#include "diffusion/noised.h"
 #include <math.h>
 
 static void sedd_score(const Objective *o, Noised *n, int64_t b, double t) {
@@ -27,4 +27,4 @@ static void sedd_log_p(const Objective *o, double *out, const float *f, int32_t 
 
 extern const ObjectiveTable objective_sedd;
 const ObjectiveTable objective_sedd = {
-    .name = "sedd", .diffusion = true, .score = sedd_score, .loss = sedd_loss, .log_p = sedd_log_p};
+    .name = "sedd", .gives = GIVES_SCORE, .terms = 1, .score = sedd_score, .loss = sedd_loss, .log_p = sedd_log_p};

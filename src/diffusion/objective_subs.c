@@ -1,20 +1,23 @@
 /* objective_subs — MDLM's substitution parameterisation.
  *
- *   zero masking probability:  f[m] ← −∞, p = softmax(f);   carry over: where z ≠ m, p is one-hot at z
+ *   zero masking probability:  f[m] ← −∞, p = softmax(f)
+ *   carry-over:                where z ≠ m, p is one-hot at z
  *   loss_l = w(t)·(−log p(x0_l))  at masked l,  0 elsewhere
- *   continuous time            w = σ'(t)/(e^σ(t) − 1)
- *   T steps                    w = 1/t, t ≤ 1 − 10⁻⁴: the bound of d3pm with p(m) = 0
- *   importance sampling and    w = log(1 − e^−σ(1)) − log(1 − e^−σ(0)): the time (or the chance of a mask) is drawn
- * such change of variables            that the rest of the weight cancels Only masked real positions are scored; the
- * others' loss and gradient are zero and their logits are never made. Source: arXiv:2406.07524 §3.2.3, Eq. (10), App.
- * C.1. */
-#include "diffusion/objective.h"
+ *
+ *   continuous time          w = σ'(t)/(e^σ(t) − 1)
+ *   T steps                  w = 1/t, t ≤ 1 − 10⁻⁴: the discrete-time bound with p(m) = 0
+ *   importance sampling,     w = log(1 − e^−σ(1)) − log(1 − e^−σ(0)): the time (or the probability of a mask) is drawn
+ *   change of variables      so that the rest of the weight cancels
+ *
+ * Only masked real positions are scored: elsewhere loss and gradient are zero, and logits are never computed.
+ * Source: arXiv:2406.07524 §3.2.3, Eq. (10), App. C.1. */
+#include "diffusion/noised.h"
 #include <math.h>
 
 static void subs_score(const Objective *o, Noised *n, int64_t b, double t) {
   const ObjectiveOptions *c = &o->options;
-  bool uniform = c->importance_sampling || c->change_of_variables;
-  noised_masked_rows(o, n, b, c->T > 0 ? 1 / fmin(t, 1 - 1e-4) : uniform ? o->slope : schedule_weight(o->schedule, t));
+  double weight = objective_reweights(c) ? o->slope : schedule_weight(o->schedule, t);
+  noised_masked_rows(o, n, b, c->T > 0 ? 1 / fmin(t, 1 - 1e-4) : weight);
 }
 
 static void subs_log_p(const Objective *o, double *out, const float *f, int32_t z, double t) {
@@ -27,5 +30,10 @@ static void subs_log_p(const Objective *o, double *out, const float *f, int32_t 
 }
 
 extern const ObjectiveTable objective_subs;
-const ObjectiveTable objective_subs = {
-    .name = "subs", .diffusion = true, .score = subs_score, .loss = objective_cross_entropy, .log_p = subs_log_p};
+const ObjectiveTable objective_subs = {.name = "subs",
+                                       .gives = GIVES_X0,
+                                       .options = OPTION_STEPS | OPTION_REWEIGHT,
+                                       .terms = 1,
+                                       .score = subs_score,
+                                       .loss = objective_cross_entropy,
+                                       .log_p = subs_log_p};

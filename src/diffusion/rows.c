@@ -3,21 +3,21 @@
 #include "base/mem.h"
 
 static const int64_t HOST_CHUNK_BYTES = 64 << 20, DEVICE_CHUNK_BYTES = 1 << 30;
-/* A GPU's library plans its products for a shape: of all numbers of scored rows only multiples of the unit are met, and
- * powers of two below it. */
+/* A GPU's library plans its products per shape. Padding the number of scored rows to multiples of the unit, and to
+ * powers of two below it, keeps the number of shapes small. */
 enum { DEVICE_UNIT = 256, DEVICE_LEAST = 8 };
 
-/* The gradient takes the place of the logits, as a factor of products; logits that are only looked at keep all digits.
- */
+/* In training the gradient replaces the logits and is a factor of products, hence act; else logits keep full
+ * precision. */
 static DType logits_type(const Model *m) { return m->options.training ? m->dev->act : m->dev->real; }
 
-/* From one row of logits to the next: a GPU wants rows that begin at multiples of 128 bytes. */
+/* Row stride of the logits: a GPU wants rows aligned to 128 bytes. */
 static int64_t row_elements(const Model *m) {
   int64_t V = m->options.vocab;
   return m->dev->ops->host ? V : (V + 63) / 64 * 64;
 }
 
-static int64_t made_up(const Rows *r, int64_t n) {
+static int64_t padded(const Rows *r, int64_t n) {
   int64_t unit = r->unit > 1 ? DEVICE_LEAST : 1;
   while (unit < r->unit && unit < n) unit *= 2;
   return (n + unit - 1) / unit * unit;
@@ -26,7 +26,7 @@ static int64_t made_up(const Rows *r, int64_t n) {
 static void plan(Arena *a, Rows *r) {
   const ModelOptions *o = &r->model->options;
   DType real = r->model->dev->real, act = r->model->dev->act;
-  int64_t capacity = made_up(r, o->batch * o->length);
+  int64_t capacity = padded(r, o->batch * o->length);
   r->h = arena_tensor(a, act, capacity, o->width);
   if (o->training) r->dh = arena_tensor(a, act, capacity, o->width);
   r->logits = tensor_cols(arena_tensor(a, logits_type(r->model), r->chunk, row_elements(r->model)), 0, o->vocab);
@@ -36,13 +36,13 @@ static void plan(Arena *a, Rows *r) {
   r->target = arena_tensor(a, DT_I32, capacity, 0);
   r->ids = arena_tensor(a, DT_I32, capacity, 0);
   r->uniform = arena_tensor(a, DT_F64, capacity, 0);
-  r->stay = arena_tensor(a, DT_F64, capacity, 0);
+  r->keep = arena_tensor(a, DT_F64, capacity, 0);
   r->total = arena_tensor(a, DT_F64, 1, 0);
 }
 
-/* The head meets a new number of rows in every step. Where products are made for a shape (bf16 on the CPU), meet the
- * shapes that all numbers are composed of now, with zeros, so that no step has to allocate: the whole chunk, and 2^k −
- * 1 rows. A GPU has room for scratch that grows with them: only the whole chunk. */
+/* The number of rows differs in every step. Where the library creates a primitive per shape (bf16 on the CPU), run all
+ * shapes that those numbers are composed of once now, on zeros, so that no step has to allocate: the whole chunk, and
+ * 2^k − 1 rows. On a GPU only scratch grows with the rows: the whole chunk suffices. */
 static int warm_up(Rows *r) {
   bool host = r->model->dev->ops->host;
   int64_t odd = 1;
@@ -60,11 +60,11 @@ int rows_create(Rows *r, Model *model, int terms) {
   bool host = model->dev->ops->host;
   *r = (Rows){.model = model, .chunk = model->dev->row_chunk, .unit = host ? 1 : DEVICE_UNIT, .terms = terms};
   const ModelOptions *o = &model->options;
-  int64_t most = made_up(r, o->batch * o->length), step = host ? 64 : DEVICE_UNIT;
+  int64_t most = padded(r, o->batch * o->length), step = host ? 64 : DEVICE_UNIT;
   int64_t fit =
       (host ? HOST_CHUNK_BYTES : DEVICE_CHUNK_BYTES) / (int64_t)dtype_size(logits_type(model)) / row_elements(model);
   if (r->chunk == 0) r->chunk = fit < step ? step : fit / step * step;
-  r->chunk = made_up(r, r->chunk < most ? r->chunk : most);
+  r->chunk = padded(r, r->chunk < most ? r->chunk : most);
   arena_measure(&r->arena, model->dev);
   plan(&r->arena, r);
   TRY(arena_commit(&r->arena));
@@ -80,11 +80,11 @@ void rows_destroy(Rows *r) {
   *r = (Rows){0};
 }
 
-/* The rows that make n up to a multiple are row 0 of the batch. */
+/* Padding gathers row 0 of the batch. */
 static int gather(Rows *r, const int32_t *rows, int64_t n) {
   const ModelOptions *o = &r->model->options;
   Device *dev = r->model->dev;
-  int64_t all = made_up(r, n);
+  int64_t all = padded(r, n);
   TRY(tensor_upload(dev, tensor_rows(r->index, 0, n), rows));
   if (all > n) TRY(tensor_zero(dev, tensor_rows(r->index, n, all - n)));
   return op_gather_rows(dev, tensor_rows(r->h, 0, all), tensor_rows(r->model->h, 0, o->batch * o->length),
@@ -115,7 +115,7 @@ int rows_total(Rows *r, double *loss) {
 
 int rows_loss(Rows *r, const Objective *o, const Noised *noised, bool gradient, double *loss) {
   Device *dev = r->model->dev;
-  int64_t n = noised->n_rows, R = noised->B * noised->L, all = made_up(r, n);
+  int64_t n = noised->n_rows, R = noised->B * noised->L, all = padded(r, n);
   if (n == 0) return gradient ? tensor_zero(dev, tensor_rows(r->model->dh, 0, R)) : OK;
   TRY(gather(r, noised->rows, n));
   TRY(tensor_upload(dev, tensor_rows(r->target, 0, n), noised->target));
@@ -136,43 +136,37 @@ int rows_logits(Rows *r, int64_t first, int64_t n, float *logits) {
   void *scratch = NULL;
   TRY(mem_alloc(&scratch, (size_t)f.dims[1] * dtype_size(f.type)));
   int err = OK;
-  for (int64_t i = 0; i < n && err == OK; i++) /* there may be gaps between them */
+  for (int64_t i = 0; i < n && err == OK; i++) /* rows may be strided */
     err = tensor_to_f32(r->model->dev, logits + i * f.dims[1], tensor_rows(f, i, 1), scratch);
   mem_free(&scratch);
   return err;
 }
 
-int rows_draw(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const RowDraw *how, int32_t *ids) {
+int rows_draw(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const double *uniform, const double *keep,
+              const DrawRule *rule, int32_t *ids) {
   Device *dev = r->model->dev;
   if (n == 0) return OK;
   TRY(gather(r, rows, n));
-  if (how->uniform) TRY(tensor_upload(dev, tensor_rows(r->uniform, 0, n), how->uniform));
-  if (how->stay) TRY(tensor_upload(dev, tensor_rows(r->stay, 0, n), how->stay));
-  int64_t all = made_up(r, n);
+  if (uniform) TRY(tensor_upload(dev, tensor_rows(r->uniform, 0, n), uniform));
+  if (keep) TRY(tensor_upload(dev, tensor_rows(r->keep, 0, n), keep));
+  int64_t all = padded(r, n);
   for (int64_t first = 0; first < all; first += r->chunk) {
     int64_t k = all - first < r->chunk ? all - first : r->chunk;
     Tensor logits = tensor_rows(r->logits, 0, k);
     TRY(model_logits(r->model, logits, tensor_rows(r->h, first, k)));
-    Draw d = {.ids = tensor_rows(r->ids, first, k),
-              .logits = logits,
-              .temperature = how->temperature,
-              .nucleus = how->nucleus,
-              .f32 = how->f32,
-              .odds = how->odds};
-    if (how->uniform) d.uniform = tensor_rows(r->uniform, first, k);
-    if (how->stay) d.stay = tensor_rows(r->stay, first, k);
-    TRY(objective_denoise(o, dev, d));
+    TRY(objective_denoise(o, dev, tensor_rows(r->ids, first, k), logits,
+                          uniform ? tensor_rows(r->uniform, first, k) : TENSOR_NONE,
+                          keep ? tensor_rows(r->keep, first, k) : TENSOR_NONE, rule ? *rule : (DrawRule){0}));
   }
   TRY(tensor_download(dev, ids, tensor_rows(r->ids, 0, n)));
   for (int64_t i = 0; i < n; i++)
-    CHECK(ids[i] >= 0, ERR_NUMERIC,
-          "the network's output is not a number: the weights of the checkpoint are not sound");
+    CHECK(ids[i] >= 0, ERR_NUMERIC, "the network's output is NaN: the weights of the checkpoint are damaged");
   return OK;
 }
 
 int rows_nll(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const int32_t *ids, double *nll) {
   Device *dev = r->model->dev;
-  int64_t all = made_up(r, n);
+  int64_t all = padded(r, n);
   ASSERT(r->terms == 1);
   if (n == 0) return OK;
   TRY(gather(r, rows, n));

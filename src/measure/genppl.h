@@ -1,14 +1,13 @@
-/* genppl — generative perplexity: how likely another network, which predicts the next token, finds given rows.
+/* genppl — generative perplexity: the likelihood of given rows under another network, which predicts the next token.
  *
- * A row is cut into consecutive windows of the network's length, the last one shorter; each is read by itself. Scored
- * are every token but eos and the first eos of each window, nothing else; the first token of a window never is. So of a
- * window that begins with eos no other eos counts, and padding with eos costs nothing. A perplexity alone rewards
- * repetition: it goes with the rows' mean entropy (entropy.h). Source: what arXiv:2406.07524 published is measured so
- */
+ * A row is cut into consecutive windows of the network's length, the last one shorter; each is scored by itself. Scored
+ * are every token but eos, and the first eos of each window; never the first token of a window. So in a window that
+ * begins with eos no other eos counts, and padding with eos costs nothing. Perplexity alone rewards repetition: it is
+ * reported with the rows' mean entropy (entropy.h). Source: the protocol of arXiv:2406.07524 */
 #pragma once
-#include "diffusion/network.h"
 #include "dist/comm.h"
 #include "measure/interval.h"
+#include "network/network.h"
 #include "store/tokens.h"
 
 typedef struct Genppl {
@@ -20,8 +19,8 @@ typedef struct Genppl {
   double *entropies;     /* [rows] rank 0 only */
 } Genppl;
 
-/** genppl_run — score all rows with a network of objective ar. Batches are the same on any number of ranks, and so are
- *  the results, bit for bit. `progress`: what is shown, NULL: quiet. Collective; every rank gets interval and entropy.
+/** genppl_run — score all rows with a network that gives the next token. Batches are the same on any number of ranks, and so are
+ *  the results, bit for bit. `progress`: label of the progress line, NULL: quiet. Collective; every rank gets interval and entropy.
  *  Errors  ERR_DATA: tokens_read's, or no token is scored */
 int genppl_run(Genppl *result, Network *net, Tokens *tokens, int32_t eos, Comm *comm, const char *progress);
 void genppl_destroy(Genppl *g);

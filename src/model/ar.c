@@ -11,5 +11,11 @@ static int ar_create(Model *m) {
 }
 
 extern const ModelTable model_ar;
-const ModelTable model_ar = {
-    "ar", ar_create, transformer_forward, transformer_backward, transformer_destroy, transformer_step};
+const ModelTable model_ar = {.name = "ar",
+                             .causal = true,
+                             .attends = true,
+                             .create = ar_create,
+                             .forward = transformer_forward,
+                             .backward = transformer_backward,
+                             .destroy = transformer_destroy,
+                             .step = transformer_step};

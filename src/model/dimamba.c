@@ -321,4 +321,9 @@ static int dimamba_backward(Model *m, const ModelInput *in) {
 }
 
 extern const ModelTable model_dimamba;
-const ModelTable model_dimamba = {"dimamba", dimamba_create, dimamba_forward, dimamba_backward, dimamba_destroy, NULL};
+const ModelTable model_dimamba = {.name = "dimamba",
+                                  .timed = true,
+                                  .create = dimamba_create,
+                                  .forward = dimamba_forward,
+                                  .backward = dimamba_backward,
+                                  .destroy = dimamba_destroy};

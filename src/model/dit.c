@@ -12,4 +12,10 @@ static int dit_create(Model *m) {
 }
 
 extern const ModelTable model_dit;
-const ModelTable model_dit = {"dit", dit_create, transformer_forward, transformer_backward, transformer_destroy, NULL};
+const ModelTable model_dit = {.name = "dit",
+                              .timed = true,
+                              .attends = true,
+                              .create = dit_create,
+                              .forward = transformer_forward,
+                              .backward = transformer_backward,
+                              .destroy = transformer_destroy};

@@ -47,4 +47,10 @@ static int gpt2_create(Model *m) {
 }
 
 extern const ModelTable model_gpt2;
-const ModelTable model_gpt2 = {"gpt2", gpt2_create, transformer_forward, NULL, transformer_destroy, transformer_step};
+const ModelTable model_gpt2 = {.name = "gpt2",
+                               .causal = true,
+                               .attends = true,
+                               .create = gpt2_create,
+                               .forward = transformer_forward,
+                               .destroy = transformer_destroy,
+                               .step = transformer_step};

@@ -1,9 +1,12 @@
 #include "base/err.h"
+#include "base/menu.h"
 #include "model/layers.h"
-#include <string.h>
 
-extern const ModelTable model_ar, model_dimamba, model_dit, model_gpt2;
-static const ModelTable *const models[] = {&model_ar, &model_dimamba, &model_dit, &model_gpt2, NULL};
+int model_find(const ModelTable **table, const char *name) {
+  MENU_FIND(*table, models, name);
+  CHECK(*table, ERR_USAGE, "model.name = %s: no such network", name);
+  return OK;
+}
 
 int heads_check(const ModelOptions *o) {
   CHECK(o->width % o->heads == 0 && o->width / o->heads % 2 == 0, ERR_USAGE,
@@ -21,9 +24,7 @@ int model_create(Model *m, Device *dev, const ModelOptions *options) {
   CHECK(options->length * options->batch < INT32_MAX, ERR_USAGE,
         "%lld sequences of %lld tokens are too many for one pass: lower the batch", (long long)options->batch,
         (long long)options->length);
-  for (int i = 0; models[i]; i++)
-    if (strcmp(models[i]->name, options->name) == 0) m->table = models[i];
-  CHECK(m->table, ERR_USAGE, "model.name = %s: no such network", options->name);
+  TRY(model_find(&m->table, options->name));
   int err = m->table->create(m);
   if (err) model_destroy(m);
   return err;

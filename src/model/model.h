@@ -38,12 +38,17 @@ typedef struct ModelInput {
 typedef struct Model Model;
 typedef struct ModelTable {
   const char *name;
+  bool causal;  /* a position sees itself and those before it only */
+  bool timed;   /* may be conditioned on the noise level */
+  bool attends; /* has attention: heads and an MLP */
   int (*create)(Model *);
   int (*forward)(Model *, const ModelInput *);
   int (*backward)(Model *, const ModelInput *);
   void (*destroy)(Model *);
   int (*step)(Model *, int64_t B, int64_t position); /* NULL: its positions see later ones */
 } ModelTable;
+
+extern const ModelTable *const models[]; /* NULL-ended */
 
 struct Model {
   const ModelTable *table;
@@ -62,6 +67,8 @@ struct Model {
 /** model_create — the network called options->name, weights zero (params_init or a checkpoint fills them).
  *  Errors  ERR_USAGE for a name or sizes that do not fit, ERR_MEMORY */
 int model_create(Model *m, Device *dev, const ModelOptions *options);
+/** model_find — the table of that word. ERR_USAGE if there is none. */
+int model_find(const ModelTable **table, const char *name);
 /** heads_check — for networks with attention: ERR_USAGE unless the width splits into heads of even width. */
 int heads_check(const ModelOptions *options);
 /** model_destroy — NULL-safe, clears m. */

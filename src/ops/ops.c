@@ -277,13 +277,15 @@ int op_score_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Ten
       dev->ops->score_entropy(dev, loss, logits, target, weight, mask, gradient));
 }
 
-int op_draw(Device *dev, const Draw *a) {
-  int64_t R = rows_of(a->logits), V = cols_of(a->logits);
-  SHAPE("draw", floating(dev, a->logits.type) && is(a->logits, a->logits.type, R, V) && vec(a->ids, DT_I32, R));
-  SHAPE("draw", vec(a->uniform, DT_F64, R) && maybe_vec(a->stay, DT_F64, R) && a->forbid < V);
-  SHAPE("draw", a->temperature > 0 && a->nucleus > 0 && a->nucleus <= 1);
-  SHAPE("draw", tensor_none(a->stay) ? !a->odds : a->forbid >= 0 && V > 1);
-  RUN(GROUP_LOSS, 0, tensor_bytes(a->logits), dev->ops->draw(dev, a));
+int op_draw(Device *dev, Tensor ids, Tensor logits, Tensor uniform, Tensor keep, const DrawRule *rule) {
+  int64_t R = rows_of(logits), V = cols_of(logits);
+  bool none = rule->keep == KEEP_NEVER;
+  SHAPE("draw", floating(dev, logits.type) && is(logits, logits.type, R, V) && vec(ids, DT_I32, R));
+  SHAPE("draw", vec(uniform, DT_F64, R) && maybe_vec(keep, DT_F64, R) && rule->forbid < V);
+  SHAPE("draw", rule->temperature > 0 && rule->nucleus > 0 && rule->nucleus <= 1);
+  SHAPE("draw", tensor_none(keep) ? none : !none && rule->forbid >= 0 && V > 1);
+  SHAPE("draw", rule->f32 ? rule->keep != KEEP_SCORE : rule->keep != KEEP_CHANCE);
+  RUN(GROUP_LOSS, 0, tensor_bytes(logits), dev->ops->draw(dev, ids, logits, uniform, keep, rule));
 }
 
 int op_argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid) {

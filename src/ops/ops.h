@@ -136,27 +136,30 @@ typedef struct Scan {
   Tensor dA_log, dD; /* [E,S], [E] += */
 } Scan;
 
-/* Draw — a token for each row of logits, without `forbid` (< 0: none).
- *   p = softmax(f/temperature) of the likeliest tokens that make up `nucleus` of it (1: all of them; those that equal
- * the least of them are among them);  ids[r] ~ p: the smallest y whose cumulative probability exceeds uniform[r] Sums
- * are in f64, so a token of probability 1e-10 is drawn once in 1e10; −1 where a row holds no numbers. stay: with S =
- * Σ_{y≠forbid} exp(f_y)/(V − 1), ids[r] = forbid where S ≤ stay[r]: a score that is no distribution. odds: S =
- * Σ_{y≠forbid} exp(f_y − f_forbid), the odds of the other tokens. f32: as published samplers draw, with noise of f32,
- * which cuts off what is rarer than some 1e-7 of the likeliest: ids[r] = the y with the largest q_y/(1e-10 − log(u_y +
- * 1e-10)), u_y on the 2^-24 grid of [0,1), from the bits of uniform[r];  q_forbid = stay[r], other q_y = (1 −
- * stay[r])·p_y, with odds times S/(1 + S);  stay none: 0 Source: arXiv:2409.02908 §5; the behaviour of the public
- * implementation of arXiv:2406.07524 */
-typedef struct Draw {
-  Tensor ids;     /* [R] i32 out */
-  Tensor logits;  /* [R,V] in    */
-  Tensor uniform; /* [R] f64 in: 53 random bits */
-  Tensor stay;    /* [R] f64 in, may be none */
-  int32_t forbid;
-  double temperature; /* > 0; 1: as it is */
-  double nucleus;     /* in (0, 1] */
+/* KeepRule — what decides whether a position keeps its mask, the token `forbid`, given keep[r].
+ *   KEEP_NEVER   nothing: it never does
+ *   KEEP_CHANCE  it does with probability keep[r]; f32 draws only
+ *   KEEP_SCORE   it does where S ≤ keep[r],  S = Σ_{y≠forbid} exp(f_y)/(V − 1), an unnormalised score
+ *   KEEP_ODDS    it does where S ≤ keep[r],  S = Σ_{y≠forbid} exp(f_y − f_forbid), the odds against the mask;
+ *                f32 draws: keep[r] is a probability, and 1 − keep[r] is shrunk by S/(1 + S) */
+typedef enum KeepRule { KEEP_NEVER, KEEP_CHANCE, KEEP_SCORE, KEEP_ODDS } KeepRule;
+
+/* DrawRule — how a token is drawn from a row of logits f, one struct from deck to kernel.
+ *   p = softmax(f/temperature) without `forbid` (< 0: none), restricted to the likeliest tokens that make up `nucleus`
+ *       of it (ties with the least likely of them included)
+ *   ids[r] = the smallest y whose cumulative probability exceeds uniform[r]
+ * Sums are in f64: a token of probability 1e-10 is drawn once in 1e10. ids[r] = −1 where the row holds a NaN.
+ * f32: as published samplers draw, with f32 noise, which truncates tokens below about 1e-7 of the likeliest:
+ *   ids[r] = argmax_y q_y/(1e-10 − log(u_y + 1e-10)),  u_y on the 2^-24 grid of [0,1), from the bits of uniform[r]
+ *   q_forbid = keep[r],  other q_y = (1 − keep[r])·p_y  (KEEP_NEVER: keep[r] = 0)
+ * Source: arXiv:2409.02908 §5; the behaviour of the public implementation of arXiv:2406.07524 */
+typedef struct DrawRule {
+  double temperature; /* > 0; 1: the network's own distribution */
+  double nucleus;     /* in (0, 1]; 1: all tokens */
   bool f32;
-  bool odds; /* with stay */
-} Draw;
+  KeepRule keep;
+  int32_t forbid;
+} DrawRule;
 
 /* AdamW — one pass over flat buffers of n:  g ← factor·g;  m, v, p as AdamW;  ema ← decay·ema + (1−decay)·p;  low ←
  * bf16(p), with factor = scale·min(1, clip/(scale·√squares + 1e-6)): the gradient's norm never waits for the host.
@@ -212,7 +215,7 @@ typedef struct Ops {
   int (*absorbing_bound)(Device *, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask,
                          bool gradient);
   int (*score_entropy)(Device *, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t mask, bool gradient);
-  int (*draw)(Device *, const Draw *);
+  int (*draw)(Device *, Tensor ids, Tensor logits, Tensor uniform, Tensor keep, const DrawRule *rule);
   int (*argmax)(Device *, Tensor ids, Tensor logits, int32_t forbid);
   int (*add)(Device *, Tensor y, Tensor x);
   int (*sum)(Device *, Tensor total, Tensor x);
@@ -311,7 +314,8 @@ int op_absorbing_bound(Device *dev, Tensor loss, Tensor logits, Tensor target, T
  * Source: arXiv:2310.16834 Eq. (5), with the true ratio's logarithm taken out */
 int op_score_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t mask,
                      bool gradient);
-int op_draw(Device *dev, const Draw *a);
+/* ids[R] i32, uniform[R] f64: 53 random bits, keep[R] f64: none with KEEP_NEVER */
+int op_draw(Device *dev, Tensor ids, Tensor logits, Tensor uniform, Tensor keep, const DrawRule *rule);
 int op_argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid); /* the first of equals, −1 if it is no number */
 
 /* update */

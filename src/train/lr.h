@@ -7,6 +7,7 @@
  * restarts.
  */
 #pragma once
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct LrTable LrTable;
@@ -17,6 +18,7 @@ typedef struct Lr {
 } Lr;
 struct LrTable {
   const char *name;
+  bool of_steps; /* a function of the number of steps, so that a run with more steps differs from the start */
   double (*at)(const Lr *lr, double n);
 };
 

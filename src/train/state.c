@@ -1,72 +1,19 @@
-/* state — a trainer's state to and from a checkpoint: flat device buffers seen as named float arrays. */
+/* state — a trainer's state to and from a checkpoint. */
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/version.h"
+#include "network/flat.h"
+#include "network/match.h"
 #include "train/trainer.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-typedef struct Staging { /* a flat buffer as float on the host: in place where it is that already */
-  float *data;
-  bool owned;
-  CheckpointArray *arrays;
-} Staging;
-
-static int staging_create(Staging *s, Params *p, Tensor flat, bool fill) {
-  *s = (Staging){0};
-  s->owned = !(p->dev->ops->host && flat.type == DT_F32);
-  s->data = flat.data;
-  if (s->owned) {
-    void *scratch = NULL;
-    TRY(mem_alloc(&s->data, (size_t)p->count * sizeof(float)));
-    int err = fill && flat.type != DT_F32 ? mem_alloc(&scratch, tensor_bytes(flat)) : OK;
-    if (fill && err == OK) err = tensor_to_f32(p->dev, s->data, flat, scratch);
-    mem_free(&scratch);
-    TRY(err);
-  }
-  TRY(mem_alloc(&s->arrays, (size_t)p->n * sizeof *s->arrays));
-  for (int i = 0; i < p->n; i++) {
-    CheckpointArray *a = &s->arrays[i];
-    a->name = p->list[i].name;
-    a->rank = p->list[i].rank;
-    memcpy(a->dims, p->list[i].dims, sizeof a->dims);
-    a->data = s->data + p->list[i].offset;
-  }
-  return OK;
-}
-
-static void staging_destroy(Staging *s) {
-  if (s->owned) mem_free(&s->data);
-  mem_free(&s->arrays);
-}
-
-static int load_flat(const char *path, CheckpointGroup group, Params *p, Tensor flat) {
-  Staging s;
-  void *scratch = NULL;
-  int err = OK;
-  TRY_TO(done, staging_create(&s, p, flat, false));
-  TRY_TO(done, checkpoint_load(path, group, s.arrays, p->n));
-  if (s.owned) {
-    if (flat.type != DT_F32) TRY_TO(done, mem_alloc(&scratch, tensor_bytes(flat)));
-    TRY_TO(done, tensor_from_f32(p->dev, flat, s.data, scratch));
-  }
-done:
-  mem_free(&scratch);
-  staging_destroy(&s);
-  return err;
-}
-
-int weights_load(Network *net, const char *path, CheckpointGroup group) {
-  TRY(load_flat(path, group, &net->model.params, net->model.params.value));
-  return params_bind(&net->model.params, net->model.params.value);
-}
-
 static int save(Trainer *t, const char *name) {
   Params *p = &t->net.model.params;
   const Tensor flat[CKPT_GROUPS] = {p->value, t->optimizer.ema, t->optimizer.m, t->optimizer.v};
-  Staging staging[CKPT_GROUPS] = {{0}};
+  Flat host[CKPT_GROUPS] = {{0}};
   CheckpointArray *groups[CKPT_GROUPS];
   CheckpointState state = {.step = t->optimizer.step,
                            .tokens = t->tokens,
@@ -85,16 +32,16 @@ static int save(Trainer *t, const char *name) {
   TRY(op_sum_squares(p->dev, t->optimizer.squares, p->value));
   TRY(tensor_download(p->dev, &squares, t->optimizer.squares));
   CHECK(isfinite(squares), ERR_NUMERIC,
-        "step %lld: the weights are not numbers; the last checkpoint is kept. Lower train.lr",
+        "step %lld: the weights contain NaN or infinity; the last checkpoint is kept. Lower train.lr",
         (long long)t->optimizer.step);
   for (int g = 0; g < CKPT_GROUPS; g++) {
-    TRY_TO(done, staging_create(&staging[g], p, flat[g], true));
-    groups[g] = staging[g].arrays;
+    TRY_TO(done, flat_create(&host[g], p, flat[g], true));
+    groups[g] = host[g].arrays;
   }
   if (strcmp(name, "last.h5") == 0) TRY_TO(done, rundir_rotate(&t->dir));
   TRY_TO(done, checkpoint_save(rundir_file(&t->dir, name, path), &state, groups, p->n, t->history.tables, 2));
 done:
-  for (int g = 0; g < CKPT_GROUPS; g++) staging_destroy(&staging[g]);
+  for (int g = 0; g < CKPT_GROUPS; g++) flat_destroy(&host[g]);
   return err;
 }
 
@@ -112,7 +59,7 @@ static int check_state(const Trainer *t, const CheckpointState *s, const char *p
   if (differs) return err_trace(ERR_USAGE, __FILE__, __LINE__, "vocab_same");
   Config trained;
   TRY(config_load_text(&trained, s->deck, path));
-  int other = network_same(t->cfg, &trained, path);
+  int other = network_match(t->cfg, &trained, path);
   config_free(&trained);
   TRY(other);
   CHECK(strcmp(s->data_digest, shards_protocol(t->train)->digest) == 0, ERR_USAGE,
@@ -130,8 +77,8 @@ static int check_state(const Trainer *t, const CheckpointState *s, const char *p
 /* The keys whose values differ from the checkpoint's: a change is allowed, a silent one is not. Both decks list every
  * key in the same order, one a line; where a version added keys, the comparison ends at the first. More steps are
  * expected, unless the learning rate is a function of their number. */
-static void report_changes(const char *before, const char *after, bool cosine) {
-  const char *const expected[] = {"dir", "resume", cosine ? NULL : "steps", NULL};
+static void report_changes(const char *before, const char *after, bool of_steps) {
+  const char *const expected[] = {"dir", "resume", of_steps ? NULL : "steps", NULL};
   while (*before && *after) {
     size_t n = strcspn(before, "\n"), k = strcspn(after, "\n"), key = strcspn(after, "=");
     const char *word = after + strspn(after, " ");
@@ -152,13 +99,13 @@ static int load(Trainer *t, const char *path) {
   int err = OK;
   TRY_TO(done, checkpoint_state(path, &s));
   TRY_TO(done, check_state(t, &s, path));
-  TRY_TO(done, load_flat(path, CKPT_PARAMS, p, p->value));
-  TRY_TO(done, load_flat(path, CKPT_EMA, p, t->optimizer.ema));
-  TRY_TO(done, load_flat(path, CKPT_ADAM_M, p, t->optimizer.m));
-  TRY_TO(done, load_flat(path, CKPT_ADAM_V, p, t->optimizer.v));
+  TRY_TO(done, flat_load(path, CKPT_PARAMS, p, p->value));
+  TRY_TO(done, flat_load(path, CKPT_EMA, p, t->optimizer.ema));
+  TRY_TO(done, flat_load(path, CKPT_ADAM_M, p, t->optimizer.m));
+  TRY_TO(done, flat_load(path, CKPT_ADAM_V, p, t->optimizer.v));
   TRY_TO(done, checkpoint_metrics(path, t->history.tables, 2));
   TRY_TO(done, params_bind(p, p->value));
-  report_changes(s.deck, t->deck, strcmp(t->cfg->train_lr_schedule, "cosine") == 0);
+  report_changes(s.deck, t->deck, t->optimizer.lr.table->of_steps);
   t->optimizer.step = s.step;
   t->tokens = s.tokens;
   t->masked = s.masked_tokens;

@@ -4,8 +4,8 @@
  */
 #pragma once
 #include "base/config.h"
-#include "diffusion/network.h"
 #include "dist/comm.h"
+#include "network/network.h"
 #include "store/checkpoint.h"
 #include "store/loader.h"
 #include "store/shards.h"
@@ -62,6 +62,3 @@ double trainer_flops(const Trainer *t, double tokens, double rows);
 
 /* state.c: what a checkpoint holds of a trainer */
 int trainer_resume(Trainer *t);
-/** weights_load — fill a network's weights from a group of a checkpoint and check that the vocabulary fits. Not
- * collective. */
-int weights_load(Network *net, const char *path, CheckpointGroup group);

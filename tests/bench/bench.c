@@ -11,9 +11,9 @@
 #include "base/rng.h"
 #include "bench/alone.h"
 #include "bench/median.h"
-#include "diffusion/network.h"
 #include "diffusion/timestep.h"
 #include "dist/comm.h"
+#include "network/network.h"
 #include "train/optimizer.h"
 #include "train/reduce.h"
 #include <math.h>

@@ -15,8 +15,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#include "diffusion/draws.h"
-#include "diffusion/network.h"
+#include "network/network.h"
+#include "sampling/draws.h"
+#include "sampling/sampler.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,7 +103,7 @@ static SamplerJob start(Bench *b, int64_t n) {
                       .rows = &b->net.rows,
                       .objective = &b->net.objective,
                       .steps = T,
-                      .draw = {1, 1, false},
+                      .draw = {.temperature = 1, .nucleus = 1},
                       .seed = 1,
                       .n = b->B,
                       .z = b->z};
@@ -117,18 +118,20 @@ static double sequences_of(const Bench *b, const char *sampler, double n) {
 }
 
 static int time_sampler(Bench *b, const char *name, Cost *cost) {
-  const Sampler *sampler = NULL;
+  Sampler sampler;
+  const Config cfg = {.sample_sampler = (char *)(uintptr_t)name, .sample_draw = (char *)(uintptr_t) "f64"};
   bool ancestral = strcmp(name, "ancestral") == 0;
   double whole = sequences_of(b, name, (double)b->L), most = b->budget / (double)b->L;
   int64_t n = b->L;
   while (!ancestral && b->budget > 0 && n > 1 && sequences_of(b, name, (double)n) > most) n--;
   SamplerJob job = start(b, n);
   if (ancestral && b->budget > 0 && whole > most) job.steps = (int64_t)(most / (double)b->B) + 1;
-  TRY(sampler_find(&sampler, name));
-  TRY(sampler->fits(job.objective, &job.model->options));
+  SamplerOptions options = {.cfg = &cfg, .objective = job.objective, .model = &job.model->options, .bos = -1};
+  TRY(sampler_create(&sampler, &options));
   double wall = clock_now(), cpu = cpu_now();
-  TRY(sampler->run(&job));
+  TRY(sampler_run(&sampler, &job));
   *cost = (Cost){clock_now() - wall, cpu_now() - cpu, (double)job.evaluations, (double)job.evaluated, 1};
+  sampler_destroy(&sampler);
   if (n == b->L && job.steps == T) return OK;
   cost->part = cost->sequences / whole;
   cost->wall /= cost->part;
@@ -151,7 +154,7 @@ static int reference_look(Bench *b, SamplerJob *job, double t) {
   Model *m = job->model;
   int64_t R = b->B * b->L, chunk = job->rows->chunk;
   int mask = b->mask;
-  TRY(draws_look(job, job->z, b->B, t));
+  TRY(draws_evaluate(job, job->z, b->B, t));
   for (int64_t first = 0; first < R; first += chunk) {
     int64_t n = R - first < chunk ? R - first : chunk;
     Tensor logits = tensor_rows(job->rows->logits, 0, n);
@@ -245,7 +248,7 @@ static int time_reference(Bench *b, Cost *cost) {
   double looks[2] = {0}, draws[2] = {0}, whole = busy_steps((double)(b->B * b->L)), tokens = 0;
   int64_t step = 0;
   for (; step < T && (b->budget == 0 || tokens < b->budget); step++) {
-    double t = sampler_time(step, T), s = sampler_time(step + 1, T), wall = clock_now(), cpu = cpu_now();
+    double t = job_time(step, T), s = job_time(step + 1, T), wall = clock_now(), cpu = cpu_now();
     if (changed) TRY(reference_look(b, &job, t));
     double looked = clock_now(), looked_cpu = cpu_now();
     reference_step(b, step, schedule_masked(&b->net.schedule, t), schedule_masked(&b->net.schedule, s), &changed);

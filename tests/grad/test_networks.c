@@ -165,8 +165,7 @@ static void test_extremes(void **state) {
     Network n;
     Toy t = toy_network(x->name, "cpu_f64", time);
     toy_network_open(&n, &t);
-    bool diffusion =
-        n.objective.table->diffusion; /* else masks mean nothing, and a token is scored by the one before */
+    bool diffusion = n.objective.diffusion; /* else masks mean nothing, and a token is scored by the one before */
     toy_pass_slopes(&n, &extremes, 0, B, toy_none, 4);
     toy_pass(&n, &extremes, 0, B, toy_none, false);
     assert_int_equal(n.noised.n_rows, diffusion ? 5 + 0 + 1 : 4 + 4 + 3);

@@ -162,7 +162,7 @@ static void test_tokens_matter(void **state) {
   ToyBatch other = toy_mixed;
   other.z[AT] = 7;
   double *moved = toy_hidden(&n, &other, 0, B, toy_quarter);
-  int first = n.objective.table->diffusion ? 2 * L : AT; /* who predicts from left to right sees nothing to come */
+  int first = n.objective.diffusion ? 2 * L : AT; /* who predicts from left to right sees nothing to come */
   toy_same("what does not see the token", moved, all, first * D);
   for (int r = first; r < 3 * L; r++) assert_true(check_error(moved + r * D, all + r * D, D) > 1e-6);
   double *every[] = {all, one, moved};

@@ -99,7 +99,7 @@ static void test_passes(void **state) {
     MUST(network_loss(&n, &toy_none, false, loss, &rows));
     bool twice = network_passes(&n) == 2;
     assert_true(twice == (strcmp(n.objective.table->name, "d3pm") == 0));
-    bool causal = !n.objective.table->diffusion;
+    bool causal = !n.objective.diffusion;
     assert_int_equal(rows, causal ? 4 + 4 + 3 : 5 + 0 + 1 + (twice ? 5 + 5 + 4 : 0));
     assert_int_equal(n.noised.scored, causal ? 4 + 4 + 3 : 5 + 5 + 4);
     assert_int_equal(n.noised.masked, causal ? 0 : 5 + 0 + 1); /* not the pad */

@@ -11,12 +11,10 @@
 
 static const double ALMOST_ONE = 1 - 0x1p-53;
 
-static Draw plain(Tensor ids, Tensor logits, Tensor uniform, int32_t forbid) {
-  return (Draw){.ids = ids, .logits = logits, .uniform = uniform, .forbid = forbid, .temperature = 1, .nucleus = 1};
-}
+static DrawRule plain(int32_t forbid) { return (DrawRule){.forbid = forbid, .temperature = 1, .nucleus = 1}; }
 static int draw_plain(Device *dev, Tensor ids, Tensor logits, Tensor uniform, int32_t forbid) {
-  Draw a = plain(ids, logits, uniform, forbid);
-  return op_draw(dev, &a);
+  DrawRule rule = plain(forbid);
+  return op_draw(dev, ids, logits, uniform, TENSOR_NONE, &rule);
 }
 
 /* The logits as the device holds them. */
@@ -208,26 +206,26 @@ static void lawless(Check *c, const void *shape) {
   }
 }
 
-/* In no way of drawing, nor as the likeliest, does one logit that is no number get lost among the others. */
+/* In no way of drawing, nor as the likeliest, does a single NaN among the logits get lost. */
 static void one_nan(Check *c, const void *shape) {
   (void)shape;
   enum { V = 1003, M = 5 };
-  static const Draw ways[] = {
+  static const DrawRule ways[] = {
       {.nucleus = 1}, {.nucleus = 0.9}, {.nucleus = 1e-6}, {.nucleus = 1, .f32 = true}, {.nucleus = 0.9, .f32 = true}};
+  static const KeepRule keeps[2][3] = {{KEEP_NEVER, KEEP_SCORE, KEEP_ODDS}, {KEEP_NEVER, KEEP_CHANCE, KEEP_ODDS}};
   double *logits = check_host(c, V), half = 0.5, none = 0;
   for (int at = 0; at < V; at += 501) {
-    check_title(c, "draw with no number at %d", at);
+    check_title(c, "draw with NaN at %d", at);
     for (int v = 0; v < V; v++) logits[v] = v == at ? NAN : v % 10;
     Tensor f = check_tensor(c, logits_type(c), 1, V, V, 0), u = check_tensor(c, DT_F64, 1, 0, 0, 0),
-           stay = check_tensor(c, DT_F64, 1, 0, 0, 0), ids = check_ids(c, 1, NULL);
+           keep = check_tensor(c, DT_F64, 1, 0, 0, 0), ids = check_ids(c, 1, NULL);
     check_write(c, f, logits);
     check_write(c, u, &half);
-    check_write(c, stay, &none);
+    check_write(c, keep, &none);
     for (size_t i = 0; i < 3 * sizeof ways / sizeof *ways; i++) {
-      Draw a = ways[i / 3];
-      a.ids = ids, a.logits = f, a.uniform = u, a.forbid = M, a.temperature = 1, a.odds = i % 3 == 2;
-      if (i % 3 > 0) a.stay = stay;
-      MUST(op_draw(&c->dev, &a));
+      DrawRule rule = ways[i / 3];
+      rule.forbid = M, rule.temperature = 1, rule.keep = keeps[rule.f32][i % 3];
+      MUST(op_draw(&c->dev, ids, f, u, rule.keep == KEEP_NEVER ? TENSOR_NONE : keep, &rule));
       assert_int_equal(*(int32_t *)check_raw(c, ids), -1);
     }
     MUST(op_argmax(&c->dev, ids, f, M));
@@ -351,15 +349,14 @@ static void test_argmax(void **state) {
   logits_every(argmax_ends, NULL);
 }
 
-/* ---- temperature, nucleus, stay: the same as a plain draw from other logits */
+/* ---- temperature, nucleus, keep: the same as a plain draw from other logits */
 typedef struct Other {
   double temperature, nucleus;
-  bool stay; /* every other row does */
-  bool odds;
+  KeepRule keep; /* every other row keeps its mask */
 } Other;
-static const Other others[] = {{0.5, 1, false, false},   {2, 1, false, false},    {1, 0.6, false, false},
-                               {0.7, 0.9, false, false}, {1, 1e-6, false, false}, {1, 1, true, false},
-                               {1.5, 0.5, true, false},  {1, 1, true, true},      {1.5, 0.5, true, true}};
+static const Other others[] = {{0.5, 1, KEEP_NEVER},   {2, 1, KEEP_NEVER},    {1, 0.6, KEEP_NEVER},
+                               {0.7, 0.9, KEEP_NEVER}, {1, 1e-6, KEEP_NEVER}, {1, 1, KEEP_SCORE},
+                               {1.5, 0.5, KEEP_SCORE}, {1, 1, KEEP_ODDS},     {1.5, 0.5, KEEP_ODDS}};
 enum { OTHERS = sizeof others / sizeof *others };
 
 /* The law that is asked for, of rows of V logits without m. */
@@ -386,29 +383,26 @@ static void other_case(Check *c, const void *shape) {
   enum { V = 1003, M = 7 };
   int64_t n = check_slow ? 16 : 101;
   check_title(c, "draw temperature=%g nucleus=%g%s", o->temperature, o->nucleus,
-              o->odds   ? " odds"
-              : o->stay ? " stay"
-                        : "");
+              o->keep == KEEP_ODDS    ? " odds"
+              : o->keep == KEEP_SCORE ? " score"
+                                      : "");
   Tensor f = logits_random(c, n, V, STRIDED, 3), u = check_tensor(c, DT_F64, n, 0, 0, 0),
-         stay = check_tensor(c, DT_F64, n, 0, 0, 0), ids = check_ids(c, n, NULL);
+         keep = check_tensor(c, DT_F64, n, 0, 0, 0), ids = check_ids(c, n, NULL);
   double *logits = check_read(c, f), *number = check_host(c, n), *limit = check_host(c, n), p[V];
   for (int64_t i = 0; i < n; i++) {
     number[i] = ((double)i + 0.5) / (double)n;
-    double base = o->odds ? exp(logits[i * V + M]) : V - 1;
+    double base = o->keep == KEEP_ODDS ? exp(logits[i * V + M]) : V - 1;
     for (int v = 0; v < V; v++) limit[i] += v == M ? 0 : (i % 2 ? 1.2 : 0.8) * exp(logits[i * V + v]) / base;
   }
   check_write(c, u, number);
-  check_write(c, stay, limit);
-  Draw a = plain(ids, f, u, M);
-  a.temperature = o->temperature, a.nucleus = o->nucleus;
-  if (o->stay) a.stay = stay;
-  a.odds = o->odds;
-  MUST(op_draw(&c->dev, &a));
+  check_write(c, keep, limit);
+  DrawRule rule = {.temperature = o->temperature, .nucleus = o->nucleus, .keep = o->keep, .forbid = M};
+  MUST(op_draw(&c->dev, ids, f, u, o->keep == KEEP_NEVER ? TENSOR_NONE : keep, &rule));
   check_record(c, ids);
   int32_t *got = check_raw(c, ids);
   for (int64_t i = 0; i < n; i++) {
     double below = 0;
-    if (o->stay && i % 2) {
+    if (o->keep != KEEP_NEVER && i % 2) {
       assert_int_equal(got[i], M);
       continue;
     }
@@ -438,13 +432,13 @@ static void f32_case(Check *c, const void *shape) {
   for (int64_t i = 0; i < n * V; i++) row[i] = logits[i % V];
   for (int64_t i = 0; i < n; i++) number[i] = rng_uniform(rng_key(3, RNG_TEST, 5, 0, 0), (uint64_t)i), kept[i] = 0.25;
   Tensor f = check_tensor(c, logits_type(c), n, V, V, 0), u = check_tensor(c, DT_F64, n, 0, 0, 0),
-         stay = check_tensor(c, DT_F64, n, 0, 0, 0), ids = check_ids(c, n, NULL);
+         keep = check_tensor(c, DT_F64, n, 0, 0, 0), ids = check_ids(c, n, NULL);
   check_write(c, f, row);
   check_write(c, u, number);
-  check_write(c, stay, kept);
-  Draw a = plain(ids, f, u, M);
-  a.stay = stay, a.f32 = true, a.odds = *odds;
-  MUST(op_draw(&c->dev, &a));
+  check_write(c, keep, kept);
+  DrawRule rule = plain(M);
+  rule.f32 = true, rule.keep = *odds ? KEEP_ODDS : KEEP_CHANCE;
+  MUST(op_draw(&c->dev, ids, f, u, keep, &rule));
   check_record(c, ids);
   int32_t *got = check_raw(c, ids);
   for (int64_t i = 0; i < n; i++) {
@@ -479,17 +473,23 @@ static void refusals(Check *c, const void *shape) {
   check_refused(draw_plain(d, ids, f, u32, -1), ERR_SHAPE, "uniforms of 24 bits");
   check_refused(draw_plain(d, ids, f, u, 11), ERR_SHAPE, "forbid beyond V");
   check_refused(draw_plain(d, ids, ids, u, -1), ERR_SHAPE, "logits of integers");
-  Draw odd = plain(ids, f, u, 4);
+  const Tensor none = TENSOR_NONE;
+  DrawRule odd = plain(4);
   odd.temperature = 0;
-  check_refused(op_draw(d, &odd), ERR_SHAPE, "no temperature");
+  check_refused(op_draw(d, ids, f, u, none, &odd), ERR_SHAPE, "temperature 0");
   odd.temperature = 1, odd.nucleus = 0;
-  check_refused(op_draw(d, &odd), ERR_SHAPE, "no nucleus");
-  odd.nucleus = 1, odd.stay = u4;
-  check_refused(op_draw(d, &odd), ERR_SHAPE, "stay of other rows");
-  odd.stay = u, odd.forbid = -1;
-  check_refused(op_draw(d, &odd), ERR_SHAPE, "nothing to stay at");
-  odd.stay = TENSOR_NONE, odd.forbid = 4, odd.odds = true;
-  check_refused(op_draw(d, &odd), ERR_SHAPE, "odds and nothing that stays");
+  check_refused(op_draw(d, ids, f, u, none, &odd), ERR_SHAPE, "nucleus 0");
+  odd.nucleus = 1, odd.keep = KEEP_SCORE;
+  check_refused(op_draw(d, ids, f, u, u4, &odd), ERR_SHAPE, "keep of another length");
+  check_refused(op_draw(d, ids, f, u, none, &odd), ERR_SHAPE, "a keep rule without keep");
+  odd.forbid = -1;
+  check_refused(op_draw(d, ids, f, u, u, &odd), ERR_SHAPE, "a keep rule without a mask");
+  odd.forbid = 4, odd.f32 = true;
+  check_refused(op_draw(d, ids, f, u, u, &odd), ERR_SHAPE, "a score in f32");
+  odd.f32 = false, odd.keep = KEEP_CHANCE;
+  check_refused(op_draw(d, ids, f, u, u, &odd), ERR_SHAPE, "a chance in f64");
+  odd.keep = KEEP_NEVER;
+  check_refused(op_draw(d, ids, f, u, u, &odd), ERR_SHAPE, "keep without a rule");
   check_refused(op_argmax(d, more, f, -1), ERR_SHAPE, "more ids than rows");
   check_refused(op_argmax(d, u, f, -1), ERR_SHAPE, "ids that are no integers");
   check_refused(op_argmax(d, ids, f, 11), ERR_SHAPE, "forbid beyond V");

@@ -47,8 +47,8 @@ static void open_bench(Bench *b, Check *c) {
 
 static void tokens(Bench *b, const double *u, int32_t *got) {
   check_write(b->c, b->uniform, u);
-  Draw a = {.ids = b->ids, .logits = b->logits, .uniform = b->uniform, .forbid = MASK, .temperature = 1, .nucleus = 1};
-  MUST(op_draw(&b->c->dev, &a));
+  const DrawRule rule = {.forbid = MASK, .temperature = 1, .nucleus = 1};
+  MUST(op_draw(&b->c->dev, b->ids, b->logits, b->uniform, TENSOR_NONE, &rule));
   const int32_t *raw = check_raw(b->c, b->ids);
   for (int i = 0; i < AT_ONCE; i++) got[i] = raw[i];
 }
@@ -141,9 +141,8 @@ static void f32_cuts_off(Check *c, const void *shape) {
     for (int f32 = 0; f32 < 2; f32++) {
       for (int i = 0; i < ROWS; i++) u[i] = rng_uniform(rng_key(8, RNG_TEST, 11, (uint64_t)turn, 0), (uint64_t)i);
       check_write(c, uniform, u);
-      Draw a = {
-          .ids = ids, .logits = logits, .uniform = uniform, .forbid = -1, .temperature = 1, .nucleus = 1, .f32 = f32};
-      MUST(op_draw(&c->dev, &a));
+      const DrawRule rule = {.forbid = -1, .temperature = 1, .nucleus = 1, .f32 = f32};
+      MUST(op_draw(&c->dev, ids, logits, uniform, TENSOR_NONE, &rule));
       const int32_t *got = check_raw(c, ids);
       for (int i = 0; i < ROWS; i++) rare[f32] += got[i] > 0;
     }

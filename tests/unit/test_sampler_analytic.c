@@ -9,7 +9,7 @@
 #include "base/err.h"
 
 static void open_sedd(Network *n, bool time) {
-  toy_open_sampler_of(n, (ObjectiveOptions){.name = "sedd"}, time, BATCH);
+  toy_open_sampler(n, (ToySampler){.objective = {.name = "sedd"}, .time = time, .batch = BATCH});
 }
 
 /* S_y of every state at time t */
@@ -74,7 +74,7 @@ static void test_sedd(void **state) {
     open_sedd(&n, k % 2);
     if (k >= 2) n.schedule = (Schedule){.table = &toy_slow, .eps = EPS};
     law_of_score(&n, STEPS, law);
-    toy_compare(&n, (Run){"analytic", STEPS, true, 8, 0, 0}, blank, draws, law, count);
+    toy_compare(&n, RUN("analytic", STEPS, true, 8, 0, 0), blank, draws, law, count);
     law_of_score(&n, STEPS - 1, wrong);
     if (k == 0) toy_sharp(law, wrong, draws);
     network_destroy(&n);
@@ -88,16 +88,16 @@ static void test_subs(void **state) {
   static int32_t want[N * L], got[N * L];
   double p[STATES][L][V];
   Network n;
-  toy_open_sampler(&n, true, N);
-  toy_samples(&n, (Run){"ancestral", STEPS, false, 5, 0, N}, blank, want);
-  toy_samples(&n, (Run){"analytic", STEPS, false, 5, 0, N}, blank, got);
+  toy_open_sampler(&n, (ToySampler){.time = true, .batch = N});
+  toy_samples(&n, RUN("ancestral", STEPS, false, 5, 0, N), blank, want);
+  toy_samples(&n, RUN("analytic", STEPS, false, 5, 0, N), blank, got);
   assert_memory_equal(got, want, sizeof got);
   n.schedule = (Schedule){.table = &toy_slow, .eps = EPS}; /* leaves masks for the last step */
-  toy_samples(&n, (Run){"ancestral", 1, false, 5, 0, N}, blank, want);
-  toy_samples(&n, (Run){"analytic", 1, true, 5, 0, N}, blank, got);
+  toy_samples(&n, RUN("ancestral", 1, false, 5, 0, N), blank, want);
+  toy_samples(&n, RUN("analytic", 1, true, 5, 0, N), blank, got);
   int64_t filled = 0, other = 0;
   network_destroy(&n);
-  toy_open_sampler(&n, true, STATES);
+  toy_open_sampler(&n, (ToySampler){.time = true, .batch = STATES});
   n.schedule = (Schedule){.table = &toy_slow, .eps = EPS};
   toy_conditionals(&n, 1e-5, p);
   for (int i = 0; i < N; i++)
@@ -115,18 +115,10 @@ static void test_subs(void **state) {
 static void test_refusals(void **state) {
   (void)state;
   Network n;
-  const Sampler *sampler = NULL;
-  int32_t z[L] = {MASK, MASK, MASK};
   open_sedd(&n, true);
   static const char *const names[] = {"ancestral", "cached", "event", "first_hitting"};
-  for (int i = 0; i < 4; i++) {
-    MUST(sampler_find(&sampler, names[i]));
-    check_refused(sampler->fits(&n.objective, &n.model.options), ERR_USAGE, names[i]);
-  }
-  MUST(sampler_find(&sampler, "analytic"));
-  SamplerJob job = {
-      .model = &n.model, .rows = &n.rows, .objective = &n.objective, .steps = 2, .draw = {1, 1, true}, .n = 1, .z = z};
-  check_refused(sampler->run(&job), ERR_USAGE, "a score in f32");
+  for (int i = 0; i < 4; i++) toy_refused(&n, RUN(names[i], 2, true, 0, 0, 1), names[i]);
+  toy_refused(&n, RUN("analytic", 2, true, 0, 0, 1, .f32 = true), "a score in f32");
   network_destroy(&n);
 }
 

@@ -8,13 +8,13 @@
 
 #include "base/err.h"
 
-static void same_law(void) {
+static void same_law(bool bf16) {
   Network n;
   double law[STATES], wrong[STATES];
   int64_t count[STATES];
-  toy_open_sampler(&n, false, BATCH);
+  toy_open_sampler(&n, (ToySampler){.bf16 = bf16, .batch = BATCH});
   toy_law_of(&n, blank, STEPS, true, law);
-  toy_compare(&n, (Run){"ancestral", STEPS, true, 1, 0, 0}, blank, MANY, law, count);
+  toy_compare(&n, RUN("ancestral", STEPS, true, 1, 0, 0), blank, MANY, law, count);
   for (int s = 0; s < STATES; s++)
     for (int l = 0; l < L; l++)
       if (toy_digit(s, l) == MASK) assert_int_equal(count[s], 0);
@@ -25,14 +25,12 @@ static void same_law(void) {
 
 static void test_law(void **state) {
   (void)state;
-  same_law();
+  same_law(false);
 }
 
 static void test_law_bf16(void **state) {
   (void)state;
-  toy_bf16 = true;
-  same_law();
-  toy_bf16 = false;
+  same_law(true);
 }
 
 /* The network sees the time of the step, not that of another. */
@@ -41,10 +39,10 @@ static void test_law_with_time(void **state) {
   Network n, timeless;
   double law[STATES], wrong[STATES];
   int64_t count[STATES], draws = DRAWS / 10;
-  toy_open_sampler(&n, true, BATCH);
-  toy_open_sampler(&timeless, false, BATCH);
+  toy_open_sampler(&n, (ToySampler){.time = true, .batch = BATCH});
+  toy_open_sampler(&timeless, (ToySampler){.batch = BATCH});
   toy_law_of(&n, blank, STEPS, true, law);
-  toy_compare(&n, (Run){"ancestral", STEPS, true, 2, 0, 0}, blank, draws, law, count);
+  toy_compare(&n, RUN("ancestral", STEPS, true, 2, 0, 0), blank, draws, law, count);
   toy_law_of(&timeless, blank, STEPS, true, wrong);
   toy_sharp(law, wrong, draws);
   network_destroy(&n);
@@ -61,13 +59,13 @@ static void test_law_of_d3pm(void **state) {
     double law[STATES], wrong[STATES];
     int64_t count[STATES], draws = k == 0 && !check_slow ? DRAWS : DRAWS / 10;
     bool removal = k > 0;
-    toy_open_sampler_of(&n, (ObjectiveOptions){.name = "d3pm", .T = 10}, k != 1, BATCH);
+    toy_open_sampler(&n, (ToySampler){.objective = {.name = "d3pm", .T = 10}, .time = k != 1, .batch = BATCH});
     MUST(tensor_from_f64(&n.dev, tensor_rows(params_find(&n.model.params, "output_layer.linear.bias")->value, MASK, 1),
                          &often, &scratch));
     if (k != 1) n.schedule = (Schedule){.table = &toy_slow, .eps = EPS};
     toy_law_of(&n, blank, STEPS, removal, law);
-    toy_compare(&n, (Run){"ancestral", STEPS, removal, 3, 0, 0}, blank, draws, law, count);
-    n.objective.terms = 1; /* as if the mask had no part in p */
+    toy_compare(&n, RUN("ancestral", STEPS, removal, 3, 0, 0), blank, draws, law, count);
+    n.objective.terms = 1; /* as if the mask had no probability */
     toy_law_of(&n, blank, STEPS, removal, wrong);
     if (!removal) toy_sharp(law, wrong, DRAWS);
     network_destroy(&n);
@@ -80,19 +78,19 @@ static void test_law_from_fixed_tokens(void **state) {
   const int32_t starts[][L] = {{MASK, 2, MASK}, {0, MASK, 3}, {MASK, MASK, MASK}};
   const int steps[] = {STEPS, 7, 1};
   Network n;
-  toy_open_sampler(&n, false, BATCH);
+  toy_open_sampler(&n, (ToySampler){.batch = BATCH});
   for (int k = 0; k < 3; k++) {
     double law[STATES];
     int64_t count[STATES], draws = DRAWS / 20;
     toy_law_of(&n, starts[k], steps[k], true, law);
-    toy_compare(&n, (Run){"ancestral", steps[k], true, 3, 0, 0}, starts[k], draws, law, count);
+    toy_compare(&n, RUN("ancestral", steps[k], true, 3, 0, 0), starts[k], draws, law, count);
     for (int s = 0; s < STATES; s++)
       for (int l = 0; l < L && count[s] > 0; l++)
         if (starts[k][l] != MASK) assert_int_equal(toy_digit(s, l), starts[k][l]);
   }
   const int32_t whole[L] = {0, 2, 3};
   int32_t z[L];
-  toy_samples(&n, (Run){"ancestral", STEPS, true, 3, 0, 1}, whole, z);
+  toy_samples(&n, RUN("ancestral", STEPS, true, 3, 0, 1), whole, z);
   assert_memory_equal(z, whole, sizeof z);
   network_destroy(&n);
 }
@@ -104,11 +102,11 @@ static void test_law_with_masks_left(void **state) {
     Network n;
     double law[STATES], wrong[STATES];
     int64_t count[STATES], draws = DRAWS / 10;
-    toy_open_sampler(&n, false, BATCH);
+    toy_open_sampler(&n, (ToySampler){.batch = BATCH});
     toy_law_of(&n, blank, STEPS, removal, wrong);
     n.schedule = (Schedule){.table = &toy_slow, .eps = EPS};
     toy_law_of(&n, blank, STEPS, removal, law);
-    toy_compare(&n, (Run){"ancestral", STEPS, removal, 4, 0, 0}, blank, draws, law, count);
+    toy_compare(&n, RUN("ancestral", STEPS, removal, 4, 0, 0), blank, draws, law, count);
     toy_sharp(law, wrong, draws);
     assert_true((count[toy_code(blank)] > 0) == !removal);
     network_destroy(&n);
@@ -122,14 +120,14 @@ static void test_noise_removal(void **state) {
   (void)state;
   double p[STATES][L][V];
   Network n;
-  toy_open_sampler(&n, false, STATES);
+  toy_open_sampler(&n, (ToySampler){.batch = STATES});
   n.schedule = (Schedule){.table = &toy_slow, .eps = EPS};
   toy_conditionals(&n, 1e-5, p);
   int64_t left = 0, whole = 0;
   for (int64_t i = 0; i < 300; i++) {
     int32_t z[L], rest[L];
-    int64_t passes = toy_samples(&n, (Run){"ancestral", 2, true, 4, i, 1}, blank, z).evaluations, masks = 0;
-    assert_int_equal(toy_samples(&n, (Run){"ancestral", 2, false, 4, i, 1}, blank, rest).evaluations, 2);
+    int64_t passes = toy_samples(&n, RUN("ancestral", 2, true, 4, i, 1), blank, z).evaluations, masks = 0;
+    assert_int_equal(toy_samples(&n, RUN("ancestral", 2, false, 4, i, 1), blank, rest).evaluations, 2);
     for (int l = 0; l < L; l++) {
       masks += rest[l] == MASK;
       assert_int_equal(z[l], rest[l] == MASK ? toy_likeliest(p[toy_code(rest)][l]) : rest[l]);
@@ -150,16 +148,16 @@ static void test_batch_split(void **state) {
   int32_t whole[N * L], z[N * L];
   for (int time = 0; time < 2; time++) {
     Network n;
-    toy_open_sampler(&n, time, N);
-    toy_samples(&n, (Run){"ancestral", STEPS, true, 5, 100, N}, blank, whole);
+    toy_open_sampler(&n, (ToySampler){.time = time, .batch = N});
+    toy_samples(&n, RUN("ancestral", STEPS, true, 5, 100, N), blank, whole);
     for (int k = 0; k < 4; k++) {
       for (int64_t at = 0; at < N; at += sizes[k]) {
         int64_t most = N - at < sizes[k] ? N - at : sizes[k];
-        toy_samples(&n, (Run){"ancestral", STEPS, true, 5, 100 + at, most}, blank, z + at * L);
+        toy_samples(&n, RUN("ancestral", STEPS, true, 5, 100 + at, most), blank, z + at * L);
       }
       assert_memory_equal(z, whole, sizeof z);
     }
-    toy_samples(&n, (Run){"ancestral", STEPS, true, 6, 100, N}, blank, z);
+    toy_samples(&n, RUN("ancestral", STEPS, true, 6, 100, N), blank, z);
     assert_memory_not_equal(z, whole, sizeof z);
     network_destroy(&n);
   }
@@ -172,12 +170,12 @@ static void test_row_chunks(void **state) {
   int32_t whole[N * L], z[N * L];
   for (int64_t chunk = 0; chunk < 8; chunk += 7) {
     Network n;
-    toy_open_sampler(&n, false, N);
+    toy_open_sampler(&n, (ToySampler){.batch = N});
     rows_destroy(&n.rows);
     n.dev.row_chunk = chunk;
     MUST(rows_create(&n.rows, &n.model, 1));
     n.schedule = (Schedule){.table = &toy_slow, .eps = EPS};
-    toy_samples(&n, (Run){"ancestral", STEPS, true, 5, 0, N}, blank, chunk ? z : whole);
+    toy_samples(&n, RUN("ancestral", STEPS, true, 5, 0, N), blank, chunk ? z : whole);
     network_destroy(&n);
   }
   assert_memory_equal(z, whole, sizeof z);
@@ -187,24 +185,25 @@ static void test_row_chunks(void **state) {
 static void test_job(void **state) {
   (void)state;
   Network n;
-  const Sampler *sampler = NULL;
-  toy_open_sampler(&n, false, BATCH);
-  check_refused(sampler_find(&sampler, "descendant"), ERR_USAGE, "an unknown sampler");
-  MUST(sampler_find(&sampler, "ancestral"));
-  assert_string_equal(sampler->name, "ancestral");
+  Sampler sampler;
+  toy_open_sampler(&n, (ToySampler){.batch = BATCH});
+  toy_refused(&n, RUN("descendant", 9, false, 1, 0, 2), "an unknown sampler");
+  MUST(toy_sampler(&sampler, &n, RUN("ancestral", 9, false, 1, 0, 2)));
+  assert_string_equal(sampler.table->name, "ancestral");
   int32_t z[2 * L] = {MASK, MASK, MASK, MASK, MASK, MASK};
   int64_t last = 0;
-  SamplerJob job = toy_job(&n, (Run){sampler->name, 9, false, 1, 0, 2}, z);
+  SamplerJob job = toy_job(&n, RUN("ancestral", 9, false, 1, 0, 2), z);
   job.evaluations = 77;
   job.progress = toy_count_up;
   job.progress_arg = &last;
-  MUST(sampler->run(&job));
+  MUST(sampler_run(&sampler, &job));
+  sampler_destroy(&sampler);
   assert_int_equal(last, 9);
   assert_int_equal(job.evaluations, 9);
   for (int64_t steps = 1; steps < 2000; steps = 3 * steps + 1) {
-    assert_true(sampler_time(0, steps) == 1);
-    assert_true(fabs(sampler_time(steps, steps) - 1e-5) < 1e-15);
-    for (int64_t i = 0; i < steps; i++) assert_true(sampler_time(i + 1, steps) < sampler_time(i, steps));
+    assert_true(job_time(0, steps) == 1);
+    assert_true(fabs(job_time(steps, steps) - 1e-5) < 1e-15);
+    for (int64_t i = 0; i < steps; i++) assert_true(job_time(i + 1, steps) < job_time(i, steps));
   }
   network_destroy(&n);
 }

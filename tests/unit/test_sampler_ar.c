@@ -38,9 +38,8 @@ static void test_law(void **state) {
   int64_t count[STATES];
   open_ar(&n, BATCH);
   for (int cache = check_slow; cache < 2; cache++) {
-    toy_cache = cache;
     chain_rule(&n, blank, BOS, law);
-    toy_compare(&n, (Run){"ar", STEPS, true, 1, 0, 0}, blank, MANY, law, count);
+    toy_compare(&n, RUN("ar", STEPS, true, 1, 0, 0, .cache = cache), blank, MANY, law, count);
     chain_rule(&n, blank, 3, wrong);
     toy_sharp(law, wrong, DRAWS);
   }
@@ -56,9 +55,8 @@ static void test_law_from_fixed_tokens(void **state) {
     const int32_t *start = starts[k / 2];
     double law[STATES];
     int64_t count[STATES];
-    toy_cache = k % 2;
     chain_rule(&n, start, BOS, law);
-    toy_compare(&n, (Run){"ar", STEPS, true, 2, 0, 0}, start, DRAWS / 10, law, count);
+    toy_compare(&n, RUN("ar", STEPS, true, 2, 0, 0, .cache = k % 2), start, DRAWS / 10, law, count);
     for (int s = 0; s < STATES; s++)
       for (int l = 0; l < L && count[s] > 0; l++)
         if (start[l] != MASK) assert_int_equal(toy_digit(s, l), start[l]);
@@ -152,8 +150,9 @@ static void test_hidden_rows(void **state) {
 
 /* The samples first … first+count−1 from starts with holes, of which every third is all holes. */
 static SamplerJob write_samples(Network *n, bool cache, int64_t first, int64_t count, int32_t *start, int32_t *z) {
-  const Sampler *sampler = NULL;
-  MUST(sampler_find(&sampler, "ar"));
+  Sampler sampler;
+  Run r = RUN("ar", 10, true, 4, first, count, .cache = cache);
+  MUST(toy_sampler(&sampler, n, r));
   for (int64_t i = 0; i < count; i++) {
     uint64_t sample = (uint64_t)(first + i);
     RngKey key = rng_key(9, RNG_TEST, 0, 0, sample);
@@ -162,18 +161,9 @@ static SamplerJob write_samples(Network *n, bool cache, int64_t first, int64_t c
       if (sample % 3 == 0 || rng_uniform(key, l) < 0.6) start[i * LONG + (int64_t)l] = HOLE;
   }
   memcpy(z, start, (size_t)(count * LONG) * sizeof *z);
-  SamplerJob job = {.draw = {1, 1, false},
-                    .model = &n->model,
-                    .rows = &n->rows,
-                    .objective = &n->objective,
-                    .steps = 10,
-                    .bos = 7,
-                    .cache = cache,
-                    .seed = 4,
-                    .first = first,
-                    .n = count,
-                    .z = z};
-  MUST(sampler->run(&job));
+  SamplerJob job = toy_job(n, r, z);
+  MUST(sampler_run(&sampler, &job));
+  sampler_destroy(&sampler);
   return job;
 }
 
@@ -189,7 +179,7 @@ static void same_tokens(const Case *c) {
     for (int64_t i = 0; i < SEQUENCES * LONG; i++) {
       assert_true(with[i] >= 0 && with[i] < HOLE);
       if (start[i] != HOLE) assert_int_equal(with[i], start[i]);
-      if (start[i] == HOLE && i % LONG == 0) assert_int_equal(with[i], 7);
+      if (start[i] == HOLE && i % LONG == 0) assert_int_equal(with[i], BOS);
     }
   }
   network_destroy(&n);
@@ -225,11 +215,11 @@ static void test_right_side_is_not_seen(void **state) {
   int32_t want[20 * L], got[20 * L];
   open_ar(&n, 20);
   for (int cache = 0; cache < 2; cache++) {
-    toy_cache = cache;
-    toy_samples(&n, (Run){"ar", STEPS, true, 5, 0, 20}, blank, want);
+    Run r = RUN("ar", STEPS, true, 5, 0, 20, .cache = cache);
+    toy_samples(&n, r, blank, want);
     for (int32_t y = 0; y < V; y++) {
       if (y == MASK) continue;
-      toy_samples(&n, (Run){"ar", STEPS, true, 5, 0, 20}, (const int32_t[L]){MASK, MASK, y}, got);
+      toy_samples(&n, r, (const int32_t[L]){MASK, MASK, y}, got);
       for (int i = 0; i < 20; i++) {
         assert_int_equal(got[i * L + 1], want[i * L + 1]);
         assert_int_equal(got[i * L + 2], y);
@@ -248,9 +238,9 @@ static void test_evaluations(void **state) {
   int32_t z[20 * L];
   open_ar(&n, 20);
   for (int k = 0; k < 10; k++) {
-    toy_cache = k % 2;
-    SamplerJob job = toy_samples(&n, (Run){"ar", STEPS, true, 5, 0, 20}, starts[k / 2], z);
-    int64_t passes = (toy_cache ? with : without)[k / 2];
+    bool cache = k % 2;
+    SamplerJob job = toy_samples(&n, RUN("ar", STEPS, true, 5, 0, 20, .cache = cache), starts[k / 2], z);
+    int64_t passes = (cache ? with : without)[k / 2];
     assert_int_equal(job.evaluations, passes);
     assert_int_equal(job.evaluated, 20 * passes);
     assert_int_equal(z[0], starts[k / 2][0] == MASK ? BOS : starts[k / 2][0]);
@@ -263,12 +253,10 @@ static void test_cache_is_made_when_asked_for(void **state) {
   Network n;
   int32_t z[4 * L];
   open_ar(&n, 4);
-  toy_cache = false;
-  toy_samples(&n, (Run){"ar", STEPS, true, 5, 0, 4}, blank, z);
+  toy_samples(&n, RUN("ar", STEPS, true, 5, 0, 4), blank, z);
   size_t before = n.dev.allocated, bytes = (4 * L * 2 * 8 * dtype_size(n.dev.act) + 255) / 256 * 256;
-  toy_cache = true;
   for (int i = 0; i < 2; i++) {
-    toy_samples(&n, (Run){"ar", STEPS, true, 5, 0, 4}, blank, z);
+    toy_samples(&n, RUN("ar", STEPS, true, 5, 0, 4, .cache = true), blank, z);
     assert_true(n.dev.allocated == before + 2 * bytes);
   }
   network_destroy(&n);
@@ -278,36 +266,28 @@ static void test_cache_is_made_when_asked_for(void **state) {
 static void test_refusals(void **state) {
   (void)state;
   static const char *const diffusions[] = {"subs", "d3pm", "sedd"};
-  const Sampler *ar = NULL, *other = NULL;
+  Sampler ar;
   Network n;
   int32_t z[L];
   open_ar(&n, 1);
-  MUST(sampler_find(&ar, "ar"));
-  MUST(ar->fits(&n.objective, &n.model.options));
+  const Objective causal = n.objective;
   for (int i = 0; i < 3; i++) {
     ObjectiveOptions o = {
         .name = diffusions[i], .schedule = &n.schedule, .mask = MASK, .vocab = V, .T = i == 1 ? 8 : 0};
-    Objective objective;
-    MUST(objective_create(&objective, &o));
-    check_refused(ar->fits(&objective, &n.model.options), ERR_USAGE, diffusions[i]);
+    MUST(objective_create(&n.objective, &o));
+    toy_refused(&n, RUN("ar", 1, true, 0, 0, 1), diffusions[i]);
   }
+  n.objective = causal;
   static const char *const others[] = {"ancestral", "cached", "event", "first_hitting"};
-  for (int i = 0; i < 4; i++) {
-    MUST(sampler_find(&other, others[i]));
-    check_refused(other->fits(&n.objective, &n.model.options), ERR_USAGE, others[i]);
-  }
-  SamplerJob job = {.draw = {1, 1, false},
-                    .model = &n.model,
-                    .rows = &n.rows,
-                    .objective = &n.objective,
-                    .steps = 1,
-                    .bos = -1,
-                    .n = 1,
-                    .z = z};
+  for (int i = 0; i < 4; i++) toy_refused(&n, RUN(others[i], 1, true, 0, 0, 1), others[i]);
+  Run r = RUN("ar", 1, true, 0, 0, 1, .no_bos = true);
+  MUST(toy_sampler(&ar, &n, r));
+  SamplerJob job = toy_job(&n, r, z);
   memcpy(z, blank, sizeof z);
-  check_refused(ar->run(&job), ERR_USAGE, "a tokenizer without bos");
+  check_refused(sampler_run(&ar, &job), ERR_USAGE, "a tokenizer without bos");
   z[0] = 3;
-  MUST(ar->run(&job));
+  MUST(sampler_run(&ar, &job));
+  sampler_destroy(&ar);
   assert_true(z[0] == 3 && z[1] != MASK && z[2] != MASK);
   network_destroy(&n);
 }

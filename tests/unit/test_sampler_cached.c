@@ -10,7 +10,7 @@
 enum { N = 60 };
 
 static Run run_of(const char *sampler, int steps, bool removal, int64_t first, int64_t n) {
-  return (Run){sampler, steps, removal, 5, first, n};
+  return RUN(sampler, steps, removal, 5, first, n);
 }
 
 static const int32_t starts[][L] = {{MASK, MASK, MASK}, {MASK, 2, MASK}, {0, MASK, 3}, {0, 2, 3}};
@@ -20,7 +20,7 @@ static void same_samples(void **state) {
   const char *sampler = *state;
   Network n;
   int32_t want[N * L], got[N * L];
-  toy_open_sampler(&n, false, N);
+  toy_open_sampler(&n, (ToySampler){.batch = N});
   for (int slow = 0; slow < 2; slow++) {
     if (slow) n.schedule = (Schedule){.table = &toy_slow, .eps = EPS};
     for (int k = 0; k < 4 * 3 * 2; k++) {
@@ -41,7 +41,7 @@ static void same_in_any_batch(void **state) {
   const char *sampler = *state;
   Network n;
   int32_t want[N * L], got[N * L];
-  toy_open_sampler(&n, false, N);
+  toy_open_sampler(&n, (ToySampler){.batch = N});
   toy_samples(&n, run_of(sampler, 9, true, 0, N), blank, want);
   for (int64_t size = 1; size < 8; size += 6) {
     for (int64_t at = 0; at < N; at += size) {
@@ -60,7 +60,7 @@ static void asks_where_something_unmasks(void **state) {
   Network n;
   int32_t z[L];
   int64_t sum = 0;
-  toy_open_sampler(&n, false, 1);
+  toy_open_sampler(&n, (ToySampler){.batch = 1});
   for (int64_t i = 0; i < SAMPLES; i++) sum += toy_samples(&n, run_of(sampler, T, false, i, 1), blank, z).evaluated;
   double expected = T * (1 - pow(1 - 1.0 / T, L)),
          spread = sqrt(0.4 / SAMPLES); /* between 1 and 3: variance below 0.4 */
@@ -76,7 +76,7 @@ static void own_clocks(void **state) {
   Network n;
   int32_t z[N * L];
   int64_t alone = 0;
-  toy_open_sampler(&n, false, N);
+  toy_open_sampler(&n, (ToySampler){.batch = N});
   for (int64_t i = 0; i < N; i++) alone += toy_samples(&n, run_of("event", 50, true, i, 1), blank, z).evaluated;
   SamplerJob all = toy_samples(&n, run_of("event", 50, true, 0, N), blank, z);
   assert_int_equal(all.evaluated, alone);
@@ -87,10 +87,8 @@ static void own_clocks(void **state) {
 static void timed_networks_are_refused(void **state) {
   const char *name = *state;
   Network n;
-  const Sampler *sampler = NULL;
-  toy_open_sampler(&n, true, 1);
-  MUST(sampler_find(&sampler, name));
-  check_refused(sampler->fits(&n.objective, &n.model.options), ERR_USAGE, "a network that is told the time");
+  toy_open_sampler(&n, (ToySampler){.time = true, .batch = 1});
+  toy_refused(&n, RUN(name, 2, true, 0, 0, 1), "a network with time conditioning");
   network_destroy(&n);
 }
 

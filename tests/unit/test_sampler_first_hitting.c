@@ -42,10 +42,10 @@ static void test_law(void **state) {
     int64_t count[STATES], draws = k == 0 ? MANY : DRAWS / 10;
     const int32_t *start = starts[k % 2];
     bool removal = k / 2 % 2;
-    toy_open_sampler(&n, false, BATCH);
+    toy_open_sampler(&n, (ToySampler){.batch = BATCH});
     if (k >= 4) n.schedule = (Schedule){.table = &toy_slow, .eps = EPS};
     law_of_hits(&n, start, removal, law);
-    int64_t evaluated = toy_compare(&n, (Run){"first_hitting", 1, removal, 6, 0, 0}, start, draws, law, count);
+    int64_t evaluated = toy_compare(&n, RUN("first_hitting", 1, removal, 6, 0, 0), start, draws, law, count);
     int masks = k % 2 ? 2 : 3;
     assert_true(evaluated <= (draws + BATCH) * masks); /* the noise removal takes the place of what it fills */
     if (k == 0) {
@@ -61,7 +61,7 @@ static void test_limit(void **state) {
   (void)state;
   Network n;
   double law[STATES], steps[STATES], off[2] = {0};
-  toy_open_sampler(&n, false, STATES);
+  toy_open_sampler(&n, (ToySampler){.batch = STATES});
   law_of_hits(&n, blank, true, law);
   for (int k = 0; k < 2; k++) {
     toy_law_of(&n, blank, k ? 400 : 100, true, steps);

@@ -95,19 +95,14 @@ static void law_of(Network *n, Process *o, const int32_t start[L], double law[ST
   if (o->removal) toy_law_finish(law, o->p[o->steps]);
 }
 
-static void choose(const char *remask, double eta) {
-  toy_remask = remask;
-  toy_eta = eta;
-}
-
 static const char *const kinds[] = {"cap", "rescale", "confidence"};
 static const double etas[] = {0.3, 0.6, 1};
 
 static void compare(Network *n, Process *o, uint64_t seed, const int32_t start[L], int64_t draws, double law[STATES]) {
   int64_t count[STATES];
   law_of(n, o, start, law);
-  choose(o->remask, o->eta);
-  toy_compare(n, (Run){"remask", o->steps, o->removal, seed, 0, 0}, start, draws, law, count);
+  Run r = RUN("remask", o->steps, o->removal, seed, 0, 0, .remask = o->remask, .eta = o->eta);
+  toy_compare(n, r, start, draws, law, count);
 }
 
 /* The test sees other laws: without remasking, and with another η. */
@@ -116,7 +111,7 @@ static void test_law(void **state) {
   toy_need_speed();
   Network n;
   double law[STATES], wrong[STATES];
-  toy_open_sampler(&n, false, BATCH);
+  toy_open_sampler(&n, (ToySampler){.batch = BATCH});
   for (int k = 0; k < 3; k++) {
     process = (Process){.remask = kinds[k], .eta = etas[k], .steps = FEW, .removal = true};
     compare(&n, &process, 1, blank, DRAWS, law);
@@ -135,7 +130,7 @@ static void test_law_with_masks_left(void **state) {
   toy_need_speed();
   Network n;
   double law[STATES];
-  toy_open_sampler(&n, false, BATCH);
+  toy_open_sampler(&n, (ToySampler){.batch = BATCH});
   n.schedule = (Schedule){.table = &toy_slow, .eps = EPS};
   for (int k = 0; k < 6; k++) {
     process = (Process){.remask = kinds[k % 3], .eta = etas[k % 3], .steps = FEW, .removal = k / 3};
@@ -177,13 +172,12 @@ static void test_doubted_tokens(void **state) {
   for (int k = 0; k < 4; k++) {
     Network n;
     int64_t differ[2] = {0};
-    toy_open_sampler(&n, k / 2, N);
+    toy_open_sampler(&n, (ToySampler){.time = k / 2, .batch = N});
     n.schedule = (Schedule){.table = &toy_slow, .eps = EPS};
     const int32_t start[L] = {MASK, k % 2 ? 3 : MASK, MASK};
     o = (Process){.remask = "confidence", .eta = 1, .steps = MOST};
     describe(&n, &o, start);
-    choose(o.remask, o.eta);
-    toy_samples(&n, (Run){"remask", MOST, false, 7, 50, N}, start, z);
+    toy_samples(&n, RUN("remask", MOST, false, 7, 50, N, .remask = o.remask, .eta = o.eta), start, z);
     for (int even = 0; even < 2; even++) {
       o.indifferent = even;
       for (int64_t i = 0; i < N; i++) {
@@ -206,7 +200,7 @@ static void test_marginals(void **state) {
   toy_need_speed();
   Network n;
   double law[STATES];
-  toy_open_sampler(&n, false, STATES);
+  toy_open_sampler(&n, (ToySampler){.batch = STATES});
   n.schedule = (Schedule){.table = &toy_slow, .eps = EPS};
   for (int k = 0; k < 2; k++) {
     process = (Process){.remask = kinds[k], .eta = etas[k], .steps = FEW};
@@ -230,8 +224,8 @@ static void test_law_with_time(void **state) {
   Network n, timeless;
   double law[STATES], wrong[STATES];
   int64_t draws = DRAWS / 10;
-  toy_open_sampler(&n, true, BATCH);
-  toy_open_sampler(&timeless, false, BATCH);
+  toy_open_sampler(&n, (ToySampler){.time = true, .batch = BATCH});
+  toy_open_sampler(&timeless, (ToySampler){.batch = BATCH});
   for (int k = 0; k < 3; k++) {
     process = (Process){.remask = kinds[k], .eta = etas[k], .steps = FEW, .removal = true};
     compare(&n, &process, 3, blank, draws, law);
@@ -249,7 +243,7 @@ static void test_law_from_fixed_tokens(void **state) {
   const int32_t starts[][L] = {{MASK, 2, MASK}, {0, MASK, 3}};
   Network n;
   double law[STATES];
-  toy_open_sampler(&n, false, BATCH);
+  toy_open_sampler(&n, (ToySampler){.batch = BATCH});
   for (int k = 0; k < 6; k++) {
     process = (Process){.remask = kinds[k % 3], .eta = etas[k % 3], .steps = FEW, .removal = true};
     compare(&n, &process, 4, starts[k / 3], DRAWS / 20, law);
@@ -269,20 +263,19 @@ static void test_without_remasking(void **state) {
   int32_t want[N * L], got[N * L];
   for (int time = 0; time < 2; time++) {
     Network n;
-    toy_open_sampler(&n, time, N);
+    toy_open_sampler(&n, (ToySampler){.time = time, .batch = N});
     for (int k = 0; k < 4 * 3 * 2; k++) {
       bool removal = k / 12;
       if (removal) n.schedule = (Schedule){.table = &toy_slow, .eps = EPS};
       for (int j = 0; j < 3; j++) {
-        Run r = {"ancestral", steps[k / 4 % 3], removal, 5, 100, N};
-        choose(kinds[j], 0);
+        Run r = RUN("ancestral", steps[k / 4 % 3], removal, 5, 100, N);
         SamplerJob all = toy_samples(&n, r, starts[k % 4], want);
-        r.sampler = "remask";
+        r.sampler = "remask", r.remask = kinds[j];
         SamplerJob few = toy_samples(&n, r, starts[k % 4], got);
         assert_memory_equal(got, want, sizeof got);
         assert_true(few.evaluations <= all.evaluations);
         if (steps[k / 4 % 3] < 4 || k % 4 == 3) continue;
-        choose(kinds[j], 1);
+        r.eta = 1;
         toy_samples(&n, r, starts[k % 4], got);
         assert_memory_not_equal(got, want, sizeof got);
       }
@@ -298,14 +291,15 @@ static void test_batch_split(void **state) {
   const int64_t sizes[] = {1, 7, 59};
   int32_t whole[N * L], z[N * L];
   Network n;
-  toy_open_sampler(&n, false, N);
+  toy_open_sampler(&n, (ToySampler){.batch = N});
   for (int j = 0; j < 3; j++) {
-    choose(kinds[j], 0.7);
-    toy_samples(&n, (Run){"remask", 20, true, 5, 100, N}, blank, whole);
+    Run r = RUN("remask", 20, true, 5, 100, N, .remask = kinds[j], .eta = 0.7);
+    toy_samples(&n, r, blank, whole);
     for (int k = 0; k < 3; k++) {
       for (int64_t at = 0; at < N; at += sizes[k]) {
-        int64_t most = N - at < sizes[k] ? N - at : sizes[k];
-        toy_samples(&n, (Run){"remask", 20, true, 5, 100 + at, most}, blank, z + at * L);
+        r.first = 100 + at;
+        r.n = N - at < sizes[k] ? N - at : sizes[k];
+        toy_samples(&n, r, blank, z + at * L);
       }
       assert_memory_equal(z, whole, sizeof z);
     }
@@ -316,17 +310,12 @@ static void test_batch_split(void **state) {
 static void test_refusals(void **state) {
   (void)state;
   Network n;
-  const Sampler *sampler = NULL;
-  int32_t z[L] = {MASK, MASK, MASK};
-  toy_open_sampler(&n, true, 1);
-  MUST(sampler_find(&sampler, "remask"));
-  MUST(sampler->fits(&n.objective, &n.model.options));
-  SamplerJob job = {.model = &n.model, .rows = &n.rows, .objective = &n.objective, .steps = 2, .n = 1, .z = z};
-  job.remask = "remorse";
-  check_refused(sampler->run(&job), ERR_USAGE, "an unknown way to remask");
-  job.remask = "cap";
-  job.remask_eta = 1.5;
-  check_refused(sampler->run(&job), ERR_USAGE, "a chance above 1");
+  Sampler sampler;
+  toy_open_sampler(&n, (ToySampler){.time = true, .batch = 1});
+  MUST(toy_sampler(&sampler, &n, RUN("remask", 2, true, 0, 0, 1)));
+  sampler_destroy(&sampler);
+  toy_refused(&n, RUN("remask", 2, true, 0, 0, 1, .remask = "remorse"), "an unknown way to remask");
+  toy_refused(&n, RUN("remask", 2, true, 0, 0, 1, .f32 = true), "draws in f32");
   network_destroy(&n);
 }
 

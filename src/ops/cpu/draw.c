@@ -4,8 +4,8 @@
 #include <omp.h>
 #include <string.h>
 
-/* The smallest v whose cumulative weight exceeds u·total, −1 where the weights are no numbers. Both sums are taken in
- * f64 and in the same order; weights of 0 are never drawn. */
+/* The smallest v whose cumulative weight exceeds u·total, −1 where a weight is NaN. Both sums are taken in f64
+ * and in the same order; weights of 0 are never drawn. */
 static int32_t inverse_cdf(const real *p, int64_t V, double u) {
   double total = 0;
   for (int64_t v = 0; v < V; v++) total += (double)p[v];
@@ -21,7 +21,7 @@ static int32_t inverse_cdf(const real *p, int64_t V, double u) {
   return last; /* u·total rounded up to total */
 }
 
-/* Weights are not negative, so that their order is that of their bits. */
+/* Weights are not negative: they compare like their bit patterns. */
 #if REAL_IS_FLOAT
 typedef uint32_t Bits;
 #else
@@ -39,18 +39,18 @@ static double weight_from(const real *p, int64_t V, real least) {
   return sum;
 }
 
-/* The largest weight such that those not below it make up the share: found bit by bit, from the highest. The others
- * become 0. */
+/* Zero all weights below the largest threshold that keeps at least this share of the total. The threshold is found bit
+ * by bit, from the highest bit down. */
 static void cut(real *p, int64_t V, double share) {
   double goal = share * weight_from(p, V, 0);
   Bits least = 0;
   for (int bit = (int)(8 * sizeof least) - 2; bit >= 0; bit--)
     if (weight_from(p, V, from_bits(least | (Bits)1 << bit)) >= goal) least |= (Bits)1 << bit;
-  for (int64_t v = 0; v < V; v++) p[v] = p[v] < from_bits(least) ? 0 : p[v]; /* what is no number stays none */
+  for (int64_t v = 0; v < V; v++) p[v] = p[v] < from_bits(least) ? 0 : p[v]; /* NaN stays NaN */
 }
 
-/* Noise in f32: 4 tokens a Philox block, whose key is the row's own random number. */
-static int32_t with_noise(const real *p, int64_t V, double uniform, double stay, double others, int32_t forbid) {
+/* f32 noise: one Philox block for 4 tokens; its key is the row's own random number. */
+static int32_t with_noise(const real *p, int64_t V, double uniform, double keep, double others, int32_t forbid) {
   double total = 0;
   for (int64_t v = 0; v < V; v++) total += (double)p[v];
   if (!isfinite(total) || total <= 0) return -1;
@@ -63,7 +63,7 @@ static int32_t with_noise(const real *p, int64_t V, double uniform, double stay,
   for (int64_t v = 0; v < V; v++) {
     if (v % 4 == 0) rng_block(r, key, (uint32_t)(v / 4));
     float u = (float)(r[v % 4] >> 8) * 0x1p-24f, noise = 1e-10f - logf(u + 1e-10f);
-    float q = (float)(v == forbid ? stay : others * ((double)p[v] / total));
+    float q = (float)(v == forbid ? keep : others * ((double)p[v] / total));
     if (q / noise <= most) continue;
     most = q / noise;
     best = (int32_t)v;
@@ -71,39 +71,40 @@ static int32_t with_noise(const real *p, int64_t V, double uniform, double stay,
   return best;
 }
 
-/* S of Draw */
-static double others_sum(const Draw *a, const real *f, int64_t V) {
-  double base = a->odds ? (double)f[a->forbid] : 0, S = 0;
-  for (int64_t v = 0; v < V; v++) S += v == a->forbid ? 0 : exp((double)f[v] - base);
-  return a->odds ? S : S / (double)(V - 1);
+/* S of KeepRule. */
+static double odds_or_score(const DrawRule *rule, const real *f, int64_t V) {
+  bool odds = rule->keep == KEEP_ODDS;
+  double base = odds ? (double)f[rule->forbid] : 0, S = 0;
+  for (int64_t v = 0; v < V; v++) S += v == rule->forbid ? 0 : exp((double)f[v] - base);
+  return odds ? S : S / (double)(V - 1);
 }
 
-static int32_t draw_row(const Draw *a, int64_t r, real *p, int64_t V) {
-  const real *f = row(a->logits, r);
-  double u = ((const double *)a->uniform.data)[r], stay = tensor_none(a->stay) ? 0 : ((double *)a->stay.data)[r];
-  double others = 1 - stay;
-  real top = -INFINITY, by = (real)(1 / a->temperature);
-  for (int64_t v = 0; v < V; v++) top = f[v] > top && v != a->forbid ? f[v] : top;
-  if (a->odds || (!tensor_none(a->stay) && !a->f32)) {
-    double S = others_sum(a, f, V);
+static int32_t draw_row(const DrawRule *rule, const real *f, int64_t V, double uniform, double keep, real *p) {
+  double others = 1 - keep;
+  real top = -INFINITY, by = (real)(1 / rule->temperature);
+  for (int64_t v = 0; v < V; v++) top = f[v] > top && v != rule->forbid ? f[v] : top;
+  if (rule->keep == KEEP_SCORE || rule->keep == KEEP_ODDS) {
+    double S = odds_or_score(rule, f, V);
     if (isnan(S)) return -1;
-    if (S <= stay && !a->f32) return a->forbid;
-    if (a->odds) others /= 1 + 1 / S;
+    if (S <= keep && !rule->f32) return rule->forbid;
+    if (rule->keep == KEEP_ODDS) others /= 1 + 1 / S;
   }
 #pragma omp simd
   for (int64_t v = 0; v < V; v++) p[v] = real_exp((f[v] - top) * by);
-  if (a->forbid >= 0) p[a->forbid] = 0;
-  if (a->nucleus < 1) cut(p, V, a->nucleus);
-  return a->f32 ? with_noise(p, V, u, stay, others, a->forbid) : inverse_cdf(p, V, u);
+  if (rule->forbid >= 0) p[rule->forbid] = 0;
+  if (rule->nucleus < 1) cut(p, V, rule->nucleus);
+  return rule->f32 ? with_noise(p, V, uniform, keep, others, rule->forbid) : inverse_cdf(p, V, uniform);
 }
 
-int FN(draw)(Device *dev, const Draw *a) {
-  int64_t R = rows_of(a->logits), V = cols_of(a->logits);
+int FN(draw)(Device *dev, Tensor ids, Tensor logits, Tensor uniform, Tensor keep, const DrawRule *rule) {
+  int64_t R = rows_of(logits), V = cols_of(logits);
+  const double *u = uniform.data, *k = tensor_none(keep) ? NULL : keep.data;
   real *thread_rows;
   TRY(FN(scratch)(dev, SCRATCH_THREAD, (size_t)(dev->threads * V) * sizeof(real), &thread_rows));
 #pragma omp parallel for schedule(static)
   for (int64_t r = 0; r < R; r++)
-    ((int32_t *)a->ids.data)[r] = draw_row(a, r, thread_rows + omp_get_thread_num() * V, V);
+    ((int32_t *)ids.data)[r] =
+        draw_row(rule, row(logits, r), V, u[r], k ? k[r] : 0, thread_rows + omp_get_thread_num() * V);
   return OK;
 }
 

@@ -1,0 +1,33 @@
+/* task — what eval, sample, score and logits have in common: a checkpoint, its network, and an HDF5 file of results. */
+#pragma once
+#include "cmd/output.h"
+#include "network/weights.h"
+
+typedef struct Task {
+  const Config *cfg; /* not owned, nor the next one */
+  Comm *comm;
+  const char *format; /* of the output */
+  const char *which;  /* weights: "ema" or "live" */
+  char checkpoint[FILES_PATH], output[FILES_PATH];
+  CheckpointState state;
+  Network net;
+} Task;
+
+typedef struct TaskOptions {
+  const char *format;             /* "mdlm-eval" … */
+  const char *checkpoint, *which; /* values of the deck's keys; checkpoint "": the best of run.dir */
+  const char *output, *name;      /* value of the deck's key; "": that name in run.dir */
+  const char *input;              /* a file that is read and must not be overwritten, or "" */
+} TaskOptions;
+
+/** task_begin — state of the checkpoint, whose deck must describe the network of cfg, and a claim on the output.
+ *  Errors  ERR_USAGE, ERR_DATA, ERR_IO. Not collective. */
+int task_begin(Task *t, const Config *cfg, Comm *comm, const TaskOptions *options);
+/** task_open — the network for `batch` sequences of `length` tokens, weights included. key: the deck's word for the
+ *  batch, which an error names. Not collective. */
+int task_open(Task *t, int64_t length, const char *key, int64_t batch);
+/** task_publish — rank 0 writes the output: common attributes, then fill(). nll: NaN or infinite is refused.
+ *  Collective. Errors  ERR_IO, ERR_NUMERIC */
+int task_publish(Task *t, double nll, int (*fill)(H5 *f, const void *arg), const void *arg);
+/** task_end — NULL-safe, clears t. */
+void task_end(Task *t);

@@ -1,0 +1,84 @@
+#include "diffusion/noised.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "diffusion/timestep.h"
+#include <math.h>
+#include <string.h>
+
+int noised_create(Noised *n, int64_t capacity, int64_t L, int terms) {
+  size_t rows = (size_t)(capacity * L);
+  *n = (Noised){.capacity = capacity, .L = L};
+  TRY(mem_alloc(&n->x0, rows * sizeof *n->x0));
+  TRY(mem_alloc(&n->z, rows * sizeof *n->z));
+  TRY(mem_alloc(&n->length, (size_t)capacity * sizeof *n->length));
+  TRY(mem_alloc(&n->sigma, (size_t)capacity * sizeof *n->sigma));
+  TRY(mem_alloc(&n->rows, rows * sizeof *n->rows));
+  TRY(mem_alloc(&n->target, rows * sizeof *n->target));
+  return mem_alloc(&n->weight, rows * (size_t)terms * sizeof *n->weight);
+}
+
+void noised_destroy(Noised *n) {
+  mem_free(&n->x0);
+  mem_free(&n->z);
+  mem_free(&n->length);
+  mem_free(&n->sigma);
+  mem_free(&n->rows);
+  mem_free(&n->target);
+  mem_free(&n->weight);
+  *n = (Noised){0};
+}
+
+void noised_begin(Noised *n, int64_t B) {
+  ASSERT(B <= n->capacity);
+  n->B = B;
+  n->n_rows = n->masked = n->scored = 0;
+}
+
+void noised_add(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t) {
+  memcpy(n->x0 + b * n->L, x0, (size_t)n->L * sizeof *x0);
+  n->length[b] = (int32_t)length;
+  n->sigma[b] = o->options.change_of_variables ? t : schedule_sigma(o->schedule, t);
+  n->scored += o->diffusion ? length : length - 1;
+  for (int64_t l = 0; l < length && o->diffusion; l++) n->masked += n->z[b * n->L + l] == o->mask;
+  o->table->score(o, n, b, t);
+}
+
+void noised_draw(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t, RngKey mask) {
+  t = objective_time(o, t);
+  timestep_mask(n->z + b * n->L, x0, n->L, o->mask, objective_masked(o, t), mask);
+  noised_add(o, n, b, x0, length, t);
+}
+
+void noised_count(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t, RngKey mask) {
+  int64_t k = 1 + (int64_t)(t * (double)n->L), first = n->n_rows;
+  if (k > n->L) k = n->L;
+  t = schedule_time(o->schedule, fmin(schedule_sigma(o->schedule, 1), -log1p(-(double)k / (double)n->L)));
+  timestep_mask_count(n->z + b * n->L, x0, n->L, o->mask, k, mask);
+  noised_add(o, n, b, x0, length, t);
+  n->sigma[b] = objective_condition(o, t);
+  for (int64_t i = first; i < n->n_rows; i++) n->weight[i] = (double)n->L / (double)k;
+}
+
+/* Tokens after the last one are 0: a causal network does not let them change what comes before. */
+int64_t noised_next(const Objective *o, Noised *n, int64_t b, const int32_t *ids, int64_t length, const bool *scored) {
+  int64_t before = n->n_rows;
+  memset(n->z + b * n->L, 0, (size_t)n->L * sizeof *n->z);
+  memcpy(n->z + b * n->L, ids, (size_t)length * sizeof *ids);
+  n->length[b] = (int32_t)length;
+  n->sigma[b] = 0;
+  for (int64_t l = 1; l < length; l++)
+    if (scored[l]) *noised_row(o, n, b, l - 1, ids[l]) = 1;
+  n->scored += n->n_rows - before;
+  return n->n_rows - before;
+}
+
+double *noised_row(const Objective *o, Noised *n, int64_t b, int64_t l, int32_t target) {
+  n->rows[n->n_rows] = (int32_t)(b * n->L + l);
+  n->target[n->n_rows] = target;
+  return n->weight + n->n_rows++ * o->terms;
+}
+
+void noised_masked_rows(const Objective *o, Noised *n, int64_t b, double weight) {
+  for (int64_t l = 0; l < n->length[b]; l++)
+    if (n->z[b * n->L + l] == o->mask) *noised_row(o, n, b, l, n->x0[b * n->L + l]) = weight;
+}

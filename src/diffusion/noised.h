@@ -1,0 +1,39 @@
+/* noised — one micro-batch on the host: what goes into the network and which rows of its output are scored. */
+#pragma once
+#include "base/rng.h"
+#include "diffusion/objective.h"
+
+struct Noised {
+  int64_t B, L, capacity; /* capacity: sequences that the arrays have room for */
+  int32_t *x0, *z;        /* [B,L] clean and noisy tokens */
+  int32_t *length;        /* [B]   real positions */
+  double *sigma;          /* [B]   noise level that the network is conditioned on */
+  int64_t n_rows;
+  int32_t *rows, *target; /* [n_rows] row of [B·L], ascending; its clean token */
+  double *weight;         /* [n_rows, objective's terms] factors of the row's loss */
+  int64_t masked;         /* masked tokens at real positions */
+  int64_t scored;         /* positions that the loss is an average over */
+};
+
+/** noised_create — room for `capacity` sequences of L tokens and `terms` factors a row. */
+int noised_create(Noised *n, int64_t capacity, int64_t L, int terms);
+void noised_destroy(Noised *n);
+/** noised_begin — empty, for B sequences to come. */
+void noised_begin(Noised *n, int64_t B);
+/** noised_add — sequence b, whose z is in n->z[b] already: x0[L], real length, time t. */
+void noised_add(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t);
+/** noised_draw — sequence b with its tokens masked by `mask` at the objective's time for t uniform in [o->tau, 1]. */
+void noised_draw(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t, RngKey mask);
+/** noised_count — sequence b with exactly k of its L positions masked, k uniform on 1 … L for t uniform on [0,1), each
+ *  scored row weighted by L/k: the bound for ε = τ = 0, because ∫₀¹ Bin(k; L, t)/t dt = 1/k. For objectives that give
+ *  x0 in continuous time. */
+void noised_count(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t, RngKey mask);
+/** noised_next — sequence b as it is, for objectives that give the next token: ids[length], of which the tokens with
+ *  scored[l] are scored, l ≥ 1. Returns how many. */
+int64_t noised_next(const Objective *o, Noised *n, int64_t b, const int32_t *ids, int64_t length, const bool *scored);
+
+/* ---- for objectives: what score() and second() write */
+/** noised_row — one more scored row: position l of sequence b with that target. Returns its factors, to be filled in. */
+double *noised_row(const Objective *o, Noised *n, int64_t b, int64_t l, int32_t target);
+/** noised_masked_rows — the rows of all masked real positions of sequence b, each with the single factor `weight`. */
+void noised_masked_rows(const Objective *o, Noised *n, int64_t b, double weight);

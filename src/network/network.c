@@ -1,0 +1,167 @@
+#include "network/network.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/menu.h"
+#include <sched.h>
+#include <string.h>
+
+/* The second pass of an objective has its own dropout streams, beyond those of any number of layers. */
+enum { SECOND_PASS_LAYER = 1 << 20 };
+
+/* device.threads, or this rank's share of the cores it may use. */
+static int threads_of(const Config *cfg, int share_size) {
+  cpu_set_t allowed;
+  int share = sched_getaffinity(0, sizeof allowed, &allowed) ? 1 : CPU_COUNT(&allowed) / share_size;
+  return cfg->device_threads > 0 ? (int)cfg->device_threads : share > 1 ? share : 1;
+}
+
+/* The networks that see all tokens, or only those before, for a message. */
+static const char *causal_or_not(bool causal, char text[MENU_TEXT]) {
+  *text = '\0';
+  for (int i = 0; models[i]; i++)
+    if (models[i]->causal == causal) menu_add(text, models[i]->name);
+  return text;
+}
+
+/* A left-to-right objective needs a causal network, a diffusion objective one that sees all tokens. */
+static int check(const Config *cfg, const ModelTable *model, const Objective *o, int64_t length) {
+  const char *objective = o->table->name;
+  char fit[MENU_TEXT];
+  CHECK(model->causal || o->diffusion, ERR_USAGE,
+        "diffusion.objective = %s predicts the next token, which model.name = %s sees as input; use model.name = %s",
+        objective, model->name, causal_or_not(true, fit));
+  CHECK(o->diffusion || length > 1, ERR_USAGE, "diffusion.objective = %s: rows of one token have no next token",
+        objective);
+  CHECK(!model->causal || !o->diffusion, ERR_USAGE,
+        "diffusion.objective = %s fills in masked tokens from both sides: model.name = %s sees only the left; use "
+        "model.name = %s",
+        objective, model->name, causal_or_not(false, fit));
+  CHECK(model->timed || !cfg->model_time_conditioning, ERR_USAGE,
+        "model.time_conditioning: model.name = %s has no time conditioning; set it to false", model->name);
+  CHECK(!cfg->model_mask_padding || (model->attends && !model->causal), ERR_USAGE,
+        "model.mask_padding hides padding from bidirectional attention: model.name = %s %s", model->name,
+        model->causal ? "never sees what comes after a token" : "has no attention");
+  return OK;
+}
+
+static int describe(Network *n, const NetworkOptions *x) {
+  const Config *cfg = x->cfg;
+  TRY(schedule_create(&n->schedule, cfg->diffusion_schedule, cfg->diffusion_schedule_eps, cfg->diffusion_sigma_min,
+                      cfg->diffusion_sigma_max));
+  ObjectiveOptions o = {.name = cfg->diffusion_objective,
+                        .schedule = &n->schedule,
+                        .mask = x->mask,
+                        .vocab = x->vocab,
+                        .T = cfg->diffusion_T,
+                        .tau = cfg->diffusion_sampling_eps,
+                        .subs_masking = cfg->diffusion_subs_masking,
+                        .importance_sampling = cfg->diffusion_importance_sampling,
+                        .change_of_variables = cfg->diffusion_change_of_variables};
+  TRY(objective_create(&n->objective, &o));
+  const ModelTable *model;
+  TRY(model_find(&model, cfg->model_name));
+  return check(cfg, model, &n->objective, x->length);
+}
+
+/* A GPU's libraries plan their work, and allocate scratch, per shape. Run a whole batch of zeros once, so that
+ * out-of-memory errors surface here, where a smaller batch can still be suggested, and no step has to wait. */
+static int warm_up(Network *n) {
+  const ModelOptions *o = &n->model.options;
+  ModelInput in = {.B = o->batch, .ids = n->noised.z, .sigma = n->noised.sigma};
+  TRY(model_forward(&n->model, &in));
+  if (!o->training) return device_sync(&n->dev);
+  TRY(model_backward(&n->model, &in));
+  TRY(tensor_zero(&n->dev, n->model.params.grad));
+  return device_sync(&n->dev);
+}
+
+static int create(Network *n, const NetworkOptions *x) {
+  const Config *cfg = x->cfg;
+  int threads = threads_of(cfg, x->place.share_size);
+  TRY(describe(n, x));
+  DeviceOptions device = {.name = cfg->device_name,
+                          .threads = threads,
+                          .pin = cfg->device_pin && x->place.share_size * threads > 1,
+                          .place = x->place,
+                          .bf16 = strcmp(cfg->device_matmul, "bf16") == 0,
+                          .deterministic = cfg->device_deterministic,
+                          .row_chunk = cfg->device_row_chunk};
+  TRY(device_open(&n->dev, &device));
+  ModelOptions model = {.name = cfg->model_name,
+                        .vocab = x->vocab,
+                        .length = x->length,
+                        .batch = x->batch,
+                        .positions = x->positions,
+                        .width = cfg->model_width,
+                        .blocks = cfg->model_blocks,
+                        .heads = cfg->model_heads,
+                        .cond_dim = cfg->model_cond_dim,
+                        .mlp_ratio = cfg->model_mlp_ratio,
+                        .dropout = cfg->model_dropout,
+                        .time_conditioning = cfg->model_time_conditioning,
+                        .mask_padding = cfg->model_mask_padding,
+                        .training = x->training};
+  TRY(model_create(&n->model, &n->dev, &model));
+  TRY(rows_create(&n->rows, &n->model, n->objective.terms));
+  TRY(noised_create(&n->noised, x->batch, x->length, n->objective.terms));
+  TRY(mem_alloc(&n->row_loss, (size_t)(x->batch * x->length) * sizeof *n->row_loss));
+  return n->dev.ops->host ? OK : warm_up(n);
+}
+
+int network_create(Network *n, const NetworkOptions *options) {
+  *n = (Network){0};
+  int err = create(n, options);
+  if (err) network_destroy(n);
+  return err;
+}
+
+void network_destroy(Network *n) {
+  if (n == NULL) return;
+  mem_free(&n->row_loss);
+  noised_destroy(&n->noised);
+  rows_destroy(&n->rows);
+  model_destroy(&n->model);
+  device_close(&n->dev);
+  *n = (Network){0};
+}
+
+/* One pass: forward on n->noised, the rows' losses summed by sequence, backward. */
+static int pass(Network *n, const Dropout *dropout, bool last, bool gradient, double *loss) {
+  Noised *z = &n->noised;
+  ModelInput in = {.B = z->B, .ids = z->z, .sigma = z->sigma, .lengths = z->length, .dropout = *dropout};
+  if (last) in.ready = n->ready;
+  device_phase(&n->dev, "forward");
+  TRY(model_forward(&n->model, &in));
+  device_phase(&n->dev, "loss");
+  TRY(rows_loss(&n->rows, &n->objective, z, gradient, loss ? n->row_loss : NULL));
+  device_phase(&n->dev, "backward");
+  if (gradient) TRY(model_backward(&n->model, &in));
+  device_phase(&n->dev, NULL);
+  for (int64_t i = 0; i < z->n_rows && loss; i++) loss[z->rows[i] / z->L] += n->row_loss[i];
+  return OK;
+}
+
+int network_loss(Network *n, const Dropout *dropout, bool gradient, double *loss, int64_t *rows) {
+  Dropout second = *dropout;
+  bool more = n->objective.table->second != NULL;
+  for (int64_t b = 0; b < n->noised.B && loss; b++) loss[b] = 0;
+  TRY(pass(n, dropout, !more, gradient, loss));
+  *rows += n->noised.n_rows;
+  if (!more) return OK;
+  second.layer += SECOND_PASS_LAYER;
+  n->objective.table->second(&n->objective, &n->noised);
+  TRY(pass(n, &second, true, gradient, loss));
+  *rows += n->noised.n_rows;
+  return OK;
+}
+
+void network_warn(const Network *n) {
+  double share = objective_share(&n->objective);
+  if (share < 0.99)
+    log_warn("diffusion.schedule = %s covers only %.3g of the bound between its end points: nll and ppl are too low, "
+             "and not bounds",
+             n->schedule.table->name, share);
+}
+
+int network_passes(const Network *n) { return n->objective.table->second ? 2 : 1; }

@@ -1,0 +1,41 @@
+/* network — a model with its schedule, objective and scored rows, as a deck describes it: shared by training, evaluation
+ * and sampling. */
+#pragma once
+#include "base/config.h"
+#include "diffusion/rows.h"
+
+typedef struct Network {
+  Device dev;
+  Model model;
+  Rows rows;
+  Schedule schedule;
+  Objective objective;
+  Noised noised;    /* one batch on the host */
+  double *row_loss; /* [batch·L] */
+  Ready ready;      /* callback of the last pass of network_loss: which gradients are final */
+} Network;
+
+typedef struct NetworkOptions {
+  const Config *cfg; /* not owned */
+  Place place;
+  int64_t vocab, length; /* V with the mask token, L */
+  int32_t mask;
+  int64_t batch;     /* maximum sequences per pass */
+  int64_t positions; /* learned positions of networks that have them; 0: L */
+  bool training;
+} NetworkOptions;
+
+/** network_create — weights are zero. Must not be moved in memory afterwards. Not collective.
+ *  Errors  ERR_USAGE, ERR_MEMORY (network_too_large tells what would fit), ERR_DEVICE */
+int network_create(Network *n, const NetworkOptions *options);
+/** network_loss — loss[B] (nat) of the sequences of net->noised, through every pass of the objective; adds the number of
+ *  rows whose logits were computed to *rows. net->noised is overwritten.
+ *  gradient: parameter gradients += those of the sum
+ *  loss NULL: losses are summed on the device, for rows_total, without waiting for it */
+int network_loss(Network *n, const Dropout *dropout, bool gradient, double *loss, int64_t *rows);
+/** network_warn — warn if the times of the deck's schedule cover less than 99 % of the bound. */
+void network_warn(const Network *n);
+/** network_passes — passes of the network per sequence and loss. */
+int network_passes(const Network *n);
+/** network_destroy — NULL-safe, clears n. */
+void network_destroy(Network *n);

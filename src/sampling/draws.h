@@ -1,0 +1,45 @@
+/* draws — masked positions of a batch that are filled after one pass of the network, and their random numbers. */
+#pragma once
+#include "base/rng.h"
+#include "sampling/job.h"
+
+typedef struct Draws {
+  int64_t n;
+  int32_t *rows, *ids; /* row of [sequences of the pass · L]; its token */
+  double *uniform;     /* decides the token */
+  double *keep;        /* decides whether the mask stays, by `rule`; of draws_masked only */
+  KeepRule rule;
+} Draws;
+
+/* Streams of random numbers of one sample and purpose, in each of its blocks. */
+typedef enum DrawsStream {
+  DRAWS_STEPS = 0,     /* of samplers that go step by step: they share their numbers */
+  DRAWS_CONTINUOUS = 1 /* of continuous-time samplers */
+} DrawsStream;
+enum { DRAWS_STREAM_BITS = 4 }; /* leaves 2^20 blocks */
+
+/** draws_key — the stream of that purpose of a sample, in the job's block. */
+RngKey draws_key(const SamplerJob *job, RngPurpose purpose, DrawsStream stream, int64_t sample, int64_t step);
+/** draws_create — room for n positions. */
+int draws_create(Draws *d, int64_t n);
+void draws_destroy(Draws *d);
+/** draws_add — position l of sequence b, whose token `uniform` decides. */
+void draws_add(Draws *d, const SamplerJob *job, int64_t b, int64_t l, double uniform);
+/** draws_chosen — d := the masked positions that unmask in this step, each with probability `chance`. A function of
+ *  (seed, sample, step, position). */
+void draws_chosen(Draws *d, const SamplerJob *job, int64_t step, double chance);
+/** draws_masked — d := all masked positions; `rule` and the step's chance decide in draws_fill which of them unmask.
+ *  KEEP_NEVER is for f32 draws: the chance alone decides. */
+void draws_masked(Draws *d, const SamplerJob *job, int64_t step, double chance, KeepRule rule);
+/** draws_unmasks — whether position l of a sample unmasks in that step, if it is still masked. */
+bool draws_unmasks(const SamplerJob *job, int64_t sample, int64_t step, int64_t l, double chance);
+/** draws_token — the random number that decides the token of position l of a sample in that step. */
+double draws_token(const SamplerJob *job, int64_t sample, int64_t step, int64_t l);
+/** draws_evaluate — one pass of the network over z[B,L] at time t. */
+int draws_evaluate(SamplerJob *job, const int32_t *z, int64_t B, double t);
+/** draws_fill — tokens of d's positions, from the last pass, into z: drawn, or the most likely ones. *changed (may be
+ *  NULL): whether one of them is not the mask. */
+int draws_fill(SamplerJob *job, Draws *d, int32_t *z, bool likeliest, bool *changed);
+/** draws_finish — the noise removal after the last step, if the job wants it: all remaining masks are filled at the
+ *  last time, with the most likely tokens or with drawn ones. */
+int draws_finish(SamplerJob *job, Draws *d, bool likeliest);

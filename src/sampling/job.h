@@ -1,0 +1,27 @@
+/* job — what a sampler is asked for: n samples from a network, and how their tokens are drawn.
+ *
+ * A sample is a pure function of (seed, its number): not of the batch it is drawn in, nor of the rank. */
+#pragma once
+#include "diffusion/rows.h"
+
+typedef struct SamplerJob {
+  Model *model; /* not owned, nor the next two */
+  Rows *rows;
+  const Objective *objective;
+  int64_t steps;
+  bool noise_removal; /* fill the masks that remain after the last step with the most likely tokens */
+  DrawRule draw;      /* temperature, nucleus, f32; the sampler sets `keep` */
+  uint64_t seed;
+  int64_t first, n;    /* numbers of the samples: first … first+n−1, n ≤ the model's batch */
+  int64_t block;       /* which block of a longer sample this is (strides.h); 0: the first or only one */
+  int32_t *z;          /* [n,L] in: where ≠ m, fixed tokens; out: the samples */
+  int64_t evaluations; /* out: passes of the network, of any number of sequences */
+  int64_t evaluated;   /* out: sequences in these passes, summed */
+  void (*progress)(void *arg, int64_t step); /* callback; may be NULL */
+  void *progress_arg;
+} SamplerJob;
+
+/** job_time — t_i = 1 − i(1 − 1e-5)/steps, i = 0 … steps. */
+double job_time(int64_t i, int64_t steps);
+/** job_chance — the probability that a masked position unmasks in a step: 1 − mc_s/mc_t, mc the masking probability. */
+double job_chance(const SamplerJob *job, int64_t step);

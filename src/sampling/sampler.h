@@ -1,0 +1,43 @@
+/* sampler — the menu of samplers: text out of masks, or from left to right.
+ *
+ * A sampler is one file, sampler_WORD.c, and one row of keys.def. Its table says which objectives it can sample from;
+ * its own options are read from the deck by create() and are nobody else's business. */
+#pragma once
+#include "base/config.h"
+#include "sampling/job.h"
+
+#define TAKES(gives) (1u << (gives)) /* a set of Gives */
+
+typedef struct SamplerOptions {
+  const Config *cfg; /* section `sample`; not owned, nor the next two */
+  const Objective *objective;
+  const ModelOptions *model;
+  int32_t bos; /* the tokenizer's beginning of a sequence; −1: there is none */
+} SamplerOptions;
+
+typedef struct SamplerTable {
+  const char *name;
+  unsigned takes; /* what an objective may give: TAKES(GIVES_X0) | … */
+  unsigned f32;   /* those of `takes` that can be drawn in f32, as published samplers do */
+  bool skips;     /* passes that change nothing are left out: the network must not be conditioned on time */
+  /* the sampler's own options to *own, from mem_alloc; both NULL: it has none. ERR_USAGE naming the key */
+  int (*create)(void **own, const SamplerOptions *options);
+  void (*destroy)(void **own);
+  int (*run)(SamplerJob *job, const void *own);
+} SamplerTable;
+
+typedef struct Sampler {
+  const SamplerTable *table;
+  void *own; /* the sampler's options */
+} Sampler;
+
+extern const SamplerTable
+    *const samplers[]; /* NULL-ended; of those that fit, an objective is best served by the first */
+
+/** sampler_create — the sampler of sample.sampler.
+ *  Errors  ERR_USAGE: it cannot sample from that objective and network, with a sampler that can; its own options */
+int sampler_create(Sampler *s, const SamplerOptions *options);
+/** sampler_run — the samples of the job. Errors  ERR_NUMERIC: the network's output is NaN */
+int sampler_run(const Sampler *s, SamplerJob *job);
+/** sampler_destroy — NULL-safe, clears s. */
+void sampler_destroy(Sampler *s);

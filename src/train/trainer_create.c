@@ -1,0 +1,205 @@
+/* trainer_create — opens and allocates all that a run needs, and takes its directory. */
+#include "base/err.h"
+#include "base/mem.h"
+#include "network/fit.h"
+#include "train/peak.h"
+#include "train/trainer.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static LoaderOrder order_of(const Config *cfg) {
+  if (strcmp(cfg->data_order, "sequential") == 0) return ORDER_SEQUENTIAL;
+  return strcmp(cfg->data_order, "blocked") == 0 ? ORDER_BLOCKED : ORDER_PERMUTED;
+}
+
+/* Opens the data of a key, which an error names. */
+static int open_shards(Shards **s, const char *key, const char *spec) {
+  char message[1024];
+  int err = shards_open(s, spec);
+  if (err == OK) return OK;
+  snprintf(message, sizeof message, "%s", err_message());
+  return RAISE(err, "%s: %s", key, message);
+}
+
+/* data.crop needs rows of even length without padding and a tokenizer with bos and eos. Halves t->length. */
+static int check_crop(Trainer *t) {
+  const char *path = t->cfg->data_train;
+  CHECK(t->length % 2 == 0 && t->length >= 4, ERR_DATA,
+        "data.crop takes half of each row, but data.train = %s has rows of %lld tokens", path, (long long)t->length);
+  CHECK(shards_protocol(t->train)->wrap, ERR_DATA,
+        "data.crop takes rows without padding, but data.train = %s has one document a row: prepare it with --wrap",
+        path);
+  CHECK(shards_vocab(t->train)->bos >= 0 && shards_vocab(t->train)->eos >= 0, ERR_DATA,
+        "data.crop puts bos and eos at the ends, but the tokenizer of data.train = %s has none", path);
+  t->length /= 2;
+  return OK;
+}
+
+static int open_data(Trainer *t) {
+  const Config *cfg = t->cfg;
+  CHECK(*cfg->data_train, ERR_USAGE,
+        "data.train is empty: name the tokenized training data (input/prepare.py makes it)");
+  TRY(open_shards(&t->train, "data.train", cfg->data_train));
+  t->length = shards_length(t->train);
+  if (cfg->data_crop) TRY(check_crop(t));
+  if (*cfg->data_valid == 0) return OK;
+  TRY(open_shards(&t->valid, "data.valid", cfg->data_valid));
+  CHECK(shards_length(t->valid) == t->length, ERR_DATA,
+        "data.valid = %s has rows of %lld tokens, data.train = %s of %lld%s", cfg->data_valid,
+        (long long)shards_length(t->valid), cfg->data_train, (long long)t->length,
+        cfg->data_crop ? " after data.crop" : "");
+  return vocab_same(shards_vocab(t->train), cfg->data_train, shards_vocab(t->valid), cfg->data_valid);
+}
+
+static OptimizerOptions optimizer_options(const Config *cfg) {
+  return (OptimizerOptions){.lr = cfg->train_lr,
+                            .beta1 = cfg->train_beta1,
+                            .beta2 = cfg->train_beta2,
+                            .eps = cfg->train_adam_eps,
+                            .weight_decay = cfg->train_weight_decay,
+                            .clip = cfg->train_clip,
+                            .ema = cfg->train_ema,
+                            .lr_schedule = cfg->train_lr_schedule,
+                            .lr_min = cfg->train_lr_min,
+                            .warmup = cfg->train_warmup,
+                            .steps = cfg->train_steps};
+}
+
+static NetworkOptions network_options(const Trainer *t) {
+  const Vocab *v = shards_vocab(t->train);
+  return (NetworkOptions){.cfg = t->cfg,
+                          .place = t->comm->place,
+                          .vocab = v->size,
+                          .length = t->length,
+                          .mask = v->mask,
+                          .batch = t->cfg->train_micro_batch,
+                          .training = true};
+}
+
+/* After ERR_MEMORY: suggest a micro-batch that fits. */
+static int too_large(Trainer *t) {
+  enum { FLATS = 8 }; /* moments, average, and part of the reduction tree */
+  NetworkOptions network = network_options(t);
+  reduction_destroy(&t->reduction);
+  optimizer_destroy(&t->optimizer);
+  network_destroy(&t->net);
+  return network_too_large(&network, "train.micro_batch", t->cfg->train_global_batch / t->comm->size, FLATS);
+}
+
+static int open_network(Trainer *t) {
+  const Config *cfg = t->cfg;
+  int64_t B = cfg->train_global_batch, b = cfg->train_micro_batch, ranks = t->comm->size;
+  OptimizerOptions o = optimizer_options(cfg);
+  CHECK(B % (ranks * b) == 0, ERR_USAGE,
+        "train.global_batch = %lld is not a multiple of %lld ranks × train.micro_batch = %lld: change one of them",
+        (long long)B, (long long)ranks, (long long)b);
+  t->local_micro = B / ranks / b;
+  NetworkOptions network = network_options(t);
+  int err = network_create(&t->net, &network);
+  if (err == OK) err = optimizer_create(&t->optimizer, &t->net.model.params, &o);
+  return err == ERR_MEMORY ? too_large(t) : err;
+}
+
+static int open_reduction(Trainer *t) {
+  const Config *cfg = t->cfg;
+  bool tree = strcmp(cfg->dist_reduce, "tree") == 0;
+  int err = reduction_create(&t->reduction, t->comm, &t->net.model.params, tree,
+                             cfg->train_global_batch / cfg->train_micro_batch, cfg->dist_tree_leaves);
+  if (err != ERR_MEMORY) return err;
+  err = too_large(t);
+  err_set_agreed(1); /* as the error that it explains was */
+  return err;
+}
+
+static bool has_checkpoint(const RunDir *d) { return rundir_has(d, "last.h5") || rundir_has(d, "previous.h5"); }
+
+/* Rank 0 locks the directory for all; afterwards every rank may read in it. */
+static int open_dir(Trainer *t, bool *resume) {
+  int err = OK;
+  if (t->comm->rank == 0) err = rundir_open(&t->dir, t->cfg->run_dir);
+  TRY(comm_agree(t->comm, err));
+  if (t->comm->rank != 0) {
+    t->dir.lock = -1;
+    strncpy(t->dir.path, t->cfg->run_dir, sizeof t->dir.path - 1);
+  }
+  bool there = has_checkpoint(&t->dir), any = there || rundir_has(&t->dir, "best.h5");
+  TRY(comm_broadcast(t->comm, &there, sizeof there, 0));
+  TRY(comm_broadcast(t->comm, &any, sizeof any, 0));
+  const char *how = t->cfg->run_resume;
+  if (any && strcmp(how, "never") == 0)
+    err = RAISE(ERR_USAGE, "run.dir = %s holds a checkpoint and run.resume = never: choose another directory",
+                t->dir.path);
+  if (!there && strcmp(how, "must") == 0)
+    err = RAISE(ERR_USAGE, "run.dir = %s holds no checkpoint and run.resume = must", t->dir.path);
+  *resume = there;
+  return comm_agree(t->comm, err);
+}
+
+static int open_history(Trainer *t) {
+  char path[512];
+  int err = OK;
+  if (t->comm->rank == 0) {
+    err = rundir_write(&t->dir, "deck.cfg", t->deck);
+    if (err == OK) err = metrics_begin(rundir_file(&t->dir, "metrics.h5", path), t->history.tables, 2, t->deck);
+  }
+  return comm_agree(t->comm, err);
+}
+
+static int open_loader(Trainer *t) {
+  const Config *cfg = t->cfg;
+  const Vocab *vocab = shards_vocab(t->train);
+  int64_t part = cfg->train_global_batch / t->comm->size;
+  LoaderOptions o = {.shards = t->train,
+                     .order = order_of(cfg),
+                     .seed = (uint64_t)cfg->run_seed,
+                     .step = t->optimizer.step,
+                     .global_batch = cfg->train_global_batch,
+                     .first = part * t->comm->rank,
+                     .count = part,
+                     .micro_batch = cfg->train_micro_batch,
+                     .crop = cfg->data_crop,
+                     .bos = vocab->bos,
+                     .eos = t->net.objective.diffusion ? -1 : vocab->eos};
+  return loader_create(&t->loader, &o);
+}
+
+static int create(Trainer *t) {
+  bool resume = false;
+  TRY_ALL(t->comm, config_resolved(t->cfg, &t->deck));
+  TRY_ALL(t->comm, open_data(t));
+  TRY_ALL(t->comm, open_network(t));
+  TRY(open_reduction(t));
+  TRY_ALL(t->comm,
+          history_create(&t->history, t->cfg->train_steps, t->cfg->train_log_every, t->cfg->train_valid_every));
+  if (t->writes) TRY(open_dir(t, &resume));
+  TRY_ALL(t->comm, peak_measure(&t->net.dev, &t->peak));
+  if (resume) {
+    TRY(trainer_resume(t));
+  } else {
+    TRY_ALL(t->comm, params_init(&t->net.model.params, (uint64_t)t->cfg->run_seed));
+    TRY_ALL(t->comm, optimizer_begin(&t->optimizer));
+  }
+  if (t->writes) TRY(open_history(t));
+  device_profile_reset(&t->net.dev);
+  return comm_agree(t->comm, open_loader(t));
+}
+
+int trainer_create(Trainer *t, const Config *cfg, Comm *comm, bool writes) {
+  *t = (Trainer){.cfg = cfg, .comm = comm, .writes = writes, .best = NAN, .dir = {.lock = -1}};
+  int err = create(t);
+  if (err) trainer_destroy(t);
+  return err;
+}
+
+void trainer_destroy(Trainer *t) {
+  loader_destroy(&t->loader);
+  reduction_destroy(&t->reduction);
+  optimizer_destroy(&t->optimizer);
+  network_destroy(&t->net);
+  history_destroy(&t->history);
+  mem_free(&t->deck);
+  shards_close(&t->train);
+  shards_close(&t->valid);
+  rundir_close(&t->dir);
+}
