@@ -1,4 +1,4 @@
-/* comm — what every implementation shares: the checks in front, and the small agreements built on all_reduce. */
+/* comm — the public calls: checks in front of the table, and small agreements built on all_reduce. */
 #include "dist/comm.h"
 
 #include "base/err.h"
@@ -41,7 +41,7 @@ int comm_max(Comm *c, double *x) { return comm_all_reduce(c, x, 1, COMM_F64, COM
 int comm_agree(Comm *c, int code) {
   int64_t failed = code != OK;
   int err = c->table->all_reduce(c, &failed, 1, COMM_I64, COMM_MAX);
-  if (err != OK) return code != OK ? code : err; /* nothing was agreed upon */
+  if (err != OK) return code != OK ? code : err; /* the agreement itself failed */
   if (!failed) return OK;
   if (code == OK) code = RAISE(ERR_ELSEWHERE, "another rank failed");
   err_set_agreed(1);

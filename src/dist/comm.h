@@ -1,4 +1,4 @@
-/* comm — the ranks of a run: how many, and what they do together. One table of functions per implementation. */
+/* comm — the ranks of a run and their collectives in host memory. One table of functions per implementation. */
 #pragma once
 #include "ops/ops.h"
 #include <stdbool.h>
@@ -25,45 +25,47 @@ typedef struct CommTable {
 struct Comm {
   const CommTable *table;
   int rank, size; /* in the run */
-  Place place;    /* on its node; where a launcher binds ranks to cores, a rank shares its own with none */
+  Place place;    /* on its node; share_size is 1 where the launcher binds every rank to cores of its own */
   void *impl;
 };
 
 /** comm_null_create — a run of one rank, without MPI. */
 int comm_null_create(Comm *c);
-/** comm_mpi_create — over the ranks of MPI_COMM_WORLD (a duplicate); MPI is up already. Collective.
- *  MPI errors come back as ERR_COMM with MPI's text. */
+/** comm_mpi_create — over a duplicate of MPI_COMM_WORLD; MPI must be initialised. Collective.
+ *  MPI errors are returned as ERR_COMM with MPI's message. */
 int comm_mpi_create(Comm *c);
-/** comm_mpi_chunk — the most elements (or bytes) that one MPI call carries: MPI 3.1 counts in int. Every rank has the
- *  same value; tests make it small. */
+/** comm_mpi_chunk — the maximum number of elements (or bytes) per MPI call: counts are int in MPI 3.1. Every rank needs
+ *  the same value; tests lower it. */
 extern size_t comm_mpi_chunk;
 /** comm_version — name and version of the MPI library. Not collective. */
 const char *comm_version(void);
 /** comm_destroy — NULL-safe, clears c. Collective. */
 void comm_destroy(Comm *c);
 
-/** comm_all_reduce — x[n] := op over ranks, in place, host memory, any n (chunked past 2^31−1). Collective.
- *  The order of the additions is the library's: equal on all ranks, not fixed over rank counts. */
+/** comm_all_reduce — x[n] := op over ranks, in place, in host memory, for any n (chunked). Collective.
+ *  The MPI library chooses the order of additions: the result is the same on all ranks, but depends on their number. */
 int comm_all_reduce(Comm *c, void *x, size_t n, CommType type, CommOp op);
-/** comm_all_reduce_tree — x[n] := Σ over ranks, in place, in the fixed binary tree ((r0+r1)+(r2+r3))+… of dist/tree.h
- *  `size` is a power of two (ERR_USAGE otherwise). scratch [n] of the same type: half of it is used. Collective.
- *  Repeat  bitwise: equals summing 2^k subtrees on fewer ranks. Reduce-scatter by recursive halving, then all-gather:
- *          each rank moves 2 n (P−1)/P elements */
+/** comm_all_reduce_tree — x[n] := Σ over ranks, in place, by the fixed binary tree of dist/tree.h:
+ *    ((r0 + r1) + (r2 + r3)) + …
+ *  Reduce-scatter by recursive halving, then all-gather: each rank moves 2 n (P−1)/P elements. Collective.
+ *  scratch [n]   of x's type; half of it is used
+ *  Errors  ERR_USAGE unless the number of ranks is a power of two
+ *  Repeat  bitwise: the same as summing the subtrees of 2^k ranks on fewer ranks */
 int comm_all_reduce_tree(Comm *c, void *x, void *scratch, size_t n, CommType type);
-/** comm_broadcast — bytes of x from root to all. Collective. */
+/** comm_broadcast — x[bytes] from root to all ranks. Collective. */
 int comm_broadcast(Comm *c, void *x, size_t bytes, int root);
 /** comm_gather — root's all [size][bytes] := every rank's mine [bytes]. Collective. */
 int comm_gather(Comm *c, void *all, const void *mine, size_t bytes, int root);
 int comm_barrier(Comm *c);
-/** comm_agree — every rank passes its own error code; all return OK if all are OK. Otherwise a rank with an error of
- * its own returns that, the others ERR_ELSEWHERE, and the error is marked agreed. Collective. */
+/** comm_agree — every rank passes its own error code; all return OK if all are OK. Otherwise a rank that failed returns
+ *  its own error and the others ERR_ELSEWHERE, and the error is marked as agreed. Collective. */
 int comm_agree(Comm *c, int code);
 /** comm_any — *any := whether flag holds on some rank. Collective. */
 int comm_any(Comm *c, bool flag, bool *any);
-/** comm_max — *x := the largest over ranks. Collective. */
+/** comm_max — *x := the maximum over ranks. Collective. */
 int comm_max(Comm *c, double *x);
 
-/* A stage that may fail on one rank only: all ranks return together, the culprit with its error. */
+/* For a call that may fail on a single rank: all ranks return together, the failing one with its own error. */
 #define TRY_ALL(comm, call) TRY(comm_agree((comm), (call)))
 
 #ifdef __cplusplus

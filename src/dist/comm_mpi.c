@@ -43,7 +43,7 @@ static int mpi_all_reduce(Comm *c, void *x, size_t n, CommType type, CommOp op) 
 
 /* ---- tree */
 
-/* Both partners know both lengths and take as many turns; a turn may be empty on one side. */
+/* Both partners know both lengths and so make the same number of calls; either side of a call may be empty. */
 static int swap(Comm *c, int partner, const char *out, size_t n_out, char *in, size_t n_in, CommType type) {
   size_t turns = n_out > n_in ? n_out : n_in, b = bytes_of(type);
   for (size_t at = 0; at < turns; at += comm_mpi_chunk) {
@@ -97,7 +97,7 @@ static int mpi_broadcast(Comm *c, void *x, size_t bytes, int root) {
   return OK;
 }
 
-/* Bytes [at, at + n) of every rank's block; the blocks stand `bytes` apart in all. */
+/* Gather bytes [at, at + n) of every rank's block; the blocks are `bytes` apart in `all`. */
 static int gather_chunk(Comm *c, char *all, const char *mine, size_t at, int n, size_t bytes, int root) {
   MPI_Datatype piece, block;
   TRY(check(MPI_Type_contiguous(n, MPI_BYTE, &piece), "MPI_Type_contiguous"));
@@ -139,8 +139,7 @@ static const CommTable comm_mpi = {
     .destroy = mpi_destroy,
 };
 
-/* Node-local rank and size from MPI itself: launchers' variables differ, and some are wrong under another launcher. */
-/* Which ranks of the node may use the same cores as this one. */
+/* The ranks of the node that may use the same cores as this one. */
 static int find_share(Comm *c, MPI_Comm node) {
   cpu_set_t mine, *all = NULL;
   CPU_ZERO(&mine);
@@ -156,6 +155,8 @@ static int find_share(Comm *c, MPI_Comm node) {
   return err;
 }
 
+/* Node-local rank and size come from MPI: every launcher has variables of its own for them, and a variable inherited
+ * from another launcher is wrong. */
 static int find_node(Comm *c) {
   MPI_Comm node;
   TRY(check(MPI_Comm_split_type(of(c), MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &node), "MPI_Comm_split_type"));

@@ -1,4 +1,4 @@
-/* comm_null — a run of one rank: what is there already is the sum, the largest and the broadcast. */
+/* comm_null — a run of one rank, where reductions and broadcasts are no-ops. */
 #include "base/err.h"
 #include "dist/comm.h"
 

@@ -1,5 +1,5 @@
-/* device_comm — the implementations there are, the checks in front of them, and that of host memory, which hands on to
- * the ranks' own communicator and is done when a call returns. */
+/* device_comm — the public calls: the choice of an implementation and the checks in front of it. Also the implementation
+ * for host memory, which forwards to the ranks' communicator and completes before a call returns. */
 #include "dist/device_comm.h"
 #include "base/err.h"
 #include "dist/tree.h"
@@ -43,13 +43,13 @@ static const DeviceCommTable comm_host = {
     .create = host_create,
     .all_reduce = host_all_reduce,
     .all_reduce_tree = host_all_reduce_tree,
-    .reduce_scatter = host_all_reduce, /* every part is its rank's */
+    .reduce_scatter = host_all_reduce, /* computes every part, this rank's too */
     .all_gather = host_all_gather,
     .wait = host_wait,
     .destroy = host_destroy,
 };
 
-/* ---- all there are: the other is in the library of the CUDA backend */
+/* ---- the choice: host memory above, device memory in the CUDA backend's library */
 static int find(DeviceComm *c) {
   if (!c->dev->ops->host) return backend_symbol("comm_nccl", (const void **)&c->table);
   c->table = &comm_host;
@@ -71,39 +71,39 @@ void device_comm_destroy(DeviceComm *c) {
 }
 
 static int check(const DeviceComm *c, Tensor x, const char *what) {
-  CHECK(x.rank == 1 && x.type == c->dev->real, ERR_SHAPE, "%s over ranks takes a flat array of %s", what,
+  CHECK(x.rank == 1 && x.type == c->dev->real, ERR_SHAPE, "%s takes a flat array of %s", what,
         dtype_name(c->dev->real));
   return OK;
 }
 
 static int check_parts(const DeviceComm *c, Tensor x, const char *what) {
   TRY(check(c, x, what));
-  CHECK(x.dims[0] % c->comm->size == 0, ERR_SHAPE, "%s over ranks: %lld elements do not make %d equal parts", what,
+  CHECK(x.dims[0] % c->comm->size == 0, ERR_SHAPE, "%s: %lld elements do not divide into %d equal parts", what,
         (long long)x.dims[0], c->comm->size);
   return OK;
 }
 
 int device_comm_all_reduce(DeviceComm *c, Tensor x) {
-  TRY(check(c, x, "a sum"));
+  TRY(check(c, x, "an all-reduce"));
   return c->table->all_reduce(c, x);
 }
 
 int device_comm_all_reduce_tree(DeviceComm *c, Tensor x, Tensor scratch) {
-  TRY(check(c, x, "a sum"));
+  TRY(check(c, x, "an all-reduce"));
   TRY(tree_check(c->comm->size));
   CHECK(c->comm->size == 1 || x.dims[0] == 0 ||
             (scratch.type == x.type && tensor_count(scratch) >= x.dims[0] - x.dims[0] / 2),
-        ERR_SHAPE, "a sum of %lld elements over ranks needs half as many beside it", (long long)x.dims[0]);
+        ERR_SHAPE, "a tree all-reduce of %lld elements needs scratch for half of them", (long long)x.dims[0]);
   return c->table->all_reduce_tree(c, x, scratch);
 }
 
 int device_comm_reduce_scatter(DeviceComm *c, Tensor x) {
-  TRY(check_parts(c, x, "a sum by parts"));
+  TRY(check_parts(c, x, "a reduce-scatter"));
   return c->table->reduce_scatter(c, x);
 }
 
 int device_comm_all_gather(DeviceComm *c, Tensor x) {
-  TRY(check_parts(c, x, "a gathering"));
+  TRY(check_parts(c, x, "an all-gather"));
   return c->table->all_gather(c, x);
 }
 

@@ -1,9 +1,10 @@
-/* device_comm — what ranks do together with numbers in device memory. One table of functions per implementation.
+/* device_comm — collectives over ranks in device memory. One table of functions per implementation.
  *
- * A call begins when all is done that the device has been asked for before it, and returns at once; what the device is
- * asked for after device_comm_wait begins when all of it is done. In between the memory belongs to the call. Every rank
- * makes the same calls in the same order. Arrays are flat tensors of the device's real type. Errors after a successful
- * device_comm_create are a rank's own: the others may wait for it, so it must end the job (main does). */
+ * Calls are asynchronous. A call starts after all work queued on the device before it, and returns at once; work queued
+ * after device_comm_wait starts when all calls have completed. In between, the call owns the memory. Every rank makes
+ * the same calls in the same order. Arrays are flat tensors of the device's real type.
+ * After device_comm_create an error is local to its rank, and other ranks may be waiting for that rank: it must end the
+ * job (main does). */
 #pragma once
 #include "dist/comm.h"
 #ifdef __cplusplus
@@ -29,35 +30,36 @@ struct DeviceComm {
   void *impl;
 };
 
-/** device_comm_bucket — bytes of an array that are worth a call of their own: enough for the full rate, few enough for
- *  the rest to be computed meanwhile. Every rank has the same value; tests make it small. */
+/** device_comm_bucket — bytes per call of a bucketed reduction: enough for full bandwidth, few enough that calls overlap
+ *  with the rest of backward. Every rank needs the same value; tests lower it. */
 extern size_t device_comm_bucket;
-/** device_comm_patience — seconds for which a rank waits for the others to join, or to connect. Tests make it small. */
+/** device_comm_patience — seconds that a rank waits for the others to join or to connect. Tests lower it. */
 extern double device_comm_patience;
 
-/** device_comm_create — of the ranks of comm and their devices, in the way that suits the device. Collective.
- *  Errors  ERR_USAGE: this program has none that does; ERR_COMM. Agreed, but for what happens while the ranks join */
+/** device_comm_create — over the ranks of comm and their devices; the device determines the implementation. Collective.
+ *  Errors  ERR_USAGE: this program has no implementation for the device; ERR_COMM. Agreed, except for failures while
+ *          the ranks join */
 int device_comm_create(DeviceComm *c, Comm *comm, Device *dev);
-/** device_comm_destroy — NULL-safe, clears c; what nobody has waited for is given up. Collective, unless a rank has
- * failed. */
+/** device_comm_destroy — NULL-safe, clears c; abandons calls that were not waited for. Collective, unless a rank has
+ *  failed. */
 void device_comm_destroy(DeviceComm *c);
 
-/** device_comm_all_reduce — x[n] := Σ over ranks. The order of the additions is the library's: equal on all ranks, not
- *  fixed over rank counts. */
+/** device_comm_all_reduce — x[n] := Σ over ranks. The library chooses the order of additions: the result is the same on
+ *  all ranks, but depends on their number. */
 int device_comm_all_reduce(DeviceComm *c, Tensor x);
-/** device_comm_all_reduce_tree — x[n] := Σ over ranks in the order of dist/tree.h, bitwise comm_all_reduce_tree's.
- *  scratch [≥ ⌈n/2⌉].
- *  Errors  ERR_USAGE: the number of ranks is no power of two */
+/** device_comm_all_reduce_tree — x[n] := Σ over ranks in the order of dist/tree.h, the same bits as comm_all_reduce_tree.
+ *  scratch [≥ ⌈n/2⌉]
+ *  Errors  ERR_USAGE unless the number of ranks is a power of two */
 int device_comm_all_reduce_tree(DeviceComm *c, Tensor x, Tensor scratch);
-/** device_comm_reduce_scatter — of the equal parts of x[n], one for each rank, this rank's := Σ over ranks; the others
- *  are no longer of use.
- *  Errors  ERR_SHAPE: n is no multiple of the number of ranks */
+/** device_comm_reduce_scatter — x[n] in equal parts, one per rank: this rank's part := Σ over ranks; the other parts are
+ *  undefined afterwards.
+ *  Errors  ERR_SHAPE unless n is a multiple of the number of ranks */
 int device_comm_reduce_scatter(DeviceComm *c, Tensor x);
-/** device_comm_all_gather — of the equal parts of x[n] each := that of its rank.
- *  Errors  ERR_SHAPE: n is no multiple of the number of ranks */
+/** device_comm_all_gather — x[n] in equal parts, one per rank: every part := the values of its rank.
+ *  Errors  ERR_SHAPE unless n is a multiple of the number of ranks */
 int device_comm_all_gather(DeviceComm *c, Tensor x);
-/** device_comm_wait — the device goes on when all that was begun is done.
- *  Errors  ERR_COMM with the rank and what failed */
+/** device_comm_wait — work queued on the device from here on waits for all calls begun so far.
+ *  Errors  ERR_COMM naming the rank and what failed */
 int device_comm_wait(DeviceComm *c);
 
 #ifdef __cplusplus

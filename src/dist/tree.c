@@ -4,8 +4,7 @@
 
 int tree_check(int size) {
   CHECK((size & (size - 1)) == 0, ERR_USAGE,
-        "dist.reduce = \"tree\" wants 1, 2, 4, 8, … ranks and there are %d; start a power of two or use \"fast\"",
-        size);
+        "dist.reduce = \"tree\" needs 1, 2, 4, 8, … ranks, there are %d; start a power of two or use \"fast\"", size);
   return OK;
 }
 
