@@ -3,7 +3,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/version.h"
-#include "store/files.h"
+#include "store/draft.h"
 #include <string.h>
 #include <sys/stat.h>
 
@@ -54,10 +54,10 @@ int output_write(const char *path, const char *format, const Config *cfg, const 
                  const CheckpointState *state, const char *weights, int (*fill)(H5 *f, const void *arg),
                  const void *arg) {
   H5 *f = NULL;
-  TRY(files_draft(&f, path));
+  TRY(draft_create(&f, path));
   int err = attributes(f, format, cfg, checkpoint, state, weights);
   if (err == OK) err = fill(f, arg);
-  return files_publish(&f, err, path);
+  return draft_publish(&f, err, path);
 }
 
 int output_series(H5 *f, const char *name, H5Type type, int64_t n, const void *data, const char *unit,

@@ -2,15 +2,15 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
-#include "store/files.h"
+#include "store/draft.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <xxhash.h>
 
+#define FORMAT "mdlm-checkpoint"
 enum { FORMAT_VERSION = 1, NAME_SIZE = 256, SUM_SIZE = 17, PIECE_ROWS = 1024 };
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
-               "checksums are taken over little-endian bytes as they lie in memory");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "checksums are defined over little-endian bytes");
 
 static const char *const group_names[CKPT_GROUPS] = {"params", "ema", "adam_m", "adam_v"};
 
@@ -45,8 +45,7 @@ static uint64_t vocab_offsets_sum(const Vocab *v) {
 
 static int state_write(H5 *f, const CheckpointState *s) {
   char text[SUM_SIZE];
-  TRY(h5_set_str(f, "/", "format", "mdlm-checkpoint"));
-  TRY(h5_set_int(f, "/", "format_version", FORMAT_VERSION));
+  TRY(h5_set_format(f, FORMAT, FORMAT_VERSION));
   TRY(h5_set_int(f, "/", "step", s->step));
   TRY(h5_set_int(f, "/", "tokens", s->tokens));
   TRY(h5_set_int(f, "/", "masked_tokens", s->masked_tokens));
@@ -71,7 +70,8 @@ static size_t array_bytes(int rank, const int64_t *dims) {
 
 static int array_name(char name[NAME_SIZE], const char *group, const char *array) {
   int n = snprintf(name, NAME_SIZE, "/%s/%s", group, array);
-  CHECK(n < NAME_SIZE && !strchr(array, '/'), ERR_USAGE, "the parameter name %s cannot stand in a checkpoint", array);
+  CHECK(n < NAME_SIZE && !strchr(array, '/'), ERR_USAGE, "the parameter name %s cannot be stored in a checkpoint",
+        array);
   return OK;
 }
 
@@ -100,29 +100,16 @@ static int all_write(H5 *f, const CheckpointState *state, CheckpointArray *const
 int checkpoint_save(const char *path, const CheckpointState *state, CheckpointArray *const groups[CKPT_GROUPS], int n,
                     MetricsTable *const *tables, int n_tables) {
   H5 *f;
-  TRY(files_draft(&f, path));
-  TRY(files_publish(&f, all_write(f, state, groups, n, tables, n_tables), path));
+  TRY(draft_create(&f, path));
+  TRY(draft_publish(&f, all_write(f, state, groups, n, tables, n_tables), path));
   return OK;
 }
 
 /* ---- reading the state ---- */
 
-static int format_check(H5 *f) {
-  char format[64] = "";
-  int64_t version;
-  if (h5_has(f, "/", "format")) TRY(h5_get_text(f, "/", "format", format, sizeof format));
-  CHECK(strcmp(format, "mdlm-checkpoint") == 0, ERR_DATA,
-        "%s is not a checkpoint: its format is \"%s\", not \"mdlm-checkpoint\"", h5_path(f), format);
-  TRY(h5_get_int(f, "/", "format_version", &version));
-  CHECK(version >= 1 && version <= FORMAT_VERSION, ERR_DATA,
-        "%s has version %lld of the checkpoint format, this program reads up to %d", h5_path(f), (long long)version,
-        FORMAT_VERSION);
-  return OK;
-}
-
 static int checkpoint_open(H5 **f, const char *path) {
   TRY(h5_open(f, path, false));
-  int err = format_check(*f);
+  int err = h5_check_format(*f, "a checkpoint", FORMAT, FORMAT_VERSION);
   if (err != OK) h5_close(f);
   return err;
 }
@@ -165,7 +152,7 @@ static int group_digest(H5 *f, const char *group, XXH3_state_t *state) {
   for (char **p = names; *p && err == OK; p++) {
     TRY_TO(done, array_name(path, group, *p));
     TRY_TO(done, h5_get_text(f, path, "xxh3", sum, sizeof sum));
-    XXH3_128bits_update(state, path, strlen(path) + 1); /* with the zero: where one ends and the next begins */
+    XXH3_128bits_update(state, path, strlen(path) + 1); /* the NUL separates the strings */
     XXH3_128bits_update(state, sum, strlen(sum) + 1);
   }
 done:
@@ -176,7 +163,7 @@ done:
 int checkpoint_digest(const char *path, char digest[33]) {
   H5 *f = NULL;
   XXH3_state_t *state = XXH3_createState();
-  CHECK(state, ERR_MEMORY, "no memory for a checksum");
+  CHECK(state, ERR_MEMORY, "out of memory for a checksum");
   XXH3_128bits_reset(state);
   int err = checkpoint_open(&f, path);
   for (int g = CKPT_PARAMS; g <= CKPT_EMA && err == OK; g++) err = group_digest(f, group_names[g], state);
@@ -193,7 +180,7 @@ static int array_load(H5 *f, const char *group, const CheckpointArray *a) {
   char name[NAME_SIZE], have[96], want[96];
   H5Info info;
   TRY(array_name(name, group, a->name));
-  CHECK(h5_exists(f, name), ERR_DATA, "%s: %s is missing: the checkpoint is of another model", h5_path(f), name);
+  CHECK(h5_exists(f, name), ERR_DATA, "%s: %s is missing: the checkpoint belongs to another model", h5_path(f), name);
   TRY(h5_info(f, name, &info));
   CHECK(info.type == H5_F32, ERR_DATA, "%s: %s is not float32", h5_path(f), name);
   CHECK(info.rank == a->rank && memcmp(info.dims, a->dims, (size_t)a->rank * sizeof *a->dims) == 0, ERR_DATA,
@@ -203,12 +190,12 @@ static int array_load(H5 *f, const char *group, const CheckpointArray *a) {
   return sum_check(f, name, XXH3_64bits(a->data, array_bytes(a->rank, a->dims)));
 }
 
-/* A parameter that the model does not have means another model just as a missing one does. */
+/* A parameter that the model does not have shows, like a missing one, that the checkpoint belongs to another model. */
 static int surplus_check(H5 *f, const char *group, char *const *names, const CheckpointArray *arrays, int n) {
   for (; *names; names++) {
     int i = 0;
     while (i < n && strcmp(arrays[i].name, *names) != 0) i++;
-    CHECK(i < n, ERR_DATA, "%s: /%s/%s is not in the model: the checkpoint is of another model", h5_path(f), group,
+    CHECK(i < n, ERR_DATA, "%s: /%s/%s is not in the model: the checkpoint belongs to another model", h5_path(f), group,
           *names);
   }
   return OK;
@@ -261,7 +248,7 @@ static int table_load(H5 *f, MetricsTable *t) {
   const size_t row_size = (size_t)t->n_columns * sizeof *t->rows;
   t->n_rows = t->written = 0;
   snprintf(name, sizeof name, "/metrics/%s/%s", t->group, t->columns[0].name);
-  if (!h5_exists(f, name)) return OK; /* a table this checkpoint knows nothing of */
+  if (!h5_exists(f, name)) return OK; /* this checkpoint does not have the table */
   TRY(h5_info(f, name, &info));
   if (info.dims[0] > t->capacity) {
     TRY(mem_realloc(&t->rows, (size_t)t->capacity * row_size, (size_t)info.dims[0] * row_size));
@@ -296,7 +283,7 @@ static int array_verify(H5 *f, const char *name) {
   return err;
 }
 
-/* Metrics carry HDF5's own checksums: reading is verifying. */
+/* Metrics carry HDF5's own checksums, so reading them verifies them. */
 static int series_verify(H5 *f, const char *name) {
   double piece[PIECE_ROWS];
   H5Info info;

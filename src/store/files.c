@@ -1,8 +1,6 @@
 #include "store/files.h"
 #include "base/config.h"
 #include "base/err.h"
-#include "base/mem.h"
-#include "store/seal.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +11,6 @@
 #include <unistd.h>
 
 enum { NAMES = 1024, PATH = 4096 };
-#define DRAFT ".tmp" /* behind the name of a file that is not finished */
 
 /* The directory of path in dir, "." if it names none; returns what follows it. */
 static const char *split(const char *path, char dir[PATH]) {
@@ -22,7 +19,7 @@ static const char *split(const char *path, char dir[PATH]) {
   return slash ? slash + 1 : path;
 }
 
-/* Words that help where path is missing: the directory that is not there, or the file with nearly that name. */
+/* A hint for a missing path: the directory is missing, or the nearest existing name. */
 static void suggest(const char *path, char *text, size_t size) {
   char dir[PATH], *names[NAMES + 1] = {0};
   const char *base = split(path, dir), *near;
@@ -59,11 +56,11 @@ int files_check(const char *path, int64_t *bytes) {
 
 int files_path(char path[FILES_PATH], const char *folder, const char *name) {
   int n = snprintf(path, FILES_PATH, "%s%s%s", folder ? folder : "", folder ? "/" : "", name);
-  CHECK(n < FILES_PATH, ERR_USAGE, "%s…: a path of %d bytes, it may have %d", path, n, FILES_PATH - 1);
+  CHECK(n < FILES_PATH, ERR_USAGE, "%s…: the path has %d bytes, at most %d are allowed", path, n, FILES_PATH - 1);
   return OK;
 }
 
-/* path := what it links to. */
+/* Replace a link by its target. */
 static int follow(char path[FILES_PATH]) {
   struct stat st;
   if (lstat(path, &st) != 0 || !S_ISLNK(st.st_mode)) return OK;
@@ -76,13 +73,13 @@ static int follow(char path[FILES_PATH]) {
 
 int files_claim(char path[FILES_PATH]) {
   struct stat st;
-  char draft[FILES_PATH + sizeof DRAFT];
+  char draft[FILES_PATH + sizeof FILES_DRAFT];
   TRY(follow(path));
   if (stat(path, &st) == 0) {
     CHECK(!S_ISDIR(st.st_mode), ERR_IO, "cannot write %s: it is a directory, name a file", path);
     CHECK(S_ISREG(st.st_mode), ERR_IO, "cannot write %s: it is not a regular file, name another", path);
   }
-  snprintf(draft, sizeof draft, "%s" DRAFT, path);
+  snprintf(draft, sizeof draft, "%s" FILES_DRAFT, path);
   int fd = open(draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   bool made = fd >= 0;
   if (!made && errno == EEXIST) fd = open(draft, O_WRONLY | O_CLOEXEC);
@@ -119,43 +116,20 @@ int files_write(int fd, const void *from, size_t n, int64_t at) {
   return 0;
 }
 
-int files_draft(H5 **f, const char *path) {
-  char *name;
-  size_t size = strlen(path) + sizeof DRAFT;
-  *f = NULL;
-  TRY(mem_alloc(&name, size));
-  snprintf(name, size, "%s" DRAFT, path);
-  int err = h5_create(f, name);
-  mem_free(&name);
-  return err;
-}
-
 static int sync_path(const char *path, int flags) {
   int fd = open(path, flags | O_CLOEXEC);
   CHECK(fd >= 0, ERR_IO, "cannot open %s to flush it: %s", path, strerror(errno));
-  /* some file systems cannot flush a directory and say so by EINVAL */
+  /* some file systems cannot flush a directory and return EINVAL */
   int reason = fsync(fd) != 0 && !(flags & O_DIRECTORY && errno == EINVAL) ? errno : 0;
   close(fd);
   CHECK(reason == 0, ERR_IO, "cannot flush %s to disk: %s", path, strerror(reason));
   return OK;
 }
 
-static int put(const char *temporary, const char *path) {
+int files_flush(const char *path) { return sync_path(path, O_RDONLY); }
+
+int files_flush_folder(const char *path) {
   char dir[PATH];
   split(path, dir);
-  TRY(seal_append(temporary));
-  TRY(sync_path(temporary, O_RDONLY));
-  CHECK(rename(temporary, path) == 0, ERR_IO, "cannot rename %s to %s: %s", temporary, path, strerror(errno));
   return sync_path(dir, O_RDONLY | O_DIRECTORY);
-}
-
-int files_publish(H5 **f, int err, const char *path) {
-  char *name = NULL;
-  if (!*f) return err;
-  int copied = mem_strdup(&name, h5_path(*f)), closed = h5_close(f);
-  if (err == OK) err = copied != OK ? copied : closed;
-  if (err == OK) err = put(name, path);
-  if (err != OK && name) unlink(name); /* after the rename there is nothing of that name */
-  mem_free(&name);
-  return err;
 }

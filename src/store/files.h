@@ -1,27 +1,29 @@
-/* files — what the store asks of the system itself: clear refusals, whole reads and writes, files that appear finished.
- */
+/* files — the file system below HDF5: checks with clear errors, complete reads and writes, flushing to disk. */
 #pragma once
-#include "store/h5.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
-/** files_check — OK if path is a readable-looking regular file that is not empty; *bytes := its size.
- *  Errors  ERR_DATA: missing (with the nearest name that is there), a directory, empty, or the system's reason */
-int files_check(const char *path, int64_t *bytes);
 enum { FILES_PATH = 512 };
-/** files_path — path := name, in the folder if it is not NULL; ERR_USAGE if that has too many bytes. */
+#define FILES_DRAFT ".tmp" /* suffix of an unfinished file */
+
+/** files_check — OK if path is a non-empty regular file; *bytes := its size.
+ *  Errors  ERR_DATA: missing (with the nearest existing name), a directory, empty, or the system's reason */
+int files_check(const char *path, int64_t *bytes);
+/** files_path — path := name, inside folder unless that is NULL; ERR_USAGE if it is too long. */
 int files_path(char path[FILES_PATH], const char *folder, const char *name);
-/** files_claim — make sure before long work that a file can be written at path, which becomes the file that a link
- *  names. An older file stays as it is. Not for two ranks at a time.
- *  Errors  ERR_IO: a directory, no regular file, a link to nothing, or the system's reason */
+/** files_claim — check, before a long computation, that a file can be written at path. A link is resolved: path becomes
+ *  its target. An existing file stays as it is. Not for two ranks at once.
+ *  Errors  ERR_IO: a directory, not a regular file, a dangling link, or the system's reason */
 int files_claim(char path[FILES_PATH]);
-/** files_same — whether both are there and are one file, whatever they are called. */
+/** files_same — whether both paths exist and name the same file. */
 bool files_same(const char *a, const char *b);
-/** files_read — bytes read into to[n] from position `at`: fewer than n only at the end of the file; -1: see errno. */
+/** files_read — to[n] := bytes from position `at`; returns how many were read: fewer than n only at the end of the file,
+ *  -1 with errno set on failure. */
 int64_t files_read(int fd, void *to, size_t n, int64_t at);
-/** files_write — 0, or -1 and errno if not all n bytes could be written. */
+/** files_write — 0 if all n bytes were written, else -1 with errno set. */
 int files_write(int fd, const void *from, size_t n, int64_t at);
-/** files_draft — a new HDF5 file under the temporary name path.tmp. */
-int files_draft(H5 **f, const char *path);
-/** files_publish — close the draft *f. If err is OK, seal it (seal.h) and give it the name `path`: fsync, rename,
- *  fsync of the directory.
- *  Else, or when that fails, remove it: what stood under path is untouched. Returns err, or what went wrong here. */
-int files_publish(H5 **f, int err, const char *path);
+/** files_flush — fsync the file at path. ERR_IO. */
+int files_flush(const char *path);
+/** files_flush_folder — fsync the directory that holds path. ERR_IO. */
+int files_flush_folder(const char *path);

@@ -1,63 +1,22 @@
-/* Files and groups, and the lock around every call of the library.
+/* Files and groups.
  *
- * Files are made in the 1.8 format: it has checksums in its metadata, and no "open for writing" mark that a killed
+ * Files are created in HDF5's 1.8 format. It checksums metadata, and has no "open for writing" mark, which a killed
  * process would leave behind. */
 #include "store/h5.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "store/files.h"
+#include "store/h5_driver.h"
 #include "store/h5_file.h"
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static pthread_mutex_t h5_lock = PTHREAD_MUTEX_INITIALIZER;
-static bool started; /* the library */
-
-/* ---- entering, leaving, failing ---- */
-
-void h5_enter(void) {
-  pthread_mutex_lock(&h5_lock);
-  if (!started) H5dont_atexit(); /* exit may come while another thread is inside the library */
-  started = true;
-  H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-}
-
-int h5_leave(int err) {
-  pthread_mutex_unlock(&h5_lock);
-  return err;
-}
-
-static herr_t take_innermost(unsigned n, const H5E_error2_t *error, void *reason) {
-  if (n == 0) snprintf(reason, H5_NAME_SIZE, "%s", error->desc ? error->desc : "");
-  return 0;
-}
-
-/* The reason of the failure just met: the system's if there is one, else HDF5's innermost description. To be called
- * before any other HDF5 function. */
-static void why(const H5 *f, char reason[H5_NAME_SIZE]) {
-  snprintf(reason, H5_NAME_SIZE, "no reason given");
-  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, take_innermost, reason);
-  if (f->os_error) snprintf(reason, H5_NAME_SIZE, "%s", strerror(f->os_error));
-}
-
-int h5_failed(const H5 *f, const char *verb, const char *name) {
-  char reason[H5_NAME_SIZE];
-  why(f, reason);
-  if (f->damaged || strstr(reason, "Fletcher32"))
-    return RAISE(ERR_DATA, "%s is damaged: checksum error in %s; restore it or make it again", f->path, name);
-  if (f->write && f->os_error) return RAISE(ERR_IO, "cannot write %s: %s", f->path, reason);
-  return RAISE(f->write ? ERR_IO : ERR_DATA, "%s: cannot %s %s: %s", f->path, verb, name, reason);
-}
-
-int h5_wrote(const H5 *f, bool ok, const char *name) { return ok && !f->os_error ? OK : h5_failed(f, "write", name); }
 
 /* ---- files ---- */
 
 static int open_failed(const H5 *f, long long bytes) {
   char reason[H5_NAME_SIZE];
-  why(f, reason);
+  h5_reason(f, reason);
   const char *stored = strstr(reason, "stored_eof = ");
   if (f->damaged) return RAISE(ERR_DATA, "%s is damaged: checksum error; restore it or make it again", f->path);
   if (f->os_error) return RAISE(ERR_DATA, "cannot open %s: %s", f->path, reason);
@@ -68,8 +27,8 @@ static int open_failed(const H5 *f, long long bytes) {
   return RAISE(ERR_DATA, "%s is damaged or truncated (%lld bytes): %s", f->path, bytes, reason);
 }
 
-/* All links and attributes stay in the object's header: HDF5 1.10 can crash on damage in the structures that it would
- * move many of them to. */
+/* Keep all links and attributes in the object header: HDF5 1.10 can crash on damage in the structures to which it would
+ * otherwise move them when there are many. */
 static hid_t compact(hid_t class) {
   enum { MOST = 65535 };
   hid_t list = H5Pcreate(class);
@@ -106,7 +65,7 @@ static int file_close(H5 *f) {
     if (f->kept[i].id >= 0) H5Dclose(f->kept[i].id);
   bool closed = H5Fclose(f->id) >= 0;
   int err = closed && !(f->write && f->os_error) ? OK : h5_failed(f, "close", "the file");
-  if (closed) mem_free(&f); /* else the library may still hold the driver's file, which points here */
+  if (closed) mem_free(&f); /* otherwise the library may still hold the driver's file, which points to f */
   return err;
 }
 
@@ -124,17 +83,6 @@ const char *h5_path(const H5 *f) { return f->path; }
 const char *h5_version(void) { return strrchr(H5_VERS_INFO, ' ') + 1; }
 
 /* ---- groups ---- */
-
-bool h5_there(const H5 *f, const char *name) {
-  char part[H5_NAME_SIZE];
-  htri_t there = 1;
-  for (const char *p = name; there > 0 && (p = strchr(p + 1, '/'));) { /* HDF5 asks one link at a time */
-    snprintf(part, sizeof part, "%.*s", (int)(p - name), name);
-    there = H5Lexists(f->id, part, H5P_DEFAULT);
-  }
-  if (there > 0 && strcmp(name, "/") != 0) there = H5Lexists(f->id, name, H5P_DEFAULT);
-  return there != 0 || f->damaged; /* what a damaged block hides */
-}
 
 bool h5_exists(H5 *f, const char *name) {
   h5_enter();

@@ -1,6 +1,7 @@
-/* Attributes: one number or one string each. */
+/* Attributes: scalars, each a number or a string. */
 #include "base/err.h"
 #include "base/mem.h"
+#include "store/h5.h"
 #include "store/h5_file.h"
 #include <string.h>
 
@@ -52,7 +53,7 @@ static int attr_open(H5 *f, const char *obj, const char *name, hid_t *id, hid_t 
   return OK;
 }
 
-/* h5py writes a Python bool as an enumeration of int8, which HDF5 converts to any integer. */
+/* h5py stores a Python bool as an int8 enumeration, which HDF5 converts to any integer type. */
 static int number_read(H5 *f, const char *obj, const char *name, bool real, void *value) {
   hid_t id, type;
   int err;
@@ -79,7 +80,7 @@ int h5_get_real(H5 *f, const char *obj, const char *name, double *value) {
 static int str_variable(H5 *f, const char *name, hid_t id, hid_t type, char **value) {
   char *text = NULL;
   if (H5Aread(id, type, &text) < 0) return h5_failed(f, "read attribute", name);
-  int err = mem_strdup(value, text ? text : ""); /* an empty string may come as NULL */
+  int err = mem_strdup(value, text ? text : ""); /* HDF5 may return an empty string as NULL */
   H5free_memory(text);
   return err;
 }
@@ -126,4 +127,27 @@ int h5_get_text(H5 *f, const char *obj, const char *name, char *text, size_t siz
     strcpy(text, value);
   mem_free(&value);
   return err;
+}
+
+int h5_set_format(H5 *f, const char *format, int64_t version) {
+  TRY(h5_set_str(f, "/", "format", format));
+  return h5_set_int(f, "/", "format_version", version);
+}
+
+int h5_check_format(H5 *f, const char *what, const char *format, int64_t newest) {
+  char found[64] = "";
+  int64_t version;
+  if (h5_has(f, "/", "format")) TRY(h5_get_text(f, "/", "format", found, sizeof found));
+  CHECK(strcmp(found, format) == 0, ERR_DATA, "%s is not %s: its format is \"%s\", not \"%s\"", f->path, what, found,
+        format);
+  TRY(h5_get_int(f, "/", "format_version", &version));
+  CHECK(version >= 1 && version <= newest, ERR_DATA,
+        "%s has version %lld of the format %s, this program reads up to %lld", f->path, (long long)version, format,
+        (long long)newest);
+  return OK;
+}
+
+int h5_describe(H5 *f, const char *name, const char *unit, const char *description) {
+  TRY(h5_set_str(f, name, "unit", unit));
+  return h5_set_str(f, name, "description", description);
 }

@@ -1,6 +1,7 @@
-/* Data sets: whole, by rows, of strings. */
+/* Data sets: read and written as a whole, by rows, and as strings. */
 #include "base/err.h"
 #include "base/mem.h"
+#include "store/h5.h"
 #include "store/h5_file.h"
 #include <stdio.h>
 #include <string.h>
@@ -33,7 +34,7 @@ static H5Type type_of(hid_t id) {
   return size == 1 ? H5_U8 : size == 2 ? H5_U16 : size == 4 ? H5_U32 : size == 8 ? H5_U64 : H5_OTHER;
 }
 
-/* *id := the data set of that name; f keeps it open and closes it. */
+/* *id := the data set of that name. f keeps it open and closes it. */
 static int dataset_get(H5 *f, const char *name, hid_t *id) {
   for (int i = 0; i < H5_KEPT; i++)
     if (f->kept[i].id >= 0 && strcmp(f->kept[i].name, name) == 0) return *id = f->kept[i].id, OK;
@@ -109,7 +110,7 @@ int h5_make(H5 *f, const char *name, H5Type type, int rank, const int64_t *dims,
   return h5_enter(), h5_leave(dataset_make(f, name, type, rank, dims, chunk_rows));
 }
 
-/* Rows first … first+n−1 of a data set as a selection of its space, and the space of as many rows in memory. */
+/* *file := rows first … first+n−1, selected in the data set's space; *memory := the space of n rows in memory. */
 static int rows_select(H5 *f, const char *name, hid_t id, int64_t first, int64_t n, hid_t *file, hid_t *memory) {
   hsize_t dims[H5S_MAX_RANK], start[H5S_MAX_RANK] = {(hsize_t)first};
   *file = H5Dget_space(id);
@@ -191,13 +192,6 @@ static int whole_read(H5 *f, const char *name, H5Type type, int rank, const int6
 
 int h5_read(H5 *f, const char *name, H5Type type, int rank, const int64_t *dims, void *data) {
   return h5_enter(), h5_leave(whole_read(f, name, type, rank, dims, data));
-}
-
-hid_t h5_text_type(void) {
-  hid_t type = H5Tcopy(H5T_C_S1);
-  H5Tset_size(type, H5T_VARIABLE);
-  H5Tset_cset(type, H5T_CSET_UTF8);
-  return type;
 }
 
 /* ---- strings ---- */

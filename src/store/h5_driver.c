@@ -1,14 +1,14 @@
-/* The file driver through which HDF5 reads and writes.
- *
- * Why one of our own: when a write fails, HDF5 1.10 keeps half-closed objects whose second closing, at exit or in
- * MPI_Finalize, crashes; and it tells the reason as prose. Ours remembers the first errno and lets the library believe
- * that all is well; every writing function and h5_close then report that errno. It never locks files, so read-only and
- * network file systems work and a reader may hold a file that is being extended; and it reads rows without a sieve
- * buffer. */
+/* Why a driver of our own:
+ *   - After a failed write HDF5 1.10 keeps half-closed objects, and crashes when it closes them again at exit or in
+ *     MPI_Finalize; and it returns errors as text only. This driver records the first errno and reports success to the
+ *     library; every writing function and h5_close then report that errno.
+ *   - It never locks files, so read-only and network file systems work, and a file can be read while it is extended.
+ *   - It checks each block against the file's seal before HDF5 sees it.
+ *   - It reads rows without a sieve buffer. */
+#include "store/h5_driver.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "store/files.h"
-#include "store/h5_file.h"
 #include "store/seal.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -19,13 +19,13 @@
 #include <H5FDdevelop.h>
 #endif
 
-static H5 *opening; /* whose file the driver is asked to open */
+static H5 *opening; /* the owner of the file that the driver opens next */
 
 typedef struct DriverFile {
   H5FD_t pub;
   int fd;
   haddr_t eoa, eof;
-  Seal *seal; /* of a file opened for reading that has one */
+  Seal *seal; /* of a sealed file opened for reading, else NULL */
   H5 *owner;
 } DriverFile;
 
@@ -33,7 +33,7 @@ static void driver_failed(DriverFile *d) {
   if (!d->owner->os_error) d->owner->os_error = errno;
 }
 
-/* What will be written to has to be whole, and is no longer what was sealed. */
+/* A sealed file that is opened for writing must be intact, and loses its seal. */
 static bool driver_unseal(DriverFile *d) {
   if (!d->seal) return true;
   bool whole = seal_holds(d->seal, d->fd, 0, seal_bytes(d->seal));

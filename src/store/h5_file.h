@@ -1,34 +1,37 @@
-/* h5_file — an open file as the sources of h5 share it; hdf5.h comes in here and nowhere else. */
+/* h5_file — an open file as the sources of h5 see it: the struct, the lock around the library, and how failures are
+ * reported. hdf5.h is included here and nowhere else. */
 #pragma once
-#include "store/h5.h"
 #include <hdf5.h>
+#include <stdbool.h>
 
 enum { H5_KEPT = 4, H5_NAME_SIZE = 256 };
 
+typedef struct H5 H5;
 struct H5 {
   hid_t id;
   bool write;
-  bool damaged; /* a block was not as it was sealed */
+  bool damaged; /* a block does not match its seal */
   int os_error; /* errno of the first read or write that failed, 0 if none */
-  int next;     /* the kept data set to give up next */
+  int next;     /* the kept data set to close next */
   struct {
     char name[H5_NAME_SIZE];
     hid_t id;
-  } kept[H5_KEPT]; /* data sets stay open: a loader reads two of them again and again */
+  } kept[H5_KEPT]; /* data sets that stay open: a loader alternates between two of them */
   char path[];
 };
 
-/** h5_enter — take the lock without which the library must not be called; everything below is called under it. */
+/** h5_enter — take the library's lock; every function below and every HDF5 call needs it. */
 void h5_enter(void);
-/** h5_leave — give it back; returns err. */
+/** h5_leave — release the lock; returns err. */
 int h5_leave(int err);
-/** h5_driver_set — let fapl open the next file through our driver, which tells its errors to f. */
-void h5_driver_set(hid_t fapl, H5 *f);
-/** h5_failed — raise the failure just met, with the system's reason or HDF5's. Before any other call of HDF5. */
+/** h5_reason — why the last HDF5 call failed: the system's reason if there is one, else HDF5's innermost description.
+ *  Must be called before any other HDF5 function. */
+void h5_reason(const H5 *f, char reason[H5_NAME_SIZE]);
+/** h5_failed — raise the error of the last HDF5 call. Must be called before any other HDF5 function. */
 int h5_failed(const H5 *f, const char *verb, const char *name);
 /** h5_wrote — OK if ok and all writes so far have reached the system. */
 int h5_wrote(const H5 *f, bool ok, const char *name);
-/** h5_there — whether the object is in the file, or may be: a link that cannot be looked up is there. */
+/** h5_there — whether the object is in the file. Links that cannot be read count as present. */
 bool h5_there(const H5 *f, const char *name);
-/** h5_text_type — of a UTF-8 string of any length; to be closed. */
+/** h5_text_type — the type of a UTF-8 string of any length; the caller closes it. */
 hid_t h5_text_type(void);

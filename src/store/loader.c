@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Three slots: the caller holds one, the thread is up to two ahead. */
+/* Three slots: the caller holds one while the thread fills up to two ahead. */
 enum { SLOTS = 3, BLOCK = 1024 };
 
 typedef struct Slot {
@@ -33,8 +33,8 @@ struct Loader {
 
 /* ---- order ---- */
 
-/* Blocks of 1,024 consecutive rows in a keyed order, each in a keyed order inside. The short block at the end of the
- * data has a place of its own, drawn among the full blocks, so that no search for it is needed. */
+/* Blocks of 1,024 consecutive rows in a keyed permutation, and the rows of each block in another. The short block at the
+ * end of the data is inserted at a random place among the full blocks, so that i maps to its block without a search. */
 static uint64_t blocked_row(uint64_t seed, uint64_t epoch, uint64_t N, uint64_t i) {
   uint64_t full = N / BLOCK, rest = N % BLOCK, block, place;
   uint64_t at = (uint64_t)(rng_uniform(rng_key(seed, RNG_ORDER, 1, epoch, 0), 0) * (double)(full + 1));
@@ -69,7 +69,7 @@ static void place_of(const Loader *l, int64_t m, int64_t *step, int64_t *first) 
   *first = l->o.first + m % l->per_step * l->o.micro_batch;
 }
 
-/* The rows become their crops in place: each moves towards the front. */
+/* Crop the rows in place: each crop moves towards the front. */
 static int slot_crop(const Loader *l, const Slot *slot, int64_t step, int64_t first) {
   for (int64_t i = 0; i < l->o.micro_batch; i++) {
     int32_t *crop = slot->tokens + i * l->L;
@@ -104,12 +104,12 @@ static void *loader_run(void *arg) {
       continue;
     }
     pthread_mutex_unlock(&l->lock);
-    int err = slot_fill(l, l->filled); /* only this thread changes filled */
+    int err = slot_fill(l, l->filled); /* no lock: only this thread changes filled */
     pthread_mutex_lock(&l->lock);
     if (err == OK)
       l->filled++;
     else
-      snprintf(l->message, sizeof l->message, "%s", err_message()); /* the message is this thread's */
+      snprintf(l->message, sizeof l->message, "%s", err_message()); /* err_message is thread-local */
     l->error = err;
     pthread_cond_broadcast(&l->changed);
   }
@@ -117,14 +117,14 @@ static void *loader_run(void *arg) {
   return NULL;
 }
 
-/* Signals are the main thread's: a handler must not run here. */
+/* All signals are blocked in the thread: handlers run in the main thread only. */
 static int thread_start(Loader *l) {
   sigset_t all, old;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &old);
   int failure = pthread_create(&l->thread, NULL, loader_run, l);
   pthread_sigmask(SIG_SETMASK, &old, NULL);
-  CHECK(failure == 0, ERR_MEMORY, "cannot start the thread that reads data: %s", strerror(failure));
+  CHECK(failure == 0, ERR_MEMORY, "cannot start the loader thread: %s", strerror(failure));
   l->started = true;
   return OK;
 }
@@ -133,7 +133,7 @@ static int thread_start(Loader *l) {
 
 static int options_check(const LoaderOptions *o) {
   CHECK(o->global_batch > 0 && o->first >= 0 && o->count > 0 && o->first + o->count <= o->global_batch && o->step >= 0,
-        ERR_USAGE, "sequences %lld to %lld of a global batch of %lld were asked for", (long long)o->first,
+        ERR_USAGE, "a rank cannot take sequences %lld to %lld of a global batch of %lld", (long long)o->first,
         (long long)(o->first + o->count - 1), (long long)o->global_batch);
   CHECK(o->micro_batch > 0 && o->count % o->micro_batch == 0, ERR_USAGE,
         "a micro-batch of %lld sequences does not divide the %lld sequences of a rank", (long long)o->micro_batch,
@@ -173,14 +173,14 @@ failed:
 
 int loader_next(Loader *l, Micro *m) {
   pthread_mutex_lock(&l->lock);
-  l->released = l->taken; /* what was delivered before is given back */
+  l->released = l->taken; /* the caller is done with the previous micro-batch */
   pthread_cond_broadcast(&l->changed);
   while (l->filled == l->taken && l->error == OK) pthread_cond_wait(&l->changed, &l->lock);
   bool there = l->filled > l->taken;
   int64_t number = l->taken;
   if (there) l->taken++;
   pthread_mutex_unlock(&l->lock);
-  if (!there) return RAISE(l->error, "%s", l->message); /* the thread has ended: both are final */
+  if (!there) return RAISE(l->error, "%s", l->message); /* no lock: the thread has ended */
   const Slot *slot = &l->slots[number % SLOTS];
   *m = (Micro){.n = l->o.micro_batch, .L = l->L, .tokens = slot->tokens, .lengths = slot->lengths, .rows = slot->rows};
   place_of(l, number, &m->step, &m->first);

@@ -3,7 +3,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/version.h"
-#include "store/files.h"
+#include "store/draft.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -41,7 +41,7 @@ static void series_name(char name[NAME_SIZE], const char *prefix, const MetricsT
   snprintf(name, NAME_SIZE, "%s/%s/%s", prefix, t->group, t->columns[column].name);
 }
 
-/* Append the rows first … n_rows−1 of one column, which is gathered piece by piece. */
+/* Append rows first … n_rows−1 of one column, gathered in pieces. */
 static int series_append(H5 *f, const char *name, const MetricsTable *t, int column, int64_t first) {
   double piece[CHUNK_ROWS];
   for (int64_t i = first, n; i < t->n_rows; i += n) {
@@ -59,16 +59,14 @@ int metrics_store(H5 *f, const char *prefix, MetricsTable *const *tables, int n_
     for (int c = 0; c < tables[i]->n_columns; c++) {
       series_name(name, prefix, tables[i], c);
       TRY(h5_make(f, name, H5_F64, 1, &none, CHUNK_ROWS));
-      TRY(h5_set_str(f, name, "unit", tables[i]->columns[c].unit));
-      TRY(h5_set_str(f, name, "description", tables[i]->columns[c].description));
+      TRY(h5_describe(f, name, tables[i]->columns[c].unit, tables[i]->columns[c].description));
       TRY(series_append(f, name, tables[i], c, 0));
     }
   return OK;
 }
 
 static int begin(H5 *f, MetricsTable *const *tables, int n_tables, const char *deck) {
-  TRY(h5_set_str(f, "/", "format", "mdlm-metrics"));
-  TRY(h5_set_int(f, "/", "format_version", FORMAT_VERSION));
+  TRY(h5_set_format(f, "mdlm-metrics", FORMAT_VERSION));
   TRY(h5_set_str(f, "/", "deck", deck));
   TRY(h5_set_str(f, "/", "git", version_git()));
   TRY(h5_set_str(f, "/", "started", clock_stamp()));
@@ -77,8 +75,8 @@ static int begin(H5 *f, MetricsTable *const *tables, int n_tables, const char *d
 
 int metrics_begin(const char *path, MetricsTable *const *tables, int n_tables, const char *deck) {
   H5 *f;
-  TRY(files_draft(&f, path));
-  TRY(files_publish(&f, begin(f, tables, n_tables, deck), path));
+  TRY(draft_create(&f, path));
+  TRY(draft_publish(&f, begin(f, tables, n_tables, deck), path));
   for (int i = 0; i < n_tables; i++) tables[i]->written = tables[i]->n_rows;
   return OK;
 }
@@ -90,7 +88,7 @@ static int table_flush(H5 *f, const MetricsTable *t) {
     series_name(name, "", t, c);
     TRY(h5_info(f, name, &info));
     CHECK(info.rank == 1 && info.dims[0] == t->written, ERR_IO,
-          "%s: %s has %lld rows, %lld were written: something else changed the file", h5_path(f), name,
+          "%s: %s has %lld rows, %lld were written: another program changed the file", h5_path(f), name,
           (long long)info.dims[0], (long long)t->written);
     TRY(series_append(f, name, t, c, t->written));
   }

@@ -1,9 +1,11 @@
-/* metrics — a run's history as HDF5: one column per quantity, appended while the run is alive.
+/* metrics — the history of a run as HDF5: one series per quantity, appended during the run.
  *
- * metrics.h5, format "mdlm-metrics": two groups of one-dimensional series of equal length, /train and /valid, each with
- * a `step` series; every series has the attributes unit and description. Attributes of /: deck, git, started. Readers
- * may open it at any time between two writes. The whole history also travels in every checkpoint, so that a resumed run
- * rewrites the file up to its step: a kill in the middle of a write loses nothing. */
+ * metrics.h5, format "mdlm-metrics", version 1:
+ *   /train/<series> /valid/<series>   [n] f64, the same n within a group; one of them is `step`
+ *   attributes of a series            unit, description
+ *   attributes of /                   format, format_version, deck, git, started
+ * Readers may open the file at any time between two writes. Every checkpoint also holds the whole history, and a resumed
+ * run rewrites the file up to its step: a kill in the middle of a write loses nothing. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -26,13 +28,13 @@ int metrics_table_create(MetricsTable *t, const char *group, const MetricsColumn
 void metrics_table_destroy(MetricsTable *t);
 /** metrics_add — append a row of n_columns values in memory. */
 int metrics_add(MetricsTable *t, const double *row);
-/** metrics_begin — (re)write path with the tables' present rows: to a temporary name, then renamed. */
+/** metrics_begin — (re)write path with the tables' rows so far, under a temporary name that is then renamed. */
 int metrics_begin(const char *path, MetricsTable *const *tables, int n_tables, const char *deck);
 typedef struct H5 H5;
 /** metrics_store — write the tables as groups of f below prefix ("" or "/metrics"). */
 int metrics_store(H5 *f, const char *prefix, MetricsTable *const *tables, int n_tables);
-/** metrics_flush — append the rows not yet written; opens, extends and closes the file. ERR_IO naming the path; after
- * it the file may be unreadable until metrics_begin writes it anew. */
+/** metrics_flush — open the file, append the rows not yet written, and close it. ERR_IO naming the path; the file may
+ *  then be unreadable until metrics_begin rewrites it. */
 int metrics_flush(const char *path, MetricsTable *const *tables, int n_tables);
-/** metrics_truncate — forget rows whose step is beyond `step`. */
+/** metrics_truncate — drop the rows after `step`. */
 void metrics_truncate(MetricsTable *t, int64_t step);

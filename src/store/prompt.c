@@ -2,6 +2,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "store/files.h"
+#include "store/h5.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 
 static const char hint[] = "shorten it, or lengthen the samples by sample.num_strides";
 
-/* Room for n prompts that are holes throughout. */
+/* n prompts that consist of holes only. */
 static int blank(Prompts *p, int64_t n, const Vocab *v) {
   p->n = n;
   TRY(mem_alloc(&p->tokens, (size_t)(n * p->length) * sizeof *p->tokens));
@@ -29,14 +30,14 @@ static int hash_check(H5 *f, const Vocab *v) {
   bool same = hash == NULL || strcmp(hash, v->hash) == 0;
   int err = same ? OK
                  : RAISE(ERR_DATA,
-                         "%s has token ids of another vocabulary: its hash is %.40s, the checkpoint's %s (%s); make it "
-                         "again with that tokenizer",
+                         "%s has token ids of another vocabulary: its hash is %.40s, the checkpoint's is %s (%s); "
+                         "tokenize it again with that tokenizer",
                          h5_path(f), hash, v->hash, v->tokenizer);
   mem_free(&hash);
   return err;
 }
 
-/* Prompt i; what lies behind the length of a row of data is a hole. */
+/* Read prompt i. Positions after the length of a data file's row are holes. */
 static int row_read(Prompts *p, H5 *f, const Vocab *v, int64_t i, int64_t length, int64_t *row) {
   int64_t given = length;
   if (h5_exists(f, "/lengths")) TRY(h5_read_rows(f, "/lengths", H5_I64, i, 1, &given));
@@ -45,7 +46,7 @@ static int row_read(Prompts *p, H5 *f, const Vocab *v, int64_t i, int64_t length
   TRY(h5_read_rows(f, "/tokens", H5_I64, i, 1, row));
   for (int64_t l = 0; l < given; l++) {
     CHECK(row[l] >= 0 && row[l] < v->size, ERR_DATA,
-          "%s: row %lld, position %lld holds %lld, which is no token id: give 0 to %lld, or the mask id %d for a hole",
+          "%s: row %lld, position %lld holds %lld, not a token id: use 0 to %lld, or the mask id %d for a hole",
           h5_path(f), (long long)i, (long long)l, (long long)row[l], (long long)v->size - 1, v->mask);
     p->tokens[i * p->length + l] = (int32_t)row[l];
   }
@@ -54,13 +55,13 @@ static int row_read(Prompts *p, H5 *f, const Vocab *v, int64_t i, int64_t length
 
 static int rows_read(Prompts *p, H5 *f, const Vocab *v) {
   H5Info info;
-  CHECK(h5_exists(f, "/tokens"), ERR_DATA, "%s: no data set /tokens [N,L] with prompts", h5_path(f));
+  CHECK(h5_exists(f, "/tokens"), ERR_DATA, "%s: no data set /tokens [N,L] of prompts", h5_path(f));
   TRY(h5_info(f, "/tokens", &info));
   CHECK(info.rank == 2 && h5_whole(info.type), ERR_DATA,
-        "%s: /tokens must hold whole numbers and have the shape [N,L]: a prompt a row", h5_path(f));
+        "%s: /tokens must hold whole numbers in the shape [N,L], one prompt per row", h5_path(f));
   int64_t n = info.dims[0], length = info.dims[1];
-  CHECK(n > 0 && length > 0, ERR_DATA, "%s: there is no prompt in /tokens", h5_path(f));
-  CHECK(length <= p->length, ERR_DATA, "%s: row 0, as all of them, has %lld tokens, more than the %lld of a sample: %s",
+  CHECK(n > 0 && length > 0, ERR_DATA, "%s: no prompt in /tokens", h5_path(f));
+  CHECK(length <= p->length, ERR_DATA, "%s: row 0, like all rows, has %lld tokens, more than the %lld of a sample: %s",
         h5_path(f), (long long)length, (long long)p->length, hint);
   TRY(blank(p, n, v));
   int64_t *row = NULL;
@@ -88,9 +89,9 @@ static int word_id(const char *path, int64_t line, int64_t l, const char *word, 
   CHECK(*end == 0, ERR_DATA, "%s: line %lld, token %lld: `%.40s` is neither a token id nor _ for a hole", path,
         (long long)line, (long long)l, word);
   CHECK(errno == 0 && value >= 0 && value < v->size, ERR_DATA,
-        "%s: line %lld, token %lld: %.40s is no token id: give 0 to %lld, or _ for a hole", path, (long long)line,
+        "%s: line %lld, token %lld: %.40s is not a token id: use 0 to %lld, or _ for a hole", path, (long long)line,
         (long long)l, word, (long long)v->size - 1);
-  CHECK(value != v->mask, ERR_DATA, "%s: line %lld, token %lld: %lld is the mask token: write _ for a hole", path,
+  CHECK(value != v->mask, ERR_DATA, "%s: line %lld, token %lld: %lld is the mask token: use _ for a hole", path,
         (long long)line, (long long)l, value);
   *id = (int32_t)value;
   return OK;
@@ -112,7 +113,7 @@ static int line_read(Prompts *p, const char *path, int64_t line, char *text, con
 static int lines_read(Prompts *p, const char *path, char *text, int64_t bytes, const Vocab *v) {
   int64_t lines = 0;
   CHECK(memchr(text, 0, (size_t)bytes) == NULL, ERR_DATA,
-        "%s is neither HDF5 nor text: give prompts as /tokens of an HDF5 file, or token ids in lines", path);
+        "%s is neither HDF5 nor text: give prompts as /tokens of an HDF5 file, or as lines of token ids", path);
   for (int64_t i = 0; i < bytes; i++) lines += text[i] == '\n' || i + 1 == bytes;
   TRY(blank(p, lines, v));
   for (int64_t line = 1; line <= lines; line++) {
@@ -124,7 +125,7 @@ static int lines_read(Prompts *p, const char *path, char *text, int64_t bytes, c
   return OK;
 }
 
-/* *text := the bytes of the file and a zero; *h5: whether they begin as an HDF5 file, then only those are read. */
+/* *h5 := whether the file starts with HDF5's signature; if not, *text := its bytes and a NUL. */
 static int text_read(const char *path, char **text, int64_t *bytes, bool *h5) {
   static const char signature[8] = "\x89HDF\r\n\x1a\n";
   TRY(files_check(path, bytes));

@@ -10,7 +10,7 @@
 #include <xxhash.h>
 
 enum { BLOCK = 65536 };
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "a seal holds little-endian numbers as they lie in memory");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "a seal is written in the byte order of memory");
 
 static const char magic[8] = "MDLMSEAL";
 typedef struct Foot { /* the last bytes of a sealed file */
@@ -61,7 +61,7 @@ static bool block_sum(Seal *s, int fd, int64_t b, uint64_t *sum) {
   return true;
 }
 
-/* The sum of the sums and of what the foot says; false if there is no memory for it. */
+/* The checksum over the sums and the foot's n and block; false if out of memory. */
 static bool foot_sum(const Seal *s, const Foot *foot, uint64_t *sum) {
   XXH3_state_t *state = XXH3_createState();
   if (!state) return false;
@@ -106,7 +106,7 @@ int seal_open(Seal **out, int fd, int64_t size) {
   if (memcmp(foot.magic, magic, sizeof magic) != 0) return OK;
   bool fits = foot.block == BLOCK && foot.n < (uint64_t)size &&
               (foot.n + BLOCK - 1) / BLOCK * sizeof *s->sums + sizeof foot == (uint64_t)size - foot.n;
-  CHECK(fits, ERR_DATA, "its seal does not fit its length");
+  CHECK(fits, ERR_DATA, "its seal does not match its length");
   TRY(create(&s, (int64_t)foot.n));
   if (read_all(fd, s->sums, (size_t)s->blocks * sizeof *s->sums, s->n) && foot_sum(s, &foot, &sum) && sum == foot.sum) {
     *out = s;

@@ -10,12 +10,11 @@
 #include <xxhash.h>
 
 enum { FORMAT_VERSION = 1, VERIFY_ROWS = 1024 };
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
-               "digests are taken over little-endian bytes as they lie in memory");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "digests are defined over little-endian bytes");
 
 typedef struct ShardFile {
   H5 *f;
-  int64_t first, rows; /* its rows are first … first+rows−1 of all */
+  int64_t first, rows; /* the file has rows first … first+rows−1 of the whole */
   char digest[40];
 } ShardFile;
 
@@ -58,21 +57,6 @@ static int protocol_same(const Protocol *a, const char *file_a, const Protocol *
   return OK;
 }
 
-static int format_check(H5 *f) {
-  char format[64];
-  int64_t version;
-  CHECK(h5_has(f, "/", "format"), ERR_DATA,
-        "%s is not tokenized data: it has no attribute format; input/prepare.py makes such files", h5_path(f));
-  TRY(h5_get_text(f, "/", "format", format, sizeof format));
-  CHECK(strcmp(format, "mdlm-data") == 0, ERR_DATA, "%s is not tokenized data: its format is \"%s\", not \"mdlm-data\"",
-        h5_path(f), format);
-  TRY(h5_get_int(f, "/", "format_version", &version));
-  CHECK(version >= 1 && version <= FORMAT_VERSION, ERR_DATA,
-        "%s has version %lld of the data format, this program reads up to %d", h5_path(f), (long long)version,
-        FORMAT_VERSION);
-  return OK;
-}
-
 /* ---- opening ---- */
 
 static int shapes_check(H5 *f, int64_t *rows, int64_t *length) {
@@ -82,9 +66,9 @@ static int shapes_check(H5 *f, int64_t *rows, int64_t *length) {
   CHECK(tokens.rank == 2, ERR_DATA, "%s: /tokens has %d dimensions, [N,L] was expected", h5_path(f), tokens.rank);
   CHECK(tokens.type == H5_U16 || tokens.type == H5_U32, ERR_DATA, "%s: /tokens is neither uint16 nor uint32",
         h5_path(f));
-  CHECK(tokens.dims[0] > 0 && tokens.dims[1] > 0, ERR_DATA, "%s: /tokens is [%lld,%lld]: there is no sequence in it",
+  CHECK(tokens.dims[0] > 0 && tokens.dims[1] > 0, ERR_DATA, "%s: /tokens is [%lld,%lld]: it has no sequence",
         h5_path(f), (long long)tokens.dims[0], (long long)tokens.dims[1]);
-  CHECK(tokens.dims[1] <= INT32_MAX, ERR_DATA, "%s: /tokens has rows of %lld tokens, too long", h5_path(f),
+  CHECK(tokens.dims[1] <= INT32_MAX, ERR_DATA, "%s: /tokens has rows of %lld tokens, which is too long", h5_path(f),
         (long long)tokens.dims[1]);
   CHECK(lengths.rank == 1 && lengths.dims[0] == tokens.dims[0], ERR_DATA,
         "%s: /lengths has %lld values, /tokens has %lld rows", h5_path(f),
@@ -120,7 +104,7 @@ static int file_add(Shards *s, const char *path) {
   TRY(h5_open(&file->f, path, false));
   s->n_files++; /* from here on shards_close closes it */
   file->first = s->rows;
-  TRY(format_check(file->f));
+  TRY(h5_check_format(file->f, "tokenized data as input/prepare.py makes it", "mdlm-data", FORMAT_VERSION));
   TRY(shapes_check(file->f, &file->rows, &length));
   TRY(h5_get_text(file->f, "/", "digest", file->digest, sizeof file->digest));
   s->rows += file->rows;
@@ -166,7 +150,7 @@ static void digest_text(XXH128_hash_t hash, char text[40]) {
   for (int i = 0; i < 16; i++) snprintf(text + 2 * i, 3, "%02x", bytes.digest[i]);
 }
 
-/* One file: its digest; several: the digest of their digests' text. */
+/* The digest of a single file, or for several files the digest of their digests' text. */
 static int digests_combine(Shards *s) {
   XXH3_state_t *state = XXH3_createState();
   CHECK(state, ERR_MEMORY, "out of memory for a checksum");
@@ -224,8 +208,7 @@ static ShardFile *file_of(Shards *s, int64_t row) {
   return &s->files[low];
 }
 
-/* Rows first … first+n−1 of one file, checked. Ids are compared as unsigned: 2^31 and more must not pass for negative.
- */
+/* Read and check rows first … first+n−1 of one file. Ids are compared as unsigned, so that 2^31 and above are caught. */
 static int run_read(const Shards *s, ShardFile *file, int64_t first, int64_t n, int32_t *tokens, int32_t *lengths) {
   const int64_t L = s->length;
   const char *path = h5_path(file->f);
@@ -240,14 +223,14 @@ static int run_read(const Shards *s, ShardFile *file, int64_t first, int64_t n, 
           (long long)(first + i / L), (long long)(i % L), (unsigned)tokens[i], (long long)s->vocab.size);
   for (int64_t i = 0; i < n * L; i++)
     CHECK(tokens[i] != s->vocab.mask || i % L >= lengths[i / L], ERR_DATA,
-          "%s: row %lld, position %lld holds the mask token, which data may not", path, (long long)(first + i / L),
+          "%s: row %lld, position %lld holds the mask token, which data must not", path, (long long)(first + i / L),
           (long long)(i % L));
   return OK;
 }
 
 int shards_read(Shards *s, const int64_t *rows, int64_t n, int32_t *tokens, int32_t *lengths) {
   for (int64_t i = 0, run; i < n; i += run) {
-    CHECK(rows[i] >= 0 && rows[i] < s->rows, ERR_DATA, "%s: row %lld was asked for, there are %lld", s->spec,
+    CHECK(rows[i] >= 0 && rows[i] < s->rows, ERR_DATA, "%s: row %lld does not exist, there are %lld", s->spec,
           (long long)rows[i], (long long)s->rows);
     ShardFile *file = file_of(s, rows[i]);
     for (run = 1; i + run < n && rows[i + run] == rows[i] + run && rows[i + run] < file->first + file->rows;) run++;
@@ -280,8 +263,8 @@ static int file_verify(const Shards *s, ShardFile *file, const Verify *v) {
     XXH3_128bits_update(v->state, v->lengths, (size_t)n * sizeof *v->lengths);
   }
   digest_text(XXH3_128bits_digest(v->state), digest);
-  CHECK(strcmp(digest, file->digest) == 0, ERR_DATA, "%s is damaged or was changed: its digest is %s, its rows give %s",
-        h5_path(file->f), file->digest, digest);
+  CHECK(strcmp(digest, file->digest) == 0, ERR_DATA,
+        "%s is damaged or was changed: its digest is %s, that of its rows %s", h5_path(file->f), file->digest, digest);
   return OK;
 }
 

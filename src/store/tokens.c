@@ -8,7 +8,7 @@ struct Tokens {
   H5 *f;
   int64_t rows, width, vocab;
   int32_t mask;
-  int64_t *lengths; /* [rows], NULL: all of them width */
+  int64_t *lengths; /* [rows]; NULL: every row has `width` tokens */
   int64_t *wide;    /* [width] */
 };
 
@@ -17,14 +17,13 @@ int64_t tokens_width(const Tokens *t) { return t->width; }
 const char *tokens_path(const Tokens *t) { return h5_path(t->f); }
 int64_t tokens_length(const Tokens *t, int64_t row) { return t->lengths ? t->lengths[row] : t->width; }
 
-/* Where the attributes tokenizer and its hash are: those of a data file are its vocabulary's. */
+/* The attributes tokenizer and hash belong to /vocab in a data file, to / in a file of samples. */
 static int vocabulary_check(H5 *f, const Vocab *v, const char *owner) {
   bool whole = h5_exists(f, "/vocab");
   const char *at = whole ? "/vocab" : "/", *name = whole ? "hash" : "tokenizer_hash";
   char hash[sizeof v->hash], tokenizer[sizeof v->tokenizer];
   CHECK(h5_has(f, at, "tokenizer") && h5_has(f, at, name), ERR_DATA,
-        "%s does not say whose tokens these are: no group /vocab, no attributes tokenizer and tokenizer_hash",
-        h5_path(f));
+        "%s does not name its tokenizer: no group /vocab, no attributes tokenizer and tokenizer_hash", h5_path(f));
   TRY(h5_get_text(f, at, "tokenizer", tokenizer, sizeof tokenizer));
   TRY(h5_get_text(f, at, name, hash, sizeof hash));
   CHECK(strcmp(hash, v->hash) == 0, ERR_DATA,
@@ -43,7 +42,7 @@ static int lengths_load(Tokens *t) {
   if (!h5_exists(t->f, "/lengths")) return OK;
   TRY(h5_info(t->f, "/lengths", &info));
   CHECK(info.rank == 1 && info.dims[0] == t->rows && h5_whole(info.type), ERR_DATA,
-        "%s: /lengths must be %lld whole numbers, one for each row of /tokens", tokens_path(t), (long long)t->rows);
+        "%s: /lengths must be %lld whole numbers, one per row of /tokens", tokens_path(t), (long long)t->rows);
   TRY(mem_alloc(&t->lengths, (size_t)t->rows * sizeof *t->lengths));
   TRY(h5_read(t->f, "/lengths", H5_I64, 1, &t->rows, t->lengths));
   for (int64_t i = 0; i < t->rows; i++)
@@ -58,7 +57,7 @@ static int load(Tokens *t, const char *path, const Vocab *v, const char *owner) 
   CHECK(h5_exists(t->f, "/tokens"), ERR_DATA, "%s: no data set /tokens [N,L]", path);
   TRY(h5_info(t->f, "/tokens", &info));
   CHECK(info.rank == 2 && info.dims[0] > 0 && info.dims[1] > 0 && h5_whole(info.type), ERR_DATA,
-        "%s: /tokens must be rows [N,L] of whole numbers", path);
+        "%s: /tokens must be a matrix [N,L] of whole numbers", path);
   TRY(vocabulary_check(t->f, v, owner));
   t->rows = info.dims[0], t->width = info.dims[1], t->vocab = v->size, t->mask = v->mask;
   TRY(mem_alloc(&t->wide, (size_t)t->width * sizeof *t->wide));
@@ -82,13 +81,13 @@ void tokens_close(Tokens **t) {
 
 int tokens_read(Tokens *t, int64_t row, int32_t *ids) {
   TRY(h5_read_rows(t->f, "/tokens", H5_I64, row, 1, t->wide));
-  for (int64_t l = 0; l < t->width; l++) ids[l] = (int32_t)t->wide[l]; /* pads may be anything */
+  for (int64_t l = 0; l < t->width; l++) ids[l] = (int32_t)t->wide[l]; /* padding may hold any value */
   for (int64_t l = 0; l < tokens_length(t, row); l++) {
     CHECK(t->wide[l] >= 0 && t->wide[l] < t->vocab, ERR_DATA,
-          "%s: row %lld has token %lld at %lld, the vocabulary %lld tokens", tokens_path(t), (long long)row,
-          (long long)t->wide[l], (long long)l, (long long)t->vocab);
-    CHECK(ids[l] != t->mask, ERR_DATA, "%s: row %lld is unfinished: it has a mask token at %lld", tokens_path(t),
-          (long long)row, (long long)l);
+          "%s: row %lld has token %lld at position %lld, the vocabulary has %lld tokens", tokens_path(t),
+          (long long)row, (long long)t->wide[l], (long long)l, (long long)t->vocab);
+    CHECK(ids[l] != t->mask, ERR_DATA, "%s: row %lld is unfinished: it has a mask token at position %lld",
+          tokens_path(t), (long long)row, (long long)l);
   }
   return OK;
 }

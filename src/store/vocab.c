@@ -123,7 +123,7 @@ int vocab_store(const Vocab *v, H5 *f) {
 
 /* ---- text ---- */
 
-/* A token as it is written: its bytes, and for WordPiece whether it continues the word. */
+/* The text of one token, and for WordPiece whether it continues the word. */
 typedef struct Piece {
   const char *s;
   int64_t n;
@@ -140,7 +140,7 @@ static void text_add(Text *t, const char *s, int64_t n) {
   t->n += n;
 }
 
-/* What to write for id; false: nothing. */
+/* *p := the text for id; false if there is none. */
 static bool piece_of(const Vocab *v, int32_t id, int special, Piece *p) {
   p->s = v->bytes + v->offsets[id];
   p->n = v->offsets[id + 1] - v->offsets[id];
@@ -177,8 +177,8 @@ static bool is_contraction(const Piece *p) {
   return false;
 }
 
-/* Whether WordPiece text has a blank between `last` and `next`, where `before` precedes last: BERT's tokenizer cut
- * every punctuation mark off its word, and this joins the common cases again. */
+/* Whether WordPiece text has a blank between `last` and `next`; `before` precedes last and `after` follows next. BERT's
+ * tokenizer splits every punctuation mark off its word; this rejoins the common cases. */
 static bool blank_between(const Piece *before, const Piece *last, const Piece *next, const Piece *after) {
   if (next->glued) return false;
   if (is_mark(next, ".,!?;:')")) return false;
@@ -213,8 +213,8 @@ static void text_join(Text *t, const Vocab *v, const int32_t *ids, int64_t n, in
   }
 }
 
-/* Length of the well-formed UTF-8 character at s (n bytes left), 0 if there is none. NUL is refused: it would end the
- * text. */
+/* Length of the well-formed UTF-8 character at s (n bytes left), 0 if it is malformed. NUL counts as malformed: it would
+ * end the text. */
 static int utf8_length(const unsigned char *s, int64_t n) {
   if (s[0] == 0) return 0;
   if (s[0] < 0x80) return 1;

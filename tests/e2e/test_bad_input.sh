@@ -220,8 +220,8 @@ bad "sample: into a pipe" 'cannot write .*/fifo: it is not a regular file' "${lo
 tap "… which stays one" [ -p "$T/fifo" ]
 bad "sample: into a device" 'cannot write /dev/full: it is not a regular file' "${long[@]}" sample.output=/dev/full
 bad "sample: a link to nowhere" 'cannot write .*/astray, a link: No such file' "${long[@]}" sample.output="$T/astray"
-bad "sample: an output of too long a name" 'a path of [0-9]+ bytes' "${long[@]}" sample.output="$T/$(printf 'x%.0s' {1..600})"
-bad "sample: a checkpoint of too long a name" 'a path of [0-9]+ bytes' \
+bad "sample: an output of too long a name" 'the path has [0-9]+ bytes' "${long[@]}" sample.output="$T/$(printf 'x%.0s' {1..600})"
+bad "sample: a checkpoint of too long a name" 'the path has [0-9]+ bytes' \
   sample "$D" sample.checkpoint="$T/$(printf 'x%.0s' {1..600})"
 bad "eval: in place of the checkpoint" 'last.h5 is there and is no mdlm-eval file' \
   eval "$D" eval.checkpoint="$T/run/last.h5" eval.output="$T/run/last.h5"

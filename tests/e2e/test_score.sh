@@ -136,7 +136,7 @@ tap "a mask token" refuses 3 'bad.h5: row 6 is unfinished' score.input="$T/bad.h
 edit run/samples.h5 bad.h5 'f.attrs["tokenizer_hash"] = "0" * 32'
 tap "tokens of another vocabulary" refuses 3 'bad.h5 holds tokens of bpe.*input/retokenize.py' score.input="$T/bad.h5"
 edit run/samples.h5 bad.h5 'del f.attrs["tokenizer"]'
-tap "tokens of nobody" refuses 3 'bad.h5 does not say whose tokens' score.input="$T/bad.h5"
+tap "tokens of nobody" refuses 3 'bad.h5 does not name its tokenizer' score.input="$T/bad.h5"
 edit valid.h5 bad.h5 'f["vocab"].attrs["eos"] = np.int64(7)'
 tap "data with another eos" refuses 3 'vocabularies .* differ: eos token' score.input="$T/bad.h5"
 tap "the result in place of the samples" refuses 2 'is both' score.input="$T/valid.h5" score.output="$T/valid.h5"

@@ -203,9 +203,9 @@ static void bad_row(const char *name, int at, int32_t value, const char *word) {
 
 static void test_bad_rows(void **state) {
   (void)state;
-  bad_row("beyond.h5", 4, V, "token 7 at 4");
-  bad_row("negative.h5", 0, -1, "token -1 at 0");
-  bad_row("mask.h5", WIDTH - 1, MASK, "unfinished: it has a mask token at 13");
+  bad_row("beyond.h5", 4, V, "token 7 at position 4");
+  bad_row("negative.h5", 0, -1, "token -1 at position 0");
+  bad_row("mask.h5", WIDTH - 1, MASK, "unfinished: it has a mask token at position 13");
 }
 
 static void open_refused(const char *path, const char *word) {
@@ -229,7 +229,7 @@ static void test_bad_files(void **state) {
   must(h5_create(&f, bench_path("nobody.h5")));
   must(h5_write(f, "/tokens", H5_I32, 2, (int64_t[]){1, 2}, rows[0]));
   must(h5_close(&f));
-  open_refused(bench_path("nobody.h5"), "does not say whose tokens");
+  open_refused(bench_path("nobody.h5"), "does not name its tokenizer");
   must(h5_create(&f, bench_path("real.h5")));
   must(h5_write(f, "/tokens", H5_F64, 2, (int64_t[]){1, 2}, real));
   must(h5_close(&f));

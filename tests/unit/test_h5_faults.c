@@ -1,5 +1,5 @@
 /* h5 where things go wrong — what cannot be opened, damage, full disks, foreign locks, several threads. */
-#include "store/files.h"
+#include "store/draft.h"
 #include "store_bench.h"
 
 #include <errno.h>
@@ -118,10 +118,10 @@ static void sealed(void **state) {
   float got[10];
   H5 *f;
   for (int i = 0; i < 300000; i++) data[i] = (float)i;
-  must(files_draft(&f, path));
+  must(draft_create(&f, path));
   must(h5_write(f, "/data", H5_F32, 1, &n, data));
   assert_false(bench_there(path));
-  must(files_publish(&f, OK, path));
+  must(draft_publish(&f, OK, path));
   assert_false(bench_there(bench_path("sealed.h5.tmp")));
   long at = bench_find(path, data + 150000, 400);
   bench_flip(path, at + 8, 1);
@@ -141,8 +141,8 @@ static void sealed(void **state) {
   assert_int_equal(bench_sealed(path), size);
   must(h5_open(&f, path, false));
   must(h5_close(&f));
-  must(files_draft(&f, path)); /* a draft given up leaves nothing and changes nothing */
-  assert_int_equal(files_publish(&f, ERR_NUMERIC, path), ERR_NUMERIC);
+  must(draft_create(&f, path)); /* a draft given up leaves nothing and changes nothing */
+  assert_int_equal(draft_publish(&f, ERR_NUMERIC, path), ERR_NUMERIC);
   assert_true(bench_there(path) && !bench_there(bench_path("sealed.h5.tmp")));
 }
 

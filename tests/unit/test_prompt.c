@@ -87,7 +87,7 @@ static void no_prompts(void **state) {
                {"-1\n", {"line 1", "token 0: -1", "_ for a hole"}},
                {"1 2 9\n", {"line 1", "token 2: 9 is the mask", "_"}},
                {"1\n\n_ _ _ _ _\n", {"line 3", "5 tokens", "sample.num_strides"}},
-               {"99999999999999999999", {"line 1", "99999999999999999999", "no token id"}},
+               {"99999999999999999999", {"line 1", "99999999999999999999", "not a token id"}},
                {"1 2.5", {"line 1", "token 1", "`2.5`"}}};
   Prompts p;
   for (int i = 0; i < LENGTH(cases); i++)
