@@ -1,9 +1,9 @@
 /* ar — the autoregressive transformer: the blocks of dit, causal, without noise level, gates or modulation.
  *
  *   x = E[z]
- *   block:  x ← x + dropout(W_o attention(rotary(W_qkv LN(x))))        position l sees 0 … l
+ *   block:  x ← x + dropout(W_o attention(rotary(W_qkv LN(x))))        position l attends to 0 … l
  *           x ← x + dropout(W_2 gelu(W_1 LN(x) + b_1) + b_2)
- *   final:  h = LN(x), logits = Linear(h): of the token at l + 1 */
+ *   final:  h = LN(x), logits = Linear(h), for the token at l + 1 */
 #include "model/transformer.h"
 
 static int ar_create(Model *m) {

@@ -1,4 +1,4 @@
-/* dimamba — bidirectional state-space network, pre-norm, modulated by the noise level (adaLN-zero).
+/* dimamba — a bidirectional state-space network (Mamba), pre-norm, modulated by the noise level (adaLN-zero).
  *
  *   x = E[z];  c = SiLU(MLP(sinusoid(σ)))
  *   block:  (shift,scale,gate) = Linear(c)
@@ -7,10 +7,11 @@
  *           M = W_out(y ⊙ SiLU(z))
  *   final:  h = mod(RMSNorm(x), shift, scale), logits = W h
  *
- * M_f and M_r share W_in and W_out, which are linear and act on each row alone: (x|z) is made once, both directions'
- * scans add into one y, and gate and W_out follow once. The shared weights have the name that mamba_fwd gives them.
- * Each residual addition is done by the norm that follows it. Source: arXiv:2406.07524, arXiv:2403.03234,
- * arXiv:2312.00752. */
+ * M_f and M_r share W_in and W_out, which are linear and act on each row by itself: (x|z) is computed once, the scans of
+ * both directions add into one y, and the gate and W_out are applied once. The shared weights are stored under
+ * mamba_fwd. Each residual addition is done by the norm that follows it.
+ *
+ * Source: arXiv:2406.07524, arXiv:2403.03234, arXiv:2312.00752. */
 #include "base/err.h"
 #include "base/mem.h"
 #include "model/seam.h"
@@ -23,7 +24,7 @@ enum { SHIFT, SCALE, GATE, MODS };
 typedef struct Direction {
   int A_log, D, conv_weight, conv_bias;
   Linear x_proj, dt_proj;
-  Tensor x, dbc, dt, states; /* after the convolution; (δ|B|C); before softplus; see Scan */
+  Tensor x, dbc, dt, states; /* x after the convolution; (δ|B|C); dt before softplus; states: see Scan */
 } Direction;
 
 typedef struct Block {
@@ -39,14 +40,14 @@ typedef struct Dimamba {
   Conditioning conditioning;
   Block *blocks;
   Seam final;
-  Tensor x0, o; /* [R,D] embedded tokens; [R,E] gated y of the block at hand */
+  Tensor x0, o; /* [R,D] embedded tokens; [R,E] gated y of the current block */
   Tensor dx, dbranch, dnorm, d_o, dxz, dconv, ddt, ddbc;
 } Dimamba;
 
 /* ---- parameters */
 #define BACKBONE "model.bimamba.backbone."
 
-/* The parameters of a direction in the order of a file; forward has those that both share. */
+/* The parameters of one direction, in the order of a checkpoint; the forward direction has the shared ones. */
 static int direction_add(Params *p, const Dimamba *d, Block *b, int way, int i, const ModelOptions *o) {
   Direction *x = &b->way[way];
   int64_t A_log[2] = {d->E, STATES}, conv[3] = {d->E, 1, TAPS}, out[2] = {o->width, d->E};
@@ -62,7 +63,7 @@ static int direction_add(Params *p, const Dimamba *d, Block *b, int way, int i, 
   TRY(linear_add(p, &x->dt_proj, NAME("dt_proj"), d->rank, d->E, false, false, true));
   TRY(params_add(p, &x->dt_proj.bias, INIT_STEP, 0, false, 1, A_log, "%s", NAME("dt_proj.bias")));
   if (way == 1) return OK;
-  b->out.bias = -1; /* one of `blocks` additions to the residual stream */
+  b->out.bias = -1; /* the init below is scaled down by √blocks: each block adds to the residual stream once */
   return params_add(p, &b->out.weight, INIT_UNIFORM, 1 / sqrt((double)(d->E * o->blocks)), true, 2, out, "%s",
                     NAME("out_proj.weight"));
 #undef NAME
@@ -110,8 +111,8 @@ static void block_plan(Arena *a, Block *b, const Dimamba *d, const ModelOptions 
   b->branch = arena_tensor(a, act, R, o->width);
 }
 
-/* Without training all blocks share one block's activations: nothing is read again after the next block's norm, which
- * may add to the residual stream in place. */
+/* Without training all blocks share the activations of one: nothing is read after the next block's norm, which may add to
+ * the residual stream in place. */
 static void block_share(Block *b, const Block *first) {
   seam_share(&b->norm, &first->norm);
   b->xz = first->xz, b->y = first->y, b->branch = first->branch;
@@ -180,10 +181,8 @@ static void dimamba_destroy(Model *m) {
   mem_free(&m->impl);
 }
 
-/* ---- arguments of the ops, the same for forward and backward */
-static int64_t rows_in(const Model *m, const ModelInput *in) { return in->B * m->options.length; }
-
-/* The seam before block i, or the final one for i = blocks: it adds what the block before has made. */
+/* ---- arguments of the ops, for forward and backward */
+/* The seam before block i, or the final one for i = blocks: it adds the branch of the previous block. */
 static Join join_of(const Model *m, int64_t i) {
   const Dimamba *d = m->impl;
   const Block *last = i ? &d->blocks[i - 1] : NULL;
@@ -201,8 +200,8 @@ static Conv conv_of(const Model *m, const ModelInput *in, const Block *b, int wa
   const Dimamba *d = m->impl;
   const Direction *x = &b->way[way];
   const Param *w = &m->params.list[x->conv_weight], *bias = &m->params.list[x->conv_bias];
-  int64_t R = rows_in(m, in);
-  Conv a = {.L = m->options.length, .reverse = way == 1, .add = way == 1};
+  int64_t R = model_rows(in);
+  Conv a = {.L = in->L, .reverse = way == 1, .add = way == 1};
   a.x = tensor_cols(tensor_rows(b->xz, 0, R), 0, d->E);
   a.weight = w->value, a.bias = bias->value;
   a.y = tensor_rows(x->x, 0, R);
@@ -217,7 +216,7 @@ static Scan scan_of(const Model *m, const ModelInput *in, const Block *b, int wa
   const Dimamba *d = m->impl;
   const Direction *x = &b->way[way];
   const Param *A_log = &m->params.list[x->A_log], *D = &m->params.list[x->D];
-  int64_t R = rows_in(m, in), L = m->options.length;
+  int64_t R = model_rows(in), L = in->L;
   Tensor dbc = tensor_rows(x->dbc, 0, R);
   Scan a = {.L = L, .reverse = way == 1, .add = way == 1};
   a.x = tensor_rows(x->x, 0, R);
@@ -246,7 +245,7 @@ static int way_forward(Model *m, const ModelInput *in, const Block *b, int way) 
   const Direction *x = &b->way[way];
   Conv c = conv_of(m, in, b, way);
   Scan s = scan_of(m, in, b, way);
-  Tensor dbc = tensor_rows(x->dbc, 0, rows_in(m, in));
+  Tensor dbc = tensor_rows(x->dbc, 0, model_rows(in));
   TRY(op_conv(m->dev, &c));
   TRY(linear_forward(&m->params, x->x_proj, dbc, TENSOR_NONE, c.y));
   TRY(linear_forward(&m->params, x->dt_proj, s.dt, TENSOR_NONE, tensor_cols(dbc, 0, d->rank)));
@@ -256,7 +255,7 @@ static int way_forward(Model *m, const ModelInput *in, const Block *b, int way) 
 static int block_forward(Model *m, const ModelInput *in, int i) {
   const Dimamba *d = m->impl;
   const Block *b = &d->blocks[i];
-  int64_t R = rows_in(m, in);
+  int64_t R = model_rows(in);
   Tensor y = tensor_rows(b->y, 0, R), o = tensor_rows(d->o, 0, R);
   TRY(seam_forward(m, in, join_of(m, i)));
   TRY(linear_forward(&m->params, b->in, tensor_rows(b->xz, 0, R), TENSOR_NONE, tensor_rows(b->norm.h, 0, R)));
@@ -267,7 +266,7 @@ static int block_forward(Model *m, const ModelInput *in, int i) {
 
 static int dimamba_forward(Model *m, const ModelInput *in) {
   Dimamba *d = m->impl;
-  int64_t R = rows_in(m, in), blocks = m->options.blocks;
+  int64_t R = model_rows(in), blocks = m->options.blocks;
   TRY(op_embed(m->dev, tensor_rows(d->x0, 0, R), tensor_rows(m->ids, 0, R), m->params.list[d->embedding].value));
   TRY(conditioning_forward(&m->params, &d->conditioning, in->sigma, in->B));
   for (int i = 0; i < blocks; i++) TRY(block_forward(m, in, i));
@@ -278,7 +277,7 @@ static int dimamba_forward(Model *m, const ModelInput *in) {
 static int way_backward(Model *m, const ModelInput *in, const Block *b, int way) {
   const Dimamba *d = m->impl;
   const Direction *x = &b->way[way];
-  int64_t R = rows_in(m, in);
+  int64_t R = model_rows(in);
   Conv c = conv_of(m, in, b, way);
   Scan s = scan_of(m, in, b, way);
   Tensor dbc = tensor_rows(x->dbc, 0, R), ddbc = tensor_rows(d->ddbc, 0, R);
@@ -292,7 +291,7 @@ static int way_backward(Model *m, const ModelInput *in, const Block *b, int way)
 static int block_backward(Model *m, const ModelInput *in, int i) {
   const Dimamba *d = m->impl;
   const Block *b = &d->blocks[i];
-  int64_t R = rows_in(m, in);
+  int64_t R = model_rows(in);
   Tensor o = tensor_rows(d->o, 0, R), d_o = tensor_rows(d->d_o, 0, R), y = tensor_rows(b->y, 0, R);
   Tensor dnorm = tensor_rows(d->dnorm, 0, R), dbranch = tensor_rows(d->dbranch, 0, R), z = z_of(d, b->xz, R);
   TRY(op_gate(m->dev, o, y, z));
@@ -305,7 +304,7 @@ static int block_backward(Model *m, const ModelInput *in, int i) {
 
 static int dimamba_backward(Model *m, const ModelInput *in) {
   Dimamba *d = m->impl;
-  int64_t R = rows_in(m, in), blocks = m->options.blocks;
+  int64_t R = model_rows(in), blocks = m->options.blocks;
   Tensor dx = tensor_rows(d->dx, 0, R);
   TRY(tensor_zero(m->dev, dx));
   TRY(seam_backward(m, in, join_of(m, blocks), tensor_rows(m->dh, 0, R), dx, tensor_rows(d->dbranch, 0, R)));

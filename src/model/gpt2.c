@@ -1,11 +1,12 @@
-/* gpt2 — GPT-2, to score text with: the published weights under the names of their public files. No backward pass.
+/* gpt2 — GPT-2, for scoring text with the published weights, under the names in their public files. Forward only.
  *
  *   x = wte[z] + wpe[l]
- *   block:  x ← x + c_proj(attention(c_attn(ln_1(x))))                 position l sees 0 … l
+ *   block:  x ← x + c_proj(attention(c_attn(ln_1(x))))                 position l attends to 0 … l
  *           x ← x + c_proj(gelu(c_fc(ln_2(x))))
- *   final:  h = ln_f(x), logits = wte h: of the token at l + 1
- * Every Linear and norm has a bias. Weights are [out,in] as everywhere here; the public files hold those of c_attn,
- * c_fc and c_proj as [in,out].
+ *   final:  h = ln_f(x), logits = wte h, for the token at l + 1
+ *
+ * Every Linear and norm has a bias. Weights are [out,in] as everywhere in this program; the public files store those of
+ * c_attn, c_fc and c_proj as [in,out].
  * Source: Radford et al., Language Models are Unsupervised Multitask Learners (2019) */
 #include "base/err.h"
 #include "model/transformer.h"
@@ -41,7 +42,7 @@ static int gpt2_create(Model *m) {
   CHECK(!m->options.training, ERR_USAGE,
         "model.name = gpt2 has no backward pass: it scores text, it cannot be trained");
   CHECK(!m->options.positions || m->options.length <= m->options.positions, ERR_USAGE,
-        "this gpt2 has %lld positions, rows of %lld tokens are longer", (long long)m->options.positions,
+        "this gpt2 has %lld positions, too few for rows of %lld tokens", (long long)m->options.positions,
         (long long)m->options.length);
   return transformer_create(m, (TransformerOptions){.causal = true, .positions = true}, parameters);
 }

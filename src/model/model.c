@@ -1,6 +1,7 @@
+#include "model/model.h"
 #include "base/err.h"
 #include "base/menu.h"
-#include "model/layers.h"
+#include "model/linear.h"
 
 int model_find(const ModelTable **table, const char *name) {
   MENU_FIND(*table, models, name);
@@ -38,13 +39,19 @@ void model_destroy(Model *m) {
   *m = (Model){0};
 }
 
+/* The input as networks see it: with its L filled in. */
+static ModelInput whole(const Model *m, const ModelInput *in) {
+  ModelInput x = *in;
+  if (x.L == 0) x.L = m->options.length;
+  return x;
+}
+
 int model_forward(Model *m, const ModelInput *in) {
-  Model part = *m;
-  if (in->L) part.options.length = in->L;
-  ASSERT(in->B > 0 && in->B <= m->options.batch);
-  ASSERT(in->L == 0 || (in->L > 0 && in->L <= m->options.length && m->table->step && !m->options.training));
-  TRY(tensor_upload(m->dev, tensor_rows(m->ids, 0, in->B * part.options.length), in->ids));
-  return m->table->forward(&part, in);
+  const ModelInput x = whole(m, in);
+  ASSERT(x.B > 0 && x.B <= m->options.batch && x.L > 0 && x.L <= m->options.length);
+  ASSERT(in->L == 0 || (m->table->step && !m->options.training));
+  TRY(tensor_upload(m->dev, tensor_rows(m->ids, 0, model_rows(&x)), x.ids));
+  return m->table->forward(m, &x);
 }
 
 int model_step(Model *m, const int32_t *ids, int64_t B, int64_t position) {
@@ -55,9 +62,10 @@ int model_step(Model *m, const int32_t *ids, int64_t B, int64_t position) {
 }
 
 int model_backward(Model *m, const ModelInput *in) {
+  const ModelInput x = whole(m, in);
   ASSERT(m->options.training);
-  TRY(m->table->backward(m, in));
-  return model_ready(m, in, 0);
+  TRY(m->table->backward(m, &x));
+  return model_ready(m, &x, 0);
 }
 
 int model_ready(const Model *m, const ModelInput *in, int parameter) {
@@ -74,7 +82,7 @@ int model_logits_backward(Model *m, Tensor dh, Tensor dlogits, Tensor h) {
 
 double model_flops(const Model *m, double *body, double *attention, double *head) {
   double K = 0;
-  for (int i = 0; i < m->params.n; i++) /* every large matrix but the head multiplies every row once */
+  for (int i = 0; i < m->params.n; i++) /* every large matrix except the head multiplies each row once */
     if (m->params.list[i].matrix && i != m->head_weight) K += (double)m->params.list[i].count;
   *body = 2 * K;
   *attention = m->attention_flops;

@@ -62,13 +62,14 @@ int params_commit(Params *p, Device *dev, bool training) {
   return params_bind(p, p->value);
 }
 
-/* Box-Muller: two uniforms make elements 2k and 2k+1. */
+/* Box-Muller: two uniforms give elements 2k and 2k+1. */
 static double normal(RngKey key, uint64_t i) {
   double radius = sqrt(-2 * log(1 - rng_uniform(key, i & ~(uint64_t)1)));
   double angle = 2 * acos(-1) * rng_uniform(key, i | 1);
   return radius * (i & 1 ? sin(angle) : cos(angle));
 }
 
+/* softplus⁻¹ of a step size, log-uniform in [1e-3, 1e-1] */
 static double step_bias(double uniform) {
   double step = exp(log(1e-3) + uniform * (log(1e-1) - log(1e-3)));
   return step + log(-expm1(-step));

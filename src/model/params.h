@@ -1,7 +1,7 @@
 /* params — a network's parameters: a list of names and shapes over flat buffers of values and gradients.
  *
- * Optimizer, reduction and checkpoints see flat buffers; layers see one view per parameter. Each parameter starts at
- * a multiple of 64 elements; the gaps between are zero and stay zero. */
+ * The optimizer and the reduction work on flat buffers; layers use one view per parameter. Each parameter starts at a
+ * multiple of 64 elements; the gaps are zero and stay zero. */
 #pragma once
 #include "ops/ops.h"
 
@@ -10,7 +10,7 @@ typedef enum InitKind {
   INIT_ONE,
   INIT_UNIFORM,   /* U(−bound, bound) */
   INIT_NORMAL,    /* N(0, bound²) */
-  INIT_LOG_INDEX, /* log(n + 1), n the last index: the decay rates of a scan's states are −1, −2, … */
+  INIT_LOG_INDEX, /* log(n + 1), n the last index, so that a scan's states have A = −1, −2, … */
   INIT_STEP       /* softplus⁻¹ of a step, log-uniform in [1e-3, 1e-1] */
 } InitKind;
 
@@ -20,11 +20,11 @@ typedef struct Param {
   int64_t dims[4];
   int64_t offset, count; /* elements in the flat buffers */
   InitKind init;
-  double bound;  /* of INIT_UNIFORM and INIT_NORMAL */
-  bool matrix;   /* takes part in large products: has a bf16 copy where the device wants one */
-  Tensor value;  /* view of the bound values, in the device's type */
-  Tensor low;    /* view of its bf16 copy; none where the device wants none */
-  Tensor weight; /* what products use: low of a matrix, else value */
+  double bound;  /* for INIT_UNIFORM and INIT_NORMAL */
+  bool matrix;   /* used in large products, which take its bf16 copy if there is one */
+  Tensor value;  /* view of the bound values, in the device's real type */
+  Tensor low;    /* view of its bf16 copy; none if the device does not use bf16 */
+  Tensor weight; /* the factor in products: low for a matrix that has it, else value */
   Tensor grad;   /* view of the gradients; none without training */
 } Param;
 
@@ -37,19 +37,18 @@ typedef struct Params {
   Tensor low;         /* [count] bf16, or none */
 } Params;
 
-/** params_add — the next parameter; its index in *index. Only before params_commit. */
+/** params_add — append a parameter; *index := its index. Only before params_commit. */
 int params_add(Params *p, int *index, InitKind init, double bound, bool matrix, int rank, const int64_t *dims,
                const char *name_format, ...) __attribute__((format(printf, 8, 9)));
-/** params_commit — allocate the buffers (gradients only for training), all zero, and bind the views. */
+/** params_commit — allocate the buffers, zeroed (gradients only for training), and bind the views. */
 int params_commit(Params *p, Device *dev, bool training);
 /** params_init — initial weights from the seed; each parameter has its own stream. */
 int params_init(Params *p, uint64_t seed);
-/** params_bind — let the layers see `values` [count] instead (the moving average); params_bind(p, p->value) goes back.
- */
+/** params_bind — make the layers use `values` [count] (the moving average); params_bind(p, p->value) undoes it. */
 int params_bind(Params *p, Tensor values);
-/** params_find — the parameter of that name, NULL if none. */
+/** params_find — the parameter of that name, or NULL. */
 Param *params_find(Params *p, const char *name);
-/** params_elements — the number of weights, gaps not counted. */
+/** params_elements — the number of weights, without the gaps. */
 int64_t params_elements(const Params *p);
 /** params_destroy — NULL-safe, clears p. */
 void params_destroy(Params *p);

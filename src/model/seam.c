@@ -22,26 +22,26 @@ void seam_share(Seam *s, const Seam *first) {
   s->mean = first->mean, s->rstd = first->rstd;
 }
 
-/* A column of D of a modulation's value or gradient, a row for each group of this pass. */
+/* Column `which`, of width D, of a modulation's value or gradient: one row per group of this pass. */
 static Tensor column(const Model *m, const ModelInput *in, bool timed, Tensor of, int which) {
   int64_t D = m->options.width;
   return tensor_cols(timed ? tensor_rows(of, 0, in->B) : of, which * D, D);
 }
 
-/* What forward and backward have in common. */
+/* The arguments common to forward and backward. */
 static ResidualNorm arguments(const Model *m, const ModelInput *in, const Join *j) {
   const ModelOptions *o = &m->options;
   const Seam *s = j->seam;
   const Param *list = m->params.list;
-  int64_t R = in->B * o->length;
+  int64_t R = model_rows(in);
   bool timed = j->conditioning->timed;
-  ResidualNorm a = {.kind = s->kind, .rows_per_group = timed ? o->length : R};
+  ResidualNorm a = {.kind = s->kind, .rows_per_group = timed ? in->L : R};
   a.x = tensor_rows(j->x, 0, R);
   if (!tensor_none(j->branch)) {
     a.branch = tensor_rows(j->branch, 0, R);
     a.dropout = in->dropout;
     a.dropout.layer += j->layer;
-    a.dropout.L = o->length;
+    a.dropout.L = in->L;
   }
   if (j->gated) a.gate = column(m, in, timed, j->gated->value, j->gate);
   if (s->bias >= 0) a.shift = tensor_2d(list[s->bias].value.data, m->dev->real, 1, o->width);

@@ -1,23 +1,23 @@
-/* seam — between two parts of a network: the branch before is added to the residual stream, the sum is normed and
- * modulated for the branch after. One residual_norm, with where its arguments stand. */
+/* seam — the step between two branches of a network: add the previous branch to the residual stream, then normalise and
+ * modulate the sum for the next branch. A seam is one op_residual_norm and its tensors. */
 #pragma once
-#include "model/layers.h"
+#include "model/conditioning.h"
 
-typedef struct Seam { /* its parameters and what it leaves behind */
+typedef struct Seam { /* parameters of the norm, and its results */
   NormKind kind;
   int weight, bias;        /* bias −1: none */
-  Tensor x, h, mean, rstd; /* x: the residual stream after its addition; mean: of NORM_LAYER */
+  Tensor x, h, mean, rstd; /* x: the residual stream after the addition; mean: NORM_LAYER only */
 } Seam;
 
-/* Join — what a seam joins. Tensors are of the full batch. */
+/* Join — the inputs of a seam. Tensors have the rows of the full batch. */
 typedef struct Join {
   const Seam *seam;
   const Conditioning *conditioning;
-  Tensor x, branch; /* the stream, and what is added to it, if anything */
-  uint32_t layer;   /* of the branch's dropout */
-  /* not owned; NULL without conditioning, like the gate's without branch */
-  const Modulation *gated, *modulated;
-  int gate, shift; /* their columns; the scale stands after the shift */
+  Tensor x, branch;            /* the residual stream; the branch to add, or none */
+  uint32_t layer;              /* of the branch's dropout */
+  const Modulation *gated;     /* has the gate of the branch; NULL without branch or conditioning; not owned */
+  const Modulation *modulated; /* has shift and scale; NULL without conditioning; not owned */
+  int gate, shift;             /* their columns; the scale is the column after the shift */
 } Join;
 
 /** seam_add — parameters of the norm, `name`.weight and, if asked, `name`.bias [D]. */
@@ -27,6 +27,9 @@ void seam_plan(Arena *a, Seam *s, int64_t R, int64_t D);
 void seam_share(Seam *s, const Seam *first);
 /** seam_forward — the seam's x and h for the rows of this pass. */
 int seam_forward(Model *m, const ModelInput *in, Join j);
-/** seam_backward — gradient of its h in, gradient of its branch (if any) out; dx is carried along; gradients of the
- *  modulations =, of the weight +=. Not for a norm with a bias. dh, dx, dbranch [R,D] of this pass. */
+/** seam_backward — for the rows [R,D] of this pass. Not for a norm with a bias.
+ *  dh       in      gradient of h
+ *  dx       in/out  gradient of the residual stream: after the seam in, before it out
+ *  dbranch  out     gradient of the branch, if there is one
+ *  Gradients of the modulations are set (=), that of the norm's weight is added to (+=). */
 int seam_backward(Model *m, const ModelInput *in, Join j, Tensor dh, Tensor dx, Tensor dbranch);

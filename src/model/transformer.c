@@ -52,8 +52,7 @@ static void block_plan(Arena *a, Block *b, const ModelOptions *o) {
   b->branch2 = arena_tensor(a, act, R, D);
 }
 
-/* Without training all blocks share one block's activations: nothing is read again after the next block's first norm.
- */
+/* Without training all blocks share the activations of one: nothing is read after the next block's first norm. */
 static void block_share(Block *b, const Block *first) {
   seam_share(&b->norm1, &first->norm1);
   seam_share(&b->norm2, &first->norm2);

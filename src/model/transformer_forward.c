@@ -1,7 +1,7 @@
 #include "base/err.h"
 #include "model/transformer.h"
 
-/* The modulation of block i, of the final norm for i = blocks; none without conditioning. */
+/* The modulation of block i, or of the final norm for i = blocks; NULL without conditioning. */
 static const Modulation *modulation(const Transformer *t, int64_t i) {
   return t->options.conditioned ? &t->conditioning.list[i] : NULL;
 }
@@ -35,8 +35,8 @@ Join transformer_join2(const Model *m, int64_t i) {
 
 Attention transformer_attention(const Model *m, const ModelInput *in, const Block *b) {
   const Transformer *t = m->impl;
-  int64_t R = in->B * m->options.length;
-  Attention a = {.heads = m->options.heads, .L = m->options.length, .causal = t->options.causal};
+  int64_t R = model_rows(in);
+  Attention a = {.heads = m->options.heads, .L = in->L, .causal = t->options.causal};
   if (!tensor_none(t->lengths)) a.lengths = tensor_rows(t->lengths, 0, in->B);
   a.qkv = tensor_rows(b->qkv_out, 0, R);
   a.o = tensor_rows(b->o, 0, R);
@@ -45,7 +45,7 @@ Attention transformer_attention(const Model *m, const ModelInput *in, const Bloc
   return a;
 }
 
-/* ---- attention of a pass over whole sequences, and of one over a single position */
+/* ---- attention over whole sequences, and for a single position with a cache */
 enum { WHOLE = -1 };
 
 static int attend(Model *m, const ModelInput *in, Block *b) {
@@ -70,7 +70,7 @@ static int block_forward(Model *m, const ModelInput *in, int i, int64_t position
   Transformer *t = m->impl;
   Block *b = &t->blocks[i];
   Params *p = &m->params;
-  int64_t R = in->B * m->options.length;
+  int64_t R = model_rows(in);
   Tensor h1 = tensor_rows(b->norm1.h, 0, R), h2 = tensor_rows(b->norm2.h, 0, R);
   TRY(seam_forward(m, in, transformer_join1(m, i)));
   TRY(linear_forward(p, b->qkv, tensor_rows(b->qkv_out, 0, R), TENSOR_NONE, h1));
@@ -81,11 +81,11 @@ static int block_forward(Model *m, const ModelInput *in, int i, int64_t position
   return linear_forward(p, b->down, tensor_rows(b->branch2, 0, R), TENSOR_NONE, tensor_rows(b->act, 0, R));
 }
 
-/* The sequences begin at position `first`. */
+/* Embed the tokens; the rows of each sequence start at position `first`. */
 static int embed_forward(Model *m, const ModelInput *in, int64_t first) {
   Transformer *t = m->impl;
   const Param *list = m->params.list;
-  int64_t L = m->options.length, R = in->B * L;
+  int64_t L = in->L, R = model_rows(in);
   TRY(op_embed(m->dev, tensor_rows(t->x0, 0, R), tensor_rows(m->ids, 0, R), list[t->embedding].value));
   for (int64_t b = 0; b < in->B && t->options.positions; b++)
     TRY(op_add(m->dev, tensor_rows(t->x0, b * L, L), tensor_rows(list[t->positions].value, first, L)));
@@ -99,8 +99,8 @@ static int lengths_upload(Model *m, const ModelInput *in) {
   for (int64_t i = 0; i < in->B; i += PIECE) {
     int64_t n = in->B - i < PIECE ? in->B - i : PIECE;
     for (int64_t k = 0; k < n; k++) {
-      length[k] = in->lengths ? in->lengths[i + k] : (int32_t)m->options.length;
-      ASSERT(length[k] > 0 && length[k] <= m->options.length);
+      length[k] = in->lengths ? in->lengths[i + k] : (int32_t)in->L;
+      ASSERT(length[k] > 0 && length[k] <= in->L);
     }
     TRY(tensor_upload(m->dev, tensor_rows(t->lengths, i, n), length));
   }
@@ -128,15 +128,13 @@ static int caches_create(Model *m) {
   return OK;
 }
 
-/* One position of B sequences goes through the network as B sequences of one position, but for what attention sees. */
+/* One position of B sequences passes through the network as B sequences of length 1; only attention differs. */
 int transformer_step(Model *m, int64_t B, int64_t position) {
   Transformer *t = m->impl;
   ASSERT(t->options.causal && !t->options.conditioned);
   if (t->caches.base == NULL) TRY(caches_create(m));
-  Model one = *m;
-  one.options.length = 1;
-  ModelInput in = {.B = B};
-  TRY(embed_forward(&one, &in, position));
-  for (int i = 0; i < m->options.blocks; i++) TRY(block_forward(&one, &in, i, position));
-  return seam_forward(&one, &in, transformer_join1(&one, m->options.blocks));
+  const ModelInput in = {.B = B, .L = 1};
+  TRY(embed_forward(m, &in, position));
+  for (int i = 0; i < m->options.blocks; i++) TRY(block_forward(m, &in, i, position));
+  return seam_forward(m, &in, transformer_join1(m, m->options.blocks));
 }

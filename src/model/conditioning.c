@@ -1,29 +1,6 @@
-#include "model/layers.h"
+#include "model/conditioning.h"
 #include "base/err.h"
 #include "base/mem.h"
-#include <math.h>
-#include <string.h>
-
-int linear_add(Params *p, Linear *l, const char *name, int64_t in, int64_t out, bool bias, bool zero, bool matrix) {
-  int64_t dims[2] = {out, in};
-  InitKind init = zero ? INIT_ZERO : INIT_UNIFORM;
-  double bound = 1 / sqrt((double)in);
-  l->bias = -1;
-  TRY(params_add(p, &l->weight, init, bound, matrix, 2, dims, "%s.weight", name));
-  if (bias) TRY(params_add(p, &l->bias, init, bound, false, 1, dims, "%s.bias", name));
-  return OK;
-}
-
-int linear_forward(Params *p, Linear l, Tensor y, Tensor pre, Tensor x) {
-  Tensor bias = l.bias < 0 ? TENSOR_NONE : x.type == DT_BF16 ? p->list[l.bias].low : p->list[l.bias].value;
-  return op_dense(p->dev, y, pre, x, p->list[l.weight].weight, bias);
-}
-
-int linear_backward(Params *p, Linear l, Tensor dx, bool dx_add, Tensor dy, Tensor x) {
-  const Param *w = &p->list[l.weight];
-  return op_dense_backward(p->dev, dx, dx_add, w->grad, l.bias < 0 ? TENSOR_NONE : p->list[l.bias].grad, dy, x,
-                           w->weight);
-}
 
 int time_embedding_add(Params *p, TimeEmbedding *t, int64_t cond_dim) {
   TRY(linear_add(p, &t->in, "sigma_map.mlp.0", SINUSOID_WIDTH, cond_dim, true, false, false));
@@ -45,7 +22,7 @@ static void time_embedding_plan(Arena *a, TimeEmbedding *t, DType real, int64_t 
   t->dpre1 = arena_tensor(a, real, G, C);
 }
 
-/* Noise levels of at most a batch; the tail of a short batch repeats 0. */
+/* t->sigma[G] := sigma[B], padded with zeros; all zero if sigma is NULL. */
 static int upload_sigma(Params *p, const TimeEmbedding *t, const double *sigma, int64_t B) {
   enum { PIECE = 64 };
   double in[PIECE], scratch[PIECE];
@@ -57,7 +34,7 @@ static int upload_sigma(Params *p, const TimeEmbedding *t, const double *sigma, 
   return OK;
 }
 
-/* t->c[G,C]; sigma NULL: 0. */
+/* t->c[G,C] := the embedding of sigma[B]; sigma NULL: of 0. */
 static int time_embedding_forward(Params *p, TimeEmbedding *t, const double *sigma, int64_t B) {
   TRY(upload_sigma(p, t, sigma, B));
   TRY(op_sinusoid(p->dev, t->wave, t->sigma));
@@ -108,7 +85,8 @@ int modulation_backward(Params *p, Conditioning *c, int64_t i, int64_t B) {
   TimeEmbedding *t = &c->time;
   int64_t G = c->timed ? B : 1;
   if (c->list == NULL) return OK;
-  if (i == c->n - 1) TRY(tensor_zero(p->dev, t->dc)); /* of all groups: the MLP sees those beyond B too */
+  if (i == c->n - 1)
+    TRY(tensor_zero(p->dev, t->dc)); /* all groups, since the MLP's backward reads those beyond B too */
   return linear_backward(p, c->list[i].linear, tensor_rows(t->dc, 0, G), true, tensor_rows(c->list[i].grad, 0, G),
                          tensor_rows(t->c, 0, G));
 }

@@ -1,0 +1,51 @@
+/* conditioning — how the noise level reaches a network: an embedding of σ, and the adaLN modulations computed from it. */
+#pragma once
+#include "model/linear.h"
+#include "model/model.h"
+
+/* TimeEmbedding — c = SiLU(MLP(sinusoid(σ))), the parameters `sigma_map`. Without time conditioning all sequences share
+ * one row. */
+typedef struct TimeEmbedding {
+  Linear in, out;
+  int64_t G; /* groups: 1 or the batch */
+  Tensor sigma, wave, pre1, act1, pre2, c, dc, dpre2, dact1, dpre1;
+} TimeEmbedding;
+
+enum { SINUSOID_WIDTH = 256 };
+
+/** time_embedding_add — add its parameters, sigma_map.mlp.0 and sigma_map.mlp.2. */
+int time_embedding_add(Params *p, TimeEmbedding *t, int64_t cond_dim);
+
+/* Modulation — a Linear of c, initialised to zero (adaLN-zero). Its output has columns of D each (shift, scale, gate); each
+ * network lists its own. */
+typedef struct Modulation {
+  Linear linear;
+  Tensor value, grad; /* [G, columns·D] */
+} Modulation;
+
+/* Conditioning — the time embedding and the modulations: one for each block, the last for the final norm. Zero-initialised:
+ * no conditioning. */
+typedef struct Conditioning {
+  bool timed; /* each sequence has its own modulation, and G is the batch; else G = 1 */
+  TimeEmbedding time;
+  int64_t n; /* blocks + 1 */
+  Modulation *list;
+} Conditioning;
+
+enum { FINAL_COLUMNS = 2 }; /* shift and scale */
+
+/** conditioning_create — for options->blocks blocks. The network adds the parameters, in the order of a checkpoint:
+ *  time_embedding_add for the MLP, modulation_add for each modulation. */
+int conditioning_create(Conditioning *c, const ModelOptions *options);
+void conditioning_destroy(Conditioning *c);
+/** modulation_add — add the parameters of modulation i, `name`.weight and `name`.bias. */
+int modulation_add(Params *p, Conditioning *c, int64_t i, const char *name, const ModelOptions *options,
+                   int64_t columns);
+/** conditioning_plan — its tensors, with `columns` columns per block. */
+void conditioning_plan(Arena *a, Conditioning *c, DType real, const ModelOptions *options, int64_t columns);
+/** conditioning_forward — the value of every modulation; sigma is read only if timed. */
+int conditioning_forward(Params *p, Conditioning *c, const double *sigma, int64_t B);
+/** modulation_backward — parameter gradients += from the grad of modulation i. Call for every i, from last to first. */
+int modulation_backward(Params *p, Conditioning *c, int64_t i, int64_t B);
+/** conditioning_backward — parameter gradients of the MLP +=. Call after all modulations. */
+int conditioning_backward(Params *p, Conditioning *c);

@@ -1,0 +1,24 @@
+#include "model/linear.h"
+#include "base/err.h"
+#include <math.h>
+
+int linear_add(Params *p, Linear *l, const char *name, int64_t in, int64_t out, bool bias, bool zero, bool matrix) {
+  int64_t dims[2] = {out, in};
+  InitKind init = zero ? INIT_ZERO : INIT_UNIFORM;
+  double bound = 1 / sqrt((double)in);
+  l->bias = -1;
+  TRY(params_add(p, &l->weight, init, bound, matrix, 2, dims, "%s.weight", name));
+  if (bias) TRY(params_add(p, &l->bias, init, bound, false, 1, dims, "%s.bias", name));
+  return OK;
+}
+
+int linear_forward(Params *p, Linear l, Tensor y, Tensor pre, Tensor x) {
+  Tensor bias = l.bias < 0 ? TENSOR_NONE : x.type == DT_BF16 ? p->list[l.bias].low : p->list[l.bias].value;
+  return op_dense(p->dev, y, pre, x, p->list[l.weight].weight, bias);
+}
+
+int linear_backward(Params *p, Linear l, Tensor dx, bool dx_add, Tensor dy, Tensor x) {
+  const Param *w = &p->list[l.weight];
+  return op_dense_backward(p->dev, dx, dx_add, w->grad, l.bias < 0 ? TENSOR_NONE : p->list[l.bias].grad, dy, x,
+                           w->weight);
+}

@@ -1,0 +1,15 @@
+/* linear — the Linear layer: y = x Wᵀ + b. */
+#pragma once
+#include "model/params.h"
+
+typedef struct Linear { /* indices of the parameters; bias −1: none */
+  int weight, bias;
+} Linear;
+
+/** linear_add — parameters `name`.weight [out,in] and, with bias, `name`.bias [out]: U(±1/√in), or zero.
+ *  matrix: see Param. */
+int linear_add(Params *p, Linear *l, const char *name, int64_t in, int64_t out, bool bias, bool zero, bool matrix);
+/** linear_forward — y = l(x); with pre: pre = l(x), y = gelu(pre). */
+int linear_forward(Params *p, Linear l, Tensor y, Tensor pre, Tensor x);
+/** linear_backward — dx = or, with dx_add, += (dx may be none); parameter gradients +=. */
+int linear_backward(Params *p, Linear l, Tensor dx, bool dx_add, Tensor dy, Tensor x);
