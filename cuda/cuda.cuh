@@ -89,10 +89,8 @@ template <class A> struct Rows {
   int64_t ld, rows, cols;
   __device__ A *row(int64_t r) const { return data + r * ld; }
 };
-static inline int64_t rows_of(Tensor t) { return tensor_count(t) / t.dims[t.rank - 1]; }
-static inline int64_t cols_of(Tensor t) { return t.dims[t.rank - 1]; }
 template <class A> static inline Rows<A> rows(Tensor t) {
-  Rows<A> m = {(A *)t.data, t.ld, t.rank ? rows_of(t) : 0, t.rank ? cols_of(t) : 0};
+  Rows<A> m = {(A *)t.data, t.ld, rows_of(t), cols_of(t)};
   return m;
 }
 static inline int64_t ceil_div(int64_t n, int64_t d) { return (n + d - 1) / d; }

@@ -68,9 +68,6 @@ static void *keep(Check *c, size_t bytes) {
 
 double *check_host(Check *c, int64_t n) { return keep(c, (size_t)n * sizeof(double)); }
 
-static int64_t rows_of(Tensor t) { return t.rank == 1 ? 1 : tensor_count(t) / t.dims[t.rank - 1]; }
-static int64_t cols_of(Tensor t) { return t.dims[t.rank - 1]; }
-
 /* ---- elements of any type */
 static double get(const void *p, DType type, int64_t i) {
   if (type == DT_F64) return ((const double *)p)[i];

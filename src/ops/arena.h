@@ -1,7 +1,9 @@
-/* arena — many tensors out of one device allocation, sized once.
+/* arena — many tensors in one device allocation.
  *
- * The owner's plan function asks for its tensors twice: on an arena that only measures (arena_measure) and,
- * after arena_commit has allocated that much, on the real one. A step then allocates nothing. */
+ * The owner requests its tensors twice, in the same order: after arena_measure, which only counts, and after
+ * arena_commit, which has allocated the memory:
+ *   arena_measure(&a, dev);  plan(&a);  arena_commit(&a);  plan(&a);
+ * A training step then allocates nothing. */
 #pragma once
 #include "ops/ops.h"
 
@@ -11,9 +13,9 @@ typedef struct Arena {
   size_t used, size;
 } Arena;
 
-/** arena_measure — start counting. */
+/** arena_measure — start counting bytes. */
 void arena_measure(Arena *a, Device *dev);
-/** arena_commit — allocate (zeroed) what was counted and start again from its beginning. ERR_MEMORY with the size. */
+/** arena_commit — allocate the bytes counted, zeroed, and start again at offset 0. ERR_MEMORY with the size. */
 int arena_commit(Arena *a);
 /** arena_destroy — release the memory; NULL-safe, clears a. */
 void arena_destroy(Arena *a);

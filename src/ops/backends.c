@@ -1,7 +1,7 @@
-/* backends — the devices this program can compute on: those of its own, and those of the library beside it.
+/* backends — the list of backends: the CPU's, which are part of the program, and CUDA's, a shared library.
  *
- * The CUDA backend is a library of its own, loaded when a deck asks for it: cuBLASLt alone takes a third of a second
- * and 200 MiB to load, and a node without a GPU need not have it. */
+ * The CUDA backend is loaded only when a deck selects it: cuBLASLt alone takes a third of a second and 200 MiB to load,
+ * and a node without a GPU may not have it. */
 #include "base/err.h"
 #include "ops/ops.h"
 #include <dlfcn.h>
@@ -13,15 +13,16 @@ const Ops *const backends[] = {&ops_cpu_f32, &ops_cpu_f64, NULL};
 
 int backend_symbol(const char *name, const void **p) {
   static void *library;
-  *p = dlsym(RTLD_DEFAULT, name); /* the program may have been linked with it */
+  *p = dlsym(RTLD_DEFAULT, name); /* the backend may be linked into the program */
   if (*p) return OK;
   if (!library) library = dlopen("libmdlm_cuda.so", RTLD_LAZY | RTLD_LOCAL);
-  CHECK(library, ERR_USAGE,
-        "device.name = cuda: the program's CUDA library cannot be loaded: %s; build it where nvcc and NCCL are (make "
-        "info), have CUDA's own libraries on LD_LIBRARY_PATH, or use device.name = cpu",
-        dlerror());
+  CHECK(
+      library, ERR_USAGE,
+      "device.name = cuda: cannot load the program's CUDA library: %s; build it on a machine with nvcc and NCCL (make "
+      "info), put CUDA's own libraries on LD_LIBRARY_PATH, or use device.name = cpu",
+      dlerror());
   *p = dlsym(library, name);
-  CHECK(*p, ERR_USAGE, "device.name = cuda: libmdlm_cuda.so beside this program is of another version: %s", dlerror());
+  CHECK(*p, ERR_USAGE, "device.name = cuda: libmdlm_cuda.so is of another version than this program: %s", dlerror());
   return OK;
 }
 
@@ -32,10 +33,11 @@ int backend_find(const char *name, const Ops **ops) {
     strncat(known, " ", sizeof known - strlen(known) - 1);
     strncat(known, backends[i]->name, sizeof known - strlen(known) - 1);
   }
-  CHECK(strcmp(name, "cuda") == 0, ERR_USAGE, "device.name = %s: no such backend; there are:%s cuda", name, known);
+  CHECK(strcmp(name, "cuda") == 0, ERR_USAGE, "device.name = %s: there is no such backend; choose from:%s cuda", name,
+        known);
   const size_t *sizes;
   TRY(backend_symbol("ops_cuda_sizes", (const void **)&sizes));
   CHECK(sizes[0] == sizeof(Ops) && sizes[1] == sizeof(Device), ERR_USAGE,
-        "device.name = cuda: libmdlm_cuda.so beside this program is of another version; make builds both");
+        "device.name = cuda: libmdlm_cuda.so is of another version than this program; make builds both");
   return backend_symbol("ops_cuda", (const void **)ops);
 }

@@ -62,7 +62,7 @@ static int timed(Device *dev, double start, int err) {
   return err;
 }
 #define PACKED(t)                                                                                                      \
-  CHECK(tensor_packed(t), ERR_SHAPE, "a copy of %lld elements with gaps between the rows", (long long)tensor_count(t))
+  CHECK(tensor_packed(t), ERR_SHAPE, "a copy of %lld elements needs contiguous rows", (long long)tensor_count(t))
 
 int tensor_upload(Device *dev, Tensor t, const void *host) {
   PACKED(t);

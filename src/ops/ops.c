@@ -1,33 +1,28 @@
-/* ops — the checked front of the device table: shapes and types first, then time and work, then the backend. */
+/* ops — the checked calls in front of the backend's table: check shapes and types, run the backend's op, and account
+ * for its time and work. */
 #include "ops/ops.h"
 #include "base/clock.h"
 #include "base/err.h"
 
 #define SHAPE(op, cond) CHECK(cond, ERR_SHAPE, "%s: shapes or types disagree: %s", op, #cond)
 
-/* A left-out tensor has no rows and no columns, so that no size agrees with it. */
-static int64_t rows_of(Tensor t) {
-  int64_t n = t.rank > 0;
-  for (int i = 0; i + 1 < t.rank; i++) n *= t.dims[i];
-  return n;
-}
-static int64_t cols_of(Tensor t) { return t.rank > 0 ? t.dims[t.rank - 1] : 0; }
-/* rows × cols, rows possibly strided */
+/* t is [rows, cols], its rows possibly strided */
 static bool is(Tensor t, DType type, int64_t rows, int64_t cols) {
   return t.rank >= 2 && t.type == type && rows_of(t) == rows && cols_of(t) == cols && t.ld >= cols;
 }
 static bool maybe(Tensor t, DType type, int64_t rows, int64_t cols) {
   return tensor_none(t) || is(t, type, rows, cols);
 }
-/* n elements without gaps */
+/* t has n contiguous elements */
 static bool vec(Tensor t, DType type, int64_t n) {
   return t.rank >= 1 && t.type == type && tensor_count(t) == n && tensor_packed(t);
 }
 static bool maybe_vec(Tensor t, DType type, int64_t n) { return tensor_none(t) || vec(t, type, n); }
 static bool floating(const Device *dev, DType type) { return type == dev->act || type == dev->real; }
 
-/* Run the backend's op, adding its time and work to a group: floating-point operations, and the fewest bytes it can
- * move, every input read and every output written once. Of products only the operations count. */
+/* Run the backend's op and add its time and work to a group. Work is the number of floating-point operations and the
+ * minimum of bytes moved: every input read once, every output written once. For matrix products only operations
+ * count. */
 #define RUN(group, work, moved, call)                                                                                  \
   do {                                                                                                                 \
     double start_ = clock_now();                                                                                       \
@@ -187,7 +182,7 @@ static int scan_check(const Device *dev, const Scan *a, bool stateless) {
   return OK;
 }
 
-/* Work: operations of the recurrence, an exponential counted as one; backward does the forward ones again. */
+/* Work: the operations of the recurrence, with an exponential counted as one. Backward repeats those of forward. */
 int op_scan(Device *dev, const Scan *a) {
   TRY(scan_check(dev, a, true));
   int64_t R = rows_of(a->x), E = cols_of(a->x), S = cols_of(a->B);

@@ -1,15 +1,18 @@
-/* ops — everything the program asks of a device, on one page.
+/* ops — the device interface, on one page.
  *
- * A backend is one table of functions (Ops) filled in one file. The public calls below check shapes and types, count
- * time and work per group, and call the table; no graph, no autograd, no silent fallback.
- * Letters: R rows (tokens), D width, V vocabulary, B sequences, L length, H heads, G modulation groups (1 or B); of the
- * state-space ops E channels, S states of a channel, W taps.
- * `real` is the device's floating type: f32, or f64 in the oracle: weights, gradients, sums, the residual stream.
- * `act` is that of activations, what products read and write: real, or bf16 where the backend computes in it; tensors
- * whose type is not said are `real`. "+=" marks outputs that are added to. Where: the device's stream; not
- * collective. Errors: ERR_SHAPE for arguments that disagree, ERR_DEVICE, ERR_MEMORY. Repeat: every
- * op is bitwise repeatable, for any number of threads; without `deterministic`, attention_backward on a GPU need not
- * be. Tested: tests/ops. */
+ * A backend is one table of functions (Ops), filled in one file. The public calls below check shapes and types, record
+ * time and work per group, and call the table. There is no graph, no autograd, no silent fallback.
+ *
+ *   Letters  R rows (tokens), D width, V vocabulary, B sequences, L length, H heads, G modulation groups (1 or B);
+ *            in the state-space ops E channels, S states per channel, W taps
+ *   real     the device's floating type, f32 (f64 in the oracle): weights, gradients, sums, the residual stream
+ *   act      the type of activations, the operands of products: real, or bf16 if the backend computes in it
+ *            Tensors are `real` unless another type is given.
+ *   +=       marks outputs that are added to
+ *   Where    on the device's stream; not collective
+ *   Errors   ERR_SHAPE for inconsistent arguments, ERR_DEVICE, ERR_MEMORY
+ *   Repeat   bitwise, for any number of threads; the exception is attention_backward on a GPU without `deterministic`
+ *   Tested   tests/ops */
 #pragma once
 #include "ops/tensor.h"
 #ifdef __cplusplus
@@ -30,77 +33,82 @@ typedef enum OpGroup {
 } OpGroup;
 typedef enum NormKind { NORM_LAYER, NORM_RMS } NormKind;
 
-/* Place — this rank among those of its node, and among those that may use the same cores. */
+/* Place — the position of this rank among the ranks of its node, and among those that may use the same cores. */
 typedef struct Place {
   int local_rank, local_size, share_rank, share_size;
 } Place;
 
 typedef struct DeviceOptions {
-  const char *name; /* a row of the backends' list: "cpu", "cpu_f64", "cuda" */
-  int threads;      /* CPU threads                                    */
-  bool pin;         /* keep each thread on a core of its own          */
+  const char *name; /* a backend: "cpu", "cpu_f64", "cuda" */
+  int threads;      /* CPU threads */
+  bool pin;         /* pin each thread to a core of its own */
   Place place;
   bool bf16;          /* products take bf16 factors: the model keeps bf16 copies of its weights */
-  bool deterministic; /* no op whose result depends on the order in which threads happen to run */
-  int64_t row_chunk;  /* rows of logits held at a time; 0: as many as 64 MiB hold */
+  bool deterministic; /* exclude kernels whose results depend on thread scheduling */
+  int64_t row_chunk;  /* rows of logits in memory at a time; 0: as many as fit in 64 MiB */
 } DeviceOptions;
 
-/* Dropout — which stream of random bits; p = 0 switches it off. 16 bits a unit: p is rounded to 2^-16. */
+/* Dropout — the key of the random bits; p = 0 disables it. There are 16 bits per unit, so p is rounded to 2^-16. */
 typedef struct Dropout {
   double p;
   uint64_t seed, step;
   uint32_t layer;
-  int64_t first; /* number of the first sequence in the global batch */
+  int64_t first; /* index of the first sequence in the global batch */
   int64_t L;     /* rows per sequence */
 } Dropout;
 
-/* ResidualNorm — x_out = x + gate ⊙ dropout(branch);  h = norm(x_out)·weight·(1 + scale) + shift
- * Group of row r: r / rows_per_group. Without branch x_out is x; without gate it is 1, without scale 0 and without
- * shift 0. A scale has a shift. */
+/* ResidualNorm — gated residual addition, norm and modulation:
+ *   x_out = x + gate ⊙ dropout(branch)
+ *   h     = norm(x_out)·weight·(1 + scale) + shift
+ * Row r belongs to group r / rows_per_group. Without branch, x_out is x. Defaults: gate 1, scale 0, shift 0. A scale
+ * needs a shift. */
 typedef struct ResidualNorm {
   NormKind kind;
   int64_t rows_per_group;
   Dropout dropout;
-  Tensor x, branch;          /* [R,D] in; branch is act, and may be none                   */
-  Tensor gate, shift, scale; /* [G,D] in, rows may be strided; may be none                 */
-  Tensor weight;             /* [D]   in                                                   */
-  Tensor x_out, h;           /* [R,D] out; h is act                                        */
-  Tensor mean, rstd;         /* [R]   out of forward, in of backward                       */
+  Tensor x, branch;          /* [R,D] in; branch is act, and may be none */
+  Tensor gate, shift, scale; /* [G,D] in, rows may be strided; may be none */
+  Tensor weight;             /* [D]   in */
+  Tensor x_out, h;           /* [R,D] out; h is act */
+  Tensor mean, rstd;         /* [R]   out; backward: in; no mean for NORM_RMS */
   /* backward only */
-  Tensor dh;                    /* [R,D] in, act                                           */
-  Tensor dx;                    /* [R,D] in: gradient of x_out from later; out: gradient of x */
-  Tensor dbranch;               /* [R,D] out, act                                          */
-  Tensor dgate, dshift, dscale; /* [G,D] out, rows may be strided                          */
-  Tensor dweight;               /* [D]   +=                                                */
+  Tensor dh;                    /* [R,D] in, act */
+  Tensor dx;                    /* [R,D] in: gradient of x_out from later layers; out: gradient of x */
+  Tensor dbranch;               /* [R,D] out, act */
+  Tensor dgate, dshift, dscale; /* [G,D] out, rows may be strided */
+  Tensor dweight;               /* [D]   += */
 } ResidualNorm;
 
-/* Attention — softmax(q kᵀ/√K) v per head, K = D/H, over the L rows of each sequence; qkv columns are (q|k|v) × H × K.
- * Causal: row l sees keys 0 … l. With lengths a sequence is its first `length` rows: nothing of the others is read,
- * their o, lse and dqkv are 0, and the work shrinks with them (device->flops counts all L rows all the same). Where act
- * is bf16 the probabilities and their gradients may be rounded to it, as factors of products; sums are real. */
+/* Attention — per head, over the L rows of each sequence, K = D/H:
+ *   o = softmax(q kᵀ/√K) v
+ * The columns of qkv are (q|k|v) × H × K. Causal: row l attends to keys 0 … l. With lengths, only the first `length`
+ * rows of a sequence are read; o, lse and dqkv of the others are 0. Padding costs no work, but device->flops counts all
+ * L rows. If act is bf16, the probabilities and their gradients may be rounded to it as factors of products; sums are
+ * real. */
 typedef struct Attention {
   int64_t heads, L;
   bool causal;
   Tensor lengths;   /* [B] i32 in, 1 … L; none: all L */
   Tensor qkv;       /* [R,3D] in, act  */
   Tensor o;         /* [R,D]  out, act */
-  Tensor lse;       /* [R,H]  out of forward, in of backward: log Σ exp of each row of scores, kept as [B,H,L] */
+  Tensor lse;       /* [R,H]  out; backward: in. log Σ exp of each row of scores, laid out as [B,H,L] */
   Tensor d_o, dqkv; /* backward: [R,D] in, [R,3D] out; act */
 } Attention;
 
-/* AttentionStep — row `position` of causal attention alone, of B sequences: the keys and values of the rows before it
- * are in the cache, its own are added there. The cache's columns are (k|v) × H × K; rows after `position` are not read.
- */
+/* AttentionStep — causal attention for the row `position` of B sequences. The keys and values of earlier rows are in
+ * the cache, and those of this row are added to it. The columns of the cache are (k|v) × H × K; rows after `position`
+ * are not read. */
 typedef struct AttentionStep {
   int64_t heads, L, position; /* position < L */
-  Tensor qkv;                 /* [B,3D] in, act: of that position */
-  Tensor cache;               /* [B·L,2D] in/out, act: out only at `position` of each sequence */
+  Tensor qkv;                 /* [B,3D] in, act: the row at `position` */
+  Tensor cache;               /* [B·L,2D] in/out, act: written only at `position` of each sequence */
   Tensor o;                   /* [B,D] out, act */
 } AttentionStep;
 
 /* Conv — a causal convolution of each channel with its own W ≤ CONV_TAPS taps, and SiLU:
  *   y[l] = silu(bias + Σ_j weight[:,j] ⊙ x[l−(W−1)+j]),  x = 0 before the sequence
- * reverse: x[l+(W−1)−j] instead, as if the sequence were flipped, convolved and flipped back. */
+ *   reverse:                               x[l+(W−1)−j],  x = 0 after it
+ * reverse is the same as flipping the sequence, convolving and flipping back. */
 enum { CONV_TAPS = 8 };
 typedef struct Conv {
   int64_t L;
@@ -113,11 +121,15 @@ typedef struct Conv {
   Tensor dweight, dbias; /* backward: [E,W], [E] += */
 } Conv;
 
-/* Scan — the selective state-space recurrence: S states of each channel, from zero, over the L rows of each sequence
- *   Δ = softplus(dt),  A = −exp(A_log),  h_l = exp(Δ_l A) h_{l−1} + Δ_l B_l x_l,  y_l = C_l·h_l + D x_l
- * reverse: from the last row to the first. The states are kept before every SCAN_CHUNK-th step only; backward computes
- * those between again. exp(Δ A) is bounded below by about 1e-35 (f64: 1e-304). x, dt, B, C, y and their gradients are
- * act, the rest real. Source: arXiv:2312.00752 §3. */
+/* Scan — the selective state-space recurrence, S states per channel, from zero, over the L rows of each sequence:
+ *   Δ   = softplus(dt)
+ *   A   = −exp(A_log)
+ *   h_l = exp(Δ_l A) h_{l−1} + Δ_l B_l x_l
+ *   y_l = C_l·h_l + D x_l
+ * reverse: from the last row to the first. The states are stored only before every SCAN_CHUNK-th step; backward
+ * recomputes those in between. exp(Δ A) is bounded below by about 1e-35 (f64: 1e-304). x, dt, B, C, y and their
+ * gradients are act, the rest real.
+ * Source: arXiv:2312.00752 §3 */
 enum { SCAN_CHUNK = 64 };
 typedef struct Scan {
   int64_t L;
@@ -127,8 +139,7 @@ typedef struct Scan {
   Tensor B, C;     /* [R,S] in, rows may be strided */
   Tensor A_log, D; /* [E,S], [E] in */
   Tensor y;        /* [R,E] out, rows may be strided */
-  Tensor states; /* [R/L·⌈L/SCAN_CHUNK⌉, E·S] out of forward, in of backward, in the backend's own order; forward may
-                    leave it out */
+  Tensor states;   /* [R/L·⌈L/SCAN_CHUNK⌉, E·S] out, may be none; backward: in. In the backend's own order */
   /* backward only */
   Tensor dy;         /* [R,E] in, rows may be strided */
   Tensor dx, ddt;    /* [R,E] out, rows may be strided */
@@ -161,13 +172,20 @@ typedef struct DrawRule {
   int32_t forbid;
 } DrawRule;
 
-/* AdamW — one pass over flat buffers of n:  g ← factor·g;  m, v, p as AdamW;  ema ← decay·ema + (1−decay)·p;  low ←
- * bf16(p), with factor = scale·min(1, clip/(scale·√squares + 1e-6)): the gradient's norm never waits for the host.
- * Where squares is no finite number nothing is changed. */
+/* AdamW — clipping, AdamW, moving average and bf16 copy in one pass over flat buffers of n elements:
+ *   factor = scale·min(1, clip/(scale·√squares + 1e-6))
+ *   g'  = factor·g
+ *   m   ← beta1·m + (1 − beta1)·g'
+ *   v   ← beta2·v + (1 − beta2)·g'²
+ *   p   ← (1 − lr·weight_decay)·p − lr·(m/correct1)/(√(v/correct2) + eps)
+ *   ema ← ema_decay·ema + (1 − ema_decay)·p
+ *   low ← bf16(p)
+ * The norm of the gradient stays on the device: clipping does not wait for the host. If squares is NaN or infinite,
+ * nothing is changed. */
 typedef struct AdamW {
   Tensor p, g, m, v, ema, low;                                               /* [n]; low may be none */
-  Tensor squares;                                                            /* [1] f64 in: Σ g², of sum_squares */
-  double scale, clip;                                                        /* clip 0: never */
+  Tensor squares;                                                            /* [1] f64 in: Σ g², from sum_squares */
+  double scale, clip;                                                        /* clip 0: no clipping */
   double lr, beta1, beta2, eps, weight_decay, correct1, correct2, ema_decay; /* correct = 1 − beta^n */
 } AdamW;
 
@@ -175,8 +193,8 @@ typedef struct Ops {
   const char *name;
   DType real;
   bool host;                    /* device memory is host memory */
-  bool low_activations;         /* with bf16 products act is bf16 too */
-  const char *(*library)(void); /* name and version of what computes */
+  bool low_activations;         /* act is bf16 if products are */
+  const char *(*library)(void); /* name and version of the math library */
   int (*open)(Device *, const DeviceOptions *);
   void (*close)(Device *);
   int (*sync)(Device *);
@@ -228,32 +246,32 @@ struct Device {
   const Ops *ops;
   DType real; /* type of master weights, gradients and sums */
   DType act;  /* type of activations: real or bf16 */
-  bool bf16;  /* weights have a bf16 copy, which large products then use */
+  bool bf16;  /* weights have a bf16 copy, which large products use */
   bool deterministic;
   int threads;
   int64_t row_chunk;
   void *impl;
   double seconds[GROUPS], flops[GROUPS], bytes[GROUPS]; /* since device_profile_reset */
-  size_t allocated;                                     /* bytes of device memory held */
+  size_t allocated;                                     /* bytes of device memory in use */
 };
 
-extern const Ops *const backends[]; /* of this program; NULL-ended */
-/** backend_find — the backend of that name, from its library if it has one. ERR_USAGE names the choices, or says why
+extern const Ops *const backends[]; /* those linked into the program; NULL-terminated */
+/** backend_find — the backend of that name; loads the CUDA backend's library. ERR_USAGE names the choices, or says why
  *  the library cannot be loaded. */
 int backend_find(const char *name, const Ops **ops);
-/** backend_symbol — what the CUDA backend's library calls so. */
+/** backend_symbol — *p := the address of a symbol of the CUDA backend's library. ERR_USAGE as for backend_find. */
 int backend_symbol(const char *name, const void **p);
 
-/** device_open — the backend called options->name. Errors: those of backend_find, ERR_DEVICE, ERR_MEMORY. */
+/** device_open — open the backend called options->name. Errors: those of backend_find, ERR_DEVICE, ERR_MEMORY. */
 int device_open(Device *dev, const DeviceOptions *options);
 void device_close(Device *dev);
 void device_profile_reset(Device *dev);
 const char *op_group_name(OpGroup g);
-/** device_sync — wait for all that was asked of the device. */
+/** device_sync — wait for all work queued on the device. */
 int device_sync(Device *dev);
-/** device_memory — bytes of device memory that are free, and in all. */
+/** device_memory — bytes of device memory: free, and total. */
 int device_memory(Device *dev, size_t *free, size_t *total);
-/** device_phase — what the device is asked to do from here on, for a profiler's eye; NULL: nothing named. */
+/** device_phase — label the work queued from here on, for profilers; NULL: no label. */
 void device_phase(Device *dev, const char *name);
 
 /* memory */
@@ -267,10 +285,11 @@ int tensor_from_f64(Device *dev, Tensor t, const double *host, void *scratch); /
 int tensor_to_f32(Device *dev, float *host, Tensor t, void *scratch);          /* scratch: tensor_bytes(t) */
 int tensor_from_f32(Device *dev, Tensor t, const float *host, void *scratch);
 
-/* dense: y[R,N] = x[R,K] w[N,K]ᵀ + b[N].  With pre [R,N]: pre = that, y = gelu_tanh(pre).
- * x is act or real and has the type of b; w is real or bf16, of an x in bf16 bf16; y and pre have x's type or are real.
- * Where w is bf16, the other factor (backward: dy and x too) is rounded to bf16; sums are real.
- * backward: dx = dy w (+= if dx_add), dw += dyᵀ x, db += Σ_r dy; each may be none; dx, dy and x of one type */
+/* dense:     y[R,N] = x[R,K] w[N,K]ᵀ + b[N];  with pre [R,N]: pre = x wᵀ + b, y = gelu_tanh(pre)
+ * backward:  dx = dy w (+= if dx_add),  dw += dyᵀ x,  db += Σ_r dy;  each may be none
+ * types:     x is act or real, and b has its type; w is real or bf16, and must be bf16 if x is; y and pre have x's type
+ *            or are real; dx, dy and x have the same type
+ * If w is bf16, the other factor of each product (backward: dy and x) is rounded to bf16; sums are real. */
 int op_dense(Device *dev, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b);
 int op_dense_backward(Device *dev, Tensor dx, bool dx_add, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w);
 int op_gelu_backward(Device *dev, Tensor dy, Tensor pre); /* dy ← dy·gelu_tanh'(pre); act */
@@ -280,7 +299,7 @@ int op_embed(Device *dev, Tensor x, Tensor ids, Tensor table);            /* x[r
 int op_embed_backward(Device *dev, Tensor dtable, Tensor dx, Tensor ids); /* dtable[ids[r]] += dx[r]  */
 int op_residual_norm(Device *dev, const ResidualNorm *a);
 int op_residual_norm_backward(Device *dev, const ResidualNorm *a);
-/* turns q and k (act) in place, row r of the sequences as of position first + r mod L; inverse for gradients */
+/* rotate q and k (act) in place; row r has position first + r mod L; inverse for gradients */
 int op_rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L, int64_t first, bool inverse);
 int op_attention(Device *dev, const Attention *a);
 int op_attention_backward(Device *dev, const Attention *a);
@@ -294,29 +313,33 @@ int op_gate(Device *dev, Tensor o, Tensor y, Tensor z);
 int op_gate_backward(Device *dev, Tensor dy, Tensor dz, Tensor d_o, Tensor y, Tensor z);
 int op_silu(Device *dev, Tensor y, Tensor x);
 int op_silu_backward(Device *dev, Tensor dx, Tensor dy, Tensor x); /* dx = dy·silu'(x) */
-int op_sinusoid(Device *dev, Tensor y,
-                Tensor sigma); /* y[G,W] = [cos(σω_k) | sin(σω_k)], ω_k = 10000^(−2k/W), k < W/2 */
+/* y[G,W] = [cos(σω_k) | sin(σω_k)], ω_k = 10000^(−2k/W), k < W/2 */
+int op_sinusoid(Device *dev, Tensor y, Tensor sigma);
 
-/* rows, loss, draws: x and y are both act or both real, logits act or real */
+/* rows, loss, draws: x and y are both act or both real; logits are act or real */
 int op_gather_rows(Device *dev, Tensor y, Tensor x, Tensor rows);  /* y[i] = x[rows[i]]                          */
 int op_scatter_rows(Device *dev, Tensor y, Tensor x, Tensor rows); /* y[rows[i]] = x[i], other rows 0; rows ascend */
-/* loss[r] = weight[r]·(lse(f[r]) − f[r,target[r]]) with f[forbid] := −∞ (forbid < 0: none);
- * with gradient: logits ← dloss/dlogits in place (0 at forbid) */
+/* With f = logits and f[:,forbid] := −∞ (forbid < 0: none):
+ *   loss[r] = weight[r]·(lse(f[r]) − f[r,target[r]])
+ * gradient: logits ← dloss/dlogits in place, 0 at forbid */
 int op_cross_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t forbid,
                      bool gradient);
-/* With p = softmax(f[r]) over all V and (w1, w2, a, d) = terms[r]:
- * loss[r] = w1·(log(1 + a p_m) − log p[target]) + w2·(log(1 + a p_m) − log(1 + (a + d) p_m));  gradient as above
- * d stands for itself: w2 is large where d is small
+/* With p = softmax(f[r]) over all V, m = mask and (w1, w2, a, d) = terms[r]:
+ *   loss[r] = w1·(log(1 + a p_m) − log p[target]) + w2·(log(1 + a p_m) − log(1 + (a + d) p_m))
+ * gradient: as above. d is a term of its own, not a difference of two: w2 is large where d is small.
  * Source: arXiv:2107.03006 §3, for absorbing states */
 int op_absorbing_bound(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask,
                        bool gradient);
-/* With g = f[r] − log(V − 1): loss[r] = weight[r]·(Σ_{y≠m} exp g_y − g[target] − 1);  gradient as above, 0 at m
- * Source: arXiv:2310.16834 Eq. (5), with the true ratio's logarithm taken out */
+/* With g = f[r] − log(V − 1) and m = mask:
+ *   loss[r] = weight[r]·(Σ_{y≠m} exp g_y − g[target] − 1)
+ * gradient: as above, 0 at m
+ * Source: arXiv:2310.16834 Eq. (5), with the logarithm of the true ratio taken out of the score */
 int op_score_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t mask,
                      bool gradient);
 /* ids[R] i32, uniform[R] f64: 53 random bits, keep[R] f64: none with KEEP_NEVER */
 int op_draw(Device *dev, Tensor ids, Tensor logits, Tensor uniform, Tensor keep, const DrawRule *rule);
-int op_argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid); /* the first of equals, −1 if it is no number */
+/* the first of equal maxima, −1 if a logit is NaN */
+int op_argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid);
 
 /* update */
 int op_add(Device *dev, Tensor y, Tensor x);           /* y += x */

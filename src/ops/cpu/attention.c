@@ -1,9 +1,13 @@
-/* attention — softmax(q kᵀ/√K) v in blocks of query rows: one [BLOCK, L] piece of scores per thread, never [L,L] of a
- * batch.
+/* attention — softmax(q kᵀ/√K) v in blocks of query rows: each thread holds one [BLOCK, L] piece of scores, and [L,L]
+ * is never materialised.
  *
  * Backward recomputes the scores from q, k and the saved log-sum-exp:
- *   P = exp(S − lse), dV += Pᵀ dO, dP = dO Vᵀ, dS = P ⊙ (dP − δ)/√K with δ_i = Σ_k dO_ik O_ik, dQ = dS K, dK += dSᵀ Q.
- */
+ *   S = q kᵀ/√K,  P = exp(S − lse)
+ *   dV += Pᵀ dO
+ *   dP = dO Vᵀ
+ *   dS = P ⊙ (dP − δ)/√K  with δ_i = Σ_k dO_ik O_ik
+ *   dQ = dS K
+ *   dK += dSᵀ Q */
 #include "ops/cpu/cpu.h"
 #include <omp.h>
 #include <string.h>
@@ -13,7 +17,7 @@ enum { BLOCK = 128 };
 typedef struct Head { /* one head of one sequence: views into the packed tensors */
   const real *q, *k, *v, *o, *d_o;
   real *dq, *dk, *dv, *out, *lse;
-  int64_t ld, ld_o, ld_do, ld_d, length; /* length: rows that count */
+  int64_t ld, ld_o, ld_do, ld_d, length; /* length: real rows of the sequence */
 } Head;
 
 static Head head_of(const Attention *a, int64_t index) {
@@ -36,8 +40,8 @@ static Head head_of(const Attention *a, int64_t index) {
   return x;
 }
 
-/* s[n,cols] ← exp(scale·(s − max)) row by row; the row sums' reciprocal scales the output and gives lse. Not inlined: a
- * copy made for one row would sum in another order. */
+/* s[n,cols] ← exp(scale·(s − max)) row by row; inverse[n] := 1/(sum of the row), which later scales the output. Not
+ * inlined: a clone specialised for one row would sum in another order. */
 static __attribute__((noinline, noclone)) void softmax_rows(real *s, int64_t n, int64_t cols, int64_t ld, real scale,
                                                             int64_t first, bool causal, real *inverse, real *lse) {
   for (int64_t i = 0; i < n; i++) {
@@ -63,12 +67,12 @@ static void zero_rows(real *p, int64_t first, int64_t last, int64_t n, int64_t l
     for (int64_t k = 0; k < n; k++) p[r * ld + k] = 0;
 }
 
-/* Reals that forward needs for n queries over `keys` keys: scores, and queries and outputs where they are few. */
+/* Scratch, in reals, of forward for n queries over `keys` keys: the scores, and padded queries and outputs. */
 static size_t room(int64_t n, int64_t keys, int64_t K) { return (size_t)(n * keys + 2 * FEW_ROWS * K); }
 
-/* Queries i … i+n−1. The sum over the keys is made in pieces of BLOCK: what of them a row does not see adds zeros, and
- * how many there are does not change its order. Scores are scaled afterwards: where oneDNN does that depends on their
- * number. */
+/* Queries i … i+n−1. The sum over keys is taken in pieces of BLOCK keys: masked keys add zeros, and the number of keys
+ * does not change the order of the sum. Scores are scaled afterwards: the point where oneDNN applies alpha depends on
+ * the number of keys. */
 static void block_forward(const Head *x, int64_t K, bool causal, int64_t i, int64_t n, real *scratch) {
   real inverse[BLOCK], scale = 1 / real_sqrt((real)K);
   int64_t cols = causal ? i + n : x->length, rows = n < FEW_ROWS ? FEW_ROWS : n, ld = x->ld, ld_o = x->ld_o;
@@ -112,7 +116,7 @@ int FN(attention)(Device *dev, const Attention *a) {
   return OK;
 }
 
-/* One query, which sees all keys that are in the cache with its own. */
+/* Append the key and value of one query to the cache, and attend to all keys in it. */
 static void step_forward(const AttentionStep *a, int64_t index, real *scratch) {
   int64_t H = a->heads, D = cols_of(a->o), K = D / H, b = index / H, h = index % H, seen = a->position + 1;
   real *cache = row(a->cache, b * a->L) + h * K, *mine = cache + a->position * a->cache.ld, lse;
@@ -155,7 +159,8 @@ static void score_gradient(real *p, real *dp, const Head *x, int64_t i0, int64_t
 
 static void head_backward(const Head *x, int64_t K, bool causal, real *p, real *dp) {
   real scale = 1 / real_sqrt((real)K);
-  /* the last block first: with a causal mask it reaches all columns, so that the others can add to dK and dV */
+  /* The last block comes first: it covers all columns even with a causal mask, so it sets dK and dV and the others
+   * add. */
   int64_t L = x->length, blocks = (L + BLOCK - 1) / BLOCK;
   for (int64_t b = blocks - 1; b >= 0; b--) {
     int64_t i = b * BLOCK, n = min64(BLOCK, L - i), cols = causal ? i + n : L;

@@ -1,9 +1,8 @@
-/* conv — causal convolution of each channel with SiLU.
+/* conv — causal convolution of each channel, followed by SiLU.
  *
- * A task is COLS channels of one sequence, so its taps stand in a small table, channels side by side. Backward needs
- * the slope of SiLU at W rows for each row of dx: a first sweep leaves d(pre) of the whole sequence in the thread's
- * scratch, a second one gathers from it. The sums over a sequence (dweight, dbias) are added in the order of the
- * sequences. */
+ * A task is COLS channels of one sequence; its taps are copied into a small table, channel fastest. Each row of dx
+ * needs the slope of SiLU at W rows: backward first writes d(pre) of the whole sequence to the thread's scratch, then
+ * gathers from it. The sums over a sequence (dweight, dbias) are added in the order of the sequences. */
 #include "ops/cpu/cpu.h"
 #include <omp.h>
 
@@ -29,13 +28,13 @@ static void task_of(Task *k, const Conv *a, int64_t index) {
   }
 }
 
-/* step t of the task's direction in a [R,E] tensor */
+/* The row of step t, in the task's direction, in a [R,E] tensor. */
 static real *at(const Task *k, Tensor x, int64_t t) {
   int64_t L = k->a->L;
   return row(x, k->b * L + (k->a->reverse ? L - 1 - t : t)) + k->first;
 }
 
-/* pre[n] at step t: tap j meets the step W−1−j before */
+/* pre[n] at step t; tap j is applied to step t−(W−1)+j. */
 static void convolve(const Task *k, real *restrict pre, int64_t t) {
   int64_t n = k->n, W = k->W;
   for (int64_t i = 0; i < n; i++) pre[i] = k->bias[i];
@@ -63,7 +62,7 @@ int FN(conv)(Device *dev, const Conv *a) {
   return OK;
 }
 
-/* d[L][COLS] := gradient of pre; the sums over the sequence go to sum[W+1][COLS]: dweight, then dbias. */
+/* d[L][COLS] := gradient of pre; sum[W+1][COLS] := the sums over the sequence, dweight followed by dbias. */
 static void pre_backward(const Task *k, real *d, real *sum) {
   int64_t n = k->n, W = k->W;
   for (int64_t i = 0; i < (W + 1) * COLS; i++) sum[i] = 0;

@@ -1,8 +1,9 @@
-/* cpu — what the files of the CPU backend share. They are compiled twice: with REAL = float (production, oneDNN) and
- * with REAL = double (the oracle, plain loops). FN(name) keeps the two apart.
+/* cpu — declarations shared by the files of the CPU backend. Each file is compiled twice: with REAL = float
+ * (production, oneDNN) and with REAL = double (the oracle, plain loops). FN(name) gives the two versions different
+ * names.
  *
- * Parallel loops run over chunks whose bounds depend on the shapes only, and sums over chunks are taken in order:
- * results are the same bits for any number of threads. */
+ * Parallel loops run over chunks whose bounds depend only on the shapes, and sums over chunks are taken in order:
+ * results are bitwise the same for any number of threads. */
 #pragma once
 #include "base/err.h"
 #include "ops/ops.h"
@@ -18,7 +19,7 @@
 #endif
 typedef REAL real;
 
-/* Vector exp and log of the C library (libmvec): the loops marked `omp simd` may call these. */
+/* The C library's vector exp and log (libmvec), for loops marked `omp simd`. */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__OPTIMIZE__)
 #pragma omp declare simd notinbranch
 extern float expf(float);
@@ -47,41 +48,38 @@ typedef struct Gemm16 Gemm16; /* cached bf16 matrix products, gemm16.c */
 typedef struct Cpu {
   void *scratch[SCRATCH_SLOTS];
   size_t size[SCRATCH_SLOTS];
-  real *cosine, *sine; /* [L, K/2] of the rotary, L as many positions as were asked for */
+  real *cosine, *sine; /* [rotary_L, rotary_half] tables of the rotary embedding */
   int64_t rotary_L, rotary_half;
   Gemm16 *gemm16;
 } Cpu;
 
-/** scratch — *p := at least `bytes` of memory that stays valid until the slot is asked again; grows, never shrinks. */
+/** scratch — *p := the slot's memory, at least `bytes`; valid until the next call for the slot. Grows, never
+ *  shrinks. */
 int FN(scratch)(Device *dev, ScratchSlot slot, size_t bytes, void *p);
 
-/* oneDNN's kernel for AVX-512 sums products of fewer rows in another order. They are made up to this many with zeros,
- * so that a row does not depend on how many there are: what is computed of a sequence is the same bits in any batch,
- * and of one position alone what it is among all. */
+/* oneDNN's AVX-512 kernel sums products of fewer rows than this in another order. Such products are padded with zero
+ * rows, so that a row's result does not depend on the number of rows: a sequence gives the same bits in any batch, and
+ * a position the same bits alone as within its sequence. */
 enum { FEW_ROWS = REAL_IS_FLOAT ? 16 : 1 };
 
-/* What happens to a finished tile of a product: y = tile + bias, or pre = tile + bias, y = gelu(pre). */
+/* Epilogue — applied to each finished tile of a product C:
+ *   C ← C + bias;  with y: y = gelu(C) */
 typedef struct Epilogue {
   const real *bias; /* [N] or NULL */
-  real *y;          /* [M,N] with row stride ldy; NULL: no activation */
+  real *y;          /* [M,N], row stride ldy; NULL: no activation */
   int64_t ldy;
 } Epilogue;
 
-/** gemm — C[M,N] = beta·C + op(A) op(B); op transposes where ta, tb. Tiles of fixed size run in parallel. */
+/** gemm — C[M,N] = beta·C + op(A) op(B), where op transposes if ta, tb. Pieces of C are computed in parallel. */
 int FN(gemm)(Device *dev, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *B,
              int64_t ldb, real beta, real *C, int64_t ldc, const Epilogue *epilogue);
-/** gemm_serial — the same by the calling thread. */
+/** gemm_serial — the same, in the calling thread. */
 void FN(gemm_serial)(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *B,
                      int64_t ldb, real beta, real *C, int64_t ldc);
 void FN(epilogue)(const Epilogue *e, real *C, int64_t ldc, int64_t i0, int64_t rows, int64_t j0, int64_t cols);
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t rows_of(Tensor t) {
-  int64_t n = 1;
-  for (int i = 0; i + 1 < t.rank; i++) n *= t.dims[i];
-  return n;
-}
-static inline int64_t cols_of(Tensor t) { return t.dims[t.rank - 1]; }
+
 static inline real *row(Tensor t, int64_t r) { return (real *)t.data + r * t.ld; }
 
 int FN(dense)(Device *, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b);

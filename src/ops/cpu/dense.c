@@ -1,9 +1,9 @@
-/* dense — y = x wᵀ + b forward and backward; with bf16 factors where the device or the weight asks for them. */
+/* dense — y = x wᵀ + b, forward and backward; products take bf16 factors if w is bf16. */
 #include "ops/cpu/bf16.h"
 #include "ops/cpu/gelu.h"
 #include "ops/cpu/gemm16.h"
 
-/* A matrix as a factor: in the device's type, or packed to bf16 in a scratch slot. */
+/* *p := t as bf16: its own memory if it is bf16, else a copy in a scratch slot. */
 #if REAL_IS_FLOAT
 static int factor16(Device *dev, ScratchSlot slot, Tensor t, const uint16_t **p, int64_t *ld) {
   int64_t R = rows_of(t), K = cols_of(t);
@@ -48,7 +48,7 @@ int FN(dense)(Device *dev, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b) {
   return product(dev, w.type == DT_BF16, false, true, cols_of(x), x, w, 0, activate ? pre : y, plain ? NULL : &e);
 }
 
-/* db += column sums of dy: each column is summed by one thread, rows in order */
+/* db += column sums of dy. One thread sums each column, rows in order. */
 static void bias_gradient(Tensor db, Tensor dy) {
   enum { COLS = 64 };
   int64_t R = rows_of(dy), N = cols_of(dy);

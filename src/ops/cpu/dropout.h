@@ -1,12 +1,13 @@
-/* dropout — the mask of one row, recomputed wherever it is needed: 16 random bits a unit, eight units a Philox block.
- */
+/* dropout — the mask of one row, recomputed wherever it is needed: 16 random bits per unit, eight units per Philox
+ * block. */
 #pragma once
 #include "base/rng.h"
 #include "ops/cpu/cpu.h"
 
 enum { DROPOUT_LANES = 16, DROPOUT_UNITS = 8 * DROPOUT_LANES };
 
-/* 128 consecutive units' bits from block `block` on: sixteen Philox blocks side by side, for the vector units. */
+/* Random bits of 128 consecutive units, from block `block` on: sixteen Philox blocks at once, so that loops
+ * vectorise. */
 static inline void dropout_bits(uint16_t bits[DROPOUT_UNITS], RngKey key, uint32_t block) {
   enum { N = DROPOUT_LANES };
   uint32_t c0[N], c1[N], c2[N], c3[N], k0 = (uint32_t)key.seed, k1 = (uint32_t)(key.seed >> 32);

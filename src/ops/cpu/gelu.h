@@ -1,4 +1,6 @@
-/* gelu — the tanh form, y = x·½(1 + tanh u) = x·σ(2u), u = √(2/π)(x + 0.044715 x³), and its derivative. */
+/* gelu — the tanh approximation, and its derivative:
+ *   y = x·½(1 + tanh u) = x·sigmoid(2u)
+ *   u = √(2/π)(x + 0.044715 x³) */
 #pragma once
 #include "ops/cpu/cpu.h"
 

@@ -1,7 +1,8 @@
-/* gemm — matrix products in the device's own type.
+/* gemm — matrix products in the device's real type.
  *
- * The result is cut into pieces by its shape alone, each computed by one thread: every element is summed in an order
- * that depends on the shapes alone, so weights do not depend on the number of threads. f32 tiles are oneDNN's sgemm. */
+ * The result is cut into pieces, each computed by one thread. The pieces, and so the order in which an element is
+ * summed, depend only on the shapes: weights do not depend on the number of threads. In f32 a piece is one call of
+ * oneDNN's sgemm. */
 #include "ops/cpu/cpu.h"
 #include "ops/cpu/gelu.h"
 #include <string.h>
@@ -49,8 +50,8 @@ void FN(epilogue)(const Epilogue *e, real *C, int64_t ldc, int64_t i0, int64_t r
   }
 }
 
-/* How many equal pieces to cut n into: a power of two up to 8, none smaller than `least` — but two where both are worth
- * a thread. sgemm packs its factors once per call, so that fewer pieces waste less. */
+/* The number of pieces to cut n into: a power of two up to 8, with pieces of at least `least` — except that n is halved
+ * if each half is worth a thread. sgemm packs its factors on every call, so fewer pieces waste less. */
 static int64_t pieces_of(int64_t n, int64_t least) {
   enum { MOST = 8, WORTH_A_THREAD = 64 };
   int64_t p = n >= 2 * WORTH_A_THREAD ? 2 : 1;
@@ -76,7 +77,7 @@ static void pieces(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real
   }
 }
 
-/* to[n,cols] ← from, rows of ld and ld_from elements */
+/* to[n,cols] ← from; the row strides are ld and ld_from */
 static void copy(real *to, int64_t ld, const real *from, int64_t ld_from, int64_t n, int64_t cols) {
   for (int64_t i = 0; i < n; i++) memcpy(to + i * ld, from + i * ld_from, (size_t)cols * sizeof *to);
 }

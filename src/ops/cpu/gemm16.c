@@ -5,12 +5,12 @@
 #include <oneapi/dnnl/dnnl.h>
 #include <string.h>
 
-typedef struct Shape { /* what a primitive is made for */
+typedef struct Shape { /* the key of a primitive */
   int64_t M, N, K, lda, ldb, ldc;
   bool ta, tb, add;
 } Shape;
 
-typedef struct Primitive { /* one thread's primitive for a shape, its memory objects rebound at every call */
+typedef struct Primitive { /* one thread's primitive for a shape; its memory objects are rebound on every call */
   dnnl_primitive_t run;
   dnnl_memory_t a, b, c;
 } Primitive;
@@ -28,7 +28,7 @@ struct Gemm16 {
 #define DNNL(call)                                                                                                     \
   do {                                                                                                                 \
     dnnl_status_t s_ = (call);                                                                                         \
-    if (s_ != dnnl_success) return RAISE(ERR_DEVICE, "oneDNN: %s gives status %d", #call, (int)s_);                    \
+    if (s_ != dnnl_success) return RAISE(ERR_DEVICE, "oneDNN: %s returned status %d", #call, (int)s_);                 \
   } while (0)
 
 static int gemm16_create(Gemm16 **g, int threads) {
@@ -104,7 +104,7 @@ static bool same_shape(const Shape *x, const Shape *y) {
          x->ta == y->ta && x->tb == y->tb && x->add == y->add;
 }
 
-/* The row of the cache for a shape; made, for every thread, the first time it is asked. Called by one thread. */
+/* *index := the cache entry of a shape, created for every thread on first use. Creation must happen in one thread. */
 static int shape_find(Gemm16 *g, const Shape *s, int *index) {
   for (int i = 0; i < g->used; i++) {
     if (same_shape(&g->shape[i], s)) return *index = i, OK;
@@ -116,7 +116,7 @@ static int shape_find(Gemm16 *g, const Shape *s, int *index) {
   g->used++;
   int status = OK;
 #pragma omp parallel num_threads(g->threads)
-  { /* inside a parallel region oneDNN makes and runs a primitive for one thread */
+  { /* inside a parallel region oneDNN creates single-threaded primitives */
     int e = primitive_create(g, s, &g->primitive[*index][omp_get_thread_num()]);
     if (e) {
 #pragma omp atomic write
@@ -128,13 +128,12 @@ static int shape_find(Gemm16 *g, const Shape *s, int *index) {
   return OK;
 }
 
-/* Cut n into pieces: whole tiles, then the rest as one piece or, where n changes from call to call, as powers of two.
- */
-static int cut(int64_t n, int64_t tile, bool powers, int64_t *piece, int most) {
+/* Cut n into pieces: whole tiles, then the rest as one piece or, if n changes from call to call, as powers of two. */
+static int cut(int64_t n, int64_t tile, bool powers, int64_t piece[MAX_TILES]) {
   int count = 0;
   while (n > 0) {
     while (powers && tile > n) tile /= 2;
-    ASSERT(count < most);
+    ASSERT(count < MAX_TILES);
     piece[count++] = min64(tile, n);
     n -= min64(tile, n);
   }
@@ -147,12 +146,12 @@ int gemm16_open(Device *dev) {
   int at;
   TRY(gemm16_create(&cpu->gemm16, dev->threads));
   CHECK(shape_find(cpu->gemm16, &one, &at) == OK, ERR_DEVICE,
-        "device.matmul = bf16: oneDNN has no bf16 products for this processor; use device.matmul = f32");
+        "device.matmul = bf16: oneDNN has no bf16 matrix products for this processor; use device.matmul = f32");
   return OK;
 }
 
-/* A product of one row, made up to two: oneDNN sums that of one in another order, and a row is to be the same bits
- * however many there are. */
+/* A product of one row, padded to two: oneDNN sums a single row in another order, and a row's bits must not depend on
+ * the number of rows. */
 static int one_row(Device *dev, bool tb, int64_t N, int64_t K, const uint16_t *A, const uint16_t *B, int64_t ldb,
                    float beta, float *C, const Epilogue *epilogue) {
   float *c;
@@ -168,10 +167,81 @@ static int one_row(Device *dev, bool tb, int64_t N, int64_t K, const uint16_t *A
   return OK;
 }
 
+/* ---- a product in tiles */
+
+typedef struct Product { /* op(A) op(B), tiles [M] × [N] × [K] */
+  bool ta, tb, add;      /* add: C += instead of = */
+  const uint16_t *A, *B;
+  float *C;
+  int64_t lda, ldb, ldc;
+  int64_t m[MAX_TILES], n[MAX_TILES], k[MAX_TILES]; /* sizes of the tiles */
+  int m_tiles, n_tiles, k_tiles;
+} Product;
+
+static Shape tile_shape(const Product *p, int i, int j, int k) {
+  return (Shape){p->m[i], p->n[j], p->k[k], p->lda, p->ldb, p->ldc, p->ta, p->tb, k > 0 || p->add};
+}
+
+static int64_t start_of(const int64_t *sizes, int tile) {
+  int64_t start = 0;
+  for (int i = 0; i < tile; i++) start += sizes[i];
+  return start;
+}
+
+/* Create the primitives of all shapes that occur, before threads look them up. */
+static int shapes_create(Gemm16 *g, const Product *p) {
+  for (int i = 0; i < p->m_tiles; i++) {
+    if (i > 0 && p->m[i] == p->m[i - 1]) continue;
+    for (int j = 0; j < p->n_tiles; j++) {
+      if (j > 0 && p->n[j] == p->n[j - 1]) continue;
+      for (int k = 0; k < p->k_tiles; k++) {
+        int at;
+        Shape s = tile_shape(p, i, j, k);
+        TRY(shape_find(g, &s, &at));
+      }
+    }
+  }
+  return OK;
+}
+
+/* C[row…, col…] = or += op(A)[row…, inner…] op(B)[inner…, col…] for one tile, by the calling thread. */
+static int tile_run(Gemm16 *g, const Product *p, const Shape *s, int64_t row, int64_t col, int64_t inner) {
+  int at, thread = omp_get_thread_num();
+  TRY(shape_find(g, s, &at));
+  const Primitive *x = &g->primitive[at][thread];
+  const uint16_t *A = p->A + (p->ta ? inner * p->lda + row : row * p->lda + inner);
+  const uint16_t *B = p->B + (p->tb ? col * p->ldb + inner : inner * p->ldb + col);
+  dnnl_memory_set_data_handle(x->a, (void *)(uintptr_t)A);
+  dnnl_memory_set_data_handle(x->b, (void *)(uintptr_t)B);
+  dnnl_memory_set_data_handle(x->c, p->C + row * p->ldc + col);
+  dnnl_exec_arg_t args[3] = {{DNNL_ARG_SRC, x->a}, {DNNL_ARG_WEIGHTS, x->b}, {DNNL_ARG_DST, x->c}};
+  return dnnl_primitive_execute(x->run, g->stream[thread], 3, args) == dnnl_success ? OK : ERR_DEVICE;
+}
+
+static int product_run(Gemm16 *g, const Product *p, const Epilogue *epilogue) {
+  int status = OK;
+#pragma omp parallel for schedule(dynamic) collapse(2) num_threads(g->threads)
+  for (int j = 0; j < p->n_tiles; j++) {
+    for (int i = 0; i < p->m_tiles; i++) {
+      int64_t row = start_of(p->m, i), col = start_of(p->n, j), inner = 0;
+      for (int k = 0; k < p->k_tiles; inner += p->k[k++]) {
+        Shape s = tile_shape(p, i, j, k);
+        if (tile_run(g, p, &s, row, col, inner)) {
+#pragma omp atomic write
+          status = ERR_DEVICE;
+        }
+      }
+      if (epilogue) FN(epilogue)(epilogue, p->C, p->ldc, row, p->m[i], col, p->n[j]);
+    }
+  }
+  CHECK(status == OK, ERR_DEVICE, "oneDNN failed to run a bf16 matrix product");
+  return OK;
+}
+
 int gemm16(Device *dev, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const uint16_t *A, int64_t lda,
            const uint16_t *B, int64_t ldb, float beta, float *C, int64_t ldc, const Epilogue *epilogue) {
   Cpu *cpu = dev->impl;
-  if (!ta && M % 2 == 1) { /* the last row by itself */
+  if (!ta && M % 2 == 1) { /* the last row separately */
     Epilogue last = epilogue ? *epilogue : (Epilogue){0};
     int64_t m = M - 1;
     if (last.y) last.y += m * last.ldy;
@@ -179,49 +249,15 @@ int gemm16(Device *dev, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const
     return one_row(dev, tb, N, K, A + m * lda, B, ldb, beta, C + m * ldc, epilogue ? &last : NULL);
   }
   if (cpu->gemm16 == NULL) TRY(gemm16_open(dev));
-  Gemm16 *g = cpu->gemm16;
-  int64_t pm[MAX_TILES], pn[64 * 16], pk[MAX_TILES];
-  int nm = cut(M, TILE_M, !ta, pm, MAX_TILES), nn = cut(N, TILE_N, false, pn, 64 * 16),
-      nk = cut(K, TILE_K, ta, pk, MAX_TILES);
-  int64_t i = 0;
-  for (int bi = 0; bi < nm; i += pm[bi++]) { /* all primitives first, by one thread */
-    if (bi > 0 && pm[bi] == pm[bi - 1]) continue;
-    for (int bj = 0; bj < nn; bj++) {
-      if (bj > 0 && pn[bj] == pn[bj - 1]) continue;
-      for (int bk = 0; bk < nk; bk++) {
-        int at;
-        Shape s = {pm[bi], pn[bj], pk[bk], lda, ldb, ldc, ta, tb, bk > 0 || beta != 0};
-        TRY(shape_find(g, &s, &at));
-      }
-    }
-  }
-  int status = OK;
-#pragma omp parallel for schedule(dynamic) collapse(2) num_threads(g->threads)
-  for (int bj = 0; bj < nn; bj++) {
-    for (int bi = 0; bi < nm; bi++) {
-      int64_t row0 = 0, col0 = 0, k0 = 0;
-      for (int q = 0; q < bi; q++) row0 += pm[q];
-      for (int q = 0; q < bj; q++) col0 += pn[q];
-      for (int bk = 0; bk < nk; k0 += pk[bk++]) {
-        int at, thread = omp_get_thread_num();
-        Shape s = {pm[bi], pn[bj], pk[bk], lda, ldb, ldc, ta, tb, bk > 0 || beta != 0};
-        int e = shape_find(g, &s, &at);
-        Primitive *p = &g->primitive[at][thread];
-        dnnl_memory_set_data_handle(p->a, (void *)(uintptr_t)(A + (ta ? k0 * lda + row0 : row0 * lda + k0)));
-        dnnl_memory_set_data_handle(p->b, (void *)(uintptr_t)(B + (tb ? col0 * ldb + k0 : k0 * ldb + col0)));
-        dnnl_memory_set_data_handle(p->c, C + row0 * ldc + col0);
-        dnnl_exec_arg_t args[3] = {{DNNL_ARG_SRC, p->a}, {DNNL_ARG_WEIGHTS, p->b}, {DNNL_ARG_DST, p->c}};
-        if (e == OK && dnnl_primitive_execute(p->run, g->stream[thread], 3, args) != dnnl_success) e = ERR_DEVICE;
-        if (e) {
-#pragma omp atomic write
-          status = e;
-        }
-      }
-      if (epilogue) FN(epilogue)(epilogue, C, ldc, row0, pm[bi], col0, pn[bj]);
-    }
-  }
-  CHECK(status == OK, ERR_DEVICE, "oneDNN failed to run a bf16 matrix product");
-  return OK;
+  Product p; /* large: not zeroed */
+  p.ta = ta, p.tb = tb, p.add = beta != 0;
+  p.A = A, p.B = B, p.C = C;
+  p.lda = lda, p.ldb = ldb, p.ldc = ldc;
+  p.m_tiles = cut(M, TILE_M, !ta, p.m);
+  p.n_tiles = cut(N, TILE_N, false, p.n);
+  p.k_tiles = cut(K, TILE_K, ta, p.k);
+  TRY(shapes_create(cpu->gemm16, &p));
+  return product_run(cpu->gemm16, &p, epilogue);
 }
 #else
 typedef int gemm16_is_for_f32_only;

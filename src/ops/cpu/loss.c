@@ -1,7 +1,7 @@
-/* loss — what is done with rows of logits in training: the losses and their gradients in place. */
+/* loss — the losses over rows of logits, with their gradients in place. */
 #include "ops/cpu/cpu.h"
 
-/* The largest logit of a row, f[forbid] left out. */
+/* The largest logit of a row except f[forbid], which becomes −∞. */
 static real row_max(real *f, int64_t V, int32_t forbid) {
   if (forbid >= 0) f[forbid] = -INFINITY;
   real top = -INFINITY;
@@ -42,7 +42,8 @@ int FN(cross_entropy)(Device *dev, Tensor loss, Tensor logits, Tensor target, Te
   return OK;
 }
 
-/* With c = dloss/dp_m,  dloss/df_j = p_j (w1 − c p_m) − w1 [j = target] + c p_m [j = m]. */
+/* With c = dloss/dp_m:
+ *   dloss/df_j = p_j (w1 − c p_m) − w1 [j = target] + c p_m [j = m] */
 int FN(absorbing_bound)(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask,
                         bool gradient) {
   (void)dev;

@@ -1,9 +1,14 @@
-/* residual_norm — the seam between two layers in one pass: gated residual with dropout, norm, modulation; and backward.
+/* residual_norm — gated residual addition with dropout, norm and modulation in one pass; and backward.
  *
- * With y = x_out, ŷ = (y − mean)·rstd (RMS: mean = 0) and h = ŷ·w·(1+scale) + shift, the gradient of y is
- *   dy += rstd·(g − mean(g) − ŷ·mean(g ŷ)),  g = dh·w·(1+scale)   (RMS: without mean(g)),
- * then dbranch = dy·gate·keep, and the gradient of x is dy. Sums over rows (dgate, dshift, dscale, dweight) are taken
- * in chunks of CHUNK rows, the chunks in order. */
+ * Forward, with y = x_out:
+ *   ŷ = (y − mean)·rstd                               (RMS: mean = 0)
+ *   h = ŷ·w·(1 + scale) + shift
+ * Backward:
+ *   g  = dh·w·(1 + scale)
+ *   dy += rstd·(g − mean(g) − ŷ·mean(g ŷ))            (RMS: without mean(g))
+ *   dbranch = dy·gate·keep
+ *   dx = dy
+ * The sums over rows (dgate, dshift, dscale, dweight) are taken in chunks of CHUNK rows, and the chunks in order. */
 #include "ops/cpu/cpu.h"
 #include "ops/cpu/dropout.h"
 #include <omp.h>
@@ -63,7 +68,7 @@ int FN(residual_norm)(Device *dev, const ResidualNorm *a) {
   return OK;
 }
 
-/* Gradient of one row; adds to the chunk's sums [SUMS][D]: dshift, dscale, dweight, dgate. */
+/* Backward of one row. Adds to the chunk's sums [SUMS][D]: dshift, dscale, dweight, dgate. */
 static void row_backward(const ResidualNorm *a, int64_t r, int64_t D, real *sum, real *keep, real *gbuf) {
   int64_t g = r / a->rows_per_group;
   bool scaled = !tensor_none(a->scale), branched = !tensor_none(a->branch);
@@ -103,7 +108,7 @@ static void row_backward(const ResidualNorm *a, int64_t r, int64_t D, real *sum,
   }
 }
 
-/* Add the chunks' sums in order: per group for shift, scale and gate, over everything for the weight. */
+/* Add the chunks' sums in order: per group for shift, scale and gate, over all groups for the weight. */
 static void reduce_sums(const ResidualNorm *a, const real *partial, int64_t G, int64_t chunks, int64_t D) {
   enum { COLS = 64 };
   const Tensor out[SUMS] = {a->dshift, a->dscale, a->dweight, a->dgate};

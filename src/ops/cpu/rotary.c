@@ -1,9 +1,10 @@
-/* rotary — positions turn pairs of coordinates of q and k: (x1, x2) ↦ (x1 cos − x2 sin, x2 cos + x1 sin), x2 the upper
- * half of a head, angle = position·10000^(−2k/K). Also the sinusoid of the time conditioning. */
+/* rotary — rotary position embedding of q and k; and the sinusoid of the time conditioning. With x1 and x2 the lower
+ * and upper half of a head:
+ *   (x1, x2) ← (x1 cos − x2 sin, x2 cos + x1 sin),  angle = position·10000^(−2k/K) */
 #include "base/mem.h"
 #include "ops/cpu/cpu.h"
 
-/* Of at least L positions: one after the other may be asked for, so it grows by doubling. */
+/* Make the table cover at least L positions. It grows by doubling, since L may increase by one per call. */
 static int table(Cpu *cpu, int64_t L, int64_t half) {
   if (cpu->rotary_half == half && cpu->rotary_L >= L) return OK;
   if (cpu->rotary_half == half && cpu->rotary_L > 0 && L < 2 * cpu->rotary_L) L = 2 * cpu->rotary_L;

@@ -1,4 +1,4 @@
-/* rows — embedding, gathering and scattering of rows, SiLU and its gate. */
+/* rows — embedding, gather and scatter of rows, SiLU and the SiLU gate. */
 #include "ops/cpu/cpu.h"
 #include <string.h>
 
@@ -15,7 +15,7 @@ int FN(gather_rows)(Device *dev, Tensor y, Tensor x, Tensor rows) {
   return OK;
 }
 
-/* Several rows may hold the same id: a thread owns columns, and takes the rows in order. */
+/* Rows may share an id, so each thread owns a range of columns and adds the rows in order. */
 int FN(embed_backward)(Device *dev, Tensor dtable, Tensor dx, Tensor ids) {
   (void)dev;
   int64_t R = tensor_count(ids), D = cols_of(dx);

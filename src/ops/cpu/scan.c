@@ -1,37 +1,48 @@
 /* scan — the selective state-space recurrence, LANES channels side by side.
  *
- * A lane is a channel, so the recurrence sums nothing across a vector: y = Σ_s C_s h_s runs over vectors. What costs is
- * one exponential per channel, state and row, a = exp(Δ A); forward and backward compute each once.
+ * A lane is a channel, so the recurrence needs no sum across a vector: y = Σ_s C_s h_s runs over vectors. The cost is
+ * dominated by one exponential per channel, state and row, a = exp(Δ A); forward and backward each compute it once.
  *
- *   h_t = a_t h_{t−1} + u_t B_t,  y_t = Σ_s C_t h_t + D x_t,  u = Δ x
- *   dh_t = C_t dy_t + a_{t+1} dh_{t+1},  dC_t = Σ_e dy_t h_t,  dB_t = Σ_e dh_t u_t,  du_t = Σ_s dh_t B_t,
- *   d(Δ A)_t = dh_t a_t h_{t−1} =: g,  dΔ = Σ_s g A + du x,  dA = Σ_t g Δ,  dx = du Δ + D dy,  dA_log = dA·A
+ * Forward:
+ *   u   = Δ x
+ *   h_t = a_t h_{t−1} + u_t B_t
+ *   y_t = Σ_s C_t h_t + D x_t
+ * Backward:
+ *   dh_t = C_t dy_t + a_{t+1} dh_{t+1}
+ *   dC_t = Σ_e dy_t h_t
+ *   dB_t = Σ_e dh_t u_t
+ *   du_t = Σ_s dh_t B_t
+ *   g_t  = d(Δ A)_t = dh_t a_t h_{t−1}
+ *   dΔ   = Σ_s g A + du x
+ *   dA   = Σ_t g Δ,   dA_log = dA·A
+ *   dx   = du Δ + D dy
  *
- * A task is GROUP channels of one sequence, in BLOCKS of LANES; it goes from chunk to chunk of rows and through its
- * blocks in each. Backward goes through the chunks from the last to the first: it computes a and h of a chunk again
- * from the state that forward has kept, into cells that an L2 holds, and runs back over them. dB and dC are sums over
- * channels: a task adds its blocks' vectors lane by lane and sums across the lanes once a chunk; the tasks' parts are
- * added in order. So are the parts of dA and dD, one of each sequence.
+ * A task is GROUP channels of one sequence, in BLOCKS of LANES. It takes the rows chunk by chunk, and its blocks one
+ * after the other within a chunk. Backward takes the chunks from last to first: it recomputes a and h of a chunk from
+ * the state that forward has stored, into cells that fit in an L2 cache, and then runs back over them. dB and dC are
+ * sums over channels: a task adds the vectors of its blocks lane by lane and sums across the lanes once per chunk; the
+ * parts of the tasks are added in order. So are the parts of dA and dD, one per sequence.
  *
- * What is used together stands together (structs, not one array for each quantity): arrays of a power of two apart
- * would all fall into the same set of the L1. */
+ * Values that are used together are adjacent in memory (structs instead of one array per quantity): arrays at a
+ * distance of a power of two would all fall into the same set of the L1 cache. */
 #include "ops/cpu/cpu.h"
 #include <omp.h>
 #include <string.h>
 
-/* A vector of 64 bytes, whatever the processor's vectors are: the compiler keeps one in registers, an array seldom. */
+/* A vector of 64 bytes on every processor: the compiler keeps vectors in registers, but arrays rarely. */
 typedef real Lanes __attribute__((vector_size(64), may_alias));
 enum { LANES = sizeof(Lanes) / sizeof(real), CHUNK = SCAN_CHUNK, BLOCKS = 8, GROUP = BLOCKS * LANES };
-/* exp is a normal number above; below, libmvec would leave the fast path, and a state is gone either way */
+/* Above this exp is a normal number; below, libmvec leaves its fast path, and the state has decayed to nothing
+ * anyway. */
 static const real LOWEST = REAL_IS_FLOAT ? -80 : -700;
 
-typedef struct Row { /* what a row brings along for LANES channels; absent channels are zero */
+typedef struct Row { /* the inputs of a row for LANES channels; absent channels are zero */
   Lanes x, delta, u, slope, dy;
 } Row;
-typedef struct Cell { /* a row and a state; dB and dC are sums over the task's blocks */
+typedef struct Cell { /* one row and one state; dB and dC are sums over the task's blocks */
   Lanes a, h, dB, dC;
 } Cell;
-typedef struct State { /* what goes from row to row: h forward, a dh backward */
+typedef struct State { /* A, and what is carried from row to row: h in forward, a dh in backward */
   Lanes A, carry, dA;
 } State;
 typedef struct Channel {
@@ -39,10 +50,10 @@ typedef struct Channel {
 } Channel;
 
 typedef struct Work {
-  Row *rows;         /* [CHUNK]                                         */
-  Cell *cells;       /* [CHUNK+1][S], the first S before the chunk      */
-  State *states;     /* [BLOCKS][S]                                     */
-  Channel *channels; /* [BLOCKS]                                        */
+  Row *rows;         /* [CHUNK] */
+  Cell *cells;       /* [CHUNK+1][S]; the first S hold the state before the chunk */
+  State *states;     /* [BLOCKS][S] */
+  Channel *channels; /* [BLOCKS] */
 } Work;
 
 typedef struct Task { /* channels first … first+n−1 of sequence b */
@@ -50,11 +61,11 @@ typedef struct Task { /* channels first … first+n−1 of sequence b */
   int64_t b, first, n, blocks, S;
   Work w;
 } Task;
-typedef struct Chunk { /* rows first … first+n−1 of the sequence, counted in the scan's direction */
+typedef struct Chunk { /* steps first … first+n−1 of the sequence, in the direction of the scan */
   int64_t first, n;
 } Chunk;
 
-/* ---- where things are */
+/* ---- layout */
 static int64_t groups_of(const Scan *a) { return (cols_of(a->x) + GROUP - 1) / GROUP; }
 static int64_t chunks_of(const Scan *a) { return (a->L + CHUNK - 1) / CHUNK; }
 
@@ -63,7 +74,7 @@ static size_t work_bytes(int64_t S) {
          BLOCKS * sizeof(Channel);
 }
 
-/* The calling thread's part of the scratch, and in it the channels of task `index`. */
+/* Task `index`, with the calling thread's part of the scratch. */
 static Task task_of(const Scan *a, int64_t index, char *memory) {
   int64_t S = cols_of(a->B), groups = groups_of(a), first = index % groups * GROUP;
   Task k = {.a = a, .b = index / groups, .first = first, .n = min64(GROUP, cols_of(a->x) - first), .S = S};
@@ -87,7 +98,7 @@ static int64_t row_of(const Task *k, const Chunk *c, int64_t t) {
 static int64_t first_of(const Task *k, int64_t block) { return k->first + block * LANES; }
 static int64_t lanes_of(const Task *k, int64_t block) { return min64(LANES, k->n - block * LANES); }
 
-/* ---- into the lanes and back: n channels, the others zero */
+/* ---- load and store n channels; the other lanes are zero */
 static inline void load(Lanes *to, const real *from, int64_t n) {
   if (n == LANES) {
     memcpy(to, from, sizeof *to);
@@ -119,8 +130,9 @@ static void load_channels(const Task *k) {
   }
 }
 
-/* Δ = softplus(dt) = max(dt,0) + log(1 + e), e = exp(−|dt|); with w = 1 + e rounded, log(1 + e) = log(w)·e/(w − 1)
- * keeps the small ones exact. slope = softplus'(dt), of use in backward only. */
+/* Δ = softplus(dt) = max(dt, 0) + log(1 + e),  e = exp(−|dt|)
+ * With w = 1 + e rounded, log(1 + e) = log(w)·e/(w − 1) is accurate for small e. slope = softplus'(dt), for
+ * backward. */
 static inline void softplus(Row *row, bool backward) {
   real *delta = (real *)&row->delta, *slope = (real *)&row->slope;
 #pragma omp simd
@@ -132,9 +144,9 @@ static inline void softplus(Row *row, bool backward) {
   row->u = row->delta * row->x;
 }
 
-/* A row's line of a tensor is alone on its page, where no prefetcher follows: that of the next block is asked for while
- * this one computes. */
-static inline void ask(Tensor x, int64_t at, int64_t e) {
+/* Prefetch the next block's part of a row while this block computes: a task uses one line of a page, so the hardware
+ * prefetcher has no stream to follow. */
+static inline void prefetch(Tensor x, int64_t at, int64_t e) {
   if (e < cols_of(x)) __builtin_prefetch(row(x, at) + e);
 }
 
@@ -151,7 +163,7 @@ static real *kept_state(const Task *k, const Chunk *c, int64_t block) {
 }
 
 /* ---- one row */
-/* a = exp(max(Δ A, LOWEST)). Two loops: in one the compiler takes the maximum after the exponential. */
+/* a = exp(max(Δ A, LOWEST)). In two loops: in a single one the compiler takes the maximum after the exponential. */
 static inline void decay(Cell *cell, const State *state, const Row *r, int64_t S) {
   const real *delta = (const real *)&r->delta;
   for (int64_t s = 0; s < S; s++) {
@@ -160,7 +172,7 @@ static inline void decay(Cell *cell, const State *state, const Row *r, int64_t S
 #pragma omp simd
     for (int i = 0; i < LANES; i++) {
       real v = delta[i] * A[i];
-      a[i] = LOWEST > v ? LOWEST : v; /* not a number stays none */
+      a[i] = LOWEST > v ? LOWEST : v; /* NaN stays NaN */
     }
   }
   for (int64_t s = 0; s < S; s++) {
@@ -219,7 +231,7 @@ static void block_forward(const Task *k, const Chunk *c, int64_t block) {
     Lanes before = {0}, sum;
     if (a->add) load(&before, y, n);
     const Tensor next[] = {a->x, a->dt, a->y};
-    for (int i = 0; i < 3; i++) ask(next[i], at, first_of(k, block + 1));
+    for (int i = 0; i < 3; i++) prefetch(next[i], at, first_of(k, block + 1));
     decay(k->w.cells, state, r, k->S);
     step(&sum, k->w.cells, state, r, row(a->B, at), row(a->C, at), k->S);
     sum += before + D * r->x;
@@ -244,7 +256,7 @@ int FN(scan)(Device *dev, const Scan *a) {
 }
 
 /* ---- backward */
-typedef struct Parts { /* what the tasks leave to be added */
+typedef struct Parts { /* the sums of each task, still to be added */
   real *rows;          /* [groups][R][2S]: dB | dC          */
   real *dA, *dD;       /* [B][E,S], [B][E]                  */
 } Parts;
@@ -268,7 +280,7 @@ static void block_backward(const Task *k, const Chunk *c, int64_t block) {
     Cell *cell = w.cells + (t + 1) * S;
     Lanes du, dd;
     const Tensor next[] = {a->x, a->dt, a->dy, a->dx, a->ddt};
-    for (int i = 0; i < 5; i++) ask(next[i], at, first_of(k, block + 1));
+    for (int i = 0; i < 5; i++) prefetch(next[i], at, first_of(k, block + 1));
     step_backward(&du, &dd, cell, cell - S, state, r, row(a->B, at), row(a->C, at), S);
     dd = (dd + du * r->x) * r->slope;
     du = du * r->delta + channel->D * r->dy;

@@ -1,4 +1,5 @@
-/* update — gradients and weights as flat buffers: sums, norms, AdamW with moving average and bf16 copy in one pass. */
+/* update — flat buffers of gradients and weights: sums, norms, and AdamW with moving average and bf16 copy in one
+ * pass. */
 #include "ops/cpu/bf16.h"
 #include "ops/cpu/cpu.h"
 
@@ -14,7 +15,7 @@ int FN(add)(Device *dev, Tensor y, Tensor x) {
   return OK;
 }
 
-/* Σ x, or Σ x², over chunks whose sums are added in order. */
+/* *total += Σ x or Σ x², over chunks whose sums are added in order. */
 static int sum_chunks(Device *dev, double *total, Tensor x, bool squares) {
   int64_t n = tensor_count(x), chunks = (n + CHUNK - 1) / CHUNK;
   double *partial;
