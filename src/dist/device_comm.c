@@ -1,5 +1,5 @@
-/* device_comm — the public calls: the choice of an implementation and the checks in front of it. Also the implementation
- * for host memory, which forwards to the ranks' communicator and completes before a call returns. */
+/* device_comm — the public calls: the choice of an implementation and the checks in front of it. Also the
+ * implementation for host memory, which forwards to the ranks' communicator and completes before a call returns. */
 #include "dist/device_comm.h"
 #include "base/err.h"
 #include "dist/tree.h"

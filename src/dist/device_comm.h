@@ -30,8 +30,8 @@ struct DeviceComm {
   void *impl;
 };
 
-/** device_comm_bucket — bytes per call of a bucketed reduction: enough for full bandwidth, few enough that calls overlap
- *  with the rest of backward. Every rank needs the same value; tests lower it. */
+/** device_comm_bucket — bytes per call of a bucketed reduction: enough for full bandwidth, few enough that calls
+ *  overlap with the rest of backward. Every rank needs the same value; tests lower it. */
 extern size_t device_comm_bucket;
 /** device_comm_patience — seconds that a rank waits for the others to join or to connect. Tests lower it. */
 extern double device_comm_patience;
@@ -47,12 +47,13 @@ void device_comm_destroy(DeviceComm *c);
 /** device_comm_all_reduce — x[n] := Σ over ranks. The library chooses the order of additions: the result is the same on
  *  all ranks, but depends on their number. */
 int device_comm_all_reduce(DeviceComm *c, Tensor x);
-/** device_comm_all_reduce_tree — x[n] := Σ over ranks in the order of dist/tree.h, the same bits as comm_all_reduce_tree.
+/** device_comm_all_reduce_tree — x[n] := Σ over ranks in the order of dist/tree.h, the same bits as
+ *  comm_all_reduce_tree.
  *  scratch [≥ ⌈n/2⌉]
  *  Errors  ERR_USAGE unless the number of ranks is a power of two */
 int device_comm_all_reduce_tree(DeviceComm *c, Tensor x, Tensor scratch);
-/** device_comm_reduce_scatter — x[n] in equal parts, one per rank: this rank's part := Σ over ranks; the other parts are
- *  undefined afterwards.
+/** device_comm_reduce_scatter — x[n] in equal parts, one per rank: this rank's part := Σ over ranks; the other parts
+ *  are undefined afterwards.
  *  Errors  ERR_SHAPE unless n is a multiple of the number of ranks */
 int device_comm_reduce_scatter(DeviceComm *c, Tensor x);
 /** device_comm_all_gather — x[n] in equal parts, one per rank: every part := the values of its rank.

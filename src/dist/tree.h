@@ -1,11 +1,11 @@
 /* tree — the fixed order in which ranks sum arrays, whatever library carries the data.
  *
  * Reduce-scatter by recursive halving: partners at distance 1, then 2, 4, … exchange halves of the range that they
- * share, and each adds its partner's half to its own. After the exchange at distance d, a rank holds for its part of the
- * range the sum over its aligned group of 2d ranks, formed as
+ * share, and each adds its partner's half to its own. After the exchange at distance d, a rank holds for its part of
+ * the range the sum over its aligned group of 2d ranks, formed as
  *   (left half of the group) + (right half of the group),
- * which is the binary tree over the ranks. The two partners swap the operands; IEEE addition is commutative bit for bit.
- * The all-gather takes the same steps in reverse. */
+ * which is the binary tree over the ranks. The two partners swap the operands; IEEE addition is commutative bit for
+ * bit. The all-gather takes the same steps in reverse. */
 #pragma once
 #include <stddef.h>
 #ifdef __cplusplus

@@ -1,4 +1,4 @@
-/* conditioning — how the noise level reaches a network: an embedding of σ, and the adaLN modulations computed from it. */
+/* conditioning — how the noise level reaches a network: an embedding of σ, and adaLN modulations computed from it. */
 #pragma once
 #include "model/linear.h"
 #include "model/model.h"
@@ -16,15 +16,15 @@ enum { SINUSOID_WIDTH = 256 };
 /** time_embedding_add — add its parameters, sigma_map.mlp.0 and sigma_map.mlp.2. */
 int time_embedding_add(Params *p, TimeEmbedding *t, int64_t cond_dim);
 
-/* Modulation — a Linear of c, initialised to zero (adaLN-zero). Its output has columns of D each (shift, scale, gate); each
- * network lists its own. */
+/* Modulation — a Linear of c, initialised to zero (adaLN-zero). Its output has columns of D each (shift, scale, gate);
+ * each network lists its own. */
 typedef struct Modulation {
   Linear linear;
   Tensor value, grad; /* [G, columns·D] */
 } Modulation;
 
-/* Conditioning — the time embedding and the modulations: one for each block, the last for the final norm. Zero-initialised:
- * no conditioning. */
+/* Conditioning — the time embedding and the modulations: one for each block, the last for the final norm.
+ * Zero-initialised: no conditioning. */
 typedef struct Conditioning {
   bool timed; /* each sequence has its own modulation, and G is the batch; else G = 1 */
   TimeEmbedding time;

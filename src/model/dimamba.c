@@ -7,8 +7,8 @@
  *           M = W_out(y ⊙ SiLU(z))
  *   final:  h = mod(RMSNorm(x), shift, scale), logits = W h
  *
- * M_f and M_r share W_in and W_out, which are linear and act on each row by itself: (x|z) is computed once, the scans of
- * both directions add into one y, and the gate and W_out are applied once. The shared weights are stored under
+ * M_f and M_r share W_in and W_out, which are linear and act on each row by itself: (x|z) is computed once, the scans
+ * of both directions add into one y, and the gate and W_out are applied once. The shared weights are stored under
  * mamba_fwd. Each residual addition is done by the norm that follows it.
  *
  * Source: arXiv:2406.07524, arXiv:2403.03234, arXiv:2312.00752. */
@@ -111,8 +111,8 @@ static void block_plan(Arena *a, Block *b, const Dimamba *d, const ModelOptions 
   b->branch = arena_tensor(a, act, R, o->width);
 }
 
-/* Without training all blocks share the activations of one: nothing is read after the next block's norm, which may add to
- * the residual stream in place. */
+/* Without training all blocks share the activations of one: nothing is read after the next block's norm, which may add
+ * to the residual stream in place. */
 static void block_share(Block *b, const Block *first) {
   seam_share(&b->norm, &first->norm);
   b->xz = first->xz, b->y = first->y, b->branch = first->branch;

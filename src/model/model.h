@@ -1,4 +1,5 @@
-/* model — a network: noisy tokens and noise levels in, hidden rows out; and the head, which turns hidden rows into logits.
+/* model — a network: noisy tokens and noise levels in, hidden rows out; and the head, which turns hidden rows into
+ * logits.
  *
  * The forward pass stops before the output Linear: the caller computes logits only for rows that are scored or sampled.
  * Backward is explicit. One table of functions per network; models[] lists them. */

@@ -1,4 +1,5 @@
-/* transformer — the common part of dit, ar and gpt2: pre-norm blocks of attention and MLP, forward and explicit backward.
+/* transformer — the common part of dit, ar and gpt2: pre-norm blocks of attention and MLP, forward and explicit
+ * backward.
  *
  *   x = E[z]   (learned positions: + P[l])
  *   block:  x ← x + gate1 ⊙ dropout(W_o attention(rotary(W_qkv norm1(x))))
@@ -6,8 +7,8 @@
  *   final:  h = norm(x)
  *   where   norm(x) = LN(x)·weight·(1 + scale) + shift
  *
- * A network's file chooses among these parts and adds their parameters; an absent part is the identity (gate 1, scale 0,
- * shift 0).
+ * A network's file chooses among these parts and adds their parameters. An absent part is the identity: gate 1, scale 0
+ * and shift 0.
  *
  * Each residual addition is done by the norm that follows it. A block is therefore: norm1 (adds the MLP of the previous
  * block), attention, norm2 (adds the attention), MLP. The final norm does the last addition. */
@@ -41,8 +42,8 @@ typedef struct Transformer {
   Arena caches; /* the blocks' caches, allocated by the first step */
 } Transformer;
 
-/** transformer_create — the network in m->impl. `parameters` adds its parameters, in the order of a checkpoint, and sets
- *  m->head_weight and m->head_bias. */
+/** transformer_create — the network in m->impl. `parameters` adds its parameters, in the order of a checkpoint, and
+ *  sets m->head_weight and m->head_bias. */
 int transformer_create(Model *m, TransformerOptions options, int (*parameters)(Model *, Transformer *));
 void transformer_destroy(Model *m);
 /** transformer_parameters — the parameters of dit or, without conditioning, of ar. */

@@ -18,8 +18,8 @@ int files_path(char path[FILES_PATH], const char *folder, const char *name);
 int files_claim(char path[FILES_PATH]);
 /** files_same — whether both paths exist and name the same file. */
 bool files_same(const char *a, const char *b);
-/** files_read — to[n] := bytes from position `at`; returns how many were read: fewer than n only at the end of the file,
- *  -1 with errno set on failure. */
+/** files_read — to[n] := bytes from position `at`; returns how many were read: fewer than n only at the end of the
+ *  file, -1 with errno set on failure. */
 int64_t files_read(int fd, void *to, size_t n, int64_t at);
 /** files_write — 0 if all n bytes were written, else -1 with errno set. */
 int files_write(int fd, const void *from, size_t n, int64_t at);

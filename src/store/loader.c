@@ -33,8 +33,8 @@ struct Loader {
 
 /* ---- order ---- */
 
-/* Blocks of 1,024 consecutive rows in a keyed permutation, and the rows of each block in another. The short block at the
- * end of the data is inserted at a random place among the full blocks, so that i maps to its block without a search. */
+/* Blocks of 1,024 consecutive rows in a keyed permutation, and the rows of each block in another. The short block at
+ * the end of the data is inserted at a random place among the full blocks: no search is needed to map i to a block. */
 static uint64_t blocked_row(uint64_t seed, uint64_t epoch, uint64_t N, uint64_t i) {
   uint64_t full = N / BLOCK, rest = N % BLOCK, block, place;
   uint64_t at = (uint64_t)(rng_uniform(rng_key(seed, RNG_ORDER, 1, epoch, 0), 0) * (double)(full + 1));

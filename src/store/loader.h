@@ -8,7 +8,7 @@
  * k = first … first+count−1 of every step.
  *
  * With crop, rows have 2L tokens and each visit takes L of them, from position loader_crop on, so that a token of the
- * text is seen at varying positions. The first token of the crop is replaced by bos, the last by eos if that is given. */
+ * text is seen at varying positions. The first token of the crop is replaced by bos, and the last by eos if given. */
 #pragma once
 #include "store/shards.h"
 #include <stdbool.h>

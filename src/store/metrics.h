@@ -4,8 +4,8 @@
  *   /train/<series> /valid/<series>   [n] f64, the same n within a group; one of them is `step`
  *   attributes of a series            unit, description
  *   attributes of /                   format, format_version, deck, git, started
- * Readers may open the file at any time between two writes. Every checkpoint also holds the whole history, and a resumed
- * run rewrites the file up to its step: a kill in the middle of a write loses nothing. */
+ * Readers may open the file at any time between two writes. Every checkpoint also holds the whole history, and a
+ * resumed run rewrites the file up to its step: a kill in the middle of a write loses nothing. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

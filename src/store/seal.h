@@ -1,8 +1,8 @@
 /* seal — checksums of a finished file, appended to it.
  *
- * HDF5 crashes or loops on some flipped bits in its own structures, and nothing inside the file can keep it from reading
- * them. A finished file therefore gets a tail that HDF5 ignores, and the driver (h5_driver.c) checks each block against
- * it before HDF5 sees the block. A file without a tail is read unchecked. Layout, all numbers little-endian:
+ * HDF5 crashes or loops on some flipped bits in its own structures, and nothing inside the file can keep it from
+ * reading them. A finished file therefore gets a tail that HDF5 ignores, and the driver (h5_driver.c) checks each block
+ * against it before HDF5 sees the block. A file without a tail is read unchecked. Layout, all numbers little-endian:
  *
  *   file             n bytes
  *   uint64 sums[]    XXH3-64 of each block of 65,536 bytes; the last block may be shorter

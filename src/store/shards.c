@@ -208,7 +208,7 @@ static ShardFile *file_of(Shards *s, int64_t row) {
   return &s->files[low];
 }
 
-/* Read and check rows first … first+n−1 of one file. Ids are compared as unsigned, so that 2^31 and above are caught. */
+/* Read and check rows first … first+n−1 of one file. Ids are compared as unsigned, to catch 2^31 and above. */
 static int run_read(const Shards *s, ShardFile *file, int64_t first, int64_t n, int32_t *tokens, int32_t *lengths) {
   const int64_t L = s->length;
   const char *path = h5_path(file->f);

@@ -6,9 +6,10 @@
  *   /vocab/bytes    [n]     uint8
  *   /vocab/offsets  [V+1]   uint64
  *   attributes of /vocab    tokenizer, kind ("byte_bpe" | "wordpiece" | "chars"), hash, size, mask, bos, eos, pad
- *   attributes of /         format, format_version, wrap (0 | 1), detokenizer, source, split, documents, created, command,
- *                           digest (XXH3-128 in hex over all tokens, then all lengths, as little-endian uint32),
- *                           unigram_nats (entropy of the best unigram model of the scored tokens, nat per token) */
+ *   attributes of /         format, format_version, wrap (0 | 1), detokenizer, source, split, documents, created,
+ *                           command, digest (XXH3-128 in hex over all tokens, then all lengths, as little-endian
+ *                           uint32), unigram_nats (entropy of the best unigram model of the scored tokens, nat per
+ *                           token) */
 #pragma once
 #include "store/vocab.h"
 
@@ -24,10 +25,10 @@ int protocol_store(const Protocol *p, H5 *f);
 
 typedef struct Shards Shards;
 
-/** shards_open — open the files of `spec` (a comma-separated list of paths and globs; each glob is sorted) as one matrix
- *  [n_rows, length]. All files must agree in L, vocabulary and protocol. Not collective.
- *  Errors  ERR_DATA naming the file: no match, unreadable, truncated, not mdlm-data, a newer version, a missing data set
- *          or attribute, a wrong shape or type, empty, in disagreement with the first file */
+/** shards_open — open the files of `spec` (a comma-separated list of paths and globs; each glob is sorted) as one
+ *  matrix [n_rows, length]. All files must agree in L, vocabulary and protocol. Not collective.
+ *  Errors  ERR_DATA naming the file: no match, unreadable, truncated, not mdlm-data, a newer version, a missing data
+ *          set or attribute, a wrong shape or type, empty, in disagreement with the first file */
 int shards_open(Shards **s, const char *spec);
 /** shards_close — NULL-safe, clears the handle. */
 void shards_close(Shards **s);
@@ -41,6 +42,6 @@ const char *shards_spec(const Shards *s);
  *  checksum if it has one.
  *  Errors  ERR_DATA naming file, row and value */
 int shards_read(Shards *s, const int64_t *rows, int64_t n, int32_t *tokens, int32_t *lengths);
-/** shards_verify — read and check everything: ids, lengths, digest. `done` (may be NULL) is a callback for progress, with
- *  the number of rows read so far. */
+/** shards_verify — read and check everything: ids, lengths, digest. `done` (may be NULL) is a callback for progress,
+ *  with the number of rows read so far. */
 int shards_verify(Shards *s, void (*done)(void *arg, int64_t rows), void *arg);

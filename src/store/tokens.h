@@ -2,7 +2,7 @@
  *
  *   /tokens   [N,L]  whole numbers
  *   /lengths  [N]    1 ≤ length ≤ L: the number of real tokens in a row; without it all are real
- * A data file contains its vocabulary; a file of samples names it in the attributes tokenizer and tokenizer_hash of /. */
+ * A data file contains its vocabulary; a file of samples names it: the attributes tokenizer and tokenizer_hash of /. */
 #pragma once
 #include "store/vocab.h"
 
@@ -18,5 +18,6 @@ int64_t tokens_width(const Tokens *t); /* L */
 const char *tokens_path(const Tokens *t);
 /** tokens_length — the number of real tokens in that row. */
 int64_t tokens_length(const Tokens *t, int64_t row);
-/** tokens_read — ids[L] := that row. ERR_DATA naming row and value if a real token is the mask or not in the vocabulary. */
+/** tokens_read — ids[L] := that row. ERR_DATA naming row and value if a real token is the mask or not in the
+ *  vocabulary. */
 int tokens_read(Tokens *t, int64_t row, int32_t *ids);

@@ -213,8 +213,8 @@ static void text_join(Text *t, const Vocab *v, const int32_t *ids, int64_t n, in
   }
 }
 
-/* Length of the well-formed UTF-8 character at s (n bytes left), 0 if it is malformed. NUL counts as malformed: it would
- * end the text. */
+/* Length of the well-formed UTF-8 character at s (n bytes left), 0 if it is malformed. NUL counts as malformed: it
+ * would end the text. */
 static int utf8_length(const unsigned char *s, int64_t n) {
   if (s[0] == 0) return 0;
   if (s[0] < 0x80) return 1;

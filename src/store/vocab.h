@@ -18,7 +18,7 @@ typedef struct Vocab {
 } Vocab;
 
 typedef struct H5 H5;
-/** vocab_load — read and check the group /vocab of f. ERR_DATA naming the file and the problem, and then v is cleared. */
+/** vocab_load — read and check the group /vocab of f. ERR_DATA naming the file and the problem, with v cleared. */
 int vocab_load(Vocab *v, H5 *f);
 /** vocab_store — write the group /vocab of f. */
 int vocab_store(const Vocab *v, H5 *f);
