@@ -39,5 +39,3 @@ void config_free(Config *cfg);
 int config_help(const char *pattern);
 /** config_version — version of libconfig. */
 const char *config_version(void);
-/** nearest_word — the word of the NULL-ended list nearest to `word` by edit distance, NULL if none is near. */
-const char *nearest_word(const char *word, const char *const *list);

@@ -2,6 +2,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/nearest.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -149,41 +150,6 @@ const char *config_keys_takes(char *buf, size_t n, const Key *key) {
 
 /* ---- what may have been meant */
 
-static int min(int a, int b) { return a < b ? a : b; }
-
-/* Edit distance with swaps of neighbours (optimal string alignment); words longer than NAME are compared by their
- * start. */
-static int distance(const char *a, const char *b) {
-  int rows[3][NAME + 1], *two = rows[0], *one = rows[1], *now = rows[2];
-  int n = min((int)strlen(a), NAME), m = min((int)strlen(b), NAME);
-  for (int j = 0; j <= m; j++) one[j] = j;
-  for (int i = 1; i <= n; i++) {
-    now[0] = i;
-    for (int j = 1; j <= m; j++) {
-      now[j] = min(min(one[j], now[j - 1]) + 1, one[j - 1] + (a[i - 1] != b[j - 1]));
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) now[j] = min(now[j], two[j - 2] + 1);
-    }
-    int *old = two;
-    two = one;
-    one = now;
-    now = old;
-  }
-  return one[m];
-}
-
-const char *nearest_word(const char *word, const char *const *list) {
-  const char *best = NULL;
-  int reach = ((int)strlen(word) + 2) / 3 + 1; /* farther than a third of its letters is another word */
-  for (; *list; list++) {
-    int d = distance(word, *list);
-    if (d < reach) {
-      reach = d;
-      best = *list;
-    }
-  }
-  return best;
-}
-
 /* Whether the help speaks of `name`, as "learning rate" does of lerning_rate: compared with each run of as many words.
  */
 static bool help_speaks_of(const char *help, const char *name) {
@@ -199,7 +165,7 @@ static bool help_speaks_of(const char *help, const char *name) {
       if (isalnum((unsigned char)*q) || *q == ' ' || *q == '_') run[n++] = *q == ' ' ? '_' : (char)tolower(*q);
     }
     run[n] = '\0';
-    if (distance(name, run) <= slack) return true;
+    if (nearest_distance(name, run) <= slack) return true;
   }
   return false;
 }

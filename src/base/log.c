@@ -2,7 +2,6 @@
 #include "base/log.h"
 
 #include "base/clock.h"
-#include "base/err.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -46,10 +45,10 @@ void log_info(const char *fmt, ...) {
 }
 
 int log_text(const char *text) {
-  if (my_rank != 0) return OK;
+  if (my_rank != 0) return 0;
   wipe();
   bool good = fputs(text, stdout) >= 0 && fputc('\n', stdout) != EOF;
-  return fflush(stdout) == 0 && good ? OK : ERR_IO;
+  return fflush(stdout) == 0 && good ? 0 : -1;
 }
 
 void log_warn(const char *fmt, ...) {

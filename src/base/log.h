@@ -9,7 +9,7 @@ extern "C" {
 void log_init(int rank, int size);
 /** log_info — one line on stdout, rank 0 only. */
 void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/** log_text — a text of any length and a newline on stdout, rank 0 only; ERR_IO (nothing raised) if that fails. */
+/** log_text — a text of any length and a newline on stdout, rank 0 only; not 0 if that fails. */
 int log_text(const char *text);
 /** log_warn — one line on stderr, headed "warning:", rank 0 only. */
 void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -1,5 +1,6 @@
 #include "base/err.h"
 #include "base/log.h"
+#include "base/nearest.h"
 #include "base/version.h"
 #include "cmd/cmd.h"
 #include "ops/ops.h"

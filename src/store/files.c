@@ -1,6 +1,6 @@
 #include "store/files.h"
-#include "base/config.h"
 #include "base/err.h"
+#include "base/nearest.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -9,6 +9,7 @@
 #include "base/config.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/nearest.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* config — decks and overrides through libconfig into Config. The table of keys is config_keys.c. */
+/* config_load — from a deck and overrides, through libconfig, to a Config. The table of keys is config_keys.c. */
 #include "base/config.h"
 
 #include "base/config_keys.h"
