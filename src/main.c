@@ -7,26 +7,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int run(Comm *comm, int argc, char **argv, int *exit_code) {
-  if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
-    command_usage();
+static bool is_help(const char *word) { return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0; }
+
+static bool has_help(int argc, char **argv) {
+  for (int i = 0; i < argc; i++)
+    if (is_help(argv[i])) return true;
+  return false;
+}
+
+static int run_deck(Comm *comm, const Command *command, int argc, char **argv, int *exit_code) {
+  Config cfg;
+  int err = argc < 1 ? RAISE(ERR_USAGE, "usage: mdlm %s %s; `mdlm %s --help` tells more", command->name,
+                             command->arguments, command->name)
+                     : config_load(&cfg, argv[0], argc - 1, argv + 1);
+  TRY(comm_agree(comm, err));
+  err = command->run(comm, &cfg, argc - 1, argv + 1, exit_code);
+  config_free(&cfg);
+  return err;
+}
+
+static int run(Comm *comm, const Command *command, int argc, char **argv, int *exit_code) {
+  if (argc < 2 || is_help(argv[1])) {
+    command_overview();
     *exit_code = argc < 2 ? ERR_USAGE : 0;
     return OK;
   }
-  if (strcmp(argv[1], "--version") == 0) {
-    command_version();
-    return OK;
-  }
-  const Command *command;
-  TRY_ALL(comm, command_find(&command, argv[1]));
-  if (!command->deck) return command->run(comm, NULL, argc - 2, argv + 2, exit_code);
-  Config cfg;
-  int err = argc < 3 ? RAISE(ERR_USAGE, "usage: mdlm %s %s", command->name, command->arguments)
-                     : config_load(&cfg, argv[2], argc - 3, argv + 3);
-  TRY(comm_agree(comm, err));
-  err = command->run(comm, &cfg, argc - 3, argv + 3, exit_code);
-  config_free(&cfg);
-  return err;
+  if (strcmp(argv[1], "--version") == 0) return command_version(), OK;
+  if (!command) return comm_agree(comm, command_unknown(argv[1]));
+  if (has_help(argc - 2, argv + 2)) return command_page(command), OK;
+  if (command->deck) return run_deck(comm, command, argc - 2, argv + 2, exit_code);
+  return command->run(comm, NULL, argc - 2, argv + 2, exit_code);
 }
 
 /* Say what went wrong, once: of the ranks that return together with an error of their own, the first one speaks. */
@@ -40,15 +50,16 @@ static void report(int err, Comm *comm) {
 
 int main(int argc, char **argv) {
   int level, exit_code = 0;
-  if (argc > 1 && strcmp(argv[1], "train") == 0) stop_block(); /* it can stop between steps; the rest just ends */
+  const Command *command = argc > 1 ? command_named(argv[1]) : NULL;
+  if (command && command->stops) stop_block(); /* before MPI starts its threads */
   MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &level);
   Comm comm = {0};
   int err = comm_mpi_create(&comm);
   log_init(comm.rank, comm.size);
-  if (err == OK) err = run(&comm, argc, argv, &exit_code);
+  if (err == OK) err = run(&comm, command, argc, argv, &exit_code);
   if (err) {
     report(err, &comm);
-    exit_code = err == ERR_ELSEWHERE ? 1 : err;
+    exit_code = err == ERR_ELSEWHERE ? EXIT_ELSEWHERE : err;
     if (comm.size > 1 && !err_agreed()) MPI_Abort(MPI_COMM_WORLD, exit_code);
   }
   comm_destroy(&comm);

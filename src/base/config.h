@@ -1,5 +1,6 @@
 /* config — a run's settings: a libconfig deck, overridden by section.key=value words. keys.def lists every key. */
 #pragma once
+#include "base/page.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -34,8 +35,22 @@ int config_resolved(const Config *cfg, char **text);
 int config_load_text(Config *cfg, const char *text, const char *name);
 /** config_free — release the strings; NULL-safe, clears cfg. */
 void config_free(Config *cfg);
-/** config_help — print section, key, type, default, range, unit and help of the key `pattern`, or of all whose
- *  "section.key" contains it (NULL or "": all), to stdout; ERR_USAGE with the nearest key where none does. */
-int config_help(const char *pattern);
+/* Which keys `word` asks for, whatever the case of its letters. */
+typedef enum ConfigMatch {
+  CONFIG_SECTION, /* those of the section */
+  CONFIG_NAME,    /* the one of that full name, section.key */
+  CONFIG_PART,    /* those whose name contains it; of fewer than 3 letters, as a whole part: lr in train.lr_min */
+  CONFIG_TEXT     /* those whose help or choices mention it, but not their name */
+} ConfigMatch;
+
+/** config_help — an entry on the page for each key that matches: default, range, unit, help. *found := their number.
+ *  Errors  ERR_MEMORY */
+int config_help(const PageStyle *page, ConfigMatch match, const char *word, int *found);
+/** config_help_unknown — raise ERR_USAGE for a word that matches no key, with the nearest one. */
+int config_help_unknown(const char *word);
+/** config_mentions — whether some word of the text begins with `word`, or is it where it has fewer than 3 letters. */
+bool config_mentions(const char *text, const char *word);
+/** config_section — name of section i in the order of keys.def, NULL behind the last one. */
+const char *config_section(int i);
 /** config_version — version of libconfig. */
 const char *config_version(void);

@@ -1,9 +1,9 @@
-/* config_help — what goes out of the table of keys: help for a reader, a resolved deck for a file. */
+/* config_help — what is printed from the table of keys: help for a reader, a resolved deck for a file. */
 #include "base/config_keys.h"
 #include "base/err.h"
-#include "base/log.h"
 #include "base/mem.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,45 +61,86 @@ int config_resolved(const Config *cfg, char **text) {
   return err;
 }
 
-static int print_help(const Key *key, const Config *defaults) {
-  char takes[256], *value = NULL;
+/* ---- help */
+
+static bool same_letter(char a, char b) { return tolower((unsigned char)a) == tolower((unsigned char)b); }
+
+static bool same(const char *a, const char *b) {
+  while (*a && same_letter(*a, *b)) a++, b++;
+  return *a == *b;
+}
+
+static bool begins(const char *text, const char *word) {
+  while (*word && same_letter(*text, *word)) text++, word++;
+  return *word == '\0';
+}
+
+static bool in_word(char c) { return isalnum((unsigned char)c); }
+
+bool config_mentions(const char *text, const char *word) {
+  size_t n = strlen(word);
+  bool whole = n < 3; /* "T" is a word, but no beginning to look for */
+  for (const char *p = text; *p; p++)
+    if ((p == text || !in_word(p[-1])) && begins(p, word) && !(whole && in_word(p[n]))) return true;
+  return false;
+}
+
+/* Short words must be a part between points and underscores: "lr" is in train.lr_min, "t" is not in every name. */
+static bool name_has(const char *name, const char *word) {
+  if (strlen(word) < 3) return config_mentions(name, word);
+  for (const char *p = name; *p; p++)
+    if (begins(p, word)) return true;
+  return false;
+}
+
+static bool matches(const Key *k, ConfigMatch match, const char *word) {
+  char name[128];
+  snprintf(name, sizeof name, "%s.%s", k->section, k->name);
+  switch (match) {
+  case CONFIG_SECTION:
+    return same(k->section, word);
+  case CONFIG_NAME:
+    return same(name, word);
+  case CONFIG_PART:
+    return name_has(name, word);
+  case CONFIG_TEXT:
+    return !name_has(name, word) &&
+           (config_mentions(k->help, word) || (k->choices && config_mentions(k->choices, word)));
+  }
+  return false;
+}
+
+static int print_help(const PageStyle *page, const Key *key, const Config *defaults) {
+  char takes[256], bracketed[260], *term = NULL;
   size_t size = 0;
-  FILE *to = open_memstream(&value, &size);
+  FILE *to = open_memstream(&term, &size);
   CHECK(to, ERR_MEMORY, "no memory for a line of help");
+  fprintf(to, "%s.%s = ", key->section, key->name);
   print_value(to, defaults, key);
   fclose(to);
-  log_info("%s.%s = %s   (%s)\n    %s", key->section, key->name, value, config_keys_takes(takes, sizeof takes, key),
-           key->help);
-  free(value);
+  snprintf(bracketed, sizeof bracketed, "(%s)", config_keys_takes(takes, sizeof takes, key));
+  page->entry(term, bracketed, key->help);
+  free(term);
   return OK;
 }
 
-/* "section.name" or "name" that no key contains. */
-static int no_such_key(const char *pattern) {
-  const char *dot = strchr(pattern, '.');
-  char section[64];
-  if (!dot) return config_keys_unknown("help", NULL, pattern);
-  snprintf(section, sizeof section, "%.*s", (int)(dot - pattern), pattern);
-  return config_keys_unknown("help", section, dot + 1);
-}
-
-/* Help on the key of that very name or, `part`, on those whose name contains it. */
-static int print_matches(const char *pattern, bool part, const Config *defaults, int *found) {
-  for (const Key *k = config_keys; k < config_keys + config_key_count; k++) {
-    char name[128];
-    snprintf(name, sizeof name, "%s.%s", k->section, k->name);
-    if (part ? strstr(name, pattern) == NULL : strcmp(name, pattern) != 0) continue;
-    TRY(print_help(k, defaults));
+int config_help(const PageStyle *page, ConfigMatch match, const char *word, int *found) {
+  Config defaults = {0};
+  int err = config_keys_default(&defaults);
+  *found = 0;
+  for (const Key *k = config_keys; k < config_keys + config_key_count && err == OK; k++) {
+    if (!matches(k, match, word)) continue;
+    err = print_help(page, k, &defaults);
     ++*found;
   }
-  return OK;
+  config_free(&defaults);
+  return err;
 }
 
-int config_help(const char *pattern) {
-  Config defaults = {0};
-  int err = config_keys_default(&defaults), found = 0;
-  if (err == OK && pattern) err = print_matches(pattern, false, &defaults, &found);
-  if (err == OK && found == 0) err = print_matches(pattern ? pattern : "", true, &defaults, &found);
-  config_free(&defaults);
-  return err == OK && found == 0 ? no_such_key(pattern) : err;
+int config_help_unknown(const char *word) {
+  const char *dot = strchr(word, '.');
+  char section[64];
+  if (!dot) return config_keys_unknown("help", NULL, word);
+  snprintf(section, sizeof section, "%.*s", (int)(dot - word), word);
+  return config_keys_unknown("help", section, dot + 1);
 }

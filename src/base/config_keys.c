@@ -73,6 +73,15 @@ bool config_keys_has_section(const char *section) {
   return false;
 }
 
+const char *config_section(int i) {
+  const char *last = "";
+  for (const Key *k = config_keys; k < config_keys + KEYS; k++) {
+    if (strcmp(k->section, last) != 0 && i-- == 0) return k->section;
+    last = k->section;
+  }
+  return NULL;
+}
+
 /* ---- values */
 
 int config_keys_set_int(Config *cfg, const Key *key, const char *subject, int64_t v) {
@@ -150,8 +159,8 @@ const char *config_keys_takes(char *buf, size_t n, const Key *key) {
 
 /* ---- what may have been meant */
 
-/* Whether the help speaks of `name`, as "learning rate" does of lerning_rate: compared with each run of as many words.
- */
+/* Whether the help has words near `name`, as "learning rate" is near lerning_rate: it is compared with each run of as
+ * many words. */
 static bool help_speaks_of(const char *help, const char *name) {
   int words = 1, slack = (int)strlen(name) / 6;
   if (strlen(name) < 6) return false;

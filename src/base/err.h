@@ -20,7 +20,11 @@ enum {
   ERR_BUSY = 10,     /* somebody else holds the run directory                                     */
   ERR_ELSEWHERE = 11 /* another rank failed and reports it; this one stays quiet                  */
 };
-enum { EXIT_REQUEUE = 75 }; /* stopped by a signal or a STOP file, state saved: submit again (EX_TEMPFAIL) */
+/* Exit codes that are no errors of this rank's own. */
+enum {
+  EXIT_ELSEWHERE = 1, /* for ERR_ELSEWHERE */
+  EXIT_REQUEUE = 75   /* stopped by a signal or a STOP file, state saved: submit again (EX_TEMPFAIL) */
+};
 
 /** err_raise — record a formatted message with its place and return code. */
 int err_raise(int code, const char *file, int line, const char *fmt, ...) __attribute__((format(printf, 4, 5)));

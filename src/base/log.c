@@ -7,10 +7,11 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 static int my_rank, ranks = 1;
-static bool drawn; /* a progress line stands on the terminal and must be wiped before another line */
+static bool drawn; /* a progress line is on the terminal; the next line wipes it */
 
 void log_init(int rank, int size) {
   my_rank = rank;
@@ -83,14 +84,32 @@ const char *log_duration(char *buf, size_t n, double seconds) {
   return buf;
 }
 
+int log_columns(FILE *stream) {
+  struct winsize size = {0};
+  return ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+/* ---- progress, on stderr: it is for whoever watches, and stdout may be somebody's input */
+
+static const double REDRAW = 0.2, NEXT_LINE = 10;
+
+static bool on_terminal(void) { return isatty(STDERR_FILENO); }
+
+/* Draw the line in place of the last one, cut to what the terminal shows: a wrapped line could not be wiped. */
+static void redraw(char *line) {
+  int most = log_columns(stderr) - 1;
+  if (most > 0 && strlen(line) > (size_t)most) line[most] = '\0';
+  fprintf(stderr, "\r%s\033[K", line);
+  fflush(stderr);
+  drawn = true;
+}
+
 void progress_start(Progress *p, const char *what, const char *unit, long long total) {
-  p->what = what;
-  p->unit = unit;
-  p->total = total;
+  *p = (Progress){.what = what, .unit = unit, .total = total, .from = -1};
   p->start = p->shown = clock_now();
 }
 
-static void draw(const Progress *p, long long done, double now, bool terminal, bool last) {
+static void show(const Progress *p, long long done, double now, bool terminal, bool last) {
   char left[64], speed[32], line[256];
   double seconds = now - p->start, rate = seconds > 0 ? (double)done / seconds : 0;
   if (last)
@@ -100,25 +119,47 @@ static void draw(const Progress *p, long long done, double now, bool terminal, b
   snprintf(speed, sizeof speed, rate < 100 ? "%.3g" : "%.0f", rate);
   snprintf(line, sizeof line, "%s %lld/%lld %s (%s %s/s, %s %s)", p->what, done, p->total, p->unit, speed, p->unit,
            last ? "took" : "ETA", left);
-  fprintf(stderr, terminal ? "\r%s\033[K" : "%s\n", line);
-  fflush(stderr);
-  drawn = terminal;
+  if (terminal) {
+    redraw(line);
+  } else {
+    fprintf(stderr, "%s\n", line);
+    fflush(stderr);
+  }
 }
 
-/* Progress goes to stderr: it is for whoever watches, and stdout may be somebody's input. */
 void progress_show(Progress *p, long long done) {
   if (my_rank != 0) return;
-  bool terminal = isatty(STDERR_FILENO);
+  bool terminal = on_terminal();
   double now = clock_now();
-  if (now - p->shown < (terminal ? 0.2 : 10.0)) return;
+  if (now - p->shown < (terminal ? REDRAW : NEXT_LINE)) return;
   p->shown = now;
-  draw(p, done, now, terminal, false);
+  show(p, done, now, terminal, false);
 }
 
 void progress_end(Progress *p, long long done) {
   if (my_rank != 0 || p->shown <= p->start) return; /* a short loop that never spoke stays silent */
-  bool terminal = isatty(STDERR_FILENO);
-  draw(p, done, clock_now(), terminal, true);
+  bool terminal = on_terminal();
+  show(p, done, clock_now(), terminal, true);
   if (terminal) fputc('\n', stderr);
   drawn = false;
+}
+
+void progress_live(Progress *p, long long done, long long work, const char *note, ...) {
+  char left[64], text[128], line[256];
+  if (my_rank != 0 || !on_terminal()) return;
+  double now = clock_now(), seconds = now - p->start;
+  if (p->from < 0) {
+    p->from = done, p->work = work, p->start = now;
+    return;
+  }
+  if (now - p->shown < REDRAW || done <= p->from) return;
+  p->shown = now;
+  va_list args;
+  va_start(args, note);
+  vsnprintf(text, sizeof text, note, args);
+  va_end(args);
+  log_duration(left, sizeof left, seconds / (double)(done - p->from) * (double)(p->total - done));
+  snprintf(line, sizeof line, "%s %lld/%lld  %s  %.0f %s/s  eta %s", p->what, done, p->total, text,
+           (double)(work - p->work) / seconds, p->unit, left);
+  redraw(line);
 }

@@ -16,19 +16,32 @@ void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /** log_error — one line on stderr, headed "mdlm: error" and, with several ranks, the rank; any rank. */
 void log_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* Progress — a long loop's one line: redrawn on a terminal, a plain line now and then elsewhere. Rank 0 only. */
+/** log_columns — columns of the terminal behind the stream, 0 where it is none or does not tell. */
+int log_columns(FILE *stream);
+
+/* Progress — how far a long loop is: one line on stderr, redrawn in place on a terminal. Rank 0 only. A loop shows
+ * either its progress alone or, on a terminal only, a live line between the lines that it logs:
+ *
+ *   progress_start, progress_show …, progress_end    "what done/total unit (rate unit/s, ETA h:mm:ss)"
+ *   progress_start, progress_live …                  "what done/total  NOTE  rate unit/s  eta h:mm:ss" */
 typedef struct Progress {
   const char *what; /* not owned */
   const char *unit; /* not owned */
   double start, shown;
   long long total;
+  long long from, work; /* done, and work done, at the first progress_live; from = -1: it is yet to come */
 } Progress;
-/** progress_start — begin a line "what done/total unit (rate unit/s, ETA h:mm:ss)"; nothing is printed yet. */
+/** progress_start — begin; nothing is printed yet. */
 void progress_start(Progress *p, const char *what, const char *unit, long long total);
-/** progress_show — show the state when it is due (0.2 s on a terminal, 10 s elsewhere). */
+/** progress_show — show the state when it is due: every 0.2 s on a terminal, a line every 10 s elsewhere. */
 void progress_show(Progress *p, long long done);
 /** progress_end — end the line. */
 void progress_end(Progress *p, long long done);
+/** progress_live — draw the live line when it is due, every 0.2 s; nothing where stderr is no terminal. The next line
+ * of the log takes its place. `done` counts towards total, `work` is in units; the first call only starts the clock,
+ * so that a resumed loop and a slow first step do not spoil the rate. */
+void progress_live(Progress *p, long long done, long long work, const char *note, ...)
+    __attribute__((format(printf, 4, 5)));
 /** log_duration — seconds as "1d 02:03:04", "2:03:04" or "3:04" into buf, which is returned. */
 const char *log_duration(char *buf, size_t n, double seconds);
 

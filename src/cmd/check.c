@@ -127,5 +127,15 @@ static int check(Comm *comm, const Config *cfg, int argc, char **argv, int *exit
 }
 
 extern const Command command_check;
-const Command command_check = {"check", "DECK [key=value…]",
-                               "pre-flight: read, allocate, one step, predict; writes nothing", true, check};
+const Command command_check = {
+    .name = "check",
+    .arguments = "DECK [key=value…]",
+    .purpose = "pre-flight: read all data, run one step, predict memory and time",
+    .deck = true,
+    .run = check,
+    .about = "Does what train would do, for one step: reads all data, verifies its digest, allocates everything, and "
+             "predicts memory per rank, speed and the time of the whole run.",
+    .reads = "data.train and data.valid",
+    .writes = "nothing",
+    .sections = "run data model diffusion train device dist",
+    .example = "mdlm check deck.cfg run.dir=runs/a"};

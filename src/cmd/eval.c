@@ -84,5 +84,15 @@ static int eval(Comm *comm, const Config *cfg, int argc, char **argv, int *exit_
 }
 
 extern const Command command_eval;
-const Command command_eval = {"eval", "DECK [key=value…]",
-                              "perplexity of a checkpoint on a data set, with its interval", true, eval};
+const Command command_eval = {
+    .name = "eval",
+    .arguments = "DECK [key=value…]",
+    .purpose = "perplexity of a checkpoint on a data set, with its 95 % interval",
+    .deck = true,
+    .run = eval,
+    .about = "Estimates the bound on the negative log-likelihood, or computes its exact value where the model predicts "
+             "the next token. The last line reads nll=… bits=… ppl=… ci95=[…,…] sequences=… tokens=…, per token.",
+    .reads = "eval.checkpoint (or the best of run.dir) and eval.data (or data.valid)",
+    .writes = "eval.output (or eval.h5 in run.dir): the result and the values of each sequence",
+    .sections = "run data model diffusion eval device",
+    .example = "mdlm eval deck.cfg run.dir=runs/a eval.draws=4"};

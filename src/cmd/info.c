@@ -1,4 +1,4 @@
-/* mdlm info FILE… — what one of our HDF5 files is, and whether it is whole. */
+/* mdlm info [--deck] FILE… — what one of our HDF5 files is, and whether it is whole. */
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -9,6 +9,21 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+
+enum { DECK_HEAD = 13 }; /* lines: the sections run and data of a resolved deck */
+
+static void info_deck(const char *path, const char *deck) {
+  int more = 0;
+  const char *p = deck;
+  log_info("  deck, its head; `mdlm info --deck %s` prints all of it:", path);
+  for (int i = 0; i < DECK_HEAD && *p; i++) {
+    int n = (int)strcspn(p, "\n");
+    log_info("    %.*s", n, p);
+    p += n + (p[n] == '\n');
+  }
+  for (; *p; p++) more += *p == '\n';
+  if (more > 0) log_info("    … %d more lines", more);
+}
 
 static int info_data(const char *path) {
   Shards *s = NULL;
@@ -83,10 +98,7 @@ static int info_checkpoint(const char *path) {
   H5 *f = NULL;
   int err = h5_open(&f, path, false);
   for (int i = 0; i < 4 && err == OK; i++) err = info_norms(f, groups[i]);
-  if (err == OK) {
-    log_info("  deck:");
-    log_text(s.deck);
-  }
+  if (err == OK) info_deck(path, s.deck);
   h5_close(&f);
   checkpoint_state_destroy(&s);
   if (err == OK) err = checkpoint_verify(path);
@@ -94,11 +106,12 @@ static int info_checkpoint(const char *path) {
   return err;
 }
 
-/* Read every value, so that every checksum on the way is checked. */
-static int read_all(H5 *f, const char *name, const H5Info *info) {
+/* Read every value, so that every checksum on the way is checked. *last: the last one, NaN for text or none. */
+static int read_all(H5 *f, const char *name, const H5Info *info, double *last) {
   double *values = NULL;
   char **text = NULL;
   size_t n = 1;
+  *last = NAN;
   if (info->type == H5_TEXT) {
     TRY(h5_read_text(f, name, info->rank == 1 ? info->dims[0] : -1, &text));
     return h5_list_free(&text), OK;
@@ -106,20 +119,24 @@ static int read_all(H5 *f, const char *name, const H5Info *info) {
   for (int i = 0; i < info->rank; i++) n *= (size_t)info->dims[i];
   TRY(mem_alloc(&values, n * sizeof *values));
   int err = n ? h5_read(f, name, H5_F64, info->rank, info->dims, values) : OK;
+  if (n) *last = values[n - 1];
   mem_free(&values);
   return err;
 }
 
 static int info_series(H5 *f, const char *group, const char *name) {
-  char *unit = NULL, *description = NULL, full[256];
+  char *unit = NULL, *description = NULL, full[256], end[64] = "";
+  double last;
   H5Info info;
-  snprintf(full, sizeof full, "%s/%s", strcmp(group, "/") == 0 ? "" : group, name);
+  bool top = strcmp(group, "/") == 0;
+  snprintf(full, sizeof full, "%s/%s", top ? "" : group, name);
   TRY(h5_info(f, full, &info));
-  TRY(read_all(f, full, &info));
+  TRY(read_all(f, full, &info, &last));
   if (h5_has(f, full, "unit")) TRY(h5_get_str(f, full, "unit", &unit));
   if (h5_has(f, full, "description")) TRY(h5_get_str(f, full, "description", &description));
-  log_info("  %-24s %lld values  %-9s %s", full, (long long)info.dims[0], unit ? unit : "",
-           description ? description : "");
+  if (!top && !isnan(last)) snprintf(end, sizeof end, "; last %.6g", last);
+  log_info("  %-24s %lld values  %-9s %s%s", full, (long long)info.dims[0], unit ? unit : "",
+           description ? description : "", end);
   mem_free(&unit);
   mem_free(&description);
   return OK;
@@ -134,45 +151,79 @@ static int info_group(H5 *f, const char *group) {
   return err;
 }
 
-/* Metrics, evaluations and samples: attributes and series. */
-static int info_other(const char *path, const char *format) {
-  static const char *const words[] = {"checkpoint", "checkpoint_digest", "weights", "estimator", "sampler",
-                                      "prompt",     "tokenizer",         "source",  "data",      "data_digest",
-                                      "git",        "created",           "started", NULL};
-  static const char *const numbers[] = {"step",          "draws",         "steps", "num_strides",
-                                        "stride_length", "noise_removal", "seed",  "evaluations",
-                                        "evaluated",     "tokens",        NULL};
-  H5 *f = NULL;
-  int err = OK;
-  TRY(h5_open(&f, path, false));
-  log_info("%s: %s", path, format);
-  for (int i = 0; words[i] && err == OK; i++) {
-    char *value = NULL;
-    if (!h5_has(f, "/", words[i])) continue;
-    err = h5_get_str(f, "/", words[i], &value);
-    if (err == OK) log_info("  %s %s", words[i], value);
-    mem_free(&value);
+/* ---- metrics, evaluations, samples …: results, attributes, series, the head of the deck */
+
+typedef struct Field {
+  const char *name;
+  enum { WORD, WHOLE, REAL } type;
+} Field;
+
+/* In the order of the output; a file has some of them. */
+static const Field fields[] = {
+    {"entropy", REAL},      {"estimator", WORD},      {"draws", WHOLE},     {"tokens", WHOLE},
+    {"share", REAL},        {"sampler", WORD},        {"steps", WHOLE},     {"noise_removal", WHOLE},
+    {"num_strides", WHOLE}, {"stride_length", WHOLE}, {"prompt", WORD},     {"evaluations", WHOLE},
+    {"evaluated", WHOLE},   {"seed", WHOLE},          {"checkpoint", WORD}, {"checkpoint_digest", WORD},
+    {"step", WHOLE},        {"weights", WORD},        {"input", WORD},      {"data", WORD},
+    {"data_digest", WORD},  {"source", WORD},         {"tokenizer", WORD},  {"git", WORD},
+    {"created", WORD},      {"started", WORD},        {NULL, WORD}};
+
+static int info_field(H5 *f, const Field *field) {
+  char *word = NULL;
+  int64_t whole = 0;
+  double real = 0;
+  if (!h5_has(f, "/", field->name)) return OK;
+  switch (field->type) {
+  case WORD:
+    TRY(h5_get_str(f, "/", field->name, &word));
+    log_info("  %-18s %s", field->name, word);
+    mem_free(&word);
+    break;
+  case WHOLE:
+    TRY(h5_get_int(f, "/", field->name, &whole));
+    log_info("  %-18s %lld", field->name, (long long)whole);
+    break;
+  case REAL:
+    TRY(h5_get_real(f, "/", field->name, &real));
+    log_info("  %-18s %.6g", field->name, real);
+    break;
   }
-  for (int i = 0; numbers[i] && err == OK; i++) {
-    int64_t value = 0;
-    if (!h5_has(f, "/", numbers[i])) continue;
-    err = h5_get_int(f, "/", numbers[i], &value);
-    if (err == OK) log_info("  %s %lld", numbers[i], (long long)value);
-  }
-  if (err == OK && strcmp(format, "mdlm-metrics") == 0) {
-    err = info_group(f, "/train");
-    if (err == OK) err = info_group(f, "/valid");
-  } else if (err == OK) {
-    err = info_group(f, "/");
-  }
+  return OK;
+}
+
+/* The likelihood of an evaluation or a score, with its 95 % interval. */
+static int info_likelihood(H5 *f) {
+  double nll, low, high;
+  if (!h5_has(f, "/", "nll")) return OK;
+  TRY(h5_get_real(f, "/", "nll", &nll));
+  TRY(h5_get_real(f, "/", "nll_low", &low));
+  TRY(h5_get_real(f, "/", "nll_high", &high));
+  log_info("  %-18s %.4f   95 %% interval %.4f to %.4f", "ppl", exp(nll), exp(low), exp(high));
+  log_info("  %-18s %.5f  95 %% interval %.5f to %.5f, nat per token", "nll", nll, low, high);
+  return OK;
+}
+
+static int describe(H5 *f, const char *path, const char *format) {
   char *deck = NULL;
-  if (err == OK && h5_has(f, "/", "deck")) err = h5_get_str(f, "/", "deck", &deck);
-  if (err == OK && deck) {
-    log_info("  deck:");
-    log_text(deck);
+  bool metrics = strcmp(format, "mdlm-metrics") == 0;
+  log_info("%s: %s", path, format);
+  TRY(info_likelihood(f));
+  for (const Field *field = fields; field->name; field++) TRY(info_field(f, field));
+  TRY(info_group(f, metrics ? "/train" : "/"));
+  if (metrics) TRY(info_group(f, "/valid"));
+  if (h5_has(f, "/", "deck")) {
+    TRY(h5_get_str(f, "/", "deck", &deck));
+    info_deck(path, deck);
+    mem_free(&deck);
   }
-  mem_free(&deck);
-  if (err == OK) log_info("  whole: every value could be read");
+  log_info("  whole: every value could be read");
+  return OK;
+}
+
+static int info_other(const char *path, const char *format) {
+  H5 *f = NULL;
+  TRY(h5_open(&f, path, false));
+  int err = describe(f, path, format);
   h5_close(&f);
   return err;
 }
@@ -196,13 +247,38 @@ static int info_file(const char *path) {
   return err;
 }
 
+/* The deck that made the file, and nothing else. */
+static int print_deck(const char *path) {
+  H5 *f = NULL;
+  char *deck = NULL;
+  TRY(h5_open(&f, path, false));
+  int err = h5_has(f, "/", "deck") ? h5_get_str(f, "/", "deck", &deck)
+                                   : RAISE(ERR_DATA, "%s: no deck is stored in this file", path);
+  h5_close(&f);
+  size_t n = deck ? strlen(deck) : 0;
+  if (n > 0 && deck[n - 1] == '\n') deck[n - 1] = '\0'; /* log_text adds one */
+  if (err == OK && log_text(deck) != 0) err = RAISE(ERR_IO, "cannot write the deck to standard output");
+  mem_free(&deck);
+  return err;
+}
+
 static int info(Comm *comm, const Config *cfg, int argc, char **argv, int *exit_code) {
   (void)cfg, (void)exit_code;
-  int err = argc < 1 ? RAISE(ERR_USAGE, "usage: mdlm info FILE…") : OK;
-  for (int i = 0; i < argc && err == OK && comm->rank == 0; i++) err = info_file(argv[i]);
+  bool deck = argc > 0 && strcmp(argv[0], "--deck") == 0;
+  int err = argc - deck < 1 ? RAISE(ERR_USAGE, "usage: mdlm info [--deck] FILE…") : OK;
+  for (int i = deck; i < argc && err == OK && comm->rank == 0; i++)
+    err = deck ? print_deck(argv[i]) : info_file(argv[i]);
   return comm_agree(comm, err);
 }
 
 extern const Command command_info;
-const Command command_info = {
-    "info", "FILE…", "describe data, checkpoint, metrics, evaluation or samples; verify checksums", false, info};
+const Command command_info = {.name = "info",
+                              .arguments = "[--deck] FILE…",
+                              .purpose = "describe our HDF5 files and verify their checksums",
+                              .run = info,
+                              .about = "Tells what a file is (data, checkpoint, metrics, evaluation, samples, scores, "
+                                       "prompts), its results first, and reads all of it to see whether it is whole. "
+                                       "With --deck it prints the deck that made the file and nothing else.",
+                              .reads = "the files",
+                              .writes = "nothing",
+                              .example = "mdlm info --deck runs/a/last.h5 > deck.cfg"};

@@ -177,5 +177,15 @@ static int logits(Comm *comm, const Config *cfg, int argc, char **argv, int *exi
 }
 
 extern const Command command_logits;
-const Command command_logits = {"logits", "DECK [key=value…]",
-                                "the network's output at given tokens and times: HDF5 to HDF5", true, logits};
+const Command command_logits = {
+    .name = "logits",
+    .arguments = "DECK [key=value…]",
+    .purpose = "output of the network at given tokens and times, HDF5 to HDF5",
+    .deck = true,
+    .run = logits,
+    .about =
+        "Writes the raw logits and, on request, log p(x0 | z) for the sequences and times of a file. Runs on one rank.",
+    .reads = "logits.input, logits.checkpoint (or the best of run.dir)",
+    .writes = "logits.output (or logits.h5 in run.dir)",
+    .sections = "run model diffusion logits device",
+    .example = "mdlm logits deck.cfg run.dir=runs/a logits.input=z.h5 logits.log_p=true"};

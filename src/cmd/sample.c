@@ -218,4 +218,16 @@ static int sample(Comm *comm, const Config *cfg, int argc, char **argv, int *exi
 }
 
 extern const Command command_sample;
-const Command command_sample = {"sample", "DECK [key=value…]", "draw text from a checkpoint", true, sample};
+const Command command_sample = {
+    .name = "sample",
+    .arguments = "DECK [key=value…]",
+    .purpose = "draw text from a checkpoint",
+    .deck = true,
+    .run = sample,
+    .about = "Draws samples and prints them. sample.prompt fixes some of their tokens, sample.num_strides makes them "
+             "longer than the sequences of the network. A sample is a function of run.seed and its number, whatever "
+             "the batch and the number of ranks.",
+    .reads = "sample.checkpoint (or the best of run.dir) and sample.prompt",
+    .writes = "sample.output (or samples.h5 in run.dir): token ids, text, entropies",
+    .sections = "run model diffusion sample device",
+    .example = "mdlm sample deck.cfg run.dir=runs/a sample.count=4 sample.sampler=event"};

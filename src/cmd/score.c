@@ -117,6 +117,15 @@ static int score(Comm *comm, const Config *cfg, int argc, char **argv, int *exit
 }
 
 extern const Command command_score;
-const Command command_score = {"score", "DECK [key=value…]",
-                               "generative perplexity of samples under a checkpoint that predicts the next token", true,
-                               score};
+const Command command_score = {
+    .name = "score",
+    .arguments = "DECK [key=value…]",
+    .purpose = "generative perplexity of samples under a next-token model",
+    .deck = true,
+    .run = score,
+    .about = "Scores samples, or any tokenized file, by a network that predicts the next token, and prints their "
+             "perplexity next to their token entropy. The file must have the vocabulary of that network.",
+    .reads = "score.checkpoint and score.input (or samples.h5 in run.dir)",
+    .writes = "score.output (or score.h5 in run.dir): the result and the values of each row",
+    .sections = "run score device",
+    .example = "mdlm score deck.cfg run.dir=runs/a score.checkpoint=gpt2.h5"};

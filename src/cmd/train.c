@@ -51,4 +51,18 @@ static int train(Comm *comm, const Config *cfg, int argc, char **argv, int *exit
 }
 
 extern const Command command_train;
-const Command command_train = {"train", "DECK [key=value…]", "train, or go on training, in run.dir", true, train};
+const Command command_train = {
+    .name = "train",
+    .arguments = "DECK [key=value…]",
+    .purpose = "train a model, or resume training it",
+    .deck = true,
+    .stops = true,
+    .run = train,
+    .about = "Trains the network of the deck, validates the moving average of its weights, and saves checkpoints. "
+             "Where run.dir holds a checkpoint it resumes, on any number of ranks; a complete run is left alone. "
+             "SIGTERM, SIGUSR1 or a file STOP in run.dir end it after the current step, with the state saved.",
+    .reads = "data.train, data.valid and the checkpoints of run.dir",
+    .writes =
+        "in run.dir: last.h5, previous.h5 and best.h5 (checkpoints), metrics.h5, deck.cfg (all keys with their values)",
+    .sections = "run data model diffusion train device dist",
+    .example = "mpirun -n 2 --bind-to none mdlm train deck.cfg run.dir=runs/a"};

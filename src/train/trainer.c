@@ -194,6 +194,8 @@ int trainer_run(Trainer *t, int *stop) {
   int64_t total = cfg->train_steps, first = t->optimizer.step;
   Window w = {.start = clock_now()};
   double begun = w.start;
+  Progress live;
+  progress_start(&live, "step", "tokens", total);
   *stop = 0;
   if (t->valid && first > 0 && due(first, cfg->train_valid_every, total) && !validated(t)) TRY(trainer_validate(t));
   while (t->optimizer.step < total && !*stop) {
@@ -204,6 +206,7 @@ int trainer_run(Trainer *t, int *stop) {
     w.steps++;
     w.tokens += r.tokens;
     w.rows += r.rows;
+    progress_live(&live, n, t->tokens, "loss %.4f", r.loss);
     TRY(agree_stop(t, stop));
     if (due(n, cfg->train_log_every, total) || *stop) TRY(report(t, &r, &w, begun, first));
     if (due(n, cfg->train_valid_every, total) && (!*stop || n == total)) { /* a stop leaves it to the resumed run */

@@ -21,20 +21,56 @@ $1" "${@:2}"
 }
 
 # ---- without a deck
-usage() { exits 2 ranks 1 > "$T/out" && grep 'mdlm train *DECK' "$T/out" && grep 'mdlm --version' "$T/out"; }
+usage() { exits 2 ranks 1 > "$T/out" && grep '^  train  *train' "$T/out" && grep 'mdlm --version' "$T/out"; }
 tap "mdlm alone lists the commands" usage
-tap "mdlm --help does so and succeeds" prints 'mdlm eval *DECK' -- --help
+tap "mdlm --help does so and succeeds" prints '^  eval  *perplexity' 'mpirun -n RANKS' -- --help
 tap "--version names version, revision, compiler and flags" prints '^mdlm [0-9.]+ \(.+\)' 'cc .*-O' -- --version
+commands=$("$MDLM" -h | sed -n '/^Commands/,/^$/s/^  \([a-z]*\) .*/\1/p')
+sections=$(grep -oE '^KEY_[A-Z]+ *\([a-z]+' src/base/keys.def | sed 's/.*(//' | uniq)
+pages() { # each command's page, by both words; the sections that it names are explained
+  local it section
+  for it in $commands; do
+    prints "^mdlm $it — " '^Usage' '^  Reads  ' '^  Writes  ' '^Example' '^  3 +a file is missing' -- "$it" --help || return 1
+    ranks 1 "$it" ignored.cfg -h | diff "$T/out" - || return 1
+    for section in $(sed -n 's/^  Deck  *//p' "$T/out" | tr -d ,); do
+      grep -qx "$section" <<< "$sections" || fail "no section $section" || return 1
+    done
+  done
+  [ "$(wc -w <<< "$commands")" -ge 8 ]
+}
+tap "every command has a page" pages
+tap "only train tells of stopping" exits 1 grep -q '^  75 ' <("$MDLM" eval -h)
+tap "train does" prints '^  75 +stopped by a signal' -- train -h
 all_keys() {
   ranks 1 help > "$T/out" &&
     grep -oE '^KEY_[A-Z]+ *\([a-z]+, [A-Za-z_0-9]+' src/base/keys.def | sed -E 's/.*\(([a-z]+), /\1./' > "$T/keys" &&
     diff "$T/keys" <(sed -n 's/^\([a-z]*\.[A-Za-z_0-9]*\) = .*/\1/p' "$T/out")
 }
 tap "help lists every key" all_keys
+narrow() { { ranks 1 && ranks 1 help; for it in $commands; do ranks 1 "$it" -h; done; } | tee "$T/out" | { ! grep -E '^.{81}'; } && [ -s "$T/out" ]; }
+tap "no page is wider than 80 columns" narrow
 tap "help KEY tells default, range and unit" \
   prints '^train.steps = 1000000 +\(a whole number, 0 to 4294967296 steps\)' -- help train.steps
 tap "help of a part of a name" prints '^train.log_every' '^train.valid_every' '^train.save_every' -- help _every
+tap "help of a command and section" prints '^mdlm train — ' '^Keys of section train' '^train.lr = ' -- help train
+tap "help of words of the help texts" prints '^train.lr = ' '^train.lr_min = ' -- help Learning RATE
+tap "help of a word of commands only" prints '^Commands' '^  score ' -- help generative
 tap "help of an unknown key fails" exits 2 ranks 1 help no.such.key
+manual() { # well-formed, with every command, key and exit code in it
+  ranks 1 help --man > "$T/mdlm.1" || return 1
+  "$1" "${@:2}" "$T/mdlm.1" > "$T/out" 2>&1 || fail "$1 fails" || return 1
+  cat "$T/out"
+  [ ! -s "$T/out" ] || return 1
+  for it in $commands; do grep -q "^\.SS mdlm $it" "$T/mdlm.1" || fail "no $it" || return 1; done
+  diff "$T/keys" <(sed -nE 's/^\\fB([a-z]+\.[A-Za-z_0-9]+) = .*/\1/p' "$T/mdlm.1") && grep -q '^\\fB75\\fR' "$T/mdlm.1"
+}
+if command -v groff > /dev/null; then
+  tap "the man page is well-formed (groff)" manual groff -man -ww -z
+elif command -v mandoc > /dev/null; then
+  tap "the man page is well-formed (mandoc)" manual mandoc -W warning -T lint
+else
+  tap_skip "the man page is well-formed" "neither groff nor mandoc is installed"
+fi
 
 # ---- a pre-flight writes nothing
 leaves() { # FOLDER COMMAND…: whether the command leaves every file there, even its time, as it was
@@ -269,7 +305,7 @@ assert all(((q == 299) | (q == r)).all() for q, r in zip(np.pad(np.tile(p, (2, 1
 assert text[0].startswith("ab") and " fed{" in text[0] and " no" in text[1]' "$T/prompts.h5" "$T/of_text.h5"
 }
 tap "prompts of text by prompt.py" text_prompts
-tap "info on prompts" prints 'mdlm-prompts' 'tokenizer bpe' '/tokens +2 values' -- info "$T/prompts.h5"
+tap "info on prompts" prints 'mdlm-prompts' 'tokenizer +bpe' '/tokens +2 values' -- info "$T/prompts.h5"
 
 # With one hole a row, the reverse process draws from p(x0 | the row): what `logits` tells. Few steps of training do not
 # make the two rows' laws differ enough to be told apart: the weights are random, and large.
@@ -312,11 +348,21 @@ tap "infilling draws from the conditional of the reverse process" conditional
 tap "info on data" prints 'tokenized data, [0-9]+ rows of 32 tokens' 'V = 300' 'digest [0-9a-f]{32}' 'whole' \
   -- info "$T/train.h5"
 tap "info on a checkpoint" prints 'checkpoint at step 6, 1536 tokens' 'vocab_embed.embedding +\[300,32\] +norm' \
-  '/adam_v' 'width = 32;' 'every checksum agrees' -- info "$T/run/last.h5"
-tap "info on metrics" prints 'mdlm-metrics' '/train/loss +6 values +nat/token' '/valid/nll +1 values' \
+  '/adam_v' 'info --deck .* prints all' 'every checksum agrees' -- info "$T/run/last.h5"
+tap "info on metrics" prints 'mdlm-metrics' '/train/loss +6 values +nat/token.*; last [0-9.]+$' '/valid/nll +1 values' \
   -- info "$T/run/metrics.h5"
-tap "info on an evaluation" prints 'mdlm-eval' 'estimator time' '/loss +63 values +nat' -- info "$T/run/eval.h5"
-tap "info on samples" prints 'mdlm-samples' 'sampler ancestral' 'checkpoint_digest [0-9a-f]{32}' '/tokens +5 ' \
+tap "info on an evaluation" prints 'mdlm-eval' '^  estimator +time' '/loss +63 values +nat' -- info "$T/run/eval.h5"
+first() { # after the name: perplexity and nll, as eval printed them
+  "$MDLM" info "$T/time.h5" > "$T/out" && cat "$T/out" &&
+    [ "$(sed -n '2s/^  ppl *\([0-9.]*\) *95 % interval \([0-9.]*\) to \([0-9.]*\)$/ppl=\1 ci95=[\2,\3]/p;3s/^  nll *\([0-9.]*\) .*/nll=\1/p' "$T/out" | sort | paste -sd' ')" = \
+      "$(sed 's/ bits=[^ ]*//; s/ sequences.*//' "$T/time.line")" ]
+}
+tap "info tells the result of an evaluation first" first
+deck_of() { "$MDLM" info --deck "$T/run/$1" | diff - "$T/run/deck.cfg"; }
+tap "info --deck prints the deck of a checkpoint and nothing else" deck_of last.h5
+tap "info --deck of metrics" deck_of metrics.h5
+tap "info --deck of data, which have none" exits 3 ranks 1 info --deck "$T/train.h5"
+tap "info on samples" prints 'mdlm-samples' 'sampler +ancestral' 'checkpoint_digest +[0-9a-f]{32}' '/tokens +5 ' \
   '/text +5 ' '/entropy +5 values +nat' 'whole' -- info "$T/run/samples.h5"
 tap "info on several files" prints 'tokenized data' 'mdlm-metrics' -- info "$T/valid.h5" "$T/run/metrics.h5"
 foreign() {

@@ -405,37 +405,73 @@ static void every_key_is_described(void **state) {
 #undef KEY_WORD
 }
 
-static void capture_help(char *text, size_t n, const char *pattern, int want) {
+/* What config_help prints, and how many keys it finds. */
+static int capture_help(char *text, size_t n, ConfigMatch match, const char *word) {
+  int found = -1;
   fflush(stdout);
   int kept = dup(STDOUT_FILENO);
   FILE *f = tmpfile();
   assert_non_null(f);
   dup2(fileno(f), STDOUT_FILENO);
-  int got = config_help(pattern);
+  int got = config_help(&page_plain, match, word, &found);
   fflush(stdout);
   dup2(kept, STDOUT_FILENO);
   close(kept);
   rewind(f);
   text[fread(text, 1, n - 1, f)] = '\0';
   fclose(f);
-  assert_int_equal(got, want);
+  assert_int_equal(got, OK);
+  return found;
 }
 
 static void help_prints_keys(void **state) {
   (void)state;
   static char text[65536];
-  capture_help(text, sizeof text, "train.lr", OK);
+  assert_int_equal(capture_help(text, sizeof text, CONFIG_NAME, "train.lr"), 1);
   assert_string_equal(text, "train.lr = 0.0003   (a real number, 0 to 1000)\n    learning rate after the warm-up\n");
-  capture_help(text, sizeof text, "warm", OK);
+  assert_int_equal(capture_help(text, sizeof text, CONFIG_NAME, "train.l"), 0);
+  assert_int_equal(capture_help(text, sizeof text, CONFIG_PART, "WARM"), 1);
   assert_non_null(strstr(text, "train.warmup = 2500   (a whole number, 0 to 4294967296 steps)\n"));
-  capture_help(text, sizeof text, "run.resume", OK);
+  assert_int_equal(capture_help(text, sizeof text, CONFIG_PART, "run.resume"), 1);
   assert_non_null(strstr(text, "run.resume = \"auto\"   (one of auto, never, must)\n"));
-  capture_help(text, sizeof text, NULL, OK);
-  assert_non_null(strstr(text, "run.dir = "));
+  assert_int_equal(capture_help(text, sizeof text, CONFIG_PART, "lr"), 3); /* not every name with these letters */
+  assert_int_equal(capture_help(text, sizeof text, CONFIG_TEXT, "sediment"), 0);
+  assert_int_equal(capture_help(text, sizeof text, CONFIG_SECTION, "dist"), 2);
   assert_non_null(strstr(text, "dist.reduce = "));
-  capture_help(text, sizeof text, "train.lerning_rate", ERR_USAGE);
-  assert_string_equal(text, "");
-  assert_refused(ERR_USAGE, "help: unknown key train.lerning_rate; did you mean train.lr?");
+  assert_null(strstr(text, "run.dir = "));
+  assert_refused(config_help_unknown("train.lerning_rate"),
+                 "help: unknown key train.lerning_rate; did you mean train.lr?");
+}
+
+/* The help and the choices are searched, but keys of that name are not told twice. */
+static void help_searches_texts(void **state) {
+  (void)state;
+  static char text[65536];
+  assert_int_equal(capture_help(text, sizeof text, CONFIG_TEXT, "top-p"), 1);
+  assert_non_null(strstr(text, "sample.nucleus = "));
+  assert_int_equal(capture_help(text, sizeof text, CONFIG_TEXT, "geomet"), 3);
+  assert_non_null(strstr(text, "diffusion.schedule = "));
+  assert_int_equal(capture_help(text, sizeof text, CONFIG_TEXT, "warmup"), 1);
+  assert_null(strstr(text, "train.warmup = "));
+  assert_true(config_mentions("a bound for T > 0", "t") && !config_mentions("a tau", "t"));
+  assert_true(config_mentions("the tau", "ta") == false && config_mentions("the taut", "tau"));
+}
+
+static void help_fits_80_columns(void **state) {
+  (void)state;
+  static char text[65536];
+  capture_help(text, sizeof text, CONFIG_SECTION, "sample");
+  for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) assert_in_range(strlen(line), 5, 80);
+}
+
+static void sections_in_order(void **state) {
+  (void)state;
+  int n = 0;
+  assert_string_equal(config_section(0), "run");
+  assert_string_equal(config_section(1), "data");
+  while (config_section(n)) n++;
+  assert_string_equal(config_section(n - 1), "dist");
+  assert_null(config_section(n + 1));
 }
 
 static void nearest_words(void **state) {
@@ -470,6 +506,9 @@ int main(void) {
       cmocka_unit_test(text_errors_have_a_name),
       cmocka_unit_test(every_key_is_described),
       cmocka_unit_test(help_prints_keys),
+      cmocka_unit_test(help_searches_texts),
+      cmocka_unit_test(help_fits_80_columns),
+      cmocka_unit_test(sections_in_order),
       cmocka_unit_test(nearest_words),
   };
   return cmocka_run_group_tests(tests, make_folder, drop_folder);
