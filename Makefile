@@ -1,5 +1,14 @@
-# mdlm — masked diffusion language models on MPI ranks.  `make help` lists what there is to make.
-# Variables: BUILD=build  CC=mpicc  ARCH=native  WERROR=1  SANITIZE=address,undefined  PREFIX=/usr/local  DESTDIR=; of CUDA: cuda/build.mk
+# mdlm — masked diffusion language models on MPI ranks.  `make help` lists the targets and variables.
+##: V=1             print whole commands
+##: BUILD=build     folder of what is built
+##: CC=mpicc        MPI compiler wrapper
+##: ARCH=native     processor (-march) to build for
+##: WERROR=1        warnings are errors
+##: SANITIZE=address,undefined   build with sanitizers
+##: PREFIX=/usr/local DESTDIR=   where install puts things
+##: VENV=.venv      the Python environment
+##: CUDA=0          leave the CUDA backend out
+##: CUDA_HOME= CUDA_ARCHS="80 90"   which toolkit, for which GPUs
 SHELL  := /bin/bash
 BUILD  ?= build
 CC     := $(if $(filter default undefined,$(origin CC)),mpicc,$(CC))
@@ -34,6 +43,10 @@ TEST_SRC := $(sort $(wildcard tests/unit/*.c tests/ops/*.c tests/grad/*.c tests/
 TESTS    := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 TEST_LIB := $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/*.c))
 
+# ---- a short line for each step: "CC src/main.c"; V=1 shows the commands, -s nothing
+Q        := $(if $(V),,@)
+say       = $(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),,@printf '%-5s %s\n' '$1' '$2')
+
 .DEFAULT_GOAL := all
 include cuda/build.mk
 
@@ -41,33 +54,47 @@ include cuda/build.mk
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: $(BUILD)/mdlm $(CUDA_SO) ## build the program, with the CUDA backend where the toolkit is (CUDA=0: without)
+##@ Build
+all: $(BUILD)/mdlm $(BUILD)/mdlm.1 $(CUDA_SO) ## the program and its man page; the CUDA backend where nvcc, cuBLASLt and NCCL are
 
 $(BUILD)/mdlm: $(BUILD)/main.o $(LIB)
-	$(CC) -o $@ $(filter-out $(LIB),$^) $(WHOLE_LIB) $(LDLIBS) -Wl,-rpath,'$$ORIGIN:$$ORIGIN/../lib'
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(filter-out $(LIB),$^) $(WHOLE_LIB) $(LDLIBS) -Wl,-rpath,'$$ORIGIN:$$ORIGIN/../lib'
+# from the program itself; a program for another processor does not run here, and goes without
+$(BUILD)/mdlm.1: $(BUILD)/mdlm
+	$(call say,MAN,$@)
+	$(Q)$< help --man > $@.new && mv $@.new $@ || { rm -f $@.new; echo "no man page: $< does not run here" >&2; }
 $(LIB): $(OBJ)
-	rm -f $@ && ar rcs $@ $^
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
 $(BUILD)/ops/cpu/%_f32.o: src/ops/cpu/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 $(BUILD)/ops/cpu/%_f64.o: src/ops/cpu/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -DREAL=double -MMD -MP -c -o $@ $<
+	$(call say,CC,$< (f64))
+	$(Q)$(CC) $(ALL_CFLAGS) -DREAL=double -MMD -MP -c -o $@ $<
 # nothing but multiply-adds, which ISO C mode would leave apart
 $(BUILD)/ops/cpu/scan_%.o: ALL_CFLAGS += -ffp-contract=fast
 $(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -Itests -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests -MMD -MP -c -o $@ $<
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB) $(LIB)
-	$(CC) -o $@ $^ $(LDLIBS) -lcmocka
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $^ $(LDLIBS) -lcmocka
 BENCH_SRC := $(filter-out tests/bench/bench_sampling.c,$(wildcard tests/bench/*.c))
 $(BUILD)/bench: $(BENCH_SRC:tests/%.c=$(BUILD)/tests/%.o) $(LIB)
-	$(CC) -o $@ $(filter-out $(LIB),$^) $(WHOLE_LIB) $(LDLIBS) -Wl,-rpath,'$$ORIGIN'
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(filter-out $(LIB),$^) $(WHOLE_LIB) $(LDLIBS) -Wl,-rpath,'$$ORIGIN'
 $(BUILD)/bench_sampling: $(BUILD)/tests/bench/bench_sampling.o $(LIB)
-	$(CC) -o $@ $^ $(LDLIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $^ $(LDLIBS)
 $(BUILD)/%.o: src/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 # ---- rebuilt when the flags or the revision change
 $(BUILD)/flags: FORCE
@@ -78,32 +105,43 @@ $(BUILD)/version.gen.h: FORCE
 	cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 $(BUILD)/base/version.o: $(BUILD)/version.gen.h
 
+##@ About
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile cuda/build.mk
-	@echo "  Rooms: src/{base,ops,dist,store,model,diffusion,network,sampling,measure,train,cmd}; decks in input/; see README.md"
+	@awk '/^##@ / { print (groups++ ? "\n" : "") substr($$0, 5) } \
+	  /^##: / { variables = variables "\n  " substr($$0, 5) } \
+	  match($$0, /^[a-z-]+:.*## /) { \
+	    n = split(substr($$0, RLENGTH + 1), word, " "); \
+	    line = sprintf("  %-15s", substr($$0, 1, index($$0, ":") - 1)); \
+	    for (i = 1; i <= n; i++) { \
+	      if (length(line) + length(word[i]) >= 80) { print line; line = sprintf("%17s", "") } \
+	      line = line " " word[i] } \
+	    print line } \
+	  END { print "\nVariables" variables }' Makefile cuda/build.mk
 
-info: ## every probe and its result
+info: ## what was found: compilers, libraries, devices
 	@NVCC="$(NVCC)" CUDA_HOME="$(CUDA_HOME)" CUDA_ARCHS="$(CUDA_ARCHS)" HAS_CUDA="$(HAS_CUDA)" tests/probe.sh "$(CC)" "$(PY)" "$(HDF5_LIBS)"
 
-setup: ## Debian packages and the Python environment for preparing and analysing data; quiet when nothing is missing
+##@ Use
+setup: ## install what is missing: Debian packages, the Python environment for data and analysis
 	@input/setup.sh "$(VENV)"
 
-demo: ## the main job on a real corpus: prepare, train on two ranks, evaluate, sample, plot (CORPUS=my.txt: your text)
+demo: ## a whole run on a real corpus: prepare, train on two ranks, evaluate, sample, plot (CORPUS=my.txt: your text)
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all
 	@BUILD="$(BUILD)" PY="$(PY)" CORPUS="$(CORPUS)" input/demo.sh
 
-smoke: ## every objective and network in seconds: train, sample from and evaluate the decks of input/smoke on two ranks
+smoke: ## train, sample and evaluate every deck of input/smoke on two ranks, in seconds each
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all
 	@BUILD="$(BUILD)" PY="$(PY)" input/smoke.sh
 
-compare: ## the objectives and networks side by side on the demo's corpus: a table of perplexities, in some 20 minutes
+compare: ## table of perplexities of all objectives and networks on the demo's corpus; some 20 minutes
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all
 	@BUILD="$(BUILD)" PY="$(PY)" input/compare.sh
 
-check: ## every test; closes with N passed, N failed, N skipped
+##@ Test and measure
+check: ## every test; ends with N passed, N failed, N skipped
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all tests WERROR=1
 	@BUILD="$(BUILD)" PY="$(PY)" tests/run.sh
@@ -111,21 +149,23 @@ check: ## every test; closes with N passed, N failed, N skipped
 .PHONY: tests
 tests: $(TESTS) $(EMULATED) $(BUILD)/tests/cuda/compare $(BUILD)/mdlm $(if $(CUDA_SO),$(CHECK_CUDA) $(BENCH_CUDA)) ## build the test programs
 
-bench: $(BUILD)/bench ## tokens/s, GFLOP/s, share of each op and ratio to the floor
+bench: $(BUILD)/bench ## tokens/s, GFLOP/s, time of each op and its ratio to the floor
 	@BUILD="$(BUILD)" tests/bench.sh
 
-bench-sampling: $(BUILD)/bench_sampling ## what samples cost: each sampler, and caching as the reference does it; some 4 minutes (TOKENS=thousands a run, 0: whole runs)
+bench-sampling: $(BUILD)/bench_sampling ## time of each sampler, beside caching as the reference does it; some 4 minutes (TOKENS=thousands per run, 0: whole runs)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(nproc)} $< $(TOKENS)
 
-rules: ## which room may include which (src/RULES)
+rules: ## check which room includes which (src/RULES)
 	@awk -f tests/rules.awk src/RULES $$(find src cuda 2>/dev/null -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.def' | sort)
 
-format: ## lay out the C sources as .clang-format says
+format: ## clang-format all C sources
 	clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
 
-install: all ## the program, decks and scripts under $(DESTDIR)$(PREFIX)
+##@ Install
+install: all ## program, man page, decks and scripts under $(DESTDIR)$(PREFIX)
 	install -Dm755 $(BUILD)/mdlm $(DESTDIR)$(PREFIX)/bin/mdlm
-	$(if $(CUDA_SO),install -Dm755 $(CUDA_SO) $(DESTDIR)$(PREFIX)/lib/libmdlm_cuda.so)
+	[ ! -f "$(BUILD)/mdlm.1" ] || install -Dm644 $(BUILD)/mdlm.1 $(DESTDIR)$(PREFIX)/share/man/man1/mdlm.1
+	$(if $(CUDA_SO),[ ! -f "$(CUDA_SO)" ] || install -Dm755 $(CUDA_SO) $(DESTDIR)$(PREFIX)/lib/libmdlm_cuda.so)
 	install -d $(DESTDIR)$(PREFIX)/share/mdlm/{input/{sizes,objectives,recipes,smoke},slurm,analysis}
 	install -m644 input/*.cfg input/requirements.txt $(DESTDIR)$(PREFIX)/share/mdlm/input
 	for d in sizes objectives recipes smoke; do install -m644 input/$$d/*.cfg $(DESTDIR)$(PREFIX)/share/mdlm/input/$$d; done

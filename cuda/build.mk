@@ -19,13 +19,15 @@ MPI_CFLAGS ?= $(filter -I%,$(shell $(CC) --showme:compile 2>/dev/null || $(CC) -
 CUDA_SO    := $(if $(HAS_CUDA),$(BUILD)/libmdlm_cuda.so)
 
 $(BUILD)/libmdlm_cuda.so: $(CU_OBJ)
-	$(CC) -shared -o $@ $^ $(CUDA_LIBS)
+	$(call say,LD,$@)
+	$(Q)$(CC) -shared -o $@ $^ $(CUDA_LIBS)
 .PHONY: cuda-flags
 cuda-flags: # how tests/cuda/compile_test.sh compiles
 	@echo '$(if $(NVCC),$(NVCC) $(CU_FLAGS))'
 $(BUILD)/cuda/%.o: cuda/%.cu $(BUILD)/cuda.flags
 	@mkdir -p $(@D)
-	$(NVCC) $(CU_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+	$(call say,NVCC,$<)
+	$(Q)$(NVCC) $(CU_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
 $(BUILD)/cuda.flags: FORCE
 	@mkdir -p $(@D); echo '$(NVCC) $(CU_FLAGS)' | cmp -s - $@ || echo '$(NVCC) $(CU_FLAGS)' > $@
 
@@ -42,23 +44,29 @@ EMULATED   := $(BUILD)/emulated/mdlm $(BUILD)/emulated/tests/test_emulation $(EM
 
 $(BUILD)/emulated/cuda/%.o: cuda/%.cu $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CXX) $(EMU_FLAGS) -MMD -MP -x c++ -c -o $@ $<
+	$(call say,CXX,$<)
+	$(Q)$(CXX) $(EMU_FLAGS) -MMD -MP -x c++ -c -o $@ $<
 $(BUILD)/emulated/mdlm: $(BUILD)/main.o $(EMU_OBJ) $(LIB)
-	$(CC) -o $@ $^ $(LDLIBS) -lstdc++
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $^ $(LDLIBS) -lstdc++
 $(BUILD)/emulated/tests/test_emulation.o: tests/emulation/test_emulation.cu $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CXX) $(EMU_FLAGS) -MMD -MP -x c++ -c -o $@ $<
+	$(call say,CXX,$<)
+	$(Q)$(CXX) $(EMU_FLAGS) -MMD -MP -x c++ -c -o $@ $<
 $(BUILD)/emulated/tests/test_emulation: $(BUILD)/emulated/tests/test_emulation.o $(EMU_OBJ) $(LIB)
-	$(CC) -o $@ $^ $(LDLIBS) -lstdc++
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $^ $(LDLIBS) -lstdc++
 
 # a program of tests/{ops,cuda,unit,mpi}, linked with the emulation and with a GPU's backend
 define on_device
 $(BUILD)/emulated/tests/%: $(BUILD)/tests/$1/%.o $(BUILD)/tests/emulation/device.o $(EMU_OBJ) $(TEST_LIB) $(LIB)
 	@mkdir -p $$(@D)
-	$$(CC) -o $$@ $$^ $$(LDLIBS) -lcmocka -lstdc++
+	$$(call say,LD,$$@)
+	$$(Q)$$(CC) -o $$@ $$^ $$(LDLIBS) -lcmocka -lstdc++
 $(BUILD)/gpu/tests/%: $(BUILD)/tests/$1/%.o $(BUILD)/tests/cuda/device.o $(TEST_LIB) $(LIB) | $(CUDA_SO)
 	@mkdir -p $$(@D)
-	$$(CC) -o $$@ $$(filter-out $$(LIB),$$^) $$(WHOLE_LIB) $$(LDLIBS) -lcmocka -Wl,-rpath,'$$$$ORIGIN/../..'
+	$$(call say,LD,$$@)
+	$$(Q)$$(CC) -o $$@ $$(filter-out $$(LIB),$$^) $$(WHOLE_LIB) $$(LDLIBS) -lcmocka -Wl,-rpath,'$$$$ORIGIN/../..'
 endef
 $(foreach d,ops cuda unit mpi,$(eval $(call on_device,$d)))
 
@@ -68,24 +76,26 @@ BENCH_CUDA  = $(CUDA_SO) $(BUILD)/mdlm $(BUILD)/bench $(BUILD)/bench_ops
 quiet_make := $(MAKE) --no-print-directory -s -j$(shell nproc) WERROR=1
 
 $(BUILD)/bench_ops: $(BUILD)/tests/cuda/bench_ops.o $(BUILD)/tests/bench/median.o $(LIB) | $(CUDA_SO)
-	$(CC) -o $@ $(filter-out $(LIB),$^) $(WHOLE_LIB) $(LDLIBS) -Wl,-rpath,'$$ORIGIN'
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $(filter-out $(LIB),$^) $(WHOLE_LIB) $(LDLIBS) -Wl,-rpath,'$$ORIGIN'
 
 .PHONY: cuda-toolkit
 cuda-toolkit:
 	$(if $(CUDA_SO),@:,@echo "the CUDA backend cannot be built here: make info tells what is missing"; exit 1)
 
-check-cuda: cuda-toolkit ## on a machine with a GPU: every op, whole steps, loss curves and resuming beside the CPU, memory errors
+##@ On a machine with a GPU
+check-cuda: cuda-toolkit ## compare every op, whole steps and loss curves with the CPU; resuming, memory errors
 	@MODE=gpu tests/cuda/check.sh present
 	@$(MAKE) --no-print-directory setup
 	@$(quiet_make) $(CHECK_CUDA)
 	@MODE=gpu BUILD="$(BUILD)" PY="$(PY)" tests/cuda/check.sh
 
-bench-cuda: cuda-toolkit ## on a machine with a GPU: its rates on each op and on whole steps, PyTorch's beside them (PYTHON=: one with torch)
+bench-cuda: cuda-toolkit ## speed of each op and of whole steps, beside PyTorch's (PYTHON=: one with torch)
 	@MODE=gpu tests/cuda/check.sh present
 	@$(quiet_make) $(BENCH_CUDA)
 	@BUILD="$(BUILD)" tests/cuda/bench.sh
 
-pack-cuda: cuda-toolkit ## both, for a machine with CUDA that lacks our libraries: build/pack-cuda, to be copied there; run.sh runs it
+pack-cuda: cuda-toolkit ## both as a folder build/pack-cuda, to copy to a machine that lacks our libraries; run.sh runs it
 	@$(MAKE) --no-print-directory setup
 	@$(quiet_make) BUILD="$(BUILD)-portable" ARCH=x86-64-v3 pack-programs
 	@BUILD="$(BUILD)-portable" PY="$(PY)" tests/cuda/pack.sh "$(BUILD)/pack-cuda"
