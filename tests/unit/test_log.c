@@ -8,8 +8,11 @@
 
 #include "base/log.h"
 
+#include <fcntl.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 static void durations(void **state) {
@@ -118,12 +121,78 @@ static void progress_in_a_file(void **state) {
   log_init(0, 1);
 }
 
+/* ---- on a terminal: a pseudo-terminal of 40 columns in place of stderr */
+
+/* What `speak` makes the terminal show, escapes and all. */
+static void capture_terminal(char *text, size_t n, void (*speak)(void)) {
+  int master = posix_openpt(O_RDWR | O_NOCTTY);
+  assert_true(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+  int slave = open(ptsname(master), O_RDWR | O_NOCTTY);
+  const struct winsize size = {.ws_row = 24, .ws_col = 40};
+  assert_true(slave >= 0 && ioctl(slave, TIOCSWINSZ, &size) == 0);
+  fflush(stderr);
+  int kept = dup(STDERR_FILENO);
+  assert_true(kept >= 0 && dup2(slave, STDERR_FILENO) == STDERR_FILENO);
+  assert_int_equal(log_columns(stderr), 40);
+  speak();
+  fflush(stderr);
+  dup2(kept, STDERR_FILENO);
+  close(kept);
+  fcntl(master, F_SETFL, O_NONBLOCK);
+  ssize_t got = read(master, text, n - 1);
+  text[got > 0 ? got : 0] = '\0';
+  close(slave);
+  close(master);
+}
+
+/* A loop resumed at step 10 of 20: the first call starts the clock, the next one is 100 s and 5 steps later. */
+static void speak_live(void) {
+  Progress p;
+  progress_start(&p, "step", "tokens", 20);
+  progress_live(&p, 10, 5000, "loss %.2f", 9.0);
+  p.start -= 100;
+  p.shown -= 100;
+  progress_live(&p, 15, 5500, "loss %.2f", 1.5);
+  progress_live(&p, 16, 5600, "loss %.2f", 1.25); /* not due */
+  log_warn("slow");
+}
+
+static void live_on_a_terminal(void **state) {
+  (void)state;
+  char text[1000];
+  capture_terminal(text, sizeof text, speak_live);
+  assert_string_equal(text, "\rstep 15/20  loss 1.50  5 tokens/s  eta \033[K" /* cut at the terminal's edge */
+                            "\r\033[Kwarning: slow\r\n");
+  log_init(1, 2);
+  capture_terminal(text, sizeof text, speak_live);
+  assert_string_equal(text, "");
+  log_init(0, 1);
+}
+
+static void no_live_in_a_file(void **state) {
+  (void)state;
+  char text[1000];
+  capture(text, sizeof text, stderr, STDERR_FILENO, speak_live);
+  assert_string_equal(text, "warning: slow\n");
+}
+
+static void progress_on_a_terminal(void **state) {
+  (void)state;
+  char text[1000];
+  capture_terminal(text, sizeof text, speak_progress);
+  assert_string_equal(text, "\rvalid 100/400 seq (1 seq/s, ETA 5:00)\033[K"
+                            "\rvalid 400/400 seq (4 seq/s, took 1:40)\033[K\r\n");
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(durations),
       cmocka_unit_test(rank_zero_speaks),
       cmocka_unit_test(other_ranks_only_err),
       cmocka_unit_test(progress_in_a_file),
+      cmocka_unit_test(progress_on_a_terminal),
+      cmocka_unit_test(live_on_a_terminal),
+      cmocka_unit_test(no_live_in_a_file),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
