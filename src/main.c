@@ -39,7 +39,7 @@ static int run(Comm *comm, const Command *command, int argc, char **argv, int *e
   return command->run(comm, NULL, argc - 2, argv + 2, exit_code);
 }
 
-/* Say what went wrong, once: of the ranks that return together with an error of their own, the first one speaks. */
+/* Report the error once: of the ranks that return together with an error of their own, the lowest one prints it. */
 static void report(int err, Comm *comm) {
   int64_t first = err == ERR_ELSEWHERE ? comm->size : comm->rank;
   if (err_agreed() && comm_all_reduce(comm, &first, 1, COMM_I64, COMM_MIN) != OK) return;

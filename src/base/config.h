@@ -20,7 +20,7 @@ typedef struct Config {
   char *deck; /* path of the deck, for messages */
 } Config;
 
-/* load and free, not read and destroy: those two names are libconfig's, also for the linker. */
+/* Not config_read and config_destroy: libconfig exports these names. */
 /** config_load — read deck `path` (NULL: defaults only), then apply n overrides "section.key=value".
  *  Relative @include paths are relative to the file that has them. Strings are owned by cfg. Not collective: every
  *  rank reads.

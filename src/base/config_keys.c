@@ -112,7 +112,7 @@ static bool is_choice(const char *choices, const char *v) {
 
 int config_keys_set_string(Config *cfg, const Key *key, const char *subject, const char *v) {
   char takes[256];
-  CHECK(key->type != KEY_IS_WORD || is_choice(key->choices, v), ERR_USAGE, "%s is no choice: it takes %s", subject,
+  CHECK(key->type != KEY_IS_WORD || is_choice(key->choices, v), ERR_USAGE, "%s is not a choice: it takes %s", subject,
         config_keys_takes(takes, sizeof takes, key));
   char **to = field(cfg, key);
   mem_free(to);
@@ -135,7 +135,7 @@ const char *config_keys_takes(char *buf, size_t n, const Key *key) {
   size_t used = 0;
   switch (key->type) {
   case KEY_IS_INT:
-    snprintf(buf, n, "a whole number, %lld to %lld%s%s", (long long)key->imin, (long long)key->imax, gap, key->unit);
+    snprintf(buf, n, "an integer, %lld to %lld%s%s", (long long)key->imin, (long long)key->imax, gap, key->unit);
     break;
   case KEY_IS_REAL:
     snprintf(buf, n, "a real number, %.15g to %.15g%s%s", key->rmin, key->rmax, gap, key->unit);
@@ -144,7 +144,7 @@ const char *config_keys_takes(char *buf, size_t n, const Key *key) {
     snprintf(buf, n, "true or false");
     break;
   case KEY_IS_STR:
-    snprintf(buf, n, "text in quotes");
+    snprintf(buf, n, "a string in quotes");
     break;
   case KEY_IS_WORD:
     for (const char *p = key->choices; *p && used + 3 < sizeof words; p++) {
@@ -157,7 +157,7 @@ const char *config_keys_takes(char *buf, size_t n, const Key *key) {
   return buf;
 }
 
-/* ---- what may have been meant */
+/* ---- suggestions for misspelt keys */
 
 /* Whether the help has words near `name`, as "learning rate" is near lerning_rate: it is compared with each run of as
  * many words. */

@@ -30,10 +30,10 @@ bool config_keys_has_section(const char *section);
 int config_keys_set_int(Config *cfg, const Key *key, const char *subject, int64_t v);
 int config_keys_set_real(Config *cfg, const Key *key, const char *subject, double v);
 int config_keys_set_string(Config *cfg, const Key *key, const char *subject, const char *v);
-/** config_keys_unknown — raise ERR_USAGE for a key that does not exist, with the one that may have been meant.
+/** config_keys_unknown — raise ERR_USAGE for a key that does not exist, suggesting the nearest one.
  *  `place` opens the message; section may be NULL, for a key outside of any. */
 int config_keys_unknown(const char *place, const char *section, const char *name);
 /** config_keys_real — a short decimal text that reads back as v, marked as a real by a point or an exponent. */
 const char *config_keys_real(char *buf, size_t n, double v);
-/** config_keys_takes — what a key takes, in words: "a whole number, 0 to 10 steps". */
+/** config_keys_takes — what a key takes, in words: "an integer, 0 to 10 steps". */
 const char *config_keys_takes(char *buf, size_t n, const Key *key);

@@ -49,7 +49,7 @@ static bool is_integer(const config_setting_t *s) {
 static int set_int(Config *cfg, const Key *key, const char *subject, const config_setting_t *s) {
   if (is_integer(s)) return config_keys_set_int(cfg, key, subject, config_setting_get_int64(s));
   double v = config_setting_get_float(s);
-  CHECK(v == floor(v), ERR_USAGE, "%s is no whole number", subject);
+  CHECK(v == floor(v), ERR_USAGE, "%s is not an integer", subject);
   char takes[256];
   CHECK(v >= -0x1p63 && v < 0x1p63, ERR_USAGE, "%s is out of range: it takes %s", subject,
         config_keys_takes(takes, sizeof takes, key));
@@ -106,8 +106,8 @@ static int parse(config_t *parsed, const ConfigText *t) {
   if (config_read_string(parsed, t->text)) return OK;
   const char *what = config_error_text(parsed);
   config_text_place(t, config_error_line(parsed), place, sizeof place);
-  const char *hint = "texts stand in quotes, settings end with a semicolon, sections are name: { … }";
-  if (strstr(what, "duplicate")) hint = "a section and a key may stand only once in a deck and what it includes";
+  const char *hint = "strings need quotes, settings end with a semicolon, sections are name: { … }";
+  if (strstr(what, "duplicate")) hint = "a section or key may appear only once in a deck and its includes";
   return RAISE(ERR_USAGE, "%s: %s (%s)", place, what, hint);
 }
 
@@ -124,7 +124,7 @@ static int apply_deck(Config *cfg, const ConfigText *t) {
 
 /* ---- overrides */
 
-/* A text needs no quotes on a command line, where the shell has taken them away: set them, unless they are there. */
+/* Strings on the command line lack the quotes that the shell has removed: add them, unless they are there. */
 static int quote(char **quoted, const char *value) {
   size_t n = strlen(value);
   TRY(mem_alloc(quoted, 2 * n + 3));
@@ -142,7 +142,7 @@ static int quote(char **quoted, const char *value) {
   return OK;
 }
 
-/* `value` as a deck of the one setting "value". */
+/* Parse `value` as a deck that consists of the setting "value". */
 static int parse_value(config_t *parsed, const Key *key, const char *subject, const char *value) {
   char *quoted = NULL, *line = NULL, takes[256];
   ConfigText t = {0};

@@ -120,7 +120,7 @@ static int read_file(char **text, const char *path, const char *place) {
   if (ferror(f))
     err = RAISE(ERR_USAGE, "%scannot read the deck %s: %s", place, path, strerror(errno));
   else if (memchr(*text, '\0', used))
-    err = RAISE(ERR_USAGE, "%s%s is no deck: it is not text", place, path);
+    err = RAISE(ERR_USAGE, "%s%s is not a deck: it is not text", place, path);
 done:
   if (err != OK) mem_free(text);
   fclose(f);
@@ -129,7 +129,7 @@ done:
 
 static int add_file(ConfigText *t, const char *path, const char *place, int depth);
 
-/* p stands behind the word @include: copy the path, make it relative to the folder of `file`, find the end of line. */
+/* p points behind the word @include: copy the path, make it relative to the folder of `file`, find the end of line. */
 static int read_include(char path[PATH_MAX], size_t *length, const char *p, const char *file, int line) {
   const char *open = p + strspn(p, " \t"), *close = *open == '"' ? strpbrk(open + 1, "\"\n") : NULL;
   CHECK(close && *close == '"', ERR_USAGE, "%s:%d: write @include \"file.cfg\"", file, line);
@@ -138,7 +138,7 @@ static int read_include(char path[PATH_MAX], size_t *length, const char *p, cons
   int n = snprintf(path, PATH_MAX, "%.*s%.*s", folder, file, (int)(close - open - 1), open + 1);
   CHECK(n < PATH_MAX, ERR_USAGE, "%s:%d: the path of the @include is too long", file, line);
   const char *end = close + 1 + strspn(close + 1, " \t\r;");
-  CHECK(strchr("#\n", *end) || strncmp(end, "//", 2) == 0, ERR_USAGE, "%s:%d: an @include has its line for itself",
+  CHECK(strchr("#\n", *end) || strncmp(end, "//", 2) == 0, ERR_USAGE, "%s:%d: an @include must be alone on its line",
         file, line);
   *length = (size_t)(end - p) + until(end, "\n");
   return OK;

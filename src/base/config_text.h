@@ -1,8 +1,8 @@
 /* config_text — a deck's text with its @include lines replaced by the files they name, and where each line came from.
  *
- * libconfig 1.5 would do the including itself, but reports an error in an included file under the wrong name, ends the
- * process where it cannot read one, and cuts integers that do not fit 32 bits unless they end in L. So the text that it
- * is given has no includes, and its long integers end in L. */
+ * libconfig 1.5 can include files itself, but it reports errors in an included file under the wrong name, exits the
+ * process if it cannot read one, and truncates integers beyond 32 bits unless they end in L. It is therefore given text
+ * without includes, in which such integers end in L. */
 #pragma once
 #include <stddef.h>
 

@@ -14,7 +14,7 @@ static _Thread_local int agreed;
 static void add_frame(const char *file, int line, const char *what) {
   size_t used = strlen(trace), room = sizeof trace - used;
   int n = snprintf(trace + used, room, "  %s:%d: %s\n", file, line, what);
-  if (n < 0 || (size_t)n >= room) trace[used] = '\0'; /* whole frames or none; the innermost came first */
+  if (n < 0 || (size_t)n >= room) trace[used] = '\0'; /* no partial frames */
 }
 
 int err_raise(int code, const char *file, int line, const char *fmt, ...) {

@@ -1,7 +1,7 @@
-/* err — how a function fails: a code climbs, a message and a trace stay behind.
+/* err — error handling: functions return a code; message and trace are kept until err_clear.
  *
  * Every fallible function returns int; OK is 0. CHECK is for the user's mistake and says what to change,
- * ASSERT is for ours. The message and the trace belong to the calling thread until err_clear. */
+ * ASSERT is for ours. Message and trace are per thread. */
 #pragma once
 #ifdef __cplusplus
 extern "C" {
@@ -13,12 +13,12 @@ enum {
   ERR_DATA = 3,      /* a file is missing, unreadable, damaged or does not fit the model          */
   ERR_IO = 4,        /* a file could not be written                                               */
   ERR_SHAPE = 5,     /* tensor shapes disagree                                                    */
-  ERR_MEMORY = 6,    /* host or device memory does not suffice                                    */
+  ERR_MEMORY = 6,    /* out of host or device memory                                              */
   ERR_DEVICE = 7,    /* a device library failed                                                   */
   ERR_COMM = 8,      /* MPI or NCCL failed                                                        */
-  ERR_NUMERIC = 9,   /* NaN or infinity where a number was due                                    */
-  ERR_BUSY = 10,     /* somebody else holds the run directory                                     */
-  ERR_ELSEWHERE = 11 /* another rank failed and reports it; this one stays quiet                  */
+  ERR_NUMERIC = 9,   /* NaN or infinity in a result                                               */
+  ERR_BUSY = 10,     /* another job holds the run directory                                       */
+  ERR_ELSEWHERE = 11 /* another rank failed and reports it; this one prints nothing               */
 };
 /* Exit codes that are no errors of this rank's own. */
 enum {
@@ -28,18 +28,18 @@ enum {
 
 /** err_raise — record a formatted message with its place and return code. */
 int err_raise(int code, const char *file, int line, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
-/** err_trace — add one frame to the trace of the error under way and return code. */
+/** err_trace — add one frame to the trace of the current error and return code. */
 int err_trace(int code, const char *file, int line, const char *call);
-/** err_message — the message of the error under way, "" if none. */
+/** err_message — the message of the current error, "" if none. */
 const char *err_message(void);
-/** err_backtrace — the frames of the error under way, one a line, innermost first, "" if none. */
+/** err_backtrace — the frames of the current error, one per line, innermost first, "" if none. */
 const char *err_backtrace(void);
-/** err_clear — forget the error under way. */
+/** err_clear — forget the current error. */
 void err_clear(void);
-/** err_agreed / err_set_agreed — whether all ranks know of the error and return together (then no abort is needed). */
+/** err_agreed / err_set_agreed — whether all ranks know of the error and return together, so that no MPI_Abort is needed. */
 int err_agreed(void);
 void err_set_agreed(int agreed);
-/** err_assert — report a broken invariant of ours with its place and abort the process. */
+/** err_assert — report a violated invariant with its place and abort the process. */
 void err_assert(const char *file, int line, const char *what) __attribute__((noreturn));
 
 #define TRY(call)                                                                                                      \

@@ -1,4 +1,4 @@
-/* log — every line is flushed at once: a job that is killed must not lose its last words in a buffer. */
+/* log — every line is flushed at once, so that a killed job loses no output. */
 #include "base/log.h"
 
 #include "base/clock.h"
@@ -89,7 +89,7 @@ int log_columns(FILE *stream) {
   return ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
 }
 
-/* ---- progress, on stderr: it is for whoever watches, and stdout may be somebody's input */
+/* ---- progress, on stderr: stdout may be piped into another program */
 
 static const double REDRAW = 0.2, NEXT_LINE = 10;
 

@@ -1,4 +1,4 @@
-/* log — what a person reads while the program runs. Rank 0 speaks; errors are printed by the rank that has them. */
+/* log — messages to the user. Rank 0 prints them; an error is printed by the rank where it occurred. */
 #pragma once
 #include <stdio.h>
 #ifdef __cplusplus
@@ -9,14 +9,14 @@ extern "C" {
 void log_init(int rank, int size);
 /** log_info — one line on stdout, rank 0 only. */
 void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/** log_text — a text of any length and a newline on stdout, rank 0 only; not 0 if that fails. */
+/** log_text — a text of any length and a newline on stdout, rank 0 only; 0, or -1 if writing failed. */
 int log_text(const char *text);
 /** log_warn — one line on stderr, headed "warning:", rank 0 only. */
 void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /** log_error — one line on stderr, headed "mdlm: error" and, with several ranks, the rank; any rank. */
 void log_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/** log_columns — columns of the terminal behind the stream, 0 where it is none or does not tell. */
+/** log_columns — width of the stream's terminal, 0 if it is not a terminal or the width is unknown. */
 int log_columns(FILE *stream);
 
 /* Progress — how far a long loop is: one line on stderr, redrawn in place on a terminal. Rank 0 only. A loop shows
@@ -29,7 +29,7 @@ typedef struct Progress {
   const char *unit; /* not owned */
   double start, shown;
   long long total;
-  long long from, work; /* done, and work done, at the first progress_live; from = -1: it is yet to come */
+  long long from, work; /* done, and work done, at the first progress_live; from = -1: before that */
 } Progress;
 /** progress_start — begin; nothing is printed yet. */
 void progress_start(Progress *p, const char *what, const char *unit, long long total);
@@ -37,9 +37,9 @@ void progress_start(Progress *p, const char *what, const char *unit, long long t
 void progress_show(Progress *p, long long done);
 /** progress_end — end the line. */
 void progress_end(Progress *p, long long done);
-/** progress_live — draw the live line when it is due, every 0.2 s; nothing where stderr is no terminal. The next line
- * of the log takes its place. `done` counts towards total, `work` is in units; the first call only starts the clock,
- * so that a resumed loop and a slow first step do not spoil the rate. */
+/** progress_live — draw the live line when it is due, every 0.2 s; nothing where stderr is not a terminal. The next
+ * line of the log replaces it. `done` counts towards total, `work` is in units; the first call only starts the clock,
+ * so that steps before a resume and a slow first step do not count in the rate. */
 void progress_live(Progress *p, long long done, long long work, const char *note, ...)
     __attribute__((format(printf, 4, 5)));
 /** log_duration — seconds as "1d 02:03:04", "2:03:04" or "3:04" into buf, which is returned. */

@@ -1,6 +1,5 @@
-/* mem — aligned as devices like it, past every cache line and vector; zeroed, so that no result depends on what was
- * there before.
- */
+/* mem — aligned to more than any cache line or vector register, as devices prefer; zeroed, so that no result depends
+ * on previous contents. */
 #include "base/mem.h"
 
 #include "base/err.h"

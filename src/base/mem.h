@@ -1,4 +1,4 @@
-/* mem — host memory, counted, so that a test can assert that a training step allocates nothing. */
+/* mem — host memory. Allocations are counted, so that a test can assert that a training step makes none. */
 #pragma once
 #include <stddef.h>
 
@@ -13,9 +13,9 @@ void mem_free(void *p);
 int mem_strdup(char **p, const char *s);
 /** mem_count — calls of mem_alloc and mem_realloc so far. */
 size_t mem_count(void);
-/** mem_resident — resident set of this process in bytes, 0 where the system does not tell. */
+/** mem_resident — resident set of this process in bytes, 0 if unknown. */
 size_t mem_resident(void);
-/** mem_available — memory the system could still give in bytes, 0 where it does not tell. */
+/** mem_available — memory still available on this machine in bytes, 0 if unknown. */
 size_t mem_available(void);
-/** mem_total — memory of this machine in bytes, 0 where the system does not tell. */
+/** mem_total — memory of this machine in bytes, 0 if unknown. */
 size_t mem_total(void);

@@ -1,4 +1,4 @@
-/* nearest — what a misspelt word may have meant. */
+/* nearest — suggestions for misspelt words. */
 #pragma once
 
 /** nearest_word — the word of the NULL-ended list nearest to `word` by edit distance, NULL if none is near. */

@@ -90,7 +90,7 @@ const PageStyle page_plain = {plain_title, plain_section, plain_part, plain_text
 
 /* ---- for man */
 
-/* What roff takes for markup, and what is not ASCII, by its name in roff. */
+/* The escapes of characters that roff interprets. */
 static const char *roff_name(char c) {
   switch (c) {
   case '\\':

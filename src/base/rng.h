@@ -1,7 +1,7 @@
 /* rng — random numbers as a pure function of (seed, purpose, step, sequence, position): Philox4x32-10.
  *
- * There is no state. Two ranks, two runs or two machines that ask for the same draw get the same bits; that is
- * what makes masks, dropout and data order independent of the number of ranks, and resuming exact.
+ * There is no state. Any rank, run or machine that asks for the same draw gets the same bits, which makes masks,
+ * dropout and data order independent of the number of ranks, and resuming exact.
  *   key      = seed (64 bits)
  *   counter  = { block, purpose << 24 | layer, step, sequence }
  * `block` numbers the 128-bit blocks of a stream; a stream has one purpose, and no two purposes share one.
@@ -68,7 +68,7 @@ RNG_FN void rng_philox(uint32_t out[4], const uint32_t counter[4], const uint32_
   out[3] = c3;
 }
 
-/** rng_block — the 128 random bits number `block` of stream k. */
+/** rng_block — block number `block` (128 random bits) of stream k. */
 RNG_FN void rng_block(uint32_t out[4], RngKey k, uint32_t block) {
   uint32_t counter[4], key[2];
   counter[0] = block;

@@ -4,9 +4,9 @@
 #include <time.h>
 #include <unistd.h>
 
-static int caught;
+static int seen;
 
-static sigset_t polite(void) {
+static sigset_t stop_signals(void) {
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
@@ -15,17 +15,17 @@ static sigset_t polite(void) {
 }
 
 void stop_block(void) {
-  sigset_t set = polite();
+  sigset_t set = stop_signals();
   sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
 int stop_requested(const char *dir) {
-  const sigset_t set = polite();
+  const sigset_t set = stop_signals();
   const struct timespec now = {0, 0};
   char path[480];
   int number = sigtimedwait(&set, NULL, &now);
-  if (number > 0) caught = number;
-  if (caught || dir == NULL) return caught;
+  if (number > 0) seen = number;
+  if (seen || dir == NULL) return seen;
   snprintf(path, sizeof path, "%s/STOP", dir);
   return access(path, F_OK) == 0 ? STOP_FILE : 0;
 }

@@ -1,16 +1,16 @@
-/* stop — ending a run politely: SIGTERM, SIGUSR1, or a file named STOP in the run directory.
+/* stop — graceful stop of a run: SIGTERM, SIGUSR1, or a file named STOP in the run directory.
  *
- * The signals are blocked and asked for between steps. A handler would run on the stack of whatever code it interrupts,
- * and code that libraries generate at run time need not keep the room below its stack pointer that a handler assumes.
- */
+ * The signals are blocked and polled between steps. A handler would run on the stack of the interrupted code, and code
+ * that libraries generate at run time may keep data below the stack pointer, where the handler's frame would go. */
 #pragma once
 
 enum { STOP_FILE = 1000 };
 
-/** stop_block — from now on the signals wait to be asked for. Before any thread is started: threads inherit it. */
+/** stop_block — block the signals until stop_requested polls them. Call before any thread is started: threads inherit the
+ * mask. */
 void stop_block(void);
-/** stop_requested — what asks for an end: a signal's number, STOP_FILE if `dir`/STOP exists (dir NULL: signals only),
- * or 0. A signal once asked for stays requested. Not collective. */
+/** stop_requested — why the run should stop: a signal number, STOP_FILE if `dir`/STOP exists (dir NULL: signals only),
+ * or 0. A signal stays requested once it has been seen. Not collective. */
 int stop_requested(const char *dir);
-/** stop_name — that in words: "SIGUSR1", "the file STOP". */
+/** stop_name — its name: "SIGUSR1", "the file STOP". */
 const char *stop_name(int request);

@@ -1,4 +1,4 @@
-/* version — what this binary is made of; stored in every file it writes. */
+/* version — the version of this binary, stored in every file that it writes. */
 #pragma once
 #define MDLM_VERSION "0.3.0"
 /** version_git — the git revision the binary was built from, with "-dirty" where the tree had changes; "unknown"

@@ -7,7 +7,7 @@
 #include "cmd/cmd.h"
 #include "train/trainer.h"
 
-/* A step larger than this is predicted from its first micro-batches. */
+/* A longer step is extrapolated from its first micro-batches. */
 static const double MOST_SECONDS = 20;
 
 static double mib(double bytes) { return bytes / (1024.0 * 1024.0); }
@@ -33,7 +33,7 @@ static int read_data(const char *what, const char *spec) {
   return err;
 }
 
-/* What a GPU has to hold is not in the program's resident memory. */
+/* Device memory is not part of the resident set. */
 static int report_device(Trainer *t) {
   size_t free = 0, total = 0;
   TRY(device_memory(&t->net.dev, &free, &total));
@@ -54,7 +54,7 @@ static void report_memory(const Trainer *t, size_t before) {
            mib(tree), mib(activations), mib(rows), mib(other));
 }
 
-/* A device works on after it was asked. */
+/* Device work is asynchronous: the time is taken after a sync. */
 static int timed_micro(Trainer *t, StepResult *r, double *seconds) {
   double start = clock_now();
   TRY(trainer_micro(t, r));
@@ -67,10 +67,10 @@ static int timed_micro(Trainer *t, StepResult *r, double *seconds) {
 static int time_step(Trainer *t, double *seconds, int64_t *micros, bool *whole, StepResult *r) {
   double one = 0, start = clock_now();
   TRY(reduction_begin(&t->reduction));
-  TRY(timed_micro(t, r, &one)); /* the first one also touches memory for the first time */
+  TRY(timed_micro(t, r, &one)); /* the first one pays for page faults too */
   for (*micros = 1; *micros < t->local_micro; ++*micros) {
     bool late = clock_now() - start + one >= MOST_SECONDS;
-    TRY(comm_any(t->comm, late, &late)); /* the clocks of the ranks may differ, and the last one needs all of them */
+    TRY(comm_any(t->comm, late, &late)); /* clocks differ, and the last micro-batch is collective */
     if (late) break;
     TRY(timed_micro(t, r, &one));
   }
@@ -89,7 +89,7 @@ static int predict(Trainer *t, Comm *comm, size_t before) {
   StepResult r = {0};
   bool whole = false;
   TRY(time_step(t, &seconds, &micros, &whole, &r));
-  if (whole && !t->net.dev.ops->host) { /* the first step of a GPU has planned its work, too */
+  if (whole && !t->net.dev.ops->host) { /* the first step on a GPU includes planning */
     StepResult again = {0};
     TRY(time_step(t, &seconds, &micros, &whole, &again));
   }
@@ -121,7 +121,7 @@ static int check(Comm *comm, const Config *cfg, int argc, char **argv, int *exit
   size_t before = mem_resident();
   TRY(trainer_create(&t, cfg, comm, false));
   err = predict(&t, comm, before);
-  if (err && comm->size > 1 && !err_agreed()) return err; /* the others wait: main ends them, before anything else */
+  if (err && comm->size > 1 && !err_agreed()) return err; /* the other ranks are blocked: main aborts them */
   trainer_destroy(&t);
   return err;
 }

@@ -106,7 +106,7 @@ static int info_checkpoint(const char *path) {
   return err;
 }
 
-/* Read every value, so that every checksum on the way is checked. *last: the last one, NaN for text or none. */
+/* Read every value, which verifies the checksums. *last: the last value, NaN for text or an empty data set. */
 static int read_all(H5 *f, const char *name, const H5Info *info, double *last) {
   double *values = NULL;
   char **text = NULL;

@@ -8,11 +8,11 @@
 #include <sys/stat.h>
 
 int output_path(const Config *cfg, const char *given, const char *name, char path[FILES_PATH]) {
-  CHECK(*given || *cfg->run_dir, ERR_USAGE, "no place for %s: set its key or run.dir", name);
+  CHECK(*given || *cfg->run_dir, ERR_USAGE, "no path for %s: set its key or run.dir", name);
   return *given ? files_path(path, NULL, given) : files_path(path, cfg->run_dir, name);
 }
 
-/* Whether that is an output of the format, however old. */
+/* Whether that is a file of the format, of any version. */
 static bool is_output(const char *path, const char *format) {
   H5 *f = NULL;
   char found[64] = "";
@@ -28,7 +28,7 @@ int output_claim(const Comm *comm, char path[FILES_PATH], const char *format, co
   CHECK(!files_same(path, input), ERR_USAGE, "%s is both read and written: choose another output", path);
   TRY(files_claim(path));
   CHECK(stat(path, &st) != 0 || st.st_size == 0 || is_output(path, format), ERR_USAGE,
-        "%s is there and is no %s file, which would take its place: choose another output, or remove it", path, format);
+        "%s exists and is not a %s file: choose another output, or remove it", path, format);
   return OK;
 }
 

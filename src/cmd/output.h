@@ -1,4 +1,4 @@
-/* output — the HDF5 file a command leaves: written under a temporary name, with what produced it as attributes. */
+/* output — the HDF5 output of a command: written under a temporary name, with its provenance as attributes. */
 #pragma once
 #include "base/config.h"
 #include "dist/comm.h"
@@ -8,12 +8,12 @@
 
 /** output_path — `given` if not empty, else run.dir/name; ERR_USAGE if both are empty or it is too long. */
 int output_path(const Config *cfg, const char *given, const char *name, char path[FILES_PATH]);
-/** output_claim — rank 0, before the work: the file can be written (files_claim), and what is there is an older output
- * of that format and not the input (may be empty). Nothing on other ranks.  ERR_IO; ERR_USAGE: some other file is there
- */
+/** output_claim — rank 0, before the work: check that the file can be written (files_claim), and that an existing file
+ * is an older output of that format and not the input (may be ""). Other ranks do nothing.
+ *  Errors  ERR_IO; ERR_USAGE: another file has that name */
 int output_claim(const Comm *comm, char path[FILES_PATH], const char *format, const char *input);
 /** output_write — make `path`: common attributes (format, checkpoint and its digest, step, weights, seed, git, created,
- * deck), then fill(). Call on one rank. An interrupted or failed write leaves what stood there. ERR_IO. */
+ * deck), then fill(). Call on one rank. An interrupted or failed write leaves the old file. ERR_IO. */
 int output_write(const char *path, const char *format, const Config *cfg, const char *checkpoint,
                  const CheckpointState *state, const char *weights, int (*fill)(H5 *f, const void *arg),
                  const void *arg);

@@ -1,4 +1,4 @@
-/* pages — what the program says of itself: the overview, a command's page, the versions, the man page. */
+/* pages — the overview, the page of a command, the versions, the man page. */
 #include "base/err.h"
 #include "base/log.h"
 #include "base/version.h"
@@ -154,7 +154,7 @@ int command_man(void) {
   page->section("Exit status");
   exit_rows(page, true);
   page->section("Environment");
-  page->row(COLUMN, "MDLM_TRACE", "if set, errors come with the calls that led to them");
+  page->row(COLUMN, "MDLM_TRACE", "if set, an error is printed with its call trace");
   page->row(COLUMN, "OMP_PROC_BIND", "if set, threads are pinned by OpenMP instead of device.pin");
   page->section("Help");
   help_rows(page);

@@ -34,13 +34,13 @@ static int train(Comm *comm, const Config *cfg, int argc, char **argv, int *exit
   introduce(&t);
   bool complete = t.optimizer.step >= cfg->train_steps;
   int err = complete ? OK : trainer_run(&t, &stop);
-  if (err && comm->size > 1 && !err_agreed()) return err; /* the others wait: main ends them, before anything else */
+  if (err && comm->size > 1 && !err_agreed()) return err; /* the other ranks are blocked: main aborts them */
   long long step = t.optimizer.step;
   double best = t.best;
   trainer_destroy(&t);
   if (err) return err;
   if (stop) {
-    log_info("stopped by %s at step %lld; the state is saved: run the same command to go on", stop_name(stop), step);
+    log_info("stopped by %s at step %lld; the state is saved: run the same command to resume", stop_name(stop), step);
     *exit_code = EXIT_REQUEUE;
   } else if (isnan(best)) {
     log_info("complete at step %lld", step);

@@ -209,10 +209,10 @@ bad "eval: nowhere to write" 'none/eval.h5' eval "$D" eval.output="$T/none/eval.
 long=(sample "$D" sample.steps=10000000 sample.count=1000 sample.sampler=ancestral)
 RANKS="1 2"
 bad "sample: nowhere to write" 'none/samples.h5' "${long[@]}" sample.output="$T/none/samples.h5"
-bad "sample: in place of a checkpoint" 'last.h5 is there and is no mdlm-samples file' "${long[@]}" sample.output="$T/run/last.h5"
+bad "sample: in place of a checkpoint" 'last.h5 exists and is not a mdlm-samples file' "${long[@]}" sample.output="$T/run/last.h5"
 RANKS=1
 mkfifo "$T/fifo" && ln -s "$T/none/samples.h5" "$T/astray" && echo 1 2 > "$T/run/prompt.txt" || exit 1
-bad "sample: in place of the deck" 'deck.cfg is there and is no mdlm-samples file' "${long[@]}" sample.output="$T/run/deck.cfg"
+bad "sample: in place of the deck" 'deck.cfg exists and is not a mdlm-samples file' "${long[@]}" sample.output="$T/run/deck.cfg"
 bad "sample: in place of the prompts" 'prompt.txt is both read and written' "${long[@]}" \
   sample.prompt="$T/run/prompt.txt" sample.output="$T/run/../run/prompt.txt"
 bad "sample: into a directory" 'cannot write .*: it is a directory' "${long[@]}" sample.output="$T/run"
@@ -223,7 +223,7 @@ bad "sample: a link to nowhere" 'cannot write .*/astray, a link: No such file' "
 bad "sample: an output of too long a name" 'the path has [0-9]+ bytes' "${long[@]}" sample.output="$T/$(printf 'x%.0s' {1..600})"
 bad "sample: a checkpoint of too long a name" 'the path has [0-9]+ bytes' \
   sample "$D" sample.checkpoint="$T/$(printf 'x%.0s' {1..600})"
-bad "eval: in place of the checkpoint" 'last.h5 is there and is no mdlm-eval file' \
+bad "eval: in place of the checkpoint" 'last.h5 exists and is not a mdlm-eval file' \
   eval "$D" eval.checkpoint="$T/run/last.h5" eval.output="$T/run/last.h5"
 rm "$T/run/prompt.txt"
 full_stdout() {

@@ -50,7 +50,7 @@ tap "help lists every key" all_keys
 narrow() { { ranks 1 && ranks 1 help; for it in $commands; do ranks 1 "$it" -h; done; } | tee "$T/out" | { ! grep -E '^.{81}'; } && [ -s "$T/out" ]; }
 tap "no page is wider than 80 columns" narrow
 tap "help KEY tells default, range and unit" \
-  prints '^train.steps = 1000000 +\(a whole number, 0 to 4294967296 steps\)' -- help train.steps
+  prints '^train.steps = 1000000 +\(an integer, 0 to 4294967296 steps\)' -- help train.steps
 tap "help of a part of a name" prints '^train.log_every' '^train.valid_every' '^train.save_every' -- help _every
 tap "help of a command and section" prints '^mdlm train — ' '^Keys of section train' '^train.lr = ' -- help train
 tap "help of words of the help texts" prints '^train.lr = ' '^train.lr_min = ' -- help Learning RATE

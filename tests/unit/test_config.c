@@ -184,62 +184,63 @@ static void wrong_types(void **state) {
   refuse_deck("train: { lr = \"fast\"; }",
               "x.cfg:1: train.lr = \"fast\" has the wrong type: it takes a real number, 0 to 1000");
   refuse_deck("model: { width = true; }",
-              "x.cfg:1: model.width = true has the wrong type: it takes a whole number, 8 to 65536");
+              "x.cfg:1: model.width = true has the wrong type: it takes an integer, 8 to 65536");
   refuse_deck("model: { time_conditioning = 1; }",
               "x.cfg:1: model.time_conditioning = 1 has the wrong type: it takes true or false");
-  refuse_deck("run: { dir = 5; }", "x.cfg:1: run.dir = 5 has the wrong type: it takes text in quotes");
-  refuse_deck("run: { dir = { a = 5; }; }", "x.cfg:1: run.dir = {…} has the wrong type: it takes text in quotes");
+  refuse_deck("run: { dir = 5; }", "x.cfg:1: run.dir = 5 has the wrong type: it takes a string in quotes");
+  refuse_deck("run: { dir = { a = 5; }; }", "x.cfg:1: run.dir = {…} has the wrong type: it takes a string in quotes");
   refuse_deck("run: { seed = [1, 2]; }",
-              "x.cfg:1: run.seed = a list has the wrong type: it takes a whole number, 0 to 9223372036854775807");
-  refuse_deck("train: { steps = 1.5; }", "x.cfg:1: train.steps = 1.5 is no whole number");
+              "x.cfg:1: run.seed = a list has the wrong type: it takes an integer, 0 to 9223372036854775807");
+  refuse_deck("train: { steps = 1.5; }", "x.cfg:1: train.steps = 1.5 is not an integer");
 }
 
 static void out_of_range(void **state) {
   (void)state;
   refuse_deck("train: { lr = -1; }", "x.cfg:1: train.lr = -1 is out of range: it takes a real number, 0 to 1000");
   refuse_deck("train: { steps = -1; }",
-              "x.cfg:1: train.steps = -1 is out of range: it takes a whole number, 0 to 4294967296 steps");
+              "x.cfg:1: train.steps = -1 is out of range: it takes an integer, 0 to 4294967296 steps");
   refuse_deck("train: { steps = 4294967297; }",
-              "x.cfg:1: train.steps = 4294967297 is out of range: it takes a whole number, 0 to 4294967296 steps");
+              "x.cfg:1: train.steps = 4294967297 is out of range: it takes an integer, 0 to 4294967296 steps");
   refuse_deck("model: { dropout = 1e999; }",
               "x.cfg:1: model.dropout = inf is out of range: it takes a real number, 0 to 0.9");
   refuse_deck("run: { seed = 1e30; }",
-              "x.cfg:1: run.seed = 1e+30 is out of range: it takes a whole number, 0 to 9223372036854775807");
+              "x.cfg:1: run.seed = 1e+30 is out of range: it takes an integer, 0 to 9223372036854775807");
   refuse_deck("run: {\n seed = 9223372036854775808; }",
               "x.cfg:2: the integer 9223372036854775808 does not fit 64 bits");
 }
 
 static void bad_words(void **state) {
   (void)state;
-  const char *want = "x.cfg:1: run.resume = \"aut\" is no choice: it takes one of auto, never, must";
+  const char *want = "x.cfg:1: run.resume = \"aut\" is not a choice: it takes one of auto, never, must";
   refuse_deck("run: { resume = \"aut\"; }", want);
   refuse_deck("run: { resume = \"auto|never\"; }",
-              "x.cfg:1: run.resume = \"auto|never\" is no choice: it takes one of auto, never, must");
-  refuse_deck("run: { resume = \"\"; }", "x.cfg:1: run.resume = \"\" is no choice: it takes one of auto, never, must");
+              "x.cfg:1: run.resume = \"auto|never\" is not a choice: it takes one of auto, never, must");
+  refuse_deck("run: { resume = \"\"; }",
+              "x.cfg:1: run.resume = \"\" is not a choice: it takes one of auto, never, must");
 }
 
 static void bad_syntax(void **state) {
   (void)state;
-  const char *hint = "texts stand in quotes, settings end with a semicolon, sections are name: { … }";
+  const char *hint = "strings need quotes, settings end with a semicolon, sections are name: { … }";
   char want[300];
   snprintf(want, sizeof want, "x.cfg:2: syntax error (%s)", hint);
   refuse_deck("run: {\n resume = auto; }", want);
   refuse_deck("\nrun: { dir = \"open; }", want);
-  refuse_deck("train: { lr = 1; lr = 2; }", "x.cfg:1: duplicate setting name (a section and a key may stand only once "
-                                            "in a deck and what it includes)");
+  refuse_deck("train: { lr = 1; lr = 2; }",
+              "x.cfg:1: duplicate setting name (a section or key may appear only once in a deck and its includes)");
 }
 
 static void bad_includes(void **state) {
   (void)state;
   refuse_deck("run: { seed = 1; }\n@include inner.cfg\n", "x.cfg:2: write @include \"file.cfg\"");
-  refuse_deck("@include \"inner.cfg\" run: { seed = 1; }\n", "x.cfg:1: an @include has its line for itself");
+  refuse_deck("@include \"inner.cfg\" run: { seed = 1; }\n", "x.cfg:1: an @include must be alone on its line");
   write_deck("inner.cfg", "lr = 1;\nbeta3 = 2;\n");
   refuse_deck("train: {\n\n@include \"inner.cfg\"\n}\n",
               "inner.cfg:2: unknown key train.beta3; did you mean train.beta1?");
   write_deck("inner.cfg", "lr = 1;\nbeta1 = ;\n");
   refuse_deck(
       "train: {\n\n@include \"inner.cfg\"\n}\n",
-      "inner.cfg:2: syntax error (texts stand in quotes, settings end with a semicolon, sections are name: { … })");
+      "inner.cfg:2: syntax error (strings need quotes, settings end with a semicolon, sections are name: { … })");
   write_deck("inner.cfg", "lr = 1;");
   refuse_deck("train: {\n\n@include \"inner.cfg\"\n\n  beta = 2;\n}\n",
               "x.cfg:5: unknown key train.beta; did you mean train.beta1?");
@@ -263,7 +264,7 @@ static void unreadable_decks(void **state) {
   assert_non_null(strstr(err_message(), "Is a directory"));
   write_bytes("x.cfg", "run: {\0}", 8);
   assert_int_equal(config_load(&c, deck, 0, NULL), ERR_USAGE);
-  assert_non_null(strstr(err_message(), "is no deck: it is not text"));
+  assert_non_null(strstr(err_message(), "is not a deck: it is not text"));
   err_clear();
   refuse_including("\n@include \"nosuch.cfg\"\n", "x.cfg:2: cannot open the deck", "nosuch.cfg: No such file");
   refuse_including("@include \".\"\n", "x.cfg:1: cannot read the deck", "Is a directory");
@@ -277,8 +278,8 @@ static void bad_overrides(void **state) {
   refuse_word("train.lr=", "train.lr= has the wrong type: it takes a real number, 0 to 1000");
   refuse_word("train.lr=1; b=2", "train.lr=1; b=2 has the wrong type: it takes a real number, 0 to 1000");
   refuse_word("train.lr=-1", "train.lr=-1 is out of range: it takes a real number, 0 to 1000");
-  refuse_word("train.steps=2.5", "train.steps=2.5 is no whole number");
-  refuse_word("run.resume=yes", "run.resume=yes is no choice: it takes one of auto, never, must");
+  refuse_word("train.steps=2.5", "train.steps=2.5 is not an integer");
+  refuse_word("run.resume=yes", "run.resume=yes is not a choice: it takes one of auto, never, must");
   refuse_word("model.time_conditioning=1", "model.time_conditioning=1 has the wrong type: it takes true or false");
   refuse_word("lr=1", "lr=1: write an override as section.key=value");
   refuse_word("train.lr", "train.lr: write an override as section.key=value");
@@ -431,7 +432,7 @@ static void help_prints_keys(void **state) {
   assert_string_equal(text, "train.lr = 0.0003   (a real number, 0 to 1000)\n    learning rate after the warm-up\n");
   assert_int_equal(capture_help(text, sizeof text, CONFIG_NAME, "train.l"), 0);
   assert_int_equal(capture_help(text, sizeof text, CONFIG_PART, "WARM"), 1);
-  assert_non_null(strstr(text, "train.warmup = 2500   (a whole number, 0 to 4294967296 steps)\n"));
+  assert_non_null(strstr(text, "train.warmup = 2500   (an integer, 0 to 4294967296 steps)\n"));
   assert_int_equal(capture_help(text, sizeof text, CONFIG_PART, "run.resume"), 1);
   assert_non_null(strstr(text, "run.resume = \"auto\"   (one of auto, never, must)\n"));
   assert_int_equal(capture_help(text, sizeof text, CONFIG_PART, "lr"), 3); /* not every name with these letters */
