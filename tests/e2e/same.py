@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""same.py A B [--close R] [--rows] NAME… — whether two HDF5 files hold the same in the named groups and data sets.
+"""same.py A B [--close R] [--rows] [NAME…] — whether two HDF5 files hold the same in the named groups and data sets.
 
 The same is: the same names, types, shapes and bits. --close R: values that differ by less than R, relative in the 2-norm.
 --rows: each group is a table of metrics: steps ascend strictly, and columns that tell the time are left out.
-The name @X is the attribute X of the file."""
+The name @X is the attribute X of the file.
+Without names: A and B are folders of the same HDF5 files, and every data set and numeric attribute of A's is the same in B's,
+but for columns that tell the time."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -20,15 +23,45 @@ def main() -> int:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("a")
     p.add_argument("b")
-    p.add_argument("names", nargs="+")
+    p.add_argument("names", nargs="*")
     p.add_argument("--close", type=float, default=0.0)
     p.add_argument("--rows", action="store_true")
     o = p.parse_args()
-    with h5py.File(o.a, "r") as a, h5py.File(o.b, "r") as b:
-        faults = [fault for name in o.names for fault in compare(a, b, name, o)]
+    if o.names:
+        with h5py.File(o.a, "r") as a, h5py.File(o.b, "r") as b:
+            faults = [fault for name in o.names for fault in compare(a, b, name, o)]
+    else:
+        faults = compare_folders(Path(o.a), Path(o.b), o.close)
     for fault in faults:
         print(fault)
     return 1 if faults else 0
+
+
+def compare_folders(a: Path, b: Path, close: float) -> list[str]:
+    files = [{str(path.relative_to(folder)) for path in folder.rglob("*.h5")} for folder in (a, b)]
+    faults = [f"{name}: only in {a if name in files[0] else b}" for name in sorted(files[0] ^ files[1])]
+    for name in sorted(files[0] & files[1]):
+        old, new = contents(a / name), contents(b / name)
+        for key, value in old.items():
+            faults += [f"{name}: {f}" for f in (values(key, value, new[key], close) if key in new else [f"no {key} in {b}"])]
+    if not files[0]:
+        faults.append(f"no HDF5 files in {a}")
+    return faults
+
+
+def contents(path: Path) -> dict[str, np.ndarray]:
+    """Data sets and numeric attributes, by name."""
+    found = {}
+
+    def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset) and name.rpartition("/")[2] not in TIMES:
+            found[name] = item[()]
+        found.update({f"{name}@{key}": np.asarray(x) for key, x in item.attrs.items() if not isinstance(x, str)})
+
+    with h5py.File(path, "r") as f:
+        add("", f)
+        f.visititems(add)
+    return found
 
 
 def compare(a: h5py.File, b: h5py.File, name: str, o: argparse.Namespace) -> list[str]:
@@ -52,6 +85,8 @@ def compare(a: h5py.File, b: h5py.File, name: str, o: argparse.Namespace) -> lis
 def values(name: str, a: np.ndarray, b: np.ndarray, close: float) -> list[str]:
     if a.dtype != b.dtype or a.shape != b.shape:
         return [f"{name}: {a.dtype}{a.shape} and {b.dtype}{b.shape}"]
+    if a.dtype == object:  # text
+        return [] if a.tolist() == b.tolist() else [f"{name}: differs in {np.sum(a != b)} of {a.size} texts"]
     if a.tobytes() == b.tobytes():
         return []
     apart = np.linalg.norm((a.astype("f8") - b).ravel()) / np.linalg.norm(b.astype("f8").ravel())
