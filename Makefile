@@ -50,7 +50,7 @@ say       = $(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),,@printf '%-5s %
 .DEFAULT_GOAL := all
 include cuda/build.mk
 
-.PHONY: all help info setup demo smoke compare check check-unit bench bench-sampling check-cuda bench-cuda pack-cuda rules format install clean FORCE
+.PHONY: all help info setup demo smoke compare check check-unit bench bench-sampling check-cuda bench-cuda pack-cuda rules lint format install clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -158,20 +158,28 @@ bench-sampling: $(BUILD)/bench_sampling ## time of each sampler, beside caching 
 rules: ## check which room includes which (src/RULES)
 	@awk -f tests/rules.awk src/RULES $$(find src cuda 2>/dev/null -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.def' | sort)
 
-format: ## clang-format all C sources
+lint: ## check Python (ruff), shell scripts (shellcheck) and the layout of C and CUDA sources (clang-format)
+	@PY="$(PY)" tests/unit/lint_test.sh
+	@tests/unit/format_test.sh
+
+format: ## lay out C and CUDA sources (clang-format) and Python (ruff)
 	clang-format -i $$(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
+	$(PY) -m ruff format --config input/pyproject.toml $$(git ls-files '*.py')
 
 ##@ Install
-install: all ## program, man page, decks and scripts under $(DESTDIR)$(PREFIX)
+SHARE = $(DESTDIR)$(PREFIX)/share/mdlm
+install: all ## program, man page, decks, Python commands and Slurm scripts under $(DESTDIR)$(PREFIX)
 	install -Dm755 $(BUILD)/mdlm $(DESTDIR)$(PREFIX)/bin/mdlm
 	[ ! -f "$(BUILD)/mdlm.1" ] || install -Dm644 $(BUILD)/mdlm.1 $(DESTDIR)$(PREFIX)/share/man/man1/mdlm.1
 	$(if $(CUDA_SO),[ ! -f "$(CUDA_SO)" ] || install -Dm755 $(CUDA_SO) $(DESTDIR)$(PREFIX)/lib/libmdlm_cuda.so)
-	install -d $(DESTDIR)$(PREFIX)/share/mdlm/{input/{sizes,objectives,recipes,smoke},slurm,analysis}
-	install -m644 input/*.cfg input/requirements.txt $(DESTDIR)$(PREFIX)/share/mdlm/input
-	for d in sizes objectives recipes smoke; do install -m644 input/$$d/*.cfg $(DESTDIR)$(PREFIX)/share/mdlm/input/$$d; done
-	install -m755 input/*.py $(DESTDIR)$(PREFIX)/share/mdlm/input
-	install -m644 slurm/* $(DESTDIR)$(PREFIX)/share/mdlm/slurm
-	install -m644 analysis/* $(DESTDIR)$(PREFIX)/share/mdlm/analysis
+	for d in . sizes objectives recipes smoke; do install -Dm644 -t $(SHARE)/input/$$d input/$$d/*.cfg; done
+	install -Dm644 -t $(SHARE)/slurm slurm/*
+	install -Dm644 -t $(SHARE)/python/mdlm_data input/mdlm_data/*.py
+	install -Dm644 -t $(SHARE)/python/mdlm_analysis analysis/mdlm_analysis/*.py
+	for command in $(COMMANDS); do sed "s/@MODULE@/$${command#*=}/" input/launcher.sh | \
+	  install -Dm755 /dev/stdin $(DESTDIR)$(PREFIX)/bin/$${command%=*}; done
+# command=module, from the pyprojects
+COMMANDS = $(shell sed -n 's/^\(mdlm-[a-z]*\) = "\(.*\):main"$$/\1=\2/p' input/pyproject.toml analysis/pyproject.toml)
 
 clean: ## remove what was built
 	rm -rf $(BUILD)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# compare.sh [NAME…] — the objectives and networks side by side: the demo's corpus, steps, batch and optimizer, about as many
-# weights. Called by `make compare`. Runs this small say that each of them learns; they do not rank the methods.
-# Environment: see lib.sh, and DATA (data/demo), RUNS (runs/compare), STEPS (those of the demo). Running it again resumes.
+# compare.sh [NAME…] — train the objectives and networks side by side, with the corpus, steps, batch and optimizer of the
+# demo and about the same number of weights. Called by `make compare`. Such small runs show that each method learns; they do
+# not rank the methods.
+# Environment: see lib.sh, and DATA (data/demo), RUNS (runs/compare), STEPS (those of the demo). A second call resumes.
 set -euo pipefail
 # shellcheck source=input/lib.sh
 . input/lib.sh
@@ -9,9 +10,9 @@ DATA=${DATA:-data/demo}
 RUNS=${RUNS:-runs/compare}
 STEPS=${STEPS:-}
 
-# The words that make a row of the table out of the demo's deck. Widths and blocks give each network about as many weights:
-# ar has no modulation, dimamba other blocks.
-words() {
+# overrides NAME: the command-line overrides of the demo's deck for a row of the table. Widths and blocks are chosen so that
+# all networks have about the same number of weights: ar has no modulation, dimamba other blocks.
+overrides() {
   case $1 in
     mdlm) echo ;;
     d3pm) echo "diffusion.objective=d3pm diffusion.T=1000 model.time_conditioning=true" ;;
@@ -27,7 +28,7 @@ mkdir -p "$RUNS"
 [ $# -gt 0 ] || set -- mdlm d3pm sedd ar mamba
 table=
 for name; do
-  read -r -a keys <<< "$(words "$name")"
+  read -r -a keys <<< "$(overrides "$name")"
   keys+=(run.dir="$RUNS/$name" data.train="$DATA/train.h5" data.valid="$DATA/valid.h5" ${STEPS:+train.steps="$STEPS"})
   echo "== $name"
   mdlm train input/demo.cfg "${keys[@]}" | tee "$RUNS/$name.log"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# demo.sh — the main job on a real corpus: prepare, train on two ranks, evaluate, sample, plot. Called by `make demo`.
-# Environment: see lib.sh. Running it again resumes, or says that the run is complete.
+# demo.sh — prepare a real corpus, train on two ranks, evaluate, sample, plot. Called by `make demo`.
+# Environment: see lib.sh. A second call resumes the run, or reports that it is complete.
 set -euo pipefail
 # shellcheck source=input/lib.sh
 . input/lib.sh
@@ -21,8 +21,8 @@ echo "== samples"
 mdlm sample input/demo.cfg "${keys[@]}"
 echo "== plot"
 unigram=$("$PY" -c 'import h5py, sys; print(round(h5py.File(sys.argv[1]).attrs["unigram_ppl_train"], 2))' "$data/valid.h5")
-"$PY" analysis/plot_metrics.py "$run" --unigram "$unigram" -o "$run/metrics.png"
+"$PY" -m mdlm_analysis.plot "$run" --unigram "$unigram" -o "$run/metrics.png"
 ppl=$(sed -n 's/.*ppl=\([0-9.]*\).*/\1/p' <<< "$(tail -n 1 <<< "$result")")
 echo
 echo "validation perplexity $ppl; the best unigram model of the training text has $unigram"
-awk -v p="$ppl" -v u="$unigram" 'BEGIN { exit !(p < u / 2) }' || { echo "demo: that is not clearly better" >&2; exit 1; }
+awk -v p="$ppl" -v u="$unigram" 'BEGIN { exit !(p < u / 2) }' || { echo "demo: that is not clearly better than the unigram model" >&2; exit 1; }

@@ -1,8 +1,8 @@
-# lib.sh — what demo.sh, smoke.sh and compare.sh share: where the programs are, how Open MPI starts here, the corpus.
+# lib.sh — shared by demo.sh, smoke.sh and compare.sh: the programs, the settings of Open MPI, the corpus.
 # shellcheck shell=bash disable=SC2034
 #
-# Environment: BUILD (where mdlm is), PY (the Python with input/requirements.txt), RANKS (2), CORPUS (a text file; empty:
-# the King James text of Debian's bible-kjv).
+# Environment: BUILD (folder of the program), PY (a Python with the packages of input/ and analysis/), RANKS (2), CORPUS (a
+# text file; empty: the King James text of Debian's bible-kjv).
 MDLM=${BUILD:-build}/mdlm
 PY=${PY:-.venv/bin/python}
 RANKS=${RANKS:-2}
@@ -16,7 +16,7 @@ fi
 
 mdlm() { mpirun -n "$RANKS" "$MDLM" "$@"; }
 
-# corpus_text DIR: $text is the corpus, made in DIR if it is the King James text
+# corpus_text DIR: set $text to the corpus file; the King James text is written to DIR
 corpus_text() {
   text=$CORPUS
   [ -z "$CORPUS" ] || return 0
@@ -27,14 +27,14 @@ corpus_text() {
   fi
 }
 
-# corpus_demo DIR NAME: DIR/train.h5 and DIR/valid.h5, unless they are there; NAME is recorded as the source
+# corpus_demo DIR NAME: make DIR/train.h5 and DIR/valid.h5 unless they exist; NAME is recorded as the source
 corpus_demo() {
   mkdir -p "$1"
   if [ -e "$1/train.h5" ] && [ -e "$1/valid.h5" ]; then
-    echo "$1 is there already"
+    echo "$1 exists already"
     return 0
   fi
   corpus_text "$1"
-  "$PY" input/prepare.py "$text" --tokenizer bpe:512 --length 16 --wrap --valid-fraction 0.05 --source "$2" \
+  "$PY" -m mdlm_data.prepare "$text" --tokenizer bpe:512 --length 16 --wrap --valid-fraction 0.05 --source "$2" \
     --out-train "$1/train.h5" --out-valid "$1/valid.h5"
 }

@@ -1,6 +1,6 @@
 #!/bin/bash
-# setup.sh VENV — what the project needs from the system, and a Python environment in VENV for input/ and analysis/.
-# Debian and its relatives: packages are installed. Elsewhere: what is missing is listed. Silent when nothing is missing.
+# setup.sh VENV — install the system packages that the project needs, and the Python packages of input/ and analysis/ in VENV.
+# On Debian and its relatives missing packages are installed, elsewhere they are listed. Silent when nothing is missing.
 set -u
 export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 cd "$(dirname "$0")/.." || exit 1
@@ -10,16 +10,16 @@ trap 'rm -f "$log"' EXIT
 
 needed="gcc libc6-dev make pkg-config git openmpi-bin libopenmpi-dev libhdf5-openmpi-dev libconfig-dev libdnnl-dev
   libxxhash-dev libcmocka-dev valgrind hdf5-tools bible-kjv bible-kjv-text python3-venv"
-optional="slurm-wlm munge" # the Slurm test only
+optional="slurm-wlm munge shellcheck clang-format" # without them the Slurm test or a lint test is skipped
 
 say() { echo "setup: $*"; }
-die() { # MESSAGE: with the end of the log, if there is one
+die() { # MESSAGE: print it after the end of the log and exit
   [ -s "$log" ] && tail -n 15 "$log" | sed 's/^/    | /' >&2
   echo "setup: $*" >&2
   exit 1
 }
 
-# ---- packages of Debian
+# ---- Debian packages
 
 not_installed() { # PACKAGE…
   dpkg-query -W -f '${binary:Package} ${db:Status-Status}\n' "$@" 2> /dev/null | awk -v want="$*" '
@@ -35,19 +35,19 @@ setup_debian() {
   local missing extra tried=$venv/.optional-tried
   # shellcheck disable=SC2086
   missing=$(not_installed $needed) extra=$(not_installed $optional)
-  [ -n "$extra" ] && [ "$(cat "$tried" 2> /dev/null)" = "$extra" ] && extra="" # asked for before, in vain
+  [ -n "$extra" ] && [ "$(cat "$tried" 2> /dev/null)" = "$extra" ] && extra="" # could not be installed before
   [ -z "$missing$extra" ] && return
   if [ "$(id -u)" != 0 ] && ! command -v sudo > /dev/null; then
     [ -z "$missing" ] && return
     die "missing packages and no sudo; as root: apt-get install $missing"
   fi
   say "installing $missing$extra"
-  as_root apt-get update >> "$log" 2>&1 || say "warning: apt-get update failed; going on with the lists there are"
+  as_root apt-get update >> "$log" 2>&1 || say "warning: apt-get update failed; using the old package lists"
   # shellcheck disable=SC2086
   [ -z "$missing" ] || install $missing || die "apt-get could not install: $missing"
   # shellcheck disable=SC2086
   if [ -n "$extra" ] && ! install $extra; then
-    say "warning: could not install ${extra% }; the Slurm test will be skipped"
+    say "warning: could not install ${extra% }; some tests will be skipped"
     refused=$extra
   fi
 }
@@ -72,12 +72,12 @@ check_other() {
     { echo "#include <stdarg.h>"; echo "#include <stddef.h>"; echo "#include <setjmp.h>"; echo "#include <stdint.h>"
       echo "#include <cmocka.h>"; } | mpicc -fsyntax-only -x c - 2> /dev/null || missing+=" cmocka.h"
   fi
-  [ -z "$missing" ] || die "this is no Debian; please install:$missing"
+  [ -z "$missing" ] || die "not a Debian system; please install:$missing"
 }
 
 # ---- Python
 
-find_python() { # the system's own first: a shim in front of it may lack venv
+find_python() { # /usr/bin first: another python3 in PATH may lack venv
   local p
   for p in /usr/bin/python3 python3; do
     "$p" -c 'import venv, ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && echo "$p" && return
@@ -86,17 +86,17 @@ find_python() { # the system's own first: a shim in front of it may lack venv
 }
 
 setup_python() {
-  local python stamp=$venv/.requirements sum
-  sum=$(cat input/requirements.txt analysis/requirements.txt | sha256sum) || die "input/ or analysis/requirements.txt is missing"
-  [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2> /dev/null)" = "$sum" ] && return
+  local python stamp=$venv/.installed sum
+  # editable installs point to this folder, so its name is part of the stamp
+  sum=$({ pwd; cat input/pyproject.toml analysis/pyproject.toml; } | sha256sum)
+  [ -x "$venv/bin/mdlm-prepare" ] && [ "$(cat "$stamp" 2> /dev/null)" = "$sum" ] && return
   python=$(find_python) || die "no Python of version 3.11 or later with the modules venv and ensurepip"
   say "Python environment in $venv"
   if ! "$venv/bin/python" -m pip --version > /dev/null 2>&1; then
     "$python" -m venv --clear "$venv" >> "$log" 2>&1 || die "$python -m venv $venv failed"
   fi
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
-    -r input/requirements.txt -r analysis/requirements.txt >> "$log" 2>&1 ||
-    die "pip could not install input/requirements.txt and analysis/requirements.txt"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input -e 'input[check]' -e analysis \
+    >> "$log" 2>&1 || die "pip could not install the packages in input/ and analysis/"
   echo "$sum" > "$stamp"
 }
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # smoke.sh [NAME…] — train, sample from and evaluate each deck of input/smoke, or those named, in seconds: every objective
-# and network on small data from the corpus. Called by `make smoke`. One line a deck; ends with how many did. --data:
-# prepares the data only.
-# Environment: see lib.sh, and DATA (data), RUNS (runs/smoke): where data and runs go; another CORPUS needs another DATA.
+# and network on small data from the corpus. Called by `make smoke`. Prints one line per deck, then how many succeeded.
+# With --data it only prepares the data.
+# Environment: see lib.sh, and DATA (data) and RUNS (runs/smoke), the folders of data and runs. Another CORPUS needs another
+# DATA.
 set -euo pipefail
 # shellcheck source=input/lib.sh
 . input/lib.sh
@@ -10,24 +11,24 @@ DATA=${DATA:-data}
 RUNS=${RUNS:-runs/smoke}
 smoke=$DATA/smoke
 
-# What stands for the data of the full-size decks: OpenWebText is the demo's corpus, wrapped; LM1B its lines, one a row, in
-# the same vocabulary; text8 its letters, in training rows of twice the length.
+# Small stand-ins for the data of the full-size decks: for OpenWebText the demo's corpus, wrapped; for LM1B its lines, one per
+# row, in the same vocabulary; for text8 its letters, in training rows of twice the length.
 prepare() {
-  local make=("$PY" input/prepare.py --quiet)
+  local make=("$PY" -m mdlm_data.prepare --quiet)
   corpus_demo "$DATA/demo" demo
   [ ! -e "$smoke/text8_valid.h5" ] || return 0
   mkdir -p "$smoke"
   corpus_text "$DATA/demo"
   "${make[@]}" "$text" --tokenizer "data:$DATA/demo/train.h5" --length 32 --no-wrap --limit 4000 --valid-fraction 0.1 \
     --source lm1b --out-train "$smoke/lm1b_train.h5" --out-valid "$smoke/lm1b_valid.h5"
-  tr 'A-Z' 'a-z' < "$text" | tr -cs 'a-z' ' ' > "$smoke/text8"
+  tr '[:upper:]' '[:lower:]' < "$text" | tr -cs '[:lower:]' ' ' > "$smoke/text8"
   head -c 200000 "$smoke/text8" | "${make[@]}" - --tokenizer text8 --length 64 --source text8 --split train \
     --out "$smoke/text8_train.h5"
   tail -c 20000 "$smoke/text8" | "${make[@]}" - --tokenizer text8 --length 32 --source text8 --split valid \
     --out "$smoke/text8_valid.h5"
 }
 
-# run NAME: train afresh, draw samples and evaluate; the last line printed is the result
+# run NAME: train from scratch, sample and evaluate; the last line printed is the result
 run() {
   local set=${1%%_*} dir=$RUNS/$1 data keys
   data=$smoke/${set}_

@@ -104,7 +104,7 @@ static int file_add(Shards *s, const char *path) {
   TRY(h5_open(&file->f, path, false));
   s->n_files++; /* from here on shards_close closes it */
   file->first = s->rows;
-  TRY(h5_check_format(file->f, "tokenized data as input/prepare.py makes it", "mdlm-data", FORMAT_VERSION));
+  TRY(h5_check_format(file->f, "tokenized data as mdlm-prepare makes it", "mdlm-data", FORMAT_VERSION));
   TRY(shapes_check(file->f, &file->rows, &length));
   TRY(h5_get_text(file->f, "/", "digest", file->digest, sizeof file->digest));
   s->rows += file->rows;

@@ -1,6 +1,6 @@
 /* shards — tokenized sequences on disk: one or several HDF5 files seen as one matrix of rows.
  *
- * A data file (written by input/prepare.py), format "mdlm-data", version 1:
+ * A data file (written by mdlm-prepare), format "mdlm-data", version 1:
  *   /tokens         [N,L]   uint16 or uint32, contiguous or chunked
  *   /lengths        [N]     uint16 or uint32, 1 ≤ length ≤ L: the positions that are scored
  *   /vocab/bytes    [n]     uint8

@@ -27,7 +27,7 @@ static int vocabulary_check(H5 *f, const Vocab *v, const char *owner) {
   TRY(h5_get_text(f, at, "tokenizer", tokenizer, sizeof tokenizer));
   TRY(h5_get_text(f, at, name, hash, sizeof hash));
   CHECK(strcmp(hash, v->hash) == 0, ERR_DATA,
-        "%s holds tokens of %s (%s), %s reads those of %s (%s): translate them with input/retokenize.py", h5_path(f),
+        "%s holds tokens of %s (%s), %s reads those of %s (%s): translate them with mdlm-retokenize", h5_path(f),
         tokenizer, hash, owner, v->tokenizer, v->hash);
   if (!whole) return OK;
   Vocab own;

@@ -140,7 +140,7 @@ PYTHON
 # prepare: $T/train.h5 and $T/valid.h5 from that corpus
 prepare() {
   text 400 > "$T/text" || return 1
-  "$PY" input/prepare.py "$T/text" --tokenizer bpe:300 --length 32 --valid-documents 40 --quiet \
+  "$PY" -m mdlm_data.prepare "$T/text" --tokenizer bpe:300 --length 32 --valid-documents 40 --quiet \
     --out-train "$T/train.h5" --out-valid "$T/valid.h5"
 }
 

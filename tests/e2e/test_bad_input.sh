@@ -8,10 +8,10 @@ LIMIT=20
 D=$T/deck.cfg
 prepare && deck "$D" && ranks 1 train "$D" > "$T/log" || exit 1
 "$PY" tests/e2e/spoil.py "$T/train.h5" "$T/run/last.h5" "$T/bad" || exit 1
-"$PY" input/prepare.py "$T/text" --tokenizer bpe:280 --length 32 --quiet --out "$T/bad/data_vocab.h5" &&
-  "$PY" input/prepare.py "$T/text" --tokenizer "data:$T/train.h5" --length 16 --quiet --out "$T/bad/data_rows16.h5" &&
-  "$PY" input/prepare.py "$T/text" --tokenizer "data:$T/train.h5" --length 31 --quiet --out "$T/bad/data_odd.h5" &&
-  "$PY" input/prepare.py "$T/text" --tokenizer "data:$T/train.h5" --length 32 --no-wrap --quiet \
+"$PY" -m mdlm_data.prepare "$T/text" --tokenizer bpe:280 --length 32 --quiet --out "$T/bad/data_vocab.h5" &&
+  "$PY" -m mdlm_data.prepare "$T/text" --tokenizer "data:$T/train.h5" --length 16 --quiet --out "$T/bad/data_rows16.h5" &&
+  "$PY" -m mdlm_data.prepare "$T/text" --tokenizer "data:$T/train.h5" --length 31 --quiet --out "$T/bad/data_odd.h5" &&
+  "$PY" -m mdlm_data.prepare "$T/text" --tokenizer "data:$T/train.h5" --length 32 --no-wrap --quiet \
     --out "$T/bad/data_unwrapped.h5" || exit 1
 
 # one_line FILE PATTERN N: whether stderr has an error line of at least one rank, at most one of each, all matching

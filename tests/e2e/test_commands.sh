@@ -130,7 +130,7 @@ assert np.allclose(lr[:10], want, rtol=1e-12, atol=0)' "$T/cosine/metrics.h5" &&
 }
 tap "train.lr_schedule = cosine: its rates, and a word when its length changes" falls
 several() {
-  "$PY" input/prepare.py "$T/text" --tokenizer "data:$T/train.h5" --length 32 --source text --split train --quiet \
+  "$PY" -m mdlm_data.prepare "$T/text" --tokenizer "data:$T/train.h5" --length 32 --source text --split train --quiet \
     --out "$T/shard1.h5" &&
     cp "$T/shard1.h5" "$T/shard2.h5" && prints ': 1260 rows of 32 tokens' \
       -- train "$D" data.train="$T/shard?.h5" run.dir="$T/d"
@@ -295,7 +295,7 @@ assert (b[:, 50] == 7).all() and (a[:, :44] == b[:, :44]).all() and (a[:, 44:] !
 tap "prompts: as long as samples with strides" far
 text_prompts() {
   printf 'ab ____ fed{\n____{3} no\n' > "$T/prompts.txt" &&
-    "$PY" input/prompt.py "$T/prompts.txt" --data "$T/train.h5" --out "$T/prompts.h5" &&
+    "$PY" -m mdlm_data.prompt "$T/prompts.txt" --data "$T/train.h5" --out "$T/prompts.h5" &&
     ranks 1 sample "$D" sample.prompt="$T/prompts.h5" sample.count=4 sample.output="$T/of_text.h5" && python '
 p, t = (h5.File(x)["tokens"][()] for x in sys.argv[1:3])
 text = h5.File(sys.argv[2])["text"].asstr()[()]
@@ -303,7 +303,7 @@ print(p, text)
 assert all(((q == 299) | (q == r)).all() for q, r in zip(np.pad(np.tile(p, (2, 1)), ((0, 0), (0, 32 - p.shape[1])), constant_values=299), t))
 assert text[0].startswith("ab") and " fed{" in text[0] and " no" in text[1]' "$T/prompts.h5" "$T/of_text.h5"
 }
-tap "prompts of text by prompt.py" text_prompts
+tap "prompts made from text by mdlm-prompt" text_prompts
 tap "info on prompts" prints 'mdlm-prompts' 'tokenizer +bpe' '/tokens +2 values' -- info "$T/prompts.h5"
 
 # With one hole a row, the reverse process draws from p(x0 | the row): what `logits` tells. Few steps of training do not
@@ -391,19 +391,4 @@ expected=0
 tap "check: expected and measured memory agree" expected
 tap "a run takes the memory that check expected" resident
 
-# ---- installation
-installed() { # the program and the decks; -o all: what was built is installed as it is
-  env -u MAKEFLAGS -u MAKELEVEL \
-    make -s -o all install BUILD="$(dirname "$MDLM")" DESTDIR="$T/stage" PREFIX=/usr || return 1
-  local share=$T/stage/usr/share/mdlm deck
-  "$T/stage/usr/bin/mdlm" --version && cmp "$MDLM" "$T/stage/usr/bin/mdlm" || return 1
-  for deck in input/*.cfg input/smoke/*.cfg; do
-    cmp "$deck" "$share/$deck" || return 1
-    # it parses with what it includes: what is missing is the data
-    ranks 1 train "$share/$deck" run.dir="$T/none" data.train="$T/none.h5" data.valid= 2>&1 |
-      grep "$T/none.h5: no such file" ||
-      fail "$deck" || return 1
-  done
-}
-tap "make install puts the program and decks that it reads into place" installed
 finish

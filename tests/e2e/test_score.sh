@@ -92,19 +92,19 @@ tap "long rows are cut into windows" joined
 
 # ---- samples of one tokenizer, a judge of another
 other() {
-  "$PY" input/prepare.py "$T/text" --tokenizer bpe:290 --length 24 --valid-documents 40 --quiet \
+  "$PY" -m mdlm_data.prepare "$T/text" --tokenizer bpe:290 --length 24 --valid-documents 40 --quiet \
     --out-train "$T/train2.h5" --out-valid "$T/valid2.h5" &&
     ranks 1 train "$D" run.dir="$T/judge2" model.name=ar diffusion.objective=ar data.train="$T/train2.h5" data.valid="$T/valid2.h5" &&
-    ! score no 1 score.checkpoint="$T/judge2/last.h5" 2> "$T/err" && grep -q 'translate them with input/retokenize.py' "$T/err" &&
-    "$PY" input/retokenize.py "$T/run/samples.h5" --tokenizer data:"$T/train2.h5" --out "$T/samples2.h5" &&
+    ! score no 1 score.checkpoint="$T/judge2/last.h5" 2> "$T/err" && grep -q 'translate them with mdlm-retokenize' "$T/err" &&
+    "$PY" -m mdlm_data.retokenize "$T/run/samples.h5" --tokenizer data:"$T/train2.h5" --out "$T/samples2.h5" &&
     score other 1 score.checkpoint="$T/judge2/last.h5" score.input="$T/samples2.h5" && last other && [ "$(word other rows)" = rows=7 ]
 }
 tap "translated samples" other
-as_printed() { # the text that retokenize.py reads is the one that `mdlm sample` prints
+as_printed() { # mdlm-retokenize decodes samples to the text that `mdlm sample` prints
   ranks 1 sample "$D" sample.count=7 sample.output="$T/again.h5" > "$T/again.log" && same "$T/run/samples.h5" "$T/again.h5" tokens &&
-    PYTHONPATH=input "$PY" - "$T/run/samples.h5" "$T/train.h5" "$T/again.log" << 'PYTHON'
+    "$PY" - "$T/run/samples.h5" "$T/train.h5" "$T/again.log" << 'PYTHON'
 import re, sys, h5py
-from texts import spelling
+from mdlm_data.spelling import spelling
 def marked(text): # Python marks a broken character once, mdlm each byte of it
     return re.sub("\ufffd+", "\ufffd", text)
 s, log = spelling(sys.argv[2]), marked(open(sys.argv[3], encoding="utf-8", newline="").read())
@@ -134,7 +134,7 @@ tap "a token beyond V, on two ranks" two_ranks
 edit run/samples.h5 bad.h5 'f["tokens"][6, 1] = 299'
 tap "a mask token" refuses 3 'bad.h5: row 6 is unfinished' score.input="$T/bad.h5"
 edit run/samples.h5 bad.h5 'f.attrs["tokenizer_hash"] = "0" * 32'
-tap "tokens of another vocabulary" refuses 3 'bad.h5 holds tokens of bpe.*input/retokenize.py' score.input="$T/bad.h5"
+tap "tokens of another vocabulary" refuses 3 'bad.h5 holds tokens of bpe.*mdlm-retokenize' score.input="$T/bad.h5"
 edit run/samples.h5 bad.h5 'del f.attrs["tokenizer"]'
 tap "tokens of nobody" refuses 3 'bad.h5 does not name its tokenizer' score.input="$T/bad.h5"
 edit valid.h5 bad.h5 'f["vocab"].attrs["eos"] = np.int64(7)'

@@ -1,4 +1,4 @@
-"""What the Python tests share: the two folders they test, a runner of the scripts, the folder of real data."""
+"""Shared by the Python tests: how a command is started, the folder of real data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "input"), str(ROOT / "analysis")]
 
 REAL = (
     "bert-base-uncased-vocab.txt",
@@ -23,22 +22,22 @@ REAL = (
 Run = Callable[..., subprocess.CompletedProcess]
 
 
-def command(script: str, *arguments: object) -> list[str]:
-    return [sys.executable, str(ROOT / script), *map(str, arguments)]
+def command(module: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-m", module, *map(str, arguments)]
 
 
 @pytest.fixture
 def prepare(tmp_path: Path) -> Run:
-    """prepare.py in a folder of its own; it must succeed, or with fails=True print one line and exit 2."""
+    """mdlm-prepare in a temporary folder; it must succeed, or with fails=True print one line and exit with 2."""
 
     def run(*arguments: object, stdin: bytes = b"", fails: bool = False) -> subprocess.CompletedProcess:
         done = subprocess.run(
-            command("input/prepare.py", *arguments), cwd=tmp_path, input=stdin, capture_output=True, timeout=60
+            command("mdlm_data.prepare", *arguments), cwd=tmp_path, input=stdin, capture_output=True, timeout=60
         )
         error = done.stderr.decode()
         if fails:
             assert done.returncode == 2, error
-            assert error.startswith("prepare.py: error: ") and error.count("\n") == 1, error
+            assert error.startswith("mdlm-prepare: error: ") and error.count("\n") == 1, error
         else:
             assert done.returncode == 0, error
         return done

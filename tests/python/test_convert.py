@@ -1,4 +1,4 @@
-"""convert.py: GPT-2's weights score as the independent numbers of tests/golden say; every network there and back."""
+"""mdlm-convert: imported GPT-2 weights give the logits of tests/golden; every network survives import and export."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from conftest import ROOT, Run, command
 
-import networks
-import tensorfiles
+from mdlm_analysis.pytorch_file import Inert, pytorch_open
+from mdlm_analysis.safetensors_file import safetensors_open, safetensors_write
+from mdlm_analysis.shapes import DIMAMBA
 
 MDLM = Path(os.environ.get("BUILD", ROOT / "build")) / "mdlm"
 Tensors = dict[str, np.ndarray]
@@ -25,15 +26,15 @@ Tensors = dict[str, np.ndarray]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """convert.py in a folder of its own; it must succeed, or with fails=True print one line and exit 2."""
+    """mdlm-convert in a temporary folder; it must succeed, or with fails=True print one line and exit with 2."""
 
     def call(*arguments: object, fails: bool = False) -> str:
         done = subprocess.run(
-            command("analysis/convert.py", *arguments), cwd=tmp_path, capture_output=True, text=True, timeout=60
+            command("mdlm_analysis.convert", *arguments), cwd=tmp_path, capture_output=True, text=True, timeout=60
         )
         if fails:
             assert done.returncode == 2, done.stderr
-            assert done.stderr.startswith("convert.py: error: ") and done.stderr.count("\n") == 1, done.stderr
+            assert done.stderr.startswith("mdlm-convert: error: ") and done.stderr.count("\n") == 1, done.stderr
             assert not list(tmp_path.glob("*.tmp"))
             return done.stderr
         assert done.returncode == 0, done.stderr
@@ -90,11 +91,11 @@ def golden_gpt2() -> tuple[Tensors, h5py.File]:
 
 
 def save(path: Path, tensors: Tensors) -> None:
-    tensorfiles.safetensors_write(path, {k: v.shape for k, v in tensors.items()}, tensors.values())
+    safetensors_write(path, {k: v.shape for k, v in tensors.items()}, tensors.values())
 
 
 def read(path: Path) -> Tensors:
-    return {k: v.read() for k, v in tensorfiles.safetensors_open(path).items()}
+    return {k: v.read() for k, v in safetensors_open(path).items()}
 
 
 def same(a: Tensors, b: Tensors) -> None:
@@ -269,11 +270,10 @@ def test_lightning(run: Run, tmp_path: Path, name: str) -> None:
 
 
 def test_pickles_run_nothing(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "bad.ckpt", "w") as z:
-        with z.open("bad/data.pkl", "w") as f:
-            Pickler(f, 2).dump({"x": Call(Global("os", "mkdir"), str(tmp_path / "made"))})
-    found = tensorfiles.pytorch_open(tmp_path / "bad.ckpt")
-    assert isinstance(found["x"], tensorfiles.Inert) and not (tmp_path / "made").exists()
+    with zipfile.ZipFile(tmp_path / "bad.ckpt", "w") as z, z.open("bad/data.pkl", "w") as f:
+        Pickler(f, 2).dump({"x": Call(Global("os", "mkdir"), str(tmp_path / "made"))})
+    found = pytorch_open(tmp_path / "bad.ckpt")
+    assert isinstance(found["x"], Inert) and not (tmp_path / "made").exists()
 
 
 def test_bf16_and_f16(tmp_path: Path) -> None:
@@ -301,9 +301,9 @@ def test_refusals(run: Run, tmp_path: Path) -> None:
         return run("import", path.name, "no.h5", "--tokenizer", words, "--heads", 2, *options, fails=True)
 
     assert "h.1.ln_2.bias is missing" in refused({k: v for k, v in weights.items() if k != "h.1.ln_2.bias"})
-    assert "h.0.x is no parameter" in refused(weights | {"h.0.x": np.zeros(1, "f4")})
+    assert "h.0.x is not a parameter" in refused(weights | {"h.0.x": np.zeros(1, "f4")})
     wrong = weights | {"h.0.mlp.c_fc.weight": weights["h.0.mlp.c_fc.weight"].T}
-    assert "h.0.mlp.c_fc.weight is [16, 64], [64, 16] was expected" in refused(wrong)
+    assert "h.0.mlp.c_fc.weight has the shape [16, 64], expected [64, 16]" in refused(wrong)
     assert "not the weights of gpt2, dit, ar, dimamba" in refused({"a": np.zeros(1, "f4")})
     assert "--objective subs: gpt2 is trained with ar" in refused(weights, "--objective", "subs")
     assert "--time-conditioning" in refused(weights, "--time-conditioning")
@@ -312,7 +312,7 @@ def test_refusals(run: Run, tmp_path: Path) -> None:
     other = tokenizer(tmp_path, 20, 4)
     save(path, weights)
     printed = run("import", path.name, "no.h5", "--tokenizer", other, "--heads", 2, fails=True)
-    assert "13 tokens, the vocabulary" in printed
+    assert "weights of 13 tokens, but the vocabulary" in printed
     assert "trains a new" in run("import", path.name, "no.h5", "--tokenizer", "bpe:300", "--heads", 2, fails=True)
     path.write_bytes(path.read_bytes()[:-8])
     assert "ends early" in run("import", path.name, "no.h5", "--tokenizer", words, "--heads", 2, fails=True)
@@ -341,7 +341,7 @@ def test_refusals(run: Run, tmp_path: Path) -> None:
     assert "part.h5: a part is missing" in run("export", "part.h5", "no.safetensors", fails=True)
     assert not (tmp_path / "no.safetensors").exists()
     assert not (tmp_path / "no.h5").exists()
-    rev = "backbone." + networks.DIMAMBA + "layers.0.mixer.mamba_rev.in_proj.weight"
+    rev = "backbone." + DIMAMBA + "layers.0.mixer.mamba_rev.in_proj.weight"
     loose = hub("dimamba")
     loose[rev] = loose[rev] + 1
-    assert "not tied" in refused(loose)
+    assert "the directions are not tied" in refused(loose)

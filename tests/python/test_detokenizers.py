@@ -1,10 +1,11 @@
-"""input/detokenizers.py: each rule on a sentence, and the order between rules."""
+"""Detokenizers: each rule on a sentence, and the order of rules."""
 
 from __future__ import annotations
 
 import pytest
-from errors import InputError
-from detokenizers import detokenizer
+
+from mdlm_data.detokenizers import detokenizer
+from mdlm_data.errors import InputError
 
 WIKITEXT = [
     ("the ship 's crew , 1 @,@ 200 men , left .", "the ship's crew, 1,200 men, left ."),

@@ -1,4 +1,4 @@
-"""analysis/plot_metrics.py: what is read, what is drawn, runs that are still being written, bad input."""
+"""mdlm-plot: what is read, what is drawn, runs that are still being written, bad input."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import plot_metrics
 import pytest
 from conftest import command
+
+from mdlm_analysis import figure
+from mdlm_analysis.runs import read_run
 
 TRAIN = ("loss", "ppl", "grad_norm", "lr", "tokens", "masked_tokens", "tokens_per_s", "mfu", "seconds")
 VALID = ("nll", "ppl", "ppl_low", "ppl_high")
@@ -36,26 +38,25 @@ def make_run(folder: Path, train: tuple[str, ...] = TRAIN, valid: tuple[str, ...
 
 
 def run(*arguments: object, fails: bool = False) -> subprocess.CompletedProcess:
-    done = subprocess.run(command("analysis/plot_metrics.py", *arguments), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command("mdlm_analysis.plot", *arguments), capture_output=True, text=True, timeout=60)
     assert done.returncode == (2 if fails else 0), done.stderr
     return done
 
 
 @pytest.fixture
 def drawn(monkeypatch, tmp_path: Path):
-    """plot() with the figure kept open: its visible panels by title."""
-    monkeypatch.setattr(plot_metrics.plt, "close", lambda figure: None)
+    """plot() with the figure left open; returns its visible panels by title."""
+    monkeypatch.setattr(figure.pyplot, "close", lambda _: None)
 
     def draw(*folders: Path, **options: float) -> dict:
         out = tmp_path / "out.png"
-        plot_metrics.plot([plot_metrics.read_run(f) for f in folders], out, **options)
+        figure.plot([read_run(f) for f in folders], out, **options)
         assert out.read_bytes().startswith(b"\x89PNG") and out.stat().st_size > 10_000
-        figure = plot_metrics.plt.gcf()
-        return {ax.get_title(loc="left"): ax for ax in figure.axes if ax.get_visible()}
+        return {ax.get_title(loc="left"): ax for ax in figure.pyplot.gcf().axes if ax.get_visible()}
 
     yield draw
     monkeypatch.undo()
-    plot_metrics.plt.close("all")
+    figure.pyplot.close("all")
 
 
 def test_all_panels(drawn, tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_two_runs_are_told_apart(drawn, tmp_path: Path) -> None:
 def test_missing_and_unknown_series_are_left_out(drawn, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "a", train=("loss", "weather"), valid=())
     with h5py.File(folder / "metrics.h5", "a") as f:
-        put(f, "train/grad_norm", np.full(40, np.nan))  # recorded, never known
+        put(f, "train/grad_norm", np.full(40, np.nan))  # recorded, but never a number
     assert drawn(folder).keys() == {"Loss"}
 
 
@@ -100,16 +101,16 @@ def test_checkpoint_holds_the_same_series(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "a")
     with h5py.File(folder / "metrics.h5") as f, h5py.File(folder / "last.h5", "w") as g:
         f.copy(f["train"], g.create_group("metrics"))
-    assert plot_metrics.read_run(folder / "last.h5").train.keys() == plot_metrics.read_run(folder).train.keys()
+    assert read_run(folder / "last.h5").train.keys() == read_run(folder).train.keys()
 
 
-def test_smoothing_is_a_centred_mean_of_what_is_finite() -> None:
-    assert plot_metrics.smoothed(np.array([1.0, 2, 6, 1]), 3).tolist() == [1.5, 3, 3, 3.5]
-    assert plot_metrics.smoothed(np.array([1.0, np.nan, 3]), 3).tolist() == [1, 2, 3]
-    assert plot_metrics.smoothed(np.array([5.0, 7]), 1).tolist() == [5, 7]
+def test_smoothing_is_a_centred_mean_of_finite_values() -> None:
+    assert figure.smoothed(np.array([1.0, 2, 6, 1]), 3).tolist() == [1.5, 3, 3, 3.5]
+    assert figure.smoothed(np.array([1.0, np.nan, 3]), 3).tolist() == [1, 2, 3]
+    assert figure.smoothed(np.array([5.0, 7]), 1).tolist() == [5, 7]
 
 
-def test_file_caught_in_mid_write_is_read_again(tmp_path: Path) -> None:
+def test_half_written_file_is_read_again(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "a")
     whole = (folder / "metrics.h5").read_bytes()
     (folder / "metrics.h5").write_bytes(whole[: len(whole) // 3])
@@ -120,7 +121,7 @@ def test_file_caught_in_mid_write_is_read_again(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=finish)
     thread.start()
-    assert len(plot_metrics.read_run(folder).train["loss"].values) == 40
+    assert len(read_run(folder).train["loss"].values) == 40
     thread.join()
 
 
@@ -148,5 +149,5 @@ def test_bad_input(tmp_path: Path, what: str) -> None:
         with h5py.File(path, "w") as f:
             f.create_group("train" if what == "empty" else "params")
     error = run(path, "-o", out, fails=True).stderr
-    assert error.startswith("plot_metrics.py: error: ") and error.count("\n") == 1
+    assert error.startswith("mdlm-plot: error: ") and error.count("\n") == 1
     assert not out.exists()

@@ -1,4 +1,4 @@
-"""input/prepare.py: framing, vocabularies, what is recorded in the file, and what becomes of bad input."""
+"""mdlm-prepare: framing, vocabularies, the contents of the file, bad input."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 import xxhash
 from conftest import command
-from framing import Unwrapped, Wrapped, blocks
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from vocabularies import make_vocabulary, text8
+
+from mdlm_data.framing import Unwrapped, Wrapped, blocks
+from mdlm_data.vocabularies import make_vocabulary, text8
 
 VERSES = [
     "In the beginning God created the heaven and the earth.",
@@ -30,7 +31,7 @@ VERSES = [
 
 
 def encode8(text: str) -> list[int]:
-    """text8 ids as the table has them: letters from 8 on, then the blank, anything else 7."""
+    """text8 ids: letters from 8 on, then the blank, 7 for anything else."""
     return [8 + ord(c) - ord("a") if "a" <= c <= "z" else 34 if c == " " else 7 for c in text]
 
 
@@ -51,23 +52,23 @@ def token_bytes(path: Path) -> list[bytes]:
 
 
 def content(path: Path) -> bytes:
-    """The text that the file's tokens spell, its bos, eos and pads left out."""
+    """The text of the file's tokens, without bos, eos and pad."""
     spelling = token_bytes(path)
     vocab = read(path)[3]
     frame = {int(vocab[s]) for s in ("bos", "eos", "pad")}
     return b"".join(spelling[t] for t in scored(path) if t not in frame)
 
 
-# ---- framing, by hand: bos = 2, eos = 3, pad = 5 of text8
+# ---- framing by hand; text8 has bos = 2, eos = 3, pad = 5
 
 
-def test_wrapped_stream_runs_on_across_documents_and_batches() -> None:
+def test_wrapped_stream_continues_across_documents_and_batches() -> None:
     framing = Wrapped(text8(), 5)  # blocks of 3
     first, lengths = framing.add([[10, 11], []])  # 10 11 3 | 3
     assert first.tolist() == [[2, 10, 11, 3, 3]] and lengths.tolist() == [5]
     second, lengths = framing.add([[12, 13, 14, 15]])  # 3 12 13 | 14 15 3
     assert second.tolist() == [[2, 3, 12, 13, 3], [2, 14, 15, 3, 3]] and lengths.tolist() == [5, 5]
-    third, _ = framing.add([[16]])  # 16 3, the remainder
+    third, _ = framing.add([[16]])  # 16 3 is the remainder
     assert len(third) == 0 and len(framing.end()[0]) == 0
 
 
@@ -82,7 +83,7 @@ def test_short_text_becomes_one_row(document: list[int], row: list[int], length:
     assert np.concatenate([n for _, n in rows]).tolist() == [length]
 
 
-def test_unwrapped_is_a_document_a_row() -> None:
+def test_unwrapped_has_one_document_per_row() -> None:
     rows, lengths = Unwrapped(text8(), 5).add([[10], [], [10, 11, 12], [10, 11, 12, 13]])
     assert rows.tolist() == [[2, 10, 3, 5, 5], [2, 3, 5, 5, 5], [2, 10, 11, 12, 3], [2, 10, 11, 12, 3]]
     assert lengths.tolist() == [3, 2, 5, 5]
@@ -109,7 +110,7 @@ def test_text8_file(prepare, tmp_path: Path) -> None:
     assert tokens.dtype == np.uint16 and lengths.dtype == np.uint32
     assert attributes["format"] == "mdlm-data" and attributes["format_version"] == 1 and attributes["wrap"] == 1
     assert attributes["documents"] == 3 and attributes["source"] == "t.txt" and attributes["split"] == "all"
-    assert attributes["detokenizer"] == "none" and attributes["command"].startswith("prepare.py t.txt --tokenizer")
+    assert attributes["detokenizer"] == "none" and attributes["command"].startswith("mdlm-prepare t.txt --tokenizer")
 
 
 def test_chunks_of_another_size(prepare, tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ def test_chunks_of_another_size(prepare, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("unit", "documents"),
     [
-        ("line", ["ab", "", "c", "", "", "d"]),  # a line of blanks is empty
+        ("line", ["ab", "", "c", "", "", "d"]),  # a line of blanks counts as empty
         ("blank", ["ab", "c", "d"]),
         ("file", ["ab\n\nc\n  \n\nd"]),
         ("chunk", ["ab\n\nc\n  \n", "\nd"]),
@@ -140,7 +141,7 @@ def test_documents(prepare, tmp_path: Path, unit: str, documents: list[str]) -> 
     )
     rows, lengths, _, _ = read(tmp_path / "o.h5")
     if unit == "file":
-        documents = [documents[0] + "\n"]  # a file is taken as it is
+        documents = [documents[0] + "\n"]  # a file is read verbatim
     assert [row[1 : n - 1].tolist() for row, n in zip(rows, lengths)] == [encode8(d) for d in documents]
 
 
@@ -148,7 +149,7 @@ def test_kept_newlines(prepare, tmp_path: Path) -> None:
     arguments = ("--tokenizer", "text8", "--length", 6, "--no-wrap", "--documents", "line", "--keep-newline")
     prepare("-", *arguments, "--out", "o.h5", stdin=b"ab\n \nc\n")
     rows = read(tmp_path / "o.h5")[0].tolist()
-    assert rows == [[2, 8, 9, 7, 3, 5], [2, 3, 5, 5, 5, 5], [2, 10, 7, 3, 5, 5]]  # a newline is a 7 to text8
+    assert rows == [[2, 8, 9, 7, 3, 5], [2, 3, 5, 5, 5, 5], [2, 10, 7, 3, 5, 5]]  # text8 encodes a newline as 7
 
 
 def test_several_inputs_and_gz_are_one_text(prepare, tmp_path: Path) -> None:
@@ -258,7 +259,7 @@ def test_wordpiece(prepare, tmp_path: Path) -> None:
     done = prepare(*common, stdin="The MORNING dáy. zebra\n[MASK]\n".encode())
     tokens, lengths, _, vocab = read(tmp_path / "o.h5")
     assert tokens[0, : lengths[0]].tolist() == [2, 5, 6, 7, 8, 9, 1, 3]
-    assert tokens[1, : lengths[1]].tolist() == [2, 10, 12, 11, 3]  # spelled out, not the mask token
+    assert tokens[1, : lengths[1]].tolist() == [2, 10, 12, 11, 3]  # ordinary tokens, not the mask token
     assert (vocab["mask"], vocab["bos"], vocab["eos"], vocab["pad"]) == (4, 2, 3, 0)
     assert (vocab["tokenizer"], vocab["kind"]) == ("bert:vocab", "wordpiece")
     assert token_bytes(tmp_path / "o.h5")[7] == b"##ing"
@@ -351,7 +352,7 @@ GOOD = ("t.txt", "--tokenizer", "text8", "--length", "8", "--out", "o.h5")
 
 
 def changed(*pairs: tuple[str, str]) -> list[str]:
-    """The good command line with some words replaced; an empty replacement drops the word."""
+    """GOOD with some words replaced; an empty replacement removes the word."""
     words = dict(pairs)
     return [w for w in (words.get(word, word) for word in GOOD) if w]
 
@@ -417,30 +418,31 @@ def test_full_disk_keeps_the_old_file(tmp_path: Path, extra: tuple[str, ...]) ->
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 
     done = subprocess.run(
-        command("input/prepare.py", *GOOD, *extra),
+        command("mdlm_data.prepare", *GOOD, *extra),
         cwd=tmp_path,
         preexec_fn=small_files,
         capture_output=True,
         timeout=60,
     )
-    assert done.returncode == 2 and done.stderr.decode() == "prepare.py: error: o.h5: cannot write it: File too large\n"
+    assert done.stderr.decode() == "mdlm-prepare: error: o.h5: cannot write it: File too large\n"
+    assert done.returncode == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["o.h5", "t.txt"]
     assert (tmp_path / "o.h5").read_text() == "the old one"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_run_leaves_nothing(tmp_path: Path, number: int) -> None:
-    words = command("input/prepare.py", "-", *GOOD[1:], "--documents", "line")
+    words = command("mdlm_data.prepare", "-", *GOOD[1:], "--documents", "line")
     process = subprocess.Popen(words, cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdin.write(b"some text\n" * 20_000)
     process.stdin.flush()
     deadline = time.monotonic() + 30
     while not (tmp_path / "o.h5.tmp").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert (tmp_path / "o.h5.tmp").exists()  # it is writing, and waits for more text
+    assert (tmp_path / "o.h5.tmp").exists()  # it has begun to write and waits for more text
     process.send_signal(number)
-    error = process.stderr.read()  # the pipe of its text stays open: the end of the text is not what ends it
-    assert process.wait(30) == 130 and error == b"prepare.py: interrupted; no file was written\n"
+    error = process.stderr.read()  # standard input stays open, so the run ends by the signal alone
+    assert process.wait(30) == 130 and error == b"mdlm-prepare: interrupted; no file was written\n"
     process.stdin.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -458,7 +460,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
         text.write_text(paragraph * times)
         arguments = ("--tokenizer", "bpe:1000", "--length", 64, "--quiet", "--valid-documents", 100)
         outputs = ("--out-train", tmp_path / "t.h5", "--out-valid", tmp_path / "v.h5")
-        process = subprocess.Popen(command("input/prepare.py", text, *arguments, *outputs))
+        process = subprocess.Popen(command("mdlm_data.prepare", text, *arguments, *outputs))
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         assert process.returncode == 0

@@ -1,4 +1,4 @@
-"""input/prompt.py: holes, the tokenizer of a data file, what is recorded, and what becomes of bad input."""
+"""mdlm-prompt: holes, the tokenizer of a data file, the attributes of the output, bad input."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import h5py
 import pytest
 import xxhash
 from conftest import command
-from prompt import pieces
-from vocabularies import from_data
+
+from mdlm_data.prompt_file import pieces
+from mdlm_data.vocabularies import from_data
 
 TEXT = "And God said, Let there be light: and there was light.\n" * 30
 MADE: tuple[str, ...] = ("bpe:300", "text8")
@@ -26,11 +27,11 @@ def data(request: pytest.FixtureRequest, prepare, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def prompt(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
-    """prompt.py on standard input; it must succeed, or with fails=True print one line and exit 2."""
+    """mdlm-prompt on standard input; it must succeed, or with fails=True print one line and exit with 2."""
 
     def run(text: str, *arguments: object, fails: bool = False) -> subprocess.CompletedProcess:
         done = subprocess.run(
-            command("input/prompt.py", "-", "--data", "data.h5", "--out", "p.h5", *arguments),
+            command("mdlm_data.prompt", "-", "--data", "data.h5", "--out", "p.h5", *arguments),
             cwd=tmp_path,
             input=text.encode(),
             capture_output=True,
@@ -39,7 +40,7 @@ def prompt(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
         error = done.stderr.decode()
         if fails:
             assert done.returncode == 2, error
-            assert error.startswith("prompt.py: error: ") and error.count("\n") == 1, error
+            assert error.startswith("mdlm-prompt: error: ") and error.count("\n") == 1, error
         else:
             assert done.returncode == 0, error
         assert not (tmp_path / "p.h5.tmp").exists()
@@ -71,7 +72,7 @@ def test_holes_between_tokens(data: Path, prompt, tmp_path: Path) -> None:
     assert rows(tmp_path / "p.h5") == [[*said, v.eos]]
 
 
-def test_a_blank_before_a_hole_is_the_holes_own() -> None:
+def test_a_blank_before_a_hole_belongs_to_the_hole() -> None:
     line = "a [MASK] b ____{2} [MASK]"
     assert list(pieces(line, "byte_bpe")) == ["a", 1, " b", 2, "", 1, ""]
     assert list(pieces(line, "chars")) == ["a ", 1, " b ", 2, " ", 1, ""]  # where a blank is a token
@@ -80,12 +81,12 @@ def test_a_blank_before_a_hole_is_the_holes_own() -> None:
 def test_what_the_file_records(data: Path, prompt, tmp_path: Path) -> None:
     done = prompt("said ____\n")
     v = from_data(str(data))
-    assert b"1 prompts of at most" in done.stdout and b"1 holes" in done.stdout
+    assert b"1 prompts of at most" in done.stdout and b"with 1 holes" in done.stdout
     with h5py.File(tmp_path / "p.h5") as f:
         a = dict(f.attrs)
     assert (a["format"], a["format_version"], a["mask"]) == ("mdlm-prompts", 1, v.mask)
     assert (a["tokenizer"], a["tokenizer_hash"]) == (v.name, v.hash)
-    assert a["command"].startswith("prompt.py - --data data.h5")
+    assert a["command"].startswith("mdlm-prompt - --data data.h5")
     raw = (tmp_path / "p.h5").read_bytes()
     assert raw.endswith(b"MDLMSEAL")
     n = int.from_bytes(raw[-32:-24], "little")
@@ -101,7 +102,7 @@ def test_warnings(data: Path, prompt) -> None:
 def test_bad_input(data: Path, prompt, tmp_path: Path) -> None:
     assert b"no prompt" in prompt("", fails=True).stderr
     assert b"more than" in prompt("____{99999999999}\n", fails=True).stderr
-    assert b"____{0}: a hole has one token or more" in prompt("a ____{0} b\n", fails=True).stderr
+    assert b"____{0}: a hole has at least one token" in prompt("a ____{0} b\n", fails=True).stderr
     assert b"both read and written" in prompt("a\n", "--out", "data.h5", fails=True).stderr
     assert b"folder" in prompt("a\n", "--out", "none/p.h5", fails=True).stderr
     assert b"none.h5" in prompt("a\n", "--data", "none.h5", fails=True).stderr

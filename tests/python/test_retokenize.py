@@ -1,4 +1,4 @@
-"""retokenize.py: the text of every row survives, an eos stays one, and what does not fit together is refused."""
+"""mdlm-retokenize: every row keeps its text and its eos tokens; bad input is refused."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 from conftest import Run, command
 
-from texts import Spelling, spelling
+from mdlm_data.spelling import Spelling, spelling
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] ( ) , . - ' ! don t the dog ##s 3 000 5 well known it s café".split()
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """retokenize.py in a folder of its own; it must succeed, or with fails=True print one line and exit 2."""
+    """mdlm-retokenize in a temporary folder; it must succeed, or with fails=True print one line and exit with 2."""
 
     def call(*arguments: object, fails: bool = False) -> str:
         done = subprocess.run(
-            command("input/retokenize.py", *arguments), cwd=tmp_path, capture_output=True, text=True, timeout=60
+            command("mdlm_data.retokenize", *arguments), cwd=tmp_path, capture_output=True, text=True, timeout=60
         )
         assert done.returncode == (2 if fails else 0), done.stderr
         if fails:
-            assert done.stderr.startswith("retokenize.py: error: ") and done.stderr.count("\n") == 1, done.stderr
+            assert done.stderr.startswith("mdlm-retokenize: error: ") and done.stderr.count("\n") == 1, done.stderr
             assert not list(tmp_path.glob("*.tmp"))
         return done.stdout + done.stderr
 
@@ -61,7 +61,7 @@ def test_text_survives(prepare: Run, run: Run, tmp_path: Path, wrap: str) -> Non
         assert c["lengths"][()].max() == c["tokens"].shape[1]
         pads = np.arange(c["tokens"].shape[1]) >= c["lengths"][()][:, None]
         assert (c["tokens"][()][pads] == b["vocab"].attrs["pad"]).all()
-    # a character that a row's edge cuts in two is broken on both sides, into as many marks
+    # a character split between two rows becomes as many U+FFFD in both files
     assert texts_of(tmp_path / "c.h5") == texts_of(source)
 
 
@@ -135,7 +135,7 @@ def test_length(prepare: Run, run: Run, tmp_path: Path) -> None:
         assert (c["lengths"][()] == np.minimum(w["lengths"][()], 12)).all()
         real = np.arange(12) < c["lengths"][()][:, None]
         assert (c["tokens"][()][real] == w["tokens"][:, :12][real]).all()
-        assert f"{(w['lengths'][()] > 12).sum()} of 27 rows were cut to 12 tokens" in printed
+        assert f"{(w['lengths'][()] > 12).sum()} of 27 rows were truncated to 12 tokens" in printed
 
 
 def test_refusals(prepare: Run, run: Run, tmp_path: Path) -> None:
@@ -149,13 +149,13 @@ def test_refusals(prepare: Run, run: Run, tmp_path: Path) -> None:
     assert "s.h5: cannot be read as HDF5" in refused()
     samples(tmp_path / "s.h5", source, rows)
     assert "give a checkpoint or data file by --vocabulary" in refused()
-    assert "another vocabulary" in refused("--vocabulary", "b.h5")
+    assert "not the vocabulary of s.h5" in refused("--vocabulary", "b.h5")
     assert "none.h5: no such file" in refused("--vocabulary", "none.h5")
     assert "vocab.txt: cannot be read" in refused("--vocabulary", "vocab.txt")
     samples(tmp_path / "s.h5", source, np.array([ids("[CLS] the [MASK]")]), str(source))
     assert "row 0 is unfinished" in refused()
     samples(tmp_path / "s.h5", source, np.array([[2, 99, 3]]), str(source))
-    assert "row 0 has ids beyond the 25 tokens" in refused()
+    assert "row 0 has ids outside the 25 tokens" in refused()
     samples(tmp_path / "s.h5", source, rows, str(source))
     assert "--length 1" in refused("--length", 1)
     assert "trains a new tokenizer" in run("s.h5", "--tokenizer", "bpe:300", "--out", "no.h5", fails=True)

@@ -1,7 +1,7 @@
 #!/bin/bash
 # test_slurm.sh — the scripts of slurm/ on a real Slurm: two virtual nodes on this machine (sandbox.sh). A training run is
 # signalled, goes back to the queue, resumes, and ends with the bits of a run that nobody touched. TAP on standard output.
-# BUILD: folder of the program (build).  PY: Python with prepare.py's packages (.venv/bin/python).
+# BUILD: folder of the program (build).  PY: a Python with the package of input/ (.venv/bin/python).
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 BUILD=$(realpath "${BUILD:-build}")
@@ -64,7 +64,7 @@ step_of() { "$PY" -c 'import h5py, sys; print(int(h5py.File(sys.argv[1]).attrs["
 prepare() {
   awk 'BEGIN { srand(7); n = split("the of and to was house stone river old light under garden went wind before winter", w, " ")
     for (i = 0; i < 400; i++) { for (j = 0; j < 12; j++) printf "%s ", w[1 + int(rand() * n)] } }' >"$DIR/text"
-  "$PY" input/prepare.py --quiet --tokenizer text8 --length 32 --out "$DIR/data.h5" "$DIR/text" || return 1
+  "$PY" -m mdlm_data.prepare --quiet --tokenizer text8 --length 32 --out "$DIR/data.h5" "$DIR/text" || return 1
   cat >"$DECK" <<END
 run: { dir = "$DIR/run"; };
 data: { train = "$DIR/data.h5"; valid = "$DIR/data.h5"; };

@@ -225,7 +225,7 @@ static void test_bad_files(void **state) {
   must(h5_open(&f, write_file("other.h5", rows[0], ROWS, WIDTH, NULL), true));
   must(h5_set_str(f, "/", "tokenizer_hash", "0123"));
   must(h5_close(&f));
-  open_refused(bench_path("other.h5"), "translate them with input/retokenize.py");
+  open_refused(bench_path("other.h5"), "translate them with mdlm-retokenize");
   must(h5_create(&f, bench_path("nobody.h5")));
   must(h5_write(f, "/tokens", H5_I32, 2, (int64_t[]){1, 2}, rows[0]));
   must(h5_close(&f));

@@ -1,7 +1,7 @@
-"""Token ids back to text, as `mdlm sample` prints it, from the vocabulary that a data file or checkpoint carries.
+"""Token ids back to text, as `mdlm sample` prints it, from the vocabulary in a data file or checkpoint.
 
-The rules are those of src/store/vocab.c: bytes of a byte-level BPE and characters are joined as they are; WordPiece
-words get blanks, except where BERT's tokenizer cut a punctuation mark off its word.
+The rules are those of src/store/vocab.c: the bytes of a byte-level BPE and characters are joined as they are; WordPiece
+words are joined by blanks, except where BERT's tokenizer split a punctuation mark off a word.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from dataclasses import dataclass
 
 import h5py
 
-from errors import InputError
-from seal import sealed_open
-from vocabularies import SPECIALS
+from mdlm_data.errors import InputError
+from mdlm_data.seal import sealed_open
+from mdlm_data.vocabulary_group import read_specials, read_tokens
 
 CONTRACTIONS = {b"s", b"t", b"m", b"d", b"re", b"ve", b"ll"}
 
 
 @dataclass(frozen=True)
 class Spelling:
-    """What ids say: the bytes of every token, and which ids are special (-1: the tokenizer has none)."""
+    """The bytes of every token, and the ids of the special tokens (-1: the tokenizer has none)."""
 
-    path: str  # the file it is from
+    path: str  # the file that carries the vocabulary
     kind: str  # "byte_bpe" | "wordpiece" | "chars"
     hash: str
     tokens: list[bytes]
@@ -32,7 +32,7 @@ class Spelling:
     pad: int
 
     def text(self, ids: Sequence[int]) -> str:
-        """Special tokens vanish; characters that are no UTF-8 become U+FFFD."""
+        """The text of ids, without special tokens; invalid UTF-8 becomes U+FFFD."""
         special = {self.mask, self.bos, self.eos, self.pad}
         pieces = [self.tokens[i] for i in ids if i not in special]
         joined = b"".join(_words(pieces) if self.kind == "wordpiece" else pieces)
@@ -40,21 +40,19 @@ class Spelling:
 
 
 def spelling(path: str) -> Spelling:
-    """Of a data file or a checkpoint."""
+    """The spelling in a data file or a checkpoint."""
     with sealed_open(path) as f:
         return spelling_of(f, path)
 
 
 def spelling_of(file: h5py.File, path: str) -> Spelling:
-    """Of one that is open."""
+    """The same, from an open file."""
     if "vocab" not in file:
         raise InputError(f"{path}: carries no vocabulary (group /vocab)")
     try:
         group = file["vocab"]
-        raw, offsets = group["bytes"][:].tobytes(), group["offsets"][:].tolist()
-        tokens = [raw[i:j] for i, j in zip(offsets[:-1], offsets[1:])]
-        a = group.attrs
-        return Spelling(path, str(a["kind"]), str(a["hash"]), tokens, *(int(a[s]) for s in SPECIALS))
+        kind, digest = str(group.attrs["kind"]), str(group.attrs["hash"])
+        return Spelling(path, kind, digest, read_tokens(group), **read_specials(group))
     except (OSError, KeyError) as e:
         raise InputError(f"{path}: cannot be read as a data file or checkpoint: {e}") from e
 
@@ -63,7 +61,7 @@ def spelling_of(file: h5py.File, path: str) -> Spelling:
 
 
 def _words(pieces: list[bytes]) -> Iterator[bytes]:
-    """The pieces with blanks before those that begin a word."""
+    """The pieces, with a blank before each piece that begins a word."""
     glued = [len(p) > 2 and p.startswith(b"##") for p in pieces]
     bare = [p[2:] if g else p for p, g in zip(pieces, glued)]
     for i, piece in enumerate(bare):

@@ -1,4 +1,4 @@
-"""Framing: token ids of documents → rows of L tokens, wrapped or one document a row."""
+"""Framing: token ids of documents → rows of L tokens, wrapped or one document per row."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vocabularies import Ids, Vocabulary
+from mdlm_data.vocabulary import Ids, Vocabulary
 
 Rows = tuple[np.ndarray, np.ndarray]  # tokens [n,L] uint32, lengths [n] uint32
 
 
 class Wrapped:
-    """Every document's tokens + eos, all concatenated, cut into blocks of L−2, each framed bos … eos.
+    """The tokens of every document + eos, concatenated, cut into blocks of L-2 tokens, each framed bos … eos.
 
     The remainder is dropped, but a text shorter than one block becomes one padded row.
     """
 
     def __init__(self, vocabulary: Vocabulary, length: int) -> None:
         self.v, self.length = vocabulary, length
-        self.rest = np.empty(0, np.uint32)  # less than a block
+        self.rest = np.empty(0, np.uint32)  # tokens that do not fill a block yet
         self.any_row = False
 
     def add(self, documents: list[Ids]) -> Rows:
@@ -36,7 +36,7 @@ class Wrapped:
         return rows, np.full(n, self.length, np.uint32)
 
     def end(self) -> Rows:
-        """The last rows: none, or the one of a short text."""
+        """The last rows: none, or one row if the whole text was shorter than a block."""
         if self.any_row or not len(self.rest):
             return np.empty((0, self.length), np.uint32), np.empty(0, np.uint32)
         row = np.full((1, self.length), self.v.pad, np.uint32)
@@ -47,7 +47,7 @@ class Wrapped:
 
 
 class Unwrapped:
-    """A document a row: bos … eos, cut to L−2 tokens so that eos survives, padded."""
+    """One document per row: bos … eos, truncated to L-2 tokens so that eos survives, padded."""
 
     def __init__(self, vocabulary: Vocabulary, length: int) -> None:
         self.v, self.length = vocabulary, length
@@ -66,7 +66,7 @@ class Unwrapped:
 
 
 def blocks(texts: Iterator[str], characters: int = 1 << 20, documents: int = 4096) -> Iterator[list[str]]:
-    """Documents in batches of bounded size: what is in memory does not grow with the corpus."""
+    """Batches of documents, bounded in size, so that memory use does not grow with the corpus."""
     batch: list[str] = []
     size = 0
     for text in texts:

@@ -1,7 +1,7 @@
-"""The seal of a finished file: checksums of its blocks behind its last byte, as src/store/seal.h describes.
+"""The seal of a finished file: checksums of its blocks, appended to the file as src/store/seal.h describes.
 
-HDF5 does not look behind the end of its file; `mdlm` checks a block before HDF5 reads it, so that a damaged file is
-refused with a message instead of confusing the library.
+HDF5 ignores bytes after the end of its own data. `mdlm` checks each block before HDF5 reads it, so that a damaged file
+is refused with a clear message instead of an obscure error from the library.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import struct
 import h5py
 import xxhash
 
-from errors import InputError
+from mdlm_data.errors import InputError
 
 BLOCK = 65536
 MAGIC = b"MDLMSEAL"
@@ -20,7 +20,7 @@ END = struct.Struct("<QQQ8s")  # bytes before the tail, bytes of a block, checks
 
 
 def seal_append(path: str) -> None:
-    """Seal the file at path; OSError where it cannot be read or written."""
+    """Seal the file at path; OSError if it cannot be read or written."""
     sums, length = b"", 0
     with open(path, "r+b") as f:
         while block := f.read(BLOCK):
@@ -31,16 +31,16 @@ def seal_append(path: str) -> None:
 
 
 def sealed_open(path: str | os.PathLike[str]) -> h5py.File:
-    """A file for reading, once its seal has held; one without a seal as it is. InputError names it."""
+    """Open a file for reading after checking its seal; a file without a seal is not checked. Errors name the file."""
     try:
-        if not _whole(path):
+        if not _intact(path):
             raise InputError(f"{path} is damaged: checksum error; restore it or make it again")
         return h5py.File(path, "r")
     except OSError as e:
         raise InputError(f"{path}: cannot be read as HDF5: {e}") from e
 
 
-def _whole(path: str | os.PathLike[str]) -> bool:
+def _intact(path: str | os.PathLike[str]) -> bool:
     size = os.path.getsize(path)
     with open(path, "rb") as f:
         if size < END.size:
@@ -57,7 +57,6 @@ def _whole(path: str | os.PathLike[str]) -> bool:
         if tail != xxhash.xxh3_64_intdigest(sums + struct.pack("<QQ", length, block)):
             return False
         f.seek(0)
-        return all(
-            struct.pack("<Q", xxhash.xxh3_64_intdigest(f.read(min(block, length - i * block)))) == sums[8 * i : 8 * i + 8]
-            for i in range(blocks)
-        )
+        sizes = (min(block, length - i * block) for i in range(blocks))
+        wanted = (want for (want,) in struct.iter_unpack("<Q", sums))
+        return all(xxhash.xxh3_64_intdigest(f.read(n)) == want for n, want in zip(sizes, wanted))

@@ -1,98 +1,26 @@
-#!/usr/bin/env python3
-"""plot_metrics.py — the history of one or more runs as one PNG.
-
-Reads metrics.h5 (its layout is documented at the head of src/store/metrics.h) or the copy in a checkpoint. A run may
-still be writing: the file is opened without a lock, so that the run never waits for this script, and read again if
-caught in mid-write.
-"""
+"""The figure of mdlm-plot: one panel per quantity."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import h5py
 import matplotlib
+import numpy as np
+from matplotlib import pyplot, ticker
+from matplotlib.axes import Axes
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (the backend comes first)
-import numpy as np  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
+from mdlm_analysis.runs import Run, Series
+from mdlm_data.errors import InputError
 
 TRAIN, VALID = "#4477aa", "#cc3311"
 RUN_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
-
-
-class PlotError(Exception):
-    """The user's mistake as one line."""
-
-
-@dataclass
-class Series:
-    steps: np.ndarray
-    values: np.ndarray
-    unit: str
-    description: str
-
-
-@dataclass
-class Run:
-    name: str
-    train: dict[str, Series] = field(default_factory=dict)
-    valid: dict[str, Series] = field(default_factory=dict)
-
-
-# ---- reading
-
-
-def read_run(path: Path, attempts: int = 20, wait: float = 0.1) -> Run:
-    """The series of a run folder, a metrics.h5 or a checkpoint; tried again while the run is writing."""
-    file = path / "metrics.h5" if path.is_dir() else path
-    if not file.is_file():
-        raise PlotError(f"{file}: no such file; give a run's folder or its metrics.h5")
-    problem: Exception | None = None
-    for attempt in range(attempts):
-        try:
-            return _read_once(file)
-        except (OSError, RuntimeError, KeyError, ValueError) as e:  # what HDF5 says of a file caught in mid-write
-            problem = e
-            time.sleep(wait if attempt + 1 < attempts else 0)
-    raise PlotError(f"{file}: cannot be read as HDF5: {problem}")
-
-
-def _read_once(file: Path) -> Run:
-    with h5py.File(file, "r", locking=False) as f:
-        root = f["metrics"] if "metrics" in f else f
-        run = Run(file.parent.name if file.name == "metrics.h5" else f"{file.parent.name}/{file.stem}".lstrip("/"))
-        for part in ("train", "valid"):
-            if part in root and "step" in root[part]:
-                setattr(run, part, _series(root[part]))
-        if not run.train and not run.valid and "train" not in root and "valid" not in root:
-            raise PlotError(f"{file}: holds no metrics (no group /train or /valid)")
-        return run
-
-
-def _series(group: h5py.Group) -> dict[str, Series]:
-    """Every series of a group, cut to the length that it and `step` both have already."""
-    steps = group["step"][:]
-    found = {}
-    for name, data in group.items():
-        if isinstance(data, h5py.Dataset) and data.ndim == 1:
-            values = data[:].astype(float)
-            n = min(len(steps), len(values))
-            if name == "step" or np.isfinite(values[:n]).any():
-                found[name] = Series(
-                    steps[:n], values[:n], str(data.attrs.get("unit", "")), str(data.attrs.get("description", ""))
-                )
-    return found
+matplotlib.use("Agg")  # no window: a batch job has no display
 
 
 def smoothed(values: np.ndarray, window: float) -> np.ndarray:
-    """Mean over about `window` points around each one, fewer at the ends, of those that are finite."""
+    """Centred mean of the finite values among about `window` points, fewer at the ends."""
     half = int(window) // 2
     finite = np.isfinite(values)
     total = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])
@@ -103,13 +31,10 @@ def smoothed(values: np.ndarray, window: float) -> np.ndarray:
     return np.where(n > 0, (total[high] - total[low]) / np.maximum(n, 1), np.nan)
 
 
-# ---- drawing
-
-
 @dataclass(frozen=True)
 class Style:
-    smooth: float  # points averaged; 1: none
-    several: bool  # colour tells runs apart; else training from validation
+    smooth: float  # points averaged; 1: no smoothing
+    several: bool  # several runs: colour distinguishes runs; else training and validation
 
     def train(self, index: int) -> str:
         return RUN_COLOURS[index % len(RUN_COLOURS)] if self.several else TRAIN
@@ -168,9 +93,9 @@ def draw_ppl(ax: Axes, runs: list[Run], style: Style) -> None:
                 low.steps[:n], low.values[:n], high.values[:n], color=style.valid(i), alpha=0.2, linewidth=0
             )
     ax.set_yscale("log")
-    ax.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
-    ax.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    ax.yaxis.set_minor_formatter(ticker.NullFormatter())
 
 
 def draw_one(name: str, smooth: bool = True) -> Callable[[Axes, list[Run], Style], None]:
@@ -187,7 +112,7 @@ def draw_one(name: str, smooth: bool = True) -> Callable[[Axes, list[Run], Style
 class Panel:
     title: str
     train: str
-    valid: str  # "" if only training has it
+    valid: str  # "": recorded in training only
     draw: Callable[[Axes, list[Run], Style], None]
 
     def sources(self, runs: list[Run]) -> list[Series]:
@@ -218,21 +143,23 @@ def _finish(ax: Axes, panel: Panel, first: Series) -> None:
     if panel.title in ("Speed", "Gradient norm", "Model FLOP utilisation"):
         ax.set_ylim(bottom=0)
     if ax.get_yscale() == "linear":
-        ax.yaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
-    ax.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6, integer=True))
+        ax.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    ax.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
     if len(ax.get_legend_handles_labels()[0]) > 1:
         ax.legend(frameon=False, fontsize=8)
 
 
 def plot(runs: list[Run], out: Path, smooth: float = 1.0, unigram: float | None = None) -> None:
-    """Draw what the runs have, a panel for each quantity that at least one of them recorded."""
+    """Draw one panel for each quantity that at least one run recorded."""
     panels = [p for p in PANELS if p.sources(runs)]
     if not panels:
-        raise PlotError("no series to draw yet: the run has recorded nothing")
+        raise InputError("no series to draw yet: the run has recorded nothing")
     style = Style(smooth, len(runs) > 1)
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(4.6 * columns, 3.4 * rows), squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(
+        rows, columns, figsize=(4.6 * columns, 3.4 * rows), squeeze=False, layout="constrained"
+    )
     for ax, panel in zip(axes.flat, panels):
         panel.draw(ax, runs, style)
         if panel.title == "Perplexity" and unigram:
@@ -242,50 +169,4 @@ def plot(runs: list[Run], out: Path, smooth: float = 1.0, unigram: float | None 
         ax.set_visible(False)
     figure.suptitle(", ".join(run.name for run in runs), fontsize=12)
     figure.savefig(out, dpi=130)
-    plt.close(figure)
-
-
-# ---- command line
-
-
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="plot_metrics.py",
-        description="Draw training and validation loss and perplexity, gradient norm, "
-        "learning rate and speed of one or more runs. A run may still be going on.",
-        epilog="example: plot_metrics.py runs/demo runs/demo_wide -o both.png --smooth 20",
-    )
-    p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, a metrics.h5 or a checkpoint")
-    p.add_argument(
-        "-o", "--out", type=Path, metavar="PNG", help="default: metrics.png beside the first run's metrics.h5"
-    )
-    p.add_argument(
-        "--smooth",
-        type=float,
-        default=1.0,
-        metavar="N",
-        help="mean over about N points, drawn over the points themselves",
-    )
-    p.add_argument("--unigram", type=float, metavar="PPL", help="draw a line at the perplexity of a unigram model")
-    return p
-
-
-def main(argv: list[str]) -> int:
-    o = parser().parse_args(argv)
-    first: Path = o.runs[0]
-    out = o.out or (first if first.is_dir() else first.parent) / "metrics.png"
-    try:
-        plot([read_run(path) for path in o.runs], out, o.smooth, o.unigram)
-    except PlotError as e:
-        message = str(e)
-    except (OSError, ValueError) as e:  # an unwritable folder, a format matplotlib does not write
-        message = f"{out}: {e}"
-    else:
-        print(out)
-        return 0
-    print(f"plot_metrics.py: error: {message}", file=sys.stderr)
-    return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    pyplot.close(figure)

@@ -1,10 +1,10 @@
-"""Detokenizers: give a corpus distributed as separated words its ordinary spelling back.
+"""Detokenizers: restore the ordinary spelling of a corpus that is distributed as separated words.
 
-A subword tokenizer was trained on running text; `do n't` or `5 @,@ 000` would cost it tokens that no text has.
-Published perplexities depend on exactly which separations are undone, and in which order, so each table below is a
-protocol: its name is recorded in the data file, and a rule is not improved without a new name.
+Subword tokenizers were trained on running text; on `do n't` or `5 @,@ 000` they would spend tokens that ordinary text
+does not need. Published perplexities depend on exactly which separations are undone, and in which order. So each table
+below is a protocol: its name is recorded in the data file, and a changed rule needs a new name.
 
-A rule is (pattern, replacement): a plain string, or a compiled regular expression. They are applied from top to bottom.
+A rule is (pattern, replacement): a plain string, or a compiled regular expression. Rules apply from top to bottom.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from functools import reduce
 
-from errors import InputError
+from mdlm_data.errors import InputError
 
 Rule = tuple[str | re.Pattern[str], str]
 
@@ -24,13 +24,13 @@ def _glue_before(marks: str) -> list[Rule]:
 
 
 def _tighten(opening: str, closing: str) -> Rule:
-    """White space just inside a pair goes: `( a )` → `(a)`; also for quotes, whose two sides look the same."""
+    """Remove white space just inside a pair: `( a )` → `(a)`. Both sides may be the same mark, as in quotes."""
     o, c = re.escape(opening), re.escape(closing)
     return re.compile(rf"{o}\s*([^{c}]*?)\s*{c}"), f"{opening}\\1{closing}"
 
 
 def _tighten_spaced(opening: str, closing: str) -> Rule:
-    """As _tighten, but only where both sides have exactly the blank that word separation puts there."""
+    """As _tighten, but only where both sides have exactly one blank, as word separation puts it."""
     o, c = re.escape(opening), re.escape(closing)
     inside = o if opening == closing else o + c
     return re.compile(rf"{o} ([^{inside}]+) {c}"), f"{opening}\\1{closing}"
@@ -55,7 +55,7 @@ PTB: list[Rule] = [
     (" n't", "n't"),
     (" \n ", "\n"),
     ("\\/", "/"),
-    (re.compile(r" N(?= )"), " 1"),  # the look-ahead leaves the blank for an N that follows
+    (re.compile(r" N(?= )"), " 1"),  # the look-ahead leaves the blank for a following N
     ("$ 1", "$1"),
     ("# 1", "#1"),
     ("<unk>", "?"),
@@ -96,10 +96,10 @@ def _apply(text: str, rule: Rule) -> str:
 
 
 def detokenizer(names: str) -> Callable[[str], str]:
-    """The function for a name of TABLES, or for several joined by + (`wikitext+lm1b`), applied in that order."""
+    """The detokenizer of a name in TABLES, or of several joined by + (`wikitext+lm1b`), applied in that order."""
     rules: list[Rule] = []
     for name in names.split("+"):
         if name not in TABLES:
-            raise InputError(f"--detokenizer {names}: no detokenizer {name!r}; there are {', '.join(TABLES)}")
+            raise InputError(f"--detokenizer {names}: no detokenizer {name!r}; known: {', '.join(TABLES)}")
         rules += TABLES[name]
     return lambda text: reduce(_apply, rules, text)

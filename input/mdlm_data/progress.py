@@ -6,11 +6,11 @@ import sys
 import time
 from collections.abc import Iterator
 
-from corpus import Corpus
+from mdlm_data.corpus import Corpus
 
 
 class Progress:
-    """One line on a terminal, a plain line now and then elsewhere: part done, rate, time left."""
+    """Fraction done, rate and time left: a line that is rewritten on a terminal, else a new line every 30 s."""
 
     def __init__(self, label: str, corpus: Corpus, quiet: bool) -> None:
         self.label, self.corpus, self.quiet = label, corpus, quiet

@@ -1,8 +1,7 @@
 """Documents of a text corpus, one at a time: plain files, .gz files, standard input.
 
-A corpus may be far larger than the memory: nothing here holds more than one document. A corpus that is read more than
-once (to count its documents, to train a tokenizer on it) and cannot be read twice, a pipe, is copied to an unnamed
-temporary file first.
+A corpus may be far larger than memory: only one document is held at a time. A pipe that must be read more than once (to
+count its documents, to train a tokenizer) is first copied to an unnamed temporary file.
 """
 
 from __future__ import annotations
@@ -17,10 +16,11 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from errors import InputError
+from mdlm_data.errors import InputError
 
 UNITS = ("line", "blank", "file", "chunk")
 
@@ -29,9 +29,9 @@ class Corpus:
     """The documents of some files, in order.
 
     unit        what a document is: a "line", text between "blank" lines, a "file", a "chunk" of `chunk` characters
-    limit       stop after that many documents (None: all)
+    limit       stop after that many documents (None: read all)
     transform   applied to every document (a detokenizer)
-    spool_dir   where a pipe is copied to if the corpus must be read again (None: it is read once)
+    spool_dir   folder for the copy of a pipe that must be read again (None: the corpus is read once)
     """
 
     def __init__(
@@ -45,33 +45,26 @@ class Corpus:
         transform: Callable[[str], str] = str,
         spool_dir: str | None = None,
     ) -> None:
-        self.unit, self.chunk, self.keep_newline, self.limit, self.transform = (
-            unit,
-            chunk,
-            keep_newline,
-            limit,
-            transform,
-        )
+        self.unit, self.chunk, self.keep_newline = unit, chunk, keep_newline
+        self.limit, self.transform = limit, transform
         self.replaced = 0  # invalid bytes replaced in the latest pass
-        self._raw: BinaryIO | None = None
-        self._before = 0  # bytes of the files finished in this pass
+        self._raw: BinaryIO | None = None  # the file being read
+        self._before = 0  # bytes of the files already read in this pass
         self._sources = [self._source(p, spool_dir) for p in paths]
 
     def documents(self) -> Iterator[str]:
-        """Every document, from the first; another call starts again (not for a pipe that was not spooled)."""
+        """All documents. Each call starts again from the first (a pipe that was not copied can be read only once)."""
         self.replaced = self._before = 0
         codecs.register_error("prepare-count", self._replace)
         texts = itertools.chain.from_iterable(self._read(path, spool) for path, spool in self._sources)
         return map(self.transform, itertools.islice(texts, self.limit))
 
     def position(self) -> tuple[int, int | None]:
-        """Bytes read in this pass, and bytes there are (None: unknown, a pipe); compressed bytes for .gz."""
+        """Bytes read in this pass, and bytes in total (None: unknown, for a pipe); for .gz, compressed bytes."""
         here = self._before
         if self._raw is not None and not self._raw.closed:
-            try:
+            with suppress(OSError):  # a pipe has no position
                 here += self._raw.tell()
-            except OSError:
-                pass  # a pipe does not know
         return here, self.size()
 
     def size(self) -> int | None:
@@ -86,7 +79,7 @@ class Corpus:
         return "\ufffd", error.end
 
     def _source(self, path: str, spool_dir: str | None) -> tuple[str, BinaryIO | None]:
-        """Check that a file can be read; a pipe is spooled if the corpus will be read again."""
+        """Check that a file can be read; copy a pipe if the corpus will be read again."""
         if path != "-":
             try:
                 mode = os.stat(path).st_mode
@@ -144,7 +137,7 @@ class Corpus:
 
 
 def _line(line: str, keep_newline: bool) -> str:
-    """A line as a document; one of white space only is empty."""
+    """A line as a document; a line of white space only is an empty document."""
     if line.isspace():
         return ""
     line = line.rstrip("\r\n")
@@ -164,11 +157,11 @@ def _paragraphs(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _chunks(text: io.TextIOWrapper, size: int) -> Iterator[str]:
-    """Pieces of `size` characters; the last may be shorter. The newline that ends a file is no part of its text."""
+    """Pieces of `size` characters; the last may be shorter. The final newline of a file is dropped."""
     held = ""
     while piece := text.read(max(size, 1 << 16)):
         held += piece
-        full = (len(held) - 1) // size * size  # at least one character stays: it may be the final newline
+        full = (len(held) - 1) // size * size  # keeps at least one character back: it may be the final newline
         for i in range(0, full, size):
             yield held[i : i + size]
         held = held[full:]

@@ -1,0 +1,1 @@
+"""Reads what mdlm writes: plots of metrics, weights for and from other programs."""

@@ -1,0 +1,111 @@
+"""The tokenized data file: HDF5, format "mdlm-data" version 1, documented at the head of src/store/shards.h.
+
+A file is written under NAME.tmp and renamed when it is complete, so that a half-written NAME never exists.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import h5py
+import numpy as np
+import xxhash
+
+from mdlm_data.column import Column
+from mdlm_data.errors import InputError, reason
+from mdlm_data.framing import Rows
+from mdlm_data.output import flush_to_disk
+from mdlm_data.seal import seal_append
+from mdlm_data.unigram import entropy
+from mdlm_data.vocabulary import Vocabulary
+from mdlm_data.vocabulary_group import set_attributes, write_vocabulary
+
+CHUNK_BYTES = 1 << 16
+
+
+class DataFile:
+    """One output file: add … add, finish, publish. As a context manager it discards a file that was not published."""
+
+    def __init__(self, path: str, vocabulary: Vocabulary, length: int, chunk_rows: int | None) -> None:
+        self.path, self.partial = path, path + ".tmp"
+        self.v, self.length = vocabulary, length
+        self.documents = 0
+        self.counts = np.zeros(vocabulary.size, np.int64)  # of tokens at scored positions
+        dtype = "<u2" if vocabulary.size <= 65536 else "<u4"
+        if chunk_rows is None:
+            chunk_rows = max(1, CHUNK_BYTES // (length * np.dtype(dtype).itemsize))
+        try:
+            self.file = h5py.File(self.partial, "w")
+        except OSError as e:
+            raise InputError(f"{path}: cannot write it: {reason(e)}") from e
+        self.tokens = Column(self.file, "tokens", (length,), dtype, chunk_rows)
+        self.lengths = Column(self.file, "lengths", (), "<u4", chunk_rows and CHUNK_BYTES // 4)
+        self.digest = ""
+
+    @property
+    def rows(self) -> int:
+        return self.tokens.rows
+
+    @property
+    def scored(self) -> int:
+        return int(self.counts.sum())
+
+    def add(self, rows: Rows, documents: int) -> None:
+        tokens, lengths = rows
+        self.documents += documents
+        scored = tokens[np.arange(self.length) < lengths[:, None]]
+        if np.any(scored == self.v.mask):
+            raise InputError("the text encodes to the mask token; name another one by --special mask=TOKEN")
+        self.counts += np.bincount(scored, minlength=self.v.size)
+        try:
+            self.tokens.append(tokens)
+            self.lengths.append(lengths)
+        except OSError as e:
+            raise InputError(f"{self.path}: cannot write it: {reason(e)}") from e
+
+    def finish(self, attributes: dict[str, Any]) -> None:
+        """Write the vocabulary and the attributes, close the file and flush it to the disk."""
+        try:
+            self.tokens.finish()
+            self.lengths.finish()
+            self.digest = self._digest()
+            write_vocabulary(self.file, self.v)
+            own = {
+                "format": "mdlm-data",
+                "format_version": 1,
+                "documents": self.documents,
+                "digest": self.digest,
+                "unigram_nats": entropy(self.counts),
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            set_attributes(self.file, own | attributes)
+            self.file.close()
+            seal_append(self.partial)
+            flush_to_disk(self.partial)
+        except (OSError, RuntimeError) as e:  # h5py raises either on a full disk
+            raise InputError(f"{self.path}: cannot write it: {reason(e)}") from e
+
+    def publish(self) -> None:
+        try:
+            os.replace(self.partial, self.path)
+        except OSError as e:
+            raise InputError(f"{self.path}: cannot write it: {e.strerror}") from e
+
+    def __enter__(self) -> DataFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError, RuntimeError):  # the disk may be full
+            self.file.close()
+        with suppress(FileNotFoundError):  # it was published
+            os.remove(self.partial)
+
+    def _digest(self) -> str:
+        state = xxhash.xxh3_128()
+        for column in (self.tokens, self.lengths):
+            for block in column.blocks():
+                state.update(np.ascontiguousarray(block, "<u4").data)
+        return state.hexdigest()
