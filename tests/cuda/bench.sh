@@ -61,7 +61,7 @@ part_peer() {
     return
   fi
   for it in $SHAPES; do
-    lines_of peer "$PYTHON" "$here/../peer_torch.py" --shape "${it%:*}" --micros "${it#*:}" --device "$DEVICE" \
+    lines_of peer "$PYTHON" "$here/../golden/peer_torch.py" --shape "${it%:*}" --micros "${it#*:}" --device "$DEVICE" \
       --steps "$STEPS" ${VARIANTS:+--variants "$VARIANTS"}
   done
 }

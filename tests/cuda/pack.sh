@@ -41,11 +41,10 @@ rm -r "${pack:?}"/{bin,lib}
 
 # ---- decks, scripts, data
 cp -r input "$pack/"
-rm -rf "$pack"/input/__pycache__
+rm -rf "$pack"/input/mdlm_data* # Python is only needed here
 cp tests/cuda/{check.sh,bench.sh,results.py} "$pack/tests/cuda/"
 cp tests/e2e/lib.sh "$pack/tests/e2e/"
-cp tests/peer_torch.py "$pack/tests/"
-cp tests/golden/networks.py "$pack/tests/golden/"
+cp tests/golden/{networks,peer_torch}.py "$pack/tests/golden/"
 cp tests/cuda/run_packed.sh "$pack/run.sh"
 data=$(realpath "$pack")/data
 DATA=$data input/smoke.sh --data > /dev/null

@@ -8,6 +8,7 @@
 The floor of an op is what its bytes take at the rate of the copy or its operations at that of the large product, whichever
 is more; of a step the sum of both over its groups of ops. Every figure names its unit: _s, _bytes, tflops, gb_per_s.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -20,9 +21,15 @@ from pathlib import Path
 
 def machine(versions: str, gpu: str) -> dict:
     name, driver, memory = ([x.strip() for x in gpu.split(",")] + [""] * 3)[:3]
-    return dict(date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"), gpu=name, driver=driver,
-                memory=memory, host=platform.machine(), python=platform.python_version(),
-                program=[line.strip() for line in versions.split(";") if line.strip()])
+    return dict(
+        date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        gpu=name,
+        driver=driver,
+        memory=memory,
+        host=platform.machine(),
+        python=platform.python_version(),
+        program=[line.strip() for line in versions.split(";") if line.strip()],
+    )
 
 
 def read(folders: list[str]) -> dict:
@@ -62,8 +69,10 @@ def ceilings(ops: list[dict]) -> dict:
 
 def judge(result: dict) -> dict:
     best = ceilings(result["ops"])
-    result["ceilings"] = {"copy_gb_per_s": best.get("copy", 0) / 1e9,
-                          **{f"product_{k}_tflops": v / 1e12 for k, v in best.items() if k != "copy"}}
+    result["ceilings"] = {
+        "copy_gb_per_s": best.get("copy", 0) / 1e9,
+        **{f"product_{k}_tflops": v / 1e12 for k, v in best.items() if k != "copy"},
+    }
     for x in result["ops"]:
         x |= dict(tflops=x["flops"] / x["seconds"] / 1e12, gb_per_s=x["bytes"] / x["seconds"] / 1e9)
         if "copy" in best and x["matmul"] in best:
@@ -77,8 +86,12 @@ def judge(result: dict) -> dict:
             x["floor_s"] = products / best[x["matmul"]] + moved / best["copy"]
             x["share"] = x["floor_s"] / x["step_s"]
     for x in result["peer"]:
-        ours = [s for s in result["steps"] if (s["shape"], s["matmul"], s["network"], s["objective"], s["ranks"]) ==
-                (x["shape"], x["matmul"], "dit", "subs", 1)]
+        ours = [
+            s
+            for s in result["steps"]
+            if (s["shape"], s["matmul"], s["network"], s["objective"], s["ranks"])
+            == (x["shape"], x["matmul"], "dit", "subs", 1)
+        ]
         if ours:
             x["ours_to_theirs"] = ours[0]["tokens_per_s"] / x["tokens_per_s"]
             if "peak_bytes" in x:
@@ -91,38 +104,113 @@ def number(x: object, scale: float = 1, digits: int = 2) -> str:
 
 
 def tables(r: dict) -> list[tuple[str, list[str], list[list[str]]]]:
-    ops = [[x["op"], x["matmul"], number(x["seconds"], 1e-3, 3), number(x["tflops"], digits=1), number(x["gb_per_s"], digits=0),
-            number(x.get("share"))] for x in r["ops"]]
-    steps = [[f'{x["shape"]}, {x["network"]}/{x["objective"]}', x["matmul"], str(x["ranks"]), f'{x["batch"]} × {x["micros"]}',
-              number(x["step_s"], 1e-3), number(x["tokens_per_s"], digits=0), number(x["tflops"], digits=1), number(x.get("share")),
-              number(x["allocated_bytes"], 2**30), number(x["look_1_s"], 1e-3), f'{number(x["look_batch_s"], 1e-3)} ({x["look_batch"]})']
-             for x in r["steps"]]
-    peer = [[x["shape"], f'{x["mode"]}, {x["head"]} head', f'{x["batch"]} × {x["micros"]}', number(x["step_s"], 1e-3),
-             number(x["tokens_per_s"], digits=0), number(x.get("peak_bytes"), 2**30), number(x.get("ours_to_theirs")),
-             number(x.get("our_memory_to_theirs")), number(x.get("look_1_s"), 1e-3), number(x.get("look_batch_s"), 1e-3)]
-            for x in r["peer"]]
-    return [("Ops", ["op", "products in", "ms", "TFLOP/s", "GB/s", "floor / time"], ops),
-            ("Training steps", ["shape", "products in", "ranks", "micro-batch × number", "step, ms", "tokens/s", "TFLOP/s",
-                                "floor / time", "memory, GiB", "one sequence, ms", "a batch, ms (sequences)"], steps),
-            ("PyTorch", ["shape", "variant", "micro-batch × number", "step, ms", "tokens/s", "memory, GiB",
-                         "our tokens/s to theirs", "our memory to theirs", "one sequence, ms", "a batch, ms"], peer)]
+    ops = [
+        [
+            x["op"],
+            x["matmul"],
+            number(x["seconds"], 1e-3, 3),
+            number(x["tflops"], digits=1),
+            number(x["gb_per_s"], digits=0),
+            number(x.get("share")),
+        ]
+        for x in r["ops"]
+    ]
+    steps = [
+        [
+            f"{x['shape']}, {x['network']}/{x['objective']}",
+            x["matmul"],
+            str(x["ranks"]),
+            f"{x['batch']} × {x['micros']}",
+            number(x["step_s"], 1e-3),
+            number(x["tokens_per_s"], digits=0),
+            number(x["tflops"], digits=1),
+            number(x.get("share")),
+            number(x["allocated_bytes"], 2**30),
+            number(x["look_1_s"], 1e-3),
+            f"{number(x['look_batch_s'], 1e-3)} ({x['look_batch']})",
+        ]
+        for x in r["steps"]
+    ]
+    peer = [
+        [
+            x["shape"],
+            f"{x['mode']}, {x['head']} head",
+            f"{x['batch']} × {x['micros']}",
+            number(x["step_s"], 1e-3),
+            number(x["tokens_per_s"], digits=0),
+            number(x.get("peak_bytes"), 2**30),
+            number(x.get("ours_to_theirs")),
+            number(x.get("our_memory_to_theirs")),
+            number(x.get("look_1_s"), 1e-3),
+            number(x.get("look_batch_s"), 1e-3),
+        ]
+        for x in r["peer"]
+    ]
+    return [
+        ("Ops", ["op", "products in", "ms", "TFLOP/s", "GB/s", "floor / time"], ops),
+        (
+            "Training steps",
+            [
+                "shape",
+                "products in",
+                "ranks",
+                "micro-batch × number",
+                "step, ms",
+                "tokens/s",
+                "TFLOP/s",
+                "floor / time",
+                "memory, GiB",
+                "one sequence, ms",
+                "a batch, ms (sequences)",
+            ],
+            steps,
+        ),
+        (
+            "PyTorch",
+            [
+                "shape",
+                "variant",
+                "micro-batch × number",
+                "step, ms",
+                "tokens/s",
+                "memory, GiB",
+                "our tokens/s to theirs",
+                "our memory to theirs",
+                "one sequence, ms",
+                "a batch, ms",
+            ],
+            peer,
+        ),
+    ]
 
 
 def head(r: dict) -> str:
     c = r["ceilings"]
-    return (f'{r.get("date", "")}: {r.get("gpu") or "no GPU"}, driver {r.get("driver") or "none"}. A copy reaches '
-            f'{number(c["copy_gb_per_s"], digits=0)} GB/s'
-            + "".join(f', a product in {k} {number(c.get(f"product_{k}_tflops"), digits=1)} TFLOP/s' for k in ("bf16", "f32"))
-            + ". " + "; ".join(r.get("program", []))
-            + (f'. Checks: {r["check"]["passed"]} passed, {len(r["check"]["failed"])} failed, {len(r["check"]["skipped"])} skipped'
-               if "check" in r else ""))
+    return (
+        f"{r.get('date', '')}: {r.get('gpu') or 'no GPU'}, driver {r.get('driver') or 'none'}. A copy reaches "
+        f"{number(c['copy_gb_per_s'], digits=0)} GB/s"
+        + "".join(
+            f", a product in {k} {number(c.get(f'product_{k}_tflops'), digits=1)} TFLOP/s" for k in ("bf16", "f32")
+        )
+        + ". "
+        + "; ".join(r.get("program", []))
+        + (
+            f". Checks: {r['check']['passed']} passed, {len(r['check']['failed'])} failed, {len(r['check']['skipped'])} skipped"
+            if "check" in r
+            else ""
+        )
+    )
 
 
 def markdown(r: dict) -> str:
-    text = [f'## {head(r)}', ""]
+    text = [f"## {head(r)}", ""]
     for title, columns, rows in tables(r):
         if rows:
-            text += [f"### {title}", ""] + ["| " + " | ".join(x) + " |" for x in [columns, ["---"] * len(columns), *rows]] + [""]
+            text += (
+                [f"### {title}", ""]
+                + ["| " + " | ".join(x) + " |" for x in [columns, ["---"] * len(columns), *rows]]
+                + [""]
+            )
     return "\n".join(text)
 
 
@@ -131,8 +219,10 @@ def plain(r: dict) -> str:
     for title, columns, rows in tables(r):
         if rows:
             width = [max(len(x[i]) for x in [columns, *rows]) for i in range(len(columns))]
-            text += ["", title] + ["  ".join(x.ljust(w) if i == 0 else x.rjust(w) for i, (x, w) in enumerate(zip(row, width)))
-                                   for row in [columns, *rows]]
+            text += ["", title] + [
+                "  ".join(x.ljust(w) if i == 0 else x.rjust(w) for i, (x, w) in enumerate(zip(row, width)))
+                for row in [columns, *rows]
+            ]
     return "\n".join(text)
 
 

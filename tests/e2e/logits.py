@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """logits.py — input for `mdlm logits`, and whether its output is what the objective says.
 
-    logits.py make FILE N L V MASK [length]   z [N,L] with a share t of the tokens masked, t [N]; the last row fully masked
-    logits.py check INPUT OUTPUT MASK OBJECTIVE [masking]   log_p from logits by the published formulas; shapes and types
+logits.py make FILE N L V MASK [length]   z [N,L] with a share t of the tokens masked, t [N]; the last row fully masked
+logits.py check INPUT OUTPUT MASK OBJECTIVE [masking]   log_p from logits by the published formulas; shapes and types
 """
+
 import sys
 
 import h5py

@@ -25,6 +25,7 @@ Layout of a file (float64 unless noted; parameter names keep their dots):
       loss, norm [steps]                 before each update: loss per scored position; norm of the gradient before clipping
       params, ema, m, v [N]              after the last; where a file would grow too large, fewer of them or none
 """
+
 import argparse
 import os
 import sys
@@ -33,7 +34,6 @@ from collections.abc import Callable
 import h5py
 import numpy as np
 import torch
-
 from networks import NETWORKS, SHAPES, Params, mamba_difference, random_params
 from objectives import EPS, LOG_P, LOSS, SIGMA_MIN, chance_of, d3pm_reconstruction, noise, time_of
 from recipe import RECIPE, run_steps
@@ -41,42 +41,67 @@ from recipe import RECIPE, run_steps
 BATCH, LENGTH, LENGTHS, PAD = 3, 8, [8, 5, 8], 0  # one padded row
 SIZES = dict(batch=BATCH, length=LENGTH, vocab=13, mask=4, width=8, heads=2, blocks=2, cond_dim=2, mlp_ratio=2)
 # gradient: with gradients and log_p; u: given where the ends of time matter, else stratified
-CASE = dict(objective="subs", schedule="loglinear", T=0, time_conditioning=False, mask_padding=False, subs_masking=False,
-            importance_sampling=False, change_of_variables=False, gradient=False, u=None)
+CASE = dict(
+    objective="subs",
+    schedule="loglinear",
+    T=0,
+    time_conditioning=False,
+    mask_padding=False,
+    subs_masking=False,
+    importance_sampling=False,
+    change_of_variables=False,
+    gradient=False,
+    u=None,
+)
 ENDS = [0.013, 0.52, 0.99]  # with T = 50: t = 1/T, 27/T, 1
 TIMED = dict(time_conditioning=True)
 FAMILIES = {
-    "dit": dict(sizes=SIZES, seed=1, cases={
-        "subs": dict(gradient=True),
-        "subs_time": dict(gradient=True, **TIMED),
-        "subs_T": dict(T=50, u=ENDS, **TIMED),
-        "subs_importance_sampling": dict(importance_sampling=True, **TIMED),
-        "subs_change_of_variables": dict(change_of_variables=True, gradient=True, **TIMED),
-        "subs_linear": dict(schedule="linear", **TIMED),
-        "subs_linear_importance_sampling": dict(schedule="linear", importance_sampling=True, **TIMED),
-        "subs_linear_change_of_variables": dict(schedule="linear", change_of_variables=True, **TIMED),
-        "subs_geometric": dict(schedule="geometric", **TIMED),
-        "subs_cosine": dict(schedule="cosine", **TIMED),
-        "subs_cosinesqr": dict(schedule="cosinesqr", **TIMED),
-        "subs_mask_padding": dict(mask_padding=True, gradient=True),
-        "d3pm": dict(objective="d3pm", T=50, u=ENDS, gradient=True, **TIMED),
-        "d3pm_subs_masking": dict(objective="d3pm", T=50, u=ENDS, subs_masking=True, gradient=True, **TIMED),
-        "sedd": dict(objective="sedd", gradient=True, **TIMED),
-        "sedd_untimed": dict(objective="sedd"),
-        "sedd_geometric": dict(objective="sedd", schedule="geometric", **TIMED),
-    }, steps={
-        "subs": dict(case="subs", lr_schedule="constant", state=["params", "ema", "m", "v"]),
-        "subs_cosine": dict(case="subs", lr_schedule="cosine", state=["params"]),
-        "d3pm": dict(case="d3pm", lr_schedule="constant", state=[]),
-        "sedd": dict(case="sedd", lr_schedule="constant", state=[]),
-    }),
-    "ar": dict(sizes=SIZES | dict(width=16), seed=2, cases={
-        "ar": dict(objective="ar", gradient=True),
-    }, steps={"ar": dict(case="ar", lr_schedule="constant", state=["params"])}),
-    "dimamba": dict(sizes=SIZES | dict(width=24), seed=3, cases={
-        "subs": dict(),
-        "subs_time": dict(gradient=True, **TIMED),
-    }, steps={"subs": dict(case="subs", lr_schedule="constant", state=[])}),
+    "dit": dict(
+        sizes=SIZES,
+        seed=1,
+        cases={
+            "subs": dict(gradient=True),
+            "subs_time": dict(gradient=True, **TIMED),
+            "subs_T": dict(T=50, u=ENDS, **TIMED),
+            "subs_importance_sampling": dict(importance_sampling=True, **TIMED),
+            "subs_change_of_variables": dict(change_of_variables=True, gradient=True, **TIMED),
+            "subs_linear": dict(schedule="linear", **TIMED),
+            "subs_linear_importance_sampling": dict(schedule="linear", importance_sampling=True, **TIMED),
+            "subs_linear_change_of_variables": dict(schedule="linear", change_of_variables=True, **TIMED),
+            "subs_geometric": dict(schedule="geometric", **TIMED),
+            "subs_cosine": dict(schedule="cosine", **TIMED),
+            "subs_cosinesqr": dict(schedule="cosinesqr", **TIMED),
+            "subs_mask_padding": dict(mask_padding=True, gradient=True),
+            "d3pm": dict(objective="d3pm", T=50, u=ENDS, gradient=True, **TIMED),
+            "d3pm_subs_masking": dict(objective="d3pm", T=50, u=ENDS, subs_masking=True, gradient=True, **TIMED),
+            "sedd": dict(objective="sedd", gradient=True, **TIMED),
+            "sedd_untimed": dict(objective="sedd"),
+            "sedd_geometric": dict(objective="sedd", schedule="geometric", **TIMED),
+        },
+        steps={
+            "subs": dict(case="subs", lr_schedule="constant", state=["params", "ema", "m", "v"]),
+            "subs_cosine": dict(case="subs", lr_schedule="cosine", state=["params"]),
+            "d3pm": dict(case="d3pm", lr_schedule="constant", state=[]),
+            "sedd": dict(case="sedd", lr_schedule="constant", state=[]),
+        },
+    ),
+    "ar": dict(
+        sizes=SIZES | dict(width=16),
+        seed=2,
+        cases={
+            "ar": dict(objective="ar", gradient=True),
+        },
+        steps={"ar": dict(case="ar", lr_schedule="constant", state=["params"])},
+    ),
+    "dimamba": dict(
+        sizes=SIZES | dict(width=24),
+        seed=3,
+        cases={
+            "subs": dict(),
+            "subs_time": dict(gradient=True, **TIMED),
+        },
+        steps={"subs": dict(case="subs", lr_schedule="constant", state=[])},
+    ),
     "gpt2": dict(sizes=SIZES | dict(width=16, mlp_ratio=4), seed=4, cases={"ar": dict(objective="ar")}, steps={}),
 }
 
@@ -148,8 +173,13 @@ def run_family(name: str, family: dict) -> dict:
     sizes, network = family["sizes"], NETWORKS[name]
     params = random_params(rng, SHAPES[name](sizes))
     recipe = RECIPE | dict(schedule_eps=EPS, sigma_min=SIGMA_MIN)
-    tree = {"": attributes(dict(network=name) | sizes | recipe), "params": params, "lengths": torch.tensor(LENGTHS),
-            "cases": {}, "steps": {}}
+    tree = {
+        "": attributes(dict(network=name) | sizes | recipe),
+        "params": params,
+        "lengths": torch.tensor(LENGTHS),
+        "cases": {},
+        "steps": {},
+    }
     batches = {}
     for title, changes in family["cases"].items():
         case = CASE | changes
@@ -158,9 +188,15 @@ def run_family(name: str, family: dict) -> dict:
         tree["cases"][title] = {"": attributes(described)} | run_case(network, sizes, *batches[title], params)
     for title, steps in family["steps"].items():
         case, batch = batches[steps["case"]]
-        result = run_steps(params, lambda p: case_loss(network, sizes, case, batch, p)[1], steps["lr_schedule"])
-        tree["steps"][title] = {"": dict(case=steps["case"], lr_schedule=steps["lr_schedule"]), "loss": result["loss"],
-                                "norm": result["norm"], **{k: flat(result[k]) for k in steps["state"]}}
+        result = run_steps(
+            params, lambda p, case=case, batch=batch: case_loss(network, sizes, case, batch, p)[1], steps["lr_schedule"]
+        )
+        tree["steps"][title] = {
+            "": dict(case=steps["case"], lr_schedule=steps["lr_schedule"]),
+            "loss": result["loss"],
+            "norm": result["norm"],
+            **{k: flat(result[k]) for k in steps["state"]},
+        }
     return tree
 
 

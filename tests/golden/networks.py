@@ -4,6 +4,7 @@ Letters: B sequences, L length, V vocabulary, D width, H heads of width K, C wid
 channels of a Mamba. Sources: Peebles & Xie, arXiv:2212.09748 (dit); Gu & Dao, arXiv:2312.00752 (Mamba); Schiff et al.,
 arXiv:2403.03234 (BiMamba); arXiv:2406.07524 (what they are here). GPT-2 is transformers' own.
 """
+
 import math
 from collections.abc import Callable
 from unittest import mock
@@ -38,37 +39,68 @@ def linear_shapes(name: str, n_in: int, n_out: int) -> Shapes:
 def transformer_shapes(sizes: Sizes, conditioned: bool) -> Shapes:
     V, D, C, M = sizes["vocab"], sizes["width"], sizes["cond_dim"], sizes["mlp_ratio"] * sizes["width"]
     s = {"vocab_embed.embedding": (V, D)} | (time_shapes(C) if conditioned else {})
-    block = {"norm1.weight": (D,), "attn_qkv.weight": (3 * D, D), "attn_out.weight": (D, D), "norm2.weight": (D,),
-             **linear_shapes("mlp.0", D, M), **linear_shapes("mlp.2", M, D),
-             **(linear_shapes("adaLN_modulation", C, 6 * D) if conditioned else {})}
+    block = {
+        "norm1.weight": (D,),
+        "attn_qkv.weight": (3 * D, D),
+        "attn_out.weight": (D, D),
+        "norm2.weight": (D,),
+        **linear_shapes("mlp.0", D, M),
+        **linear_shapes("mlp.2", M, D),
+        **(linear_shapes("adaLN_modulation", C, 6 * D) if conditioned else {}),
+    }
     for i in range(sizes["blocks"]):
         s |= prefixed(f"blocks.{i}", block)
-    return s | prefixed("output_layer", {
-        "norm_final.weight": (D,), **linear_shapes("linear", D, V),
-        **(linear_shapes("adaLN_modulation", C, 2 * D) if conditioned else {})})
+    return s | prefixed(
+        "output_layer",
+        {
+            "norm_final.weight": (D,),
+            **linear_shapes("linear", D, V),
+            **(linear_shapes("adaLN_modulation", C, 2 * D) if conditioned else {}),
+        },
+    )
 
 
 def dimamba_shapes(sizes: Sizes) -> Shapes:
     """The reversed scan shares in_proj and out_proj with the forward one: they are listed once."""
     V, D, C = sizes["vocab"], sizes["width"], sizes["cond_dim"]
     E, R = 2 * D, -(-D // 16)
-    scan = {"A_log": (E, STATES), "D": (E,), "conv1d.weight": (E, 1, CONV), "conv1d.bias": (E,),
-            "x_proj.weight": (R + 2 * STATES, E), **linear_shapes("dt_proj", R, E)}
-    block = {"norm.weight": (D,), **linear_shapes("adaLN_modulation", C, 3 * D), **prefixed("mixer.mamba_fwd", scan),
-             "mixer.mamba_fwd.in_proj.weight": (2 * E, D), "mixer.mamba_fwd.out_proj.weight": (D, E),
-             **prefixed("mixer.mamba_rev", scan)}
+    scan = {
+        "A_log": (E, STATES),
+        "D": (E,),
+        "conv1d.weight": (E, 1, CONV),
+        "conv1d.bias": (E,),
+        "x_proj.weight": (R + 2 * STATES, E),
+        **linear_shapes("dt_proj", R, E),
+    }
+    block = {
+        "norm.weight": (D,),
+        **linear_shapes("adaLN_modulation", C, 3 * D),
+        **prefixed("mixer.mamba_fwd", scan),
+        "mixer.mamba_fwd.in_proj.weight": (2 * E, D),
+        "mixer.mamba_fwd.out_proj.weight": (D, E),
+        **prefixed("mixer.mamba_rev", scan),
+    }
     s = time_shapes(C) | {f"{MAMBA}.embeddings.word_embeddings.weight": (V, D)}
     for i in range(sizes["blocks"]):
         s |= prefixed(f"{MAMBA}.layers.{i}", block)
-    return s | prefixed(MAMBA, {**linear_shapes("adaLN_modulation_final", C, 2 * D), "norm_f.weight": (D,)}) | {
-        "model.lm_head.weight": (V, D)}
+    return (
+        s
+        | prefixed(MAMBA, {**linear_shapes("adaLN_modulation_final", C, 2 * D), "norm_f.weight": (D,)})
+        | {"model.lm_head.weight": (V, D)}
+    )
 
 
 def gpt2_shapes(sizes: Sizes) -> Shapes:
     V, L, D, M = sizes["vocab"], sizes["length"], sizes["width"], sizes["mlp_ratio"] * sizes["width"]
     norm = {"weight": (D,), "bias": (D,)}
-    block = {**prefixed("ln_1", norm), **linear_shapes("attn.c_attn", D, 3 * D), **linear_shapes("attn.c_proj", D, D),
-             **prefixed("ln_2", norm), **linear_shapes("mlp.c_fc", D, M), **linear_shapes("mlp.c_proj", M, D)}
+    block = {
+        **prefixed("ln_1", norm),
+        **linear_shapes("attn.c_attn", D, 3 * D),
+        **linear_shapes("attn.c_proj", D, D),
+        **prefixed("ln_2", norm),
+        **linear_shapes("mlp.c_fc", D, M),
+        **linear_shapes("mlp.c_proj", M, D),
+    }
     s = {"wte.weight": (V, D), "wpe.weight": (L, D)}
     for i in range(sizes["blocks"]):
         s |= prefixed(f"h.{i}", block)
@@ -124,7 +156,7 @@ def rotary(x: Tensor) -> Tensor:
     """x [B,H,L,K]: the pair (k, k + K/2) at position l turns by l * 10000^(-2k/K), as a complex number."""
     L, K = x.shape[-2:]
     angle = torch.arange(L)[:, None] * 10000.0 ** (-2 * torch.arange(K // 2, dtype=torch.float64) / K)
-    turned = torch.complex(x[..., : K // 2], x[..., K // 2:]) * torch.polar(torch.ones_like(angle), angle)
+    turned = torch.complex(x[..., : K // 2], x[..., K // 2 :]) * torch.polar(torch.ones_like(angle), angle)
     return torch.cat([turned.real, turned.imag], -1)
 
 
@@ -140,8 +172,14 @@ def mlp(p: Params, block: str, h: Tensor) -> Tensor:
     return linear(p, f"{block}.mlp.2", F.gelu(linear(p, f"{block}.mlp.0", h), approximate="tanh"))
 
 
-def dit_hidden(p: Params, sizes: Sizes, z: Tensor, sigma: Tensor, lengths: Tensor | None = None,
-               dropout: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
+def dit_hidden(
+    p: Params,
+    sizes: Sizes,
+    z: Tensor,
+    sigma: Tensor,
+    lengths: Tensor | None = None,
+    dropout: Callable[[Tensor], Tensor] = lambda x: x,
+) -> Tensor:
     """What the output Linear is given: rows [B,L,D]."""
     x = F.embedding(z, p["vocab_embed.embedding"])
     c = time_embedding(p, sigma)
@@ -174,15 +212,17 @@ def mamba(p: Params, scan: str, shared: str, u: Tensor) -> Tensor:
     """One direction, position by position; in_proj and out_proj are those of `shared`."""
     x, z = linear(p, f"{shared}.in_proj", u).chunk(2, -1)
     E, R = x.shape[-1], p[f"{scan}.dt_proj.weight"].shape[1]
-    x = F.conv1d(F.pad(x.transpose(1, 2), (CONV - 1, 0)), p[f"{scan}.conv1d.weight"], p[f"{scan}.conv1d.bias"], groups=E)
+    x = F.conv1d(
+        F.pad(x.transpose(1, 2), (CONV - 1, 0)), p[f"{scan}.conv1d.weight"], p[f"{scan}.conv1d.bias"], groups=E
+    )
     x = F.silu(x).transpose(1, 2)
     delta, b, c = linear(p, f"{scan}.x_proj", x).split([R, STATES, STATES], -1)
     delta = F.softplus(linear(p, f"{scan}.dt_proj", delta), threshold=1e9)
     decay = -p[f"{scan}.A_log"].exp()
     state, y = torch.zeros(u.shape[0], E, STATES), []
-    for l in range(u.shape[1]):
-        state = torch.exp(delta[:, l, :, None] * decay) * state + (delta[:, l] * x[:, l])[..., None] * b[:, l, None]
-        y.append(torch.einsum("ben,bn->be", state, c[:, l]))
+    for i in range(u.shape[1]):
+        state = torch.exp(delta[:, i, :, None] * decay) * state + (delta[:, i] * x[:, i])[..., None] * b[:, i, None]
+        y.append(torch.einsum("ben,bn->be", state, c[:, i]))
     y = torch.stack(y, 1) + p[f"{scan}.D"] * x
     return linear(p, f"{shared}.out_proj", y * F.silu(z))
 
@@ -205,8 +245,11 @@ def mamba_difference(p: Params, sizes: Sizes) -> float:
     path here, in double."""
     from transformers import MambaConfig
     from transformers.models.mamba.modeling_mamba import MambaMixer
+
     D, scan = sizes["width"], f"{MAMBA}.layers.0.mixer.mamba_fwd"
-    mixer = MambaMixer(MambaConfig(hidden_size=D, state_size=STATES, conv_kernel=CONV, expand=2, time_step_rank="auto"), 0)
+    mixer = MambaMixer(
+        MambaConfig(hidden_size=D, state_size=STATES, conv_kernel=CONV, expand=2, time_step_rank="auto"), 0
+    )
     mixer.load_state_dict({name.removeprefix(f"{scan}."): w for name, w in p.items() if name.startswith(scan)})
     u = torch.linspace(-2, 2, 3 * sizes["length"] * D).sin().view(3, sizes["length"], D)
     with mock.patch.object(Tensor, "float", Tensor.double), torch.no_grad():
@@ -217,14 +260,27 @@ def mamba_difference(p: Params, sizes: Sizes) -> float:
 def gpt2(p: Params, sizes: Sizes, z: Tensor, sigma: Tensor, lengths: Tensor | None = None) -> Tensor:
     """transformers' GPT-2; its Linears of the blocks are stored [in,out], ours [out,in]."""
     from transformers import GPT2Config, GPT2LMHeadModel
-    model = GPT2LMHeadModel(GPT2Config(
-        vocab_size=sizes["vocab"], n_positions=sizes["length"], n_embd=sizes["width"], n_layer=sizes["blocks"],
-        n_head=sizes["heads"], n_inner=sizes["mlp_ratio"] * sizes["width"], attn_implementation="eager"))
+
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=sizes["vocab"],
+            n_positions=sizes["length"],
+            n_embd=sizes["width"],
+            n_layer=sizes["blocks"],
+            n_head=sizes["heads"],
+            n_inner=sizes["mlp_ratio"] * sizes["width"],
+            attn_implementation="eager",
+        )
+    )
     weights = {name: w.T if ".c_" in name and name.endswith("weight") else w for name, w in p.items()}
     model.double().eval().transformer.load_state_dict(weights)
     return model(z).logits
 
 
 NETWORKS = {"dit": dit, "ar": ar, "dimamba": dimamba, "gpt2": gpt2}
-SHAPES = {"dit": lambda s: transformer_shapes(s, True), "ar": lambda s: transformer_shapes(s, False),
-          "dimamba": dimamba_shapes, "gpt2": gpt2_shapes}
+SHAPES = {
+    "dit": lambda s: transformer_shapes(s, True),
+    "ar": lambda s: transformer_shapes(s, False),
+    "dimamba": dimamba_shapes,
+    "gpt2": gpt2_shapes,
+}

@@ -3,6 +3,7 @@
 A loss is [B,L] in nat: of every position, also of those that are not scored. Sources: arXiv:2406.07524 (subs),
 arXiv:2107.03006 (d3pm), arXiv:2310.16834 (sedd).
 """
+
 import math
 
 import torch
@@ -10,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 EPS, SIGMA_MIN = 1e-3, 1e-3  # of the schedules
-CLAMP = 1 - 1e-4             # the largest time in a weight of the bound in discrete time
+CLAMP = 1 - 1e-4  # the largest time in a weight of the bound in discrete time
 
 SCHEDULES = {
     "loglinear": lambda t: -(1 - (1 - EPS) * t).log(),
     "linear": lambda t: SIGMA_MIN + t * (7 - SIGMA_MIN),
-    "geometric": lambda t: SIGMA_MIN ** (1 - t) * 1.0 ** t,
+    "geometric": lambda t: SIGMA_MIN ** (1 - t) * 1.0**t,
     "cosine": lambda t: -(EPS + (1 - EPS) * (math.pi * t / 2).cos()).log(),
     "cosinesqr": lambda t: -(EPS + (1 - EPS) * (math.pi * t / 2).cos() ** 2).log(),
 }

@@ -13,6 +13,7 @@ at the most, the rest of them with weight 0. Where memory does not suffice, the 
 accumulated, so that a step stays a step. One JSON object a line; seconds are the median of the steps. look_s are those of one
 pass without gradients and head, from weights in bf16, compiled into a CUDA graph unless MODE is eager.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -23,16 +24,18 @@ import sys
 import time
 from pathlib import Path
 
+import networks
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "golden"))
-import networks  # noqa: E402
-
 SHAPES = {  # as in tests/bench/bench.c: width, blocks, heads, cond_dim, vocab, length, batch on a GPU
-    "demo": (128, 3, 4, 32, 512, 16, 8), "tiny": (256, 6, 4, 128, 4096, 128, 16), "small128": (768, 12, 12, 128, 30522, 128, 256),
-    "small1024": (768, 12, 12, 128, 50258, 1024, 64), "medium1024": (1024, 24, 16, 128, 50258, 1024, 32)}
+    "demo": (128, 3, 4, 32, 512, 16, 8),
+    "tiny": (256, 6, 4, 128, 4096, 128, 16),
+    "small128": (768, 12, 12, 128, 30522, 128, 256),
+    "small1024": (768, 12, 12, 128, 50258, 1024, 64),
+    "medium1024": (1024, 24, 16, 128, 50258, 1024, 32),
+}
 COMPILE: dict[str, dict] = {"compile": {}, "autotune": {"mode": "max-autotune-no-cudagraphs"}}
 VARIANTS = "eager:full,eager:masked,compile:full,compile:masked"
 DROPOUT, EPS, TAU, EMA, CLIP, LR = 0.1, 1e-3, 1e-3, 0.9999, 1.0, 3e-4
@@ -43,8 +46,9 @@ WARM_UP = 3
 def turns(L: int, K: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosines and sines [L,K/2], made once."""
     real = torch.float64 if dtype == torch.float64 else torch.float32
-    angle = (torch.arange(L, device=device, dtype=real)[:, None]
-             * 10000.0 ** (-2 * torch.arange(K // 2, device=device, dtype=real) / K))
+    angle = torch.arange(L, device=device, dtype=real)[:, None] * 10000.0 ** (
+        -2 * torch.arange(K // 2, device=device, dtype=real) / K
+    )
     return angle.cos().to(dtype), angle.sin().to(dtype)
 
 
@@ -69,7 +73,9 @@ def row_losses(p: networks.Params, h: Tensor, target: Tensor, m: int) -> Tensor:
     return F.cross_entropy(F.linear(h, p["output_layer.linear.weight"], bias + forbidden), target, reduction="none")
 
 
-def loss(p: networks.Params, sizes: networks.Sizes, x0: Tensor, z: Tensor, weight: Tensor, head: str, dropout: float) -> Tensor:
+def loss(
+    p: networks.Params, sizes: networks.Sizes, x0: Tensor, z: Tensor, weight: Tensor, head: str, dropout: float
+) -> Tensor:
     """The sum over a batch; weight [B,L] is 1/t at masked positions, else 0."""
     h = hidden(p, sizes, z, dropout).flatten(0, 1)
     target, weight = x0.flatten(), weight.flatten()
@@ -97,7 +103,11 @@ def noise(x0: Tensor, m: int) -> tuple[Tensor, Tensor]:
 def initial(sizes: networks.Sizes, device: str) -> networks.Params:
     params = {}
     for name, shape in networks.SHAPES["dit"](sizes).items():
-        w = torch.ones(shape, device=device) if len(shape) == 1 and "norm" in name else torch.zeros(shape, device=device)
+        w = (
+            torch.ones(shape, device=device)
+            if len(shape) == 1 and "norm" in name
+            else torch.zeros(shape, device=device)
+        )
         if not ("adaLN" in name or name.startswith("output_layer.linear") or "norm" in name):
             bound = shape[-1] ** -0.5
             w.uniform_(-bound, bound)
@@ -146,14 +156,16 @@ def seconds_of(step: Step, steps: int) -> list[float]:
         step.run()
         mark.record()
     torch.cuda.synchronize()
-    return [a.elapsed_time(b) / 1000 for a, b in zip(marks[WARM_UP:], marks[WARM_UP + 1:])]
+    return [a.elapsed_time(b) / 1000 for a, b in zip(marks[WARM_UP:], marks[WARM_UP + 1 :])]
 
 
 def look_seconds(step: Step, B: int, mode: str) -> float:
     """Median seconds of one pass without gradients and without the head; nothing is cast that could be cast before."""
     call = hidden if mode == "eager" else torch.compile(hidden, fullgraph=True, dynamic=False, mode="reduce-overhead")
-    params = {name: w.detach().to(torch.bfloat16 if step.bf16 and w.dim() > 1 and "embed" not in name else w.dtype)
-              for name, w in step.params.items()}
+    params = {
+        name: w.detach().to(torch.bfloat16 if step.bf16 and w.dim() > 1 and "embed" not in name else w.dtype)
+        for name, w in step.params.items()
+    }
     for w in params.values():
         torch._dynamo.mark_static_address(w)  # a CUDA graph then does not copy them
     times = []
@@ -183,25 +195,47 @@ def measure(o: argparse.Namespace, mode: str, head: str) -> dict:
             if parts > batch:
                 raise
     median = statistics.median(times)
-    result = dict(peer="torch", mode=mode, head=head, shape=o.shape, matmul=o.matmul, batch=batch // parts, micros=step.parts, step_s=median,
-                  least_s=min(times), most_s=max(times), tokens_per_s=step.x0.numel() / median, torch=torch.__version__)
+    result = dict(
+        peer="torch",
+        mode=mode,
+        head=head,
+        shape=o.shape,
+        matmul=o.matmul,
+        batch=batch // parts,
+        micros=step.parts,
+        step_s=median,
+        least_s=min(times),
+        most_s=max(times),
+        tokens_per_s=step.x0.numel() / median,
+        torch=torch.__version__,
+    )
     if o.device != "cpu":
         result |= dict(peak_bytes=torch.cuda.max_memory_allocated(), gpu=torch.cuda.get_device_name())
     if head == "masked":
-        result |= dict(look_1_s=look_seconds(step, 1, mode), look_batch=min(64, batch),
-                       look_batch_s=look_seconds(step, min(64, batch), mode))
+        result |= dict(
+            look_1_s=look_seconds(step, 1, mode),
+            look_batch=min(64, batch),
+            look_batch_s=look_seconds(step, min(64, batch), mode),
+        )
     return result
 
 
 def check() -> int:
     import h5py
     import numpy as np
+
     torch.set_default_dtype(torch.float64)
-    with h5py.File(Path(__file__).resolve().parent / "golden" / "dit.h5") as f:
-        sizes = {k: int(f.attrs[k]) for k in ("vocab", "width", "heads", "blocks", "cond_dim", "mlp_ratio", "length", "mask")}
+    with h5py.File(Path(__file__).resolve().parent / "dit.h5") as f:
+        sizes = {
+            k: int(f.attrs[k]) for k in ("vocab", "width", "heads", "blocks", "cond_dim", "mlp_ratio", "length", "mask")
+        }
         params = {k: torch.tensor(w[()]).requires_grad_() for k, w in f["params"].items()}
         case = f["cases/subs"]
-        x0, z, t = torch.tensor(case["x0"][()]).long(), torch.tensor(case["z"][()]).long(), torch.tensor(case["times"][1])
+        x0, z, t = (
+            torch.tensor(case["x0"][()]).long(),
+            torch.tensor(case["z"][()]).long(),
+            torch.tensor(case["times"][1]),
+        )
         lengths, want = torch.tensor(f["lengths"][()]), {k: case[k][()] for k in ("logits", "loss", "grads")}
     real = torch.arange(sizes["length"]) < lengths[:, None]
     weight = torch.where((z == sizes["mask"]) & real, 1 / t[:, None], 0.0)
