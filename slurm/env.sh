@@ -1,5 +1,6 @@
 # env.sh — what this site has: modules, the program, the launcher, MPI. Edit it once; every *.sbatch beside it sources it.
 # Each value can also be given in the environment of sbatch.
+# shellcheck shell=bash disable=SC2034 # the scripts that source this read SIGNALLED
 
 # ---- modules: what mdlm was built with
 # module purge

@@ -99,6 +99,7 @@ in_lanes() {
 plain() {
   local name=$1 limit=$2
   shift 2
+  # shellcheck disable=SC2016 # the inner shell expands $@
   step "$name" "$limit" bash -c 'echo 1..1; "$@" && echo "ok 1" || { echo "not ok 1"; exit 1; }' _ "$@"
 }
 
@@ -173,6 +174,7 @@ MODE=emulated step emulated/check 600 tests/cuda/check.sh curves resume uses ran
 on_ranks() {
   local n
   for n in 1 2 4; do
+    # shellcheck disable=SC2016 # each rank expands its variables
     step "$1 -n $n" 180 mpirun -n $n bash -c \
       '[ "$OMPI_COMM_WORLD_RANK" = 0 ] && exec "$0"; exec "$0" > "$RANK_LOG$OMPI_COMM_WORLD_RANK" 2>&1' "$BUILD/$2"
   done

@@ -20,6 +20,7 @@ compile() { # SOURCE: what the compiler says goes to $out/NAME.log, its exit cod
 }
 export -f compile
 export flags out
+# shellcheck disable=SC2016 # the inner shell expands $1
 printf '%s\0' cuda/*.cu | xargs -0 -n 1 -P 2 bash -c 'compile "$1"' _
 
 # A line for each kernel and architecture: NAME ARCH REGISTERS SPILLED

@@ -3,10 +3,13 @@
 # timeout: 300
 cd "$(dirname "$0")/../.." || exit 1
 skip() { echo "1..0 # SKIP $*"; exit 0; }
-nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2> /dev/null)
-[ -n "$nvcc" ] || skip "nvcc is not installed"
+nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
+[ -x "$nvcc" ] || skip "nvcc is not installed"
 home=$(dirname "$(dirname "$(readlink -f "$nvcc")")")
-first() { ls "$@" 2> /dev/null | head -1; }
+first() { # FILE…: the first that exists
+  local it
+  for it in "$@"; do [ -e "$it" ] && echo "$it" && return; done
+}
 header=$(first "$home"/include/cudnn.h /usr/include/cudnn.h /usr/include/x86_64-linux-gnu/cudnn.h)
 [ -n "$header" ] || skip "cuDNN is not installed"
 version=$(sed -n 's/^#define CUDNN_\(MAJOR\|MINOR\) *\([0-9]*\).*/\2/p' "${header%/*}/cudnn_version.h" | awk '{ v = 100 * v + $1 } END { print v }')

@@ -103,12 +103,13 @@ bad "padding hidden from a causal network" 'mask_padding.*never sees' "${new[@]}
 bad "padding hidden from dimamba" 'mask_padding.*has no attention' "${new[@]}" model.name=dimamba model.mask_padding=true
 bad "writing subs from left to right" 'sample.sampler = ar.*objective = subs.*use ancestral' sample "$D" sample.sampler=ar
 for it in "sedd analytic diffusion.objective=sedd" "d3pm ancestral diffusion.objective=d3pm diffusion.T=9" "ar ar ${ar[*]}"; do
-  read -r name suited words <<< "$it" # shellcheck disable=SC2086
-  ranks 1 train "$D" run.dir="$T/$name" $words > "$T/log" || exit 1
-  bad "sampling $name by unmasking" "sample.sampler = event.*use $suited" sample "$D" run.dir="$T/$name" sample.sampler=event $words
-  tap "sampling $name as that says" ranks 1 sample "$D" run.dir="$T/$name" sample.sampler="$suited" sample.steps=3 $words
+  read -r name suited words <<< "$it"
+  read -ra keys <<< "$words"
+  ranks 1 train "$D" run.dir="$T/$name" "${keys[@]}" > "$T/log" || exit 1
+  bad "sampling $name by unmasking" "sample.sampler = event.*use $suited" sample "$D" run.dir="$T/$name" sample.sampler=event "${keys[@]}"
+  tap "sampling $name as that says" ranks 1 sample "$D" run.dir="$T/$name" sample.sampler="$suited" sample.steps=3 "${keys[@]}"
   bad "counting masks of $name" 'eval.estimator = count is the bound of diffusion.objective = subs' \
-    eval "$D" run.dir="$T/$name" eval.estimator=count $words
+    eval "$D" run.dir="$T/$name" eval.estimator=count "${keys[@]}"
   bad "$name read as subs" "was trained with .*= $name" eval "$D" run.dir="$T/$name"
 done
 bad "d3pm with a mask token read as one without" 'subs_masking = false, the deck says true' eval "$D" run.dir="$T/d3pm" \
@@ -230,7 +231,7 @@ full_stdout() {
   local code=0
   ranks 1 sample "$D" sample.steps=2 sample.count=1 sample.output="$T/kept.h5" > /dev/full 2> "$T/err" || code=$?
   cat "$T/err"
-  [ $code = 4 ] && grep -q '^mdlm: error.*standard output; they are in .*kept.h5' "$T/err" && ranks 1 info "$T/kept.h5"
+  [ "$code" = 4 ] && grep -q '^mdlm: error.*standard output; they are in .*kept.h5' "$T/err" && ranks 1 info "$T/kept.h5"
 }
 tap "sample: standard output is full" full_stdout
 bad "sample: a tensor of another shape" 'ckpt_shape.h5' sample "$D" sample.checkpoint="$B/ckpt_shape.h5"
@@ -239,25 +240,25 @@ bad "sample: weights that are not numbers" 'ckpt_nan.h5' sample "$D" sample.chec
 # ---- prompts and strides
 "$PY" -c 'import sys, h5py; h5py.File(sys.argv[1], "w")[sys.argv[2]] = [[1] * 33]' "$T/long.h5" tokens &&
   "$PY" -c 'import sys, h5py; h5py.File(sys.argv[1], "w")[sys.argv[2]] = [[1] * 33]' "$T/ids.h5" ids || exit 1
-prompts() { # NAME WORD…: a file of prompts, a word a line
-  printf '%s\n' "${@:2}" > "$T/$1" && echo sample "$D" sample.prompt="$T/$1"
+# bad_prompt TITLE PATTERN FILE LINES ARGUMENT…: bad, of mdlm sample with these lines as a file of prompts
+bad_prompt() {
+  printf '%s\n' "$4" > "$T/$3"
+  bad "$1" "$2" sample "$D" sample.prompt="$T/$3" "${@:5}"
 }
-RANKS="1 2" # shellcheck disable=SC2046
-bad "sample: a prompt longer than the samples" 'long.txt: line 2 has 33 tokens, more than the 32.*num_strides' \
-  $(prompts long.txt 1 "$(printf '_ %.0s' {1..33})")
+RANKS="1 2"
+bad_prompt "sample: a prompt longer than the samples" 'long.txt: line 2 has 33 tokens, more than the 32.*num_strides' \
+  long.txt 1$'\n'"$(printf '_ %.0s' {1..33})"
 bad "sample: strides that do not fit" 'sample.stride_length = 32 must lie between 1 and 31' \
   sample "$D" sample.num_strides=3 sample.stride_length=32
-RANKS=1 # shellcheck disable=SC2046
+RANKS=1
 {
   bad "sample: strides of no length" 'sample.stride_length = 0 must lie' sample "$D" sample.num_strides=1
-  bad "sample: a prompt longer than samples with strides" 'long.txt: line 1 has 35 tokens, more than the 34' \
-    $(prompts long.txt "$(printf '_ %.0s' {1..35})") sample.num_strides=2 sample.stride_length=1
-  bad "sample: the mask token in a prompt" 'mask.txt: line 1, token 2: 299 is the mask token.*_' \
-    $(prompts mask.txt "1 2 299")
-  bad "sample: a token that is not in the vocabulary" 'high.txt: line 2, token 0: 300.*0 to 299' \
-    $(prompts high.txt 1 300)
-  bad "sample: a negative token" 'negative.txt: line 1, token 1: -1' $(prompts negative.txt "1 -1")
-  bad "sample: words in place of tokens" 'words.txt: line 1, token 0: .light' $(prompts words.txt "light and")
+  bad_prompt "sample: a prompt longer than samples with strides" 'long.txt: line 1 has 35 tokens, more than the 34' \
+    long.txt "$(printf '_ %.0s' {1..35})" sample.num_strides=2 sample.stride_length=1
+  bad_prompt "sample: the mask token in a prompt" 'mask.txt: line 1, token 2: 299 is the mask token.*_' mask.txt "1 2 299"
+  bad_prompt "sample: a token that is not in the vocabulary" 'high.txt: line 2, token 0: 300.*0 to 299' high.txt 1$'\n'300
+  bad_prompt "sample: a negative token" 'negative.txt: line 1, token 1: -1' negative.txt "1 -1"
+  bad_prompt "sample: words in place of tokens" 'words.txt: line 1, token 0: .light' words.txt "light and"
   bad "sample: prompts are missing" 'none.txt: no such file' sample "$D" sample.prompt="$T/none.txt"
   bad "sample: prompts of another vocabulary" 'data_vocab.h5.*another vocabulary' \
     sample "$D" sample.prompt="$B/data_vocab.h5"

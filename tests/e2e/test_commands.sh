@@ -117,8 +117,8 @@ tap "a deck includes another" included
 falls() { # the rates that a cosine run used; run on with more steps it has another curve, and says so
   local schedule on=(train.lr_min=1e-3 train.warmup=5)
   for schedule in constant cosine; do
-    ranks 1 train "$D" run.dir="$T/$schedule" train.lr_schedule=$schedule train.steps=10 "${on[@]}" &&
-      ranks 1 train "$D" run.dir="$T/$schedule" train.lr_schedule=$schedule train.steps=11 "${on[@]}" \
+    ranks 1 train "$D" run.dir="$T/$schedule" train.lr_schedule="$schedule" train.steps=10 "${on[@]}" &&
+      ranks 1 train "$D" run.dir="$T/$schedule" train.lr_schedule="$schedule" train.steps=11 "${on[@]}" \
         2> "$T/$schedule.err" || return 1
   done
   python '

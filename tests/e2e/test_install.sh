@@ -46,9 +46,10 @@ missing() {
   local command=$1 package=$2
   mkdir -p "$T/without-$package"
   echo "raise ModuleNotFoundError('No module named $package', name='$package')" > "$T/without-$package/$package.py"
-  (cd "$T" && exits 2 env PYTHONPATH="$T/without-$package" "$command" "${@:3}" 2> "$T/err") &&
-    grep -q "^$command: error: Python package '$package' is missing: run .make setup., or .* -m pip install $package$" "$T/err" &&
-    [ "$(wc -l < "$T/err")" = 1 ] || { cat "$T/err"; return 1; }
+  (cd "$T" && exits 2 env PYTHONPATH="$T/without-$package" "$command" "${@:3}" 2> "$T/err") || return 1
+  cat "$T/err"
+  grep -q "^$command: error: Python package '$package' is missing: run .make setup., or .* -m pip install $package$" "$T/err" &&
+    [ "$(wc -l < "$T/err")" = 1 ]
 }
 
 deck "$T/deck.cfg"

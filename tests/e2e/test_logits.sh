@@ -14,7 +14,7 @@ probe() {
   ranks 1 train "$D" run.dir="$T/$name" diffusion.objective="$objective" "$@" > "$T/log" || return 1
   ranks 1 logits "$D" run.dir="$T/$name" diffusion.objective="$objective" "$@" logits.input="$T/in.h5" \
     logits.log_p=true logits.batch=4 || return 1
-  "$PY" tests/e2e/logits.py check "$T/in.h5" "$T/$name/logits.h5" "$M" "$objective" ${MASKING:-}
+  "$PY" tests/e2e/logits.py check "$T/in.h5" "$T/$name/logits.h5" "$M" "$objective" ${MASKING:+"$MASKING"}
 }
 "$PY" tests/e2e/logits.py make "$T/in.h5" 9 32 300 "$M" || exit 1
 tap "subs" probe subs subs

@@ -19,10 +19,10 @@ job() {
 # fails LINE RANKS FAULT HOW: whether the job ends with that line and no other
 fails() {
   local ended=0
-  exits $CODE job "${@:2}" || ended=1
+  exits "$CODE" job "${@:2}" || ended=1
   cat "$T"/said.* | grep -v '^\[' > "$T/said" # Open MPI's own words
   cat "$T/said"
-  [ $ended = 0 ] && [ "$(grep -c '^test: ' "$T/said")" = 1 ] && grep -qF "test: $1" "$T/said"
+  [ "$ended" = 0 ] && [ "$(grep -c '^test: ' "$T/said")" = 1 ] && grep -qF "test: $1" "$T/said"
 }
 
 for n in 1 2 4; do

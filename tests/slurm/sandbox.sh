@@ -80,18 +80,18 @@ start() {
 
 # Ends the jobs, then the daemons this sandbox started, by their pid files.
 stop() {
-  local pids='' pid i
+  local pids=() pid
   scancel --signal=KILL --full --user=root 2>/dev/null && sleep 0.3
   for pid in "$DIR"/slurmctld.pid "$DIR"/slurmd.node*.pid "$DIR"/munge/munged.pid; do
-    [ -f "$pid" ] && pids="$pids $(cat "$pid")"
+    [ -f "$pid" ] && pids+=("$(cat "$pid")")
   done
-  [ -n "$pids" ] || return 0
-  kill $pids 2>/dev/null
-  for i in $(seq 80); do
-    kill -0 $pids 2>/dev/null || return 0
+  [ ${#pids[@]} != 0 ] || return 0
+  kill "${pids[@]}" 2>/dev/null
+  for _ in $(seq 80); do
+    kill -0 "${pids[@]}" 2>/dev/null || return 0
     sleep 0.1
   done
-  echo "sandbox.sh: still running:$pids" >&2
+  echo "sandbox.sh: still running: ${pids[*]}" >&2
   return 1
 }
 

@@ -52,7 +52,7 @@ check() {
 within() {
   local end=$((SECONDS + $1))
   until "${@:2}"; do
-    [ $SECONDS -lt $end ] || return 1
+    [ "$SECONDS" -lt "$end" ] || return 1
     sleep 0.1
   done
 }
@@ -84,12 +84,12 @@ trains() {
 requeued() { job_is "$1" PENDING && [ "$(job "$1" Restarts)" = 1 ]; }
 stops() {
   scancel --signal=USR1 --batch "$TRAIN" && within 20 requeued "$TRAIN" || return 1
-  STOPPED=$(step_of "$DIR/run/last.h5") && [ "$STOPPED" -lt $STEPS ]
+  STOPPED=$(step_of "$DIR/run/last.h5") && [ "$STOPPED" -lt "$STEPS" ]
 }
 cleaned() { ! ls "$SLURM_SANDBOX_DIR"/spool/node*/stepd.* >/dev/null 2>&1; }
 resumes() { # at once in place of Slurm's two minutes, but not before the old ranks' daemons are gone
   within 10 cleaned && scontrol update job="$TRAIN" StartTime=now && within 40 job_is "$TRAIN" COMPLETED &&
-    [ "$(step_of "$DIR/run/last.h5")" = $STEPS ]
+    [ "$(step_of "$DIR/run/last.h5")" = "$STEPS" ]
 }
 same_bits() {
   "$PY" - "$DIR/run/last.h5" "$DIR/plain/last.h5" <<'END'
@@ -124,9 +124,9 @@ saved_between() { # FILE FIRST LAST, both excluded
 }
 cancels() { # shortly after the first regular checkpoint, long before the next
   local id half=$((STEPS / 2)) saved=$DIR/cancelled/last.h5
-  id=$(submit slurm/train.sbatch run.dir="$DIR/cancelled" train.save_every=$half) &&
+  id=$(submit slurm/train.sbatch run.dir="$DIR/cancelled" train.save_every="$half") &&
     within 20 test -f "$saved" && scancel "$id" && within 10 job_is "$id" CANCELLED &&
-    within 10 saved_between "$saved" $half $STEPS
+    within 10 saved_between "$saved" "$half" "$STEPS"
 }
 
 echo 1..11

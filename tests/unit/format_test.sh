@@ -18,6 +18,6 @@ if output=$(clang-format --dry-run --Werror "${sources[@]}" 2>&1) && [ ${#source
   echo "ok 1 - clang-format"
 else
   echo "not ok 1 - clang-format: run make format"
-  sed 's/^/# /' <<< "$output"
+  printf '%s\n' "$output" | sed 's/^/# /'
   exit 1
 fi

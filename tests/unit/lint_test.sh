@@ -18,7 +18,7 @@ lint() {
   else
     failed=1
     echo "not ok $number - $name"
-    sed 's/^/# /' <<< "$output"
+    printf '%s\n' "$output" | sed 's/^/# /'
   fi
 }
 
@@ -27,5 +27,5 @@ mapfile -t shell < <(find input slurm tests .ci -name '*.sh' -o -name '*.sbatch'
 echo 1..3
 lint "ruff check" "$PY -m ruff --version" "$PY" -m ruff check --no-cache --config "$config" "${python[@]}"
 lint "ruff format" "$PY -m ruff --version" "$PY" -m ruff format --no-cache --check --config "$config" "${python[@]}"
-lint "shellcheck" "shellcheck --version" shellcheck --external-sources "${shell[@]}"
+lint "shellcheck" "shellcheck --version" shellcheck "${shell[@]}"
 exit $failed

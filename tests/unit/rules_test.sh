@@ -22,9 +22,10 @@ END
 number=0
 # expect NAME WANTED-OUTPUT FILE TEXT: write the file, run the rules over all files, compare, remove the file
 expect() {
-  local name=$1 want=$2 file=$3 got code
+  local name=$1 want=$2 file=$3 got code files
   printf '%b' "$4" > "$file"
-  got=$(awk -f "$rules" RULES $(find src cuda -type f | sort) 2>&1)
+  mapfile -t files < <(find src cuda -type f | sort)
+  got=$(awk -f "$rules" RULES "${files[@]}" 2>&1)
   code=$?
   rm -f "$file"
   number=$((number + 1))
