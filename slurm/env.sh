@@ -1,39 +1,39 @@
-# env.sh — what this site has: modules, the program, the launcher, MPI. Edit it once; every *.sbatch beside it sources it.
-# Each value can also be given in the environment of sbatch.
+# env.sh — the settings of a site: modules, program, launcher, MPI. Edit it once; every .sbatch file here sources it.
+# Each value can also be set in the environment of sbatch.
 # shellcheck shell=bash disable=SC2034 # the scripts that source this read SIGNALLED
 
-# ---- modules: what mdlm was built with
+# ---- modules that mdlm was built with
 # module purge
 # module load gcc openmpi hdf5-mpi   # for GPUs also those of CUDA, NCCL and cuDNN
 
-# ---- the program: the build of the directory sbatch was called in, else the one on PATH
+# ---- the program: build/mdlm in the directory where sbatch was called, else the one in PATH
 PATH=${BUILD:-$SLURM_SUBMIT_DIR/build}:$PATH
 
-# ---- the launcher starts one process per task of the #SBATCH header
-# srun speaks PMIx to Open MPI ("srun --mpi=list" shows what a site has). A rank that dies takes the others with it, so that
-# the job ends instead of hanging. Where srun has no PMIx: LAUNCH="mpirun" (it reads the allocation itself).
+# ---- the launcher: starts one process per task of the #SBATCH header
+# srun starts Open MPI through PMIx ("srun --mpi=list" lists what a site has). With --kill-on-bad-exit a rank that dies ends the
+# job instead of leaving it hanging. Where srun has no PMIx, use LAUNCH=mpirun, which reads the allocation itself.
 LAUNCH=${LAUNCH:-srun --mpi=pmix --kill-on-bad-exit=1}
 # Since Slurm 22.05 srun no longer inherits --cpus-per-task from the header.
 [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 
 # ---- GPUs (device.name = "cuda")
-# Ranks of a node take its GPUs in turn, whether the launcher shows each of them all or only its own. NCCL finds its network
-# by itself; where it is wrong:
+# The ranks of a node use its GPUs in turn, whether the launcher shows a rank all GPUs or only its own. NCCL chooses its network
+# itself; where the choice is wrong:
 # export NCCL_SOCKET_IFNAME=eth0 NCCL_IB_HCA=mlx5
-# export NCCL_DEBUG=INFO                         # what it has found
+# export NCCL_DEBUG=INFO                         # prints what it chose
 
 # ---- Open MPI
-# mpirun would bind each rank to one core, and all its threads with it; mdlm keeps its threads on cores of their own.
+# By default mpirun binds a rank, with all its threads, to one core. mdlm binds its threads itself.
 export OMPI_MCA_hwloc_base_binding_policy=${OMPI_MCA_hwloc_base_binding_policy:-none}
-# A network of its own for MPI, where the default choice is wrong:
+# The network of MPI, where the default choice is wrong:
 # export OMPI_MCA_pml=ucx                        # InfiniBand through UCX
 # export OMPI_MCA_btl_tcp_if_include=eth0        # Ethernet by interface or by 10.0.0.0/16
 
 # ---- HDF5 on a file system without locks (some Lustre and NFS mounts)
 # export HDF5_USE_FILE_LOCKING=FALSE
 
-# launch WORD… — run mdlm WORD… on every task and return its exit code. SIGUSR1, which Slurm sends to this shell, goes on to
-# the ranks; SIGNALLED then is 1. The shell lives through SIGTERM: Slurm sends that to the ranks too, and they save.
+# launch WORD… — run mdlm WORD… on all tasks and return its exit code. SIGUSR1, which Slurm sends to this shell, is passed on to
+# the ranks and sets SIGNALLED to 1. The shell ignores SIGTERM: Slurm sends it to the ranks too, and they save.
 launch() {
   local pid
   SIGNALLED=0
@@ -43,5 +43,5 @@ launch() {
   trap : TERM
   while kill -0 $pid 2>/dev/null; do wait $pid; done # a trapped signal ends wait early
   trap - USR1 TERM
-  wait $pid # the exit code, which the shell has kept
+  wait $pid # returns the exit code, which the shell remembers
 }

@@ -1,5 +1,5 @@
 #!/bin/bash
-# probe.sh CC PY HDF5-LIBS — every probe and its result, one a line. Called by `make info`.
+# probe.sh CC PY HDF5-LIBS — print every probe and its result, one per line. Called by `make info`.
 set -u
 export LC_ALL=C.UTF-8
 CC=${1:-mpicc} PY=${2:-.venv/bin/python} HDF5_LIBS=${3:-}
@@ -9,7 +9,7 @@ first() { "$@" 2>/dev/null | head -n 1; }
 module() { pkg-config --modversion "$1" 2>/dev/null; }
 have() { command -v "$1" > /dev/null 2>&1 && echo found; }
 
-# macro HEADER NAME…: the values of integer macros, joined by points
+# macro HEADER NAME…: the values of integer macros, joined by dots
 macro() {
   local header=$1
   shift
@@ -28,7 +28,7 @@ packages() {
   "$PY" - 2>/dev/null <<'END'
 from importlib import metadata
 found = []
-for name in "numpy h5py tokenizers xxhash matplotlib pytest torch safetensors".split():
+for name in "mdlm-data mdlm-analysis numpy h5py tokenizers xxhash matplotlib pytest ruff torch safetensors".split():
     try:
         found.append(f"{name} {metadata.version(name)}")
     except metadata.PackageNotFoundError:
@@ -37,7 +37,7 @@ print(", ".join(found))
 END
 }
 
-# cuda_macro HEADER NAME…: macro, of a header of the CUDA toolkit
+# cuda_macro HEADER NAME…: the same for a header of the CUDA toolkit
 cuda_macro() { [ -n "${NVCC:-}" ] && CPATH="$CUDA_HOME/include" macro "$@"; }
 
 cuda_backend() {
@@ -88,5 +88,6 @@ line "cmocka" "$(module cmocka)"
 line "valgrind" "$(first valgrind --version)"
 line "h5dump" "$(first h5dump --version)"
 line "clang-format" "$(first clang-format --version)"
+line "shellcheck" "$(shellcheck --version 2> /dev/null | sed -n 's/^version: //p')"
 line "Slurm" "$(command -v sinfo > /dev/null && { sinfo --version 2> /dev/null || echo "found, not configured"; })"
 line "bible" "$(have bible)"

@@ -3,10 +3,10 @@
 #
 # Steps: the rules, each C test program, those of tests/mpi on 1, 2 and 4 ranks, each tests/*/test_*.sh and *_test.sh,
 # pytest over tests/python, the unit and ops programs again under the sanitizers, the unit programs under valgrind.
-# A test program prints TAP on stdout; "# skip: …" before a skipped test is its reason; "# timeout: N" in a script allows
-# it N seconds. A crash, a missing test, a time-out or silence is a failure. Steps of one thread or of few run beside each
-# other, one for each core, and are listed as they end.
-# Variables: BUILD (where the programs are), PY (the Python of the environment), FAST=1 (no sanitizers, no valgrind).
+# A test program prints TAP on stdout; "# skip: …" before a skipped test gives the reason; "# timeout: N" in a script sets its
+# time limit in seconds. A crash, a missing test, a time-out or no output is a failure. Steps with few threads run in parallel,
+# one per core, and are listed in the order in which they end.
+# Variables: BUILD (folder of the programs), PY (the Python of the environment), FAST=1 (no sanitizers, no valgrind).
 set -u
 export LC_ALL=C.UTF-8 # numbers with points, messages in English
 cd "$(dirname "$0")/.." || exit 1
@@ -22,14 +22,14 @@ out=$(mktemp -d "${TMPDIR:-/tmp}/mdlm-tests-XXXXXX")
 trap 'kill "${!under_way[@]}" 2> /dev/null; rm -rf "$out"' EXIT
 trap 'echo "interrupted"; exit 1' INT TERM
 
-wanted() { # NAME: whether the filters let it through
+wanted() { # NAME: whether the filters select it
   local f
   [ ${#filters[@]} = 0 ] && return 0
   for f in "${filters[@]}"; do [[ $1 == *"$f"* ]] && return 0; done
   return 1
 }
 
-# count FOLDER NAME CODE: read the TAP of the step and set p, f, s; add a failure where the TAP does not tell the whole story
+# count FOLDER NAME CODE: read the TAP of the step and set p, f, s; add a failure where the TAP is incomplete
 count() {
   local name=$2 code=$3 results
   results=$(awk '
@@ -49,20 +49,20 @@ count() {
   while read -r _ line; do reasons+=("$name: $line"); done < <(grep '^why' <<< "$results")
 }
 
-# report FOLDER NAME CODE SECONDS: one line, the output of a failure, the sums; uses p, f, s
+# report FOLDER NAME CODE SECONDS: print one line, and the output if it failed; add p, f, s to the sums
 report() {
   printf '%-34s %4d passed %3d failed %3d skipped %6.1f s\n' "$2" "$p" "$f" "$s" "$4"
   if [ "$f" -gt 0 ]; then
-    [ "$3" = 124 ] && echo "    | ran out of time"
+    [ "$3" = 124 ] && echo "    | timed out"
     [ "$3" != 0 ] && echo "    | exit code $3"
     tail -n 60 "$1"/log "$1"/rank* 2>/dev/null | sed 's/^/    | /'
   fi
   passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
-# step NAME SECONDS COMMAND…: start it with a time limit, beside as many others as there are lanes
-lanes=1 steps=0 # at a time; started so far
-declare -A under_way=() # process: its step's folder, start and name
+# step NAME SECONDS COMMAND…: start it with a time limit, in parallel with at most lanes - 1 others
+lanes=1 steps=0 # steps at a time; steps started so far
+declare -A under_way=() # process: folder, start and name of its step
 step() {
   local name=$1 limit=$2 folder=$out/$steps
   shift 2
@@ -75,11 +75,11 @@ step() {
   [ "$lanes" != 1 ] || settle 0
 }
 
-# settle N: wait until at most N steps are under way, and count the TAP of those that have ended
+# settle N: wait until at most N steps are running, and count the TAP of those that ended
 settle() {
   local process code folder start name
   while [ ${#under_way[@]} -gt "$1" ]; do
-    wait -n -p process "${!under_way[@]}" 2> /dev/null # the shell's own word on a crash
+    wait -n -p process "${!under_way[@]}" 2> /dev/null # hides the shell's message on a crash
     code=$?
     read -r folder start name <<< "${under_way[$process]}"
     unset "under_way[$process]"
@@ -89,13 +89,13 @@ settle() {
   done
 }
 
-# in_lanes N: so many steps at a time from now on, once those before have ended
+# in_lanes N: wait for all steps, then run N at a time
 in_lanes() {
   settle 0
   lanes=$1
 }
 
-# plain NAME SECONDS COMMAND…: a step that prints no TAP and passes by its exit code
+# plain NAME SECONDS COMMAND…: a step without TAP, which passes if its exit code is 0
 plain() {
   local name=$1 limit=$2
   shift 2
@@ -110,7 +110,7 @@ skip() { # NAME REASON
   report "" "$1" 0 0
 }
 
-# programs FOLDER…: the names FOLDER/test_x of the C tests there, from the sources: one that was not built must fail
+# programs FOLDER…: the names FOLDER/test_x of the C tests, taken from the sources, so that a program that was not built fails
 programs() {
   local d source
   for d in "$@"; do
@@ -142,7 +142,7 @@ again() {
   shift 3
   for t in $(programs "$@"); do wanted "$name/$t" && list+=("$t"); done
   [ ${#list[@]} = 0 ] && return 0
-  filters=() # the build is needed by whichever were wanted
+  filters=() # the build is needed whatever the filters are
   in_lanes 1
   eval "plain '$name/build' 900 make -s -j$cores CUDA=0 BUILD='$BUILD-$name' $variables $(printf " '$BUILD-$name/tests/%s'" "${list[@]}")" # $variables has quotes
   filters=("${all[@]}")
@@ -158,8 +158,8 @@ in_lanes "$most"
 export OMP_WAIT_POLICY=passive # they share the cores
 for t in $(programs unit ops grad golden); do OMP_NUM_THREADS=$cores step "$t" 180 "$BUILD/tests/$t"; done
 
-# The tests of ops once more, a whole step and the sampler's law, on the CUDA backend emulated on the CPU: in two orders of
-# its threads. Then whole runs.
+# The tests of ops again, a whole step and the distribution of a sampler, on the emulated CUDA backend, in two orders of its
+# threads. Then whole runs.
 in_lanes "$most"
 export OMP_NUM_THREADS=1
 step emulated/test_sampler_ancestral 300 "$BUILD/emulated/tests/test_sampler_ancestral" # the longest first
@@ -170,7 +170,7 @@ done
 step emulated/test_sampler_ar 300 "$BUILD/emulated/tests/test_sampler_ar"
 MODE=emulated step emulated/check 600 tests/cuda/check.sh curves resume uses ranks errors
 
-# on_ranks NAME PROGRAM: rank 0 speaks TAP; the others' output is kept for the case that something fails
+# on_ranks NAME PROGRAM: TAP comes from rank 0; the output of the others is shown if something fails
 on_ranks() {
   local n
   for n in 1 2 4; do
@@ -183,7 +183,7 @@ in_lanes 1
 for t in $(programs mpi); do on_ranks "$t" "tests/$t"; done
 for t in test_device_comm test_reduce; do on_ranks emulated/$t emulated/tests/$t; done
 
-# the scripts, those with the most time first
+# the scripts, those with the longest time limit first
 in_lanes "$most"
 while read -r limit t; do
   name=${t#tests/}

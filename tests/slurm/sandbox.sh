@@ -1,8 +1,8 @@
 #!/bin/bash
-# sandbox.sh start|stop|status [NODES=2] — a private Slurm on this machine: NODES virtual nodes, loopback only, as root.
+# sandbox.sh start|stop|status [NODES=2] — start or stop a private Slurm on this machine: NODES virtual nodes, loopback only, as root.
 #   SLURM_SANDBOX_DIR   configuration, state and logs ($TMPDIR/slurm-sandbox)
-#   SLURM_SANDBOX_PORT  port of the controller; the nodes take the NODES ports after it (16817)
-#   SLURM_SANDBOX_CPUS  cores a virtual node says it has (those of the machine)
+#   SLURM_SANDBOX_PORT  port of the controller; the nodes use the NODES ports after it (16817)
+#   SLURM_SANDBOX_CPUS  cores that a virtual node reports (those of the machine)
 # Clients (sbatch, squeue, …) need only  export SLURM_CONF=$SLURM_SANDBOX_DIR/slurm.conf
 set -u
 DIR=${SLURM_SANDBOX_DIR:-${TMPDIR:-/tmp}/slurm-sandbox}
@@ -11,9 +11,9 @@ CPUS=${SLURM_SANDBOX_CPUS:-$(nproc)}
 NODES=${2:-2}
 export SLURM_CONF=$DIR/slurm.conf
 
-# What is not Slurm's default, and why:
-#   TmpFS per node    the PMIx plugin makes a folder named after the job in it, once per node
-#   linuxproc, none   cgroups would need the rights of a real node
+# Settings that are not the default, and why:
+#   TmpFS per node    the PMIx plugin makes a folder there that is named after the job, once per node
+#   linuxproc, none   cgroups need the rights of a real node
 #   KillWait          seconds between SIGTERM and SIGKILL
 #   MinJobAge         finished jobs stay visible to scontrol for the test
 configure() {
@@ -56,8 +56,8 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 END
 }
 
-# One virtual node, in UTS and mount namespaces of its own: its own hostname, /dev/shm and /etc/hosts. Open MPI names its shared
-# memory by host name, job and local rank: on a common /dev/shm two ranks per node would meet and crash.
+# One virtual node, in UTS and mount namespaces of its own: its own host name, /dev/shm and /etc/hosts. Open MPI names its shared
+# memory after host name, job and local rank: with a common /dev/shm the ranks of two nodes would collide and crash.
 start_node() {
   mkdir -p "$DIR/spool/$1" "$DIR/tmp/$1"
   unshare --uts --mount --propagation private sh -c "hostname $1 && mount -t tmpfs -o mode=1777 tmpfs /dev/shm &&
@@ -78,7 +78,7 @@ start() {
   return 1
 }
 
-# Ends the jobs, then the daemons this sandbox started, by their pid files.
+# Kill the jobs, then the daemons of this sandbox, by their pid files.
 stop() {
   local pids=() pid
   scancel --signal=KILL --full --user=root 2>/dev/null && sleep 0.3

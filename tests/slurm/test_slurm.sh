@@ -1,6 +1,6 @@
 #!/bin/bash
-# test_slurm.sh — the scripts of slurm/ on a real Slurm: two virtual nodes on this machine (sandbox.sh). A training run is
-# signalled, goes back to the queue, resumes, and ends with the bits of a run that nobody touched. TAP on standard output.
+# test_slurm.sh — the scripts of slurm/ on a real Slurm with two virtual nodes on this machine (sandbox.sh). A training run is
+# signalled, requeued and resumed, and its weights equal those of an uninterrupted run bit for bit. TAP on standard output.
 # BUILD: folder of the program (build).  PY: a Python with the package of input/ (.venv/bin/python).
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -9,7 +9,7 @@ PY=${PY:-.venv/bin/python}
 COUNT=0
 FAILED=0
 DIR=
-STEPS=300 # some seconds on one core, so that a signal finds the run on its way
+STEPS=300 # some seconds on one core: long enough to be signalled in the middle
 
 skip_all() {
   printf '1..1\nok 1 - slurm # SKIP %s\n' "$1"
@@ -27,7 +27,7 @@ finish() {
   rm -rf "$DIR"
 }
 trap finish EXIT
-trap 'trap "" INT TERM; exit 1' INT TERM # a second signal must not end the cleaning up
+trap 'trap "" INT TERM; exit 1' INT TERM # a second signal must not interrupt the clean-up
 DIR=$(mktemp -d "${TMPDIR:-/tmp}/mdlm-slurm.XXXXXX") || exit 1
 
 export BUILD OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
@@ -36,7 +36,7 @@ export OMP_PROC_BIND=false # the virtual nodes share the cores
 export SLURM_SANDBOX_DIR=$DIR/slurm SLURM_SANDBOX_PORT=$((20000 + $$ % 10000)) SLURM_CONF=$DIR/slurm/slurm.conf
 export DECK=$DIR/deck.cfg
 
-# check TITLE COMMAND… — one test; when it fails, what the jobs wrote follows as comments.
+# check TITLE COMMAND… — one test; if it fails, the output of the jobs follows as comments.
 check() {
   local title=$1
   COUNT=$((COUNT + 1))
@@ -48,7 +48,7 @@ check() {
     tail -n 40 "$DIR"/*.out 2>/dev/null | sed 's/^/# /'
   fi
 }
-# within SECONDS COMMAND… — true as soon as COMMAND is.
+# within SECONDS COMMAND… — wait until COMMAND succeeds.
 within() {
   local end=$((SECONDS + $1))
   until "${@:2}"; do
@@ -87,7 +87,7 @@ stops() {
   STOPPED=$(step_of "$DIR/run/last.h5") && [ "$STOPPED" -lt "$STEPS" ]
 }
 cleaned() { ! ls "$SLURM_SANDBOX_DIR"/spool/node*/stepd.* >/dev/null 2>&1; }
-resumes() { # at once in place of Slurm's two minutes, but not before the old ranks' daemons are gone
+resumes() { # at once instead of after Slurm's two minutes, but not before the daemons of the old ranks are gone
   within 10 cleaned && scontrol update job="$TRAIN" StartTime=now && within 40 job_is "$TRAIN" COMPLETED &&
     [ "$(step_of "$DIR/run/last.h5")" = "$STEPS" ]
 }
@@ -113,12 +113,12 @@ samples() {
   id=$(submit --nodes=2 slurm/sample.sbatch sample.output="$DIR/samples.h5") && within 20 job_is "$id" COMPLETED &&
     [ -f "$DIR/samples.h5" ]
 }
-fails() { # the program's exit code is the job's, and the job stays out of the queue
+fails() { # the job has the exit code of the program and is not requeued
   local id
   id=$(submit slurm/train.sbatch train.stepz=1) && within 20 job_is "$id" FAILED && [ "$(job "$id" Restarts)" = 0 ] &&
     ! job "$id" ExitCode | grep -q '^\(0\|75\):'
 }
-saved_between() { # FILE FIRST LAST, both excluded
+saved_between() { # FILE FIRST LAST: a checkpoint whose step lies strictly between
   local step
   step=$(step_of "$1" 2>/dev/null) && [ "$step" -gt "$2" ] && [ "$step" -lt "$3" ]
 }
@@ -131,13 +131,13 @@ cancels() { # shortly after the first regular checkpoint, long before the next
 
 echo 1..11
 check "a tiny corpus is prepared" prepare
-check "an uninterrupted run under mpirun ends" uninterrupted
+check "an uninterrupted run under mpirun completes" uninterrupted
 check "two virtual nodes come up" tests/slurm/sandbox.sh start 2
 check "train.sbatch trains on two nodes" trains
-check "signalled before its limit, it saves and goes back to the queue" stops
-check "it resumes and ends at the last step" resumes
+check "signalled before its limit, it saves and is requeued" stops
+check "it resumes and completes" resumes
 check "its weights, averages and moments are bitwise those of the uninterrupted run" same_bits
-check "eval.sbatch follows it and prints its perplexity" evaluates
+check "eval.sbatch starts after it and prints its perplexity" evaluates
 check "sample.sbatch writes samples" samples
 check "an error of the program fails the job with its exit code" fails
 check "scancel ends the job with its state saved" cancels
