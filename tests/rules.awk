@@ -1,5 +1,7 @@
-# rules — who may include whom. awk -f tests/rules.awk src/RULES FILE…: a line for each breach, exit code 1 if any.
-# A file's room is its folder under src/; src/main.c is room main; what lies in cuda/ is room cuda.
+# rules — who may include whom, no circles of files inside a room, closed menus.
+# awk -f tests/rules.awk src/RULES FILE…: a line for each breach, exit code 1 if any.
+# A file's room is its folder under src/; src/main.c is room main; what lies in cuda/ is room cuda. A module is a header
+# and the source of the same name.
 
 function breach(text) {
   print FILENAME ":" FNR ": " text
@@ -45,6 +47,71 @@ function check_include(header, quoted,  to) {
   if (to != "" && to != room && index(may[room], " " to " ") == 0) breach("room " room " may not include " to)
 }
 
+function module_of(path) {
+  sub(/\.[a-z]+$/, "", path)
+  return path
+}
+
+# An edge of the graph of modules, where both ends are in one room.
+function note_edge(from, to) {
+  if (from == to || room_of(from "/") != room_of(to "/") || (from, to) in edge) return
+  edge[from, to] = FILENAME ":" FNR
+  next_of[from] = next_of[from] " " to
+  modules[from] = 1
+}
+
+# Depth-first search; a module that is on the path already closes a circle.
+function visit(m, path,  n, i, to, list) {
+  if (state[m] == 2) return
+  state[m] = 1
+  n = split(next_of[m], list, " ")
+  for (i = 1; i <= n; i++) {
+    to = list[i]
+    if (state[to] == 1) {
+      print edge[m, to] ": a circle of files: " substr(path, index(path, to)) " -> " m " -> " to
+      breaches++
+    } else visit(to, path == "" ? m : path " -> " m)
+  }
+  state[m] = 2
+}
+
+# The words of a menu: the line "#define NAME(ROW) ROW(a) ROW(b)" of the file that has them.
+function read_menu(name, own,  line, word, files) {
+  while ((getline line < words_file) > 0) {
+    if (line !~ ("^#define " name "[(]ROW[)]")) continue
+    sub(/^#define [A-Z]+[(]ROW[)]/, "", line)
+    while (match(line, /ROW[(][a-z0-9_]+[)]/)) {
+      word = substr(line, RSTART + 4, RLENGTH - 5)
+      line = substr(line, RSTART + RLENGTH)
+      menu_word[++menu_words] = word
+      files = own
+      gsub(/%/, word, files)
+      menu_own[word] = menu_own[word] " " files " " # a word may stand in several menus
+      menu_symbol[menu_words] = tolower(name)
+      sub(/s$/, "", menu_symbol[menu_words])
+      menu_symbol[menu_words] = menu_symbol[menu_words] "_" word
+    }
+  }
+  close(words_file)
+}
+
+# Whether the line speaks of the choice: by its symbol, as the value of a key, in quotes, or by a word that is no English.
+function names(line, symbol, word) {
+  if (line ~ ("(^|[^A-Za-z0-9_])" symbol "([^A-Za-z0-9_]|$)")) return 1
+  if (line ~ ("(objective|model[.]name|sampler|schedule|estimator) = " word "([^A-Za-z0-9_]|$)")) return 1
+  if (word in is_key) return 0
+  if (index(line, "\"" word "\"")) return 1
+  return !(word in is_english) && line ~ ("(^|[^A-Za-z0-9_.])" word "([^A-Za-z0-9_.]|$)")
+}
+
+function check_menus(line,  i) {
+  for (i = 1; i <= menu_words; i++)
+    if (!index(menu_own[menu_word[i]], " " FILENAME " ") && names(line, menu_symbol[i], menu_word[i]) && !((FNR, menu_word[i]) in told)) {
+      told[FNR, menu_word[i]] = 1
+      breach(menu_word[i] " is named outside its own file")
+    }
+}
+
 # ---- the rules
 FILENAME == ARGV[1] {
   sub(/#.*/, "")
@@ -53,6 +120,10 @@ FILENAME == ARGV[1] {
   sub(/^[^:]*:[ \t]*/, "", value)
   sub(/[ \t]+$/, "", value)
   if ($1 == "only") { sub(/:$/, "", $2); only[$2] = value }
+  else if ($1 == "words:") words_file = value
+  else if ($1 == "english:") { n = split(value, list, " "); for (i = 1; i <= n; i++) is_english[list[i]] = 1 }
+  else if ($1 == "keys:") { n = split(value, list, " "); for (i = 1; i <= n; i++) is_key[list[i]] = 1 }
+  else if ($1 == "menu") { sub(/:$/, "", $2); read_menu($2, value) }
   else if ($1 == "word") { sub(/:$/, "", $2); limit[$2] = value + 0 }
   else { sub(/:$/, "", $1); may[$1] = " " value " " }
   next
@@ -60,6 +131,7 @@ FILENAME == ARGV[1] {
 
 # ---- the sources
 FNR == 1 {
+  delete told
   room = room_of(FILENAME)
   if (!(room in may)) breach("room \"" room "\" is not in " ARGV[1])
 }
@@ -70,7 +142,9 @@ FNR == 1 {
   header = substr(header, 2)
   sub(/[">].*/, "", header)
   check_include(header, quoted)
+  if (quoted && resolve(header) ~ /[.](h|cuh)$/) note_edge(module_of(FILENAME), module_of(resolve(header)))
 }
+FILENAME != words_file { check_menus($0) }
 {
   for (w in limit)
     if (!((w, FILENAME) in used) && (" " $0 " ") ~ ("[^A-Za-z0-9_]" w "[^A-Za-z0-9_]")) {
@@ -80,4 +154,7 @@ FNR == 1 {
     }
 }
 
-END { exit breaches > 0 }
+END {
+  for (m in modules) if (state[m] == 0) visit(m, "")
+  exit breaches > 0
+}

@@ -1,4 +1,4 @@
-/* ar — the autoregressive transformer: the blocks of dit, causal, without noise level, gates or modulation.
+/* ar — the autoregressive transformer: the reference's blocks, causal, without noise level, gates or modulation.
  *
  *   x = E[z]
  *   block:  x ← x + dropout(W_o attention(rotary(W_qkv LN(x))))        position l attends to 0 … l

@@ -11,7 +11,7 @@ typedef struct ModelOptions {
   const char *name;
   int64_t vocab, length; /* V with the mask token, L */
   int64_t batch;         /* maximum number of sequences per pass */
-  int64_t positions;     /* learned positions of gpt2, at least L; 0: L */
+  int64_t positions;     /* learned positions, at least L; 0: L */
   int64_t width, blocks, heads, cond_dim, mlp_ratio;
   double dropout;
   bool time_conditioning; /* false: sigma is 0 for every sequence */

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 
-/* ---- parameters of dit and ar */
+/* ---- parameters with the reference's names */
 static int block_add(Params *p, Transformer *t, int i, const ModelOptions *o) {
   Block *b = &t->blocks[i];
   int64_t D = o->width, M = o->mlp_ratio * D;

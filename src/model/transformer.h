@@ -1,4 +1,4 @@
-/* transformer — the common part of dit, ar and gpt2: pre-norm blocks of attention and MLP, forward and explicit
+/* transformer — the common part of the transformer networks: pre-norm blocks of attention and MLP, forward and explicit
  * backward.
  *
  *   x = E[z]   (learned positions: + P[l])
@@ -46,7 +46,7 @@ typedef struct Transformer {
  *  sets m->head_weight and m->head_bias. */
 int transformer_create(Model *m, TransformerOptions options, int (*parameters)(Model *, Transformer *));
 void transformer_destroy(Model *m);
-/** transformer_parameters — the parameters of dit or, without conditioning, of ar. */
+/** transformer_parameters — embedding, blocks and head under the reference's names; time MLP and adaLN if conditioned. */
 int transformer_parameters(Model *m, Transformer *t);
 int transformer_forward(Model *m, const ModelInput *in);
 int transformer_backward(Model *m, const ModelInput *in);

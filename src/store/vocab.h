@@ -7,7 +7,7 @@ typedef enum VocabKind { VOCAB_BYTE_BPE, VOCAB_WORDPIECE, VOCAB_CHARS } VocabKin
 
 /* Vocab — a data file's group /vocab. */
 typedef struct Vocab {
-  char tokenizer[64]; /* name: "bpe", "gpt2", "bert-base-uncased", "text8", "json:…" */
+  char tokenizer[64]; /* name: "bpe", "bert-base-uncased", "text8", "json:…" */
   char hash[40];      /* XXH3-128 of the tokenizer's definition, in hex */
   VocabKind kind;
   int64_t size;                /* V, including the mask token */

@@ -38,8 +38,7 @@ static int check_crop(Trainer *t) {
 
 static int open_data(Trainer *t) {
   const Config *cfg = t->cfg;
-  CHECK(*cfg->data_train, ERR_USAGE,
-        "data.train is empty: name the tokenized training data (mdlm-prepare makes it)");
+  CHECK(*cfg->data_train, ERR_USAGE, "data.train is empty: name the tokenized training data (mdlm-prepare makes it)");
   TRY(open_shards(&t->train, "data.train", cfg->data_train));
   t->length = shards_length(t->train);
   if (cfg->data_crop) TRY(check_crop(t));

@@ -17,7 +17,12 @@ cuda: base ops
 only mpi.h: src/dist/ src/main.c
 only oneapi/dnnl/: src/ops/cpu/
 word HAVE_CUDA: 1
+words: src/base/keys.def
+english: cached
+keys: remask
+menu SAMPLERS: src/model/sampler_%.c
 END
+printf '#define SAMPLERS(ROW) ROW(ancestral) ROW(cached) ROW(remask)\n#define OTHERS(ROW) ROW(other)\n' > src/base/keys.def
 
 number=0
 # expect NAME WANTED-OUTPUT FILE TEXT: write the file, run the rules over all files, compare, remove the file
@@ -44,7 +49,7 @@ printf '#include <mpi.h>\n#include "dist/comm.h"\n#ifdef HAVE_CUDA\n#endif\n' > 
 printf '#include "cpu.h"\n#include <oneapi/dnnl/dnnl.h>\n#include "ops/ops.h"\n' > src/ops/cpu/dense.c
 printf '#include "ops/ops.h"\n// HAVE_CUDA_TOO is another word\n' > cuda/dense.cu
 
-echo 1..10
+echo 1..20
 expect "clean sources" "" src/model/a.c '#include "ops/ops.h"\n#include "base/err.h"\n#include "model/a.h"\n'
 expect "a room out of reach" "src/model/a.c:2: room model may not include dist" src/model/a.c '\n#include "dist/comm.h"\n'
 expect "base knows nobody" "src/base/a.h:1: room base may not include ops" src/base/a.h '#include "ops/ops.h"\n'
@@ -56,3 +61,21 @@ expect "a library folder" "src/ops/a.c:1: only src/ops/cpu/ may include oneapi/d
 expect "a word too often" "src/model/a.c:2: HAVE_CUDA may be used in 1 files and is used in src/main.c src/model/a.c" src/model/a.c '\n#if HAVE_CUDA\n#endif\n'
 mkdir -p src/util
 expect "an unknown room" 'src/util/a.c:1: room "util" is not in RULES' src/util/a.c '#include <stdio.h>\n'
+rmdir src/util
+
+# ---- circles of files
+printf '#include "model/b.h"\n' > src/model/a.h
+expect "a circle of two headers" "src/model/b.h:1: a circle of files: src/model/a -> src/model/b -> src/model/a" src/model/b.h '#include "model/a.h"\n'
+expect "a circle by way of a source" "src/model/b.c:2: a circle of files: src/model/a -> src/model/b -> src/model/a" src/model/b.c '#include "model/b.h"\n#include "model/a.h"\n'
+expect "two sources of one header" "" src/model/c.c '#include "model/a.h"\n#include "model/b.h"\n'
+rm src/model/a.h
+
+# ---- closed menus
+named() { expect "$1" "src/model/a.c:1: $2 is named outside its own file" src/model/a.c "$3\n"; }
+named "a choice as a string" cached 'if (strcmp(s, "cached") == 0)'
+named "a choice by its symbol" cached 'extern int sampler_cached;'
+named "a choice in a message" remask 'CHECK(x, "sample.sampler = remask does not")'
+named "a word that is no English, in a comment" ancestral '/* as ancestral does */'
+expect "a word of English, and a key" "" src/model/a.c '/* cached */ int cached; h5_set("remask");\n'
+expect "a choice in its own file" "" src/model/sampler_cached.c 'int sampler_cached; char *s = "cached";\n'
+expect "a word of no listed menu" "" src/model/a.c 'char *s = "other";\n'
