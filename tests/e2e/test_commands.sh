@@ -86,7 +86,7 @@ tap "check on 2 ranks" ranks 2 check "$D"
 partial() {
   prints '^complete' -- train "$D" run.dir="$T/partial" diffusion.schedule=geometric 2> "$T/err" &&
     prints '^nll=' -- eval "$D" run.dir="$T/partial" diffusion.schedule=geometric 2>> "$T/err" &&
-    [ "$(grep -c 'warning: diffusion.schedule = geometric covers 0.63' "$T/err")" = 2 ] &&
+    [ "$(grep -c 'warning: diffusion.schedule = geometric covers only 0.63' "$T/err")" = 2 ] &&
     python 'assert abs(h5.File(sys.argv[1]).attrs["share"] - 0.63) < 0.01' "$T/partial/eval.h5"
 }
 tap "a schedule that leaves out a part of the bound is told" partial

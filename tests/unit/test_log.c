@@ -138,10 +138,10 @@ static void capture_terminal(char *text, size_t n, void (*speak)(void)) {
   fflush(stderr);
   dup2(kept, STDERR_FILENO);
   close(kept);
-  fcntl(master, F_SETFL, O_NONBLOCK);
-  ssize_t got = read(master, text, n - 1);
-  text[got > 0 ? got : 0] = '\0';
   close(slave);
+  size_t used = 0; /* what was written stays readable, in pieces, and then there is an error: no writer is left */
+  for (ssize_t got; (got = read(master, text + used, n - 1 - used)) > 0;) used += (size_t)got;
+  text[used] = '\0';
   close(master);
 }
 
