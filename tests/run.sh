@@ -195,7 +195,7 @@ done < <(for t in tests/*/test_*.sh tests/*/*_test.sh; do
 done | sort -k 1,1nr -k 2)
 
 if [ -x "$PY" ]; then
-  step python 300 bash -c 'python_tap tests/python'
+  step python 600 bash -c 'python_tap tests/python'
 else
   skip python "no Python environment in ${PY%/bin/*}; make setup makes it"
 fi
