@@ -35,7 +35,7 @@ STEPS=50 HALF=25
 words() { # KEY: those that either program accepts in a deck
   local it list
   for it in "$OLD" "$NEW"; do
-    list=$("$it" help "$1" | sed -n 's/.*(one of \(.*\))$/\1/p')
+    list=$("$it" help "$1" | tr -s ' \n' ' ' | sed -n 's/.*(one of \([^)]*\)).*/\1/p')
     [ -n "$list" ] || fail "$it help $1: no list of words" >&2 || return 1
     tr -d ' ' <<< "$list" | tr , '\n'
   done | sort -u

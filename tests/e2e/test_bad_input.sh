@@ -79,9 +79,9 @@ bad "time conditioning in the middle of a run" 'time_conditioning = false, the d
   "${go_on[@]}" model.time_conditioning=true
 bad "padding hidden from weights that saw it" 'mask_padding = false, the deck says true' \
   eval "$D" model.mask_padding=true
-bad "counting masks in steps" 'estimator = count is the bound of.*use time' eval "$D" eval.estimator=count diffusion.T=9
+bad "counting masks in steps" 'estimator = count needs an objective.*use eval.estimator = time' eval "$D" eval.estimator=count diffusion.T=9
 new=(train "$D" run.dir="$T/new") ar=(diffusion.objective=ar model.name=ar)
-bad "sedd with importance sampling" 'importance_sampling.*only diffusion.objective = subs has, not sedd' \
+bad "sedd with importance sampling" 'importance_sampling.*objective = sedd does not have; it is for subs' \
   "${new[@]}" diffusion.objective=sedd diffusion.importance_sampling=true
 bad "importance sampling and change of variables" 'choose one' "${new[@]}" diffusion.importance_sampling=true \
   diffusion.change_of_variables=true
@@ -90,13 +90,13 @@ bad "d3pm in continuous time" 'd3pm.*set diffusion.T' "${new[@]}" diffusion.obje
 bad "d3pm with another schedule" 'schedule must be loglinear, not cosine' "${new[@]}" diffusion.objective=d3pm \
   diffusion.T=9 diffusion.schedule=cosine
 bad "sedd in steps" 'sedd has no discrete time' "${new[@]}" diffusion.objective=sedd diffusion.T=9
-bad "subs_masking of sedd" 'subs_masking belongs to diffusion.objective = d3pm' "${new[@]}" diffusion.objective=sedd \
+bad "subs_masking of sedd" 'subs_masking is for diffusion.objective = d3pm' "${new[@]}" diffusion.objective=sedd \
   diffusion.subs_masking=true
 bad "ends of a schedule in the wrong order" 'sigma_min = 8 is not below' "${new[@]}" diffusion.schedule=linear \
   diffusion.sigma_min=8
-bad "ar on a network that sees both sides" 'model.name = dit sees it already' "${new[@]}" diffusion.objective=ar
+bad "ar on a network that sees both sides" 'model.name = dit sees as input; use model.name = ar, gpt2' "${new[@]}" diffusion.objective=ar
 bad "a diffusion on a causal network" 'model.name = ar sees only the left' "${new[@]}" model.name=ar
-bad "ar told the time" 'knows no time' "${new[@]}" "${ar[@]}" model.time_conditioning=true
+bad "ar told the time" 'model.name = ar has no time conditioning' "${new[@]}" "${ar[@]}" model.time_conditioning=true
 bad "ar in steps" 'ar has no discrete time' "${new[@]}" "${ar[@]}" diffusion.T=9
 bad "gpt2 in training" 'gpt2.*cannot be trained' "${new[@]}" diffusion.objective=ar model.name=gpt2
 bad "padding hidden from a causal network" 'mask_padding.*never sees' "${new[@]}" "${ar[@]}" model.mask_padding=true
@@ -108,7 +108,7 @@ for it in "sedd analytic diffusion.objective=sedd" "d3pm ancestral diffusion.obj
   ranks 1 train "$D" run.dir="$T/$name" "${keys[@]}" > "$T/log" || exit 1
   bad "sampling $name by unmasking" "sample.sampler = event.*use $suited" sample "$D" run.dir="$T/$name" sample.sampler=event "${keys[@]}"
   tap "sampling $name as that says" ranks 1 sample "$D" run.dir="$T/$name" sample.sampler="$suited" sample.steps=3 "${keys[@]}"
-  bad "counting masks of $name" 'eval.estimator = count is the bound of diffusion.objective = subs' \
+  bad "counting masks of $name" 'eval.estimator = count needs an objective.*use eval.estimator = time' \
     eval "$D" run.dir="$T/$name" eval.estimator=count "${keys[@]}"
   bad "$name read as subs" "was trained with .*= $name" eval "$D" run.dir="$T/$name"
 done
@@ -119,7 +119,7 @@ bad "ar on rows of one token, evaluation" 'data_ones.h5: no token is scored' eva
   eval.data="$B/data_ones.h5"
 RANKS=2
 bad "d3pm in continuous time" 'd3pm.*set diffusion.T' "${new[@]}" diffusion.objective=d3pm
-bad "ar on a network that sees both sides" 'model.name = dit sees it already' "${new[@]}" diffusion.objective=ar
+bad "ar on a network that sees both sides" 'model.name = dit sees as input; use model.name = ar, gpt2' "${new[@]}" diffusion.objective=ar
 bad "an unknown key" 'no.such=1: unknown key' "${go_on[@]}" no.such=1
 bad "the deck is missing" "$T/none.cfg: No such file" train "$T/none.cfg"
 bad "an unknown command" 'fly' fly

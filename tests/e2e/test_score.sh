@@ -122,7 +122,7 @@ refuses() { # CODE PATTERN ARGUMENT…
 }
 tap "no judge" refuses 2 'score.checkpoint is empty' score.checkpoint=
 tap "a judge that is not there" refuses 3 'none.h5' score.checkpoint="$T/none.h5"
-tap "a judge that fills in masks" refuses 2 'diffusion.objective = subs: only a network that predicts' score.checkpoint="$T/run/last.h5"
+tap "a judge that fills in masks" refuses 2 'objective = subs, which does not predict the next token' score.checkpoint="$T/run/last.h5"
 tap "no samples" refuses 3 'none.h5' score.input="$T/none.h5"
 edit run/samples.h5 bad.h5 'f["tokens"][2, 3] = 300'
 tap "a token beyond V" refuses 3 'bad.h5: row 2 has token 300 at 3' score.input="$T/bad.h5"
