@@ -117,7 +117,7 @@ static int rows_select(H5 *f, const char *name, hid_t id, int64_t first, int64_t
   *memory = -1;
   int rank = H5Sget_simple_extent_dims(*file, dims, NULL);
   CHECK(rank > 0 && first >= 0 && n >= 0 && first + n <= (int64_t)dims[0], ERR_DATA,
-        "%s: %s has %lld rows, rows %lld to %lld were asked for", f->path, name, rank > 0 ? (long long)dims[0] : 0,
+        "%s: %s has %lld rows, rows %lld to %lld are out of range", f->path, name, rank > 0 ? (long long)dims[0] : 0,
         (long long)first, (long long)(first + n - 1));
   dims[0] = (hsize_t)n;
   *memory = H5Screate_simple(rank, dims, NULL);

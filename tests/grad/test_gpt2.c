@@ -96,7 +96,7 @@ static void test_more_positions(void **state) {
   t.model.length = L + 1;
   MUST(device_open(&dev, &t.device));
   assert_int_equal(model_create(&m, &dev, &t.model), ERR_USAGE);
-  assert_non_null(strstr(err_message(), "5 positions, rows of 6 tokens are longer"));
+  assert_non_null(strstr(err_message(), "5 positions, too few for rows of 6 tokens"));
   err_clear();
   model_destroy(&m);
   device_close(&dev);
