@@ -63,7 +63,7 @@ static void few_likely(Params *p, int vocab) {
   for (int v = 0; v < vocab; v++) bias[v] = -2 * logf((float)v + 1);
 }
 
-enum { LANES = 64, BLOCK = 4 * LANES }; /* a number of Philox makes four of noise */
+enum { BLOCK = 16 * RNG_LANES }; /* tokens whose noise is drawn at a time */
 
 static int open_bench(Bench *b, int vocab, int64_t L, int64_t B, double budget) {
   const char *threads = getenv("OMP_NUM_THREADS");
@@ -175,34 +175,15 @@ static int reference_look(Bench *b, SamplerJob *job, double t) {
   return OK;
 }
 
-/* u on the 2^-24 grid for BLOCK tokens from `from` on: rng_block of LANES places at a time, in a form that compilers
- * turn into vector instructions. */
+/* u on the 2^-24 grid for BLOCK tokens from `from` on. */
 static inline void reference_noise(float u[BLOCK], RngKey key, int from) {
-  const uint64_t low = 0xffffffff;
-  uint64_t c0[LANES], c1[LANES], c2[LANES], c3[LANES];
-  uint32_t k0 = (uint32_t)key.seed, k1 = (uint32_t)(key.seed >> 32);
-  for (int i = 0; i < LANES; i++) {
-    c0[i] = (uint32_t)(from / 4 + i);
-    c1[i] = key.stream;
-    c2[i] = key.step;
-    c3[i] = key.sequence;
-  }
-  for (int round = 0; round < 10; round++, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
+  for (int at = 0; at < BLOCK; at += 4 * RNG_LANES) {
+    uint32_t w[4][RNG_LANES];
+    rng_lanes(w, key, (uint32_t)(from + at) / 4);
+    for (int j = 0; j < 4; j++) {
 #pragma omp simd
-    for (int i = 0; i < LANES; i++) {
-      uint64_t a = (uint64_t)0xD2511F53u * c0[i], b = (uint64_t)0xCD9E8D57u * c2[i];
-      c0[i] = b >> 32 ^ c1[i] ^ k0;
-      c2[i] = a >> 32 ^ c3[i] ^ k1;
-      c1[i] = b & low;
-      c3[i] = a & low;
+      for (int i = 0; i < RNG_LANES; i++) u[at + j * RNG_LANES + i] = (float)(int32_t)(w[j][i] >> 8) * 0x1p-24f;
     }
-  }
-#pragma omp simd
-  for (int i = 0; i < LANES; i++) {
-    u[i] = (float)(int32_t)(c0[i] >> 8) * 0x1p-24f;
-    u[LANES + i] = (float)(int32_t)(c1[i] >> 8) * 0x1p-24f;
-    u[2 * LANES + i] = (float)(int32_t)(c2[i] >> 8) * 0x1p-24f;
-    u[3 * LANES + i] = (float)(int32_t)(c3[i] >> 8) * 0x1p-24f;
   }
 }
 

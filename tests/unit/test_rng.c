@@ -45,6 +45,18 @@ static void block_layout(void **state) {
   assert_memory_equal(got, want, sizeof want);
 }
 
+/* Blocks side by side are those drawn one by one. */
+static void lanes_are_blocks(void **state) {
+  (void)state;
+  RngKey k = rng_key(0x0123456789abcdef, RNG_MASK, 5, 11, 13);
+  uint32_t lanes[4][RNG_LANES], one[4];
+  rng_lanes(lanes, k, 0xfffffffa); /* the block number wraps around */
+  for (uint32_t i = 0; i < RNG_LANES; i++) {
+    rng_block(one, k, 0xfffffffa + i);
+    for (int w = 0; w < 4; w++) assert_int_equal(lanes[w][i], one[w]);
+  }
+}
+
 static int compare(const void *a, const void *b) {
   uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
   return x < y ? -1 : x > y;
@@ -155,6 +167,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(known_answers),
       cmocka_unit_test(block_layout),
+      cmocka_unit_test(lanes_are_blocks),
       cmocka_unit_test(streams_distinct),
       cmocka_unit_test(purposes_fit),
       cmocka_unit_test(uniform_moments),
