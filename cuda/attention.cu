@@ -1,23 +1,26 @@
-/* attention — softmax(q kᵀ/√K) v and its gradient, tile by tile in shared memory, never [L,L]. It serves what cuDNN
- * (attention_cudnn.cu) does not take: f32, lengths, unusual widths of heads, machines without it. All is computed in
- * f32.
+/* attention — softmax(q kᵀ/√K) v and its gradient, tile by tile in shared memory; [L,L] is never stored. It covers what
+ * cuDNN (attention_cudnn.cu) does not: f32, lengths, unusual head widths, builds without cuDNN. Everything is computed
+ * in f32.
  *
- * A block owns ROWS rows of one head (queries; in k_attention_keys keys) and walks over COLS rows of the other kind at
- * a time. Its threads are 16 × 16: thread (y, x) has rows y·R … of the tile, of scores the columns x, x+16, …, of sums
- * over them a piece of the head's width. So the scores of a row belong to half a warp: they pass through shared memory
- * without a barrier of the block. Two tiles are held at a time, each loaded (from L2, mostly) when its turn comes:
+ * A block owns ROWS rows of one head (queries; in k_attention_keys keys) and iterates over tiles of COLS rows of the
+ * other kind. Its threads form a 16 × 16 grid: thread (y, x) holds R rows of the tile from y·R on; of the scores it holds
+ * columns x, x+16, …, and of the sums over them a piece of the head's width. So the scores of a row belong to half a
+ * warp and are exchanged through shared memory without a block barrier. Two tiles are held at a time, each loaded
+ * (mostly from L2) when it is needed:
  *   forward   S = Q Kᵀ → P;  O += P V, rescaled when a row's largest score grows
  *   dQ        S = Q Kᵀ, dP = dO Vᵀ → dS = P ⊙ (dP − δ)/√K;  dQ += dS K
  *   dK, dV    Sᵀ = K Qᵀ, dPᵀ = V dOᵀ → Pᵀ, dSᵀ;  dV += Pᵀ dO, dK += dSᵀ Q
- * with P = exp(S − lse) in backward and δ = Σ_k o_k do_k of each row. Every sum has one order. */
+ * with P = exp(S − lse) in backward and δ = Σ_k o_k do_k of each row. Every sum has a fixed order. */
 #include "attention_cudnn.h"
 #include "backend.h"
-#include "cuda.cuh"
+#include "base/log.h"
+#include "packs.cuh"
+#include <string.h>
 
 enum { SIDE = 16, WIDEST = 256 }; /* threads along each side of a tile; the widest head */
 static const float LOG2E = 1.44269504f, LN2 = 0.69314718f;
 
-/* ROLLED — heads a loop that nvcc is not to unroll: it would take all registers for loads far ahead. */
+/* ROLLED — keeps nvcc from unrolling the loop that follows: hoisted loads would use up all registers. */
 #ifdef __CUDACC__
 #define ROLLED _Pragma("unroll 1")
 #else
@@ -27,25 +30,25 @@ static const float LOG2E = 1.44269504f, LN2 = 0.69314718f;
 typedef Pack<float, 4> Four;
 static __device__ int thread_y() { return (int)threadIdx.x / SIDE; }
 static __device__ int thread_x() { return (int)threadIdx.x % SIDE; }
-static __device__ Four four(const float *p) { return *(const Four *)p; }
+static __device__ Four four(const float *p) { return load<4>(p); }
 static __device__ int least(int a, int b) { return a < b ? a : b; }
 
-/* Shape — of tiles for heads of up to W columns, as 48 KiB hold them. LD and PLD keep rows in different banks. */
+/* Shape — the tiles for heads of up to W columns; they fit in 48 KiB. LD and PLD put rows in different banks. */
 template <int W> struct Shape {
   static constexpr int ROWS = W == 32 ? 64 : 4096 / W, COLS = W == 256 ? 16 : 32;
   static constexpr int R = ROWS / SIDE, C = COLS / SIDE; /* a thread's rows, and its columns of scores */
-  static constexpr int V = W / SIDE, N = V < 4 ? V : 4;  /* its columns of sums, and how many lie together */
+  static constexpr int V = W / SIDE, N = V < 4 ? V : 4;  /* its columns of sums, and how many are contiguous */
   static constexpr int LD = W + 4, PLD = COLS + 4;
-  static constexpr int BLOCKS = W <= 64 ? 3 : 2; /* on a multiprocessor: leaves the registers that spill none */
+  static constexpr int BLOCKS = W <= 64 ? 3 : 2; /* per multiprocessor: the most without spilled registers */
 };
-/* TILES — a block's two tiles, and the scores that its threads pass to each other. */
+/* TILES — a block's two tiles, and the buffer through which its threads exchange scores. */
 #define TILES(T, mine, other, pass)                                                                                    \
   SHARED(Four, shared_rows, T::ROWS *T::LD / 4);                                                                       \
   SHARED(Four, shared_cols, T::COLS *T::LD / 4);                                                                       \
   SHARED(Four, shared_pass, T::ROWS *T::PLD / 4);                                                                      \
   float *mine = (float *)shared_rows, *other = (float *)shared_cols, *pass = (float *)shared_pass
 
-/* Pass — the tensors, as every kernel gets them. wide: rows may be read and written 16 bytes at a time. */
+/* Pass — the tensors as arguments of the kernels. wide: rows may be accessed 16 bytes at a time. */
 template <class A> struct Pass {
   const A *qkv, *o, *d_o;
   A *out, *dqkv;
@@ -57,15 +60,16 @@ template <class A> struct Pass {
   float scale;
 };
 
-/* Head — one head of one sequence, `length` of its L rows; the block's tile begins at row `first` of them. */
+/* Head — one head of one sequence, of whose L rows `length` are real; the block's tile begins at row `first`. */
 template <class A> struct Head {
   int64_t row, h; /* first row of the sequence, number of the head in it */
-  int64_t kept;   /* where lse and delta of the head begin */
+  int64_t kept;   /* offset of the head in lse and delta */
   int length, first;
   const A *q, *k, *v;
 };
 
-/* Blocks go through the tiles of a head, then to the next head; causal, the ones with most to see come first. */
+/* Consecutive blocks take the tiles of a head, then those of the next head. last_first: a causal head's tiles with the
+ * most keys come first. */
 template <class A> static __device__ Head<A> head_of(const Pass<A> &p, int tile_rows, bool last_first) {
   int64_t tiles = (p.L + tile_rows - 1) / tile_rows, tile = blockIdx.x % tiles, head = blockIdx.x / tiles;
   int64_t b = head / p.H, D = p.H * p.K;
@@ -83,20 +87,20 @@ template <class A> static __device__ Head<A> head_of(const Pass<A> &p, int tile_
 
 /* to[n][LD] ← rows first … of `from`, columns up to K; zeros beyond the last row and the last column. */
 template <int n, int W, class A>
-static __device__ void load(float *to, const A *from, int64_t ld, int first, int last, int K, bool wide) {
-  constexpr int N = 16 / sizeof(A);
+static __device__ void load_tile(float *to, const A *from, int64_t ld, int first, int last, int K, bool wide) {
+  constexpr int N = WIDE<A>;
   ROLLED
   for (int i = threadIdx.x; i < n * W / N; i += THREADS) {
     int r = i / (W / N), c = i % (W / N) * N;
     const A *at = from + (first + r) * ld + c;
     Pack<A, N> x = {};
-    if (first + r < last && wide && c < K) x = *(const Pack<A, N> *)at;
+    if (first + r < last && wide && c < K) x = load<N>(at);
     if (first + r < last && !wide)
       for (int j = 0; j < N; j++)
         if (c + j < K) x.v[j] = at[j];
     for (int j = 0; j < N; j += 4) {
       Four y = {{get(x.v[j]), get(x.v[j + 1]), get(x.v[j + 2]), get(x.v[j + 3])}};
-      *(Four *)(to + r * (W + 4) + c + j) = y;
+      store(to + r * (W + 4) + c + j, y);
     }
   }
 }
@@ -117,13 +121,13 @@ template <int W, int R, int C> static __device__ void scores(float (&s)[R][C], c
   }
 }
 
-/* The columns of a thread lie in groups of N neighbours: group g begins at column (16 g + x) N. */
+/* The columns of a thread form groups of N neighbours: group g begins at column (16 g + x) N. */
 template <int W> static __device__ int column(int v) {
   constexpr int N = Shape<W>::N;
   return (v / N * SIDE + thread_x()) * N + v % N;
 }
 
-/* sum[r][v] += Σ_j p[r][j] b[j][column v], where p is given by the threads of a row to each other through `pass`. */
+/* sum[r][v] += Σ_j p[r][j] b[j][column v], where the threads of a row exchange their parts of p through `pass`. */
 template <int W, int R, int C, int V>
 static __device__ void add_product(float (&sum)[R][V], const float (&p)[R][C], float *pass, const float *b) {
   typedef Shape<W> T;
@@ -138,16 +142,16 @@ static __device__ void add_product(float (&sum)[R][V], const float (&p)[R][C], f
     for (int r = 0; r < R; r++) u[r] = four(mine + r * T::PLD + j);
     for (int i = 0; i < 4; i++)
       for (int v = 0; v < V; v += T::N) {
-        Pack<float, T::N> w = *(const Pack<float, T::N> *)(b + (j + i) * T::LD + column<W>(v));
+        Pack<float, T::N> w = load<T::N>(b + (j + i) * T::LD + column<W>(v));
         for (int r = 0; r < R; r++)
           for (int n = 0; n < T::N; n++) sum[r][v + n] += u[r].v[i] * w.v[n];
       }
   }
 }
 
-/* Rows of a thread to memory; zeros where the row does not count. */
+/* Write a thread's rows to memory; zeros for rows of padding. */
 template <int W, class A, int R, int V>
-static __device__ void store(A *to, int64_t ld, const Pass<A> &p, const Head<A> &x, const float (&value)[R][V]) {
+static __device__ void store_rows(A *to, int64_t ld, const Pass<A> &p, const Head<A> &x, const float (&value)[R][V]) {
   constexpr int N = Shape<W>::N;
   for (int r = 0; r < R; r++) {
     int row = x.first + thread_y() * R + r;
@@ -157,27 +161,21 @@ static __device__ void store(A *to, int64_t ld, const Pass<A> &p, const Head<A> 
       int c = column<W>(v);
       Pack<A, N> y;
       for (int n = 0; n < N; n++) put(&y.v[n], row < x.length ? value[r][v + n] : 0);
-      if (p.wide && c < p.K) *(Pack<A, N> *)(at + c) = y;
+      if (p.wide && c < p.K) store(at + c, y);
       for (int n = 0; n < N && !p.wide; n++)
         if (c + n < p.K) at[c + n] = y.v[n];
     }
   }
 }
 
-/* f over the 16 threads of a row */
-static __device__ float row_max(float v) {
-  for (int m = SIDE / 2; m > 0; m /= 2) v = fmaxf(v, __shfl_xor_sync(~0u, v, m));
-  return v;
-}
-static __device__ float row_sum(float v) {
-  for (int m = SIDE / 2; m > 0; m /= 2) v += __shfl_xor_sync(~0u, v, m);
-  return v;
-}
+/* over the 16 threads of a row */
+static __device__ float row_max(float v) { return lanes_reduce(v, larger, SIDE); }
+static __device__ float row_sum(float v) { return lanes_reduce(v, plus<float>, SIDE); }
 
-/* Softmax — of a thread's rows so far: the largest score in units of log 2, and this thread's part of Σ exp. */
+/* Softmax — the running softmax of a thread's rows: the largest score in base 2, and this thread's part of Σ exp. */
 template <int R> struct Softmax { float top[R], sum[R]; };
 
-/* s ← exp(s − top) of the keys that are seen, the sums so far brought to the new top. */
+/* s ← exp(s − top) for visible keys, 0 for others; the sums so far are rescaled to the new top. */
 template <int W, class A, int R, int C, int V>
 static __device__ void soften(float (&s)[R][C], Softmax<R> *m, float (&o)[R][V], const Pass<A> &p, const Head<A> &x,
                               int key) {
@@ -190,7 +188,7 @@ static __device__ void soften(float (&s)[R][C], Softmax<R> *m, float (&o)[R][V],
       top = fmaxf(top, s[r][c]);
     }
     top = row_max(top);
-    float back = exp2f(m->top[r] - top); /* every row sees a key of the first tile, so top is a number */
+    float back = exp2f(m->top[r] - top); /* every row sees a key of the first tile, so top is finite */
     m->top[r] = top;
     m->sum[r] *= back;
     for (int v = 0; v < V; v++) o[r][v] *= back;
@@ -206,14 +204,14 @@ template <class A, int W> __global__ void __launch_bounds__(THREADS, Shape<W>::B
   Softmax<T::R> m;
   for (int r = 0; r < T::R; r++) m.top[r] = -INFINITY, m.sum[r] = 0;
   int end = x.first >= x.length ? 0 : p.causal ? least(x.first + T::ROWS, x.length) : x.length;
-  if (end > 0) load<T::ROWS, W>(q, x.q, p.ld_qkv, x.first, x.length, p.K, p.wide);
+  if (end > 0) load_tile<T::ROWS, W>(q, x.q, p.ld_qkv, x.first, x.length, p.K, p.wide);
   for (int key = 0; key < end; key += T::COLS) {
-    load<T::COLS, W>(kv, x.k, p.ld_qkv, key, end, p.K, p.wide);
+    load_tile<T::COLS, W>(kv, x.k, p.ld_qkv, key, end, p.K, p.wide);
     __syncthreads();
     scores<W>(s, q, kv);
     soften<W>(s, &m, o, p, x, key);
     __syncthreads();
-    load<T::COLS, W>(kv, x.v, p.ld_qkv, key, end, p.K, p.wide);
+    load_tile<T::COLS, W>(kv, x.v, p.ld_qkv, key, end, p.K, p.wide);
     __syncthreads();
     add_product<W>(o, s, pass, kv);
     __syncthreads();
@@ -224,24 +222,24 @@ template <class A, int W> __global__ void __launch_bounds__(THREADS, Shape<W>::B
     for (int v = 0; v < T::V; v++) o[r][v] *= inverse;
     if (thread_x() == 0 && row < p.L) p.lse[x.kept + row] = row < x.length ? (m.top[r] + log2f(sum)) * LN2 : 0;
   }
-  store<W>(p.out, p.ld_o, p, x, o);
+  store_rows<W>(p.out, p.ld_o, p, x, o);
 }
 
-/* delta[b,h,l] = Σ_k o do: `team` neighbouring threads of a warp, each N neighbouring columns at a time. */
+/* delta[b,h,l] = Σ_k o do, by `team` neighbouring lanes, each taking N neighbouring columns at a time. */
 template <class A, int N> __global__ void k_attention_delta(Pass<A> p, int64_t n, int team) {
-  int64_t i = ((int64_t)blockIdx.x * THREADS + threadIdx.x) / team, r = i / p.H, h = i % p.H;
+  int64_t i = thread_number() / team, r = i / p.H, h = i % p.H;
   bool counts = i < n && (!p.lengths || r % p.L < p.lengths[r / p.L]);
   float sum = 0;
   for (int k = threadIdx.x % team * N; k < p.K && counts; k += team * N) {
-    Pack<A, N> o = *(const Pack<A, N> *)(p.o + r * p.ld_o + h * p.K + k);
-    Pack<A, N> d = *(const Pack<A, N> *)(p.d_o + r * p.ld_do + h * p.K + k);
+    Pack<A, N> o = load<N>(p.o + r * p.ld_o + h * p.K + k);
+    Pack<A, N> d = load<N>(p.d_o + r * p.ld_do + h * p.K + k);
     for (int j = 0; j < N; j++) sum += get(o.v[j]) * get(d.v[j]);
   }
-  for (int m = team / 2; m > 0; m /= 2) sum += __shfl_xor_sync(~0u, sum, m);
+  sum = lanes_reduce(sum, plus<float>, team);
   if (threadIdx.x % team == 0 && i < n) p.delta[(r / p.L * p.H + h) * p.L + r % p.L] = sum;
 }
 
-/* What a query's row keeps for its scores: lse in units of log 2, and delta. */
+/* The lse of a query in base 2, and its delta. */
 struct Kept {
   float lse, delta;
 };
@@ -253,7 +251,7 @@ template <class A> static __device__ Kept kept(const Pass<A> &p, const Head<A> &
   return k;
 }
 
-/* s ← p = exp(s − lse), d ← p (d − δ)/√K; 0 where the query does not see the key */
+/* s ← p = exp(s − lse), d ← p (d − δ)/√K; both 0 where the query does not see the key */
 template <class A>
 static __device__ void slope(float *s, float *d, const Pass<A> &p, const Head<A> &x, Kept k, int query, int key) {
   bool seen = query < x.length && key < x.length && (!p.causal || key <= query);
@@ -271,13 +269,13 @@ template <class A, int W> __global__ void __launch_bounds__(THREADS, Shape<W>::B
   for (int r = 0; r < T::R; r++) k[r] = kept(p, x, x.first + thread_y() * T::R + r);
   int end = x.first >= x.length ? 0 : p.causal ? least(x.first + T::ROWS, x.length) : x.length;
   for (int key = 0; key < end; key += T::COLS) {
-    load<T::ROWS, W>(mine, d_o, p.ld_do, x.first, x.length, p.K, p.wide);
-    load<T::COLS, W>(other, x.v, p.ld_qkv, key, end, p.K, p.wide);
+    load_tile<T::ROWS, W>(mine, d_o, p.ld_do, x.first, x.length, p.K, p.wide);
+    load_tile<T::COLS, W>(other, x.v, p.ld_qkv, key, end, p.K, p.wide);
     __syncthreads();
     scores<W>(d, mine, other);
     __syncthreads();
-    load<T::ROWS, W>(mine, x.q, p.ld_qkv, x.first, x.length, p.K, p.wide);
-    load<T::COLS, W>(other, x.k, p.ld_qkv, key, end, p.K, p.wide);
+    load_tile<T::ROWS, W>(mine, x.q, p.ld_qkv, x.first, x.length, p.K, p.wide);
+    load_tile<T::COLS, W>(other, x.k, p.ld_qkv, key, end, p.K, p.wide);
     __syncthreads();
     scores<W>(s, mine, other);
     for (int r = 0; r < T::R; r++)
@@ -286,7 +284,7 @@ template <class A, int W> __global__ void __launch_bounds__(THREADS, Shape<W>::B
     add_product<W>(dq, d, pass, other);
     __syncthreads();
   }
-  store<W>(p.dqkv, p.ld_dqkv, p, x, dq);
+  store_rows<W>(p.dqkv, p.ld_dqkv, p, x, dq);
 }
 
 template <class A, int W> __global__ void __launch_bounds__(THREADS, Shape<W>::BLOCKS) k_attention_keys(Pass<A> p) {
@@ -297,13 +295,13 @@ template <class A, int W> __global__ void __launch_bounds__(THREADS, Shape<W>::B
   float s[T::R][T::C], d[T::R][T::C], dk[T::R][T::V] = {}, dv[T::R][T::V] = {};
   int end = x.first >= x.length ? 0 : x.length;
   for (int query = p.causal ? x.first / T::COLS * T::COLS : 0; query < end; query += T::COLS) {
-    load<T::ROWS, W>(mine, x.k, p.ld_qkv, x.first, end, p.K, p.wide);
-    load<T::COLS, W>(other, x.q, p.ld_qkv, query, end, p.K, p.wide);
+    load_tile<T::ROWS, W>(mine, x.k, p.ld_qkv, x.first, end, p.K, p.wide);
+    load_tile<T::COLS, W>(other, x.q, p.ld_qkv, query, end, p.K, p.wide);
     __syncthreads();
     scores<W>(s, mine, other);
     __syncthreads();
-    load<T::ROWS, W>(mine, x.v, p.ld_qkv, x.first, end, p.K, p.wide);
-    load<T::COLS, W>(other, d_o, p.ld_do, query, end, p.K, p.wide);
+    load_tile<T::ROWS, W>(mine, x.v, p.ld_qkv, x.first, end, p.K, p.wide);
+    load_tile<T::COLS, W>(other, d_o, p.ld_do, query, end, p.K, p.wide);
     __syncthreads();
     scores<W>(d, mine, other);
     for (int c = 0; c < T::C; c++) {
@@ -313,20 +311,19 @@ template <class A, int W> __global__ void __launch_bounds__(THREADS, Shape<W>::B
     }
     add_product<W>(dv, s, pass, other);
     __syncthreads();
-    load<T::COLS, W>(other, x.q, p.ld_qkv, query, end, p.K, p.wide);
+    load_tile<T::COLS, W>(other, x.q, p.ld_qkv, query, end, p.K, p.wide);
     __syncthreads();
     add_product<W>(dk, d, pass, other);
     __syncthreads();
   }
-  store<W>(p.dqkv + p.H * p.K, p.ld_dqkv, p, x, dk);
-  store<W>(p.dqkv + 2 * p.H * p.K, p.ld_dqkv, p, x, dv);
+  store_rows<W>(p.dqkv + p.H * p.K, p.ld_dqkv, p, x, dk);
+  store_rows<W>(p.dqkv + 2 * p.H * p.K, p.ld_dqkv, p, x, dv);
 }
 
 /* ---- the ops */
-/* Whether 16 bytes can be read at the head of every row of every head. */
-static bool is_wide(Tensor t, int64_t K) {
-  int64_t n = 16 / (int64_t)dtype_size(t.type);
-  return t.rank == 0 || ((uintptr_t)t.data % 16 == 0 && t.ld % n == 0 && K % n == 0);
+/* Whether every row of every head consists of packs of 16 bytes. */
+template <class A> static bool is_wide(Tensor t, int64_t K) {
+  return tensor_none(t) || (rows_aligned(t, WIDE<A>) && K % WIDE<A> == 0);
 }
 
 template <class A> static Pass<A> pass_of(const Attention *a) {
@@ -342,7 +339,7 @@ template <class A> static Pass<A> pass_of(const Attention *a) {
   p.o = p.out = (A *)a->o.data, p.ld_o = a->o.ld;
   p.d_o = (const A *)a->d_o.data, p.ld_do = a->d_o.ld;
   p.dqkv = (A *)a->dqkv.data, p.ld_dqkv = a->dqkv.ld;
-  p.wide = is_wide(a->qkv, p.K) && is_wide(a->o, p.K) && is_wide(a->d_o, p.K) && is_wide(a->dqkv, p.K);
+  p.wide = is_wide<A>(a->qkv, p.K) && is_wide<A>(a->o, p.K) && is_wide<A>(a->d_o, p.K) && is_wide<A>(a->dqkv, p.K);
   return p;
 }
 
@@ -352,11 +349,9 @@ template <class A, int W> static int forward(Device *dev, const Attention *a) {
 }
 
 template <class A> static int launch_delta(Device *dev, const Pass<A> &p, int64_t n) {
-  constexpr int N = 16 / sizeof(A);
-  int team = 1, pieces = (int)ceil_div(p.K, p.wide ? N : 1);
+  int team = 1, pieces = (int)ceil_div(p.K, p.wide ? WIDE<A> : 1);
   while (team < pieces && team < WARP) team *= 2;
-  if (p.wide) return LAUNCH(dev, (k_attention_delta<A, N>), ceil_div(n * team, THREADS), p, n, team);
-  return LAUNCH(dev, (k_attention_delta<A, 1>), ceil_div(n * team, THREADS), p, n, team);
+  return WITH_PACKS(p.wide, WIDE<A>, LAUNCH(dev, (k_attention_delta<A, N>), ceil_div(n * team, THREADS), p, n, team));
 }
 
 template <class A, int W> static int backward(Device *dev, const Attention *a) {
@@ -368,19 +363,33 @@ template <class A, int W> static int backward(Device *dev, const Attention *a) {
   return LAUNCH(dev, (k_attention_queries<A, W>), blocks, p);
 }
 
-/* WITH_WIDTH — an expression with W standing for the narrowest of our widths that holds a head of K. */
+/* WITH_WIDTH — evaluate an expression with W as the narrowest of our widths that holds a head of K columns. */
 #define WITH_WIDTH(K, ...)                                                                                             \
-  ((K) <= 32    ? [&] { constexpr int W = 32; return __VA_ARGS__; }()                                                  \
-   : (K) <= 64  ? [&] { constexpr int W = 64; return __VA_ARGS__; }()                                                  \
-   : (K) <= 128 ? [&] { constexpr int W = 128; return __VA_ARGS__; }()                                                 \
-                : [&] { constexpr int W = 256; return __VA_ARGS__; }())
+  ((K) <= 32    ? WITH_INT(W, 32, __VA_ARGS__)                                                                         \
+   : (K) <= 64  ? WITH_INT(W, 64, __VA_ARGS__)                                                                         \
+   : (K) <= 128 ? WITH_INT(W, 128, __VA_ARGS__)                                                                        \
+                : WITH_INT(W, 256, __VA_ARGS__))
+
+/* Record which kernel computes attention. Where the slow one replaces cuDNN's, say so once and give the reason; f32 is
+ * the user's choice. */
+static void record(Device *dev, const Attention *a, bool fused, const char *reason) {
+  bool first = dev->attention == NULL || strcmp(dev->attention, "own") != 0;
+  if (!fused && first && a->qkv.type == DT_BF16)
+    log_warn("attention uses our own kernel, which is much slower than cuDNN's: %s", reason);
+  if (first) dev->attention = fused ? "cudnn" : "own";
+}
 
 static int attend(Device *dev, const Attention *a, bool back) {
   bool done;
-  TRY(attention_fused(dev, a, back, &done));
+  char reason[ATTENTION_REASON] = "";
+  if (rows_of(a->o) == 0) return OK;
+  TRY(attention_fused(dev, a, back, &done, reason));
+  record(dev, a, done, reason);
   if (done) return OK;
   int64_t K = cols_of(a->o) / a->heads;
-  CHECK(K <= WIDEST, ERR_DEVICE, "a head of %ld columns is wider than the %d that device cuda knows; use more heads",
+  CHECK(K <= WIDEST, ERR_DEVICE,
+        "device.name = cuda: heads of %ld columns are not supported, %d is the limit; use more "
+        "heads",
         (long)K, WIDEST);
   return WITH_TYPE(a->qkv.type, WITH_WIDTH(K, back ? backward<A, W>(dev, a) : forward<A, W>(dev, a)));
 }

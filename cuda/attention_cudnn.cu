@@ -1,25 +1,25 @@
-/* attention_cudnn — attention by cuDNN, where it is: a plan for each shape and direction, made when it is first asked
- * for (some tenths of a second, in which its kernel is compiled) and kept. What cuDNN refuses is remembered, said once,
- * and left to attention.cu; both read and write the same lse. */
+/* attention_cudnn — attention by cuDNN. There is a plan for each shape and direction, built when it is first needed
+ * (some tenths of a second, in which cuDNN compiles the kernel) and kept. What cuDNN refuses, when the plan is built or
+ * when it runs, is left to attention.cu; both read and write the same lse. */
 #include "attention_cudnn.h"
 #include "backend.h"
-#include "cuda.cuh"
+#include "packs.cuh"
+#include <stdio.h>
 #ifdef HAVE_CUDNN
 #include "attention_graph.h"
-#include "base/log.h"
 
-enum { NEWEST_MAJOR = 9 }; /* Hopper: up to it the graph decides whether backward repeats bit for bit */
+enum { NEWEST_MAJOR = 9 }; /* Hopper: up to here the graph decides whether backward repeats bit for bit */
 
-/* Plan — a graph and what it was made for, in a list. */
+/* Plan — a graph and its key, in a list. */
 typedef struct Plan {
   GraphKey key;
   Graph graph;
-  bool refused;
+  char refusal[ATTENTION_REASON]; /* why cuDNN refuses it; "": it does not */
   struct Plan *next;
 } Plan;
 
 struct AttentionPlans {
-  cudnnHandle_t handle; /* made with the first plan */
+  cudnnHandle_t handle; /* opened with the first plan */
   Plan *list;
 };
 
@@ -43,7 +43,7 @@ void attention_close(Device *dev) {
 
 /* ---- plans */
 static int check(cudnnStatus_t s, const char *what) {
-  CHECK(s == CUDNN_STATUS_SUCCESS, ERR_DEVICE, "%s: cuDNN says: %s", what, cudnnGetErrorString(s));
+  CHECK(s == CUDNN_STATUS_SUCCESS, ERR_DEVICE, "%s: %s", what, cudnnGetErrorString(s));
   return OK;
 }
 
@@ -52,7 +52,7 @@ static int open_handle(Device *dev) {
   if (plans->handle) return OK;
   cudnnHandle_t handle;
   TRY(check(cudnnCreate(&handle), "opening cuDNN"));
-  int err = check(cudnnSetStream(handle, cuda_of(dev)->stream), "giving cuDNN a stream");
+  int err = check(cudnnSetStream(handle, cuda_of(dev)->stream), "setting cuDNN's stream");
   if (err)
     cudnnDestroy(handle);
   else
@@ -65,6 +65,15 @@ static bool same(const GraphKey *a, const GraphKey *b) {
          a->backward == b->backward && a->deterministic == b->deterministic;
 }
 
+/* Turn the error under way into the plan's refusal. */
+static void refuse(Plan *p) {
+  const GraphKey *k = &p->key;
+  snprintf(p->refusal, sizeof p->refusal, "%s, of %ld sequences of %ld, %ld heads of %ld%s, %s", err_message(),
+           (long)k->B, (long)k->L, (long)k->H, (long)k->K, k->causal ? ", causal" : "",
+           k->backward ? "backward" : "forward");
+  err_clear();
+}
+
 static Plan *make_plan(Device *dev, const GraphKey *key) {
   AttentionPlans *plans = cuda_of(dev)->attention;
   Plan *p = new Plan();
@@ -73,12 +82,7 @@ static Plan *make_plan(Device *dev, const GraphKey *key) {
   plans->list = p;
   int err = open_handle(dev);
   if (err == OK) err = graph_build(&p->graph, *key, plans->handle, NULL);
-  p->refused = err != OK;
-  if (err)
-    log_info("attention of %ld sequences of %ld, %ld heads of %ld%s, %s, by our own kernel: %s", (long)key->B,
-             (long)key->L, (long)key->H, (long)key->K, key->causal ? ", causal" : "",
-             key->backward ? "backward" : "forward", err_message());
-  err_clear();
+  if (err) refuse(p);
   return p;
 }
 
@@ -88,23 +92,33 @@ static Plan *plan_of(Device *dev, const GraphKey *key) {
   return make_plan(dev, key);
 }
 
-/* ---- running one */
-/* What cuDNN is asked for at all: packed rows that begin at 16 bytes and have no lengths, heads of whole 16 bytes up to
- * the width that all GPUs take. */
-static bool suits(Tensor t, int64_t cols) {
-  return t.rank == 0 || (t.type == DT_BF16 && t.ld == cols && (uintptr_t)t.data % 16 == 0);
-}
+/* ---- running a plan */
+static bool packed(Tensor t, int64_t cols) { return tensor_none(t) || (t.ld == cols && aligned(t.data, 16)); }
 
-/* Plans that are made and compute something else: cuDNN's own front end keeps away from them. */
+/* Shapes for which plans are built but compute wrong results; cuDNN's own front end excludes them. */
 static bool wrong(int64_t L) {
   size_t version = cudnnGetVersion();
   return version == 91000 || version == 91001 || (version <= 91500 && L % 128 != 0);
 }
 
-static bool asked(const Attention *a) {
+/* Whether cuDNN is asked at all; if not, the reason is written. 128 columns are what all GPUs support. */
+static bool suitable(const Attention *a, char reason[ATTENTION_REASON]) {
   int64_t D = cols_of(a->o), K = D / a->heads;
-  return tensor_none(a->lengths) && K % 8 == 0 && K <= 128 && a->L > 1 && rows_of(a->o) > 0 && suits(a->qkv, 3 * D) &&
-         suits(a->o, D) && suits(a->d_o, D) && suits(a->dqkv, 3 * D) && !wrong(a->L);
+  const char *why = NULL;
+  if (a->qkv.type != DT_BF16)
+    why = "activations are f32";
+  else if (!tensor_none(a->lengths))
+    why = "padding is masked (model.mask_padding)";
+  else if (K % 8 != 0 || K > 128)
+    why = "the width of heads is not a multiple of 8 up to 128";
+  else if (a->L == 1)
+    why = "sequences have one token";
+  else if (!packed(a->qkv, 3 * D) || !packed(a->o, D) || !packed(a->d_o, D) || !packed(a->dqkv, 3 * D))
+    why = "rows are not contiguous or not aligned to 16 bytes";
+  else if (wrong(a->L))
+    why = "this version of cuDNN computes wrong results for this length";
+  if (why) snprintf(reason, ATTENTION_REASON, "%s", why);
+  return why == NULL;
 }
 
 static GraphKey key_of(const Device *dev, const Attention *a, bool backward) {
@@ -119,19 +133,20 @@ static GraphKey key_of(const Device *dev, const Attention *a, bool backward) {
   return k;
 }
 
-static size_t whole(int64_t bytes) { return ((size_t)bytes + 255) / 256 * 256; }
+static size_t part_bytes(int64_t bytes) { return (size_t)round_up(bytes, 256); }
 
 /* data[first …] := q, k, v of packed rows */
 static void thirds(void **data, int first, Tensor t, int64_t D) {
   for (int i = 0; i < 3; i++) data[first + i] = (char *)t.data + (size_t)(i * D) * dtype_size(t.type);
 }
 
-static int run(Device *dev, const Attention *a, const Plan *p) {
+static int run(Device *dev, const Attention *a, Plan *p) {
   const GraphKey *k = &p->key;
   int64_t D = k->H * k->K, rows = k->B * k->L;
   bool sums = k->backward && !k->deterministic;
-  size_t workspace = whole(p->graph.workspace), delta = k->backward ? whole(rows * k->H * (int64_t)sizeof(float)) : 0,
-         sum = sums ? whole(rows * D * (int64_t)sizeof(float)) : 0;
+  size_t workspace = part_bytes(p->graph.workspace),
+         delta = k->backward ? part_bytes(rows * k->H * (int64_t)sizeof(float)) : 0,
+         sum = sums ? part_bytes(rows * D * (int64_t)sizeof(float)) : 0;
   char *scratch = NULL;
   if (workspace + delta + sum > 0) TRY(cuda_scratch(dev, SCRATCH_ATTENTION, workspace + delta + sum, &scratch));
   void *data[GRAPH_TENSORS] = {};
@@ -142,27 +157,35 @@ static int run(Device *dev, const Attention *a, const Plan *p) {
   data[GRAPH_DO] = a->d_o.data;
   data[GRAPH_DELTA] = scratch + workspace;
   data[GRAPH_SUM] = scratch + workspace + delta;
-  if (sums && cudnnGetVersion() < 90600) /* from then on cuDNN does it */
+  if (sums && cudnnGetVersion() < 90600) /* later versions zero it themselves */
     TRY(cuda_check(cudaMemsetAsync(data[GRAPH_SUM], 0, sum, cuda_of(dev)->stream), "zeroing"));
-  return graph_run(&p->graph, *k, cuda_of(dev)->attention->handle, data, scratch);
+  if (graph_run(&p->graph, *k, cuda_of(dev)->attention->handle, data, scratch) == OK) return OK;
+  TRY(cuda_check(cudaGetLastError(), "cuDNN's attention"));
+  refuse(p);
+  return OK;
 }
 
-int attention_fused(Device *dev, const Attention *a, bool backward, bool *done) {
+int attention_fused(Device *dev, const Attention *a, bool backward, bool *done, char reason[ATTENTION_REASON]) {
   *done = false;
-  if (!asked(a)) return OK;
+  if (!suitable(a, reason)) return OK;
   GraphKey key = key_of(dev, a, backward);
-  /* there one engine among several repeats itself, and the graph does not say which */
-  if (key.deterministic && cuda_of(dev)->major > NEWEST_MAJOR) return OK;
+  /* on newer GPUs one of several engines is deterministic, and the graph does not say which */
+  if (key.deterministic && cuda_of(dev)->major > NEWEST_MAJOR) {
+    snprintf(reason, ATTENTION_REASON, "backward of device.deterministic is not known to repeat on this GPU");
+    return OK;
+  }
   Plan *p = plan_of(dev, &key);
-  if (p->refused) return OK;
-  *done = true;
-  return run(dev, a, p);
+  if (!*p->refusal) TRY(run(dev, a, p));
+  *done = !*p->refusal;
+  snprintf(reason, ATTENTION_REASON, "%s", p->refusal);
+  return OK;
 }
 #else
 int attention_open(Device *) { return OK; }
 void attention_close(Device *) {}
-int attention_fused(Device *, const Attention *, bool, bool *done) {
+int attention_fused(Device *, const Attention *, bool, bool *done, char reason[ATTENTION_REASON]) {
   *done = false;
+  snprintf(reason, ATTENTION_REASON, "this build lacks cuDNN");
   return OK;
 }
 #endif

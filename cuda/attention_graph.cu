@@ -1,8 +1,8 @@
-/* attention_graph — the graphs, operation by operation. cuDNN recognises them as attention and takes one kernel of its
- * own for all; tensors between the operations are never in memory.
+/* attention_graph — the graphs, operation by operation. cuDNN recognises the pattern as attention and runs one fused
+ * kernel; the tensors between the operations are never stored.
  *   forward   S = Q Kᵀ/√K;  m = max S, e = exp(S − m), l = Σ e;  lse = m + log l, P = e/l;  O = P V
  *   backward  δ = Σ_k dO O;  P = exp(S − lse), dV = Pᵀ dO;  dS = P (dO Vᵀ − δ)/√K;  dK = dSᵀ Q, dQ = dS K
- * Causal: before the exponential S is the least number there is where the key comes after the query. */
+ * Causal: before the exponential, S is set to −FLT_MAX where the key comes after the query. */
 #ifdef HAVE_CUDNN
 #include "attention_graph.h"
 #include "base/err.h"
@@ -10,14 +10,16 @@
 #include <math.h>
 #include <string.h>
 
-/* The numbers tensors are known by: 1 + GraphTensor, then the constants, which lie in host memory; then the inner ones.
- */
+/* The unique ids of tensors: 1 + GraphTensor, then the constants, which are in host memory, then the virtual ones. */
 enum { CONSTANT_SCALE = 1 + GRAPH_TENSORS, CONSTANT_ONE, CONSTANT_LEAST, INNER = 100 };
-enum { ALIGNMENT = 16, MOST_ENGINES = 16 };
+#ifndef MOST_ENGINES
+#define MOST_ENGINES 16 /* configurations requested from cuDNN */
+#endif
+enum { ALIGNMENT = 16 };
 static const cudnnDataType_t BF16 = CUDNN_DATA_BFLOAT16, F32 = CUDNN_DATA_FLOAT, I32 = CUDNN_DATA_INT32,
                              BOOLEAN = CUDNN_DATA_BOOLEAN;
 
-/* ---- descriptors; after a refusal nothing more is asked */
+/* ---- descriptors; after the first refusal all further calls are skipped */
 static bool agreed(Graph *g, cudnnStatus_t status, const char *what) {
   if (g->status == CUDNN_STATUS_SUCCESS && status != CUDNN_STATUS_SUCCESS) {
     g->status = status;
@@ -71,7 +73,8 @@ static View transposed(View v) {
 static View scores_view(const GraphKey *k) {
   return (View){{k->B, k->H, k->L, k->L}, {k->H * k->L * k->L, k->L * k->L, k->L, 1}};
 }
-/* [B,H,L,1]: a number for each query, packed: kernels for sm_80 take no other order, and plans do not tell */
+/* [B,H,L,1]: a number per query, contiguous: kernels for sm_80 support no other order, and building a plan does not
+ * reveal that */
 static View column_view(const GraphKey *k) { return (View){{k->B, k->H, k->L, 1}, {k->H * k->L, k->L, 1, 1}}; }
 
 static Descriptor tensor(Graph *g, cudnnDataType_t type, View v, int64_t number, bool constant) {
@@ -97,7 +100,7 @@ static Descriptor constant(Graph *g, int64_t number) {
   return tensor(g, F32, (View){{1, 1, 1, 1}, {1, 1, 1, 1}}, number, true);
 }
 
-/* ---- operations; what they return is their output */
+/* ---- operations; each returns its output */
 static Descriptor add_operation(Graph *g, Descriptor operation, Descriptor output, const char *what) {
   ASSERT(g->operation_count < GRAPH_OPERATIONS);
   g->operations[g->operation_count++] = finish(g, operation, what);
@@ -133,7 +136,7 @@ typedef struct Pointwise {
   cudnnPointwiseMode_t mode;
   Descriptor x, b, t, y;
   cudnnDataType_t type; /* computed in */
-  int64_t axis;         /* whose numbers are generated */
+  int64_t axis;         /* of GEN_INDEX */
 } Pointwise;
 
 static Descriptor pointwise(Graph *g, Pointwise p) {
@@ -154,7 +157,7 @@ static Descriptor apply(Graph *g, cudnnPointwiseMode_t mode, Descriptor x, Descr
   return pointwise(g, (Pointwise){mode, x, b, NULL, y, F32, 0});
 }
 
-/* y is x seen otherwise: nothing moves. */
+/* y is a view of x; nothing is copied. */
 static Descriptor reshape(Graph *g, Descriptor x, Descriptor y) {
   Descriptor o = make(g, CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR, "a reshape");
   set(g, o, CUDNN_ATTR_OPERATION_RESHAPE_XDESC, &x);
@@ -193,9 +196,9 @@ static void forward(Graph *g, const GraphKey *k) {
   product(g, p, outer(g, BF16, packed, GRAPH_V), outer(g, BF16, rows_view(k, 1), GRAPH_O));
 }
 
-/* dQ: summed in f32 by all blocks that have a part of it, in the order in which they come, or, to repeat, by one
- * product at the end, for which dS is kept in the workspace: 2 B H L² bytes. cuDNN's notes on its engines do not tell
- * the two apart; their kernels do (9.19): only the first has atomic sums in f32. */
+/* dQ is summed in f32 by atomics, in the order in which blocks finish; or, when it must be deterministic, by one product
+ * at the end, for which dS is kept in the workspace: 2 B H L² bytes. cuDNN's notes on its engines do not distinguish the
+ * two; their kernels do (9.19): only the first has atomic additions in f32. */
 static void query_gradient(Graph *g, const GraphKey *k, Descriptor ds, Descriptor k_t) {
   View packed = rows_view(k, 3);
   Descriptor keys = reshape(g, k_t, inner(g, BF16, packed)), dq = outer(g, BF16, packed, GRAPH_DQ);
@@ -216,7 +219,7 @@ static void backward(Graph *g, const GraphKey *k) {
 
   Descriptor delta = apply(g, CUDNN_POINTWISE_MUL, d_o, outer(g, BF16, plain, GRAPH_O), inner(g, F32, plain));
   delta = sum_up(g, CUDNN_REDUCE_TENSOR_ADD, delta, inner(g, F32, column));
-  /* the pattern has 1/(what dropout keeps) here */
+  /* the pattern has 1/(1 − dropout) here */
   delta = apply(g, CUDNN_POINTWISE_MUL, delta, constant(g, CONSTANT_ONE), outer(g, F32, column, GRAPH_DELTA));
 
   Descriptor s = scores(g, k, q, k_t, scale);
@@ -235,7 +238,7 @@ static void backward(Graph *g, const GraphKey *k) {
 }
 
 /* ---- from a graph to a plan */
-/* The configurations cuDNN would try, the likely fastest first. */
+/* The configurations that cuDNN proposes, the likely fastest first; returns their number. */
 static int64_t configurations(Graph *g, cudnnHandle_t handle, Descriptor gpu, Descriptor list[MOST_ENGINES]) {
   Descriptor graph = make(g, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, "the graph");
   if (handle) set(g, graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, &handle);
@@ -245,7 +248,7 @@ static int64_t configurations(Graph *g, cudnnHandle_t handle, Descriptor gpu, De
   cudnnBackendHeurMode_t mode = CUDNN_HEUR_MODE_A;
   set(g, heuristic, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, &graph);
   set(g, heuristic, CUDNN_ATTR_ENGINEHEUR_MODE, &mode);
-#if CUDNN_VERSION >= 90800 /* older ones know only the GPU that is there */
+#if CUDNN_VERSION >= 90800 /* older versions support only the present GPU */
   if (gpu) set(g, heuristic, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, &gpu);
 #else
   (void)gpu;
@@ -258,10 +261,11 @@ static int64_t configurations(Graph *g, cudnnHandle_t handle, Descriptor gpu, De
            cudnnBackendGetAttribute(heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
                                     MOST_ENGINES, &n, list),
            "the choice of an engine");
+  if (n > MOST_ENGINES) n = MOST_ENGINES; /* cuDNN may report all that it has */
   return g->status == CUDNN_STATUS_SUCCESS ? n : 0;
 }
 
-/* The first configuration of which cuDNN can make a plan. */
+/* The plan of the first configuration for which cuDNN can build one. */
 static void choose(Graph *g, cudnnHandle_t handle, Descriptor gpu) {
   Descriptor list[MOST_ENGINES];
   int64_t count = configurations(g, handle, gpu, list), n;
@@ -328,7 +332,7 @@ int graph_run(const Graph *g, GraphKey key, cudnnHandle_t handle, void *const da
   if (key.backward) numbers[n] = CONSTANT_ONE, pointers[n++] = &one;
   if (key.causal) numbers[n] = CONSTANT_LEAST, pointers[n++] = &least;
   cudnnStatus_t s = run(g, handle, n, numbers, pointers, workspace);
-  CHECK(s == CUDNN_STATUS_SUCCESS, ERR_DEVICE, "cuDNN's attention: %s", cudnnGetErrorString(s));
+  CHECK(s == CUDNN_STATUS_SUCCESS, ERR_DEVICE, "cuDNN refuses to run its plan: %s", cudnnGetErrorString(s));
   return OK;
 }
 #endif

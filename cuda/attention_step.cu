@@ -1,8 +1,8 @@
-/* attention_step — one query against the keys and values of all positions before it, as sampling from left to right
- * asks for it: no product of matrices is left, only the reading of the cache once.
+/* attention_step — one query per sequence against the cached keys and values of all earlier positions, for
+ * autoregressive sampling. It is bound by reading the cache once.
  *
- * A block is a head of a sequence. A warp takes a few keys at a time, its lanes the columns; each keeps a softmax of
- * its own, which are put together at the end, in the order of the warps. */
+ * A block takes one head of a sequence. A warp takes a few keys at a time, with the columns across its lanes, and keeps
+ * its own running softmax; these are merged at the end in the order of the warps. */
 #include "backend.h"
 #include "cuda.cuh"
 
@@ -18,7 +18,7 @@ template <class A> struct Step {
 };
 } /* namespace */
 
-/* The C columns of a lane of K in memory, zeros beyond. */
+/* The C columns of a lane, from K in memory; zeros beyond. */
 template <class A, int C> static __device__ void read(float (&x)[C], const A *from, int K) {
   for (int c = 0; c < C; c++) {
     int k = c * WARP + (int)threadIdx.x % WARP;
@@ -67,7 +67,7 @@ template <class A, int C> __global__ void k_attention_step(Step<A> p) {
   if (lane == 0) tops[warp] = top, sums[warp] = sum;
   for (int c = 0; c < C; c++) parts[(warp * C + c) * WARP + lane] = o[c];
   __syncthreads();
-  float most = tops[0], total = 0; /* the first warp has seen a key */
+  float most = tops[0], total = 0; /* finite, since the first warp has seen a key */
   for (int w = 1; w < WARPS; w++) most = fmaxf(most, tops[w]);
   for (int w = 0; w < WARPS; w++) total += exp2f(tops[w] - most) * sums[w];
   for (int k = (int)threadIdx.x; k < p.K; k += THREADS) {
@@ -89,7 +89,9 @@ template <class A, int C> static int step(Device *dev, const AttentionStep *a) {
 
 int cuda_attention_step(Device *dev, const AttentionStep *a) {
   int64_t K = cols_of(a->o) / a->heads;
-  CHECK(K <= WIDEST, ERR_DEVICE, "a head of %ld columns is wider than the %d that device cuda knows; use more heads",
+  CHECK(K <= WIDEST, ERR_DEVICE,
+        "device.name = cuda: heads of %ld columns are not supported, %d is the limit; use more "
+        "heads",
         (long)K, WIDEST);
   return WITH_TYPE(a->qkv.type, K <= 32    ? step<A, 1>(dev, a)
                                 : K <= 64  ? step<A, 2>(dev, a)

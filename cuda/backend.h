@@ -1,9 +1,8 @@
-/* backend — the ops of the CUDA backend, as cuda.cu lists them in its table, and the parts of a device that files keep
- * for themselves. */
+/* backend — the ops of the CUDA backend, in the order of the table in cuda.cu, and setting up the libraries. */
 #pragma once
 #include "ops/ops.h"
 
-/** dense_open / dense_close — cuBLASLt and its plans. attention_open / attention_close — cuDNN and its, where it is. */
+/** dense_open / dense_close — cuBLASLt and its plans. attention_open / attention_close — cuDNN and its plans. */
 int dense_open(Device *dev);
 void dense_close(Device *dev);
 int attention_open(Device *dev);

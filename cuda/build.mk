@@ -1,6 +1,6 @@
-# build.mk — the CUDA backend: compiled by nvcc where the toolkit is, and by the C++ compiler for the emulation of the tests.
-# Variables: CUDA=0 (leave it out)  CUDA_HOME  CUDA_ARCHS="80 90" (newer GPUs compile the last one's kernels when they
-# meet them). Libraries that are elsewhere are found through CPATH and LIBRARY_PATH.
+# build.mk — the CUDA backend, compiled by nvcc if the toolkit is installed, and by the C++ compiler for the tests' emulation.
+# Variables: CUDA=0 (leave it out)  CUDA_HOME  CUDA_ARCHS="80 90" (the driver compiles the last one's PTX for newer GPUs).
+# Libraries in other folders are found through CPATH and LIBRARY_PATH.
 NVCC       := $(if $(filter 0,$(CUDA)),,$(firstword $(shell command -v $(if $(CUDA_HOME),$(CUDA_HOME)/bin/nvcc,nvcc /usr/local/cuda/bin/nvcc))))
 CUDA_HOME  ?= $(patsubst %/bin/,%,$(dir $(NVCC)))
 CUDA_ARCHS ?= 80 90
@@ -15,7 +15,7 @@ CU_FLAGS    = -std=c++20 -O3 -lineinfo -Isrc -Icuda $(if $(HAS_CUDNN),-DHAVE_CUD
               $(foreach a,$(lastword $(CUDA_ARCHS)),-gencode=arch=compute_$a,code=compute_$a)
 CUDA_LIBS   = -L$(CUDA_HOME)/lib64 -Wl,-rpath,$(CUDA_HOME)/lib64 -lcublasLt -lnccl $(if $(HAS_CUDNN),-lcudnn) -lcudart -lstdc++
 MPI_CFLAGS ?= $(filter -I%,$(shell $(CC) --showme:compile 2>/dev/null || $(CC) -compile-info 2>/dev/null))
-# the backend is a library beside the program, which loads it when a deck asks for it
+# the backend is a library beside the program, which loads it for device.name = cuda
 CUDA_SO    := $(if $(HAS_CUDA),$(BUILD)/libmdlm_cuda.so)
 
 $(BUILD)/libmdlm_cuda.so: $(CU_OBJ)
@@ -31,22 +31,25 @@ $(BUILD)/cuda/%.o: cuda/%.cu $(BUILD)/cuda.flags
 $(BUILD)/cuda.flags: FORCE
 	@mkdir -p $(@D); echo '$(NVCC) $(CU_FLAGS)' | cmp -s - $@ || echo '$(NVCC) $(CU_FLAGS)' > $@
 
-# ---- the emulation: the same sources on the CPU, the program and the tests of ops with them
+# ---- the emulation: the same sources compiled for the CPU, linked with the program, the bench and the tests of ops
 CXX        := $(if $(filter default undefined,$(origin CXX)),g++,$(CXX))
 EMU_OBJ    := $(CU_SRC:cuda/%.cu=$(BUILD)/emulated/cuda/%.o)
-# what a GPU would refuse, a pack at an odd address, ends the process
+# a misaligned pack, which would be an error on a GPU, ends the process
 EMU_TRAPS   = -fsanitize=alignment,bounds,shift,signed-integer-overflow -fsanitize-undefined-trap-on-error
 EMU_FLAGS   = $(EMU_TRAPS) -std=c++20 -Isrc -Icuda -Itests -O2 -g -fno-strict-aliasing $(MPI_CFLAGS) -Wall -Wextra -Wshadow $(if $(WERROR),-Werror) $(SAN)
-# the tests that are linked with a device: those of ops, a whole step, the sampler's law
+# the tests linked with a device: those of ops, a whole step, the distribution of samples
 EMU_MPI    := $(BUILD)/emulated/tests/test_device_comm $(BUILD)/emulated/tests/test_reduce
 ON_DEVICE  := $(notdir $(basename $(wildcard tests/ops/test_*.c tests/cuda/test_*.c))) test_sampler_ancestral test_sampler_ar
-EMULATED   := $(BUILD)/emulated/mdlm $(BUILD)/emulated/tests/test_emulation $(EMU_MPI) $(ON_DEVICE:%=$(BUILD)/emulated/tests/%)
+EMULATED   := $(BUILD)/emulated/mdlm $(BUILD)/emulated/bench $(BUILD)/emulated/tests/test_emulation $(EMU_MPI) $(ON_DEVICE:%=$(BUILD)/emulated/tests/%)
 
 $(BUILD)/emulated/cuda/%.o: cuda/%.cu $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CXX,$<)
 	$(Q)$(CXX) $(EMU_FLAGS) -MMD -MP -x c++ -c -o $@ $<
 $(BUILD)/emulated/mdlm: $(BUILD)/main.o $(EMU_OBJ) $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $^ $(LDLIBS) -lstdc++
+$(BUILD)/emulated/bench: $(addprefix $(BUILD)/tests/bench/,bench.o alone.o median.o) $(EMU_OBJ) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $^ $(LDLIBS) -lstdc++
 $(BUILD)/emulated/tests/test_emulation.o: tests/emulation/test_emulation.cu $(BUILD)/flags
@@ -57,7 +60,7 @@ $(BUILD)/emulated/tests/test_emulation: $(BUILD)/emulated/tests/test_emulation.o
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $^ $(LDLIBS) -lstdc++
 
-# a program of tests/{ops,cuda,unit,mpi}, linked with the emulation and with a GPU's backend
+# a program of tests/{ops,cuda,unit,mpi}, linked with the emulation and with the GPU backend
 define on_device
 $(BUILD)/emulated/tests/%: $(BUILD)/tests/$1/%.o $(BUILD)/tests/emulation/device.o $(EMU_OBJ) $(TEST_LIB) $(LIB)
 	@mkdir -p $$(@D)
@@ -81,7 +84,7 @@ $(BUILD)/bench_ops: $(BUILD)/tests/cuda/bench_ops.o $(BUILD)/tests/bench/median.
 
 .PHONY: cuda-toolkit
 cuda-toolkit:
-	$(if $(CUDA_SO),@:,@echo "the CUDA backend cannot be built here: make info tells what is missing"; exit 1)
+	$(if $(CUDA_SO),@:,@echo "the CUDA backend cannot be built here; make info lists what is missing"; exit 1)
 
 ##@ On a machine with a GPU
 check-cuda: cuda-toolkit ## compare every op, whole steps and loss curves with the CPU; resuming, memory errors

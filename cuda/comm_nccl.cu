@@ -1,9 +1,10 @@
-/* comm_nccl — collectives of several ranks' GPUs, by NCCL on a stream of their own.
+/* comm_nccl — collectives over the GPUs of several ranks, by NCCL on a stream of its own.
  *
- * Events order the two streams: a call makes NCCL's wait for the device's, device_comm_wait the device's for NCCL's.
- * The communicator is made non-blocking, and nothing here waits without looking at its state: a rank that never joins,
- * or an error that NCCL learns of while a sum is under way, ends in one line and not in silence. Once something has
- * failed the communicator is aborted, which also ends what is left of it on the stream. */
+ * Events order the two streams: each call makes NCCL's stream wait for the device's, and device_comm_wait makes the
+ * device's wait for NCCL's. The communicator is non-blocking, and every wait polls its state, so a rank that never joins
+ * and an asynchronous NCCL error both end in one line instead of a hang. After a failure the communicator is aborted,
+ * which also cancels its pending work on the stream. */
+#include "backend.h"
 #include "base/clock.h"
 #include "cuda.cuh"
 #include "dist/device_comm.h"
@@ -16,14 +17,14 @@
 #include "emulation/nccl_on_mpi.h"
 #endif
 
-static const double LEAVE_SECONDS = 10; /* for an orderly end; then it is aborted */
+static const double LEAVE_SECONDS = 10; /* for ncclCommFinalize; after that the communicator is aborted */
 
 typedef struct Nccl {
-  ncclComm_t comm; /* NULL: not there yet, or aborted */
-  Cuda cuda;       /* of `side`: nothing but a stream */
-  Device side;     /* what kernels between sends are launched on */
+  ncclComm_t comm; /* NULL: not created yet, or aborted */
+  Cuda cuda;       /* of `side`; only its stream is used */
+  Device side;     /* the device for kernels between sends */
   cudaEvent_t asked, done;
-  bool pending; /* something was begun that nobody has waited for */
+  bool pending; /* a collective was issued and not waited for */
 } Nccl;
 
 static Nccl *nccl_of(const DeviceComm *c) { return (Nccl *)c->impl; }
@@ -40,28 +41,28 @@ static ncclResult_t state_of(const Nccl *n) {
   return asked == ncclSuccess ? state : asked;
 }
 
-/* Say what went wrong and abort; ncclInProgress: it took too long. */
+/* Raise the error and abort; ncclInProgress means a timeout. */
 static int give_up(DeviceComm *c, ncclResult_t r, const char *what) {
   Nccl *n = nccl_of(c);
   char detail[256] = "";
   int err;
   if (r == ncclInProgress) {
-    err = RAISE(ERR_COMM, "rank %d: %s: after %g s other ranks have still not come", c->comm->rank, what,
+    err = RAISE(ERR_COMM, "rank %d: %s: timed out after %g s waiting for other ranks", c->comm->rank, what,
                 device_comm_patience);
   } else {
     const char *last = ncclGetLastError(n->comm);
     if (last) strncpy(detail, last, sizeof detail - 1);
     detail[strcspn(detail, "\n")] = 0;
-    err = RAISE(ERR_COMM, "rank %d: %s: NCCL says: %s%s%s", c->comm->rank, what, ncclGetErrorString(r),
-                *detail ? ": " : "", detail);
+    err = RAISE(ERR_COMM, "rank %d: %s: NCCL: %s%s%s", c->comm->rank, what, ncclGetErrorString(r), *detail ? ": " : "",
+                detail);
   }
   if (n->comm) ncclCommAbort(n->comm);
   n->comm = NULL;
   return err;
 }
 
-/* A call of NCCL's is over when its work stands in the stream; connections may have to be made first. The communicator
- * has the last word: some versions say success of a call that is in progress. */
+/* Wait until the work of a NCCL call has been enqueued, which may require connecting to peers. The communicator's state
+ * decides, since some versions return success for a call that is still in progress. */
 static int settle(DeviceComm *c, ncclResult_t r, const char *what) {
   double start = clock_now();
   if (r == ncclSuccess && nccl_of(c)->comm) r = state_of(nccl_of(c));
@@ -76,15 +77,15 @@ static int settle(DeviceComm *c, ncclResult_t r, const char *what) {
 static int make_parts(DeviceComm *c, ncclUniqueId *id) {
   Nccl *n = nccl_of(c);
   int least, greatest;
-  TRY(cuda_check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "asking for priorities of streams"));
-  /* what all ranks wait for goes before what one computes */
-  TRY(cuda_check(cudaStreamCreateWithPriority(&n->cuda.stream, cudaStreamNonBlocking, greatest), "making a stream"));
-  TRY(cuda_check(cudaEventCreateWithFlags(&n->asked, cudaEventDisableTiming), "making an event"));
-  TRY(cuda_check(cudaEventCreateWithFlags(&n->done, cudaEventDisableTiming), "making an event"));
-  return c->comm->rank == 0 ? settle(c, ncclGetUniqueId(id), "preparing sums over ranks") : OK;
+  TRY(cuda_check(cudaDeviceGetStreamPriorityRange(&least, &greatest), "querying stream priorities"));
+  /* communication, which all ranks wait for, takes precedence over one rank's kernels */
+  TRY(cuda_check(cudaStreamCreateWithPriority(&n->cuda.stream, cudaStreamNonBlocking, greatest), "creating a stream"));
+  TRY(cuda_check(cudaEventCreateWithFlags(&n->asked, cudaEventDisableTiming), "creating an event"));
+  TRY(cuda_check(cudaEventCreateWithFlags(&n->done, cudaEventDisableTiming), "creating an event"));
+  return c->comm->rank == 0 ? settle(c, ncclGetUniqueId(id), "creating a NCCL id") : OK;
 }
 
-/* NCCL refuses two ranks on one GPU, but tells why in its log only. Collective. */
+/* NCCL refuses two ranks on one GPU, but gives the reason only in its log. Collective. */
 static int check_gpus(DeviceComm *c) {
   const Cuda *cuda = cuda_of(c->dev);
   int other = -1;
@@ -113,7 +114,7 @@ static int nccl_create(DeviceComm *c) {
   return settle(c, ncclCommInitRankConfig(&n->comm, c->comm->size, id, c->comm->rank, &config), "joining other ranks");
 }
 
-/* All sends of this rank's are through; false: they would not be in time. */
+/* Finalize: flush this rank's outstanding work. False: an error or a timeout. */
 static bool leave(Nccl *n) {
   double start = clock_now();
   ncclResult_t r = ncclCommFinalize(n->comm);
@@ -141,41 +142,25 @@ static void nccl_destroy(DeviceComm *c) {
 /* ---- calls */
 static int begin(DeviceComm *c) {
   Nccl *n = nccl_of(c);
-  CHECK(n->comm, ERR_COMM, "rank %d: the connection to other ranks has failed before", c->comm->rank);
+  CHECK(n->comm, ERR_COMM, "rank %d: the communicator has been aborted after an earlier error", c->comm->rank);
   n->pending = true;
   TRY(cuda_check(cudaEventRecord(n->asked, cuda_of(c->dev)->stream), "ordering streams"));
   return cuda_check(cudaStreamWaitEvent(stream_of(c), n->asked, 0), "ordering streams");
 }
 
-/* In buckets: an error is known, and other work gets its turn, between two of them. */
+/* In buckets, so that errors are noticed and other kernels are scheduled between them. */
 static int nccl_all_reduce(DeviceComm *c, Tensor x) {
   float *p = (float *)x.data;
   size_t n = (size_t)x.dims[0], bucket = device_comm_bucket > sizeof *p ? device_comm_bucket / sizeof *p : 1;
   TRY(begin(c));
   for (size_t at = 0; at < n; at += bucket) {
     size_t k = n - at < bucket ? n - at : bucket;
-    TRY(settle(c, ncclAllReduce(p + at, p + at, k, ncclFloat, ncclSum, nccl_of(c)->comm, stream_of(c)),
-               "a sum over ranks"));
+    TRY(settle(c, ncclAllReduce(p + at, p + at, k, ncclFloat, ncclSum, nccl_of(c)->comm, stream_of(c)), "all-reduce"));
   }
   return OK;
 }
 
-/* x[i] += y[i]; a block takes TILE neighbours, a thread every THREADS-th of them. */
-constexpr int EACH = 4, TILE = EACH * THREADS;
-__global__ void k_add_partner(float *x, const float *y, int64_t n) {
-  int64_t first = (int64_t)blockIdx.x * TILE + threadIdx.x;
-  float sum[EACH] = {};
-  for (int j = 0; j < EACH; j++) {
-    int64_t i = first + j * THREADS;
-    if (i < n) sum[j] = x[i] + y[i];
-  }
-  for (int j = 0; j < EACH; j++) {
-    int64_t i = first + j * THREADS;
-    if (i < n) x[i] = sum[j];
-  }
-}
-
-/* Both at once; the partner does the same the other way round. */
+/* Send and receive in one group; the partner does the mirror image. */
 static int swap(DeviceComm *c, int partner, const float *out, size_t n_out, float *in, size_t n_in) {
   ncclComm_t comm = nccl_of(c)->comm;
   if (n_out == 0 && n_in == 0) return OK;
@@ -186,7 +171,7 @@ static int swap(DeviceComm *c, int partner, const float *out, size_t n_out, floa
   const ncclResult_t results[] = {start, sent, received};
   for (ncclResult_t r : results)
     if (r != ncclSuccess && r != ncclInProgress) end = r;
-  return settle(c, end, "an exchange between ranks");
+  return settle(c, end, "send and receive");
 }
 
 static int nccl_all_reduce_tree(DeviceComm *c, Tensor x, Tensor scratch) {
@@ -197,8 +182,8 @@ static int nccl_all_reduce_tree(DeviceComm *c, Tensor x, Tensor scratch) {
   for (int i = 0; i < count; i++) {
     TreeRange mine = steps[i].mine, other = steps[i].other;
     TRY(swap(c, steps[i].partner, p + other.start, other.n, from_partner, mine.n));
-    TRY(LAUNCH(&nccl_of(c)->side, k_add_partner, ceil_div((int64_t)mine.n, TILE), p + mine.start, from_partner,
-               (int64_t)mine.n));
+    Tensor sum = tensor_1d(p + mine.start, DT_F32, (int64_t)mine.n);
+    TRY(cuda_add(&nccl_of(c)->side, sum, tensor_1d(from_partner, DT_F32, (int64_t)mine.n)));
   }
   for (int i = count - 1; i >= 0; i--) {
     TreeRange mine = steps[i].mine, other = steps[i].other;
@@ -215,7 +200,7 @@ static int nccl_reduce_scatter(DeviceComm *c, Tensor x) {
   return settle(
       c,
       ncclReduceScatter(p, p + (size_t)c->comm->rank * part, part, ncclFloat, ncclSum, nccl_of(c)->comm, stream_of(c)),
-      "a sum by parts over ranks");
+      "reduce-scatter");
 }
 
 static int nccl_all_gather(DeviceComm *c, Tensor x) {
@@ -224,23 +209,23 @@ static int nccl_all_gather(DeviceComm *c, Tensor x) {
   TRY(begin(c));
   if (part == 0) return OK;
   return settle(c, ncclAllGather(p + (size_t)c->comm->rank * part, p, part, ncclFloat, nccl_of(c)->comm, stream_of(c)),
-                "a gathering of all ranks' parts");
+                "all-gather");
 }
 
-/* The host waits, too: while it does it looks for errors, which would leave the GPU waiting for ever. */
+/* The host waits as well and polls for errors, which would otherwise leave the GPU waiting forever. */
 static int nccl_wait(DeviceComm *c) {
   Nccl *n = nccl_of(c);
   if (!n->pending) return OK;
-  CHECK(n->comm, ERR_COMM, "rank %d: the connection to other ranks has failed before", c->comm->rank);
+  CHECK(n->comm, ERR_COMM, "rank %d: the communicator has been aborted after an earlier error", c->comm->rank);
   TRY(cuda_check(cudaEventRecord(n->done, stream_of(c)), "ordering streams"));
   TRY(cuda_check(cudaStreamWaitEvent(cuda_of(c->dev)->stream, n->done, 0), "ordering streams"));
   for (cudaError_t e = cudaErrorNotReady; e != cudaSuccess;) {
     ncclResult_t r = state_of(n);
-    if (r != ncclSuccess && r != ncclInProgress) return give_up(c, r, "waiting for sums over ranks");
+    if (r != ncclSuccess && r != ncclInProgress) return give_up(c, r, "waiting for collectives");
     e = cudaEventQuery(n->done);
-    if (e != cudaSuccess && e != cudaErrorNotReady) return cuda_check(e, "waiting for sums over ranks");
+    if (e != cudaSuccess && e != cudaErrorNotReady) return cuda_check(e, "waiting for collectives");
     if (e == cudaErrorNotReady) {
-      cudaGetLastError(); /* not ready is no error for others to find */
+      cudaGetLastError(); /* clear it: not ready is not an error */
       nap();
     }
   }

@@ -1,11 +1,11 @@
 /* conv — causal convolution of each channel with SiLU, bound by memory: x is read once and y written once, which is 4
- * bytes a token and channel in bf16; backward reads x and dy and writes dx.
+ * bytes per token and channel in bf16; backward reads x and dy and writes dx.
  *
- * A thread takes N neighbouring channels through RUN rows with the last rows of x in registers, and asks for AHEAD rows
- * at once. The rows around a run are read by the runs beside it too; an L1 serves them. The kernels come in two forms:
- * packs of channels with four taps, and one channel with any number of taps for what does not fall into packs.
+ * A thread takes N neighbouring channels through a run of RUN rows, keeps the latest rows of x in registers and loads
+ * AHEAD rows at a time. Rows at the ends of a run are also read by the neighbouring runs; L1 serves them. The kernels
+ * come in two forms: packs of channels with four taps, and a single channel with any number of taps for other shapes.
  *
- * Taps are counted by distance here: tap d = weight[:,W−1−d] meets the step d before. */
+ * Taps are numbered by distance here: tap d = weight[:,W−1−d] multiplies the step d before. */
 #include "backend.h"
 #include "sequence.cuh"
 
@@ -39,7 +39,7 @@ template <int N, int TAPS> struct Taps {
   }
 };
 
-/* The last TAPS rows of N channels; [0] is the latest. */
+/* The latest TAPS rows of N channels; [0] is the newest. */
 template <int N, int TAPS> struct Window {
   float v[TAPS][N];
   __device__ void shift() {
@@ -48,7 +48,7 @@ template <int N, int TAPS> struct Window {
   }
 };
 
-/* x at the steps before the line's first; zero before the sequence, which has `steps` before it. */
+/* x at the steps before the line's first step, of which `steps` exist; zero before the sequence. */
 template <class A, int N, int TAPS>
 static __device__ inline void fill(Window<N, TAPS> *x, Line<A> from, int64_t steps) {
   for (int d = 1; d < TAPS; d++) {
@@ -58,7 +58,7 @@ static __device__ inline void fill(Window<N, TAPS> *x, Line<A> from, int64_t ste
   }
 }
 
-/* A tap that is not there meets nothing, not zero: what is no number stays within W rows. */
+/* A missing tap is skipped rather than multiplied by zero, so that a NaN spreads over W rows only. */
 template <int N, int TAPS>
 static __device__ inline void convolve(float *pre, const Window<N, TAPS> &x, const Taps<N, TAPS> &taps, int W) {
   for (int i = 0; i < N; i++) {
@@ -72,7 +72,7 @@ static __device__ inline float sigmoid(float v) { return __fdividef(1, 1 + __exp
 
 template <class A, int N, int TAPS> __global__ void __launch_bounds__(THREADS, 4) k_conv(ConvArgs<A> p) {
   int64_t L = p.L, packs = p.x.cols / N, runs = (L + RUN - 1) / RUN;
-  int64_t index = (int64_t)blockIdx.x * THREADS + threadIdx.x, e = index % packs * N, run = index / packs;
+  int64_t index = thread_number(), e = index % packs * N, run = index / packs;
   if (run >= runs * p.sequences) return;
   int64_t b = run / runs, first = run % runs * RUN;
   int n = (int)min_of(RUN, L - first);
@@ -96,12 +96,13 @@ template <class A, int N, int TAPS> __global__ void __launch_bounds__(THREADS, 4
   }
 }
 
-/* What a thread of backward holds: the last rows of x and of d, the gradient of the sum before SiLU, and its sums. */
+/* The state of a thread of backward: the latest rows of x and of d, the gradient of the sum before SiLU, and the
+ * gradients of weight and bias. */
 template <class A, int N, int TAPS> struct Run {
   Window<N, TAPS> x, d;
   float dw[TAPS][N], dbias[N];
 
-  /* Step t comes in: its d, and where the step is the run's own, what it adds to the sums. */
+  /* Take in step t; it contributes to dw and dbias if it belongs to the run (`own`). */
   __device__ void step(const Taps<N, TAPS> &taps, int W, Held<A, N> x_t, Held<A, N> dy_t, bool own) {
     float pre[N], dy[N];
     x.shift();
@@ -125,12 +126,12 @@ template <class A, int N, int TAPS> struct Run {
   }
 };
 
-/* A run's rows and the TAPS−1 after it, whose d its last rows ask for. */
+/* The rows of a run and the TAPS−1 after it, whose d the last rows need. */
 template <class A, int N, int TAPS>
 static __device__ inline void run_backward(Run<A, N, TAPS> *r, const ConvArgs<A> &p, int64_t b, int64_t first,
                                            int64_t e) {
   int64_t L = p.L;
-  int own = (int)min_of(RUN, L - first), there = (int)min_of(own + TAPS - 1, L - first);
+  int own = (int)min_of(RUN, L - first), exist = (int)min_of(own + TAPS - 1, L - first);
   Taps<N, TAPS> taps(p.weight, p.bias, e, p.W);
   Line<A> x(p.x, b, L, p.reverse, first, e), dy(p.dy, b, L, p.reverse, first, e), dx(p.dx, b, L, p.reverse, first, e);
   fill(&r->x, x, first);
@@ -139,8 +140,8 @@ static __device__ inline void run_backward(Run<A, N, TAPS> *r, const ConvArgs<A>
     for (int g = 0; g < AHEAD; g++) {
       int out = t + g - (TAPS - 1);
       next_x[g] = next_dy[g] = before[g] = {};
-      if (t + g < there) next_x[g].load(x.at(t + g));
-      if (t + g < there) next_dy[g].load(dy.at(t + g));
+      if (t + g < exist) next_x[g].load(x.at(t + g));
+      if (t + g < exist) next_dy[g].load(dy.at(t + g));
       if (p.add && out >= 0 && out < own) before[g].load(dx.at(out));
     }
     for (int g = 0; g < AHEAD; g++) {
@@ -155,7 +156,7 @@ static __device__ inline void run_backward(Run<A, N, TAPS> *r, const ConvArgs<A>
   }
 }
 
-/* A warp is a run of 32 packs of channels, a block SPAN rows of them; it leaves its sums in `part`. */
+/* A warp takes a run of 32 packs of channels, a block SPAN rows of them; a block writes its sums to `part`. */
 template <class A, int N, int TAPS> __global__ void __launch_bounds__(THREADS, 2) k_conv_backward(ConvArgs<A> p) {
   SHARED(float, sums, (TAPS + 1) * N * THREADS);
   enum { COLS = WARP * N };
@@ -177,7 +178,7 @@ template <class A, int N, int TAPS> __global__ void __launch_bounds__(THREADS, 2
   }
 }
 
-/* A block adds WARP columns of part[n][taps+1][E], each warp every WARPS-th row. */
+/* A block sums WARP columns of part[n][taps+1][E]; each warp takes every WARPS-th row. */
 static __global__ void k_conv_sums(const float *part, int64_t n, int taps, int64_t E, int W, float *dweight,
                                    float *dbias) {
   SHARED(float, sums, THREADS);

@@ -1,8 +1,7 @@
-/* cuda — the CUDA backend's table, its device, memory, copies and scratch.
+/* cuda — the table of the CUDA backend; its device, memory, copies and scratch.
  *
- * All work of a device is asked for on one stream, in order. Copies from the host pass through a ring of pinned
- * buffers: the caller's memory may change as soon as an upload returns, and the copy overlaps with what the host does
- * next. */
+ * All work of a device is issued to one stream, in order. Copies from the host go through a ring of pinned buffers: the
+ * caller may change its memory as soon as an upload returns, and the copy overlaps with what the host does next. */
 #include "backend.h"
 #include "cuda.cuh"
 #include <stdio.h>
@@ -11,45 +10,45 @@
 #include <nvtx3/nvToolsExt.h>
 #endif
 
-enum { OLDEST_MAJOR = 8 }; /* bf16 products and cuDNN's attention begin with Ampere */
-static const size_t STAGE_BYTES = (size_t)4 << 20, STAGE_ROUND = 256;
+enum { OLDEST_MAJOR = 8 }; /* Ampere, the first with bf16 products and cuDNN's attention */
+static const size_t STAGE_BYTES = (size_t)4 << 20;
+static const int64_t STAGE_ROUND = 256;
 static const double MIB = 1024.0 * 1024.0;
 
 int cuda_check(cudaError_t e, const char *what) {
   if (e == cudaSuccess) return OK;
-  cudaGetLastError(); /* it is told here, not with the next kernel */
-  return RAISE(e == cudaErrorMemoryAllocation ? ERR_MEMORY : ERR_DEVICE, "%s: CUDA says: %s", what,
-               cudaGetErrorString(e));
+  cudaGetLastError(); /* clear it, so that the next launch does not report it again */
+  return RAISE(e == cudaErrorMemoryAllocation ? ERR_MEMORY : ERR_DEVICE, "%s: CUDA: %s", what, cudaGetErrorString(e));
 }
 
 /* ---- open and close */
 static int count_devices(int *n) {
   cudaError_t e = cudaGetDeviceCount(n);
   CHECK(e != cudaErrorInsufficientDriver && e != cudaErrorNoDevice, ERR_DEVICE,
-        "device.name = cuda: there is no GPU, or no driver for it, on this machine (CUDA says: %s); use device.name = "
+        "device.name = cuda: there is no GPU, or no driver for it, on this machine (CUDA: %s); use device.name = "
         "cpu",
         cudaGetErrorString(e));
   return cuda_check(e, "looking for GPUs");
 }
 
-/* Ranks take the GPUs of their node in turn. A launcher may show each rank its own alone: then that is the one. Whether
- * two ranks have met on one GPU is found out where they begin to talk (comm_nccl.cu). */
+/* Ranks take the GPUs of their node round-robin. If the launcher makes only one GPU visible to each rank, that one is
+ * taken. comm_nccl.cu checks that no two ranks share a GPU. */
 static int choose(Cuda *cuda, const Place *place) {
   int n = 0;
   TRY(count_devices(&n));
   cuda->index = place->local_rank % n;
   struct cudaDeviceProp p;
-  TRY(cuda_check(cudaGetDeviceProperties(&p, cuda->index), "asking for the GPU's properties"));
+  TRY(cuda_check(cudaGetDeviceProperties(&p, cuda->index), "querying the GPU's properties"));
   snprintf(cuda->name, sizeof cuda->name, "%s", p.name);
   memcpy(cuda->uuid, &p.uuid, sizeof cuda->uuid);
   cuda->processors = p.multiProcessorCount;
   cuda->major = p.major;
   cuda->minor = p.minor;
   CHECK(p.major >= OLDEST_MAJOR, ERR_DEVICE,
-        "device.name = cuda: %s has compute capability %d.%d and %d.0 is the oldest that is supported; use device.name "
+        "device.name = cuda: %s has compute capability %d.%d; %d.0 is the oldest that is supported; use device.name "
         "= cpu",
         p.name, p.major, p.minor, OLDEST_MAJOR);
-  return cuda_check(cudaSetDevice(cuda->index), "choosing the GPU");
+  return cuda_check(cudaSetDevice(cuda->index), "selecting the GPU");
 }
 
 static void cuda_close(Device *dev) {
@@ -69,9 +68,9 @@ static void cuda_close(Device *dev) {
 
 static int open_parts(Device *dev) {
   Cuda *cuda = cuda_of(dev);
-  TRY(cuda_check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "making a stream"));
+  TRY(cuda_check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "creating a stream"));
   for (int i = 0; i < STAGES; i++) {
-    TRY(cuda_check(cudaEventCreateWithFlags(&cuda->stage[i].free, cudaEventDisableTiming), "making an event"));
+    TRY(cuda_check(cudaEventCreateWithFlags(&cuda->stage[i].free, cudaEventDisableTiming), "creating an event"));
     TRY(cuda_check(cudaMallocHost((void **)&cuda->stage[i].memory, STAGE_BYTES), "pinned memory for copies"));
   }
   TRY(dense_open(dev));
@@ -100,7 +99,7 @@ static const char *cuda_library(void) {
   return text;
 }
 
-/* A profiler sees the step as named ranges; one ends where the next begins. */
+/* NVTX ranges for profilers; a range ends where the next begins. */
 static void cuda_phase(Device *dev, const char *name) {
   (void)dev;
   static bool open;
@@ -114,23 +113,23 @@ static int cuda_sync(Device *dev) { return cuda_check(cudaStreamSynchronize(cuda
 
 static int cuda_memory(Device *dev, size_t *free, size_t *total) {
   (void)dev;
-  return cuda_check(cudaMemGetInfo(free, total), "asking for the GPU's memory");
+  return cuda_check(cudaMemGetInfo(free, total), "querying the GPU's memory");
 }
 
 static int cuda_alloc(Device *dev, void **p, size_t bytes) {
   size_t free = 0, total = 0;
   cudaError_t e = cudaMalloc(p, bytes);
   if (e == cudaErrorMemoryAllocation) {
-    cudaGetLastError(); /* it is told here */
+    cudaGetLastError(); /* clear it */
     cudaMemGetInfo(&free, &total);
-    return RAISE(ERR_MEMORY, "%s is out of memory: %.0f MiB asked for, %.0f of %.0f MiB free", cuda_of(dev)->name,
+    return RAISE(ERR_MEMORY, "%s is out of memory: %.0f MiB requested, %.0f of %.0f MiB free", cuda_of(dev)->name,
                  (double)bytes / MIB, (double)free / MIB, (double)total / MIB);
   }
   TRY(cuda_check(e, "cudaMalloc"));
   return cuda_check(cudaMemsetAsync(*p, 0, bytes, cuda_of(dev)->stream), "cudaMemset");
 }
 
-/* What was asked of the device may still use the memory. */
+/* Work already issued may still use the memory. */
 static void cuda_release(Device *dev, void *p) {
   cudaStreamSynchronize(cuda_of(dev)->stream);
   cudaFree(p);
@@ -151,7 +150,7 @@ int cuda_scratch(Device *dev, Scratch slot, size_t bytes, void *p) {
 }
 
 /* ---- copies */
-/* Small ones share a buffer: a micro-batch has a dozen, and must not wait for the one before it. */
+/* Small copies share a buffer: a micro-batch issues a dozen, and they must not wait for those of the previous one. */
 static int upload_piece(Cuda *cuda, char *to, const char *from, size_t bytes) {
   auto *stage = &cuda->stage[cuda->filling];
   if (bytes > STAGE_BYTES - stage->used) {
@@ -161,7 +160,7 @@ static int upload_piece(Cuda *cuda, char *to, const char *from, size_t bytes) {
     stage->used = 0;
   }
   char *memory = stage->memory + stage->used;
-  stage->used += (bytes + STAGE_ROUND - 1) / STAGE_ROUND * STAGE_ROUND;
+  stage->used += (size_t)round_up((int64_t)bytes, STAGE_ROUND);
   memcpy(memory, from, bytes);
   TRY(cuda_check(cudaMemcpyAsync(to, memory, bytes, cudaMemcpyHostToDevice, cuda->stream), "a copy to the GPU"));
   return cuda_check(cudaEventRecord(stage->free, cuda->stream), "a copy to the GPU");
@@ -190,7 +189,7 @@ static int cuda_zero(Device *dev, void *dst, size_t bytes) {
 }
 
 /* ---- the table, in the order of its fields */
-extern "C" const size_t ops_cuda_sizes[] = {sizeof(Ops), sizeof(Device)}; /* a program of another version has others */
+extern "C" const size_t ops_cuda_sizes[] = {sizeof(Ops), sizeof(Device)}; /* detect a program of another version */
 extern "C" const Ops ops_cuda;
 const Ops ops_cuda = {
     .name = "cuda",

@@ -1,8 +1,8 @@
-/* cuda — what the files of the CUDA backend share: a device's stream and scratch, launching a kernel, numbers in f32
- * and bf16, reductions over a warp and a block.
+/* cuda — what the files of the CUDA backend share: a device's stream and scratch memory, kernel launches, f32 and bf16
+ * numbers, reductions over a warp and a block.
  *
- * Kernels are written for blocks of THREADS threads on a grid of one dimension, with static shared memory, and launched
- * through LAUNCH only, so that the tests can run them on the CPU (tests/emulation). No atomics: every sum has one
+ * Kernels are written for one-dimensional grids of blocks of THREADS threads with static shared memory, and are launched
+ * only through LAUNCH, so that the tests can run them on the CPU (tests/emulation). No atomics: every sum has a fixed
  * order, and results repeat bit for bit. */
 #pragma once
 #include "base/err.h"
@@ -29,49 +29,52 @@ typedef struct Cuda {
   cudaStream_t stream;
   int index, processors, major, minor; /* number of the GPU on its node, multiprocessors, compute capability */
   char name[256];
-  unsigned char uuid[16]; /* tells this GPU from all others */
+  unsigned char uuid[16];
   void *scratch[SCRATCH_SLOTS];
   size_t scratch_bytes[SCRATCH_SLOTS];
-  struct { /* pinned memory through which copies from the host pass: each is filled, then the next */
+  struct { /* ring of pinned buffers that copies from the host go through */
     char *memory;
-    size_t used;      /* bytes that copies have been asked for from */
-    cudaEvent_t free; /* after the last of them */
+    size_t used;      /* bytes in use by copies issued so far */
+    cudaEvent_t free; /* recorded after the latest of them */
   } stage[STAGES];
-  int filling;
-  int64_t rotary_L, rotary_half; /* of what SCRATCH_ROTARY holds: cosine and sine [L, half] */
+  int filling;                   /* index of the buffer being filled */
+  int64_t rotary_L, rotary_half; /* shape of the tables in SCRATCH_ROTARY: cosine and sine [L, half] */
   DensePlans *dense;
   AttentionPlans *attention;
 } Cuda;
 
 static inline Cuda *cuda_of(const Device *dev) { return (Cuda *)dev->impl; }
 
-/** cuda_check — OK, or ERR_DEVICE (ERR_MEMORY where memory lacks) with what was tried and CUDA's text. */
+/** cuda_check — OK, or ERR_DEVICE (ERR_MEMORY for a failed allocation) with what was attempted and CUDA's message. */
 int cuda_check(cudaError_t e, const char *what);
-/** cuda_scratch — *p := at least `bytes` of device memory, valid until the slot is asked again; grows, never shrinks.
- */
+/** cuda_scratch — *p := at least `bytes` of device memory, valid until the next call for the same slot. A slot grows and
+ *  never shrinks. */
 int cuda_scratch(Device *dev, Scratch slot, size_t bytes, void *p);
 
-/* LAUNCH — kernel(…) on `blocks` blocks of THREADS; evaluates to OK or ERR_DEVICE. A template's kernel stands in
- * parentheses. Nothing is launched for 0 blocks. */
+/* LAUNCH — run kernel(…) on `blocks` blocks of THREADS; evaluates to OK or ERR_DEVICE. A kernel with template arguments
+ * goes in parentheses. 0 blocks launch nothing. */
 #ifdef __CUDACC__
 #define LAUNCH(dev, kernel, blocks, ...)                                                                               \
   ((blocks) == 0 ? OK                                                                                                  \
                  : (kernel<<<(unsigned)(blocks), THREADS, 0, cuda_of(dev)->stream>>>(__VA_ARGS__),                     \
                     cuda_check(cudaGetLastError(), #kernel)))
-/* SHARED — n elements in the block's shared memory. */
+/* SHARED — an array of n elements in the block's shared memory. */
 #define SHARED(type, name, n) __shared__ type name[n]
 #endif
 
-/* WITH_TYPE — an expression with A standing for float or bf16, as a tensor's type says. */
-#define WITH_TYPE(type, ...)                                                                                           \
-  ((type) == DT_BF16 ? [&] {                                                                                           \
-    using A = bf16;                                                                                                    \
+/* WITH_INT — evaluate an expression with `name` as a compile-time constant. WITH_TYPE — with A as float or bf16,
+ * according to a tensor's type. */
+#define WITH_INT(name, value, ...)                                                                                     \
+  [&] {                                                                                                                \
+    constexpr int name = value;                                                                                        \
     return __VA_ARGS__;                                                                                                \
-  }()                                                                                                                  \
-                     : [&] {                                                                                           \
-                         using A = float;                                                                              \
-                         return __VA_ARGS__;                                                                           \
-                       }())
+  }()
+#define WITH_A(type, ...)                                                                                              \
+  [&] {                                                                                                                \
+    using A = type;                                                                                                    \
+    return __VA_ARGS__;                                                                                                \
+  }()
+#define WITH_TYPE(type, ...) ((type) == DT_BF16 ? WITH_A(bf16, __VA_ARGS__) : WITH_A(float, __VA_ARGS__))
 
 /* ---- numbers */
 static __device__ inline float get(float x) { return x; }
@@ -79,8 +82,8 @@ static __device__ inline float get(bf16 x) { return __bfloat162float(x); }
 static __device__ inline void put(float *to, float x) { *to = x; }
 static __device__ inline void put(bf16 *to, float x) { *to = __float2bfloat16(x); }
 
-/* N neighbours, read and written at once: 16 bytes of f32 are 4, of bf16 8. Where they begin must be a multiple of
- * their size. */
+/* N neighbours accessed together: up to 16 bytes, which is 4 of f32 or 8 of bf16. The address must be a multiple of the
+ * size. */
 template <class A, int N> struct alignas(sizeof(A) * N) Pack { A v[N]; };
 
 /* ---- a matrix on the device: rows of ld elements */
@@ -94,21 +97,28 @@ template <class A> static inline Rows<A> rows(Tensor t) {
   return m;
 }
 static inline int64_t ceil_div(int64_t n, int64_t d) { return (n + d - 1) / d; }
+static inline int64_t round_up(int64_t n, int64_t to) { return ceil_div(n, to) * to; }
 
-/* ---- sums over a warp or a block */
-static __device__ inline float warp_sum(float v) {
-  for (int m = WARP / 2; m > 0; m /= 2) v += __shfl_xor_sync(~0u, v, m);
-  return v;
-}
+/* The number of this thread in the grid. */
+static __device__ inline int64_t thread_number() { return (int64_t)blockIdx.x * THREADS + threadIdx.x; }
 
-/* The value of the thread whose number differs by mask; a struct that is reduced has one of its own. */
+/* ---- reductions over a warp or a block */
+/* The value held by lane ^ mask; a struct that is reduced overloads it. */
 template <class T> static __device__ inline T exchange(T v, int mask) { return __shfl_xor_sync(~0u, v, mask); }
 template <class T> static __device__ inline T plus(T a, T b) { return a + b; }
+static __device__ inline float larger(float a, float b) { return fmaxf(a, b); }
 
-/* f over the block's values in one fixed order, for every thread. Ends with all threads past their reads of `part`. */
+/* f over the values of `lanes` neighbouring lanes, a power of two, for each of them. */
+template <class T, class F> static __device__ inline T lanes_reduce(T v, F f, int lanes) {
+  for (int m = lanes / 2; m > 0; m /= 2) v = f(v, exchange(v, m));
+  return v;
+}
+static __device__ inline float warp_sum(float v) { return lanes_reduce(v, plus<float>, WARP); }
+
+/* f over the block's values in a fixed order, for every thread. After it `part` may be overwritten. */
 template <class T, class F> __device__ T block_reduce(T v, F f) {
   SHARED(T, part, WARPS);
-  for (int m = WARP / 2; m > 0; m /= 2) v = f(v, exchange(v, m));
+  v = lanes_reduce(v, f, WARP);
   if (threadIdx.x % WARP == 0) part[threadIdx.x / WARP] = v;
   __syncthreads();
   T all = part[0];

@@ -1,41 +1,27 @@
 /* dense — products of activations and weights on the GPU, their bias gradients, and GELU.
  *
- * cuBLASLt does the products (dense_plan.cu), with bias and GELU where it has them in one call; else they follow in a
- * pass of our own, and a product that it does not have at all is done by k_product, simply. In f32 GELU always follows:
- * cuBLASLt's is the tanh form too, but some 2e-6 off, which shows in f32 and not in bf16.
+ * cuBLASLt computes the products (dense_plan.cu), with bias and GELU as an epilogue if it supports that; otherwise they
+ * follow in a pass of our own. A product that cuBLASLt refuses altogether is computed by k_product, a simple tiled
+ * kernel. In f32 GELU is always a separate pass: cuBLASLt's is the tanh form too, but off by some 2e-6, which matters in
+ * f32 and not in bf16.
  *
- * GELU is worked out as x·s with s = 1/(1 + exp(−2u)), u = √(2/π)(x + 0.044715 x³): (1 + tanh u)/2 is s.
+ * GELU is computed as x·s with s = 1/(1 + exp(−2u)), u = √(2/π)(x + 0.044715 x³), since (1 + tanh u)/2 = s.
  *
- * A bias gradient is a sum of columns in two stages: over slabs of rows, then over the slabs. The slabs depend on the
- * number of rows only, and so does the order of the sum. */
+ * A bias gradient is a column sum in two stages: over slabs of rows, then over the slabs. The slabs, and with them the
+ * order of the sum, depend only on the number of rows. */
 #include "backend.h"
 #include "dense.cuh"
+#include "packs.cuh"
 
 static constexpr int PACKS = 2, TILE = 32, SLAB = 64, MOST_SLABS = 256, AT_ONCE = 4;
-static const size_t ROUND = 256;
+static const int64_t ROUND = 256;
 
-/* FULL — elements of 16 bytes. WITH_WIDTH — an expression with W standing for what is read at once: FULL, 2 or 1. */
-#define FULL(A) ((int)(16 / sizeof(A)))
+/* WITH_WIDTH — evaluate an expression with W as the number of elements in a pack: WIDE, 2 or 1. */
 #define WITH_WIDTH(width, ...)                                                                                         \
-  ((width) > 2    ? [&] {                                                                                              \
-    constexpr int W = FULL(A);                                                                                         \
-    return __VA_ARGS__;                                                                                                \
-  }()                                                                                                                  \
-   : (width) == 2 ? [&] {                                                                                              \
-       constexpr int W = 2;                                                                                            \
-       return __VA_ARGS__;                                                                                             \
-     }()                                                                                                               \
-                  : [&] {                                                                                              \
-                      constexpr int W = 1;                                                                             \
-                      return __VA_ARGS__;                                                                              \
-                    }())
-
-/* Whether rows of m can be read W elements at once. */
-template <class A> static bool fits(Rows<A> m, int W) {
-  size_t bytes = sizeof(A) * (size_t)W;
-  return (uintptr_t)m.data % bytes == 0 && (m.rows == 1 || (size_t)m.ld * sizeof(A) % bytes == 0) && m.cols % W == 0;
-}
-template <class A> static int width(Rows<A> m) { return fits(m, FULL(A)) ? FULL(A) : fits(m, 2) ? 2 : 1; }
+  ((width) > 2    ? WITH_INT(W, WIDE<A>, __VA_ARGS__)                                                                  \
+   : (width) == 2 ? WITH_INT(W, 2, __VA_ARGS__)                                                                        \
+                  : WITH_INT(W, 1, __VA_ARGS__))
+template <class A> static int width(Rows<A> m) { return in_packs(m, WIDE<A>) ? WIDE<A> : in_packs(m, 2) ? 2 : 1; }
 template <class A> static int width(Rows<A> m, Rows<A> n) { return width(m) < width(n) ? width(m) : width(n); }
 
 /* ---- GELU */
@@ -48,7 +34,7 @@ static __device__ inline float gelu_slope(float x) {
   return s + x * s * (1 - s) * 1.5957691216f * (1 + 3 * 0.044715f * x * x);
 }
 
-/* A block is a piece of a row: PACKS packs for each thread. */
+/* A block takes a piece of a row: PACKS packs per thread. */
 template <class A, int W> struct Piece {
   int64_t row, col, end;
   __device__ Piece(int64_t pieces, int64_t cols)
@@ -63,7 +49,7 @@ template <class A, int W> __global__ void k_activate(Rows<A> m, Rows<A> y, const
   Piece<A, W> piece(pieces, m.cols);
   Pack<A, W> p[PACKS], g;
   for (int i = 0; i < PACKS; i++)
-    if (piece.has(i)) p[i] = *(const Pack<A, W> *)(m.row(piece.row) + piece.at(i));
+    if (piece.has(i)) p[i] = load<W>(m.row(piece.row) + piece.at(i));
   for (int i = 0; i < PACKS; i++) {
     if (!piece.has(i)) continue;
     for (int j = 0; j < W; j++) {
@@ -71,8 +57,8 @@ template <class A, int W> __global__ void k_activate(Rows<A> m, Rows<A> y, const
       put(&p[i].v[j], x);
       put(&g.v[j], gelu(x));
     }
-    if (bias) *(Pack<A, W> *)(m.row(piece.row) + piece.at(i)) = p[i];
-    if (y.data) *(Pack<A, W> *)(y.row(piece.row) + piece.at(i)) = g;
+    if (bias) store(m.row(piece.row) + piece.at(i), p[i]);
+    if (y.data) store(y.row(piece.row) + piece.at(i), g);
   }
 }
 
@@ -81,17 +67,17 @@ template <class A, int W> __global__ void k_gelu_backward(Rows<A> dy, Rows<A> pr
   Pack<A, W> d[PACKS], x[PACKS];
   for (int i = 0; i < PACKS; i++) {
     if (!piece.has(i)) continue;
-    d[i] = *(const Pack<A, W> *)(dy.row(piece.row) + piece.at(i));
-    x[i] = *(const Pack<A, W> *)(pre.row(piece.row) + piece.at(i));
+    d[i] = load<W>(dy.row(piece.row) + piece.at(i));
+    x[i] = load<W>(pre.row(piece.row) + piece.at(i));
   }
   for (int i = 0; i < PACKS; i++) {
     if (!piece.has(i)) continue;
     for (int j = 0; j < W; j++) put(&d[i].v[j], get(d[i].v[j]) * gelu_slope(get(x[i].v[j])));
-    *(Pack<A, W> *)(dy.row(piece.row) + piece.at(i)) = d[i];
+    store(dy.row(piece.row) + piece.at(i), d[i]);
   }
 }
 
-/* Rows without gaps are one row. */
+/* Contiguous rows as one long row. */
 template <class A> static Rows<A> joined(Tensor t) {
   Rows<A> m = rows<A>(t);
   if (!tensor_packed(t)) return m;
@@ -117,13 +103,13 @@ template <class A> static int activate(Device *dev, Tensor c, Tensor y, const A 
                     LAUNCH(dev, (k_activate<A, W>), m.rows * pieces_of(m.cols, W), m, g, bias, pieces_of(m.cols, W)));
 }
 
-/* ---- products of our own: c and y as in Product, tiles of TILE × TILE, sums in f32 over k in order */
+/* ---- our own product: c and y as in Product, tiles of TILE × TILE, sums in f32 over k in order */
 template <class A> struct Factor { /* element (r,k), r < rows, is data[r·down + k·right] */
   const A *data;
   int64_t rows, down, right;
 };
 
-/* part[r][k] = f(first + r, k0 + k), 0 beyond the factor's ends; neighbours in memory are read by neighbours */
+/* part[r][k] = f(first + r, k0 + k), 0 beyond the factor's ends; neighbouring threads read neighbouring addresses */
 template <class A> static __device__ void load_tile(float *part, Factor<A> f, int64_t first, int64_t k0, int64_t K) {
   int fast = threadIdx.x % TILE, slow = threadIdx.x / TILE;
   for (int i = slow; i < TILE; i += THREADS / TILE) {
@@ -165,7 +151,7 @@ template <class A, class C> static int own_product(Device *dev, const Product *p
                 rows<C>(p->y), (const C *)p->bias, p->add);
 }
 
-/* ---- factors and biases in another type or place */
+/* ---- converted copies of factors and biases */
 template <class From, class To> __global__ void k_convert(To *to, Rows<From> from, int64_t pieces) {
   Piece<From, 1> piece(pieces, from.cols);
   for (int i = 0; i < PACKS; i++)
@@ -176,21 +162,23 @@ template <class From, class To> static int convert(Device *dev, void *to, Tensor
   return LAUNCH(dev, (k_convert<From, To>), rows_of(t) * pieces, (To *)to, rows<From>(t), pieces);
 }
 
-/* t becomes its own copy, of the type said and without gaps, at *free, which moves on. */
+/* Replace t by a contiguous copy of the given type at *free, which is advanced past it. */
 static int converted(Device *dev, Tensor *t, DType type, char **free) {
   Tensor from = *t;
   *t = tensor_make(*free, type, from.rank, from.dims);
-  *free += (tensor_bytes(*t) + ROUND - 1) / ROUND * ROUND;
+  *free += round_up((int64_t)tensor_bytes(*t), ROUND);
   if (type == DT_BF16) return WITH_TYPE(from.type, convert<A, bf16>(dev, t->data, from));
   return WITH_TYPE(from.type, convert<A, float>(dev, t->data, from));
 }
-static size_t room(bool wanted, Tensor t) { return wanted ? (size_t)tensor_count(t) * sizeof(float) + ROUND : 0; }
+static size_t room(bool wanted, Tensor t) {
+  return wanted ? (size_t)(tensor_count(t) * (int64_t)sizeof(float) + ROUND) : 0;
+}
 
 /* ---- products */
-/* Factors in bf16 if low, and a bias of the output's type that begins at a multiple of 16 bytes. */
+/* Convert the factors to bf16 if `low`, and the bias to the output's type at an address aligned to 16 bytes. */
 static int prepare(Device *dev, Product *p, bool low, Tensor bias, void **workspace) {
   bool a = low && p->a.type == DT_F32, b = low && p->b.type == DT_F32;
-  bool other_bias = !tensor_none(bias) && (bias.type != p->c.type || (uintptr_t)bias.data % 16 != 0);
+  bool other_bias = !tensor_none(bias) && (bias.type != p->c.type || !aligned(bias.data, 16));
   TRY(cuda_scratch(dev, SCRATCH_DENSE, DENSE_WORKSPACE + room(a, p->a) + room(b, p->b) + room(other_bias, bias),
                    workspace));
   char *free = (char *)*workspace + DENSE_WORKSPACE;
@@ -201,8 +189,8 @@ static int prepare(Device *dev, Product *p, bool low, Tensor bias, void **worksp
   return OK;
 }
 
-/* GELU is part of cuBLASLt's call where y is bf16 and pre has what it asks of an aux matrix. A bias that it would not
- * have is added afterwards in f32 only: a product in bf16 would have lost what the bias leaves of it. */
+/* GELU is an epilogue of cuBLASLt's call if y is bf16 and pre satisfies its requirements on an aux matrix. A bias that
+ * cuBLASLt refuses is added afterwards in f32 only: a product already rounded to bf16 would be rounded twice. */
 static int product(Device *dev, Product p, bool low, Tensor bias) {
   void *workspace;
   bool done = false, gelu = !tensor_none(p.y);
@@ -236,7 +224,7 @@ int cuda_dense(Device *dev, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b) 
 }
 
 /* ---- backward */
-/* out[s] (+)= Σ in[r] over the rows of slab s; warps take rows in turn, lanes neighbouring columns */
+/* out[s] (+)= Σ in[r] over the rows r of slab s; warps take every WARPS-th row, lanes neighbouring columns */
 template <class A, int W> __global__ void k_column_sums(float *out, Rows<A> in, int64_t slab, int64_t tiles, bool add) {
   SHARED(float, part, WARPS *WARP *W);
   int64_t s = blockIdx.x / tiles, first = blockIdx.x % tiles * WARP * W;
@@ -247,12 +235,12 @@ template <class A, int W> __global__ void k_column_sums(float *out, Rows<A> in, 
   const A *at = in.data + first + lane * W;
   int64_t r = first + lane * W < in.cols ? s * slab + warp : end;
   for (; r + (AT_ONCE - 1) * WARPS < end; r += AT_ONCE * WARPS) {
-    for (int i = 0; i < AT_ONCE; i++) p[i] = *(const Pack<A, W> *)(at + (r + i * WARPS) * in.ld);
+    for (int i = 0; i < AT_ONCE; i++) p[i] = load<W>(at + (r + i * WARPS) * in.ld);
     for (int i = 0; i < AT_ONCE; i++)
       for (int j = 0; j < W; j++) sum[j] += get(p[i].v[j]);
   }
   for (; r < end; r += WARPS) {
-    p[0] = *(const Pack<A, W> *)(at + r * in.ld);
+    p[0] = load<W>(at + r * in.ld);
     for (int j = 0; j < W; j++) sum[j] += get(p[0].v[j]);
   }
   for (int j = 0; j < W; j++) part[(warp * W + j) * WARP + lane] = sum[j];

@@ -1,22 +1,30 @@
-/* dense_plan — products by cuBLASLt, planned once: descriptors and an algorithm for each shape, kept in a hash table.
+/* dense_plan — products by cuBLASLt, planned once: descriptors and algorithms for each shape, kept in a hash table.
  *
- * cuBLASLt counts columns first: a row-major [R,C] with rows of ld elements is to it a C×R matrix of that ld. So
- * c = op(a) op(b) becomes cᵀ = op(b)ᵀ op(a)ᵀ: b is its A, a its B, and a bias over c's columns one over its rows.
+ * cuBLASLt is column-major: a row-major [R,C] with row stride ld is to it a C×R matrix of that ld. So c = op(a) op(b)
+ * becomes cᵀ = op(b)ᵀ op(a)ᵀ: b is its A, a its B, and a bias over c's columns is one over its rows.
  *
- * The choice of an algorithm. cuBLASLt proposes some, best guess first. They round differently, so a choice by the
- * clock gives other bits in another run, or on another rank. A deterministic device takes the first proposal: it
- * depends on the plan's key, the GPU's model and cuBLASLt's version only, hence every rank that has the shape makes the
- * same choice. Other devices time the proposals when a shape is first met. A long sum may be split where its parts are
- * kept in f32 and added by a pass of their own, in order. Never allowed are sums in the order in which blocks happen to
- * end, nor partial sums rounded to the output's type.
+ * The choice of an algorithm. cuBLASLt proposes several, the best guess first. They round differently, so a choice by
+ * timing gives other bits in another run or on another rank. A deterministic device takes the first proposal, which
+ * depends only on the plan's key, the GPU model and cuBLASLt's version; hence every rank makes the same choice. Other
+ * devices time the proposals when a shape is first met. A long sum may be split if its parts are kept in f32 and added
+ * by a pass of their own, in order. Excluded are sums in the order in which blocks happen to finish, and partial sums
+ * rounded to the output's type.
  *
- * Timing leaves no trace: a product that overwrites its output is timed on it, one that adds is timed on borrowed
- * memory. Where memory lacks, the first proposal is taken.
+ * Refusals. A product that cuBLASLt refuses, while it is planned or when it runs, is tried with the next proposal;
+ * without any left, dense_library reports that it was not computed. The first refusal of a device is logged, except of a
+ * small product that is not supported. A CUDA error is not a refusal.
  *
- * Alignment. A key holds each pointer's alignment up to 16 bytes, the widest access of a kernel, and plans are made for
- * just that: where a tensor lies beyond it, say which rows of a larger one it is, changes no result. */
+ * Timing has no side effects: a product that overwrites its output is timed on it, one that adds to it on temporary
+ * memory. If that memory is not available, the first proposal is taken.
+ *
+ * Alignment. A key holds each pointer's alignment up to 16 bytes, the widest access of a kernel, and proposals are
+ * requested for exactly that, so the alignment beyond it (such as the row of a larger tensor at which a view begins) does
+ * not change results. */
 #include "backend.h"
+#include "base/log.h"
 #include "dense.cuh"
+#include <algorithm>
+#include <stdio.h>
 #include <string.h>
 #include <unordered_map>
 #ifdef __CUDACC__
@@ -26,12 +34,13 @@
 #endif
 
 enum { PROPOSALS = 8, WARM_UP = 1, TIMED = 2, WIDEST = 16, WIDEST_TILE = 128 /* of K */ };
+static const int64_t LARGE = 1 << 24; /* multiplications */
 
-/* What a plan depends on. Without padding: keys are compared as bytes. */
+/* What a plan depends on. No padding, since keys are compared as bytes. */
 typedef struct Key {
   int64_t M, N, K, lda, ldb, ldc, ldy;
   uint8_t factors, output, ta, tb, add;                   /* types and flags */
-  uint8_t align_a, align_b, align_c, align_y, align_bias; /* bytes, 0: not there */
+  uint8_t align_a, align_b, align_c, align_y, align_bias; /* bytes; 0: no such tensor */
   uint8_t unused[6];
 } Key;
 static_assert(sizeof(Key) == 7 * sizeof(int64_t) + 16, "a key has no padding");
@@ -48,34 +57,52 @@ struct KeySame {
 };
 
 typedef struct Plan {
-  bool offered; /* cuBLASLt has such a product */
   cublasLtMatmulDesc_t what;
   cublasLtMatrixLayout_t a, b, d; /* in cuBLASLt's order: a is the product's b */
-  cublasLtMatmulAlgo_t algorithm;
+  cublasLtMatmulAlgo_t list[PROPOSALS];
+  int count; /* algorithms not refused so far, to be tried in order; 0: the product is refused */
 } Plan;
 
 struct DensePlans {
   cublasLtHandle_t handle;
   std::unordered_map<Key, Plan, KeyHash, KeySame> table;
+  bool logged; /* the first refusal */
 };
 
-/* A fault that something before the product has met is known to CUDA, not to cuBLASLt. */
-static int lt_check(cublasStatus_t s, const Product *p) {
+/* ---- refusals */
+#define LT(call)                                                                                                       \
+  do {                                                                                                                 \
+    cublasStatus_t s_ = (call);                                                                                        \
+    if (s_ != CUBLAS_STATUS_SUCCESS) return s_;                                                                        \
+  } while (0)
+
+/* OK if cuBLASLt accepted or refused the product. ERR_DEVICE if CUDA reports an error, be it of an earlier kernel. */
+static int check_refusal(Device *dev, const Product *p, cublasStatus_t s) {
+  DensePlans *plans = cuda_of(dev)->dense;
   if (s == CUBLAS_STATUS_SUCCESS) return OK;
+  char what[160];
+  snprintf(what, sizeof what, "%s, [%lld,%lld] by [%lld,%lld], %s to %s%s%s", p->op, (long long)p->M, (long long)p->K,
+           (long long)p->K, (long long)p->N, dtype_name(p->a.type), dtype_name(p->c.type), p->bias ? ", bias" : "",
+           tensor_none(p->y) ? "" : ", GELU");
   cudaError_t e = cudaGetLastError();
-  return RAISE(ERR_DEVICE, "%s, a product [%lld,%lld] by [%lld,%lld], %s to %s: cuBLASLt says: %s%s%s", p->op,
-               (long long)p->M, (long long)p->K, (long long)p->K, (long long)p->N, dtype_name(p->a.type),
-               dtype_name(p->c.type), cublasLtGetStatusString(s), e ? "; CUDA says: " : "",
-               e ? cudaGetErrorString(e) : "");
+  CHECK(e == cudaSuccess, ERR_DEVICE, "%s: cuBLASLt: %s; CUDA: %s", what, cublasLtGetStatusString(s),
+        cudaGetErrorString(e));
+  bool minor =
+      s == CUBLAS_STATUS_NOT_SUPPORTED && p->M * p->N * p->K < LARGE; /* odd shapes are expected to be refused */
+  if (minor || plans->logged) return OK;
+  plans->logged = true;
+  log_warn("cuBLASLt refuses a product (%s): %s; another algorithm or our own kernel computes it; further refusals are "
+           "not reported",
+           what, cublasLtGetStatusString(s));
+  return OK;
 }
-#define LT(call) TRY(lt_check((call), p)) /* in a function of a product p */
 
 /* ---- open and close */
 int dense_open(Device *dev) {
   DensePlans *plans = new DensePlans();
   cuda_of(dev)->dense = plans;
   cublasStatus_t s = cublasLtCreate(&plans->handle);
-  CHECK(s == CUBLAS_STATUS_SUCCESS, ERR_DEVICE, "opening cuBLASLt: it says: %s", cublasLtGetStatusString(s));
+  CHECK(s == CUBLAS_STATUS_SUCCESS, ERR_DEVICE, "opening cuBLASLt: %s", cublasLtGetStatusString(s));
   return OK;
 }
 
@@ -122,8 +149,8 @@ template <class T> static cublasStatus_t set(cublasLtMatmulDesc_t what, cublasLt
   return cublasLtMatmulDescSetAttribute(what, name, &value, sizeof value);
 }
 template <class T>
-static cublasStatus_t set(cublasLtMatmulPreference_t wish, cublasLtMatmulPreferenceAttributes_t name, T value) {
-  return cublasLtMatmulPreferenceSetAttribute(wish, name, &value, sizeof value);
+static cublasStatus_t set(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t name, T value) {
+  return cublasLtMatmulPreferenceSetAttribute(preference, name, &value, sizeof value);
 }
 
 static cublasLtEpilogue_t epilogue(const Product *p) {
@@ -132,8 +159,8 @@ static cublasLtEpilogue_t epilogue(const Product *p) {
   return bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
 }
 
-/* f32 factors are multiplied as such: CUBLAS_COMPUTE_32F knows no TF32. */
-static int describe(const Product *p, Plan *plan) {
+/* f32 products are computed in f32: CUBLAS_COMPUTE_32F does not use TF32. */
+static cublasStatus_t describe(const Product *p, Plan *plan) {
   cudaDataType_t out = lt_type(p->c.type), in = lt_type(p->a.type);
   const Tensor *d = tensor_none(p->y) ? &p->c : &p->y;
   LT(cublasLtMatmulDescCreate(&plan->what, CUBLAS_COMPUTE_32F, CUDA_R_32F));
@@ -148,122 +175,110 @@ static int describe(const Product *p, Plan *plan) {
   uint64_t M = (uint64_t)p->M, N = (uint64_t)p->N, K = (uint64_t)p->K;
   LT(cublasLtMatrixLayoutCreate(&plan->a, in, p->tb ? K : N, p->tb ? N : K, p->b.ld));
   LT(cublasLtMatrixLayoutCreate(&plan->b, in, p->ta ? M : K, p->ta ? K : M, p->a.ld));
-  LT(cublasLtMatrixLayoutCreate(&plan->d, out, N, M, d->ld));
-  return OK;
+  return cublasLtMatrixLayoutCreate(&plan->d, out, N, M, d->ld);
 }
 
-/* The pointers that are part of the description; proposals are asked for with the least aligned ones of the key. */
-static int point(const Product *p, const Plan *plan, const void *bias, const void *aux) {
+/* The pointers that are part of the description. */
+static cublasStatus_t point(const Product *p, const Plan *plan, const void *bias, const void *aux) {
   if (p->bias) LT(set(plan->what, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias));
   if (!tensor_none(p->y)) LT(set(plan->what, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux));
-  return OK;
+  return CUBLAS_STATUS_SUCCESS;
 }
 
 /* ---- the algorithm */
-/* Split sums of cuBLASLt 12.8 and 13.1 have been seen to lack what is left of K beyond whole tiles, on an H100 too
- * (github.com/facebookexperimental/triton/pull/2767): only sums that leave nothing are split. */
-static int wishes(const Product *p, const Key *key, cublasLtMatmulPreference_t wish) {
+/* Split sums of cuBLASLt 12.8 and 13.1 have been seen to omit the remainder of K beyond whole tiles, on an H100 too
+ * (github.com/facebookexperimental/triton/pull/2767): only sums without a remainder are split. */
+static cublasStatus_t set_preferences(const Key *key, cublasLtMatmulPreference_t preference) {
   uint32_t split = key->K % WIDEST_TILE == 0 ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : CUBLASLT_REDUCTION_SCHEME_NONE;
   uint8_t align_d = key->align_y ? key->align_y : key->align_c;
-  LT(set(wish, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, (uint64_t)DENSE_WORKSPACE));
-  LT(set(wish, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, split));
-  LT(set(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, (uint32_t)key->align_b));
-  LT(set(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, (uint32_t)key->align_a));
-  LT(set(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, (uint32_t)align_d));
-  LT(set(wish, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, (uint32_t)align_d));
-  return OK;
+  LT(set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, (uint64_t)DENSE_WORKSPACE));
+  LT(set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, split));
+  LT(set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, (uint32_t)key->align_b));
+  LT(set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, (uint32_t)key->align_a));
+  LT(set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, (uint32_t)align_d));
+  return set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, (uint32_t)align_d);
 }
 
-typedef struct Proposals {
-  cublasLtMatmulHeuristicResult_t list[PROPOSALS];
-  int count;
-} Proposals;
-
-static int propose(Device *dev, const Product *p, const Key *key, const Plan *plan, Proposals *out) {
-  cublasLtMatmulPreference_t wish = NULL;
-  cublasStatus_t s = CUBLAS_STATUS_SUCCESS;
+/* Fill plan->list with cuBLASLt's proposals, requested for pointers with just the alignment of the key. */
+static cublasStatus_t propose(Device *dev, const Product *p, const Key *key, Plan *plan) {
+  cublasLtMatmulPreference_t preference = NULL;
   cublasLtMatmulHeuristicResult_t found[PROPOSALS];
   int count = 0;
-  out->count = 0;
-  LT(cublasLtMatmulPreferenceCreate(&wish));
-  int err = wishes(p, key, wish);
-  if (err == OK) err = point(p, plan, (void *)(uintptr_t)key->align_bias, (void *)(uintptr_t)key->align_c);
-  if (err == OK)
+  LT(point(p, plan, (void *)(uintptr_t)key->align_bias, (void *)(uintptr_t)key->align_c));
+  LT(cublasLtMatmulPreferenceCreate(&preference));
+  cublasStatus_t s = set_preferences(key, preference);
+  if (s == CUBLAS_STATUS_SUCCESS)
     s = cublasLtMatmulAlgoGetHeuristic(cuda_of(dev)->dense->handle, plan->what, plan->a, plan->b, plan->d, plan->d,
-                                       wish, PROPOSALS, found, &count);
-  cublasLtMatmulPreferenceDestroy(wish);
-  TRY(err);
-  if (s == CUBLAS_STATUS_NOT_SUPPORTED) return OK;
-  LT(s);
-  for (int i = 0; i < count; i++)
-    if (found[i].state == CUBLAS_STATUS_SUCCESS) out->list[out->count++] = found[i];
-  return OK;
+                                       preference, PROPOSALS, found, &count);
+  cublasLtMatmulPreferenceDestroy(preference);
+  for (int i = 0; i < count && s == CUBLAS_STATUS_SUCCESS; i++)
+    if (found[i].state == CUBLAS_STATUS_SUCCESS) plan->list[plan->count++] = found[i].algo;
+  return s;
 }
 
-static cublasStatus_t run(Device *dev, const Product *p, const Plan *plan, const cublasLtMatmulAlgo_t *algorithm,
-                          void *d, void *workspace) {
+/* The product by algorithm number i of the plan, into d. */
+static cublasStatus_t run(Device *dev, const Product *p, const Plan *plan, int i, void *d, void *workspace) {
   static const float one = 1, zero = 0;
   return cublasLtMatmul(cuda_of(dev)->dense->handle, plan->what, &one, p->b.data, plan->a, p->a.data, plan->b,
-                        p->add ? &one : &zero, d, plan->d, d, plan->d, algorithm, workspace, DENSE_WORKSPACE,
+                        p->add ? &one : &zero, d, plan->d, d, plan->d, &plan->list[i], workspace, DENSE_WORKSPACE,
                         cuda_of(dev)->stream);
 }
 
-/* *ms := time of a few runs; infinite if the algorithm refuses. */
-static int measure(Device *dev, const Product *p, const Plan *plan, const cublasLtMatmulAlgo_t *algorithm, void *d,
-                   void *workspace, cudaEvent_t from, cudaEvent_t to, float *ms) {
+/* *ms := time of a few runs of algorithm i; infinite if it is refused. */
+static int measure(Device *dev, const Product *p, const Plan *plan, int i, void *d, void *workspace, cudaEvent_t from,
+                   cudaEvent_t to, float *ms) {
   *ms = INFINITY;
-  for (int i = 0; i < WARM_UP + TIMED; i++) {
-    if (i == WARM_UP) TRY(cuda_check(cudaEventRecord(from, cuda_of(dev)->stream), "timing a product"));
-    if (run(dev, p, plan, algorithm, d, workspace) != CUBLAS_STATUS_SUCCESS) return OK;
+  for (int turn = 0; turn < WARM_UP + TIMED; turn++) {
+    if (turn == WARM_UP) TRY(cuda_check(cudaEventRecord(from, cuda_of(dev)->stream), "timing a product"));
+    cublasStatus_t s = run(dev, p, plan, i, d, workspace);
+    if (s != CUBLAS_STATUS_SUCCESS) return check_refusal(dev, p, s);
   }
   TRY(cuda_check(cudaEventRecord(to, cuda_of(dev)->stream), "timing a product"));
   TRY(cuda_check(cudaEventSynchronize(to), "timing a product"));
   return cuda_check(cudaEventElapsedTime(ms, from, to), "timing a product");
 }
 
-/* The fastest into plan->algorithm, by products into d. */
-static int fastest(Device *dev, const Product *p, const Proposals *all, void *d, void *workspace, Plan *plan) {
+/* Sort plan->list by time, measured by products into d. */
+static int sort_by_time(Device *dev, const Product *p, void *d, void *workspace, Plan *plan) {
   cudaEvent_t from = NULL, to = NULL;
-  float best = INFINITY;
-  int err = cuda_check(cudaEventCreateWithFlags(&from, 0), "making an event");
-  if (err == OK) err = cuda_check(cudaEventCreateWithFlags(&to, 0), "making an event");
-  for (int i = 0; i < all->count && err == OK; i++) {
-    float ms;
-    err = measure(dev, p, plan, &all->list[i].algo, d, workspace, from, to, &ms);
-    if (err || ms >= best) continue;
-    best = ms;
-    plan->algorithm = all->list[i].algo;
-  }
+  float ms[PROPOSALS];
+  int err = cuda_check(cudaEventCreateWithFlags(&from, 0), "creating an event");
+  if (err == OK) err = cuda_check(cudaEventCreateWithFlags(&to, 0), "creating an event");
+  for (int i = 0; i < plan->count && err == OK; i++) err = measure(dev, p, plan, i, d, workspace, from, to, &ms[i]);
+  for (int i = 1; i < plan->count && err == OK; i++)
+    for (int k = i; k > 0 && ms[k] < ms[k - 1]; k--) {
+      std::swap(ms[k], ms[k - 1]);
+      std::swap(plan->list[k], plan->list[k - 1]);
+    }
   if (from) cudaEventDestroy(from);
   if (to) cudaEventDestroy(to);
   return err;
 }
 
-static int choose(Device *dev, const Product *p, const Proposals *all, void *workspace, Plan *plan) {
-  plan->algorithm = all->list[0].algo;
-  if (dev->deterministic || all->count == 1) return OK;
-  if (!p->add) return fastest(dev, p, all, tensor_none(p->y) ? p->c.data : p->y.data, workspace, plan);
-  void *borrowed = NULL;
+static int sort_algorithms(Device *dev, const Product *p, void *workspace, Plan *plan) {
+  if (!p->add) return sort_by_time(dev, p, tensor_none(p->y) ? p->c.data : p->y.data, workspace, plan);
+  void *temporary = NULL;
   size_t bytes = (size_t)(p->M * p->c.ld) * dtype_size(p->c.type);
-  if (cudaMalloc(&borrowed, bytes) != cudaSuccess) {
-    cudaGetLastError(); /* it is of no consequence */
+  if (cudaMalloc(&temporary, bytes) != cudaSuccess) {
+    cudaGetLastError(); /* clear it: the order stays as proposed */
     return OK;
   }
-  int err = cuda_check(cudaMemsetAsync(borrowed, 0, bytes, cuda_of(dev)->stream), "zeroing");
-  if (err == OK) err = fastest(dev, p, all, borrowed, workspace, plan);
+  int err = cuda_check(cudaMemsetAsync(temporary, 0, bytes, cuda_of(dev)->stream), "zeroing");
+  if (err == OK) err = sort_by_time(dev, p, temporary, workspace, plan);
   cudaStreamSynchronize(cuda_of(dev)->stream);
-  cudaFree(borrowed);
+  cudaFree(temporary);
   return err;
 }
 
 static int make(Device *dev, const Product *p, const Key *key, void *workspace, Plan *plan) {
-  Proposals all;
-  TRY(describe(p, plan));
-  TRY(propose(dev, p, key, plan, &all));
-  plan->offered = all.count > 0;
-  if (!plan->offered) return OK;
-  TRY(point(p, plan, p->bias, p->c.data));
-  return choose(dev, p, &all, workspace, plan);
+  cublasStatus_t s = describe(p, plan);
+  if (s == CUBLAS_STATUS_SUCCESS) s = propose(dev, p, key, plan);
+  if (s == CUBLAS_STATUS_SUCCESS) s = point(p, plan, p->bias, p->c.data);
+  if (s != CUBLAS_STATUS_SUCCESS) {
+    plan->count = 0;
+    return check_refusal(dev, p, s);
+  }
+  return plan->count > 1 && !dev->deterministic ? sort_algorithms(dev, p, workspace, plan) : OK;
 }
 
 int dense_library(Device *dev, const Product *p, void *workspace, bool *done) {
@@ -277,10 +292,15 @@ int dense_library(Device *dev, const Product *p, void *workspace, bool *done) {
     TRY(err);
     found = plans->table.emplace(key, made).first;
   }
-  const Plan *plan = &found->second;
-  *done = plan->offered;
-  if (!plan->offered) return OK;
-  TRY(point(p, plan, p->bias, p->c.data));
-  LT(run(dev, p, plan, &plan->algorithm, tensor_none(p->y) ? p->c.data : p->y.data, workspace));
+  Plan *plan = &found->second;
+  for (*done = false; plan->count > 0;) {
+    cublasStatus_t s = point(p, plan, p->bias, p->c.data);
+    if (s == CUBLAS_STATUS_SUCCESS) s = run(dev, p, plan, 0, tensor_none(p->y) ? p->c.data : p->y.data, workspace);
+    *done = s == CUBLAS_STATUS_SUCCESS;
+    if (*done) return OK;
+    TRY(check_refusal(dev, p, s));
+    std::copy(plan->list + 1, plan->list + plan->count, plan->list); /* the refused one is not tried again */
+    plan->count--;
+  }
   return OK;
 }

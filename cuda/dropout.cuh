@@ -6,10 +6,11 @@
 struct Mask {
   RngKey key; /* of sequence `first` */
   uint32_t L, row_blocks, threshold;
-  float scale; /* of what is kept: 1/(1−p) */
+  float scale; /* of kept units: 1/(1−p) */
   bool on;
 };
-/* Where some bits stand: a sequence, counted from the first, and a Philox block of its stream, 8 units each. */
+/* The position of random bits: a sequence, relative to `first`, and a Philox block of its stream, which covers 8 units.
+ */
 struct Spot {
   uint32_t sequence, block;
 };
@@ -45,9 +46,9 @@ static __device__ inline bool kept(const Mask &m, uint32_t word, int half) {
   return (half ? word >> 16 : word & 0xffffu) >= m.threshold;
 }
 
-/* Which of the thread's N neighbouring units in each of two spots are kept: N bits for a, then N for b. N is 4, or 1
- * with `unit` its place in the block. Of N = 4 two lanes share a block: each draws one of the two, and they swap
- * halves; all lanes of a warp take part. */
+/* Which of the thread's N neighbouring units at each of two spots are kept: N bits for a, then N for b. With N = 1,
+ * `unit` is the unit's index in the block. With N = 4, two lanes share a block: each draws one of the two blocks and they
+ * exchange halves, so all lanes of a warp must take part. */
 template <int N> static __device__ inline uint32_t kept_two(const Mask &m, Spot a, Spot b, int unit) {
   uint32_t w[4], bits = 0;
   if (!m.on) return ~0u;
@@ -67,5 +68,5 @@ template <int N> static __device__ inline uint32_t kept_two(const Mask &m, Spot 
   }
   return bits;
 }
-/* What unit i of the 2N is multiplied by. */
+/* The factor of unit i of the 2N. */
 static __device__ inline float keep(const Mask &m, uint32_t bits, int i) { return bits >> i & 1 ? m.scale : 0; }

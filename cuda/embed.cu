@@ -1,23 +1,21 @@
-/* embed — the gradient of the embedding table: dtable[ids[r]] += dx[r], where one id ([MASK]) may be that of half of
- * all rows.
+/* embed — the gradient of the embedding table: dtable[ids[r]] += dx[r]. Half of all rows may have the same id ([MASK]).
  *
- * Rows are sorted by (id, row): no two keys are equal, so there is one order, and a bitonic network finds it without
- * counting. Then a block sums the rows of CHUNK neighbours in the list. An id that lies in one chunk alone goes to the
- * table; of one that crosses a border each chunk leaves its sum, as one of two rows for its first and its last id.
- * These rows are a sorted list again, a sixteenth as long, which is summed likewise until one chunk holds it. */
+ * A bitonic network sorts the rows by (id, row). The keys are distinct, so the order is unique. Then a block sums the
+ * rows of CHUNK neighbouring entries. The sum of an id that occurs in one chunk only is added to the table. For an id
+ * that crosses a chunk boundary, each chunk emits a partial sum, one for its first and one for its last id. The partial
+ * sums form a sorted list a sixteenth as long, which is reduced in the same way until one chunk holds it. */
 #include "backend.h"
-#include "cuda.cuh"
 #include "packs.cuh"
 
 enum { SORTED = 2048, CHUNK = 32 };
 typedef unsigned long long Key;                  /* id << 32 | row */
-static constexpr uint32_t NOTHING = 0xffffffffu; /* no id; no row */
+static constexpr uint32_t NOTHING = 0xffffffffu; /* as an id or as a row: none */
 static __device__ uint32_t id_of(Key k) { return (uint32_t)(k >> 32); }
 static __device__ uint32_t row_of(Key k) { return (uint32_t)k; }
 static __device__ Key key_of(uint32_t id, uint32_t row) { return (Key)id << 32 | row; }
 
 /* ---- sorting */
-/* Pair number p of those that are stride apart: the place of its first key. */
+/* The index of the first key of pair p, whose keys are `stride` apart. */
 static __device__ uint32_t pair(uint32_t p, uint32_t stride) { return 2 * p - (p & (stride - 1)); }
 
 static __device__ void order(Key *a, Key *b, bool up) {
@@ -27,7 +25,8 @@ static __device__ void order(Key *a, Key *b, bool up) {
   *b = x;
 }
 
-/* Merge runs within the block's keys, `part`, that begin at place `base`; runs of `size` go up and down in turn. */
+/* Merge steps within the block's keys, `part`, which begin at index `base`. Runs of `size` alternate between ascending
+ * and descending. */
 static __device__ void merge_near(Key *part, uint32_t base, uint32_t size, uint32_t stride) {
   for (; stride > 0; stride /= 2) {
     __syncthreads();
@@ -61,7 +60,7 @@ __global__ void k_sort_near(Key *key, uint32_t size) {
 }
 
 __global__ void k_sort_far(Key *key, uint32_t size, uint32_t stride) {
-  const uint32_t i = pair(blockIdx.x * THREADS + threadIdx.x, stride);
+  const uint32_t i = pair((uint32_t)thread_number(), stride);
   order(key + i, key + i + stride, (i & size) == 0);
 }
 
@@ -78,18 +77,18 @@ static int sort_rows(Device *dev, Key *key, int64_t room, const int32_t *ids, in
 /* ---- sums */
 struct List {
   Rows<float> rows;
-  Key *key; /* [n] sorted; row NOTHING: adds nothing */
+  Key *key; /* [n] sorted; an entry with row NOTHING contributes nothing */
   uint32_t n;
 };
-/* Where the sum goes that ends at an entry. */
+/* Where the running sum goes after an entry: on to the next entry, to the table, or to the first or last partial sum. */
 enum Goal { MORE, TABLE, FIRST, LAST };
 
-/* key[0] and key[count + 1] are those beside the chunk. */
+/* key[1] … key[count] are the chunk's; key[0] and key[count + 1] are their neighbours. */
 static __device__ Goal goal_of(const Key *key, int i, int count) {
   uint32_t id = id_of(key[i]);
-  bool last = i == count, on = id_of(key[i + 1]) == id, first = id_of(key[1]) == id;
-  if (on && !last) return MORE;
-  if (on || (first && id_of(key[0]) == id)) return first ? FIRST : LAST;
+  bool last = i == count, continues = id_of(key[i + 1]) == id, first = id_of(key[1]) == id;
+  if (continues && !last) return MORE;
+  if (continues || (first && id_of(key[0]) == id)) return first ? FIRST : LAST;
   return TABLE;
 }
 
@@ -101,21 +100,21 @@ template <int N> __global__ void k_embed_sum(Rows<float> table, List in, List ou
                  first = chunk * CHUNK, col = (blockIdx.x % slabs * THREADS + threadIdx.x) * N;
   const int count = in.n - first < CHUNK ? (int)(in.n - first) : CHUNK, t = (int)threadIdx.x;
   if (t < count + 2) {
-    bool beside = (t == 0 && first == 0) || first + t > in.n;
-    key[t] = beside ? key_of(NOTHING, NOTHING) : in.key[first + t - 1];
+    bool outside = (t == 0 && first == 0) || first + t > in.n;
+    key[t] = outside ? key_of(NOTHING, NOTHING) : in.key[first + t - 1];
   }
   __syncthreads();
   if (t >= 1 && t <= count) {
     uint32_t id = id_of(key[t]);
     Goal to = goal[t] = goal_of(key, t, count);
-    bool lists = blockIdx.x % slabs == 0; /* a chunk's keys are written by one block */
-    if (lists && to != MORE && id == id_of(key[1])) out.key[2 * chunk] = key_of(id, to == FIRST ? 2 * chunk : NOTHING);
-    if (lists && t == count) out.key[2 * chunk + 1] = key_of(id, to == LAST ? 2 * chunk + 1 : NOTHING);
+    bool writes = blockIdx.x % slabs == 0; /* one block writes the keys of a chunk */
+    if (writes && to != MORE && id == id_of(key[1])) out.key[2 * chunk] = key_of(id, to == FIRST ? 2 * chunk : NOTHING);
+    if (writes && t == count) out.key[2 * chunk + 1] = key_of(id, to == LAST ? 2 * chunk + 1 : NOTHING);
   }
   __syncthreads();
   if (col >= D) return;
   Pack<float, N> sum = {};
-  bool any = false; /* a list of sums has ids that are in the table already */
+  bool any = false; /* whether a row contributed: some ids of a list of partial sums are already in the table */
   for (int i = 1; i <= count; i += S) {
     Pack<float, N> p[S] = {}, old[S];
     for (int s = 0; s < S; s++) {
@@ -140,17 +139,17 @@ template <int N> __global__ void k_embed_sum(Rows<float> table, List in, List ou
   }
 }
 
-/* Bytes from one part of the scratch memory to the next. */
-static int64_t aligned(int64_t bytes) { return ceil_div(bytes, 256) * 256; }
+/* Bytes of a part of the scratch memory. */
+static int64_t part_bytes(int64_t bytes) { return round_up(bytes, 256); }
 
-/* A list of the sums that chunks of n entries leave, at *at, which moves behind it. */
+/* The list of partial sums of n entries, placed at *at, which is advanced past it. */
 static List list_of(char **at, int64_t n, int64_t D) {
   List l = {};
   l.n = (uint32_t)(2 * ceil_div(n, CHUNK));
   l.key = (Key *)*at;
-  *at += aligned(l.n * (int64_t)sizeof(Key));
+  *at += part_bytes(l.n * (int64_t)sizeof(Key));
   l.rows = {(float *)*at, D, l.n, D};
-  *at += aligned(l.n * D * (int64_t)sizeof(float));
+  *at += part_bytes(l.n * D * (int64_t)sizeof(float));
   return l;
 }
 
@@ -159,20 +158,18 @@ int cuda_embed_backward(Device *dev, Tensor dtable, Tensor dx, Tensor ids) {
   int64_t room = SORTED, bytes = 0;
   while (room < R) room *= 2;
   for (int64_t n = R; n > 0; n = n > CHUNK ? 2 * ceil_div(n, CHUNK) : 0)
-    bytes += aligned(2 * ceil_div(n, CHUNK) * (int64_t)sizeof(Key)) +
-             aligned(2 * ceil_div(n, CHUNK) * D * (int64_t)sizeof(float));
+    bytes += part_bytes(2 * ceil_div(n, CHUNK) * (int64_t)sizeof(Key)) +
+             part_bytes(2 * ceil_div(n, CHUNK) * D * (int64_t)sizeof(float));
   char *at = NULL;
-  TRY(cuda_scratch(dev, SCRATCH_PARTIAL, (size_t)(aligned(room * (int64_t)sizeof(Key)) + bytes), &at));
+  TRY(cuda_scratch(dev, SCRATCH_PARTIAL, (size_t)(part_bytes(room * (int64_t)sizeof(Key)) + bytes), &at));
   List in = {rows<float>(dx), (Key *)at, (uint32_t)R};
-  at += aligned(room * (int64_t)sizeof(Key));
+  at += part_bytes(room * (int64_t)sizeof(Key));
   TRY(sort_rows(dev, in.key, room, (const int32_t *)ids.data, R));
-  const bool packed = in_packs(dtable, 4) && in_packs(dx, 4);
+  const bool packs = in_packs(dtable, WIDE<float>) && in_packs(dx, WIDE<float>);
   for (bool more = R > 0; more;) {
     List out = list_of(&at, in.n, D);
-    if (packed)
-      TRY(LAUNCH(dev, (k_embed_sum<4>), out.n / 2 * ceil_div(D, THREADS * 4), rows<float>(dtable), in, out));
-    else
-      TRY(LAUNCH(dev, (k_embed_sum<1>), out.n / 2 * ceil_div(D, THREADS), rows<float>(dtable), in, out));
+    TRY(WITH_PACKS(packs, WIDE<float>,
+                   LAUNCH(dev, (k_embed_sum<N>), out.n / 2 * ceil_div(D, THREADS * N), rows<float>(dtable), in, out)));
     more = in.n > CHUNK;
     in = out;
   }

@@ -1,14 +1,14 @@
-/* loss — rows of logits on the GPU: the losses and their gradients in place. A block is a row.
+/* loss — losses of rows of logits, and their gradients in place. A block takes a row.
  *
- * A row is read once for its sum and once more for the gradient. What a block has read first stays in its shared
- * memory; that it takes so much of it bounds the rows on their way to what the L2 holds of the rest, so that device
- * memory is read once and written once. */
+ * A row is read once for its sum and once more for the gradient. The block keeps the first part of the row in shared
+ * memory. Using that much shared memory also limits the number of rows in flight to those whose remainders fit in L2, so
+ * that device memory is read once and written once. */
 #include "backend.h"
 #include "logits.cuh"
 
-static constexpr int KEPT_BYTES = 46 << 10; /* with the sums' few bytes below the 48 KiB that a block may have */
+static constexpr int KEPT_BYTES = 46 << 10; /* together with the reductions' few bytes below a block's 48 KiB */
 
-/* Losses are f32; of a bf16 logit the fast exponential loses nothing that is not lost already. */
+/* Losses are f32. The error of the fast exponential is small beside the rounding of a bf16 logit. */
 template <class A> static __device__ float exp_of(float x) {
   if constexpr (sizeof(A) == 2)
     return __expf(x);
@@ -16,14 +16,14 @@ template <class A> static __device__ float exp_of(float x) {
     return expf(x);
 }
 
-/* Σ exp(f − top) with top the largest f. A logit that is no number makes the sum none. */
+/* Σ exp(f − top) with top the largest f. A NaN logit makes the sum NaN. */
 namespace {
 struct LogSum {
   float top, sum;
 };
 } /* namespace */
 
-/* One pack into the sum of those before it, which is rescaled when a larger logit is met. */
+/* Add one pack to the running sum, which is rescaled when a larger logit is met. */
 template <class A, int N> static __device__ void take(LogSum *mine, const Logits<A, N> &x) {
   float most = x.v[0], sum = 0;
   for (int j = 1; j < N; j++) most = fmaxf(most, x.v[j]);
@@ -48,7 +48,7 @@ template <class A, int N> static __device__ LogSum row_log_sum(Pack<A, N> *kept,
   return all;
 }
 
-/* f ← scale·exp(f − from), each thread the packs that it has read before. */
+/* f ← scale·exp(f − from); each thread rewrites the packs that it read before. */
 template <class A, int N>
 static __device__ void rewrite_row(const Pack<A, N> *kept, A *f, int V, float scale, float from) {
   auto rewrite = [&](int i, Pack<A, N> p) {
@@ -73,7 +73,7 @@ __global__ void k_cross_entropy(float *loss, Rows<A> l, const int32_t *target, c
   A *f = l.row(blockIdx.x);
   int V = (int)l.cols, x0 = target[blockIdx.x];
   float w = weight[blockIdx.x], hit = x0 == forbid ? -INFINITY : get(f[x0]);
-  LogSum all = row_log_sum(kept, f, V, forbid); /* its barriers part this read from the writes below */
+  LogSum all = row_log_sum(kept, f, V, forbid); /* its barriers separate the read of f[x0] from the writes below */
   if (threadIdx.x == 0) loss[blockIdx.x] = w * ((all.top - hit) + logf(all.sum));
   if (!gradient) return;
   float c = w / all.sum;

@@ -1,14 +1,14 @@
-/* residual_norm — the seam between two layers on the GPU; formulas in src/ops/cpu/residual_norm.c.
+/* residual_norm — residual, dropout, norm and modulation between two layers; formulas in src/ops/cpu/residual_norm.c.
  *
- * Forward: a warp is a row, kept in registers where it is no wider than WIDEST, so that each input is read once and
- * each output written once. Rows are counted in 32 bits. x_out may be x: a lane reads its part of a row before it
+ * Forward: a warp takes a row and keeps it in registers if it is no wider than WIDEST, so that each input is read once
+ * and each output written once. Row numbers are 32-bit. x_out may alias x: a lane reads its part of a row before it
  * writes there.
- * Backward: a block takes CHUNK rows of one group, a tile of WARPS at a time. First each warp sums one row of the tile,
- * then each thread takes its columns of all rows of the tile, whose dh and x_out are still in the L1, and keeps the
- * sums over rows in registers. Σdh, Σdh·ŷ and Σdx·keep·branch of each chunk are then folded, FOLD at a time, to those
- * of a group: dscale and dweight are both multiples of the second. */
+ *
+ * Backward: a block takes CHUNK rows of one group, in tiles of WARPS rows. First each warp computes the sums over one row
+ * of the tile. Then each thread takes its columns of all rows of the tile, whose dh and x_out are still in L1, and
+ * accumulates the sums over rows in registers. These are Σdh, Σdh·ŷ and Σdx·keep·branch of a chunk. They are folded,
+ * FOLD chunks at a time, to the sums of a group; dscale and dweight are both multiples of the second. */
 #include "backend.h"
-#include "cuda.cuh"
 #include "dropout.cuh"
 #include "packs.cuh"
 
@@ -19,7 +19,7 @@ template <class A> struct Seam {
   Rows<float> x, x_out;
   Rows<A> branch, h;
   float *mean, *rstd;
-  uint32_t per; /* rows of a group */
+  uint32_t per; /* rows per group */
   bool layer;
   Mask mask;
 };
@@ -38,7 +38,7 @@ template <class A> static Seam<A> seam_of(const ResidualNorm *a) {
   return s;
 }
 
-/* Columns of a row of gate, shift or scale; those of one that is left out. */
+/* Columns of a row of gate, shift or scale; `otherwise` for a left-out tensor. */
 template <int N> static __device__ Pack<float, N> columns(const float *from, int col, float otherwise) {
   Pack<float, N> p;
   if (from) p = load<N>(from + col);
@@ -49,7 +49,7 @@ template <int N> static __device__ Pack<float, N> columns(const float *from, int
 
 /* ---- forward */
 /* S packs of row r from column `first` on: v = x + gate ⊙ dropout(branch), also written to x_out; returns their sum.
- * All are read before the first is written. */
+ * All loads precede the first store. */
 template <class A, int N, int S>
 static __device__ float join(Pack<float, N> v[S], const Seam<A> &a, const float *gate, uint32_t r, int first) {
   const int D = (int)a.x.cols, lane = threadIdx.x % WARP;
@@ -77,8 +77,7 @@ static __device__ float join(Pack<float, N> v[S], const Seam<A> &a, const float 
   return sum;
 }
 
-/* KEPT: the S packs of each lane are the whole row. Otherwise x_out, which the lane has written itself, is read again.
- */
+/* KEPT: the S packs of the lanes hold the whole row. Otherwise a lane reads back the x_out that it wrote itself. */
 template <class A, int N, int S, bool KEPT>
 __global__ void k_residual_norm(Seam<A> a, const float *__restrict__ weight, const float *__restrict__ gate,
                                 int64_t gate_ld, const float *__restrict__ shift, int64_t shift_ld,
@@ -116,11 +115,11 @@ __global__ void k_residual_norm(Seam<A> a, const float *__restrict__ weight, con
   a.rstd[r] = rstd;
 }
 
-static bool packed(const ResidualNorm *a) {
+static bool all_in_packs(const ResidualNorm *a) {
   const Tensor all[] = {a->x, a->branch, a->gate, a->shift, a->scale,  a->weight, a->x_out,
                         a->h, a->dh,     a->dx,   a->dgate, a->dshift, a->dscale, a->dbranch};
   for (Tensor t : all)
-    if (!in_packs(t, 4)) return false;
+    if (!in_packs(t, WIDE<float>)) return false;
   return true;
 }
 
@@ -132,7 +131,7 @@ template <class A, int N, int S, bool KEPT> static int forward_as(Device *dev, c
 
 template <class A> static int forward(Device *dev, const ResidualNorm *a) {
   int64_t D = cols_of(a->x);
-  if (!packed(a)) return forward_as<A, 1, 2, false>(dev, a);
+  if (!all_in_packs(a)) return forward_as<A, 1, 2, false>(dev, a);
   if (D > WIDEST) return forward_as<A, 4, 2, false>(dev, a);
   if (D > 768) return forward_as<A, 4, 8, true>(dev, a);
   if (D > 512) return forward_as<A, 4, 6, true>(dev, a);
@@ -147,14 +146,14 @@ template <class A> struct Slope {
   Rows<A> dh, dbranch;
   Rows<float> dx;
   float *partial;  /* [chunks of all groups, SUMS, D] */
-  uint32_t chunks; /* of a group */
+  uint32_t chunks; /* per group */
 };
 struct RowSums {
   float mean, rstd, g_mean, g_dot; /* g = dh·w·(1+scale), g_dot = mean(g ŷ) */
   Spot spot;
 };
 
-/* By a warp, for all its lanes. */
+/* The sums over row r, by a warp and for all its lanes. */
 template <class A, int N>
 static __device__ RowSums row_sums(const Seam<A> &a, const Slope<A> &b, const float *weight, const float *scale,
                                    uint32_t r) {
@@ -185,7 +184,7 @@ static __device__ RowSums row_sums(const Seam<A> &a, const Slope<A> &b, const fl
   return m;
 }
 
-/* The thread's columns of two rows, r and r + 1, of which `have` are there: dx, dbranch, and what they add to sums. */
+/* The thread's columns of the first `have` of rows r and r + 1: dx, dbranch, and their contribution to the sums. */
 template <class A, int N>
 static __device__ void two_rows(const Seam<A> &a, const Slope<A> &b, const RowSums m[2], uint32_t r, int have, int col,
                                 Pack<float, N> w, const float *gate, Pack<float, N> sum[SUMS]) {
@@ -240,7 +239,7 @@ __global__ void __launch_bounds__(THREADS, 3)
       for (int i = 0; i < N; i++) w.v[i] *= 1 + by.v[i];
     }
     for (int tile = 0; tile < n; tile += WARPS) {
-      if (slab == 0) { /* the sums of a row serve every slab */
+      if (slab == 0) { /* the sums over a row are computed once and used by every slab */
         if (tile + warp < n) {
           RowSums m = row_sums<A, N>(a, b, weight, scale, first + tile + warp);
           if (threadIdx.x % WARP == 0) row[tile + warp] = m;
@@ -254,7 +253,7 @@ __global__ void __launch_bounds__(THREADS, 3)
   }
 }
 
-/* out[j] = the sum of FOLD rows of in from row FOLD·j on, in order, in each group by itself; rows are W wide. */
+/* out[j] = Σ of FOLD rows of `in` from row FOLD·j on, in order, within each group; rows have W columns. */
 template <int N> __global__ void k_fold(float *out, const float *in, uint32_t n, uint32_t folded, int W, bool add) {
   const uint32_t slabs = (W + THREADS * N - 1) / (THREADS * N), j = blockIdx.x / slabs, group = j / folded;
   const uint32_t first = j % folded * FOLD, last = first + FOLD < n ? first + FOLD : n;
@@ -275,14 +274,12 @@ template <int N> __global__ void k_fold(float *out, const float *in, uint32_t n,
 
 static int fold_once(Device *dev, float *out, const float *in, int64_t groups, int64_t n, int64_t W, bool add) {
   int64_t folded = ceil_div(n, FOLD);
-  if (W % 4 == 0 && (uintptr_t)out % sizeof(Pack<float, 4>) == 0)
-    return LAUNCH(dev, (k_fold<4>), groups * folded * ceil_div(W, THREADS * 4), out, in, (uint32_t)n, (uint32_t)folded,
-                  (int)W, add);
-  return LAUNCH(dev, (k_fold<1>), groups * folded * ceil_div(W, THREADS), out, in, (uint32_t)n, (uint32_t)folded,
-                (int)W, add);
+  return WITH_PACKS(W % WIDE<float> == 0 && aligned(out, sizeof(Pack<float, WIDE<float>>)), WIDE<float>,
+                    LAUNCH(dev, (k_fold<N>), groups * folded * ceil_div(W, THREADS * N), out, in, (uint32_t)n,
+                           (uint32_t)folded, (int)W, add));
 }
 
-/* Fold to FOLD rows or fewer of each group, changing between the two buffers; the result is the first. */
+/* Fold each group to at most FOLD rows, alternating between the two buffers; *in is the result. */
 static int fold_to_last(Device *dev, float **in, float **spare, int64_t groups, int64_t *n, int64_t W) {
   for (; *n > FOLD; *n = ceil_div(*n, FOLD)) {
     TRY(fold_once(dev, *spare, *in, groups, *n, W, false));
@@ -293,7 +290,7 @@ static int fold_to_last(Device *dev, float **in, float **spare, int64_t groups, 
   return OK;
 }
 
-/* From the sums of a group: its gradients, and what it adds to dweight. A left-out output is NULL. */
+/* From the sums of a group: its gradients, and its contribution to dweight. A left-out output is NULL. */
 __global__ void k_spread(const float *sums, Rows<float> dshift, Rows<float> dscale, Rows<float> dgate, float *dweight,
                          const float *weight, Rows<float> scale, int D) {
   const uint32_t slabs = (D + THREADS - 1) / THREADS, g = blockIdx.x / slabs;
@@ -306,8 +303,8 @@ __global__ void k_spread(const float *sums, Rows<float> dshift, Rows<float> dsca
   dweight[(int64_t)g * D + d] = sum[D] * (scale.data ? 1 + scale.row(g)[d] : 1);
 }
 
-/* The sums of chunks, which `partial` holds, to the outputs; `spare` and `weights` hold a 1/FOLD of it, rounded up, and
- * [2G, D]. */
+/* From the sums of the chunks, in `partial`, to the outputs. `spare` is 1/FOLD of the size of `partial`, rounded up, and
+ * `weights` is [2G, D]. */
 static int finish(Device *dev, const ResidualNorm *a, float *partial, float *spare, float *weights, int64_t G,
                   int64_t n) {
   const int64_t D = cols_of(a->x), W = SUMS * D;
@@ -328,11 +325,11 @@ template <class A, int N> static int backward_as(Device *dev, const ResidualNorm
 
 template <class A> static int backward(Device *dev, const ResidualNorm *a) {
   const int64_t R = rows_of(a->x), D = cols_of(a->x), G = R / a->rows_per_group, n = ceil_div(a->rows_per_group, CHUNK);
-  const int64_t all = ceil_div(G * n * SUMS * D, 4) * 4, few = ceil_div(G * ceil_div(n, FOLD) * SUMS * D, 4) * 4;
+  const int64_t all = round_up(G * n * SUMS * D, 4), few = round_up(G * ceil_div(n, FOLD) * SUMS * D, 4);
   float *partial = NULL;
   TRY(cuda_scratch(dev, SCRATCH_PARTIAL, (size_t)(all + few + 2 * G * D) * sizeof(float), &partial));
   Slope<A> b = {rows<A>(a->dh), rows<A>(a->dbranch), rows<float>(a->dx), partial, (uint32_t)n};
-  TRY(packed(a) ? (backward_as<A, 4>(dev, a, b, G)) : (backward_as<A, 1>(dev, a, b, G)));
+  TRY(WITH_PACKS(all_in_packs(a), WIDE<float>, (backward_as<A, N>(dev, a, b, G))));
   return finish(dev, a, partial, partial + all, partial + all + few, G, n);
 }
 

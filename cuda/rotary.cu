@@ -1,38 +1,38 @@
-/* rotary — turns q and k in place, and the sinusoid of the time conditioning; formulas in src/ops/cpu/rotary.c.
+/* rotary — rotary embedding of q and k in place, and the sinusoid of the time conditioning; formulas in
+ * src/ops/cpu/rotary.c.
  *
- * Angles are computed in double: those of positions once for each shape, into a table that stays on the device. */
+ * Angles are computed in double. Those of the positions are computed once per shape, into a table kept on the device. */
 #include "backend.h"
-#include "cuda.cuh"
 #include "packs.cuh"
 
 static __device__ double frequency(int k, int half) { return pow(10000.0, -(double)k / half); }
 
 /* cosine and sine [L, half] */
 __global__ void k_rotary_table(float *cosine, float *sine, int64_t n, int half) {
-  int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+  int64_t i = thread_number();
   if (i >= n) return;
   double angle = (double)(i / half) * frequency((int)(i % half), half);
   cosine[i] = (float)cos(angle);
   sine[i] = (float)sin(angle);
 }
 
-/* Of at least L positions: one after the other may be asked for, so it grows by doubling. */
+/* Tables for at least L positions. They grow by doubling, since decoding asks for one position more each time. */
 static int rotary_table(Device *dev, int64_t L, int64_t half, float **cosine, float **sine) {
   Cuda *cuda = cuda_of(dev);
-  bool there = cuda->rotary_L >= L && cuda->rotary_half == half;
-  if (there || (cuda->rotary_half == half && L < 2 * cuda->rotary_L)) L = (there ? 1 : 2) * cuda->rotary_L;
-  int64_t n = ceil_div(L * half, 64) * 64;
-  if (!there) cuda->rotary_L = 0;
+  bool made = cuda->rotary_L >= L && cuda->rotary_half == half;
+  if (made || (cuda->rotary_half == half && L < 2 * cuda->rotary_L)) L = (made ? 1 : 2) * cuda->rotary_L;
+  int64_t n = round_up(L * half, 64);
+  if (!made) cuda->rotary_L = 0;
   TRY(cuda_scratch(dev, SCRATCH_ROTARY, (size_t)(2 * n) * sizeof(float), cosine));
   *sine = *cosine + n;
-  if (there) return OK;
+  if (made) return OK;
   TRY(LAUNCH(dev, k_rotary_table, ceil_div(L * half, THREADS), *cosine, *sine, L * half, (int)half));
   cuda->rotary_L = L;
   cuda->rotary_half = half;
   return OK;
 }
 
-/* A warp is a row; a lane turns N pairs of a head at a time, of the heads of q and then of k. */
+/* A warp takes a row. A lane rotates N pairs of a head at a time, through the heads of q and then of k. */
 template <class A, int N>
 __global__ void k_rotary(Rows<A> qkv, int heads, int half, uint32_t L, uint32_t start, const float *__restrict__ cosine,
                          const float *__restrict__ sine, float sign) {
@@ -55,8 +55,8 @@ __global__ void k_rotary(Rows<A> qkv, int heads, int half, uint32_t L, uint32_t 
 }
 
 template <class A, int N>
-static int turn(Device *dev, Tensor qkv, int64_t heads, int64_t half, int64_t L, int64_t start, const float *cosine,
-                const float *sine, bool inverse) {
+static int rotate(Device *dev, Tensor qkv, int64_t heads, int64_t half, int64_t L, int64_t start, const float *cosine,
+                  const float *sine, bool inverse) {
   return LAUNCH(dev, (k_rotary<A, N>), ceil_div(rows_of(qkv), WARPS), rows<A>(qkv), (int)heads, (int)half, (uint32_t)L,
                 (uint32_t)start, cosine, sine, inverse ? -1.f : 1.f);
 }
@@ -65,14 +65,13 @@ int cuda_rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L, int64_t first
   int64_t half = cols_of(qkv) / (6 * heads);
   float *cosine = NULL, *sine = NULL;
   TRY(rotary_table(dev, first + L, half, &cosine, &sine));
-  return WITH_TYPE(qkv.type, half % WIDE<A> == 0 && in_packs(qkv, WIDE<A>)
-                                 ? turn<A, WIDE<A>>(dev, qkv, heads, half, L, first, cosine, sine, inverse)
-                                 : turn<A, 1>(dev, qkv, heads, half, L, first, cosine, sine, inverse));
+  return WITH_TYPE(qkv.type, WITH_PACKS(half % WIDE<A> == 0 && in_packs(qkv, WIDE<A>), WIDE<A>,
+                                        (rotate<A, N>(dev, qkv, heads, half, L, first, cosine, sine, inverse))));
 }
 
 __global__ void k_sinusoid(Rows<float> y, const float *sigma) {
   int half = (int)(y.cols / 2);
-  int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x, g = i / half;
+  int64_t i = thread_number(), g = i / half;
   if (g >= y.rows) return;
   int k = (int)(i % half);
   double angle = (double)sigma[g] * frequency(k, half);

@@ -1,10 +1,9 @@
-/* rows — embedding and its gradient, gathering and scattering of rows, SiLU and its gate. A warp moves a row. */
+/* rows — embedding, gathering and scattering of rows, SiLU and the gate. A warp moves a row. */
 #include "backend.h"
-#include "cuda.cuh"
 #include "packs.cuh"
 
 /* ---- gather and scatter */
-/* y[i] = x[from[i]], or 0 where from[i] < 0. S packs are on their way at a time. */
+/* y[i] = x[from[i]], or 0 where from[i] < 0. S loads are in flight at a time. */
 template <class A, int N> __global__ void k_gather_rows(Rows<A> y, Rows<A> x, const int32_t *from) {
   constexpr int S = 4;
   const int64_t i = (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP;
@@ -20,10 +19,8 @@ template <class A, int N> __global__ void k_gather_rows(Rows<A> y, Rows<A> x, co
 }
 
 template <class A> static int gather(Device *dev, Tensor y, Tensor x, const int32_t *from) {
-  int64_t blocks = ceil_div(rows_of(y), WARPS);
-  if (in_packs(y, WIDE<A>) && in_packs(x, WIDE<A>))
-    return LAUNCH(dev, (k_gather_rows<A, WIDE<A>>), blocks, rows<A>(y), rows<A>(x), from);
-  return LAUNCH(dev, (k_gather_rows<A, 1>), blocks, rows<A>(y), rows<A>(x), from);
+  return WITH_PACKS(in_packs(y, WIDE<A>) && in_packs(x, WIDE<A>), WIDE<A>,
+                    LAUNCH(dev, (k_gather_rows<A, N>), ceil_div(rows_of(y), WARPS), rows<A>(y), rows<A>(x), from));
 }
 
 int cuda_gather_rows(Device *dev, Tensor y, Tensor x, Tensor rows) {
@@ -32,13 +29,13 @@ int cuda_gather_rows(Device *dev, Tensor y, Tensor x, Tensor rows) {
 
 int cuda_embed(Device *dev, Tensor x, Tensor ids, Tensor table) { return cuda_gather_rows(dev, x, table, ids); }
 
-/* to[from[i]] = i; n rows are there. */
+/* to[from[i]] = i for i < n */
 __global__ void k_invert(int32_t *to, const int32_t *from, int64_t n) {
-  int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+  int64_t i = thread_number();
   if (i < n) to[from[i]] = (int32_t)i;
 }
 
-/* Scattering is gathering through the inverse, so that every row of y is written once. */
+/* Scattering is gathering through the inverse index, so that every row of y is written exactly once. */
 int cuda_scatter_rows(Device *dev, Tensor y, Tensor x, Tensor rows) {
   int64_t R = rows_of(y), n = tensor_count(rows);
   int32_t *from = NULL;
@@ -48,11 +45,11 @@ int cuda_scatter_rows(Device *dev, Tensor y, Tensor x, Tensor rows) {
   return WITH_TYPE(y.type, gather<A>(dev, y, x, from));
 }
 
-/* ---- silu: flat; n is whole packs */
+/* ---- silu, over flat buffers of whole packs */
 static __device__ float logistic(float x) { return 1 / (1 + expf(-x)); }
 
 template <int N> __global__ void k_silu(float *y, const float *x, int64_t n) {
-  int64_t i = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * N;
+  int64_t i = thread_number() * N;
   if (i >= n) return;
   Pack<float, N> v = load<N>(x + i);
   for (int j = 0; j < N; j++) v.v[j] *= logistic(v.v[j]);
@@ -65,29 +62,29 @@ static __device__ float silu_slope(float x) {
 }
 
 template <int N> __global__ void k_silu_backward(float *dx, const float *dy, const float *x, int64_t n) {
-  int64_t i = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * N;
+  int64_t i = thread_number() * N;
   if (i >= n) return;
   Pack<float, N> v = load<N>(x + i), d = load<N>(dy + i);
   for (int j = 0; j < N; j++) d.v[j] *= silu_slope(v.v[j]);
   store(dx + i, d);
 }
 
-static bool flat_packs(Tensor t) { return tensor_count(t) % 4 == 0 && (uintptr_t)t.data % 16 == 0; }
+static bool flat_packs(Tensor t, int64_t n) {
+  return tensor_count(t) % n == 0 && aligned(t.data, (size_t)n * sizeof(float));
+}
 
 int cuda_silu(Device *dev, Tensor y, Tensor x) {
   int64_t n = tensor_count(x);
-  if (flat_packs(y) && flat_packs(x))
-    return LAUNCH(dev, (k_silu<4>), ceil_div(n, 4 * THREADS), (float *)y.data, (const float *)x.data, n);
-  return LAUNCH(dev, (k_silu<1>), ceil_div(n, THREADS), (float *)y.data, (const float *)x.data, n);
+  return WITH_PACKS(flat_packs(y, WIDE<float>) && flat_packs(x, WIDE<float>), WIDE<float>,
+                    LAUNCH(dev, (k_silu<N>), ceil_div(n, N * THREADS), (float *)y.data, (const float *)x.data, n));
 }
 
 int cuda_silu_backward(Device *dev, Tensor dx, Tensor dy, Tensor x) {
   int64_t n = tensor_count(x);
-  if (flat_packs(dx) && flat_packs(dy) && flat_packs(x))
-    return LAUNCH(dev, (k_silu_backward<4>), ceil_div(n, 4 * THREADS), (float *)dx.data, (const float *)dy.data,
-                  (const float *)x.data, n);
-  return LAUNCH(dev, (k_silu_backward<1>), ceil_div(n, THREADS), (float *)dx.data, (const float *)dy.data,
-                (const float *)x.data, n);
+  bool packs = flat_packs(dx, WIDE<float>) && flat_packs(dy, WIDE<float>) && flat_packs(x, WIDE<float>);
+  return WITH_PACKS(packs, WIDE<float>,
+                    LAUNCH(dev, (k_silu_backward<N>), ceil_div(n, N * THREADS), (float *)dx.data,
+                           (const float *)dy.data, (const float *)x.data, n));
 }
 
 /* ---- gate */
@@ -117,20 +114,17 @@ template <class A, int N> __global__ void k_gate_backward(Rows<A> dy, Rows<A> dz
 }
 
 template <class A> static int gate_rows(Device *dev, Tensor o, Tensor y, Tensor z) {
-  int64_t blocks = ceil_div(rows_of(y), WARPS);
-  if (in_packs(o, WIDE<A>) && in_packs(y, WIDE<A>) && in_packs(z, WIDE<A>))
-    return LAUNCH(dev, (k_gate<A, WIDE<A>>), blocks, rows<A>(o), rows<A>(y), rows<A>(z));
-  return LAUNCH(dev, (k_gate<A, 1>), blocks, rows<A>(o), rows<A>(y), rows<A>(z));
+  bool packs = in_packs(o, WIDE<A>) && in_packs(y, WIDE<A>) && in_packs(z, WIDE<A>);
+  return WITH_PACKS(packs, WIDE<A>,
+                    LAUNCH(dev, (k_gate<A, N>), ceil_div(rows_of(y), WARPS), rows<A>(o), rows<A>(y), rows<A>(z)));
 }
 
 template <class A> static int gate_rows_backward(Device *dev, Tensor dy, Tensor dz, Tensor d_o, Tensor y, Tensor z) {
-  int64_t blocks = ceil_div(rows_of(y), WARPS);
-  bool packed = true;
-  for (Tensor t : {dy, dz, d_o, y, z}) packed = packed && in_packs(t, WIDE<A>);
-  if (packed)
-    return LAUNCH(dev, (k_gate_backward<A, WIDE<A>>), blocks, rows<A>(dy), rows<A>(dz), rows<A>(d_o), rows<A>(y),
-                  rows<A>(z));
-  return LAUNCH(dev, (k_gate_backward<A, 1>), blocks, rows<A>(dy), rows<A>(dz), rows<A>(d_o), rows<A>(y), rows<A>(z));
+  bool packs = true;
+  for (Tensor t : {dy, dz, d_o, y, z}) packs = packs && in_packs(t, WIDE<A>);
+  return WITH_PACKS(packs, WIDE<A>,
+                    LAUNCH(dev, (k_gate_backward<A, N>), ceil_div(rows_of(y), WARPS), rows<A>(dy), rows<A>(dz),
+                           rows<A>(d_o), rows<A>(y), rows<A>(z)));
 }
 
 int cuda_gate(Device *dev, Tensor o, Tensor y, Tensor z) { return WITH_TYPE(y.type, gate_rows<A>(dev, o, y, z)); }

@@ -1,36 +1,36 @@
-/* scan — the selective state-space recurrence, with the rows of a chunk spread over the lanes of a warp; forward. Back
- * is scan_backward.cu, what both share scan.cuh.
+/* scan — the selective state-space recurrence, forward, with the rows of a chunk spread over the lanes of a warp.
+ * Backward is scan_backward.cu; both share scan.cuh.
  *
  *   a_t = exp(Δ_t A),  u = Δ x,  h_t = a_t h_{t−1} + u_t B_t,  y_t = Σ_s C_t h_t + D x_t
  *   dh_t = C_t dy_t + q_{t+1},  q_t = a_t dh_t,  dC_t = Σ_e dy_t h_t,  dB_t = Σ_e dh_t u_t,  du_t = Σ_s dh_t B_t,
  *   g_t = q_t h_{t−1},  dΔ = Σ_s g A + du x,  dA = Σ_t g Δ,  dx = du Δ + D dy,  dA_log = dA·A
  *
- * The floor, a token and channel, S = 16, bf16: forward reads x and dt and writes y, 6 bytes, and 1 more of states;
- * backward reads x, dt, dy and states and writes dx and ddt, 11 bytes. An H200's multiprocessor moves about 20 bytes a
- * clock: a third of a clock forward, half a clock backward. The S exponentials in either direction take 1 clock, for 16
- * are made in one. Instructions cost most, 128 lanes doing one each: the kernels have 14 a state forward and 33
- * backward, and 120 and 170 for what happens once (softplus and its slope above all, and the way to and from shared
- * memory): 2.7 clocks forward, 5.5 backward. So B = 32, L = 1024, E = 1536 should take 0.7 ms and 1.4 ms of an H200: a
- * prediction.
+ * The floor, per token and channel with S = 16 in bf16. Memory: forward reads x and dt and writes y, 6 bytes, and 1 byte
+ * of states; backward reads x, dt, dy and states and writes dx and ddt, 11 bytes. A multiprocessor of an H200 moves about
+ * 20 bytes a clock, so this takes a third of a clock forward and half a clock backward. The S exponentials take 1 clock in
+ * either direction, at 16 per clock. Instructions dominate, at 128 lanes per clock: the kernels have 14 per state forward
+ * and 33 backward, and 120 and 170 outside the loop over states (mostly softplus, its slope, and the copies to and from
+ * shared memory): 2.7 clocks forward, 5.5 backward. So B = 32, L = 1024, E = 1536 is predicted to take 0.7 ms and 1.4 ms
+ * on an H200.
  *
- * Hence the layout. A thread is one channel and RUN rows one after the other; RUNS threads side by side make a chunk of
- * SCAN_CHUNK rows, a block CHANNELS channels of one sequence. The states are taken in turn: a thread goes through its
- * rows from zero, the threads of a chunk put their ends together by shuffles (the recurrence is associative), and the
- * thread goes through its rows again from the state they hand it. So
- *   - each exponential is made once, in backward as well: h and a of a run stand in registers, where a thread with all
- *     the states of a channel would have to compute both again, from more states than are kept;
- *   - sums over the states (y, du, dΔ) stay in a thread, and S is a number like any other: no register depends on it;
- *   - a small batch still fills the GPU: RUNS threads a channel.
- * It costs a multiplication and an addition a row, direction and state, and the shuffles: about 4 of the 14.
+ * Hence the layout. A thread takes one channel and RUN consecutive rows; RUNS neighbouring threads take a chunk of
+ * SCAN_CHUNK rows, and a block takes CHANNELS channels of one sequence. The states are processed in turn: a thread runs
+ * through its rows from zero, the threads of a chunk combine their end states by shuffles (the recurrence is
+ * associative), and the thread runs through its rows again from its true initial state. So
+ *   - each exponential is computed once, in backward too: h and a of a run stay in registers. A thread with all states of
+ *     a channel would have to recompute both, from more states than are kept;
+ *   - sums over states (y, du, dΔ) stay within a thread, and no register count depends on S;
+ *   - a small batch still fills the GPU, since a channel has RUNS threads.
+ * The cost is one multiplication and one addition per row, direction and state, and the shuffles: about 4 of the 14.
  *
- * The carry between chunks lies in global memory, [S,E] of each sequence, where the caches keep it; that of forward is
- * the very `states` backward starts from. Rows beyond the end have Δ = 0 and u = 0, and leave the state as it is. */
+ * The carry between chunks is kept in global memory, [S,E] per sequence, and stays in cache; that of forward is the
+ * `states` from which backward starts. Rows beyond the end have Δ = 0 and u = 0 and leave the state unchanged. */
 #include "backend.h"
 #include "scan.cuh"
 
 namespace {
 
-/* y += C h; the state after the last row. */
+/* y += C h over the thread's rows; returns the state after the last. */
 static __device__ inline float state_forward(float *y, const Steps &steps, const Quad *B, const Quad *C, float A,
                                              float carry, int run) {
   float a[RUN], product = 1, end = 0;
@@ -68,13 +68,9 @@ template <class A, int N> __global__ void __launch_bounds__(THREADS, N > 1 ? 3 :
     int64_t start = (int64_t)k * SCAN_CHUNK;
     int n = (int)min_of(SCAN_CHUNK, p.L - start);
     bool reads = first && k > 0, writes = last && k + 1 < p.chunks;
-    ShareOfTile<A, N> new_x(me.line(p, p.x, start, column), n, cols), new_dt(me.line(p, p.dt, start, column), n, cols);
-    ShareOfStates<A, N> new_B(me.line(p, p.B, start, 0), n, p.S), new_C(me.line(p, p.C, start, 0), n, p.S);
-    __syncthreads(); /* the last chunk's y has been stored */
-    new_x.spread(x);
-    new_dt.spread(dt);
-    new_B.spread(B);
-    new_C.spread(C);
+    Inputs<A, N> next(p, me, start, n, cols);
+    __syncthreads(); /* the y of the chunk before has been stored */
+    next.spread(x, dt, B, C);
     if (N == 1) load_A(decay, p, me, 0);
     __syncthreads();
     Steps steps(x, dt, me, n);
@@ -96,7 +92,7 @@ template <class A, int N> __global__ void __launch_bounds__(THREADS, N > 1 ? 3 :
       to += p.E;
       at.next();
     }
-    for (int i = 0; i < RUN; i++) x[cell(me.run * RUN + i, me.channel)] = y[i]; /* where only this thread has read */
+    for (int i = 0; i < RUN; i++) x[cell(me.run * RUN + i, me.channel)] = y[i]; /* only this thread reads these */
     __syncthreads();
     store_tile<A, N>(me.line(p, p.y, start, column), x, n, cols, p.add);
   }
@@ -112,7 +108,5 @@ template <class A, int N> static int launch(Device *dev, const Scan *a) {
 } /* namespace */
 
 int cuda_scan(Device *dev, const Scan *a) {
-  int64_t n = 16 / (int64_t)dtype_size(a->x.type);
-  bool packs = usual(a, n) && in_packs(a->y, n);
-  return WITH_TYPE(a->x.type, packs ? launch<A, 16 / (int)sizeof(A)>(dev, a) : launch<A, 1>(dev, a));
+  return WITH_TYPE(a->x.type, WITH_PACKS(usual<A>(a) && in_packs(a->y, WIDE<A>), WIDE<A>, (launch<A, N>(dev, a))));
 }

@@ -1,21 +1,21 @@
-/* scan — what the scan's two directions share: the layout, a chunk's way into shared memory, a thread's rows of one
- * state, how the threads of a chunk put theirs together. Reasons head scan.cu. */
+/* scan — shared by the forward and the backward scan: the layout, loading a chunk into shared memory, a thread's rows of
+ * one state, and combining the threads of a chunk. The reasons for the layout are at the head of scan.cu. */
 #pragma once
 #include "sequence.cuh"
 
-namespace { /* what a file makes of these is its own */
+namespace { /* each file instantiates its own */
 
 static constexpr int RUN = 8, RUNS = SCAN_CHUNK / RUN, CHANNELS = THREADS / RUNS;
-static constexpr int GROUP = 16;                /* states whose B, C and A are at hand at a time */
-static constexpr int HALF = RUN / 2;            /* rows of a Quad                                */
-static constexpr int QUADS = SCAN_CHUNK / HALF; /* of a chunk's B, C, dB or dC of a state        */
-static constexpr int COLUMN = QUADS + 1;        /* from a state's to the next                    */
-static constexpr int SUM = 2 * QUADS;           /* of dB and dC                                  */
-static constexpr int SUM_STRIDE = SUM + HALF;   /* from a channel's to the next                  */
+static constexpr int GROUP = 16;                /* states whose B, C and A are in shared memory at a time */
+static constexpr int HALF = RUN / 2;            /* rows of a Quad */
+static constexpr int QUADS = SCAN_CHUNK / HALF; /* per chunk and state, of B, C, dB or dC */
+static constexpr int COLUMN = QUADS + 1;        /* stride between states */
+static constexpr int SUM = 2 * QUADS;           /* Quads of dB and dC */
+static constexpr int SUM_STRIDE = SUM + HALF;   /* stride between channels */
 static constexpr int TILE = SCAN_CHUNK * (CHANNELS + 1) + (RUNS - 1) * HALF; /* f32 of a chunk: see cell */
-static_assert(HALF == 4 && RUNS == 8 && CHANNELS == 32, "the paddings below are made for these");
+static_assert(HALF == 4 && RUNS == 8 && CHANNELS == 32, "the padding below assumes these sizes");
 static constexpr float LOG2E = 1.44269504f, LN2 = 0.693147181f;
-/* exp(−80) is a normal number; a state that shrinks so much in one row is gone either way */
+/* exp(−80) is a normal number, and small enough to erase a state */
 static constexpr float LOWEST = -80 * LOG2E;
 
 struct alignas(16) Quad { /* HALF rows of a state */
@@ -28,12 +28,13 @@ template <class A> struct ScanArgs {
   bool reverse, add, keep;
   Rows<A> x, dt, B, C, y, dy, dx, ddt;
   const float *A_log, *D;
-  float *states; /* [sequences·chunks][S,E]; without keep carries, [sequences][2][S,E]: one read, one written */
+  float *states; /* keep: [sequences·chunks][S,E]; else [sequences][2][S,E]: carries, one read and one written */
   float *carry;  /* backward: [sequences][2S+1][E]: q, dA, dD */
   float *rows;   /* backward: [groups][sequences·chunks][S][SUM quads] */
 };
 
-/* What a thread has: RUN steps of one channel. Blocks beside each other share the rows of a sequence. */
+/* The place of a thread: run `run` of a chunk, RUN steps of one channel. Neighbouring blocks take the channel groups of
+ * one sequence. */
 struct Thread {
   int run, channel, b, group, e;
   template <class A> __device__ explicit Thread(const ScanArgs<A> &p) {
@@ -43,27 +44,27 @@ struct Thread {
     group = (int)blockIdx.x % p.groups;
     e = group * CHANNELS + channel;
   }
-  /* Its sequence from step `start` on, in a tensor of channels or of states. */
+  /* The rows of its sequence from step `start` on, in a tensor of channels or of states. */
   template <class A> __device__ Line<A> line(const ScanArgs<A> &p, const Rows<A> &m, int64_t start, int column) const {
     return Line<A>(m, b, p.L, p.reverse, start, column);
   }
 };
 
 /* ---- a chunk in shared memory */
-/* A chunk's rows and channels in f32; the RUNS lanes of a channel and the channels of a warp fall into different banks.
- */
+/* Index in a chunk's tile of f32. The RUNS lanes of a channel and the channels of a warp map to different banks. */
 static __device__ inline int cell(int row, int channel) { return row * (CHANNELS + 1) + row / RUN * HALF + channel; }
-/* Where a row stands in a state's column of Quads: one load of the lanes of a channel is contiguous. */
+/* Index of a row in a state's column of Quads: the lanes of a channel load contiguous memory. */
 static __device__ inline int quad_of(int run, int half) { return half * RUNS + run; }
 static __device__ inline int place_of(int row) { return quad_of(row / RUN, row % RUN / HALF) * HALF + row % HALF; }
 
-/* What a thread takes of a chunk's rows, COLS wide, N neighbours at a time: asked for at once, put down later. */
+/* A thread's share of loading a chunk of COLS columns, N neighbours at a time: all loads are issued by the constructor,
+ * and spread() stores the values to shared memory later. */
 template <class A, int N, int COLS> struct Share {
   static constexpr int ACROSS = COLS / N, PASSES = SCAN_CHUNK * ACROSS / THREADS;
   Held<A, N> held[PASSES];
   __device__ static int row(int pass) { return (pass * THREADS + (int)threadIdx.x) / ACROSS; }
   __device__ static int col() { return (int)threadIdx.x % ACROSS * N; }
-  /* n rows from the line's first on and `cols` columns of them are there. */
+  /* The line has n rows of `cols` columns; the rest is zero. */
   __device__ Share(Line<A> from, int n, int64_t cols) {
     for (int i = 0; i < PASSES; i++) {
       held[i] = {};
@@ -88,7 +89,23 @@ template <class A, int N, int COLS> struct Share {
 template <class A, int N> using ShareOfTile = Share<A, N, CHANNELS>;
 template <class A, int N> using ShareOfStates = Share<A, (N > 1 ? HALF : 1), GROUP>;
 
-/* The tile, or what is there and the tile, to n rows of `cols` columns. */
+/* The chunk's inputs. */
+template <class A, int N> struct Inputs {
+  ShareOfTile<A, N> x, dt;
+  ShareOfStates<A, N> B, C;
+  __device__ Inputs(const ScanArgs<A> &p, const Thread &me, int64_t start, int n, int cols)
+      : x(me.line(p, p.x, start, me.group * CHANNELS), n, cols),
+        dt(me.line(p, p.dt, start, me.group * CHANNELS), n, cols), B(me.line(p, p.B, start, 0), n, p.S),
+        C(me.line(p, p.C, start, 0), n, p.S) {}
+  __device__ void spread(float *to_x, float *to_dt, Quad *to_B, Quad *to_C) const {
+    x.spread(to_x);
+    dt.spread(to_dt);
+    B.spread(to_B);
+    C.spread(to_C);
+  }
+};
+
+/* Store the tile to n rows of `cols` columns, or add it to them. */
 template <class A, int N>
 static __device__ inline void store_tile(Line<A> to, const float *tile, int n, int cols, bool add) {
   typedef ShareOfTile<A, N> Mine;
@@ -104,8 +121,7 @@ static __device__ inline void store_tile(Line<A> to, const float *tile, int n, i
   }
 }
 
-/* A·log2(e) of the block's channels and the states from `first` on to A[GROUP][CHANNELS+1]; zero where there are none.
- */
+/* A[GROUP][CHANNELS+1] := A·log2(e) of the block's channels and the states from `first` on; zero beyond the last. */
 template <class T> static __device__ inline void load_A(float *A, const ScanArgs<T> &p, const Thread &me, int first) {
   int e = me.group * CHANNELS;
   for (int pass = 0; pass < CHANNELS * GROUP / THREADS; pass++) {
@@ -115,7 +131,7 @@ template <class T> static __device__ inline void load_A(float *A, const ScanArgs
   }
 }
 
-/* All of the states from `first` on, for a chunk. */
+/* B, C and A of the group of states from `first` on, for a chunk. */
 template <class T>
 static __device__ inline void load_group(Quad *B, Quad *C, float *A, const ScanArgs<T> &p, const Thread &me,
                                          int64_t start, int n, int first) {
@@ -125,14 +141,14 @@ static __device__ inline void load_group(Quad *B, Quad *C, float *A, const ScanA
 }
 
 /* ---- one thread's rows of one state */
-/* max(v,0) + log(1 + e), e = exp(−|v|). What rounding takes from w = 1 + e is added again, so that small ones are
- * exact. */
+/* max(v,0) + log(1 + e), e = exp(−|v|). The rounding error of w = 1 + e is added back, so that small results are
+ * accurate. */
 static __device__ inline float softplus(float v) {
   float e = expf(-fabsf(v)), w = 1 + e;
   return fmaxf(v, 0) + (logf(w) + (e - (w - 1)));
 }
 
-/* 2^v of a v whose power is a normal number, in one instruction. */
+/* 2^v in one instruction, if the result is a normal number. */
 static __device__ inline float power_of_2(float v) {
 #ifdef __CUDACC__
   float p;
@@ -149,11 +165,11 @@ struct Column { /* the B or C of a thread's rows */
   __device__ float at(int i) const { return half[i / HALF].v[i % HALF]; }
 };
 
-/* A thread's share of going through a chunk: what it makes of zero, and how much of what comes in it lets through.
- * The lanes of a channel link theirs in log2(RUNS) steps; BACK: the last lane comes first. */
+/* A thread's rows as one step of the recurrence: the state they end in from zero, and the factor of the incoming state.
+ * The lanes of a channel combine theirs by a scan of log2(RUNS) steps. BACK: from the last lane to the first. */
 template <bool BACK> struct Link {
   float end, product;
-  int before; /* lanes that come first */
+  int before; /* number of lanes before this one */
   __device__ static float from(float v, int d) {
     return BACK ? __shfl_down_sync(~0u, v, d) : __shfl_up_sync(~0u, v, d);
   }
@@ -167,14 +183,14 @@ template <bool BACK> struct Link {
     end += product * e;
     product *= through;
   }
-  /* What comes into this thread's rows. */
+  /* The state before this thread's rows. */
   __device__ float in(float carry) const {
     float e = from(end, 1);
     return before == 0 ? carry : e;
   }
 };
 
-struct Steps { /* a thread's rows: Δ, Δ x */
+struct Steps { /* of a thread's rows: Δ, Δ x */
   float delta[RUN], u[RUN];
   __device__ Steps(const float *x, const float *dt, const Thread &me, int n) {
     for (int i = 0; i < RUN; i++) {
@@ -184,14 +200,14 @@ struct Steps { /* a thread's rows: Δ, Δ x */
       u[i] = delta[i] * x[at];
     }
   }
-  /* a of each row. fmaxf drops what is no number: of Δ, u keeps it; of A, spoilt() does. */
+  /* a of each row. fmaxf drops NaN: a NaN of Δ remains in u, and spoilt() keeps one of A. */
   __device__ void decay(float *a, float A) const {
     for (int i = 0; i < RUN; i++) a[i] = power_of_2(fmaxf(delta[i] * A, LOWEST));
   }
 };
 static __device__ inline float spoilt(float carry, float A) { return isnan(A) ? A : carry; }
 
-/* Where a thread finds what belongs to a state; on to the next by next(). */
+/* A state's B, C and A in shared memory; next() moves to the next state. */
 struct Cursor {
   const Quad *B, *C;
   const float *A;
@@ -226,10 +242,10 @@ template <class A> static ScanArgs<A> args_of(const Scan *a) {
   return p;
 }
 
-/* Whether the channels fall into packs, and the states are few enough to be at hand all the time. */
-static bool usual(const Scan *a, int64_t n) {
-  return cols_of(a->B) <= GROUP && in_packs(a->B, HALF) && in_packs(a->C, HALF) && in_packs(a->x, n) &&
-         in_packs(a->dt, n);
+/* Whether the inputs consist of packs, and all states form one group. */
+template <class A> static bool usual(const Scan *a) {
+  return cols_of(a->B) <= GROUP && in_packs(a->B, HALF) && in_packs(a->C, HALF) && in_packs(a->x, WIDE<A>) &&
+         in_packs(a->dt, WIDE<A>);
 }
 
 } /* namespace */

@@ -1,10 +1,11 @@
-/* scan_backward — the scan's gradients; what they are and why the layout is as it is heads scan.cu.
+/* scan_backward — gradients of the scan; formulas and the reasons for the layout are at the head of scan.cu.
  *
- * A block goes through its chunks from the last to the first and, of each state, both ways at once: the state from the
- * one that forward has kept, q from the chunk before.
- * dB and dC are sums over channels: a block adds its own through shared memory, state by state, and leaves its part in
- * scratch, which a last kernel adds in order: 8 S bytes a row of CHANNELS channels, written and read once. So are the
- * parts of dA and dD, one of each sequence. */
+ * A block processes its chunks from the last to the first. Within a chunk, each state runs in both directions at once:
+ * h forward from the state kept by the forward pass, q backward from the chunk processed before.
+ *
+ * dB and dC are sums over channels. A block sums over its own channels through shared memory, state by state, and writes
+ * a partial sum to scratch memory; a last kernel adds the partial sums in order. They take 8 S bytes per row and CHANNELS
+ * channels, written and read once. dA and dD are summed over sequences in the same way. */
 #include "backend.h"
 #include "scan.cuh"
 
@@ -14,8 +15,8 @@ struct Slopes {
   float dy[RUN], du[RUN], dd[RUN]; /* dd: Σ_s g A·log2(e) */
 };
 
-/* A state's rows back; dB and dC of the channel's rows go to `out`. *state: h before the chunk, q after it; *state := q
- * before the chunk. Returns Σ g Δ of these rows. */
+/* One state of the thread's rows: adds to du and dd, and writes dB and dC to `out`. `before` is h before the chunk; *carry
+ * is q after the chunk and becomes q before it. Returns Σ g Δ of these rows. */
 static __device__ inline float state_backward(Slopes *to, const Steps &steps, const Quad *B, const Quad *C, float A,
                                               float before, float *carry, int run, Quad *out) {
   float a[RUN], h[RUN + 1], product = 1, end = 0, back = 0, dA = 0;
@@ -61,9 +62,9 @@ static __device__ inline float sum_of_runs(float v) {
   return v;
 }
 
-/* Σ over the block's channels of sums[CHANNELS][SUM_STRIDE] to part[SUM]: two threads a number. */
+/* part[SUM] := Σ over the block's channels of sums[CHANNELS][SUM_STRIDE], by two threads per element */
 static __device__ inline void sum_channels(float *part, const Quad *sums) {
-  static_assert(2 * SUM * HALF == THREADS, "two threads a number");
+  static_assert(2 * SUM * HALF == THREADS, "two threads per element");
   const float *from = (const float *)sums + threadIdx.x % 2 * SUM_STRIDE * HALF + threadIdx.x / 2;
   float sum = 0;
   for (int c = 0; c < CHANNELS / 2; c++) sum += from[2 * c * SUM_STRIDE * HALF];
@@ -71,10 +72,48 @@ static __device__ inline void sum_channels(float *part, const Quad *sums) {
   if (threadIdx.x % 2 == 0) part[threadIdx.x / 2] = sum;
 }
 
+/* Global memory of the current state: what the forward pass kept, the carries q and dA, and the block's part of dB, dC. */
+struct Stored {
+  const float *kept;
+  float *q, *dA, *part;
+  bool first, reads_dA, reads_q; /* the thread has the chunk's first rows; it reads the carries of a later chunk */
+  __device__ void next(int64_t E) {
+    kept += E;
+    q += E;
+    dA += E;
+    part += SUM * HALF;
+  }
+};
+
+/* One state of a chunk. `sums` may hold what the previous state left there. */
+static __device__ inline void chunk_state(Slopes *to, const Steps &steps, const Cursor &at, const Stored &state,
+                                          const Thread &me, Quad *sums) {
+  float before = state.first ? *state.kept : 0, q = state.reads_q ? *state.q : 0, dA = state.reads_dA ? *state.dA : 0;
+  __syncthreads(); /* dy and the previous state's sums have been read */
+  float mine = state_backward(to, steps, at.B, at.C, *at.A, before, &q, me.run, sums + me.channel * SUM_STRIDE);
+  mine = sum_of_runs(mine);
+  if (state.first) *state.q = q;
+  if (state.first) *state.dA = dA + mine;
+  __syncthreads();
+  sum_channels(state.part, sums);
+}
+
+/* dx and ddt of the thread's rows, in place of x and dt; *dD += its part. */
+static __device__ inline void finish_rows(float *x, float *dt, float *dD, const Slopes &to, const Steps &steps,
+                                          const Thread &me, float D) {
+  for (int i = 0; i < RUN; i++) {
+    int here = cell(me.run * RUN + i, me.channel);
+    float slope = __fdividef(1, 1 + expf(-dt[here]));
+    *dD += to.dy[i] * x[here];
+    dt[here] = (to.dd[i] * LN2 + to.du[i] * x[here]) * slope;
+    x[here] = to.du[i] * steps.delta[i] + D * to.dy[i];
+  }
+}
+
 template <class A, int N> __global__ void __launch_bounds__(THREADS, N > 1 ? 2 : 1) k_scan_backward(ScanArgs<A> p) {
   SHARED(float, x, TILE);
   SHARED(float, dt, TILE);
-  SHARED(Quad, sums, CHANNELS * SUM_STRIDE); /* and dy before them */
+  SHARED(Quad, sums, CHANNELS * SUM_STRIDE); /* holds dy first */
   SHARED(Quad, B, GROUP * COLUMN);
   SHARED(Quad, C, GROUP * COLUMN);
   SHARED(float, decay, GROUP *(CHANNELS + 1));
@@ -89,15 +128,11 @@ template <class A, int N> __global__ void __launch_bounds__(THREADS, N > 1 ? 2 :
     int64_t start = (int64_t)k * SCAN_CHUNK, slot = (int64_t)me.b * p.chunks + k;
     int n = (int)min_of(SCAN_CHUNK, p.L - start);
     bool more = k < p.chunks - 1;
-    ShareOfTile<A, N> new_x(me.line(p, p.x, start, column), n, cols), new_dt(me.line(p, p.dt, start, column), n, cols),
-        new_dy(me.line(p, p.dy, start, column), n, cols);
-    ShareOfStates<A, N> new_B(me.line(p, p.B, start, 0), n, p.S), new_C(me.line(p, p.C, start, 0), n, p.S);
-    __syncthreads(); /* the last chunk's gradients have been stored */
-    new_x.spread(x);
-    new_dt.spread(dt);
-    new_dy.spread(dy);
-    new_B.spread(B);
-    new_C.spread(C);
+    ShareOfTile<A, N> next_dy(me.line(p, p.dy, start, column), n, cols);
+    Inputs<A, N> next(p, me, start, n, cols);
+    __syncthreads(); /* the gradients of the chunk before have been stored */
+    next_dy.spread(dy);
+    next.spread(x, dt, B, C);
     if (N == 1) load_A(decay, p, me, 0);
     __syncthreads();
     Steps steps(x, dt, me, n);
@@ -106,39 +141,26 @@ template <class A, int N> __global__ void __launch_bounds__(THREADS, N > 1 ? 2 :
       to.dy[i] = dy[cell(me.run * RUN + i, me.channel)];
       to.du[i] = to.dd[i] = 0;
     }
-    const float *kept = p.states + slot * p.S * p.E + me.e;
-    float *part =
-        p.rows + ((int64_t)(me.group * (gridDim.x / (unsigned)p.groups)) * p.chunks + slot) * p.S * SUM * HALF;
-    float *q = carry, *dA = carry + p.S * p.E;
+    int64_t part = (int64_t)(me.group * (gridDim.x / (unsigned)p.groups)) * p.chunks + slot;
+    Stored state = {p.states + slot * p.S * p.E + me.e,
+                    carry,
+                    carry + p.S * p.E,
+                    p.rows + part * p.S * SUM * HALF,
+                    first,
+                    first && more,
+                    last && more};
     Cursor at = {B, C, decay + me.channel};
     for (int s = 0; s < p.S; s++) {
-      float before = first ? *kept : 0, after = last && more ? *q : 0, other_dA = first && more ? *dA : 0;
-      __syncthreads(); /* dy and the sums of the last state have been read */
       if (N == 1 && s > 0 && s % GROUP == 0) {
+        __syncthreads(); /* the group before has been read */
         load_group<A>(B, C, decay, p, me, start, n, s);
-        __syncthreads();
         at = {B, C, decay + me.channel};
       }
-      float mine =
-          state_backward(&to, steps, at.B, at.C, *at.A, before, &after, me.run, sums + me.channel * SUM_STRIDE);
-      mine = sum_of_runs(mine);
-      if (first) *q = after;
-      if (first) *dA = other_dA + mine;
-      __syncthreads();
-      sum_channels(part, sums);
-      kept += p.E;
-      q += p.E;
-      dA += p.E;
-      part += SUM * HALF;
+      chunk_state(&to, steps, at, state, me, sums);
+      state.next(p.E);
       at.next();
     }
-    for (int i = 0; i < RUN; i++) { /* where only this thread has read */
-      int here = cell(me.run * RUN + i, me.channel);
-      float slope = __fdividef(1, 1 + expf(-dt[here]));
-      dD += to.dy[i] * x[here];
-      dt[here] = (to.dd[i] * LN2 + to.du[i] * x[here]) * slope;
-      x[here] = to.du[i] * steps.delta[i] + D * to.dy[i];
-    }
+    finish_rows(x, dt, &dD, to, steps, me, D);
     __syncthreads();
     store_tile<A, N>(me.line(p, p.dx, start, column), x, n, cols, false);
     store_tile<A, N>(me.line(p, p.ddt, start, column), dt, n, cols, false);
@@ -147,9 +169,9 @@ template <class A, int N> __global__ void __launch_bounds__(THREADS, N > 1 ? 2 :
   if (first) carry[2 * p.S * p.E] = dD;
 }
 
-/* The groups' parts of dB and dC, in their order. A thread is a number of the parts. */
+/* dB and dC: the sum of the groups' partial sums, in order. A thread takes one element. */
 template <class A> __global__ void k_scan_rows(ScanArgs<A> p, Rows<A> dB, Rows<A> dC, int64_t n) {
-  int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+  int64_t i = thread_number();
   if (i >= n) return;
   int place = (int)(i % (SUM * HALF)), quad = place / HALF % QUADS;
   int64_t column = i / (SUM * HALF), s = column % p.S, slots = column / p.S;
@@ -161,10 +183,10 @@ template <class A> __global__ void k_scan_rows(ScanArgs<A> p, Rows<A> dB, Rows<A
   put(line.at(0), sum);
 }
 
-/* The sequences' parts of dA and dD, in their order. A thread is a channel and a state, or a channel's D. */
+/* dA_log and dD: the sum over sequences, in order. A thread takes a channel and a state, or a channel's D. */
 static __global__ void k_scan_channels(const float *carry, int64_t sequences, int64_t E, int64_t S, const float *A_log,
                                        float *dA_log, float *dD) {
-  int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x, s = i / E, e = i % E;
+  int64_t i = thread_number(), s = i / E, e = i % E;
   if (s > S) return;
   float sum = 0;
   for (int64_t b = 0; b < sequences; b++) sum += carry[(b * (2 * S + 1) + S + s) * E + e];
@@ -189,7 +211,7 @@ template <class A, int N> static int launch_backward(Device *dev, const Scan *a)
 } /* namespace */
 
 int cuda_scan_backward(Device *dev, const Scan *a) {
-  int64_t n = 16 / (int64_t)dtype_size(a->x.type);
-  bool packs = usual(a, n) && in_packs(a->dy, n) && in_packs(a->dx, n) && in_packs(a->ddt, n);
-  return WITH_TYPE(a->x.type, packs ? launch_backward<A, 16 / (int)sizeof(A)>(dev, a) : launch_backward<A, 1>(dev, a));
+  return WITH_TYPE(a->x.type, WITH_PACKS(usual<A>(a) && in_packs(a->dy, WIDE<A>) && in_packs(a->dx, WIDE<A>) &&
+                                             in_packs(a->ddt, WIDE<A>),
+                                         WIDE<A>, (launch_backward<A, N>(dev, a))));
 }

@@ -1,11 +1,11 @@
-/* sequence — what the state-space kernels share: the rows of a sequence in the direction that is asked for, and several
- * neighbours of a row at once as f32. */
+/* sequence — what the state-space kernels share: the rows of a sequence in either direction, and packs whose elements
+ * are converted to f32 only when they are used. */
 #pragma once
-#include "cuda.cuh"
+#include "packs.cuh"
 #include <string.h>
 #include <type_traits>
 
-namespace { /* what a file makes of these is its own */
+namespace { /* each file instantiates its own */
 
 static __device__ inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -19,8 +19,8 @@ template <class A> struct Line {
   __device__ A *at(int k) const { return first + k * step; }
 };
 
-/* N neighbours as they stand in memory. bf16 is taken apart by unpack only, for whoever touches a number waits for its
- * load; so several can be under way. */
+/* N neighbours as raw words. Only unpack() touches the elements: using a value waits for its load, so several loads stay
+ * in flight until then. */
 template <class A, int N> struct alignas(sizeof(A) * N) Held {
   static constexpr size_t BYTES = sizeof(A) * N;
   using Word = std::conditional_t<BYTES % 8 == 0, uint64_t, std::conditional_t<BYTES % 4 == 0, uint32_t, uint16_t>>;
@@ -39,10 +39,5 @@ template <class A, int N> struct alignas(sizeof(A) * N) Held {
     *(Held *)to = h;
   }
 };
-
-/* Whether the rows of t fall into packs of n elements that begin at multiples of their size. */
-static inline bool in_packs(Tensor t, int64_t n) {
-  return t.ld % n == 0 && cols_of(t) % n == 0 && (uintptr_t)t.data % ((size_t)n * dtype_size(t.type)) == 0;
-}
 
 } /* namespace */

@@ -1,43 +1,33 @@
-/* update — gradients and weights as flat buffers: sums, norms, AdamW with moving average and bf16 copy in one pass.
+/* update — gradients and weights as flat buffers: sums, norms, and AdamW with moving average and bf16 copy in one pass.
  *
- * All of it is bound by memory: a thread has one pack of neighbours of every buffer, 16 bytes of f32 where all buffers
- * begin at multiples of that, and asks for all of them before it computes. */
+ * All kernels are bound by memory. A thread takes one pack of each buffer, 16 bytes of f32 if all buffers are aligned to
+ * that, and issues all its loads before it computes. */
 #include "backend.h"
-#include "cuda.cuh"
+#include "packs.cuh"
 
-static constexpr int WIDE = 4;
+static constexpr int WIDTH = WIDE<float>;
 
-/* x[i … i+N), 0 beyond x[n]. WHOLE: nothing is beyond, one access. */
-template <bool WHOLE, int N, class T> static __device__ Pack<T, N> load(const T *x, int64_t i, int64_t n) {
-  Pack<T, N> p;
+/* x[i … i+N), 0 from x[n] on. WHOLE: all N exist and are aligned. */
+template <bool WHOLE, int N> static __device__ Pack<float, N> load_flat(const float *x, int64_t i, int64_t n) {
   if constexpr (WHOLE)
-    p = *(const Pack<T, N> *)(x + i);
+    return load<N>(x + i);
   else
-    for (int j = 0; j < N; j++) p.v[j] = i + j < n ? x[i + j] : 0;
-  return p;
+    return load_each<N>(x + i, n - i, 0);
 }
-template <class T, int N> static __device__ void store(T *x, int64_t i, int64_t n, const Pack<T, N> &p) {
-  if (i + N <= n)
-    *(Pack<T, N> *)(x + i) = p;
-  else
-    for (int j = 0; j < N; j++)
-      if (i + j < n) x[i + j] = p.v[j];
-}
-template <int N> static __device__ int64_t my_pack() { return ((int64_t)blockIdx.x * THREADS + threadIdx.x) * N; }
+template <int N> static __device__ int64_t my_pack() { return thread_number() * N; }
 
-static bool wide(const void *p) { return (uintptr_t)p % (WIDE * sizeof(float)) == 0; }
-static bool wide_low(const void *p) { return (uintptr_t)p % (WIDE * sizeof(uint16_t)) == 0; }
+static bool wide(const void *p) { return aligned(p, WIDTH * sizeof(float)); }
+static bool wide_low(const void *p) { return aligned(p, WIDTH * sizeof(uint16_t)); }
 
-/* LAUNCH_PACKS — the kernel for packs of WIDE, or of 1 where a buffer does not begin at a multiple of a pack. */
+/* LAUNCH_PACKS — launch kernel<N> on n elements, with N = WIDTH where `wide` holds, else 1. */
 #define LAUNCH_PACKS(dev, kernel, n, wide, ...)                                                                        \
-  ((wide) ? LAUNCH(dev, kernel<WIDE>, ceil_div(n, WIDE * THREADS), __VA_ARGS__)                                        \
-          : LAUNCH(dev, kernel<1>, ceil_div(n, THREADS), __VA_ARGS__))
+  WITH_PACKS(wide, WIDTH, LAUNCH(dev, kernel<N>, ceil_div(n, N *THREADS), __VA_ARGS__))
 
 /* ---- add */
 template <bool WHOLE, int N> static __device__ void add_pack(float *y, const float *x, int64_t i, int64_t n) {
-  Pack<float, N> a = load<WHOLE, N>(y, i, n), b = load<WHOLE, N>(x, i, n);
+  Pack<float, N> a = load_flat<WHOLE, N>(y, i, n), b = load_flat<WHOLE, N>(x, i, n);
   for (int j = 0; j < N; j++) a.v[j] += b.v[j];
-  store(y, i, n, a);
+  store_upto(y + i, a, n - i);
 }
 
 template <int N> __global__ void k_add(float *y, const float *x, int64_t n) {
@@ -53,23 +43,24 @@ int cuda_add(Device *dev, Tensor y, Tensor x) {
   return LAUNCH_PACKS(dev, k_add, n, wide(y.data) && wide(x.data), (float *)y.data, (const float *)x.data, n);
 }
 
-/* ---- sum, sum_squares: a block sums SPAN neighbours, one block the blocks' sums. Where x begins decides how it is
- * read, not in which order it is added up. */
-static constexpr int AT_ONCE = 4, TURNS = 16, SPAN = TURNS * WIDE * THREADS;
+/* ---- sum, sum_squares: each block sums SPAN neighbours, then one block sums the blocks' sums. The alignment of x
+ * affects how it is read, not the order of the sum. */
+static constexpr int AT_ONCE = 4, TURNS = 16, SPAN = TURNS * WIDTH * THREADS;
 
 template <bool SQUARES, bool ALIGNED> static __device__ double sum_of(const float *x, int64_t first, int64_t n) {
-  double sum[WIDE] = {0};
+  double sum[WIDTH] = {0};
   for (int turn = 0; turn < TURNS; turn += AT_ONCE) {
-    Pack<float, WIDE> p[AT_ONCE];
-    for (int k = 0; k < AT_ONCE; k++) p[k] = load<ALIGNED, WIDE>(x, first + (int64_t)(turn + k) * WIDE * THREADS, n);
+    Pack<float, WIDTH> p[AT_ONCE];
     for (int k = 0; k < AT_ONCE; k++)
-      for (int j = 0; j < WIDE; j++) sum[j] += SQUARES ? (double)p[k].v[j] * (double)p[k].v[j] : (double)p[k].v[j];
+      p[k] = load_flat<ALIGNED, WIDTH>(x, first + (int64_t)(turn + k) * WIDTH * THREADS, n);
+    for (int k = 0; k < AT_ONCE; k++)
+      for (int j = 0; j < WIDTH; j++) sum[j] += SQUARES ? (double)p[k].v[j] * (double)p[k].v[j] : (double)p[k].v[j];
   }
   return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
 template <bool SQUARES> __global__ void k_sum(double *partial, const float *x, int64_t n, bool aligned) {
-  int64_t block = (int64_t)blockIdx.x * SPAN, first = block + threadIdx.x * WIDE;
+  int64_t block = (int64_t)blockIdx.x * SPAN, first = block + threadIdx.x * WIDTH;
   bool whole = aligned && block + SPAN <= n;
   double sum = whole ? sum_of<SQUARES, true>(x, first, n) : sum_of<SQUARES, false>(x, first, n);
   sum = block_reduce(sum, plus<double>);
@@ -96,7 +87,7 @@ int cuda_sum(Device *dev, Tensor total, Tensor x) { return sum_to<false>(dev, to
 
 int cuda_sum_squares(Device *dev, Tensor sum, Tensor x) { return sum_to<true>(dev, sum, x, false); }
 
-/* ---- to_bf16, by hand as on the CPU: what is no number gets the same bits everywhere */
+/* ---- to_bf16, written out as on the CPU, so that NaN has the same bits on every device */
 static __device__ uint16_t to_nearest(float x) {
   uint32_t u;
   memcpy(&u, &x, sizeof u);
@@ -106,10 +97,10 @@ static __device__ uint16_t to_nearest(float x) {
 
 template <int N> __global__ void k_to_bf16(uint16_t *y, const float *x, int64_t n) {
   int64_t i = my_pack<N>();
-  Pack<float, N> a = i + N <= n ? load<true, N>(x, i, n) : load<false, N>(x, i, n);
+  Pack<float, N> a = load_upto<N>(x + i, n - i, 0);
   Pack<uint16_t, N> b;
   for (int j = 0; j < N; j++) b.v[j] = to_nearest(a.v[j]);
-  store(y, i, n, b);
+  store_upto(y + i, b, n - i);
 }
 
 int cuda_to_bf16(Device *dev, Tensor y, Tensor x) {
@@ -129,7 +120,7 @@ struct Update { /* AdamW in f32: p ← shrink·p − rate·m/(root·√v + eps) 
   float b1, b2, new1, new2, eps, shrink, rate, root, keep, new_ema;
 };
 
-/* What gradients are multiplied by; NaN where their squares are no finite number. */
+/* The factor of the gradients; NaN if the sum of their squares is not finite. */
 static __device__ float factor_of(const Update &u) {
   double squares = *u.squares, norm = u.scale * sqrt(squares), clip = u.clip > 0 ? u.clip / (norm + 1e-6) : 1;
   return isfinite(squares) ? (float)(u.scale * (clip < 1 ? clip : 1)) : NAN;
@@ -137,8 +128,8 @@ static __device__ float factor_of(const Update &u) {
 
 template <int N> struct State { Pack<float, N> g, p, m, v, ema; };
 template <bool WHOLE, int N> static __device__ State<N> load_state(const Update &u, int64_t i) {
-  State<N> s = {load<WHOLE, N>(u.g, i, u.n), load<WHOLE, N>(u.p, i, u.n), load<WHOLE, N>(u.m, i, u.n),
-                load<WHOLE, N>(u.v, i, u.n), load<WHOLE, N>(u.ema, i, u.n)};
+  State<N> s = {load_flat<WHOLE, N>(u.g, i, u.n), load_flat<WHOLE, N>(u.p, i, u.n), load_flat<WHOLE, N>(u.m, i, u.n),
+                load_flat<WHOLE, N>(u.v, i, u.n), load_flat<WHOLE, N>(u.ema, i, u.n)};
   return s;
 }
 
@@ -159,11 +150,12 @@ template <int N> __global__ void k_adamw(Update u) {
     *ema = u.keep * *ema + u.new_ema * *p;
     low.v[j] = to_nearest(*p);
   }
-  store(u.p, i, u.n, s.p);
-  store(u.m, i, u.n, s.m);
-  store(u.v, i, u.n, s.v);
-  store(u.ema, i, u.n, s.ema);
-  if (u.low) store(u.low, i, u.n, low);
+  int64_t left = u.n - i;
+  store_upto(u.p + i, s.p, left);
+  store_upto(u.m + i, s.m, left);
+  store_upto(u.v + i, s.v, left);
+  store_upto(u.ema + i, s.ema, left);
+  if (u.low) store_upto(u.low + i, low, left);
 }
 
 int cuda_adamw(Device *dev, const AdamW *a) {

@@ -253,6 +253,7 @@ struct Device {
   void *impl;
   double seconds[GROUPS], flops[GROUPS], bytes[GROUPS]; /* since device_profile_reset */
   size_t allocated;                                     /* bytes of device memory in use */
+  const char *attention; /* kernel of attention on a GPU: "cudnn", "own" once any pass used that; NULL: none so far */
 };
 
 extern const Ops *const backends[]; /* those linked into the program; NULL-terminated */

@@ -1,9 +1,11 @@
-/* bench SHAPE MATMUL [steps [micro-batches a step [network [objective [device]]]]] — training speed on synthetic
- * tokens: tokens/s, GFLOP/s, where the time goes, and how far from the floor set by oneDNN alone on the same products.
- * With several ranks each takes its own micro-batch (weak scaling). SHAPE: demo, tiny, small128, small1024, medium1024.
- * MATMUL: f32, bf16. Network and objective as in a deck: dit and subs if left out. Threads a rank: OMP_NUM_THREADS.
- * On device cuda micro-batches are larger and the result is one JSON object: whole steps, since the host does not wait
- * for an op; memory; and one pass of the network without training, of one sequence and of as many as 64. */
+/* bench SHAPE MATMUL [steps [micro-batches per step [network [objective [device]]]]] [key=value…] — training speed on
+ * synthetic tokens: tokens/s, GFLOP/s, the share of each group of ops, and the ratio to the floor set by oneDNN alone on
+ * the same products. With several ranks each takes its own micro-batch (weak scaling). SHAPE: demo, tiny, small128,
+ * small1024, medium1024. MATMUL: f32, bf16. Network and objective as in a deck: dit and subs by default. Words key=value
+ * override the deck that these describe. Threads per rank: OMP_NUM_THREADS.
+ * On device cuda micro-batches are larger and the result is one JSON object: times of whole steps, since the host does
+ * not wait for single ops; memory; the kernel of attention; and the time of one forward pass without training, of one
+ * sequence and of up to 64. */
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
@@ -32,11 +34,13 @@ static const Shape shapes[] = {{"demo", 128, 3, 4, 32, 512, 16, 8, 8},
                                {"small128", 768, 12, 12, 128, 30522, 128, 8, 256},
                                {"small1024", 768, 12, 12, 128, 50258, 1024, 1, 64},
                                {"medium1024", 1024, 24, 16, 128, 50258, 1024, 1, 32}};
-enum { STEPS = 64, LOOK_TIMES = 9 };
+enum { STEPS = 64, LOOK_TIMES = 9, WORDS = 32, WORD = 128 };
 
 typedef struct Bench {
   Shape shape;
-  const char *network, *objective, *device;
+  const char *matmul, *network, *objective, *device;
+  char **overrides; /* key=value */
+  int override_count;
   Comm comm;
   Network net;
   Optimizer optimizer;
@@ -45,29 +49,34 @@ typedef struct Bench {
   int64_t step, rows, micros; /* micros: micro-batches a step */
 } Bench;
 
-/* d3pm needs discrete time; it and sedd tell the network the time. */
-static int describe(Config *cfg, const Bench *b, const char *matmul) {
-  bool d3pm = strcmp(b->objective, "d3pm") == 0, time = d3pm || strcmp(b->objective, "sedd") == 0;
-  char network[64], objective[64], type[64], device[64];
-  snprintf(network, sizeof network, "model.name=%s", b->network);
-  snprintf(objective, sizeof objective, "diffusion.objective=%s", b->objective);
-  snprintf(type, sizeof type, "device.matmul=%s", matmul);
-  snprintf(device, sizeof device, "device.name=%s", b->device);
-  char *words[] = {network, objective, type, device, d3pm ? "diffusion.T=1000" : "diffusion.T=0"};
-  TRY(config_load(cfg, NULL, 5, words));
-  cfg->model_time_conditioning = time;
-  cfg->model_width = b->shape.width;
-  cfg->model_blocks = b->shape.blocks;
-  cfg->model_heads = b->shape.heads;
-  cfg->model_cond_dim = b->shape.cond_dim;
-  return OK;
+/* The deck of the shape; the command line's words come last and win. d3pm needs discrete time; it and sedd condition the
+ * network on the time. */
+static int describe(Config *cfg, const Bench *b) {
+  const Shape *s = &b->shape;
+  bool d3pm = strcmp(b->objective, "d3pm") == 0, timed = d3pm || strcmp(b->objective, "sedd") == 0;
+  char text[10][WORD], *words[WORDS];
+  int n = 0;
+  snprintf(text[n++], WORD, "model.name=%s", b->network);
+  snprintf(text[n++], WORD, "diffusion.objective=%s", b->objective);
+  snprintf(text[n++], WORD, "diffusion.T=%d", d3pm ? 1000 : 0);
+  snprintf(text[n++], WORD, "device.matmul=%s", b->matmul);
+  snprintf(text[n++], WORD, "device.name=%s", b->device);
+  snprintf(text[n++], WORD, "model.time_conditioning=%s", timed ? "true" : "false");
+  snprintf(text[n++], WORD, "model.width=%lld", (long long)s->width);
+  snprintf(text[n++], WORD, "model.blocks=%lld", (long long)s->blocks);
+  snprintf(text[n++], WORD, "model.heads=%lld", (long long)s->heads);
+  snprintf(text[n++], WORD, "model.cond_dim=%lld", (long long)s->cond_dim);
+  CHECK(n + b->override_count <= WORDS, ERR_USAGE, "at most %d words key=value", WORDS - n);
+  for (int i = 0; i < n; i++) words[i] = text[i];
+  for (int i = 0; i < b->override_count; i++) words[n + i] = b->overrides[i];
+  return config_load(cfg, NULL, n + b->override_count, words);
 }
 
-static int open_network(Bench *b, const char *matmul, int64_t batch, bool training) {
+static int open_network(Bench *b, int64_t batch, bool training) {
   const char *threads = getenv("OMP_NUM_THREADS");
   const Shape *s = &b->shape;
   Config cfg;
-  TRY(describe(&cfg, b, matmul));
+  TRY(describe(&cfg, b));
   cfg.device_threads = threads ? atoi(threads) : 1;
   NetworkOptions network = {.cfg = &cfg,
                             .place = b->comm.place,
@@ -81,9 +90,9 @@ static int open_network(Bench *b, const char *matmul, int64_t batch, bool traini
   return err;
 }
 
-static int build(Bench *b, const char *matmul) {
+static int build(Bench *b) {
   const Shape *s = &b->shape;
-  TRY(open_network(b, matmul, s->batch, true));
+  TRY(open_network(b, s->batch, true));
   OptimizerOptions o = {.lr = 3e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .clip = 1, .ema = 0.9999, .warmup = 10};
   Params *p = &b->net.model.params;
   TRY(params_init(p, 1));
@@ -177,7 +186,7 @@ static int time_steps(Bench *b, int steps, double *times) {
 }
 
 /* ---- on the host's processors */
-static int report_host(Bench *b, const char *matmul, int steps, double *times) {
+static int report_host(Bench *b, int steps, double *times) {
   Device *dev = &b->net.dev;
   double step = median(times, steps), tokens = (double)(b->micros * b->shape.batch * b->shape.length), spent = 0,
          all = 0, work = 0;
@@ -189,11 +198,11 @@ static int report_host(Bench *b, const char *matmul, int steps, double *times) {
   Floor floor = {0};
   double dense = dev->flops[GROUP_DENSE] / steps;
   if (b->comm.size == 1) {
-    floor = dense_floor(b, strcmp(matmul, "bf16") == 0);
+    floor = dense_floor(b, strcmp(b->matmul, "bf16") == 0);
     CHECK(fabs(floor.flops / dense - 1) < 0.1, ERR_SHAPE, "%s: the floor has %g of the %g floating-point operations",
           b->network, floor.flops, dense);
   }
-  log_info("%-9s %-4s %s/%s %d×%d  %9.1f tokens/s  %7.1f GFLOP/s a rank  step %.3f s", b->shape.name, matmul,
+  log_info("%-9s %-4s %s/%s %d×%d  %9.1f tokens/s  %7.1f GFLOP/s a rank  step %.3f s", b->shape.name, b->matmul,
            b->network, b->objective, b->comm.size, dev->threads, tokens * b->comm.size / step, work / step / 1e9, step);
   log_info("         step / products: %.3f ps a FLOP", step / dense * 1e12);
   char shares[256] = "";
@@ -218,16 +227,18 @@ static void print_groups(const char *name, const double *sum, int steps) {
   printf("}, ");
 }
 
-static void report_device(Bench *b, const char *matmul, int steps, double *times, size_t used) {
+static void report_device(Bench *b, int steps, double *times, size_t used) {
   Device *dev = &b->net.dev;
   double step = median(times, steps), tokens = (double)(b->micros * b->shape.batch * b->shape.length) * b->comm.size;
   printf("{\"shape\": \"%s\", \"matmul\": \"%s\", \"network\": \"%s\", \"objective\": \"%s\", \"device\": \"%s\", "
          "\"ranks\": %d, \"batch\": %lld, \"micros\": %lld, \"length\": %lld, \"parameters\": %lld, ",
-         b->shape.name, matmul, b->network, b->objective, b->device, b->comm.size, (long long)b->shape.batch,
+         b->shape.name, b->matmul, b->network, b->objective, b->device, b->comm.size, (long long)b->shape.batch,
          (long long)b->micros, (long long)b->shape.length, (long long)params_elements(&b->net.model.params));
   printf("\"step_s\": %.6f, \"least_s\": %.6f, \"most_s\": %.6f, \"tokens_per_s\": %.1f, \"allocated_bytes\": %zu, "
          "\"used_bytes\": %zu, ",
          step, times[0], times[steps - 1], tokens / step, dev->allocated, used);
+  printf("\"deterministic\": %s, \"attention\": \"%s\", ", dev->deterministic ? "true" : "false",
+         dev->attention ? dev->attention : "none");
   print_groups("flops", dev->flops, steps);
   print_groups("bytes", dev->bytes, steps);
   print_groups("host_s", dev->seconds, steps);
@@ -247,19 +258,19 @@ static int time_look(Bench *b, int64_t B, double *seconds) {
   return OK;
 }
 
-static int bench_device(Bench *b, const char *matmul, int steps, double *times) {
+static int bench_device(Bench *b, int steps, double *times) {
   Device *dev = &b->net.dev;
   size_t free, total;
   double one, many;
   int64_t batch = b->shape.batch < 64 ? b->shape.batch : 64;
-  TRY(build(b, matmul));
+  TRY(build(b));
   TRY(time_steps(b, steps, times));
   TRY(device_memory(dev, &free, &total));
-  if (b->comm.rank == 0) report_device(b, matmul, steps, times, total - free);
+  if (b->comm.rank == 0) report_device(b, steps, times, total - free);
   reduction_destroy(&b->reduction);
   optimizer_destroy(&b->optimizer);
   network_destroy(&b->net);
-  TRY(open_network(b, matmul, batch, false));
+  TRY(open_network(b, batch, false));
   TRY(params_init(&b->net.model.params, 1));
   TRY(time_look(b, 1, &one));
   TRY(time_look(b, batch, &many));
@@ -268,34 +279,44 @@ static int bench_device(Bench *b, const char *matmul, int steps, double *times) 
   return OK;
 }
 
-static int run(Bench *b, const char *matmul, int steps) {
+static int run(Bench *b, int steps) {
   double times[STEPS];
-  if (strcmp(b->device, "cpu") != 0) return bench_device(b, matmul, steps, times);
-  TRY(build(b, matmul));
+  if (strcmp(b->device, "cpu") != 0) return bench_device(b, steps, times);
+  TRY(build(b));
   TRY(time_steps(b, steps, times));
-  return report_host(b, matmul, steps, times);
+  return report_host(b, steps, times);
+}
+
+/* The command line into b and *steps: words in order, then key=value. */
+static int parse(Bench *b, int argc, char **argv, int *steps) {
+  int n = 1;
+  while (n < argc && strchr(argv[n], '=') == NULL) n++;
+  b->overrides = argv + n;
+  b->override_count = argc - n;
+  for (size_t i = 0; i < sizeof shapes / sizeof *shapes && n > 2; i++)
+    if (strcmp(argv[1], shapes[i].name) == 0) b->shape = shapes[i];
+  CHECK(b->shape.name && n <= 8, ERR_USAGE,
+        "usage: bench demo|tiny|small128|small1024|medium1024 f32|bf16 [steps ≤ %d [micro-batches per step [network "
+        "[objective [device]]]]] [key=value…]",
+        STEPS);
+  b->matmul = argv[2];
+  *steps = n > 3 ? atoi(argv[3]) : 5;
+  b->micros = n > 4 ? atoi(argv[4]) : 1;
+  b->network = n > 5 ? argv[5] : "dit";
+  b->objective = n > 6 ? argv[6] : "subs";
+  b->device = n > 7 ? argv[7] : "cpu";
+  if (strcmp(b->device, "cpu") != 0) b->shape.batch = b->shape.gpu_batch;
+  CHECK(*steps >= 1 && *steps <= STEPS && b->micros >= 1, ERR_USAGE, "1 to %d steps of 1 or more micro-batches", STEPS);
+  return OK;
 }
 
 int main(int argc, char **argv) {
   static Bench b;
   MPI_Init(&argc, &argv);
-  int err = comm_mpi_create(&b.comm);
+  int err = comm_mpi_create(&b.comm), steps = 0;
   log_init(b.comm.rank, b.comm.size);
-  for (size_t i = 0; i < sizeof shapes / sizeof *shapes && argc > 2; i++)
-    if (strcmp(argv[1], shapes[i].name) == 0) b.shape = shapes[i];
-  if (err == OK && b.shape.name == NULL)
-    err = RAISE(
-        ERR_USAGE,
-        "usage: bench demo|tiny|small128|small1024|medium1024 f32|bf16 [steps ≤ 64 [micro-batches a step [network "
-        "[objective [device]]]]]");
-  b.micros = argc > 4 ? atoi(argv[4]) : 1;
-  b.network = argc > 5 ? argv[5] : "dit";
-  b.objective = argc > 6 ? argv[6] : "subs";
-  b.device = argc > 7 ? argv[7] : "cpu";
-  if (strcmp(b.device, "cpu") != 0) b.shape.batch = b.shape.gpu_batch;
-  int steps = argc > 3 ? atoi(argv[3]) : 5;
-  if (err == OK && (steps < 1 || steps > STEPS)) err = RAISE(ERR_USAGE, "1 to %d steps", STEPS);
-  if (err == OK) err = run(&b, argv[2], steps);
+  if (err == OK) err = parse(&b, argc, argv, &steps);
+  if (err == OK) err = run(&b, steps);
   if (err) log_error("%s", err_message());
   reduction_destroy(&b.reduction);
   optimizer_destroy(&b.optimizer);

@@ -1,11 +1,18 @@
-/* cublaslt_on_cpu — the part of cuBLASLt that cuda/ uses, on the CPU: descriptors are kept as they are set, and a
- * product is worked out from them, column-major, with sums in f32.
+/* cublaslt_on_cpu — the part of cuBLASLt that cuda/ uses, on the CPU: descriptors store what is set, and a product is
+ * computed from them, column-major, with sums in f32.
  *
- * What cuBLASLt's manual refuses ends the process or is refused here too. Where the manual leaves open what is offered,
- * this offers little, so that the ways without it are walked: bf16 only where every pointer and every column begins at
- * a multiple of 8 bytes, a bias only over more than one column, no sums of one term. Proposals are up to three: a plain
- * sum, one split in two halves, and one whose order changes from call to call, as that of atomics may; their bits
- * differ. A product takes no pointer less aligned than the proposal was asked for. */
+ * What cuBLASLt's manual forbids ends the process or is refused here too. Where the manual leaves support open, little
+ * is supported, so that the fallbacks are exercised: bf16 only if every pointer and every column is aligned to 8 bytes, a
+ * bias only over more than one column, no sums of one term. There are up to three proposals: a plain sum, one split into
+ * two halves, and one whose order changes from call to call, as that of atomics may; their bits differ. A product
+ * refuses pointers less aligned than the proposal was requested for.
+ *
+ * EMULATION_CUBLASLT asks for a refusal beyond the manual, with INVALID_VALUE as the library has been seen to answer:
+ *   attribute  the types of bias and aux cannot be set
+ *   epilogue   there is no proposal with a bias or GELU
+ *   first      the first proposal is refused when it runs
+ *   every      every product is refused when it runs
+ */
 #pragma once
 #include <math.h>
 
@@ -53,7 +60,7 @@ typedef enum cublasLtReductionScheme_t {
   CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE = 4
 } cublasLtReductionScheme_t;
 
-/* What a handle points to; a user only passes it on. */
+/* What a handle points to; opaque to the caller. */
 typedef struct cublasLtContext {
   int products;
 } * cublasLtHandle_t;
@@ -63,7 +70,7 @@ typedef struct cublasLtMatmulDescOpaque {
   const void *bias;
   void *aux;
   int64_t aux_ld;
-  int32_t bias_type, aux_type; /* −1: D's */
+  int32_t bias_type, aux_type; /* −1: that of D */
 } * cublasLtMatmulDesc_t;
 typedef struct cublasLtMatrixLayoutOpaque {
   cudaDataType_t type;
@@ -74,8 +81,9 @@ typedef struct cublasLtMatmulPreferenceOpaque {
   uint32_t schemes, align[4]; /* of A, B, C, D */
 } * cublasLtMatmulPreference_t;
 typedef struct cublasLtMatmulAlgo_t {
-  uint32_t scheme, align[4], align_bias, align_aux; /* what it was made for */
+  uint32_t scheme, align[4], align_bias, align_aux; /* the requested alignments */
   uint64_t workspace;
+  int number; /* in the list of proposals */
 } cublasLtMatmulAlgo_t;
 typedef struct cublasLtMatmulHeuristicResult_t {
   cublasLtMatmulAlgo_t algo;
@@ -121,6 +129,10 @@ inline cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t
 
 namespace emulation {
 namespace lt {
+inline bool refuses(const char *what) {
+  const char *asked = getenv("EMULATION_CUBLASLT");
+  return asked && strcmp(asked, what) == 0;
+}
 template <class T> cublasStatus_t assign(T *to, const void *from, size_t bytes) {
   if (bytes != sizeof *to) return CUBLAS_STATUS_INVALID_VALUE;
   memcpy(to, from, bytes);
@@ -132,6 +144,8 @@ template <class T> cublasStatus_t assign(T *to, const void *from, size_t bytes) 
 inline cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t d, cublasLtMatmulDescAttributes_t name,
                                                      const void *from, size_t bytes) {
   using emulation::lt::assign;
+  bool types = name == CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE || name == CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE;
+  if (types && emulation::lt::refuses("attribute")) return CUBLAS_STATUS_INVALID_VALUE;
   switch (name) {
   case CUBLASLT_MATMUL_DESC_TRANSA:
     return assign(&d->transa, from, bytes);
@@ -174,7 +188,7 @@ namespace emulation {
 namespace lt {
 typedef cublasLtMatmulDesc_t Desc;
 typedef cublasLtMatrixLayout_t Layout;
-struct Columns { /* a matrix on the device */
+struct Columns { /* a column-major matrix on the device */
   Layout l;
   char *data;
   size_t size() const { return l->type == CUDA_R_16BF ? sizeof(__nv_bfloat16) : sizeof(float); }
@@ -194,7 +208,7 @@ inline bool has_bias(Desc d) { return (d->epilogue & CUBLASLT_EPILOGUE_BIAS) != 
 inline bool has_aux(Desc d) { return (d->epilogue & 128) != 0; }
 inline int32_t type_or(int32_t type, Layout D) { return type == -1 ? D->type : type; }
 
-/* Mistakes of the caller. */
+/* False for arguments that contradict each other. */
 inline bool valid(Desc d, Layout A, Layout B, Layout C, Layout D) {
   bool ta = d->transa == CUBLAS_OP_T, tb = d->transb == CUBLAS_OP_T;
   int64_t k = ta ? A->rows : A->cols;
@@ -204,8 +218,8 @@ inline bool valid(Desc d, Layout A, Layout B, Layout C, Layout D) {
   if ((tb ? B->cols : B->rows) != k || C->rows != D->rows || C->cols != D->cols) return false;
   return !has_aux(d) || (d->aux_ld % 8 == 0 && d->aux_ld >= D->rows);
 }
-/* Types that the manual's table has: the factors of one type, C and D of one type, f32 or the factors'; bias and aux of
- * D's. */
+/* The manual's table of types: both factors of one type; C and D of one type, f32 or the factors'; bias and aux of D's
+ * type. */
 inline bool known(Desc d, Layout A, Layout B, Layout C, Layout D) {
   if (A->type != B->type || C->type != D->type || (D->type != CUDA_R_32F && D->type != A->type)) return false;
   if (has_bias(d) && type_or(d->bias_type, D) != D->type) return false;
@@ -215,7 +229,7 @@ inline uint32_t least(const void *p) {
   uintptr_t at = (uintptr_t)p | 256;
   return p ? (uint32_t)(at & ~(at - 1)) : 0;
 }
-/* What this library has, though cuBLASLt may have more. */
+/* What this stand-in supports; cuBLASLt may support more. */
 inline bool offered(Desc d, Layout A, Layout B, Layout D, const uint32_t *align) {
   const Layout all[] = {A, B, D};
   const uint32_t start[] = {align[0], align[1], align[3]};
@@ -229,7 +243,7 @@ inline bool offered(Desc d, Layout A, Layout B, Layout D, const uint32_t *align)
 } /* namespace lt */
 } /* namespace emulation */
 
-/* The best guess comes first: as with cuBLASLt it need not be one that repeats. */
+/* The first proposal is the best guess. As with cuBLASLt it need not be deterministic. */
 inline cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t A,
                                                      cublasLtMatrixLayout_t B, cublasLtMatrixLayout_t C,
                                                      cublasLtMatrixLayout_t D, cublasLtMatmulPreference_t p, int most,
@@ -237,6 +251,7 @@ inline cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtM
   using namespace emulation::lt;
   *count = 0;
   if (most <= 0 || !valid(d, A, B, C, D)) return CUBLAS_STATUS_INVALID_VALUE;
+  if (d->epilogue != CUBLASLT_EPILOGUE_DEFAULT && refuses("epilogue")) return CUBLAS_STATUS_INVALID_VALUE;
   if (!known(d, A, B, C, D) || !offered(d, A, B, D, p->align)) return CUBLAS_STATUS_NOT_SUPPORTED;
   const uint32_t schemes[] = {CUBLASLT_REDUCTION_SCHEME_INPLACE, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE,
                               CUBLASLT_REDUCTION_SCHEME_NONE};
@@ -247,6 +262,7 @@ inline cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtM
     *r = cublasLtMatmulHeuristicResult_t();
     r->workspaceSize = r->algo.workspace = workspace;
     r->algo.scheme = scheme;
+    r->algo.number = *count - 1;
     memcpy(r->algo.align, p->align, sizeof p->align);
     r->algo.align_bias = has_bias(d) ? least(d->bias) : 0;
     r->algo.align_aux = has_aux(d) ? least(d->aux) : 0;
@@ -256,7 +272,7 @@ inline cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtM
 
 namespace emulation {
 namespace lt {
-/* k of a row of op(A), or of a column of op(B), one after the other */
+/* a row of op(A) or a column of op(B), contiguous over k */
 inline std::vector<float> gather(Columns m, bool k_is_row, int64_t which, int64_t K) {
   std::vector<float> v((size_t)K);
   for (int64_t k = 0; k < K; k++) v[(size_t)k] = load(k_is_row ? m.at(k, which) : m.at(which, k), m.l->type);
@@ -267,7 +283,7 @@ inline float dot(const float *a, const float *b, int64_t from, int64_t to) {
   for (int64_t k = from; k < to; k++) s += a[k] * b[k];
   return s;
 }
-/* `turn`, below 7, says which part a sum without order begins with. A sum in two halves lacks what is left of K beyond
+/* `turn`, below 7, selects where a sum without a fixed order begins. A sum in two halves omits the remainder of K beyond
  * whole tiles, as some of cuBLASLt's do. */
 inline float sum(const float *a, const float *b, int64_t K, uint32_t scheme, int turn) {
   if (scheme == CUBLASLT_REDUCTION_SCHEME_NONE) return dot(a, b, 0, K);
@@ -295,6 +311,7 @@ inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, c
                                      cublasLtMatrixLayout_t Dl, const cublasLtMatmulAlgo_t *algo, void *workspace,
                                      size_t bytes, cudaStream_t) {
   using namespace emulation::lt;
+  if (refuses("every") || (algo->number == 0 && refuses("first"))) return CUBLAS_STATUS_INVALID_VALUE;
   if (!valid(d, Al, Bl, Cl, Dl) || !known(d, Al, Bl, Cl, Dl)) return CUBLAS_STATUS_INVALID_VALUE;
   const void *const pointers[] = {A, B, C, D, d->bias, d->aux};
   const uint32_t asked[] = {algo->align[0], algo->align[1],   algo->align[2],

@@ -1,11 +1,10 @@
-/* cuda_on_cpu — runs the kernels of cuda/ on the CPU, for machines without a GPU; the calls of CUDA's runtime that go
- * with them are in runtime_on_cpu.h.
+/* cuda_on_cpu — runs the kernels of cuda/ on the CPU, for machines without a GPU; the CUDA runtime calls are in
+ * runtime_on_cpu.h.
  *
- * One block at a time; each CUDA thread is a fiber that runs until its next barrier or shuffle. Barriers and shuffles
- * are real meetings, so a missing barrier gives wrong results and one that not all threads reach is found out. Blocks
- * follow, and fibers take turns, in orders that EMULATION_SEED permutes. Shared memory is poisoned before each block.
- * Device memory can be touched by kernels and copies only. Not covered: memory models, inline PTX, order between
- * streams. */
+ * One block runs at a time. Each CUDA thread is a fiber that runs until its next barrier or shuffle. These really wait
+ * for all threads, so a missing barrier gives wrong results, and a barrier that not all threads reach aborts the process.
+ * EMULATION_SEED permutes the order of blocks and of fibers. Shared memory is poisoned before each block. Device memory is
+ * accessible only to kernels and copies. Not covered: memory models, inline PTX, order between streams. */
 #pragma once
 #include <math.h>
 #include <setjmp.h>
@@ -25,16 +24,16 @@ namespace emulation {
 struct Index {
   unsigned x, y, z;
 };
-struct Fiber { /* entered once, for good; from then on it is left and resumed without a system call */
+struct Fiber { /* started once and reused for all blocks: switching needs no system call */
   ucontext_t context;
   jmp_buf at;
   std::vector<char> stack;
   bool entered, done;
 };
-struct Meeting { /* of all threads of a block, or of a warp */
+struct Meeting { /* a barrier of a block or of a warp */
   unsigned arrived, round;
 };
-struct Shared { /* a variable; the type has a name, or each file would have a table of its own */
+struct Shared { /* a variable; a named type, since with an unnamed one each file would have its own table */
   void *at;
   size_t bytes;
 };
@@ -52,8 +51,7 @@ inline std::function<void()> body;
 inline Shared shared[MOST_SHARED];
 inline unsigned shared_count;
 
-/* A variable in shared memory registers itself when it is first met, and is poisoned before every block from then on.
- */
+/* A shared variable registers itself at its first use and is poisoned before every block from then on. */
 inline bool share(void *at, size_t bytes) {
   if (shared_count == MOST_SHARED) abort();
   shared[shared_count++] = {at, bytes};
@@ -84,7 +82,7 @@ inline unsigned warp_threads() {
   return n < WARP_SIZE ? n : WARP_SIZE;
 }
 inline void meet_warp() { meet(&warps[current / WARP_SIZE], warp_threads()); }
-inline void enter() { /* a block after the other */
+inline void enter() { /* one block after the other */
   for (;;) {
     body();
     fibers[current].done = true;
@@ -93,7 +91,7 @@ inline void enter() { /* a block after the other */
 }
 
 template <class T> T shuffle(T v, unsigned lane) {
-  static_assert(sizeof(T) <= sizeof(uint64_t), "a shuffle moves 64 bits at the most");
+  static_assert(sizeof(T) <= sizeof(uint64_t), "a shuffle moves at most 64 bits");
   T got;
   memcpy(&exchange[current], &v, sizeof v);
   meet_warp();
@@ -112,7 +110,7 @@ inline void prepare(Fiber *f) {
   makecontext(&f->context, enter, 0);
 }
 
-inline void shuffle_order(std::vector<unsigned> &order, uint64_t *random) { /* *random 0: as it is */
+inline void shuffle_order(std::vector<unsigned> &order, uint64_t *random) { /* *random 0: unchanged */
   for (unsigned i = (unsigned)order.size() - 1; i > 0 && *random; i--) {
     *random = *random * 6364136223846793005u + 1442695040888963407u;
     std::swap(order[i], order[(*random >> 33) % (i + 1)]);
@@ -124,7 +122,7 @@ inline void run_block(unsigned threads, uint64_t *random) {
   block = Meeting();
   warps.assign((threads + WARP_SIZE - 1) / WARP_SIZE, Meeting());
   for (unsigned i = 0; i < shared_count; i++) {
-    if (shared[i].at == nullptr) abort(); /* it stands in another table */
+    if (shared[i].at == nullptr) abort(); /* registered in another table */
     memset(shared[i].at, 0x7f, shared[i].bytes);
   }
   for (unsigned i = 0; i < threads; i++) {

@@ -1,4 +1,4 @@
-/* device — the tests of ops linked with this test the CUDA backend on the CPU emulation. */
+/* device — linked with the tests of ops, makes them test the CUDA backend emulated on the CPU. */
 #include "check.h"
 
 const char *check_device = "cuda";

@@ -1,9 +1,9 @@
-/* nccl_on_mpi — the calls of NCCL that cuda/ makes, between the emulated devices of MPI's ranks.
+/* nccl_on_mpi — the NCCL calls that cuda/ makes, between the emulated devices of MPI ranks.
  *
- * All as a non-blocking communicator has it: a call is in progress until ncclCommGetAsyncError has been asked often
- * enough, and only then is its work in the stream, where it is done at once. Who asks for more before that, or orders
- * a stream behind it, is found out. Faults to be handled, on the ranks that have the variable:
- *   EMULATION_NCCL_FAULT=N  the N-th collective or group of sends never ends, which the communicator tells a little
+ * It behaves as a non-blocking communicator: a call is in progress until ncclCommGetAsyncError has been polled a few times,
+ * and only then is its work enqueued, and done at once. A further call, or ordering a stream after it, before that aborts
+ * the process. Faults are requested on the ranks that have the variable:
+ *   EMULATION_NCCL_FAULT=N  collective or group of sends number N never ends, which the communicator reports a little
  *                           later; 0: this rank cannot join
  */
 #pragma once
@@ -42,7 +42,7 @@ typedef struct ncclComm {
   MPI_Request joining;
   ncclUniqueId id;
   ncclResult_t state;
-  int looks; /* of ncclCommGetAsyncError until what is in progress is done, or a fault is told */
+  int looks; /* polls until the work in progress is done or a fault is reported */
   bool faulty;
   cudaStream_t stream;
   std::function<void()> work;
@@ -80,14 +80,14 @@ inline ncclResult_t ask(ncclComm_t c, cudaStream_t stream, std::function<void()>
   return ncclInProgress;
 }
 
-/* All ranks are there, and have been given the same id. */
+/* Complete joining once all ranks are there, and check that they have the same id. */
 inline void join(ncclComm_t c) {
   int there = 0;
   MPI_Test(&c->joining, &there, MPI_STATUS_IGNORE);
   if (!there) return;
   ncclUniqueId first = c->id;
   MPI_Bcast(&first, sizeof first, MPI_BYTE, 0, c->mpi);
-  must(memcmp(&first, &c->id, sizeof first) == 0, "another id than rank 0's");
+  must(memcmp(&first, &c->id, sizeof first) == 0, "an id that differs from rank 0's");
   c->joining = MPI_REQUEST_NULL;
   c->state = ncclSuccess;
 }
@@ -123,7 +123,7 @@ inline void exchange(MPI_Comm comm, const std::vector<Transfer> &list) {
 
 inline ncclResult_t transfer(Transfer t, ncclComm_t c, cudaStream_t stream) {
   must(depth > 0, "a send or receive outside a group");
-  must(within(t.p, t.count), "memory that is not the device's");
+  must(within(t.p, t.count), "memory that is not on the device");
   must(transfers.empty() || (group_comm == c && group_stream == stream), "a group of two communicators or streams");
   group_comm = c;
   group_stream = stream;
@@ -140,7 +140,7 @@ inline const char *ncclGetErrorString(ncclResult_t r) {
                                      "remote error",   "NCCL operation in progress"};
   return text[r];
 }
-inline const char *ncclGetLastError(ncclComm_t) { return "a fault that was asked for\nwith more to say"; }
+inline const char *ncclGetLastError(ncclComm_t) { return "a requested fault\nsecond line"; }
 inline ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
   snprintf(id->internal, sizeof id->internal, "emulated %p", (void *)id);
   return ncclSuccess;
@@ -168,14 +168,14 @@ inline ncclResult_t ncclCommGetAsyncError(ncclComm_t c, ncclResult_t *state) {
   return ncclSuccess;
 }
 inline ncclResult_t ncclCommFinalize(ncclComm_t c) {
-  emulation::nccl::must(c->state == ncclSuccess && !c->faulty, "an orderly end of what has not ended");
+  emulation::nccl::must(c->state == ncclSuccess && !c->faulty, "ncclCommFinalize with work in progress");
   c->state = ncclInProgress;
   c->looks = 2;
   c->stream = nullptr;
   return ncclInProgress;
 }
 inline ncclResult_t ncclCommDestroy(ncclComm_t c) {
-  emulation::nccl::must(c->state == ncclSuccess, "destroyed while something is in progress");
+  emulation::nccl::must(c->state == ncclSuccess, "ncclCommDestroy with work in progress");
   MPI_Comm_free(&c->mpi);
   delete c;
   return ncclSuccess;
@@ -187,7 +187,7 @@ inline ncclResult_t ncclCommAbort(ncclComm_t c) {
   return ncclSuccess;
 }
 
-/* ---- what ranks do together */
+/* ---- collectives */
 inline ncclResult_t ncclGroupStart() { return emulation::nccl::depth++, ncclSuccess; }
 inline ncclResult_t ncclGroupEnd() {
   using namespace emulation::nccl;
@@ -196,7 +196,7 @@ inline ncclResult_t ncclGroupEnd() {
   list.swap(transfers);
   MPI_Comm mpi = group_comm->mpi;
   ncclResult_t r = ask(group_comm, group_stream, [=] { exchange(mpi, list); });
-  return r == ncclInProgress ? ncclSuccess : r; /* as some versions do: only the communicator tells */
+  return r == ncclInProgress ? ncclSuccess : r; /* as some versions do; only the communicator's state tells */
 }
 inline ncclResult_t ncclSend(const void *p, size_t count, ncclDataType_t, int peer, ncclComm_t c, cudaStream_t s) {
   return emulation::nccl::transfer({true, const_cast<void *>(p), count, peer}, c, s);
@@ -206,7 +206,8 @@ inline ncclResult_t ncclRecv(void *p, size_t count, ncclDataType_t, int peer, nc
 }
 inline ncclResult_t ncclAllReduce(const void *in, void *out, size_t count, ncclDataType_t, ncclRedOp_t, ncclComm_t c,
                                   cudaStream_t s) {
-  emulation::nccl::must(in == out && emulation::nccl::within(out, count), "a sum that is not in place on the device");
+  emulation::nccl::must(in == out && emulation::nccl::within(out, count),
+                        "an all-reduce that is not in place on the device");
   return emulation::nccl::ask(c, s, [=] { MPI_Allreduce(MPI_IN_PLACE, out, (int)count, MPI_FLOAT, MPI_SUM, c->mpi); });
 }
 inline ncclResult_t ncclReduceScatter(const void *in, void *out, size_t count, ncclDataType_t, ncclRedOp_t,
@@ -216,7 +217,7 @@ inline ncclResult_t ncclReduceScatter(const void *in, void *out, size_t count, n
   MPI_Comm_size(c->mpi, &size);
   emulation::nccl::must((const float *)in + (size_t)rank * count == out &&
                             emulation::nccl::within(in, (size_t)size * count),
-                        "a sum by parts that is not in place on the device");
+                        "a reduce-scatter that is not in place on the device");
   return emulation::nccl::ask(c, s, [=] {
     std::vector<float> part(count);
     MPI_Reduce_scatter_block(in, part.data(), (int)count, MPI_FLOAT, MPI_SUM, c->mpi);
@@ -230,7 +231,7 @@ inline ncclResult_t ncclAllGather(const void *in, void *out, size_t count, ncclD
   MPI_Comm_size(c->mpi, &size);
   emulation::nccl::must((const float *)out + (size_t)rank * count == in &&
                             emulation::nccl::within(out, (size_t)size * count),
-                        "a gathering that is not in place on the device");
+                        "an all-gather that is not in place on the device");
   return emulation::nccl::ask(c, s,
                               [=] { MPI_Allgather(MPI_IN_PLACE, 0, MPI_FLOAT, out, (int)count, MPI_FLOAT, c->mpi); });
 }

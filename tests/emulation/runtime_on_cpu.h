@@ -1,10 +1,12 @@
-/* runtime_on_cpu — the calls of CUDA's runtime that cuda/ makes, on the CPU: whatever the stream, all is done at once.
- * Only work of NCCL's that hangs (nccl_on_mpi.h) stays behind, and what is ordered after it: who waits for that is
- * told.
+/* runtime_on_cpu — the CUDA runtime calls that cuda/ makes, on the CPU. Every call completes at once, whatever its stream.
+ * The exception is NCCL work that hangs (nccl_on_mpi.h): work ordered after it stays pending, and waiting for that aborts.
  *
- * Device memory is a range of its own that host code cannot read or write: it is opened for kernels and copies only, so
- * that a pointer of one side used on the other ends the process. Faults to be handled are asked for by variables:
- *   EMULATION_GPUS=N  EMULATION_CAPABILITY=M  EMULATION_MEMORY=MiB  EMULATION_FAULT=N (the N-th launch fails, for good)
+ * Device memory is a separate range that is accessible only while kernels and copies run, so that using a pointer on the
+ * wrong side ends the process. Faults are requested by environment variables:
+ *   EMULATION_GPUS=N        number of GPUs; 0: none, −1: no driver
+ *   EMULATION_CAPABILITY=M  compute capability M.0
+ *   EMULATION_MEMORY=MiB    size of device memory
+ *   EMULATION_FAULT=N       launch N and all later ones fail
  */
 #pragma once
 #include <stddef.h>
@@ -26,12 +28,12 @@ typedef enum cudaError_t {
   cudaErrorIllegalAddress = 700
 } cudaError_t;
 typedef struct CUstream_st {
-  bool enqueuing; /* work for it is being prepared elsewhere (nccl_on_mpi.h): nothing may be ordered behind it yet */
-  bool behind;    /* it stands behind work that does not end */
+  bool enqueuing; /* NCCL is still enqueuing work (nccl_on_mpi.h): nothing may be ordered after it yet */
+  bool behind;    /* ordered after work that does not end */
 } * cudaStream_t;
 typedef struct CUevent_st {
   bool behind;
-  double ms; /* when it was recorded */
+  double ms; /* time of the record */
 } * cudaEvent_t;
 typedef enum cudaMemcpyKind {
   cudaMemcpyHostToDevice = 1,
@@ -58,13 +60,13 @@ inline size_t memory_size() { return (size_t)setting("EMULATION_MEMORY", 4096) <
 constexpr size_t ALIGN = 256, RANGE = (size_t)64 << 30;
 inline char *range;
 inline std::map<size_t, size_t> blocks; /* offset, bytes */
-inline size_t held, used;               /* bytes given out; the end of the last block there has been */
+inline size_t held, used;               /* bytes allocated; the highest end of any block so far */
 inline int opened;
 
 inline void protect(int rights) {
   if (used > 0 && mprotect(range, used, rights) != 0) abort();
 }
-struct Open { /* device memory may be touched while one of these lives */
+struct Open { /* device memory is accessible while one of these exists */
   Open() {
     if (opened++ == 0) protect(PROT_READ | PROT_WRITE);
   }
@@ -78,7 +80,7 @@ inline void *allocate(size_t bytes) {
   if (held + bytes > memory_size()) return nullptr;
   if (!range) range = (char *)mmap(nullptr, RANGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (range == MAP_FAILED) abort();
-  madvise(range, RANGE, MADV_HUGEPAGE); /* fewer pages to open and close */
+  madvise(range, RANGE, MADV_HUGEPAGE); /* fewer pages for mprotect */
   size_t at = 0;
   for (auto &b : blocks) {
     if (at + bytes <= b.first) break;
@@ -87,11 +89,11 @@ inline void *allocate(size_t bytes) {
   if (at + bytes > RANGE) return nullptr;
   blocks[at] = bytes;
   held += bytes;
-  Open open; /* a new part of the range becomes known while it is open */
+  Open open; /* `used` may grow while it is open */
   size_t end = (at + bytes + PAGE - 1) / PAGE * PAGE;
   if (end > used) used = end;
   protect(PROT_READ | PROT_WRITE);
-  memset(range + at, 0xff, bytes); /* what nobody has written is no number */
+  memset(range + at, 0xff, bytes); /* unwritten memory is NaN */
   return range + at;
 }
 inline bool release(void *p) {
@@ -103,8 +105,7 @@ inline bool release(void *p) {
   return true;
 }
 
-/* ---- time is made up, in ms: no two launches take the same, so that what a clock decides differs each time it is
- * asked. */
+/* ---- simulated time in ms: no two launches take the same time, so that choices by timing differ from run to run */
 inline double clock;
 /* ---- faults */
 inline long launches;
@@ -155,14 +156,14 @@ inline cudaError_t cudaDriverGetVersion(int *v) { return *v = 0, cudaSuccess; }
 inline void nvtxRangePushA(const char *) {}
 inline void nvtxRangePop() {}
 
-/* ---- streams and events: all is done already, but for what hangs */
+/* ---- streams and events: all work is complete, except what hangs */
 namespace emulation {
 namespace runtime {
-inline bool stuck; /* work hangs: what stands behind it does not end */
+inline bool stuck; /* some work hangs */
 template <class T> bool blocked(T *x) { return stuck && x && x->behind; }
 template <class T> cudaError_t wait(T *x) {
   if (blocked(x)) {
-    fprintf(stderr, "emulation: this waits for ever\n");
+    fprintf(stderr, "emulation: this waits forever\n");
     abort();
   }
   return sticky;
@@ -192,7 +193,7 @@ inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned) {
 inline cudaError_t cudaEventDestroy(cudaEvent_t e) { return free(e), cudaSuccess; }
 inline cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
   if (s && s->enqueuing) {
-    fprintf(stderr, "emulation: an event before the work that it is to stand behind\n");
+    fprintf(stderr, "emulation: an event recorded before the work that it should follow\n");
     abort();
   }
   e->ms = emulation::runtime::clock;
@@ -212,7 +213,7 @@ inline cudaError_t cudaMalloc(void **p, size_t bytes) {
   return *p ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 inline cudaError_t cudaFree(void *p) {
-  static struct CUstream_st all = {false, true}; /* it waits for every stream */
+  static struct CUstream_st all = {false, true}; /* cudaFree waits for every stream */
   emulation::runtime::wait(&all);
   return emulation::runtime::release(p) ? cudaSuccess : cudaErrorInvalidValue;
 }
@@ -230,7 +231,7 @@ inline cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cud
   using emulation::runtime::on_device;
   if (emulation::runtime::sticky) return emulation::runtime::sticky;
   if (on_device(dst) != (kind != cudaMemcpyDeviceToHost) || on_device(src) != (kind != cudaMemcpyHostToDevice)) {
-    fprintf(stderr, "emulation: a copy in another direction than said\n");
+    fprintf(stderr, "emulation: a copy in another direction than declared\n");
     abort();
   }
   emulation::runtime::Open open;
@@ -254,7 +255,7 @@ inline float __bfloat162float(__nv_bfloat16 x) {
   memcpy(&f, &u, sizeof f);
   return f;
 }
-inline __nv_bfloat16 __float2bfloat16(float x) { /* to nearest even; what is no number becomes 0x7fff, as on a GPU */
+inline __nv_bfloat16 __float2bfloat16(float x) { /* to nearest even; NaN becomes 0x7fff, as on a GPU */
   uint32_t u;
   memcpy(&u, &x, sizeof u);
   if ((u & 0x7fffffffu) > 0x7f800000u) return {0x7fff};

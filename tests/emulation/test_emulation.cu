@@ -1,5 +1,4 @@
-/* test_emulation — the emulation finds what it is there to find: a missing barrier, and one that not all threads reach.
- */
+/* test_emulation — the emulation detects a missing barrier, and a barrier that not all threads reach. */
 #include "cuda.cuh"
 #include <signal.h>
 #include <sys/wait.h>
@@ -18,7 +17,7 @@ __global__ void k_half_a_barrier(int *out) {
   out[threadIdx.x] = 1;
 }
 
-/* What a block finds in its shared memory, where the one before has left a 1. */
+/* found := the block's shared memory, where the block before left a 1 */
 __global__ void k_leave(int *found) {
   SHARED(int, all, THREADS);
   found[blockIdx.x * THREADS + threadIdx.x] = all[threadIdx.x];
@@ -74,14 +73,14 @@ int main() {
   for (const char *seed : seeds) {
     setenv("EMULATION_SEED", seed, 1);
     const bool good[] = {wrong(true) == 0, wrong(false) > 0, sums(), poisoned()};
-    const char *const names[] = {"a barrier holds", "a missing barrier is seen", "sums over a block, three in a row",
-                                 "shared memory is poisoned before every block"};
+    const char *const names[] = {"a barrier holds", "a missing barrier is detected",
+                                 "sums over a block, three in a row", "shared memory is poisoned before every block"};
     for (int i = 0; i < 4; i++) {
       failed += !good[i];
       printf("%sok %d - %s, order %s\n", good[i] ? "" : "not ", ++test, names[i], seed);
     }
   }
   bool found = aborts();
-  printf("%sok %d - a barrier that half of the threads reach is found out\n", found ? "" : "not ", ++test);
+  printf("%sok %d - a barrier that half of the threads reach is detected\n", found ? "" : "not ", ++test);
   return failed > 0 || !found;
 }

@@ -1,13 +1,13 @@
 #!/bin/bash
-# test_nccl.sh — what NCCL cannot do ends the job with one line and no hang: a rank that cannot join or does not come, a
-# sum or an exchange that fails under way. On the emulated backend.
+# test_nccl.sh — failures of NCCL end the job with one line and without a hang: a rank that cannot join or never comes, a sum
+# or an exchange that fails while it runs. On the emulated backend.
 # timeout: 120
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/../e2e/lib.sh"
 PROGRAM=$(realpath "${BUILD:-build}/emulated/tests/test_device_comm")
 CODE=8 # ERR_COMM
 
-# job RANKS FAULT HOW: the program on that many ranks, the last of which meets the fault; $T/said: their lines
+# job RANKS FAULT HOW: the program on that many ranks, with the fault on the last; $T/said.RANK: their lines
 job() {
   rm -f "$T"/said*
   # shellcheck disable=SC2016
@@ -20,20 +20,20 @@ job() {
 fails() {
   local ended=0
   exits "$CODE" job "${@:2}" || ended=1
-  cat "$T"/said.* | grep -v '^\[' > "$T/said" # Open MPI's own words
+  cat "$T"/said.* | grep -v '^\[' > "$T/said" # without Open MPI's own lines
   cat "$T/said"
   [ "$ended" = 0 ] && [ "$(grep -c '^test: ' "$T/said")" = 1 ] && grep -qF "test: $1" "$T/said"
 }
 
 for n in 1 2 4; do
-  last=$((n - 1)) said="NCCL says: remote error: a fault that was asked for"
+  last=$((n - 1)) said="NCCL: remote error: a requested fault"
   tap "$n ranks: no fault" job $n "" fault
-  tap "$n ranks: one cannot join" fails "rank $last: joining other ranks: NCCL says: unhandled system error" $n 0 fault
-  tap "$n ranks: the first sum fails" fails "rank $last: waiting for sums over ranks: $said" $n 1 fault
-  tap "$n ranks: a later call fails" fails "rank $last: waiting for sums over ranks: $said" $n 7 fault
+  tap "$n ranks: one cannot join" fails "rank $last: joining other ranks: NCCL: unhandled system error" $n 0 fault
+  tap "$n ranks: the first sum fails" fails "rank $last: waiting for collectives: $said" $n 1 fault
+  tap "$n ranks: a later call fails" fails "rank $last: waiting for collectives: $said" $n 7 fault
 done
-for call in 2 3; do # there and back
-  tap "an exchange of the tree fails" fails "rank 1: waiting for sums over ranks: $said" 2 $call fault
+for call in 2 3; do # reduce, then broadcast
+  tap "an exchange of the tree fails" fails "rank 1: waiting for collectives: $said" 2 $call fault
 done
-tap "ranks that never join" fails "rank 0: joining other ranks: after 0.3 s other ranks have still not come" 2 "" absent
+tap "ranks that never join" fails "rank 0: joining other ranks: timed out after 0.3 s waiting for other ranks" 2 "" absent
 finish
