@@ -1,12 +1,13 @@
 #!/bin/bash
-# bench.sh [PART…] — measures a GPU: what a copy and a large product reach, each op beside them, whole training steps, and
-# PyTorch's step of the same network. Writes $OUT, one JSON object with everything, and prints a table.
+# bench.sh [PART…] — measures a GPU: the speed of a large copy and a large product, of each op relative to these, of whole
+# training steps, and of PyTorch's step of the same network. Writes $OUT, one JSON object, and prints a table.
 #
-# Parts, all of them if none is named: ops, steps, peer. Each leaves its lines in $OUT.lines/PART, and $OUT is made of all
-# that are there. Where a job may not take long, a job measures a part, or of peer, the slowest, a shape and a variant, with
-# an OUT of its own; then one result is made of all by  results.py A.json.lines B.json.lines … --out FILE.
-# Variables: BENCH, BENCH_OPS: the programs; PROGRAM: mdlm; PYTHON: one that has torch, for peer; OUT; SHAPES: shapes of
-# tests/bench with the micro-batches of a step; VARIANTS: of the peer; SIZE: of bench_ops; STEPS; DEVICE: cuda, or cpu to try this script.
+# Parts, by default all: ops, steps, peer. Each writes its lines to $OUT.lines/PART, and $OUT is made from all that exist.
+# Where the time of a job is limited, a job can measure one part, or of peer, the slowest, one shape and one variant, with
+# its own OUT; the results are then merged by  results.py A.json.lines B.json.lines … --out FILE.
+# Variables: BENCH, BENCH_OPS: the programs; PROGRAM: mdlm; PYTHON: one with torch, for peer; OUT; SHAPES: shapes of
+# tests/bench, each with its number of micro-batches per step; VARIANTS: of the peer; SIZE: of bench_ops; STEPS; DEVICE: cuda,
+# or cpu to try this script.
 # shellcheck disable=SC2317,SC2086,SC2015
 set -u
 export LC_ALL=C.UTF-8 OMP_NUM_THREADS=1
@@ -14,7 +15,7 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_hwloc_
 build=${BUILD:-build} DEVICE=${DEVICE:-cuda} SIZE=${SIZE:-small} STEPS=${STEPS:-9}
 BENCH=${BENCH:-$build/bench} BENCH_OPS=${BENCH_OPS:-$build/bench_ops} PROGRAM=${PROGRAM:-$build/mdlm}
 OUT=${OUT:-$build/bench-cuda.json} PYTHON=${PYTHON:-python3}
-# 512 sequences a step, as the paper's recipes have it
+# 512 sequences per step, as in the paper's recipes
 SHAPES=${SHAPES:-small1024:8 small128:2 medium1024:16}
 here=$(dirname "$0") lines=$OUT.lines failed=0
 gpus=$(nvidia-smi -L 2> /dev/null | grep -c '^GPU')
@@ -25,7 +26,7 @@ fi
 [ $# -gt 0 ] || set -- ops steps peer
 mkdir -p "$lines"
 
-# lines_of PART COMMAND…: what it prints is kept; what goes wrong is told
+# lines_of PART COMMAND…: keep what it prints; report a failure
 lines_of() {
   "${@:2}" >> "$lines/$1" < /dev/null || { failed=1; echo "left out: ${*:2}"; }
 }
@@ -41,9 +42,11 @@ part_ops() {
 }
 
 part_steps() {
-  local it n
+  local it n deterministic
   for it in $SHAPES; do
-    lines_of steps "$BENCH" "${it%:*}" bf16 "$STEPS" "${it#*:}" dit subs "$DEVICE"
+    for deterministic in true false; do
+      lines_of steps "$BENCH" "${it%:*}" bf16 "$STEPS" "${it#*:}" dit subs "$DEVICE" device.deterministic=$deterministic
+    done
   done
   it=${SHAPES%% *}
   lines_of steps "$BENCH" "${it%:*}" bf16 "$STEPS" "${it#*:}" ar ar "$DEVICE"
@@ -57,7 +60,7 @@ part_steps() {
 part_peer() {
   local it
   if ! "$PYTHON" -c 'import torch' 2> /dev/null; then
-    echo "left out: the peer, since $PYTHON has no torch"
+    echo "left out: peer, since $PYTHON has no torch"
     return
   fi
   for it in $SHAPES; do

@@ -1,8 +1,8 @@
-/* bench_ops DEVICE f32|bf16 small|tiny — how fast a device does each op, on the shapes of the network `small`: one JSON
- * object a line, with the seconds of one call, its floating-point operations and the fewest bytes it can move (every
- * input read and every output written once; of a table the rows that occur; attention's backward is five products,
- * since it makes the weights again). The first two are the ceilings: a large copy and a large product. Inputs are
- * random numbers and larger than a cache. `tiny` is for trying this program. */
+/* bench_ops DEVICE f32|bf16 small|tiny — the speed of each op on a device, on the shapes of the network `small`. Prints one
+ * JSON object per line, with the seconds of one call, its floating-point operations and the fewest bytes it can move
+ * (every input read and every output written once; of a table only the rows that occur; attention backward counts five
+ * products, since it recomputes the weights). The first two lines are the ceilings: a large copy and a large product.
+ * Inputs are random and larger than a cache. `tiny` is for trying this program. */
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
@@ -15,7 +15,7 @@
 
 typedef struct Sizes {
   const char *name;
-  int64_t B, L, D, H, V, chunk, params, square, copy; /* chunk: rows of logits; copy: elements of f32 */
+  int64_t B, L, D, H, V, chunk, params, square, copy; /* chunk: rows of logits; copy: f32 elements */
 } Sizes;
 static const Sizes sizes[] = {
     {"small", 64, 1024, 768, 12, 50258, 8192, 169625600, 8192, (int64_t)1 << 29},
@@ -38,7 +38,7 @@ typedef struct Lab {
   int32_t *ids;
 } Lab;
 
-/* ---- tensors, all with something in them */
+/* ---- tensors, all filled */
 static int numbers(Lab *lab) {
   RngKey key = rng_key(1, RNG_TEST, 0, 0, 0);
   TRY(mem_alloc(&lab->f32, PIECE * sizeof *lab->f32));
@@ -76,7 +76,7 @@ static void clear(Lab *lab) {
   lab->count = 0;
 }
 
-/* bytes of tensors that are read or written once each; those left out count nothing */
+/* bytes of tensors that are read or written once each; left-out tensors count 0 */
 #define BYTES(...)                                                                                                     \
   bytes_of((const Tensor[]){__VA_ARGS__}, (int)(sizeof((const Tensor[]){__VA_ARGS__}) / sizeof(Tensor)))
 static double bytes_of(const Tensor *t, int n) {
@@ -177,7 +177,7 @@ static int call_rotary(Device *dev, const void *args) {
   return op_rotary(dev, a->qkv, a->heads, a->L, 0, false);
 }
 static int call_attention_step(Device *dev, const void *args) { return op_attention_step(dev, args); }
-static int bench_attention_step(Lab *lab) { /* the last position of a cache with as many rows as a step has */
+static int bench_attention_step(Lab *lab) { /* the last position, with a cache as long as a training step */
   DType act = lab->dev.act;
   int64_t R = lab->R, D = lab->n.D, B = R / lab->n.L;
   AttentionStep a = {.heads = lab->n.H, .L = lab->n.L, .position = lab->n.L - 1};
@@ -253,7 +253,7 @@ static int bench_rows(Lab *lab) {
   return measure(lab, "embed_backward", 0, BYTES(rows.x, rows.ids) + 2 * occur, call_embed_backward, &rows);
 }
 
-/* ---- loss: the gradient takes the place of the logits, which are small numbers from the second call on */
+/* ---- loss: the gradient replaces the logits, so that they are small from the second call on */
 typedef struct Loss {
   Tensor loss, logits, target, weight;
 } Loss;

@@ -1,17 +1,17 @@
 #!/bin/bash
-# check.sh [PART…] — the CUDA backend beside the CPU: on a GPU (MODE=gpu), or emulated (MODE=emulated), where sizes and
-# numbers of steps are smaller. Prints TAP.
+# check.sh [PART…] — the CUDA backend compared with the CPU: on a GPU (MODE=gpu), or emulated (MODE=emulated) with smaller
+# sizes and fewer steps. Prints TAP.
 #
-# Parts, all of them if none is named:
-#   ops     the test programs that are linked with the device: of ops, of a whole step, of the sampler's law
+# Parts, by default all:
+#   ops     the test programs linked with the device: of ops, of a whole step, of the distribution of samples
 #   curves  losses of the smoke decks on the device and on the CPU, in f32 and with bf16 products
-#   resume  a run stopped and resumed on the device, bit for bit; checkpoints that change between device and CPU
-#   uses    evaluation and samples
-#   ranks   one rank; two, where there are two GPUs
-#   memory  compute-sanitizer over the test programs (MODE=gpu)
-#   errors  no GPU, too old a one, too little memory, a fault in a kernel, too many ranks: one line and no hang
+#   resume  a run stopped and resumed on the device, bit for bit; checkpoints moved between device and CPU
+#   uses    evaluation and sampling
+#   ranks   one rank; two, if there are two GPUs
+#   memory  compute-sanitizer on the test programs (MODE=gpu)
+#   errors  no GPU, an old GPU, too little memory, a fault in a kernel, too many ranks: one line and no hang
 # Variables: MODE; PROGRAM: mdlm; TESTS: the folder of the test programs; COMPARE: the program of compare.c; DATA: data of
-# `input/smoke.sh --data`, made for the time being if not given; DEVICE: cuda, or cpu to try this script, without what needs a GPU.
+# `input/smoke.sh --data`, by default made in a temporary folder; DEVICE: cuda, or cpu to try this script without a GPU.
 # shellcheck disable=SC2317,SC2086,SC2034,SC2206,SC2154
 MODE=${MODE:-gpu} DEVICE=${DEVICE:-cuda}
 case $MODE in
@@ -20,7 +20,7 @@ emulated) build=${BUILD:-build}/emulated TESTS=${TESTS:-$build/tests} PROGRAM=${
 *) echo "check.sh: MODE=$MODE: gpu or emulated"; exit 2 ;;
 esac
 COMPARE=${COMPARE:-${BUILD:-build}/tests/cuda/compare}
-gpus() { # how many there are
+gpus() { # how many the machine has
   if [ "$MODE" = emulated ]; then echo "${EMULATION_GPUS:-2}"; else nvidia-smi -L 2> /dev/null | grep -c '^GPU'; fi
 }
 if [ "$DEVICE" = cuda ] && [ "$(gpus)" = 0 ]; then
@@ -28,7 +28,7 @@ if [ "$DEVICE" = cuda ] && [ "$(gpus)" = 0 ]; then
   exit 1
 fi
 [ "${1:-}" != present ] || exit 0
-[ -n "${DATA:-}" ] || PY=${PY:-.venv/bin/python} # the data are made
+[ -n "${DATA:-}" ] || PY=${PY:-.venv/bin/python} # to make the data
 [ -z "${DATA:-}" ] || PY=none
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/../e2e/lib.sh"
@@ -39,7 +39,7 @@ if [ -z "${DATA:-}" ]; then
   text 600 > "$T/text" || exit 1
   PY=$PY CORPUS=$T/text DATA=$DATA input/smoke.sh --data > "$T/log" 2>&1 || { cat "$T/log"; exit 1; }
 fi
-if [ "$MODE" = gpu ]; then # what a run has: twenty steps of 16 sequences, or of the few an emulation can bear
+if [ "$MODE" = gpu ]; then # twenty steps of 16 sequences; the emulation is too slow for more than a few
   decks=(input/smoke/*.cfg) steps=20 stop=7 size=()
 else
   decks=(input/smoke/lm1b_*.cfg) steps=3 stop=2 size=(train.global_batch=2 train.micro_batch=1 train.warmup=1 model.blocks=1)
@@ -61,9 +61,9 @@ same_state() { # A B: the same weights, averages and moments
 near() { "$COMPARE" close "$T/$1/metrics.h5" "$T/$2/metrics.h5" "$3" train/loss; } # A B BOUND
 deck=input/smoke/lm1b_mdlm.cfg mamba=input/smoke/lm1b_mdlm_mamba.cfg
 
-# In f32 device and CPU differ by the order of sums, some 1e-7 of a loss, which twenty steps of AdamW can multiply: where a
-# gradient is nearly nothing its sign decides the step. With bf16 products the CPU's losses are within 1e-3 of those in f32;
-# a device rounds activations too, and is given ten times as much.
+# In f32, device and CPU differ in the order of sums, by some 1e-7 of a loss. Twenty steps of AdamW can amplify that: for a
+# gradient near zero the sign decides the step. With bf16 products the CPU's losses are within 1e-3 of those in f32; a
+# device also rounds activations, and gets ten times that.
 declare -A most=([f32]=1e-4 [bf16]=1e-2)
 
 part_ops() {
@@ -71,7 +71,7 @@ part_ops() {
   [ "$DEVICE" = cuda ] || { tap_skip "the test programs" "DEVICE=$DEVICE"; return; }
   for t in "$TESTS"/test_*; do tap "$(basename "$t")" program "$t"; done
 }
-program() { # no test of it fails, and some ran
+program() { # at least one of its tests ran, and none failed
   CMOCKA_MESSAGE_OUTPUT=TAP timeout -k 5 300 "$1" > "$T/out" 2>&1 || { grep -v '^ok' "$T/out"; return 1; }
   grep -q '^ok' "$T/out"
 }
@@ -106,7 +106,7 @@ resumed() { # as train
   train "$@" > "$T/out" || { cat "$T/out"; return 1; }
   grep "^resuming from .*/last.h5 at step $stop$" "$T/out"
 }
-moved() { # FROM TO: the next losses of a checkpoint of FROM are those of TO too
+moved() { # FROM TO: a checkpoint of FROM goes on with the same next loss on TO
   local from=$1 to=$2 it
   tap "a checkpoint of $from" train "$from-first" "$deck" "$from" f32 train.steps=$stop
   for it in from to; do
@@ -140,7 +140,7 @@ part_ranks() {
   if [ -z "$have_mpirun" ]; then
     tap_skip "2 ranks" "mpirun is not installed"
   elif [ "$(gpus)" -lt 2 ]; then
-    tap_skip "2 ranks" "there are no two GPUs"
+    tap_skip "2 ranks" "there is only one GPU"
   else
     tap "2 ranks: sums over them" timeout -k 5 "$LIMIT" mpirun -n 2 "$TESTS/test_device_comm"
     for reduce in tree fast; do
@@ -155,7 +155,7 @@ part_memory() {
   local sanitizer t tool
   sanitizer=$(command -v compute-sanitizer || ls "${CUDA_HOME:-/usr/local/cuda}/bin/compute-sanitizer" 2> /dev/null)
   if [ "$MODE" = emulated ]; then
-    tap_skip "compute-sanitizer" "there is no GPU; the emulation guards device memory and poisons shared memory itself"
+    tap_skip "compute-sanitizer" "there is no GPU; the emulation itself guards device memory and poisons shared memory"
   elif [ -z "$sanitizer" ]; then
     tap_skip "compute-sanitizer" "it is not installed"
   else
@@ -167,20 +167,20 @@ part_memory() {
   fi
 }
 
-# refused PATTERN COMMAND…: it fails in time, with one line that says so
+# refused PATTERN COMMAND…: it fails in time, with one line of error that matches
 refused() {
   local pattern=$1 code=0
   "${@:2}" > "$T/out" 2> "$T/err" || code=$?
   cat "$T/err"
   [ $code -gt 0 ] && [ $code -lt 124 ] || fail "exit code $code" || return 1
-  [ "$(grep -c '^mdlm: error' "$T/err")" = 1 ] || fail "not one line of error" || return 1
-  grep -qE "^mdlm: error.*$pattern" "$T/err" || fail "no line with: $pattern"
+  [ "$(grep -c '^mdlm: error' "$T/err")" = 1 ] || fail "not exactly one line of error" || return 1
+  grep -qE "^mdlm: error.*$pattern" "$T/err" || fail "no line matches: $pattern"
 }
-refused_late() { # as refused, after the run has introduced itself
+refused_late() { # as refused, after the run has printed its header
   refused "$@" && grep -q '^run ' "$T/out"
 }
 attempt() { RANKS=$1 train "none$RANDOM" "$deck" "$DEVICE" f32 "${@:2}"; } # RANKS [KEY=VALUE…]
-faulty() { # N: launches until a fault, on the second of two ranks
+faulty() { # N: launch N fails on the second of two ranks
   train=("$MDLM" train "$deck" run.dir="$T/faulty" data.train="$DATA/smoke/lm1b_train.h5" data.valid= device.name="$DEVICE" "${size[@]}")
   timeout -k 5 "$LIMIT" mpirun -n 1 "${train[@]}" : -n 1 -x EMULATION_FAULT="$1" "${train[@]}" < /dev/null
 }
@@ -196,8 +196,8 @@ part_errors() {
     EMULATION_GPUS=0 tap "no GPU" refused 'there is no GPU.*device.name = cpu' attempt 1
     EMULATION_GPUS=-1 tap "no driver" refused 'no driver.*device.name = cpu' attempt 1
     EMULATION_CAPABILITY=7 tap "a GPU that is too old" refused 'compute capability 7.0.*oldest' attempt 1
-    EMULATION_MEMORY=0 tap "no memory at all" refused 'out of memory.*MiB asked for' attempt 1
-    EMULATION_MEMORY=1 tap "too little memory" refused 'out of memory.*MiB asked for' attempt 1
+    EMULATION_MEMORY=0 tap "no memory at all" refused 'out of memory.*MiB requested' attempt 1
+    EMULATION_MEMORY=1 tap "too little memory" refused 'out of memory.*MiB requested' attempt 1
     EMULATION_MEMORY=30 tap "too little memory for scratch" refused 'out of memory.*no train.micro_batch is small enough' attempt 1
     EMULATION_MEMORY=400 tap "too large a micro-batch" refused 'out of memory.*train.micro_batch = [0-9]+ fits' \
       attempt 1 train.global_batch=4096 train.micro_batch=4096

@@ -1,7 +1,7 @@
-/* compare — two HDF5 files of ours, where there is no Python:
- *   compare same  A B NAME…        the data sets, or all those of the groups, have the same shapes and bits
- *   compare close A B BOUND NAME…  series agree within BOUND of their larger value; the worst of each is printed
- * Exit code 0: they do. */
+/* compare — compares two of our HDF5 files, on machines without Python:
+ *   compare same  A B NAME…        the data sets, or all data sets of the groups, have the same shapes and bits
+ *   compare close A B BOUND NAME…  series agree within BOUND, relative to the larger value; prints the largest difference
+ * Exit code 0 if so. */
 #include "base/err.h"
 #include "base/mem.h"
 #include "store/h5.h"
@@ -30,7 +30,7 @@ static int fits(const char *name, const Values *a, const Values *b) {
   return OK;
 }
 
-/* Every f32 and every integer of ours is a double of its own, so equal doubles are equal bits. */
+/* Every f32 and every integer of our files has a distinct double, so equal doubles mean equal bits. */
 static int judge_same(const char *name, const Values *a, const Values *b) {
   int64_t differ = 0;
   for (int64_t i = 0; i < a->count; i++) differ += memcmp(&a->v[i], &b->v[i], sizeof a->v[i]) != 0;
@@ -43,10 +43,10 @@ static int judge_close(const char *name, const Values *a, const Values *b, doubl
   for (int64_t i = 0; i < a->count; i++) {
     double off = fabs(a->v[i] - b->v[i]) / fmax(fabs(a->v[i]), fabs(b->v[i]));
     if (a->v[i] == b->v[i]) off = 0;
-    if (!(off <= worst)) worst = isnan(off) ? INFINITY : off; /* what is no number is far from all */
+    if (!(off <= worst)) worst = isnan(off) ? INFINITY : off; /* NaN is far from everything */
   }
   printf("%s: %lld values within %.1e of each other\n", name, (long long)a->count, worst);
-  CHECK(worst <= bound, ERR_NUMERIC, "%s: %.3g apart, %.3g is allowed", name, worst, bound);
+  CHECK(worst <= bound, ERR_NUMERIC, "%s: differ by %.3g, the bound is %.3g", name, worst, bound);
   return OK;
 }
 
@@ -65,7 +65,7 @@ static int compare_all(H5 *a, H5 *b, const char *name, double bound) {
   H5Info info;
   char **children = NULL, path[256];
   if (h5_info(a, name, &info) == OK) return compare(a, b, name, bound);
-  err_clear(); /* no data set: a group */
+  err_clear(); /* not a data set, so a group */
   TRY(h5_list(a, name, &children));
   int err = children[0] ? OK : RAISE(ERR_DATA, "%s is empty", name);
   for (char **it = children; *it && err == OK; it++) {

@@ -1,7 +1,7 @@
 #!/bin/bash
-# compile_test.sh [--write] — the kernels of cuda/ compile for GPUs of both generations without a warning; none spills a
-# register, and none uses more registers than tests/cuda/registers.txt allows it: what a kernel does per multiprocessor
-# falls in steps as they grow, and no test on a CPU would see it. --write renews that table.
+# compile_test.sh [--write] — the kernels of cuda/ compile for both GPU generations without warnings, none spills registers,
+# and none uses more registers than tests/cuda/registers.txt lists: occupancy falls in steps as registers grow, which no
+# test on a CPU would notice. --write renews the table.
 # timeout: 600
 cd "$(dirname "$0")/../.." || exit 1
 export LC_ALL=C
@@ -12,7 +12,7 @@ version="nvcc $(${flags%% *} --version | sed -n 's/.*release \([0-9.]*\).*/\1/p'
 out=$(mktemp -d "${TMPDIR:-/tmp}/mdlm-nvcc-XXXXXX")
 trap 'rm -rf "$out"' EXIT
 
-compile() { # SOURCE: what the compiler says goes to $out/NAME.log, its exit code to $out/NAME.code
+compile() { # SOURCE: the compiler's output goes to $out/NAME.log, its exit code to $out/NAME.code
   local name
   name=$(basename "$1" .cu)
   $flags -Xptxas -v -c "$1" -o "$out/$name.o" 2>&1 | c++filt -p > "$out/$name.log"
@@ -48,7 +48,7 @@ lines() {
 }
 
 test=0 failed=0 complete=1
-[[ $flags == *-DHAVE_CUDNN* ]] || complete=0 # a file without what it is about
+[[ $flags == *-DHAVE_CUDNN* ]] || complete=0 # attention_graph.cu is empty
 for source in cuda/*.cu; do
   test=$((test + 1))
   log=$out/$(basename "$source" .cu).log
@@ -63,7 +63,7 @@ for source in cuda/*.cu; do
       failed=1
     fi
   elif kernels "$log" | grep ' 1$' > "$out/spilled"; then
-    echo "not ok $test - $source spills no register"
+    echo "not ok $test - $source spills no registers"
     sed 's/^\(.*\) \(.*\) \(.*\) 1$/#   \1 does on sm_\2/' "$out/spilled"
     failed=1
   else
@@ -74,27 +74,27 @@ kernels "$out"/*.log | lines > "$out/measured"
 
 test=$((test + 1))
 if [ "${1:-}" = --write ]; then
-  [ $failed$complete = 01 ] || { echo "not ok $test - $table is written only when all compiles"; exit 1; }
-  { echo "# kernel, registers of a thread on sm_${archs// / and sm_} ($version; renewed by compile_test.sh --write)"; cat "$out/measured"; } > "$table"
+  [ $failed$complete = 01 ] || { echo "not ok $test - $table is written only if everything compiles"; exit 1; }
+  { echo "# kernel, registers per thread on sm_${archs// / and sm_} ($version; renewed by compile_test.sh --write)"; cat "$out/measured"; } > "$table"
   echo "ok $test - $table is written"
 elif [ ! -f "$table" ]; then
   echo "not ok $test - there is no $table; compile_test.sh --write makes it"
   failed=1
 elif ! head -1 "$table" | grep -qF "($version;"; then
-  echo "ok $test - $table # SKIP it is of another compiler than $version"
+  echo "ok $test - $table # SKIP it was made by another compiler than $version"
 elif ! awk -v complete=$complete '
   function wrong(text) { print "#   " text; bad = 1 }
   FNR == NR { if ($0 !~ /^#/) { line[$1] = $0; for (i = 2; i <= NF; i++) allowed[$1, i] = $i }; next }
   { here[$1] = 1
-    if (!($1 in line)) { wrong("add the line of a new kernel: " $0); next }
+    if (!($1 in line)) { wrong("a new kernel, add its line: " $0); next }
     for (i = 2; i <= NF; i++) if ($i + 0 > allowed[$1, i] + 0) { wrong("more registers than listed, the line would be: " $0); next } }
-  END { if (complete) for (name in line) if (!(name in here)) wrong("remove the line of a kernel that is gone: " line[name])
+  END { if (complete) for (name in line) if (!(name in here)) wrong("no such kernel, remove its line: " line[name])
         exit bad }' "$table" "$out/measured" > "$out/wrong"; then
-  echo "not ok $test - registers of the kernels are those of $table"
+  echo "not ok $test - registers of the kernels are as in $table"
   cat "$out/wrong"
   failed=1
 else
-  echo "ok $test - registers of the kernels are those of $table"
+  echo "ok $test - registers of the kernels are as in $table"
 fi
 echo "1..$test"
 exit $failed

@@ -1,6 +1,6 @@
 #!/bin/bash
-# library_test.sh — every program that may load the CUDA backend's library holds all that the library asks of it, and the
-# library finds the rest by itself: the loader binds it all, and nothing is run.
+# library_test.sh — every program that may load the CUDA backend's library exports all symbols that the library needs from
+# it, and the library's dependencies are found: the loader resolves everything, and nothing is run.
 cd "$(dirname "$0")/../.." || exit 1
 build=${BUILD:-build}
 library=$(realpath "$build/libmdlm_cuda.so" 2> /dev/null)

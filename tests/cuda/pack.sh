@@ -1,7 +1,7 @@
 #!/bin/bash
-# pack.sh FOLDER — everything that check-cuda and bench-cuda need on a machine with CUDA but without our libraries, compilers
-# or Open MPI, in FOLDER: programs, the libraries they were linked with, Open MPI's plugins, decks, scripts, prepared data.
-# CUDA's own libraries, the C library and Python are that machine's. FOLDER/run.sh runs it there.
+# pack.sh FOLDER — collects in FOLDER everything that check-cuda and bench-cuda need on a machine with CUDA but without our
+# libraries, compilers or Open MPI: programs, the libraries they link to, Open MPI's plugins, decks, scripts, prepared data.
+# CUDA's own libraries, the C library and Python are taken from that machine. FOLDER/run.sh runs it there.
 # Variables: BUILD (the programs), PY (the Python that prepares data), LIMIT: MiB that it may take.
 set -eu
 export LC_ALL=C.UTF-8
@@ -10,7 +10,7 @@ cd "$(dirname "$0")/../.."
 rm -rf "$pack"
 mkdir -p "$pack"/{bin/gpu/tests,bin/tests/cuda,tests/cuda,tests/e2e,tests/golden,lib/openmpi3,lib/openmpi-text}
 
-# ---- programs, in the places where check.sh and bench.sh look for them
+# ---- programs, where check.sh and bench.sh expect them
 for it in mdlm bench bench_ops libmdlm_cuda.so tests/cuda/compare gpu/tests/test_*; do
   for program in "$build"/$it; do
     [[ -x $program && ($program != *.* || $program == *.so) ]] || continue
@@ -18,7 +18,7 @@ for it in mdlm bench bench_ops libmdlm_cuda.so tests/cuda/compare gpu/tests/test
   done
 done
 
-# ---- libraries: those that the loader finds for them, but for the C library's and CUDA's
+# ---- libraries: those that the loader finds, except the C library and CUDA's
 libraries() {
   ldd "$@" 2> /dev/null | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
     grep -vE '/(ld-linux|lib(c|m|mvec|dl|rt|pthread|resolv|util)\.so|lib(cuda|cudart|cublas|cublasLt|cudnn|nccl|nvrtc|nvJitLink)[._])'
@@ -26,7 +26,7 @@ libraries() {
 libraries "$pack"/bin/mdlm "$pack"/bin/bench* "$pack"/bin/libmdlm_cuda.so "$pack"/bin/gpu/tests/* "$pack"/bin/tests/cuda/* |
   while read -r it; do cp -L "$it" "$pack/lib/"; done
 
-# Open MPI finds its plugins in a folder of their own; those for networks need libraries that a single rank does not.
+# Open MPI's plugins, except those (for networks) that need further libraries: a single rank does not use them.
 plugins=$(ompi_info --path pkglibdir --parsable | cut -d: -f3)
 for it in "$plugins"/mca_*.so; do
   for needed in $(libraries "$it"); do [ -e "$pack/lib/$(basename "$needed")" ] || continue 2; done
@@ -53,4 +53,4 @@ git describe --always --dirty > "$pack/VERSION" 2> /dev/null || echo unknown > "
 
 size=$(du -sm --apparent-size "$pack" | cut -f1)
 echo "$pack: $size MiB; needs a C library of version ${libc#GLIBC_} or later"
-[ "$size" -le "$limit" ] || { echo "pack.sh: $size MiB are more than $limit" >&2; exit 1; }
+[ "$size" -le "$limit" ] || { echo "pack.sh: $size MiB, more than the limit of $limit" >&2; exit 1; }

@@ -1,12 +1,12 @@
-/* plans — cuDNN has a plan for the attention of every full-size deck, forward and backward, on GPUs of both
- * generations. No GPU is needed: cuDNN is given a description of one, and a driver that does nothing
- * (null_driver.sh). What the plans compute is not seen here. */
+/* plans — cuDNN has a plan for the attention of every full-size deck, forward and backward, on both GPU generations. No
+ * GPU is needed: cuDNN gets a description of one, and a driver that does nothing (null_driver.sh). What the plans compute
+ * is not tested here. */
 #include "attention_graph.h"
 #include "base/err.h"
 #include <stdio.h>
 #include <string.h>
 
-/* In the words in which cuDNN itself writes down a device. */
+/* In cuDNN's own JSON format. */
 #define DEVICE(name, version, processors, per_block, memory, l2)                                                       \
   "{\"maxGridSize\":[2147483647,65535,65535],\"maxBlockSize\":[1024,1024,64],\"regsPerBlock\":65536,"                  \
   "\"multiProcessorCount\":" #processors ",\"warpSize\":32,\"maxSharedMemoryPerBlock\":49152,"                         \
@@ -54,7 +54,7 @@ static void check(const char *device, Descriptor gpu, GraphKey k) {
   graph_destroy(&g);
 }
 
-/* What cuDNN has no kernel for must come back as an error that says so: attention.cu takes it then. */
+/* A shape without a kernel must be reported as an error, so that attention.cu computes it. */
 static void check_refusal(const char *device, Descriptor gpu) {
   GraphKey odd = {1, 1, 128, 7, false, false, false};
   Graph g;
@@ -69,7 +69,7 @@ int main(void) {
   printf("# cuDNN %zu\n", cudnnGetVersion());
   for (size_t d = 0; d < sizeof devices / sizeof *devices; d++) {
     Descriptor gpu = describe(devices[d].text);
-    if (gpu == NULL) printf("not ok %d - cuDNN understands the description of %s\n", ++test, devices[d].name), failed++;
+    if (gpu == NULL) printf("not ok %d - cuDNN accepts the description of %s\n", ++test, devices[d].name), failed++;
     for (size_t i = 0; gpu && i < sizeof shapes / sizeof *shapes; i++) {
       GraphKey k = {shapes[i].B, shapes[i].H, shapes[i].L, 64, shapes[i].causal, false, false};
       check(devices[d].name, gpu, k);

@@ -1,5 +1,5 @@
 #!/bin/bash
-# plans_test.sh — cuDNN makes plans for the attention of the full-size decks, without a GPU (plans.cu).
+# plans_test.sh — cuDNN builds plans for the attention of the full-size decks, without a GPU (plans.cu).
 # timeout: 300
 cd "$(dirname "$0")/../.." || exit 1
 skip() { echo "1..0 # SKIP $*"; exit 0; }
@@ -13,7 +13,7 @@ first() { # FILE…: the first that exists
 header=$(first "$home"/include/cudnn.h /usr/include/cudnn.h /usr/include/x86_64-linux-gnu/cudnn.h)
 [ -n "$header" ] || skip "cuDNN is not installed"
 version=$(sed -n 's/^#define CUDNN_\(MAJOR\|MINOR\) *\([0-9]*\).*/\2/p' "${header%/*}/cudnn_version.h" | awk '{ v = 100 * v + $1 } END { print v }')
-[ "$version" -ge 911 ] || skip "cuDNN $version makes no plans without a GPU, 9.11 does"
+[ "$version" -ge 911 ] || skip "cuDNN $version builds no plans without a GPU, 9.11 does"
 stub=$(first "$home"/lib64/stubs/libcuda.so /usr/lib/x86_64-linux-gnu/stubs/libcuda.so)
 [ -n "$stub" ] || skip "the toolkit's stub of libcuda is not installed"
 folder=$(mktemp -d "${TMPDIR:-/tmp}/mdlm-plans-XXXXXX")

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """results.py — the figures of bench.sh: one JSON object from its lines, shares of the ceilings, tables.
 
-    results.py LINES… --out FILE      LINES: folders that bench.sh and run.sh have left; prints the tables
+    results.py LINES… --out FILE      LINES: folders written by bench.sh and run.sh; prints the tables
     results.py --markdown FILE        the tables of a result as Markdown, for tests/gpu-results.md
     results.py --machine TEXT TEXT    a line about the machine: the program's versions; GPU, driver, memory
 
-The floor of an op is what its bytes take at the rate of the copy or its operations at that of the large product, whichever
-is more; of a step the sum of both over its groups of ops. Every figure names its unit: _s, _bytes, tflops, gb_per_s.
+The floor of an op is the time of its bytes at the speed of the copy or of its operations at that of the large product,
+whichever is longer; the floor of a step is the sum of both over its ops. Every figure names its unit: _s, _bytes, tflops,
+gb_per_s. PyTorch's steps are compared with ours of device.deterministic = false, if there are any.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def counted(tap: list[str]) -> dict:
 
 
 def ceilings(ops: list[dict]) -> dict:
-    """Bytes a second of the copy; operations a second of the large product, by the type of its factors."""
+    """Bytes per second of the copy; operations per second of the large product, by the type of its factors."""
     best: dict = {}
     for x in ops:
         if x["op"] == "copy":
@@ -92,6 +93,7 @@ def judge(result: dict) -> dict:
             if (s["shape"], s["matmul"], s["network"], s["objective"], s["ranks"])
             == (x["shape"], x["matmul"], "dit", "subs", 1)
         ]
+        ours.sort(key=lambda s: s.get("deterministic", True))
         if ours:
             x["ours_to_theirs"] = ours[0]["tokens_per_s"] / x["tokens_per_s"]
             if "peak_bytes" in x:
@@ -121,6 +123,8 @@ def tables(r: dict) -> list[tuple[str, list[str], list[list[str]]]]:
             x["matmul"],
             str(x["ranks"]),
             f"{x['batch']} × {x['micros']}",
+            {True: "yes", False: "no"}.get(x.get("deterministic"), ""),
+            x.get("attention", ""),
             number(x["step_s"], 1e-3),
             number(x["tokens_per_s"], digits=0),
             number(x["tflops"], digits=1),
@@ -155,6 +159,8 @@ def tables(r: dict) -> list[tuple[str, list[str], list[list[str]]]]:
                 "products in",
                 "ranks",
                 "micro-batch × number",
+                "deterministic",
+                "attention",
                 "step, ms",
                 "tokens/s",
                 "TFLOP/s",

@@ -1,10 +1,9 @@
-/* test_step — a whole step on the device under test: losses, hidden rows and the gradient of every parameter, of every
- * network with every objective, beside the same weights on the CPU in f64; and that the device repeats itself bit for
- * bit.
+/* test_step — a whole step on the device under test: losses, hidden rows and the gradient of every parameter, for every
+ * network with every objective, compared with the same weights on the CPU in f64; and the device repeats bit for bit.
  *
- * In f32 only the order of sums and the last bits of exp and the like differ. With bf16 products activations are
- * stored in bf16 too, each off by up to 2⁻⁹ of itself, a dozen in a row on the way up and as many on the way back: some
- * percent of a small network's gradients, whose elements are sums of few terms. */
+ * In f32 only the order of sums and the last bits of exp and similar functions differ. With bf16 products activations are
+ * stored in bf16 too, with relative errors of up to 2⁻⁹ that accumulate over a dozen layers forward and as many backward:
+ * some percent of the gradients of a small network, whose elements are sums of few terms. */
 #include "toy_network.h"
 
 #include <math.h>
@@ -71,7 +70,7 @@ static void compare(const Case *c, bool bf16) {
   double loss = fabs(got.loss - want.loss) / fabs(want.loss), hidden = check_error(got.hidden, want.hidden, TOKENS * D);
   if (!(loss <= most->loss)) fail_msg("the loss is %.9g, not %.9g", got.loss, want.loss);
   if (!(hidden <= most->hidden)) fail_msg("the hidden rows are off by %.1e", hidden);
-  if (bf16 && !(hidden > 1e-4)) fail_msg("the hidden rows are off by %.1e only: that is no bf16", hidden);
+  if (bf16 && !(hidden > 1e-4)) fail_msg("the hidden rows are off by only %.1e: that is not bf16", hidden);
   toy_near("gradients", &got.net.model.params, got.gradient, want.gradient, most->gradient);
   again = got;
   step_run(&again);
@@ -86,7 +85,7 @@ static void compare(const Case *c, bool bf16) {
 static void test_f32(void **state) { compare(*state, false); }
 static void test_bf16(void **state) { compare(*state, true); }
 
-/* GPT-2 only looks. */
+/* GPT-2 has no backward pass. */
 static double *gpt2_hidden(Network *n, const char *backend, bool bf16) {
   Toy t = toy_dit(backend, false);
   t.model.name = "gpt2";
