@@ -12,10 +12,7 @@
 
 /* The unique ids of tensors: 1 + GraphTensor, then the constants, which are in host memory, then the virtual ones. */
 enum { CONSTANT_SCALE = 1 + GRAPH_TENSORS, CONSTANT_ONE, CONSTANT_LEAST, INNER = 100 };
-#ifndef MOST_ENGINES
-#define MOST_ENGINES 16 /* configurations requested from cuDNN */
-#endif
-enum { ALIGNMENT = 16 };
+enum { ALIGNMENT = 16, MOST_ENGINES = 16 /* configurations requested from cuDNN */ };
 static const cudnnDataType_t BF16 = CUDNN_DATA_BFLOAT16, F32 = CUDNN_DATA_FLOAT, I32 = CUDNN_DATA_INT32,
                              BOOLEAN = CUDNN_DATA_BOOLEAN;
 

@@ -1,8 +1,8 @@
-/* draw — rows of logits on the GPU: draws and arg-max. A block is a row.
+/* draw — draws from rows of logits, and arg-max. A block takes a row.
  *
- * The inverse of the cumulative distribution is found by narrowing: the row is cut into at most THREADS segments whose
- * sums a scan turns into cumulative weights, the one in which the goal falls is cut again, until segments are tokens.
- * All sums are in f64, of the same weights, in one order. */
+ * The inverse of the cumulative distribution is found by repeated subdivision: the row is divided into at most THREADS
+ * segments, a scan turns their sums into cumulative weights, and the segment that contains the goal is divided again,
+ * until segments are tokens. All sums are in f64, over the same weights, in a fixed order. */
 #include "backend.h"
 #include "base/rng.h"
 #include "logits.cuh"
@@ -19,7 +19,7 @@ __device__ Best exchange(Best b, int mask) {
 } /* namespace */
 
 /* ---- draw */
-/* The larger one; of equals, the first. NaN is above all numbers. */
+/* The larger one; of equals, the first. NaN is larger than any number. */
 static __device__ Best better(Best a, Best b) {
   if (isnan(a.f) || isnan(b.f)) return isnan(a.f) ? a : b;
   if (a.f == b.f) return a.v < b.v ? a : b;
@@ -45,13 +45,12 @@ template <class A, int N> struct Weights { /* exp((f − top)·by), 0 at forbid 
       Logits<A, N> x(pack_at<N>(f, V, i), i, forbid);
       for (int j = 0; j < N; j++) sum += (double)of(x.v[j]);
     }
-    for (int m = WARP / 2; m > 0; m /= 2) sum += __shfl_xor_sync(~0u, sum, m);
-    return sum;
+    return lanes_reduce(sum, plus<double>, WARP);
   }
 };
 } /* namespace */
 
-/* upto[t] := part[0] + … + part[t], along the lanes of each warp and then along the warps. */
+/* upto[t] := part[0] + … + part[t], first along the lanes of each warp, then along the warps. */
 static __device__ void scan(double *upto, double part) {
   SHARED(double, warp, WARPS);
   int lane = (int)threadIdx.x % WARP, mine = (int)threadIdx.x / WARP;
@@ -67,8 +66,8 @@ static __device__ void scan(double *upto, double part) {
   __syncthreads();
 }
 
-/* The first thread with a weight at which the sums exceed the goal; if rounding leaves none, the last with a weight; −1
- * if all are 0. */
+/* The first thread of positive weight whose cumulative sum exceeds the goal; if rounding leaves none, the last thread of
+ * positive weight; −1 if all weights are 0. */
 static __device__ int choose(double part, double upto, double goal) {
   int t = (int)threadIdx.x;
   int first = block_reduce(part <= 0 ? 3 * THREADS : upto > goal ? t : 2 * THREADS - t, smaller);
@@ -85,8 +84,8 @@ template <class A, int N> static __device__ double total(const Weights<A, N> &p)
   return block_reduce(sum, plus<double>);
 }
 
-/* The largest threshold that keeps at least this share of the total. Weights are not negative, so they compare like
- * their bit patterns: the threshold is found bit by bit, from the highest bit down. */
+/* The largest weight such that the weights not below it make up the share. Non-negative floats are ordered like their
+ * bits, which are determined one by one from the highest. */
 template <class A, int N> static __device__ float least_of(Weights<A, N> p, double share) {
   double goal = share * total(p);
   uint32_t least = 0;
@@ -97,7 +96,7 @@ template <class A, int N> static __device__ float least_of(Weights<A, N> p, doub
   return __uint_as_float(least);
 }
 
-/* f32 noise: one Philox block for 4 tokens; its key is the row's own random number. */
+/* Noise in f32: 4 tokens per Philox block, whose key is the row's random number. */
 template <class A, int N>
 static __device__ int32_t with_noise(const Weights<A, N> &p, double uniform, double keep, double others) {
   double sum = total(p);
@@ -174,7 +173,7 @@ __global__ void k_draw(int32_t *ids, Rows<A> l, const double *uniforms, const do
 }
 
 /* ---- argmax */
-/* Where nothing is above −∞, the first token is the answer. */
+/* The first token if none is above −∞. */
 template <class A, int N> __global__ void k_argmax(int32_t *ids, Rows<A> l, int32_t forbid) {
   const A *f = l.row(blockIdx.x);
   int32_t first = forbid == 0 ? 1 : 0;
