@@ -3,10 +3,11 @@
 #
 # Steps: the rules, each C test program, those of tests/mpi on 1, 2 and 4 ranks, each tests/*/test_*.sh and *_test.sh,
 # pytest over tests/python, the unit and ops programs again under the sanitizers, the unit programs under valgrind.
-# A test program prints TAP on stdout; "# skip: …" before a skipped test gives the reason; "# timeout: N" in a script sets its
-# time limit in seconds. A crash, a missing test, a time-out or no output is a failure. Steps with few threads run in parallel,
-# one per core, and are listed in the order in which they end.
-# Variables: BUILD (folder of the programs), PY (the Python of the environment), FAST=1 (no sanitizers, no valgrind).
+# A test program prints TAP on stdout; "# skip: …" before a skipped test is its reason. A crash, a missing test, silence or
+# running out of time is a failure. Each process of a step may use a number of CPU seconds, which a busy machine does not
+# change ("# limit: N" in a script); elapsed time is limited only against hangs, far above. Steps run beside each other, one
+# for each core, and are listed as they end with the CPU seconds (user and system) of all their processes.
+# Variables: BUILD (where the programs are), PY (the Python of the environment), FAST=1 (no sanitizers, no valgrind).
 set -u
 export LC_ALL=C.UTF-8 # numbers with points, messages in English
 cd "$(dirname "$0")/.." || exit 1
@@ -51,18 +52,45 @@ count() {
 
 # report FOLDER NAME CODE SECONDS: print one line, and the output if it failed; add p, f, s to the sums
 report() {
-  printf '%-34s %4d passed %3d failed %3d skipped %6.1f s\n' "$2" "$p" "$f" "$s" "$4"
+  printf '%-34s %4d passed %3d failed %3d skipped %6.1f CPU s\n' "$2" "$p" "$f" "$s" "$4"
   if [ "$f" -gt 0 ]; then
-    [ "$3" = 124 ] && echo "    | timed out"
+    out_of_time "$1" "$3"
     [ "$3" != 0 ] && echo "    | exit code $3"
     tail -n 60 "$1"/log "$1"/rank* 2>/dev/null | sed 's/^/    | /'
   fi
   passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
-# step NAME SECONDS COMMAND…: start it with a time limit, in parallel with at most lanes - 1 others
-lanes=1 steps=0 # steps at a time; steps started so far
-declare -A under_way=() # process: folder, start and name of its step
+# out_of_time FOLDER CODE: say so if one of the limits ended the step
+out_of_time() {
+  if [ "$2" = 124 ]; then
+    echo "    | hung: stopped by the limit of elapsed time"
+  elif [ "$2" = 152 ] || grep -qs 'CPU time limit exceeded' "$1"/log "$1"/rank*; then # 128 + SIGXCPU
+    echo "    | ran out of time: a process used up its CPU seconds"
+  fi
+}
+
+# measured FOLDER SECONDS COMMAND…: run it with that many CPU seconds a process; leave its output and its times in FOLDER
+measured() (
+  folder=$1 limit=$2
+  shift 2
+  trap 'kill "$process"' TERM
+  ulimit -S -t "$limit"
+  RANK_LOG=$folder/rank timeout -k 10 $((300 + 4 * limit)) "$@" > "$folder/log" 2>&1 < /dev/null &
+  process=$!
+  wait "$process"
+  code=$?
+  times > "$folder/times" # of this shell, then of its children
+  exit $code
+)
+
+cpu_seconds() { # FOLDER: user and system time of what ran there
+  awk 'NR == 2 { gsub("s", ""); for (i = 1; i <= 2; i++) { split($i, t, "m"); sum += 60 * t[1] + t[2] } print sum }' "$1/times"
+}
+
+# step NAME SECONDS COMMAND…: start it with a limit of CPU time, beside as many others as there are lanes
+lanes=1 steps=0 # at a time; started so far
+declare -A under_way=() # process: its step's folder and name
 step() {
   local name=$1 limit=$2 folder=$out/$steps
   shift 2
@@ -70,21 +98,21 @@ step() {
   settle $((lanes - 1))
   steps=$((steps + 1))
   mkdir "$folder"
-  RANK_LOG=$folder/rank timeout -k 10 "$limit" "$@" > "$folder/log" 2>&1 < /dev/null &
-  under_way[$!]="$folder $EPOCHREALTIME $name"
+  measured "$folder" "$limit" "$@" &
+  under_way[$!]="$folder $name"
   [ "$lanes" != 1 ] || settle 0
 }
 
 # settle N: wait until at most N steps are running, and count the TAP of those that ended
 settle() {
-  local process code folder start name
+  local process code folder name
   while [ ${#under_way[@]} -gt "$1" ]; do
     wait -n -p process "${!under_way[@]}" 2> /dev/null # hides the shell's message on a crash
     code=$?
-    read -r folder start name <<< "${under_way[$process]}"
+    read -r folder name <<< "${under_way[$process]}"
     unset "under_way[$process]"
     count "$folder" "$name" $code
-    report "$folder" "$name" $code "$(awk "BEGIN { print $EPOCHREALTIME - $start }")"
+    report "$folder" "$name" $code "$(cpu_seconds "$folder")"
     rm -rf "$folder"
   done
 }
