@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/rng.h"
+#include "slope.h"
 
 enum { GUARD = 64 }; /* elements before and after a view: 256 bytes of f32, as the arena aligns */
 
@@ -18,6 +19,12 @@ const char *__asan_default_options(void) { return "allocator_may_return_null=1";
 /* tests/cuda/device.c and tests/emulation/device.c say otherwise */
 __attribute__((weak)) bool check_slow = false;
 __attribute__((weak)) const char *check_device = "cpu";
+__attribute__((weak)) void check_order(int run) { (void)run; }
+
+bool check_long(void) {
+  const char *value = getenv("LONG");
+  return value && strcmp(value, "1") == 0;
+}
 
 void check_must(int code, const char *call, const char *file, int line) {
   if (code == OK) return;
@@ -330,11 +337,13 @@ void check_case(CheckCase run, const void *shape, int first, int last) {
   for (int m = first; m <= last; m++) {
     unsigned char *one = NULL;
     size_t one_bytes = 0;
+    check_order(0);
     run_once(run, shape, &CHECK_MODES[m], threads[0], &one, &one_bytes);
     if (one_bytes == 0) fail_msg("a case that records nothing");
     for (int i = 1; i < (on_cpu() ? 3 : 2); i++) {
       unsigned char *bits = NULL;
       size_t bytes = 0;
+      check_order(i);
       run_once(run, shape, &CHECK_MODES[m], threads[i], &bits, &bytes);
       if (bytes != one_bytes || memcmp(bits, one, bytes) != 0)
         fail_msg("%s: run %d (%d threads) gives other bits than the first", CHECK_MODES[m].label, i + 1, threads[i]);
@@ -357,32 +366,63 @@ double check_dot(const double *a, const double *b, int64_t n) {
   return s;
 }
 
-static double loss_along(Check *c, CheckLoss loss, void *state, Tensor x, const double *x0, const double *v, double h) {
-  int64_t n = tensor_count(x);
+double check_terms(const double *a, const double *b, int64_t n, double *size) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; i++) {
+    double term = a ? a[i] * b[i] : b[i];
+    sum += term;
+    *size += fabs(term);
+  }
+  return sum;
+}
+
+typedef struct Line { /* x = x0 + step·v */
+  Check *c;
+  CheckLoss loss;
+  void *state;
+  Tensor x;
+  const double *x0, *v;
+} Line;
+
+static double loss_along(void *arg, double step, double *size) {
+  const Line *line = arg;
+  int64_t n = tensor_count(line->x);
   double *moved = malloc((size_t)n * sizeof *moved);
   assert_non_null(moved);
-  for (int64_t i = 0; i < n; i++) moved[i] = x0[i] + h * v[i];
-  check_write(c, x, moved);
+  for (int64_t i = 0; i < n; i++) moved[i] = line->x0[i] + step * line->v[i];
+  check_write(line->c, line->x, moved);
   free(moved);
-  return loss(c, state);
+  return line->loss(line->c, line->state, size);
+}
+
+static void random_direction(Check *c, double *v, int64_t n) {
+  RngKey key = rng_key(11, RNG_TEST, 1, c->stream++, 0);
+  for (int64_t i = 0; i < n; i++) v[i] = 2 * rng_uniform(key, (uint64_t)i) - 1;
+  double norm = sqrt(check_dot(v, v, n));
+  for (int64_t i = 0; i < n; i++) v[i] /= norm;
+}
+
+bool check_slope_agrees(Check *c, CheckLoss loss, void *state, Tensor x, const double *grad, CheckWhy why) {
+  int64_t n = tensor_count(x);
+  double *x0 = check_read(c, x), *v = check_host(c, n);
+  double typical = sqrt(check_dot(grad, grad, n) / (double)n); /* of the slope along a unit direction */
+  Line line = {c, loss, state, x, x0, v};
+  bool agrees = true;
+  for (int k = 0; k < 3 && agrees; k++) {
+    random_direction(c, v, n);
+    Slope s = slope_measure(loss_along, &line);
+    double want = check_dot(grad, v, n);
+    agrees = slope_agrees(s, want) && (typical == 0 || s.error <= SLOPE_SHARP * fmax(fabs(want), typical));
+    snprintf(why, sizeof(CheckWhy), "the gradient gives a slope of %.12g, finite differences %.12g ± %.2g", want,
+             s.value, s.error);
+  }
+  check_write(c, x, x0);
+  return agrees;
 }
 
 void check_slope(Check *c, const char *what, CheckLoss loss, void *state, Tensor x, const double *grad) {
-  int64_t n = tensor_count(x);
-  double *x0 = check_read(c, x), *v = check_host(c, n);
-  double size = sqrt(check_dot(grad, grad, n) / (double)n); /* what a unit direction sees of grad */
-  for (int k = 0; k < 3; k++) {
-    RngKey key = rng_key(11, RNG_TEST, 1, c->stream++, 0);
-    for (int64_t i = 0; i < n; i++) v[i] = 2 * rng_uniform(key, (uint64_t)i) - 1;
-    double norm = sqrt(check_dot(v, v, n));
-    for (int64_t i = 0; i < n; i++) v[i] /= norm;
-    double up = loss_along(c, loss, state, x, x0, v, CHECK_STEP),
-           down = loss_along(c, loss, state, x, x0, v, -CHECK_STEP);
-    double slope = (up - down) / (2 * CHECK_STEP), want = check_dot(grad, v, n);
-    if (!(fabs(slope - want) <= CHECK_SLOPE * fmax(fabs(want), size)))
-      fail_msg("%s: the gradient of %s gives a slope of %.12g, finite differences %.12g", c->title, what, want, slope);
-  }
-  check_write(c, x, x0);
+  CheckWhy why;
+  if (!check_slope_agrees(c, loss, state, x, grad, why)) fail_msg("%s: %s: %s", c->title, what, why);
 }
 
 typedef struct Weighted {
@@ -392,10 +432,10 @@ typedef struct Weighted {
   const double *dy;
 } Weighted;
 
-static double weighted_sum(Check *c, void *state) {
+static double weighted_sum(Check *c, void *state, double *size) {
   const Weighted *w = state;
   MUST(w->op(&c->dev, w->args));
-  return check_dot(w->dy, check_read(c, w->y), tensor_count(w->y));
+  return check_terms(w->dy, check_read(c, w->y), tensor_count(w->y), size);
 }
 
 void check_slopes(Check *c, CheckOp op, const void *args, Tensor y, Tensor dy, const CheckGradient *list, int n) {

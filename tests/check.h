@@ -19,7 +19,7 @@
  * stored in bf16 may be off by half a unit of its last place on top, 2⁻⁹ of itself: check_near allows CHECK_STORED.
  * Modes: the CPU backend is tested in f64 and in f32; a device under test (check_device) in f32 and, activations in
  * bf16, in bf16.
- * A central difference of step h is off by h² of the third derivative and by 1e-16/h of rounding: 1e-7 covers both. */
+ * Gradients are compared with finite differences, whose error is bounded in slope.h. */
 typedef struct Mode {
   const char *label, *backend; /* backend NULL: check_device */
   bool bf16;
@@ -27,7 +27,7 @@ typedef struct Mode {
 } Mode;
 static const Mode CHECK_MODES[] = {
     {"f64", "cpu_f64", false, 1e-14, 1e-14}, {"f32", NULL, false, 1e-6, 1e-6}, {"bf16", NULL, true, 1e-6, 1e-6}};
-static const double CHECK_STEP = 1e-5, CHECK_SLOPE = 1e-7, CHECK_STORED = 0x1p-8;
+static const double CHECK_STORED = 0x1p-8;
 enum { CHECK_F64, CHECK_F32, CHECK_BF16, CHECK_MODE_COUNT };
 /** check_device — the backend under test: "cpu", unless the program is linked with another word. */
 extern const char *check_device;
@@ -54,12 +54,16 @@ typedef struct Check {
 
 /* A case fills tensors, calls ops, compares. It must do the same in every run. */
 typedef void (*CheckCase)(Check *c, const void *shape);
-/* A scalar function of what is on the device. */
-typedef double (*CheckLoss)(Check *c, void *state);
+/* A scalar function of what is on the device; the magnitudes of its terms are added to *size. */
+typedef double (*CheckLoss)(Check *c, void *state, double *size);
 
 #define MUST(call) check_must((call), #call, __FILE__, __LINE__)
-/** check_slow — whether the device is emulated: statistics then make do with a hundredth of the draws. */
+/** check_slow — whether the device is emulated: tests are then smaller, and statistics make do with few draws. */
 extern bool check_slow;
+/** check_order — called before run 0, 1, … of a case: an emulated device takes up its threads in another order. */
+void check_order(int run);
+/** check_long — whether the environment has LONG=1: more cases and more draws. */
+bool check_long(void);
 
 /** check_must — fail with the error's message unless code is OK. */
 void check_must(int code, const char *call, const char *file, int line);
@@ -113,7 +117,11 @@ void check_near(Check *c, const char *what, Tensor t, const double *want, double
 void check_same(Check *c, const char *what, Tensor t, const double *want);
 /** check_error — the largest difference over the largest |want|; infinite if a value is NaN. */
 double check_error(const double *got, const double *want, int64_t n);
-/** check_slope — compare grad with central differences of loss along random directions of x. */
+typedef char CheckWhy[160];
+/** check_slope_agrees — whether grad agrees with finite differences of loss along random directions of x, within the
+ * bound of slope.h, and these are precise enough to show an error of 1e-4 in grad. `why`: the last comparison. */
+bool check_slope_agrees(Check *c, CheckLoss loss, void *state, Tensor x, const double *grad, CheckWhy why);
+/** check_slope — fail unless they do. */
 void check_slope(Check *c, const char *what, CheckLoss loss, void *state, Tensor x, const double *grad);
 /* An op as a function of its arguments, and a gradient that its backward has left. */
 typedef int (*CheckOp)(Device *dev, const void *args);
@@ -121,11 +129,13 @@ typedef struct CheckGradient {
   const char *what;
   Tensor x, dx;
 } CheckGradient;
-/** check_slopes — compare each dx with central differences of Σ dy ⊙ y along its x, y what op makes of args. */
+/** check_slopes — the same of each dx, with Σ dy ⊙ y along its x, y what op makes of args. */
 void check_slopes(Check *c, CheckOp op, const void *args, Tensor y, Tensor dy, const CheckGradient *list, int n);
 
 /** check_dot — Σ a_i b_i. */
 double check_dot(const double *a, const double *b, int64_t n);
+/** check_terms — Σ a_i b_i, or Σ b_i where a is NULL; *size += the sum of the magnitudes. */
+double check_terms(const double *a, const double *b, int64_t n, double *size);
 /** check_bf16 — x rounded to bf16, ties to even, through frexp and rint: not by the bit trick of the code under test.
  */
 double check_bf16(double x);

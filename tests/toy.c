@@ -77,9 +77,12 @@ void toy_same(const char *what, const double *got, const double *want, int64_t n
 }
 
 int64_t toy_draws(int64_t n) {
-  int64_t few = check_slow ? n / 100 : n / 20, most = check_slow ? 2000 : 5000;
-  return !check_slow && !SANITIZED && !RUNNING_ON_VALGRIND ? n : few < most ? few : most;
+  int64_t few = n / (check_slow ? 500 : 20), most = check_slow ? 1000 : 2000;
+  if (toy_statistics()) return check_long() ? n : n / 4;
+  return few < most ? few : most;
 }
+
+bool toy_statistics(void) { return !check_slow && !SANITIZED && !RUNNING_ON_VALGRIND; }
 
 void toy_need_speed(void) {
   if (!SANITIZED && !RUNNING_ON_VALGRIND) return;

@@ -164,6 +164,8 @@ int64_t toy_compare(Network *n, Run r, const int32_t start[L], int64_t draws, co
 }
 
 void toy_sharp(const double law[STATES], const double wrong[STATES], int64_t draws) {
+  if (!toy_statistics()) return;
+  draws = toy_draws(draws);
   int64_t count[STATES], sum = 0;
   int dof, last = 0;
   for (int s = 0; s < STATES; s++) {

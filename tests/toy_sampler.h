@@ -7,7 +7,7 @@
 
 #include "sampling/sampler.h"
 
-enum { V = 4, L = 3, MASK = 1, BOS = 0, STATES = V * V * V, STEPS = 4, BATCH = 1000, DRAWS = 200000, MANY = 1000000 };
+enum { V = 4, L = 3, MASK = 1, BOS = 0, STATES = V * V * V, STEPS = 4, BATCH = 1000, DRAWS = 200000, MANY = 4 * DRAWS };
 static const double EPS = 1e-3;
 static const int32_t blank[L] = {MASK, MASK, MASK};
 
@@ -67,9 +67,10 @@ SamplerJob toy_job(Network *n, Run r, int32_t *z);
 SamplerJob toy_samples(Network *n, Run r, const int32_t start[L], int32_t *z);
 /** toy_count_up — SamplerJob.progress: *arg is the int64_t step before; asserts that this one comes next. */
 void toy_count_up(void *arg, int64_t step);
-/** toy_compare — so many samples with a law; count: how often each state was drawn. Evaluated sequences are returned.
- */
+/** toy_compare — toy_draws(draws) samples with a law; count: how often each state was drawn. Evaluated sequences are
+ *  returned. */
 int64_t toy_compare(Network *n, Run r, const int32_t start[L], int64_t draws, const double law[STATES],
                     int64_t count[STATES]);
-/** toy_sharp — the chi-square test of so many draws would see a law that is a little wrong. */
+/** toy_sharp — fail unless the chi-square test of toy_draws(draws) samples would reject a law that is a little wrong.
+ */
 void toy_sharp(const double law[STATES], const double wrong[STATES], int64_t draws);

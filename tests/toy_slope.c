@@ -1,92 +1,146 @@
 #include "toy_slope.h"
 
 #include <math.h>
+#include <stdio.h>
 
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/rng.h"
 
-/* (8(f(h) − f(−h)) − (f(2h) − f(−2h)))/12h is off by h⁴f⁽⁵⁾/30 and by 10⁻¹⁵/h of rounding. */
+enum { DIRECTIONS = 3 };
+
+/* The loss along a line of parameters: one element, or a direction of all. */
 typedef struct Probe {
   Network *n;
   ToyLoss loss;
   const void *arg;
   double *values, *direction, *moved; /* [params.count] */
+  int64_t element;
 } Probe;
 
-static double along(const Probe *p, double step) {
+/* All weighted losses are positive: the magnitudes of the terms add up to the loss. */
+static double loss_here(const Probe *p, double *size) {
+  double loss = p->loss(p->n, p->arg, false);
+  *size = fabs(loss);
+  return loss;
+}
+
+static double along(void *arg, double step, double *size) {
+  const Probe *p = arg;
   Params *params = &p->n->model.params;
   for (int64_t i = 0; i < params->count; i++) p->moved[i] = p->values[i] + step * p->direction[i];
   MUST(tensor_upload(&p->n->dev, params->value, p->moved));
-  return p->loss(p->n, p->arg, false);
+  return loss_here(p, size);
 }
 
-static double beside(const Probe *p, int64_t element, double step) {
-  double x = p->values[element] + step;
-  MUST(tensor_upload(&p->n->dev, tensor_rows(p->n->model.params.value, element, 1), &x));
-  return p->loss(p->n, p->arg, false);
+static void set_element(const Probe *p, double x) {
+  MUST(tensor_upload(&p->n->dev, tensor_rows(p->n->model.params.value, p->element, 1), &x));
 }
 
-static double slope_along(const Probe *p) {
-  const double h = 1e-4;
-  return (8 * (along(p, h) - along(p, -h)) - (along(p, 2 * h) - along(p, -2 * h))) / (12 * h);
+static double beside(void *arg, double step, double *size) {
+  const Probe *p = arg;
+  set_element(p, p->values[p->element] + step);
+  return loss_here(p, size);
 }
 
-static double slope_beside(const Probe *p, int64_t element) {
-  const double h = 1e-3;
-  double near_by = beside(p, element, h) - beside(p, element, -h);
-  double farther = beside(p, element, 2 * h) - beside(p, element, -2 * h);
-  beside(p, element, 0);
-  return (8 * near_by - farther) / (12 * h);
+static int64_t largest_of(const Param *x, const double *grad) {
+  int64_t best = x->offset;
+  for (int64_t i = x->offset; i < x->offset + x->count; i++)
+    if (fabs(grad[i]) > fabs(grad[best])) best = i;
+  return best;
 }
 
-/* Elements of a parameter: all of them, or `most` drawn ones. An error is relative to the element, or to a hundredth of
- * the parameter's largest gradient where that is more. */
-static void compare_elements(const Probe *p, const Param *x, const double *grad, int64_t most) {
+/* Elements of a parameter: all of them, or that of the largest gradient and `most` drawn ones. */
+static void measure_elements(ToySlopes *s, Probe *p, const Param *x, const double *grad, int64_t most) {
   RngKey key = rng_key(11, RNG_TEST, 0, 0, 0);
-  double largest = 0;
-  for (int64_t i = 0; i < x->count; i++) largest = fmax(largest, fabs(grad[x->offset + i]));
-  int64_t n = most < x->count ? most : x->count;
+  bool all = most >= x->count;
+  int64_t n = all ? x->count : most + 1;
   for (int64_t i = 0; i < n; i++) {
-    int64_t k = x->offset + (most < x->count ? (int64_t)(rng_uniform(key, (uint64_t)i) * (double)x->count) : i);
-    double slope = slope_beside(p, k), error = fabs(slope - grad[k]);
-    if (!(error <= 1e-6 * fmax(fabs(grad[k]), 0.01 * largest)))
-      fail_msg("%s[%lld] of %s: the gradient is %.12g, finite differences give %.12g (%s time)", x->name,
-               (long long)(k - x->offset), p->n->model.options.name, grad[k], slope,
-               p->n->model.options.time_conditioning ? "with" : "without");
+    int64_t drawn = (int64_t)(rng_uniform(key, (uint64_t)i) * (double)x->count);
+    p->element = all ? x->offset + i : i < most ? x->offset + drawn : largest_of(x, grad);
+    s->list[s->n++] = (ToySlope){slope_measure(beside, p), p->element};
+    set_element(p, p->values[p->element]);
   }
 }
 
-static void compare_directions(const Probe *p, const double *grad) {
-  int64_t count = p->n->model.params.count;
-  for (uint32_t d = 0; d < 3; d++) {
-    double norm = 0;
-    RngKey key = rng_key(12, RNG_TEST, d, 0, 0);
-    for (int64_t i = 0; i < count; i++) {
-      p->direction[i] = 2 * rng_uniform(key, (uint64_t)i) - 1;
-      norm += p->direction[i] * p->direction[i] * grad[i] * grad[i];
-    }
-    double slope = slope_along(p), want = check_dot(grad, p->direction, count);
-    if (!(fabs(slope - want) <= 1e-7 * sqrt(norm)))
-      fail_msg("direction %u: the gradient gives %.12g, finite differences %.12g", d, want, slope);
+static double *direction_of(const ToySlopes *s, int d) { return s->directions + d * s->params->count; }
+
+static void measure_directions(ToySlopes *s, Probe *p) {
+  for (int d = 0; d < DIRECTIONS; d++) {
+    RngKey key = rng_key(12, RNG_TEST, (uint32_t)d, 0, 0);
+    p->direction = direction_of(s, d);
+    /* in unit steps: a short way for each of many parameters */
+    double norm = 1 / sqrt((double)s->params->count);
+    for (int64_t i = 0; i < s->params->count; i++) p->direction[i] = norm * (2 * rng_uniform(key, (uint64_t)i) - 1);
+    s->along[d] = slope_measure(along, p);
   }
   MUST(tensor_upload(&p->n->dev, p->n->model.params.value, p->values));
 }
 
-void toy_slopes(Network *n, ToyLoss loss, const void *arg, int64_t most) {
-  Params *params = &n->model.params;
-  size_t bytes = (size_t)params->count * sizeof(double);
+double *toy_slopes_measure(ToySlopes *s, Network *n, ToyLoss loss, const void *arg, int64_t most) {
+  const Params *params = &n->model.params;
+  size_t count = (size_t)params->count;
+  *s = (ToySlopes){.params = params};
+  MUST(mem_alloc(&s->list, count * sizeof *s->list));
+  MUST(mem_alloc(&s->directions, DIRECTIONS * count * sizeof(double)));
   MUST(tensor_zero(&n->dev, params->grad));
   loss(n, arg, true);
   double *grad = toy_values(n, params->grad);
   Probe p = {.n = n, .loss = loss, .arg = arg, .values = toy_values(n, params->value)};
-  MUST(mem_alloc(&p.direction, bytes));
-  MUST(mem_alloc(&p.moved, bytes));
-  for (int i = 0; i < params->n; i++) compare_elements(&p, &params->list[i], grad, most);
-  compare_directions(&p, grad);
-  mem_free(&p.direction);
+  MUST(mem_alloc(&p.moved, count * sizeof *p.moved));
+  for (int i = 0; i < params->n; i++) measure_elements(s, &p, &params->list[i], grad, most);
+  measure_directions(s, &p);
   mem_free(&p.moved);
   mem_free(&p.values);
+  return grad;
+}
+
+void toy_slopes_free(ToySlopes *s) {
+  mem_free(&s->list);
+  mem_free(&s->directions);
+}
+
+static const Param *param_of(const Params *params, int64_t element) {
+  int i = 0;
+  while (element >= params->list[i].offset + params->list[i].count) i++;
+  return &params->list[i];
+}
+
+static bool element_agrees(const ToySlopes *s, const ToySlope *at, const double *grad, ToyWhy why) {
+  const Param *x = param_of(s->params, at->element);
+  double g = grad[at->element];
+  bool largest = at->element == largest_of(x, grad);
+  if (slope_agrees(at->slope, g) && (!largest || g == 0 || at->slope.error <= SLOPE_SHARP * fabs(g))) return true;
+  snprintf(why, sizeof(ToyWhy), "%s[%lld]: the gradient is %.12g, finite differences give %.12g ± %.2g", x->name,
+           (long long)(at->element - x->offset), g, at->slope.value, at->slope.error);
+  return false;
+}
+
+static bool direction_agrees(const ToySlopes *s, int d, const double *grad, ToyWhy why) {
+  int64_t count = s->params->count;
+  double want = check_dot(grad, direction_of(s, d), count);
+  double typical = sqrt(check_dot(grad, grad, count) / (double)count);
+  if (slope_agrees(s->along[d], want) && s->along[d].error <= SLOPE_SHARP * fmax(fabs(want), typical)) return true;
+  snprintf(why, sizeof(ToyWhy), "direction %d: the gradient gives %.12g, finite differences %.12g ± %.2g", d, want,
+           s->along[d].value, s->along[d].error);
+  return false;
+}
+
+bool toy_slopes_agree(const ToySlopes *s, const double *grad, ToyWhy why) {
+  for (int64_t i = 0; i < s->n; i++)
+    if (!element_agrees(s, &s->list[i], grad, why)) return false;
+  for (int d = 0; d < DIRECTIONS; d++)
+    if (!direction_agrees(s, d, grad, why)) return false;
+  return true;
+}
+
+void toy_slopes(Network *n, ToyLoss loss, const void *arg, int64_t most) {
+  ToySlopes s;
+  ToyWhy why;
+  double *grad = toy_slopes_measure(&s, n, loss, arg, most);
+  if (!toy_slopes_agree(&s, grad, why))
+    fail_msg("%s, %s time: %s", n->model.options.name, n->model.options.time_conditioning ? "with" : "without", why);
+  toy_slopes_free(&s);
   mem_free(&grad);
 }
 

@@ -2,7 +2,7 @@
 # compile_test.sh [--write] — the kernels of cuda/ compile for both GPU generations without warnings, none spills registers,
 # and none uses more registers than tests/cuda/registers.txt lists: occupancy falls in steps as registers grow, which no
 # test on a CPU would notice. --write renews the table.
-# timeout: 600
+# limit: 600
 cd "$(dirname "$0")/../.." || exit 1
 export LC_ALL=C
 table=tests/cuda/registers.txt archs="80 90"

@@ -1,6 +1,6 @@
 #!/bin/bash
 # plans_test.sh — cuDNN builds plans for the attention of the full-size decks, without a GPU (plans.cu).
-# timeout: 300
+# limit: 300
 cd "$(dirname "$0")/../.." || exit 1
 skip() { echo "1..0 # SKIP $*"; exit 0; }
 nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)

@@ -1,7 +1,7 @@
 #!/bin/bash
 # test_bad_input.sh — whatever is wrong with files, keys, ranks or disks: one clear line, an exit code, no hang, and
 # nothing that was there is lost.
-# timeout: 300
+# limit: 300
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
 LIMIT=20

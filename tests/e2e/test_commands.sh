@@ -1,6 +1,6 @@
 #!/bin/bash
 # test_commands.sh — what the commands print, write and leave alone, when all is well.
-# timeout: 180
+# limit: 180
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
 D=$T/deck.cfg

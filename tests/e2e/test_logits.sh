@@ -1,6 +1,6 @@
 #!/bin/bash
 # test_logits.sh — mdlm logits: the networks' output for each objective, and what it refuses.
-# timeout: 120
+# limit: 120
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
 D=$T/deck.cfg

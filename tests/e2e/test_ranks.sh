@@ -1,6 +1,6 @@
 #!/bin/bash
 # test_ranks.sh — the numbers do not depend on how many ranks and threads make them.
-# timeout: 180
+# limit: 180
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
 STATE=(params ema adam_m adam_v @step @tokens @masked_tokens)

@@ -1,6 +1,6 @@
 #!/bin/bash
 # test_resume.sh — a run that is killed, stopped or damaged ends, once resumed, where the uninterrupted run ends.
-# timeout: 300
+# limit: 300
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
 LONG=480 SHORT=42 # steps

@@ -1,6 +1,6 @@
 #!/bin/bash
 # test_score.sh — mdlm score: generative perplexity of samples under a causal network, and what it refuses.
-# timeout: 120
+# limit: 120
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
 D=$T/deck.cfg J=$T/judge/last.h5

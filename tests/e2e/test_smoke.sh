@@ -1,7 +1,7 @@
 #!/bin/bash
 # test_smoke.sh — every deck there is: the small ones train, sample and evaluate, with the same weights on 1 and 2 ranks; the
 # full-size ones name valid words and fit together, which a step at a small size shows.
-# timeout: 300
+# limit: 300
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
 text 600 > "$T/text"

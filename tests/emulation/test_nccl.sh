@@ -1,7 +1,7 @@
 #!/bin/bash
 # test_nccl.sh — failures of NCCL end the job with one line and without a hang: a rank that cannot join or never comes, a sum
 # or an exchange that fails while it runs. On the emulated backend.
-# timeout: 120
+# limit: 120
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/../e2e/lib.sh"
 PROGRAM=$(realpath "${BUILD:-build}/emulated/tests/test_device_comm")

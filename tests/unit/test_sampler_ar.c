@@ -39,7 +39,7 @@ static void test_law(void **state) {
   open_ar(&n, BATCH);
   for (int cache = check_slow; cache < 2; cache++) {
     chain_rule(&n, blank, BOS, law);
-    toy_compare(&n, RUN("ar", STEPS, true, 1, 0, 0, .cache = cache), blank, MANY, law, count);
+    toy_compare(&n, RUN("ar", STEPS, true, 1, 0, 0, .cache = cache), blank, DRAWS, law, count);
     chain_rule(&n, blank, 3, wrong);
     toy_sharp(law, wrong, DRAWS);
   }
@@ -170,7 +170,7 @@ static SamplerJob write_samples(Network *n, bool cache, int64_t first, int64_t c
 static void same_tokens(const Case *c) {
   Network n;
   int32_t start[SEQUENCES * LONG], with[SEQUENCES * LONG], without[SEQUENCES * LONG];
-  int64_t most = toy_draws(400) < 400 ? SEQUENCES : 400;
+  int64_t most = toy_statistics() ? 400 : SEQUENCES;
   open_case(&n, c);
   for (int64_t first = 0; first < most; first += SEQUENCES) {
     write_samples(&n, true, first, SEQUENCES, start, with);

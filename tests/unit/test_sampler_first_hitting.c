@@ -39,7 +39,7 @@ static void test_law(void **state) {
   for (int k = 0; k < 8; k++) {
     Network n;
     double law[STATES], coarse[STATES];
-    int64_t count[STATES], draws = k == 0 ? MANY : DRAWS / 10;
+    int64_t count[STATES], draws = DRAWS / (k == 0 ? 1 : 10);
     const int32_t *start = starts[k % 2];
     bool removal = k / 2 % 2;
     toy_open_sampler(&n, (ToySampler){.batch = BATCH});

@@ -190,7 +190,7 @@ static double draw_loss(Bound *b, int64_t step, int64_t i, bool stratified) {
 
 static void test_time_estimator_is_unbiased(void **state) {
   (void)state;
-  const int64_t steps = toy_draws(800); /* of 512 draws */
+  const int64_t steps = toy_draws(3200); /* of 512 draws */
   for (int i = 0; i < CASES; i++) {
     Bound b;
     bound_open(&b, &cases[i]);
