@@ -1,5 +1,5 @@
 #!/bin/bash
-# timeout: 300
+# limit: 300
 # test_install.sh — `make install`: the installed program, decks and Python commands work from another directory.
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"

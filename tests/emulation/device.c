@@ -1,5 +1,4 @@
 /* device — linked with the tests of ops, makes them test the CUDA backend emulated on the CPU. */
-/* device — the tests that are linked with this test the CUDA backend emulated on the CPU. */
 #include <stdio.h>
 #include <stdlib.h>
 
