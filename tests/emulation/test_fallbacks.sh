@@ -14,7 +14,7 @@ dense() {
   EMULATION_CUBLASLT=$1 CMOCKA_MESSAGE_OUTPUT=TAP "$emulated/tests/test_dense" > "$T/out" 2> "$T/err" || { grep -v '^ok' "$T/out"; return 1; }
   grep -q "$refusal" "$T/err" || fail "no warning of a refusal"
 }
-for it in attribute epilogue first every; do tap "products with refusal $it" dense $it; done
+for it in epilogue first every; do tap "products with refusal $it" dense $it; done
 
 # bench REFUSAL WORD…: a step of a small network on device cuda
 bench() {
@@ -31,6 +31,8 @@ tap "… warns of slow attention once a device, with the reason" warns 2 "^warni
 tap "… warns of no refusal" warns 0 refuses
 tap "bench with every product refused and device.deterministic=false" bench every device.deterministic=false
 tap "… is not deterministic" says '"deterministic": false'
+tap "… warns of refusals once a device" warns 2 "$refusal"
+tap "bench with the types of bias and aux refused" bench attribute
 tap "… warns of refusals once a device" warns 2 "$refusal"
 tap "bench with an unknown key" exits 2 bench none device.deterministc=false
 finish
