@@ -1,9 +1,10 @@
 #!/bin/bash
 # test_fallbacks.sh — what cuBLASLt refuses, while a product is planned or when it runs, is computed in another way, with
 # the same accuracy and one warning; attention by our own kernel is reported by a warning and by the bench. Emulated.
-# limit: 300
+# limit: 600
+# shellcheck disable=SC2317,SC2034
 PY=none # lib.sh: no Python needed
-# shellcheck source=tests/e2e/lib.sh disable=SC2317,SC2034
+# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/../e2e/lib.sh"
 emulated=${BUILD:-build}/emulated
 export OMP_NUM_THREADS=1

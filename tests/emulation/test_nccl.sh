@@ -2,7 +2,9 @@
 # test_nccl.sh — failures of NCCL end the job with one line and without a hang: a rank that cannot join or never comes, a sum
 # or an exchange that fails while it runs. On the emulated backend.
 # limit: 120
-# shellcheck source=tests/e2e/lib.sh disable=SC2317
+# shellcheck disable=SC2317,SC2034
+PY=none # lib.sh: no Python needed
+# shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/../e2e/lib.sh"
 PROGRAM=$(realpath "${BUILD:-build}/emulated/tests/test_device_comm")
 CODE=8 # ERR_COMM
