@@ -126,7 +126,7 @@ static int read_samples(Sampling *s, const Config *cfg) {
   TRY(mem_alloc(&s->text, (size_t)(n + 1) * sizeof *s->text));
   TRY(mem_alloc(&s->entropy, (size_t)n * sizeof *s->entropy));
   for (int64_t i = 0; i < n; i++) {
-    TRY(vocab_text(&s->task.state.vocab, s->all + i * s->length, s->length, 0, &s->text[i]));
+    TRY(vocab_text(&s->task.state.vocab, s->all + i * s->length, s->length, VOCAB_DROP, &s->text[i]));
     s->entropy[i] = entropy(s->all + i * s->length, s->length);
     s->mean += s->entropy[i] / (double)n;
   }
@@ -165,11 +165,15 @@ static int fill_output(H5 *f, const void *arg) {
   return h5_set_str(f, "/entropy", "description", "of the frequencies of a sample's tokens");
 }
 
+/* For the terminal: sequences and documents on lines of their own. */
 static int print_text(const Sampling *s) {
   int err = OK;
-  for (int64_t i = 0; s->text[i]; i++) {
+  for (int64_t i = 0; i < s->task.cfg->sample_count; i++) {
+    char *text = NULL;
+    TRY(vocab_text(&s->task.state.vocab, s->all + i * s->length, s->length, VOCAB_BREAK, &text));
     log_info("--- sample %lld", (long long)i);
-    if (log_text(s->text[i]) != OK) err = ERR_IO;
+    if (log_text(text) != OK) err = ERR_IO;
+    mem_free(&text);
   }
   return err;
 }

@@ -128,6 +128,7 @@ typedef struct Piece {
   const char *s;
   int64_t n;
   bool shown, glued; /* shown: a special token, never punctuation */
+  bool breaks;       /* a line break before this one */
 } Piece;
 
 typedef struct Text {
@@ -141,13 +142,13 @@ static void text_add(Text *t, const char *s, int64_t n) {
 }
 
 /* *p := the text for id; false if there is none. */
-static bool piece_of(const Vocab *v, int32_t id, int special, Piece *p) {
+static bool piece_of(const Vocab *v, int32_t id, VocabSpecial special, Piece *p) {
   p->s = v->bytes + v->offsets[id];
   p->n = v->offsets[id + 1] - v->offsets[id];
   p->shown = id == v->mask || id == v->bos || id == v->eos || id == v->pad;
   p->glued = false;
   if (id == v->mask) return p->s = "[MASK]", p->n = 6, true;
-  if (p->shown && !special) return false;
+  if (p->shown && special != VOCAB_SHOW) return false;
   if (p->shown && p->n == 0) {
     p->s = id == v->bos ? "[BOS]" : id == v->eos ? "[EOS]" : "[PAD]";
     p->n = 5;
@@ -180,7 +181,7 @@ static bool is_contraction(const Piece *p) {
 /* Whether WordPiece text has a blank between `last` and `next`; `before` precedes last and `after` follows next. BERT's
  * tokenizer splits every punctuation mark off its word; this rejoins the common cases. */
 static bool blank_between(const Piece *before, const Piece *last, const Piece *next, const Piece *after) {
-  if (next->glued) return false;
+  if (next->glued || next->breaks) return false;
   if (is_mark(next, ".,!?;:')")) return false;
   if (is_mark(last, "(")) return false;
   if (is_mark(last, "'") && is_contraction(next)) return false;
@@ -191,13 +192,14 @@ static bool blank_between(const Piece *before, const Piece *last, const Piece *n
   return true;
 }
 
-static bool next_piece(const Vocab *v, const int32_t *ids, int64_t n, int64_t *i, int special, Piece *p) {
-  while (*i < n)
-    if (piece_of(v, ids[(*i)++], special, p)) return true;
+static bool next_piece(const Vocab *v, const int32_t *ids, int64_t n, int64_t *i, VocabSpecial special, Piece *p) {
+  bool framed = false;
+  for (; *i < n; framed = true)
+    if (piece_of(v, ids[(*i)++], special, p)) return p->breaks = framed && special == VOCAB_BREAK, true;
   return false;
 }
 
-static void text_join(Text *t, const Vocab *v, const int32_t *ids, int64_t n, int special) {
+static void text_join(Text *t, const Vocab *v, const int32_t *ids, int64_t n, VocabSpecial special) {
   Piece p[4] = {{0}}; /* before, last, next, after */
   bool have[4] = {false, false, false, false};
   int64_t i = 0;
@@ -209,6 +211,7 @@ static void text_join(Text *t, const Vocab *v, const int32_t *ids, int64_t n, in
     if (v->kind == VOCAB_WORDPIECE && have[1] &&
         blank_between(have[0] ? &p[0] : NULL, &p[1], &p[2], have[3] ? &p[3] : NULL))
       text_add(t, " ", 1);
+    if (p[2].breaks && have[1]) text_add(t, "\n", 1);
     text_add(t, p[2].s, p[2].n);
   }
 }
@@ -235,7 +238,7 @@ static void text_repair(Text *out, const char *s, int64_t n) {
   }
 }
 
-int vocab_text(const Vocab *v, const int32_t *ids, int64_t n, int special, char **text) {
+int vocab_text(const Vocab *v, const int32_t *ids, int64_t n, VocabSpecial special, char **text) {
   Text raw = {0}, out = {0};
   *text = NULL;
   for (int64_t i = 0; i < n; i++)

@@ -29,7 +29,11 @@ int vocab_copy(Vocab *to, const Vocab *from);
 /** vocab_same — OK if a and b have the same size, kind, special ids and hash; else ERR_DATA naming both files and the
  *  difference. */
 int vocab_same(const Vocab *a, const char *file_a, const Vocab *b, const char *file_b);
-/** vocab_text — *text := the text of ids[n] as UTF-8; the caller frees it (mem_free).
- *  special  0: drop bos, eos and pad; 1: show them as their own text, or as [BOS], [EOS] and [PAD] if they have none
- *  The mask token is always shown as [MASK]. */
-int vocab_text(const Vocab *v, const int32_t *ids, int64_t n, int special, char **text);
+/* VocabSpecial — what becomes of bos, eos and pad in a text. The mask token is always shown as [MASK]. */
+typedef enum VocabSpecial {
+  VOCAB_DROP,  /* nothing */
+  VOCAB_SHOW,  /* their own text, or [BOS], [EOS] and [PAD] if they have none */
+  VOCAB_BREAK, /* a line break where sequences or documents meet, none at the ends of the text */
+} VocabSpecial;
+/** vocab_text — *text := the text of ids[n] as UTF-8; the caller frees it (mem_free). */
+int vocab_text(const Vocab *v, const int32_t *ids, int64_t n, VocabSpecial special, char **text);

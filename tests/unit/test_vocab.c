@@ -14,7 +14,7 @@ static Vocab vocab_of(VocabKind kind, const char *const *words, int n) {
 #define expect_text(v, want, special, ...)                                                                             \
   expect((v), (want), (special), (const int32_t[]){__VA_ARGS__},                                                       \
          sizeof((const int32_t[]){__VA_ARGS__}) / sizeof(int32_t))
-static void expect(const Vocab *v, const char *want, int special, const int32_t *ids, size_t n) {
+static void expect(const Vocab *v, const char *want, VocabSpecial special, const int32_t *ids, size_t n) {
   char *text;
   must(vocab_text(v, ids, (int64_t)n, special, &text));
   assert_string_equal(text, want);
@@ -47,6 +47,8 @@ static void characters(void **state) {
   static const char *const words[] = {"[BOS]", "[EOS]", "[PAD]", "a", "b", " ", "[MASK]"};
   Vocab v = vocab_of(VOCAB_CHARS, words, LENGTH(words));
   expect_text(&v, "ab a[MASK]", 0, 0, 3, 4, 5, 3, 6, 1);
+  expect_text(&v, "ab\na[MASK]", VOCAB_BREAK, 0, 3, 4, 1, 0, 3, 6, 1, 2, 2); /* where two sequences meet */
+  expect_text(&v, "", VOCAB_BREAK, 0, 1);
   vocab_destroy(&v);
 }
 
