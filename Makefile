@@ -50,7 +50,7 @@ say       = $(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),,@printf '%-5s %
 .DEFAULT_GOAL := all
 include cuda/build.mk
 
-.PHONY: all help info setup demo smoke compare check check-unit bench bench-sampling check-cuda bench-cuda pack-cuda rules lint format install clean FORCE
+.PHONY: all help info setup demo smoke compare check check-long check-arch bench bench-sampling check-cuda bench-cuda pack-cuda rules lint format install clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -145,6 +145,16 @@ check: ## every test; ends with N passed, N failed, N skipped
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all tests WERROR=1
 	@BUILD="$(BUILD)" PY="$(PY)" tests/run.sh
+
+check-long: ## check with more draws, more orders of emulated threads, and builds for other processors
+	@$(MAKE) --no-print-directory setup
+	@$(MAKE) --no-print-directory -s -j$$(nproc) all tests WERROR=1
+	@LONG=1 BUILD="$(BUILD)" PY="$(PY)" tests/run.sh
+
+check-arch: ## of check-long, the C programs as on lesser processors: built for x86-64-v2 and v3, with one thread and two
+	@$(MAKE) --no-print-directory setup
+	@$(MAKE) --no-print-directory -s -j$$(nproc) tests WERROR=1
+	@LONG=1 BUILD="$(BUILD)" PY="$(PY)" tests/run.sh x86-64- native/
 
 .PHONY: tests
 tests: $(TESTS) $(EMULATED) $(BUILD)/tests/cuda/compare $(BUILD)/mdlm $(if $(CUDA_SO),$(CHECK_CUDA) $(BENCH_CUDA)) ## build the test programs

@@ -6,6 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#else
+#define RUNNING_ON_VALGRIND 0
+#endif
+
 #include "base/err.h"
 #include "base/rng.h"
 #include "slope.h"
@@ -20,6 +26,16 @@ const char *__asan_default_options(void) { return "allocator_may_return_null=1";
 __attribute__((weak)) bool check_slow = false;
 __attribute__((weak)) const char *check_device = "cpu";
 __attribute__((weak)) void check_order(int run) { (void)run; }
+
+bool check_watched(void) {
+#ifdef __SANITIZE_ADDRESS__
+  return true;
+#else
+  return RUNNING_ON_VALGRIND;
+#endif
+}
+
+bool check_statistics(void) { return !check_slow && !check_watched(); }
 
 bool check_long(void) {
   const char *value = getenv("LONG");

@@ -64,6 +64,11 @@ extern bool check_slow;
 void check_order(int run);
 /** check_long — whether the environment has LONG=1: more cases and more draws. */
 bool check_long(void);
+/** check_watched — whether a memory checker, valgrind or a sanitizer, slows the program down. */
+bool check_watched(void);
+/** check_statistics — false under a memory checker or on an emulated device: such runs look for other faults than a law
+ *  that is slightly wrong, and make do with few draws. */
+bool check_statistics(void);
 
 /** check_must — fail with the error's message unless code is OK. */
 void check_must(int code, const char *call, const char *file, int line);

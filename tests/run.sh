@@ -7,7 +7,8 @@
 # running out of time is a failure. Each process of a step may use a number of CPU seconds, which a busy machine does not
 # change ("# limit: N" in a script); elapsed time is limited only against hangs, far above. Steps run beside each other, one
 # for each core, and are listed as they end with the CPU seconds (user and system) of all their processes.
-# Variables: BUILD (where the programs are), PY (the Python of the environment), FAST=1 (no sanitizers, no valgrind).
+# Variables: BUILD (where the programs are), PY (the Python of the environment), FAST=1 (no sanitizers, no valgrind),
+# LONG=1 (more draws, more orders of emulated threads, and builds for other processors). tests/README.md tells more.
 set -u
 export LC_ALL=C.UTF-8 # numbers with points, messages in English
 cd "$(dirname "$0")/.." || exit 1
@@ -18,7 +19,7 @@ export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=no
 export UBSAN_OPTIONS=print_stacktrace=1 ASAN_OPTIONS=allocator_may_return_null=1
 cores=$(nproc) most=$((cores < 8 ? cores : 8)) # of lanes
 filters=("$@")
-passed=0 failed=0 skipped=0 reasons=()
+passed=0 failed=0 skipped=0 reasons=() seconds=() # CPU seconds of the steps
 out=$(mktemp -d "${TMPDIR:-/tmp}/mdlm-tests-XXXXXX")
 trap 'kill "${!under_way[@]}" 2> /dev/null; rm -rf "$out"' EXIT
 trap 'echo "interrupted"; exit 1' INT TERM
@@ -58,6 +59,7 @@ report() {
     [ "$3" != 0 ] && echo "    | exit code $3"
     tail -n 60 "$1"/log "$1"/rank* 2>/dev/null | sed 's/^/    | /'
   fi
+  seconds+=("$4")
   passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
@@ -164,21 +166,26 @@ PYTHON
 }
 export -f python_tap
 
-# again NAME MAKE-VARIABLES LAUNCHER FOLDER…: build the programs of the folders in $BUILD-NAME and run them by LAUNCHER
-again() {
-  local name=$1 variables=$2 launcher=$3 list=() all=("${filters[@]}") t
-  shift 3
+# build_again NAME MAKE-VARIABLES FOLDER…: build the programs of the folders in $BUILD-NAME; sets list: those wanted
+build_again() {
+  local name=$1 variables=$2 all=("${filters[@]}") t
+  shift 2
+  list=()
   for t in $(programs "$@"); do wanted "$name/$t" && list+=("$t"); done
   [ ${#list[@]} = 0 ] && return 0
-  filters=() # the build is needed whatever the filters are
+  filters=() # the build is needed whatever was wanted
   in_lanes 1
-  eval "plain '$name/build' 900 make -s -j$cores CUDA=0 BUILD='$BUILD-$name' $variables $(printf " '$BUILD-$name/tests/%s'" "${list[@]}")" # $variables has quotes
+  eval "plain '$name/build' 900 make -s -j$cores CUDA=0 WERROR=1 BUILD='$BUILD-$name' $variables $(printf " '$BUILD-$name/tests/%s'" "${list[@]}")" # $variables has quotes
   filters=("${all[@]}")
   in_lanes "$most"
-  for t in "${list[@]}"; do
-    # shellcheck disable=SC2086
-    step "$name/$t" 300 $launcher "$BUILD-$name/tests/$t"
-  done
+}
+
+# again NAME MAKE-VARIABLES LAUNCHER FOLDER…: build the programs of the folders in $BUILD-NAME and run them by LAUNCHER
+again() {
+  local name=$1 launcher=$3 list t
+  build_again "$1" "$2" "${@:4}"
+  # shellcheck disable=SC2086
+  for t in "${list[@]}"; do step "$name/$t" 300 $launcher "$BUILD-$name/tests/$t"; done
 }
 
 plain rules 60 make -s rules
@@ -200,21 +207,26 @@ if [ "${LONG:-}" = 1 ]; then # two more orders
   for t in $(programs ops cuda); do EMULATION_SEED=2 step "emulated/${t#*/} 2" 300 "$BUILD/emulated/tests/${t#*/}"; done
 fi
 
-# on_ranks NAME PROGRAM: TAP comes from rank 0; the output of the others is shown if something fails
+# on_ranks NAME PROGRAM: on 1, 2 and 4 ranks; rank 0 prints TAP, the output of the others is kept in case of a failure
 on_ranks() {
   local n
   for n in 1 2 4; do
     # shellcheck disable=SC2016 # each rank expands its variables
     step "$1 -n $n" 180 mpirun -n $n bash -c \
-      '[ "$OMPI_COMM_WORLD_RANK" = 0 ] && exec "$0"; exec "$0" > "$RANK_LOG$OMPI_COMM_WORLD_RANK" 2>&1' "$BUILD/$2"
+      '[ "$OMPI_COMM_WORLD_RANK" = 0 ] && exec "$0"; exec "$0" > "$RANK_LOG$OMPI_COMM_WORLD_RANK" 2>&1' "$2"
   done
 }
 in_lanes 1
-for t in $(programs mpi); do on_ranks "$t" "tests/$t"; done
-for t in test_device_comm test_reduce; do on_ranks emulated/$t emulated/tests/$t; done
+for t in $(programs mpi); do on_ranks "$t" "$BUILD/tests/$t"; done
+for t in test_device_comm test_reduce; do on_ranks emulated/$t "$BUILD/emulated/tests/$t"; done
 
-# the scripts, those with the longest time limit first
+# Python and the scripts, those with the most time first
 in_lanes "$most"
+if [ -x "$PY" ]; then
+  step python 300 bash -c 'python_tap tests/python'
+else
+  skip python "no Python environment in ${PY%/bin/*}; make setup makes it"
+fi
 while read -r limit t; do
   name=${t#tests/}
   step "${name%.sh}" "$limit" "$t"
@@ -223,12 +235,6 @@ done < <(for t in tests/*/test_*.sh tests/*/*_test.sh; do
   limit=$(sed -n 's/^# limit: *\([0-9]*\).*/\1/p' "$t" | head -1)
   echo "${limit:-180} $t"
 done | sort -k 1,1nr -k 2)
-
-if [ -x "$PY" ]; then
-  step python 600 bash -c 'python_tap tests/python'
-else
-  skip python "no Python environment in ${PY%/bin/*}; make setup makes it"
-fi
 
 if [ "${FAST:-}" = 1 ]; then
   skip asan "FAST=1"
@@ -245,7 +251,41 @@ else
   fi
 fi
 
+# in_threads NAME FOLDER PROGRAM…: the programs in FOLDER with one thread and with two
+in_threads() {
+  local name=$1 folder=$2 t threads
+  shift 2
+  for threads in 1 2; do
+    export OMP_NUM_THREADS=$threads
+    in_lanes "$most"
+    for t; do [[ $t == mpi/* ]] || step "$name/$t, $threads" 300 "$folder/tests/$t"; done
+    in_lanes 1
+    for t; do [[ $t != mpi/* ]] || on_ranks "$name/$t, $threads" "$folder/tests/$t"; done
+  done
+}
+
+# as_on ARCH FLAG ISA: the C programs as they are on lesser processors: compiled for ARCH, oneDNN kept to ISA. FLAG is
+# what the processor at hand must have.
+as_on() {
+  local list
+  if ! grep -qw "$2" /proc/cpuinfo; then
+    skip "$1" "this processor has no $2"
+    return
+  fi
+  build_again "$1" "ARCH=$1" unit ops grad golden mpi
+  # oneDNN before 2.7 reads the second variable
+  LONG=0 ONEDNN_MAX_CPU_ISA=$3 DNNL_MAX_CPU_ISA=$3 in_threads "$1" "$BUILD-$1" "${list[@]}"
+}
+
+if [ "${LONG:-}" = 1 ]; then
+  as_on x86-64-v2 sse4_2 SSE41
+  as_on x86-64-v3 avx2 AVX2
+  mapfile -t list < <(programs unit ops grad golden mpi)
+  LONG=0 in_threads native "$BUILD" "${list[@]}"
+fi
+
 settle 0
 [ ${#reasons[@]} -gt 0 ] && printf 'skipped: %s\n' "${reasons[@]}"
+printf '%s\n' "${seconds[@]}" | awk '{ sum += $1 } END { printf "%.0f CPU seconds\n", sum }'
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ] && [ $((passed + skipped)) -gt 0 ]

@@ -8,8 +8,8 @@
  *               D4 to be better than D2.
  *   rounding    (8 + 8 + 1 + 1)/12h = 1.5/h times the error of one f. That is ROUNDINGS units of the last place, ε, of
  *               the sum of the magnitudes of the terms of f, which may cancel.
- * The order of additions and fused multiply-adds differ between processors; only the number of roundings enters here.
- * SLOPE_ROUNDINGS is what sums of some hundred terms in a few layers amount to, with a margin; see tests/README.md. */
+ * Processors differ in the order of additions and in fused multiply-adds; the bound counts roundings, whatever their
+ * order. The tests' networks and ops need less than 1 unit beyond the truncation; SLOPE_ROUNDINGS leaves a margin. */
 #pragma once
 #include <stdbool.h>
 

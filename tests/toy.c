@@ -6,16 +6,6 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#if __has_include(<valgrind/valgrind.h>)
-#include <valgrind/valgrind.h>
-#else
-#define RUNNING_ON_VALGRIND 0
-#endif
-#ifdef __SANITIZE_ADDRESS__
-enum { SANITIZED = 1 };
-#else
-enum { SANITIZED = 0 };
-#endif
 
 void toy_open(Network *n, const Toy *toy) {
   *n = (Network){0};
@@ -77,15 +67,13 @@ void toy_same(const char *what, const double *got, const double *want, int64_t n
 }
 
 int64_t toy_draws(int64_t n) {
-  int64_t few = n / (check_slow ? 500 : 20), most = check_slow ? 1000 : 2000;
-  if (toy_statistics()) return check_long() ? n : n / 4;
+  if (check_statistics()) return check_long() ? n : n / 4;
+  int64_t few = n / 20, most = check_slow ? 200 : 2000;
   return few < most ? few : most;
 }
 
-bool toy_statistics(void) { return !check_slow && !SANITIZED && !RUNNING_ON_VALGRIND; }
-
 void toy_need_speed(void) {
-  if (!SANITIZED && !RUNNING_ON_VALGRIND) return;
+  if (!check_watched()) return;
   print_message("# skip: too much for a memory checker\n");
   skip();
 }

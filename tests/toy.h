@@ -25,12 +25,10 @@ void toy_masks(int32_t *z, const int32_t *x0, int64_t L, int32_t mask, unsigned 
 /** toy_same — fail unless the n numbers are equal, bit for bit. */
 void toy_same(const char *what, const double *got, const double *want, int64_t n);
 
-/** toy_statistics — false where a memory checker or an emulated device slows the program down: such runs look for other
- *  faults, and make do with few draws. */
-bool toy_statistics(void);
-/** toy_draws — how many draws stand for n of them: n with LONG=1, else a quarter, or a few without toy_statistics. */
+/** toy_draws — how many draws to make where n are named: n with LONG=1, else a quarter, or few without
+ * check_statistics. */
 int64_t toy_draws(int64_t n);
-/** toy_need_speed — skip the test where a memory checker looks on. */
+/** toy_need_speed — skip the test under a memory checker. */
 void toy_need_speed(void);
 /** toy_chi2 — Σ (count − expected)²/expected; cells with expected < 8 are pooled into one. *dof: cells − 1. */
 double toy_chi2(const int64_t *count, const double *chance, int cells, int64_t draws, int *dof);

@@ -153,18 +153,18 @@ int64_t toy_compare(Network *n, Run r, const int32_t start[L], int64_t draws, co
   static int32_t z[BATCH * L];
   int64_t evaluated = 0;
   memset(count, 0, STATES * sizeof *count);
-  draws = (toy_draws(draws) + BATCH - 1) / BATCH * BATCH;
-  r.n = BATCH;
-  for (r.first = 0; r.first < draws; r.first += BATCH) {
+  draws = toy_draws(draws);
+  for (r.first = 0; r.first < draws; r.first += r.n) {
+    r.n = draws - r.first < BATCH ? draws - r.first : BATCH;
     evaluated += toy_samples(n, r, start, z).evaluated;
-    for (int64_t i = 0; i < BATCH; i++) count[toy_code(z + i * L)]++;
+    for (int64_t i = 0; i < r.n; i++) count[toy_code(z + i * L)]++;
   }
   toy_law("samples", count, law, STATES, draws);
   return evaluated;
 }
 
 void toy_sharp(const double law[STATES], const double wrong[STATES], int64_t draws) {
-  if (!toy_statistics()) return;
+  if (!check_statistics()) return;
   draws = toy_draws(draws);
   int64_t count[STATES], sum = 0;
   int dof, last = 0;

@@ -266,11 +266,11 @@ static void test_ends(void **state) {
   logits_every(ends, NULL);
 }
 
-/* χ² of a million draws; 10 degrees of freedom exceed 35.6 once in 10,000. */
+/* χ² of 200,000 draws, of a million with LONG=1. */
 static void chi_square(Check *c, const void *shape) {
   (void)shape;
   enum { V = 11, CALLS = 10 };
-  const int64_t N = check_slow ? 1000 : 100000;
+  const int64_t N = !check_statistics() ? 1000 : check_long() ? 100000 : 20000;
   check_title(c, "draw χ²");
   double *logits = check_host(c, V), *u = check_host(c, N), *rows = check_host(c, N * V), seen[V] = {0}, chi = 0;
   for (int v = 0; v < V; v++) logits[v] = (float)(3 * sin(v * v));
@@ -424,7 +424,7 @@ static void test_others(void **state) {
 static void f32_case(Check *c, const void *shape) {
   const bool *odds = shape;
   enum { V = 5, M = 2 };
-  int64_t n = check_slow ? 2000 : 200000;
+  int64_t n = !check_statistics() ? 2000 : check_long() ? 200000 : 50000;
   check_title(c, "draw in f32%s", *odds ? " odds" : "");
   const double logits[V] = {0, -1, 0, -18.5, -2}; /* e^-18.5 = 9e-9 */
   double *row = check_host(c, n * V), *number = check_host(c, n), *kept = check_host(c, n), want[V], sum = 0;

@@ -170,7 +170,7 @@ static SamplerJob write_samples(Network *n, bool cache, int64_t first, int64_t c
 static void same_tokens(const Case *c) {
   Network n;
   int32_t start[SEQUENCES * LONG], with[SEQUENCES * LONG], without[SEQUENCES * LONG];
-  int64_t most = toy_statistics() ? 400 : SEQUENCES;
+  int64_t most = check_statistics() ? 400 : SEQUENCES;
   open_case(&n, c);
   for (int64_t first = 0; first < most; first += SEQUENCES) {
     write_samples(&n, true, first, SEQUENCES, start, with);
