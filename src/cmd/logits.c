@@ -15,15 +15,15 @@ typedef struct Logits {
   int32_t *z;            /* [N,L] */
   double *t, *sigma;     /* [N] */
   int32_t *length;       /* [N] */
-  float *logits, *log_p; /* [batch,L,V]; log_p only if asked for */
+  float *logits, *log_p; /* [batch,L,V]; log_p only with logits.log_p */
 } Logits;
 
-/* dims of a data set that must be there, of `rank` dimensions, the first of them N unless N is 0 */
+/* The dims of a required data set with `rank` dimensions, the first of which must be N unless N is 0. */
 static int expect(H5 *f, const char *name, int rank, int64_t N, H5Info *info) {
   const char *shape = rank == 2 ? "[N,L]" : "[N]";
   CHECK(h5_exists(f, name), ERR_DATA, "%s: no data set %s %s", h5_path(f), name, shape);
   TRY(h5_info(f, name, info));
-  CHECK(rank == 1 || h5_whole(info->type), ERR_DATA, "%s: %s must hold whole numbers", h5_path(f), name);
+  CHECK(rank == 1 || h5_whole(info->type), ERR_DATA, "%s: %s must hold integers", h5_path(f), name);
   CHECK(info->rank == rank && (N == 0 || info->dims[0] == N) && info->dims[0] > 0 && info->dims[rank - 1] > 0, ERR_DATA,
         "%s: %s must have the shape %s%s", h5_path(f), name, shape, N ? ", N as z has it" : "");
   return OK;

@@ -57,7 +57,7 @@ static int open_all(Sampling *s, const Config *cfg, Comm *comm) {
   int err = mem_alloc(&s->mine, (size_t)(part * s->length) * sizeof *s->mine);
   if (err == OK && comm->rank == 0) err = mem_alloc(&s->all, (size_t)(part * comm->size * s->length) * sizeof *s->all);
   CHECK(err != ERR_MEMORY, ERR_MEMORY,
-        "out of memory: sample.count = %lld samples of %lld tokens; ask for fewer, and draw others with another "
+        "out of memory: sample.count = %lld samples of %lld tokens; draw fewer per run, with different "
         "run.seed",
         (long long)cfg->sample_count, (long long)s->length);
   return err;

@@ -13,7 +13,7 @@ typedef struct Score {
   Task task;
   char input[FILES_PATH];
   Config trained; /* the deck of the checkpoint */
-  Config network; /* its model and objective on the device of cfg; owns nothing */
+  Config network; /* its model and objective on the device of cfg; owns no strings */
   Tokens *tokens;
   Genppl result;
 } Score;

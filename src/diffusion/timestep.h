@@ -8,7 +8,7 @@
  * uniform. Source: arXiv:2406.07524 App. C.3 (low-discrepancy sampler over the batch; here over the global batch) */
 double timestep_draw(uint64_t seed, RngPurpose purpose, int64_t step, int64_t sequence, int64_t i, int64_t n,
                      bool stratified, double tau);
-/** timestep_mask — z[L] := m where uniform(position) < chance, else x0; the number of masked tokens is returned. */
+/** timestep_mask — z[L] := m where uniform(position) < chance, else x0. Returns the number of masked tokens. */
 int64_t timestep_mask(int32_t *z, const int32_t *x0, int64_t L, int32_t m, double chance, RngKey key);
 /** timestep_mask_count — z[L] := x0 with a uniformly drawn set of exactly k positions masked. */
 void timestep_mask_count(int32_t *z, const int32_t *x0, int64_t L, int32_t m, int64_t k, RngKey key);

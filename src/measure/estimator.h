@@ -1,4 +1,4 @@
-/* estimator — the menu of estimators of the bound: how a sequence is masked and what its scored rows weigh.
+/* estimator — the menu of estimators of the bound: how a sequence is masked and how its scored rows are weighted.
  *
  * One file, estimator_WORD.c, and one row of keys.def each. */
 #pragma once
@@ -14,7 +14,7 @@ typedef struct EstimatorDraw {
 
 typedef struct EstimatorTable {
   const char *name;
-  bool whole; /* the bound's integral over times is complete: for ε = τ = 0; false: of the times of training */
+  bool whole; /* estimates the complete bound, ε = τ = 0; false: over the times of training only */
   /* ERR_USAGE with the reason where the objective has no such bound; NULL: every objective has */
   int (*check)(const Objective *);
   /* sequence b of net->noised: x0[L] with its real length */
@@ -23,5 +23,5 @@ typedef struct EstimatorTable {
 
 extern const EstimatorTable *const estimators[]; /* NULL-ended; the first suits every objective */
 
-/** estimator_find — the estimator of that word, for that objective. ERR_USAGE with the reason and one that fits. */
+/** estimator_find — the estimator of that word. ERR_USAGE if the objective does not have it, with one that fits. */
 int estimator_find(const EstimatorTable **table, const char *name, const Objective *o);

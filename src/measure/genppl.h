@@ -19,8 +19,9 @@ typedef struct Genppl {
   double *entropies;     /* [rows] rank 0 only */
 } Genppl;
 
-/** genppl_run — score all rows with a network that gives the next token. Batches are the same on any number of ranks, and so are
- *  the results, bit for bit. `progress`: label of the progress line, NULL: quiet. Collective; every rank gets interval and entropy.
+/** genppl_run — scores all rows with a network that gives the next token. Batches, and so the results, are bitwise the
+ *  same on any number of ranks. `progress`: label of the progress line, NULL: quiet. Collective; every rank gets
+ *  interval and entropy.
  *  Errors  ERR_DATA: tokens_read's, or no token is scored */
 int genppl_run(Genppl *result, Network *net, Tokens *tokens, int32_t eos, Comm *comm, const char *progress);
 void genppl_destroy(Genppl *g);

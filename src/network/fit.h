@@ -1,4 +1,4 @@
-/* fit — which batch fits into memory, where the one that was asked for does not. */
+/* fit — the batch that fits into memory, where the requested one does not. */
 #pragma once
 #include "network/network.h"
 

@@ -1,4 +1,4 @@
-/* job — what a sampler is asked for: n samples from a network, and how their tokens are drawn.
+/* job — the input of a sampler: n samples from a network, and how their tokens are drawn.
  *
  * A sample is a pure function of (seed, its number): not of the batch it is drawn in, nor of the rank. */
 #pragma once

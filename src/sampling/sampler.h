@@ -1,7 +1,7 @@
 /* sampler — the menu of samplers: text out of masks, or from left to right.
  *
  * A sampler is one file, sampler_WORD.c, and one row of keys.def. Its table says which objectives it can sample from;
- * its own options are read from the deck by create() and are nobody else's business. */
+ * its own options are read from the deck by create() and known to no other file. */
 #pragma once
 #include "base/config.h"
 #include "sampling/job.h"

@@ -22,6 +22,6 @@ typedef struct History {
   MetricsTable *tables[2]; /* both, for the store */
 } History;
 
-/** history_create — room for a run of `steps` steps. Not movable once made. */
+/** history_create — room for a run of `steps` steps. Must not be moved in memory afterwards. */
 int history_create(History *h, int64_t steps, int64_t log_every, int64_t valid_every);
 void history_destroy(History *h);

@@ -19,11 +19,11 @@ typedef struct Optimizer {
   Lr lr;
   Params *params;   /* not owned */
   Tensor m, v, ema; /* [params->count] */
-  Tensor squares;   /* [1] f64: Σ g² of the step at hand */
+  Tensor squares;   /* [1] f64: Σ g² of the current step */
   int64_t step;     /* steps taken */
 } Optimizer;
 
-/** optimizer_create — moments zero; the average is set by optimizer_begin or a checkpoint.
+/** optimizer_create — zero moments; optimizer_begin or a checkpoint sets the average.
  *  Errors  ERR_MEMORY, those of lr_create */
 int optimizer_create(Optimizer *o, Params *params, const OptimizerOptions *options);
 void optimizer_destroy(Optimizer *o);
@@ -31,7 +31,7 @@ void optimizer_destroy(Optimizer *o);
 int optimizer_begin(Optimizer *o);
 /** optimizer_squares — *squares := Σ g² of params->grad; waits for the device. */
 int optimizer_squares(Optimizer *o, double *squares);
-/** optimizer_step — one step from params->grad·scale, whose squares optimizer_squares has just told; *norm: the 2-norm
- *  of that gradient before clipping, *lr: its rate. Nothing waits.
- *  Errors  ERR_NUMERIC if the norm is not finite: nothing has been changed then */
+/** optimizer_step — one step from params->grad·scale, given its squares from optimizer_squares; *norm: 2-norm of that
+ *  gradient before clipping, *lr: learning rate. Does not wait for the device.
+ *  Errors  ERR_NUMERIC if the norm is not finite: nothing is changed then */
 int optimizer_step(Optimizer *o, double squares, double scale, double *norm, double *lr);

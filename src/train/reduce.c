@@ -41,7 +41,7 @@ int reduction_create(Reduction *r, Comm *comm, Params *params, bool tree, int64_
 void reduction_destroy(Reduction *r) {
   if (r == NULL || r->params == NULL) return;
   Device *dev = r->params->dev;
-  device_comm_destroy(&r->across); /* first: it may still use the memory, and wait in vain */
+  device_comm_destroy(&r->across); /* first: it may still use the memory */
   for (int i = 0; i < r->levels; i++) device_release(dev, r->level[i].data, tensor_bytes(r->level[i]));
   device_release(dev, r->exchange.data, tensor_bytes(r->exchange));
   *r = (Reduction){0};
@@ -53,8 +53,8 @@ int reduction_begin(Reduction *r) {
   return tensor_zero(r->params->dev, r->params->grad);
 }
 
-/* The sum of the gradients from `first` on that has not begun yet: of the last leaf, with tree, the subtrees that wait
- * for it, then over the ranks. The order of an element's additions does not depend on the range it is in. */
+/* Reduces the gradients from `first` on whose reduction has not started: with tree, adds the last leaf to the subtrees
+ * that wait for it, then over the ranks. The order of an element's additions does not depend on its bucket. */
 static int begin_sum(Reduction *r, int64_t first) {
   int64_t n = r->begun - first;
   if (n == 0) return OK;

@@ -87,7 +87,7 @@ int rundir_rotate(const RunDir *d) {
   rundir_file(d, "previous.h5.tmp", fresh);
   if (access(last, F_OK)) return OK;
   unlink(fresh);
-  /* a second name for the same file; where the file system has no hard links the first name moves */
+  /* a hard link; where the file system has none, the file is renamed */
   int failed = link(last, fresh) ? rename(last, previous) : rename(fresh, previous);
   CHECK(!failed, ERR_IO, "%s: cannot keep it as %s: %s", last, previous, strerror(errno));
   return OK;

@@ -1,4 +1,4 @@
-/* rundir — the directory of a run: made, locked against a second job, and where its files stand. */
+/* rundir — the directory of a run: creation, a lock against a second job, paths of its files. */
 #pragma once
 #include <stdbool.h>
 
@@ -7,8 +7,8 @@ typedef struct RunDir {
   int lock; /* file descriptor, −1: none */
 } RunDir;
 
-/** rundir_open — make the directory if it is missing, see that it can be written, and lock it until rundir_close or the
- *  end of the process. Call on one rank.
+/** rundir_open — creates the directory if it is missing, checks that it is writable, and locks it until rundir_close or
+ *  the end of the process. Call on one rank.
  *  Errors  ERR_IO with the system's reason; ERR_BUSY naming host and process of the job that holds it */
 int rundir_open(RunDir *d, const char *path);
 void rundir_close(RunDir *d);
@@ -18,7 +18,7 @@ const char *rundir_file(const RunDir *d, const char *name, char buf[512]);
 bool rundir_has(const RunDir *d, const char *name);
 /** rundir_remove — remove a file of the run, if it is there. */
 void rundir_remove(const RunDir *d, const char *name);
-/** rundir_rotate — before last.h5 is replaced: what it holds stays as previous.h5. Nothing to do if there is none. */
+/** rundir_rotate — before last.h5 is replaced: keeps it as previous.h5, if it exists. */
 int rundir_rotate(const RunDir *d);
-/** rundir_write — write text to a file of the run, by a temporary name. ERR_IO. */
+/** rundir_write — writes text to a file of the run, atomically. ERR_IO. */
 int rundir_write(const RunDir *d, const char *name, const char *text);

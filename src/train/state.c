@@ -51,7 +51,7 @@ int trainer_save(Trainer *t, const char *name) {
   return comm_agree(t->comm, err);
 }
 
-/* What must not change between a checkpoint and the run that goes on from it. */
+/* What must not change between a checkpoint and the run that resumes from it. */
 static int check_state(const Trainer *t, const CheckpointState *s, const char *path) {
   char train[64];
   snprintf(train, sizeof train, "data.train = %.48s", t->cfg->data_train);
@@ -74,9 +74,9 @@ static int check_state(const Trainer *t, const CheckpointState *s, const char *p
   return OK;
 }
 
-/* The keys whose values differ from the checkpoint's: a change is allowed, a silent one is not. Both decks list every
- * key in the same order, one a line; where a version added keys, the comparison ends at the first. More steps are
- * expected, unless the learning rate is a function of their number. */
+/* Warns of keys whose values differ from the checkpoint's. Both decks list every key in the same order, one per line;
+ * where a version added keys, the comparison ends at the first. A changed number of steps is expected, unless the
+ * learning rate depends on it. */
 static void report_changes(const char *before, const char *after, bool of_steps) {
   const char *const expected[] = {"dir", "resume", of_steps ? NULL : "steps", NULL};
   while (*before && *after) {
@@ -125,7 +125,7 @@ static int set_aside(const RunDir *dir, const char *name) {
   return OK;
 }
 
-/* How the ranks fared with a checkpoint, worst first: another failure, damage, nothing. */
+/* The outcome of loading a checkpoint, the worst of all ranks. */
 enum { LOAD_GOOD, LOAD_DAMAGED, LOAD_FAILED };
 
 static int load_agreed(Trainer *t, const char *name, int64_t *outcome) {
@@ -140,7 +140,7 @@ static int load_agreed(Trainer *t, const char *name, int64_t *outcome) {
   return comm_agree(t->comm, err);
 }
 
-/* last.h5 or, where that is damaged, previous.h5. Rank 0 says which are there; every rank reads the same file. */
+/* Resumes from last.h5 or, if that is damaged, previous.h5. Rank 0 decides which exist; all ranks read the same file. */
 int trainer_resume(Trainer *t) {
   static const char *const names[] = {"last.h5", "previous.h5"};
   int64_t there[2] = {rundir_has(&t->dir, names[0]), rundir_has(&t->dir, names[1])}, outcome;

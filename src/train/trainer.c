@@ -47,7 +47,7 @@ int trainer_micro(Trainer *t, StepResult *sum) {
   return reduction_add(&t->reduction);
 }
 
-/* All ranks learn whether some rank's loss is not finite; that rank says so. */
+/* All ranks fail if the loss of any rank is not finite; that rank has the message. */
 static int check_loss(Trainer *t, double local, double total) {
   if (isfinite(total)) return OK;
   int err = isfinite(local)
@@ -59,8 +59,8 @@ static int check_loss(Trainer *t, double local, double total) {
   return comm_agree(t->comm, err);
 }
 
-/* The sums over the ranks and the gradient's squares are asked for before anything is read: the host waits once a step,
- * and draws the next step's masks while the weights are updated. */
+/* The sums over the ranks and the gradient's squares are queued before anything is read, so that the host waits once a
+ * step and draws the next step's masks while the weights are updated. */
 int trainer_update(Trainer *t, StepResult *sum) {
   double squares;
   device_phase(&t->net.dev, "reduce");
@@ -93,7 +93,7 @@ int trainer_update(Trainer *t, StepResult *sum) {
   return OK;
 }
 
-/* One whole step; not agreed where a rank's data or device fails. */
+/* One whole step. Errors of a rank's data or device are not agreed. */
 static int step(Trainer *t, StepResult *sum) {
   *sum = (StepResult){0};
   TRY(reduction_begin(&t->reduction));
@@ -183,7 +183,7 @@ static int agree_stop(Trainer *t, int *stop) {
   return OK;
 }
 
-/* Whether the history ends with a validation of the present step. */
+/* Whether the last validation in the history is of the current step. */
 static bool validated(const Trainer *t) {
   const MetricsTable *v = &t->history.valid;
   return v->n_rows > 0 && v->rows[(v->n_rows - 1) * VALID_COLUMNS + VALID_STEP] == (double)t->optimizer.step;

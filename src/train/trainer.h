@@ -1,7 +1,6 @@
 /* trainer — one run: data, network, optimizer and their state on disk; a step; a validation.
  *
- * Every public call is collective over the communicator, and what it returns is agreed upon unless it says otherwise.
- */
+ * Every public call is collective over the communicator, and its error is agreed on unless it says otherwise. */
 #pragma once
 #include "base/config.h"
 #include "dist/comm.h"
@@ -17,7 +16,7 @@
 typedef struct StepResult { /* of one step, summed over the global batch */
   double loss;              /* nat per token */
   double norm, lr;
-  int64_t tokens, masked, rows; /* real tokens, masked tokens, rows whose logits were made */
+  int64_t tokens, masked, rows; /* real tokens, masked tokens, rows whose logits were computed */
 } StepResult;
 
 typedef struct Trainer {
@@ -36,16 +35,16 @@ typedef struct Trainer {
   int64_t local_micro;    /* micro-batches of this rank a step */
   int64_t tokens, masked; /* since the start of the run */
   double best;            /* nat per token of the best validation, NaN: none */
-  double peak;            /* floating-point operations a second that matrix products of this rank reach */
+  double peak;            /* FLOP/s of matrix products on this rank */
 } Trainer;
 
-/** trainer_create — open everything and allocate everything; with `writes`, take the run directory and resume as
- *  run.resume says. Not movable once made.
+/** trainer_create — opens and allocates everything; with `writes`, locks the run directory and resumes as run.resume
+ *  says. Must not be moved in memory afterwards.
  *  Errors  ERR_USAGE, ERR_DATA, ERR_IO, ERR_BUSY, ERR_MEMORY */
 int trainer_create(Trainer *t, const Config *cfg, Comm *comm, bool writes);
 void trainer_destroy(Trainer *t);
-/** trainer_micro — one micro-batch forward and backward, adding to *sum (loss stays on the device). Not collective but
- *  for the last one of a step; not agreed. */
+/** trainer_micro — one micro-batch forward and backward, adding to *sum (the loss stays on the device). Collective only
+ *  for the last one of a step; errors are not agreed. */
 int trainer_micro(Trainer *t, StepResult *sum);
 /** trainer_update — reduce, clip, update after local_micro micro-batches; *sum becomes the global result.
  *  Errors  ERR_NUMERIC naming step and rank of a loss that is not finite: weights and checkpoints are as before */
@@ -60,5 +59,5 @@ int trainer_run(Trainer *t, int *stop);
 /** trainer_flops — floating-point operations of training on that many rows of input and rows of logits. */
 double trainer_flops(const Trainer *t, double tokens, double rows);
 
-/* state.c: what a checkpoint holds of a trainer */
+/* state.c: the trainer's state in a checkpoint */
 int trainer_resume(Trainer *t);
