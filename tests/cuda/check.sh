@@ -190,7 +190,7 @@ part_errors() {
   [ "$DEVICE" = cuda ] || { tap_skip "errors of a GPU" "DEVICE=$DEVICE"; return; }
   if [ "$MODE" = gpu ]; then
     CUDA_VISIBLE_DEVICES=-1 tap "no GPU to be seen" refused 'there is no GPU' attempt 1
-    tap "out of memory" refused 'out of memory.*train.micro_batch = [0-9]+ fits' attempt 1 model.width=1024 train.micro_batch=1048576 \
+    tap "out of memory" refused 'out of memory.*micro_batch = [0-9]+ does not fit, train.micro_batch = [0-9]+ does' attempt 1 model.width=1024 train.micro_batch=1048576 \
       train.global_batch=1048576
   else
     EMULATION_GPUS=0 tap "no GPU" refused 'there is no GPU.*device.name = cpu' attempt 1
@@ -199,7 +199,7 @@ part_errors() {
     EMULATION_MEMORY=0 tap "no memory at all" refused 'out of memory.*MiB requested' attempt 1
     EMULATION_MEMORY=1 tap "too little memory" refused 'out of memory.*MiB requested' attempt 1
     EMULATION_MEMORY=30 tap "too little memory for scratch" refused 'out of memory.*no train.micro_batch is small enough' attempt 1
-    EMULATION_MEMORY=400 tap "too large a micro-batch" refused 'out of memory.*train.micro_batch = [0-9]+ fits' \
+    EMULATION_MEMORY=400 tap "too large a micro-batch" refused 'out of memory.*micro_batch = [0-9]+ does not fit, train.micro_batch = [0-9]+ does' \
       attempt 1 train.global_batch=4096 train.micro_batch=4096
     for at in 1 10 200; do
       EMULATION_FAULT=$at tap "a fault in kernel $at" refused 'illegal memory access' attempt 1
