@@ -146,7 +146,7 @@ template <class A, int N> static __device__ int32_t inverse_cdf(Weights<A, N> p,
 }
 
 template <class A, int N>
-__global__ void k_draw(int32_t *ids, Rows<A> l, const double *uniforms, const double *keeps, DrawRule rule) {
+__global__ void k_draw(int32_t *ids, Rows<A> l, const double *uniforms, const double *keeps, DrawRule rule, float by) {
   const A *f = l.row(blockIdx.x);
   float most = -INFINITY;
   each_pack<N>(f, (int)l.cols, (int)threadIdx.x, [&](int i, const Pack<A, N> &p) {
@@ -163,7 +163,7 @@ __global__ void k_draw(int32_t *ids, Rows<A> l, const double *uniforms, const do
     kept = S <= keep && !rule.f32;
     if (odds) others /= 1 + 1 / S;
   }
-  p.by = (float)(1 / rule.temperature);
+  p.by = by;
   if (rule.nucleus < 1 && !kept && !broken) p.least = least_of(p, rule.nucleus);
   int32_t v = broken     ? -1
               : kept     ? rule.forbid
@@ -189,7 +189,8 @@ template <class A, int N> __global__ void k_argmax(int32_t *ids, Rows<A> l, int3
 
 int cuda_draw(Device *dev, Tensor ids, Tensor logits, Tensor uniform, Tensor keep, const DrawRule *rule) {
   return WITH_ROWS(logits, LAUNCH(dev, (k_draw<A, N>), rows_of(logits), (int32_t *)ids.data, rows<A>(logits),
-                                  (const double *)uniform.data, (const double *)keep.data, *rule));
+                                  (const double *)uniform.data, (const double *)keep.data, *rule,
+                                  (float)(1 / rule->temperature)));
 }
 
 int cuda_argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid) {

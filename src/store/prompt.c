@@ -58,7 +58,7 @@ static int rows_read(Prompts *p, H5 *f, const Vocab *v) {
   CHECK(h5_exists(f, "/tokens"), ERR_DATA, "%s: no data set /tokens [N,L] of prompts", h5_path(f));
   TRY(h5_info(f, "/tokens", &info));
   CHECK(info.rank == 2 && h5_whole(info.type), ERR_DATA,
-        "%s: /tokens must hold whole numbers in the shape [N,L], one prompt per row", h5_path(f));
+        "%s: /tokens must hold integers in the shape [N,L], one prompt per row", h5_path(f));
   int64_t n = info.dims[0], length = info.dims[1];
   CHECK(n > 0 && length > 0, ERR_DATA, "%s: no prompt in /tokens", h5_path(f));
   CHECK(length <= p->length, ERR_DATA, "%s: row 0, like all rows, has %lld tokens, more than the %lld of a sample: %s",

@@ -1,6 +1,6 @@
 /* prompt — the tokens that samples must contain, and the holes between them that sampling fills.
  *
- * HDF5: /tokens [N,L'] of whole numbers, with the mask id for a hole. If the file has the attribute tokenizer_hash, or
+ * HDF5: /tokens [N,L'] of integers, with the mask id for a hole. If the file has the attribute tokenizer_hash, or
  * a group /vocab with the attribute hash, it must match the vocabulary. mdlm-prompt makes such a file from text;
  * tokenized data and samples have this form too.
  * Text: one prompt per line, token ids separated by blanks, with `_` for a hole; an empty line is all holes. */

@@ -42,7 +42,7 @@ static int lengths_load(Tokens *t) {
   if (!h5_exists(t->f, "/lengths")) return OK;
   TRY(h5_info(t->f, "/lengths", &info));
   CHECK(info.rank == 1 && info.dims[0] == t->rows && h5_whole(info.type), ERR_DATA,
-        "%s: /lengths must be %lld whole numbers, one per row of /tokens", tokens_path(t), (long long)t->rows);
+        "%s: /lengths must be %lld integers, one per row of /tokens", tokens_path(t), (long long)t->rows);
   TRY(mem_alloc(&t->lengths, (size_t)t->rows * sizeof *t->lengths));
   TRY(h5_read(t->f, "/lengths", H5_I64, 1, &t->rows, t->lengths));
   for (int64_t i = 0; i < t->rows; i++)
@@ -57,7 +57,7 @@ static int load(Tokens *t, const char *path, const Vocab *v, const char *owner) 
   CHECK(h5_exists(t->f, "/tokens"), ERR_DATA, "%s: no data set /tokens [N,L]", path);
   TRY(h5_info(t->f, "/tokens", &info));
   CHECK(info.rank == 2 && info.dims[0] > 0 && info.dims[1] > 0 && h5_whole(info.type), ERR_DATA,
-        "%s: /tokens must be a matrix [N,L] of whole numbers", path);
+        "%s: /tokens must be a matrix [N,L] of integers", path);
   TRY(vocabulary_check(t->f, v, owner));
   t->rows = info.dims[0], t->width = info.dims[1], t->vocab = v->size, t->mask = v->mask;
   TRY(mem_alloc(&t->wide, (size_t)t->width * sizeof *t->wide));

@@ -1,6 +1,6 @@
 /* tokens — rows of token ids in one HDF5 file: samples of `mdlm sample` or a data file.
  *
- *   /tokens   [N,L]  whole numbers
+ *   /tokens   [N,L]  integers
  *   /lengths  [N]    1 ≤ length ≤ L: the number of real tokens in a row; without it all are real
  * A data file contains its vocabulary; a file of samples names it: the attributes tokenizer and tokenizer_hash of /. */
 #pragma once

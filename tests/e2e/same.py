@@ -43,7 +43,9 @@ def compare_folders(a: Path, b: Path, close: float) -> list[str]:
     for name in sorted(files[0] & files[1]):
         old, new = contents(a / name), contents(b / name)
         for key, value in old.items():
-            faults += [f"{name}: {f}" for f in (values(key, value, new[key], close) if key in new else [f"no {key} in {b}"])]
+            faults += [
+                f"{name}: {f}" for f in (values(key, value, new[key], close) if key in new else [f"no {key} in {b}"])
+            ]
     if not files[0]:
         faults.append(f"no HDF5 files in {a}")
     return faults

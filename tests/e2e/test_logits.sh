@@ -53,7 +53,7 @@ with h5py.File(sys.argv[1], 'r+') as f:
 }
 tap "no input" refuses 2 'logits.input is empty'
 edit 'f["z"][2, 3] = 300'
-tap "a token beyond V" refuses 3 'bad.h5: z\[2,3\] = 300 is no token' logits.input="$T/bad.h5"
+tap "a token beyond V" refuses 3 'bad.h5: z\[2,3\] = 300 is not a token' logits.input="$T/bad.h5"
 edit 'f["t"][1] = 1.5'
 tap "a time beyond 1" refuses 3 'bad.h5: t\[1\] = 1.5' logits.input="$T/bad.h5"
 edit 'f["t"][1] = np.nan'
@@ -63,7 +63,7 @@ tap "no times" refuses 3 'bad.h5: no data set /t' logits.input="$T/bad.h5"
 edit 'del f["t"]; f["t"] = np.zeros(3)'
 tap "times of other rows" refuses 3 'bad.h5: /t must have the shape \[N\]' logits.input="$T/bad.h5"
 edit 'z = f["z"][()]; del f["z"]; f["z"] = z.astype("f4")'
-tap "tokens that are no whole numbers" refuses 3 'bad.h5: /z must hold whole numbers' logits.input="$T/bad.h5"
+tap "tokens that are not integers" refuses 3 'bad.h5: /z must hold integers' logits.input="$T/bad.h5"
 edit 'f["t"][4] = 0'
 sedd_at_zero() { refuses 3 't\[4\] = 0 has no noise' run.dir="$T/sedd" diffusion.objective=sedd model.time_conditioning=true \
   logits.input="$T/bad.h5" logits.log_p=true; }

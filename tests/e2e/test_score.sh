@@ -100,19 +100,19 @@ other() {
     score other 1 score.checkpoint="$T/judge2/last.h5" score.input="$T/samples2.h5" && last other && [ "$(word other rows)" = rows=7 ]
 }
 tap "translated samples" other
-as_printed() { # mdlm-retokenize decodes samples to the text that `mdlm sample` prints
+spelt() { # mdlm-retokenize decodes samples to the text that mdlm sample stores
   ranks 1 sample "$D" sample.count=7 sample.output="$T/again.h5" > "$T/again.log" && same "$T/run/samples.h5" "$T/again.h5" tokens &&
-    "$PY" - "$T/run/samples.h5" "$T/train.h5" "$T/again.log" << 'PYTHON'
+    "$PY" - "$T/again.h5" "$T/train.h5" << 'PYTHON'
 import re, sys, h5py
 from mdlm_data.spelling import spelling
 def marked(text): # Python marks a broken character once, mdlm each byte of it
     return re.sub("\ufffd+", "\ufffd", text)
-s, log = spelling(sys.argv[2]), marked(open(sys.argv[3], encoding="utf-8", newline="").read())
-for row in h5py.File(sys.argv[1])["tokens"][()].tolist():
-    assert marked(s.text(row)) in log, (s.text(row), log)
+s, f = spelling(sys.argv[2]), h5py.File(sys.argv[1])
+for row, text in zip(f["tokens"][()].tolist(), f["text"].asstr()[()], strict=True):
+    assert marked(s.text(row)) == marked(text), (s.text(row), text)
 PYTHON
 }
-tap "the text is the one that is printed" as_printed
+tap "the text of samples, decoded by mdlm-retokenize" spelt
 
 # ---- refusals
 refuses() { # CODE PATTERN ARGUMENT…
@@ -125,10 +125,10 @@ tap "a judge that is not there" refuses 3 'none.h5' score.checkpoint="$T/none.h5
 tap "a judge that fills in masks" refuses 2 'objective = subs, which does not predict the next token' score.checkpoint="$T/run/last.h5"
 tap "no samples" refuses 3 'none.h5' score.input="$T/none.h5"
 edit run/samples.h5 bad.h5 'f["tokens"][2, 3] = 300'
-tap "a token beyond V" refuses 3 'bad.h5: row 2 has token 300 at 3' score.input="$T/bad.h5"
+tap "a token beyond V" refuses 3 'bad.h5: row 2 has token 300 at position 3' score.input="$T/bad.h5"
 two_ranks() { # one of them finds it; the exit code is that of the rank which ends first
   ! score no 2 score.input="$T/bad.h5" 2> "$T/err" && cat "$T/err" &&
-    grep '^mdlm: error' "$T/err" | grep -q 'bad.h5: row 2 has token 300 at 3' && [ ! -e "$T/no.h5" ]
+    grep '^mdlm: error' "$T/err" | grep -q 'bad.h5: row 2 has token 300 at position 3' && [ ! -e "$T/no.h5" ]
 }
 tap "a token beyond V, on two ranks" two_ranks
 edit run/samples.h5 bad.h5 'f["tokens"][6, 1] = 299'

@@ -233,11 +233,11 @@ static void test_bad_files(void **state) {
   must(h5_create(&f, bench_path("real.h5")));
   must(h5_write(f, "/tokens", H5_F64, 2, (int64_t[]){1, 2}, real));
   must(h5_close(&f));
-  open_refused(bench_path("real.h5"), "whole numbers");
+  open_refused(bench_path("real.h5"), "integers");
   must(h5_open(&f, write_file("words.h5", rows[0], 2, WIDTH, NULL), true));
   must(h5_write_text(f, "/lengths", 2, (char *[]){"a", "b", NULL}));
   must(h5_close(&f));
-  open_refused(bench_path("words.h5"), "/lengths must be 2 whole numbers");
+  open_refused(bench_path("words.h5"), "/lengths must be 2 integers");
   must(h5_create(&f, bench_path("nothing.h5")));
   must(h5_close(&f));
   open_refused(bench_path("nothing.h5"), "no data set /tokens");

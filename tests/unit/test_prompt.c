@@ -130,7 +130,7 @@ static void no_rows(void **state) {
     if (k) must(h5_write(f, "/tokens", H5_F64, 2, (int64_t[]){1, 1}, (double[]){1}));
     if (!k) must(h5_write(f, "/tokens", H5_I32, 1, (int64_t[]){1}, (int32_t[]){1}));
     must(h5_close(&f));
-    refused(prompts_read(&p, path, &vocab, TOKENS), ERR_DATA, "bad.h5", "whole numbers", "[N,L]");
+    refused(prompts_read(&p, path, &vocab, TOKENS), ERR_DATA, "bad.h5", "integers", "[N,L]");
   }
   assert_int_equal(truncate(path, 50), 0);
   refused(prompts_read(&p, path, &vocab, TOKENS), ERR_DATA, "bad.h5");
