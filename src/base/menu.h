@@ -15,10 +15,11 @@
   } while (0)
 
 enum { MENU_TEXT = 128 };
-/** menu_add — one more word to a text "a, b, c" of MENU_TEXT characters, "" before the first; excess is left out. */
+/** menu_add — appends a word to a text "a or b or c" of MENU_TEXT characters, "" before the first; what does not fit is
+ *  left out. */
 static inline void menu_add(char text[MENU_TEXT], const char *word) {
   size_t used = strlen(text);
-  if (used + strlen(word) + 3 > MENU_TEXT) return;
-  if (used > 0) strcat(text, ", ");
+  if (used + strlen(word) + 5 > MENU_TEXT) return;
+  if (used > 0) strcat(text, " or ");
   strcat(text, word);
 }

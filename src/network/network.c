@@ -16,27 +16,28 @@ static int threads_of(const Config *cfg, int share_size) {
   return cfg->device_threads > 0 ? (int)cfg->device_threads : share > 1 ? share : 1;
 }
 
-/* The networks that see all tokens, or only those before, for a message. */
-static const char *causal_or_not(bool causal, char text[MENU_TEXT]) {
+/* The networks that see all tokens, or only those before, and can be trained if need be, for a message. */
+static const char *causal_or_not(bool causal, bool training, char text[MENU_TEXT]) {
   *text = '\0';
   for (int i = 0; models[i]; i++)
-    if (models[i]->causal == causal) menu_add(text, models[i]->name);
+    if (models[i]->causal == causal && (models[i]->backward || !training)) menu_add(text, models[i]->name);
   return text;
 }
 
 /* A left-to-right objective needs a causal network, a diffusion objective one that sees all tokens. */
-static int check(const Config *cfg, const ModelTable *model, const Objective *o, int64_t length) {
+static int check(const NetworkOptions *x, const ModelTable *model, const Objective *o) {
+  const Config *cfg = x->cfg;
   const char *objective = o->table->name;
   char fit[MENU_TEXT];
   CHECK(model->causal || o->diffusion, ERR_USAGE,
         "diffusion.objective = %s predicts the next token, which model.name = %s sees as input; use model.name = %s",
-        objective, model->name, causal_or_not(true, fit));
-  CHECK(o->diffusion || length > 1, ERR_USAGE, "diffusion.objective = %s: rows of one token have no next token",
+        objective, model->name, causal_or_not(true, x->training, fit));
+  CHECK(o->diffusion || x->length > 1, ERR_USAGE, "diffusion.objective = %s: rows of one token have no next token",
         objective);
   CHECK(!model->causal || !o->diffusion, ERR_USAGE,
         "diffusion.objective = %s fills in masked tokens from both sides: model.name = %s sees only the left; use "
         "model.name = %s",
-        objective, model->name, causal_or_not(false, fit));
+        objective, model->name, causal_or_not(false, x->training, fit));
   CHECK(model->timed || !cfg->model_time_conditioning, ERR_USAGE,
         "model.time_conditioning: model.name = %s has no time conditioning; set it to false", model->name);
   CHECK(!cfg->model_mask_padding || (model->attends && !model->causal), ERR_USAGE,
@@ -61,7 +62,7 @@ static int describe(Network *n, const NetworkOptions *x) {
   TRY(objective_create(&n->objective, &o));
   const ModelTable *model;
   TRY(model_find(&model, cfg->model_name));
-  return check(cfg, model, &n->objective, x->length);
+  return check(x, model, &n->objective);
 }
 
 /* A GPU's libraries plan their work, and allocate scratch, per shape. Run a whole batch of zeros once, so that

@@ -94,7 +94,7 @@ bad "subs_masking of sedd" 'subs_masking is for diffusion.objective = d3pm' "${n
   diffusion.subs_masking=true
 bad "ends of a schedule in the wrong order" 'sigma_min = 8 is not below' "${new[@]}" diffusion.schedule=linear \
   diffusion.sigma_min=8
-bad "ar on a network that sees both sides" 'model.name = dit sees as input; use model.name = ar, gpt2' "${new[@]}" diffusion.objective=ar
+bad "ar on a network that sees both sides" 'model.name = dit sees as input; use model.name = ar$' "${new[@]}" diffusion.objective=ar
 bad "a diffusion on a causal network" 'model.name = ar sees only the left' "${new[@]}" model.name=ar
 bad "ar told the time" 'model.name = ar has no time conditioning' "${new[@]}" "${ar[@]}" model.time_conditioning=true
 bad "ar in steps" 'ar has no discrete time' "${new[@]}" "${ar[@]}" diffusion.T=9
@@ -119,7 +119,7 @@ bad "ar on rows of one token, evaluation" 'data_ones.h5: no token is scored' eva
   eval.data="$B/data_ones.h5"
 RANKS=2
 bad "d3pm in continuous time" 'd3pm.*set diffusion.T' "${new[@]}" diffusion.objective=d3pm
-bad "ar on a network that sees both sides" 'model.name = dit sees as input; use model.name = ar, gpt2' "${new[@]}" diffusion.objective=ar
+bad "ar on a network that sees both sides" 'model.name = dit sees as input; use model.name = ar$' "${new[@]}" diffusion.objective=ar
 bad "an unknown key" 'no.such=1: unknown key' "${go_on[@]}" no.such=1
 bad "the deck is missing" "$T/none.cfg: No such file" train "$T/none.cfg"
 bad "an unknown command" 'fly' fly
