@@ -95,13 +95,13 @@ function read_menu(name, own,  line, word, files) {
   close(words_file)
 }
 
-# Whether the line speaks of the choice: by its symbol, as the value of a key, in quotes, or by a word that is no English.
+# Whether the line names the choice: by its symbol, as the value of a key, in quotes or, if the word is no English, at all.
 function names(line, symbol, word) {
   if (line ~ ("(^|[^A-Za-z0-9_])" symbol "([^A-Za-z0-9_]|$)")) return 1
   if (line ~ ("(objective|model[.]name|sampler|schedule|estimator) = " word "([^A-Za-z0-9_]|$)")) return 1
   if (word in is_key) return 0
   if (index(line, "\"" word "\"")) return 1
-  return !(word in is_english) && line ~ ("(^|[^A-Za-z0-9_.])" word "([^A-Za-z0-9_.]|$)")
+  return word in is_distinct && line ~ ("(^|[^A-Za-z0-9_.])" word "([^A-Za-z0-9_.]|$)")
 }
 
 function check_menus(line,  i) {
@@ -121,7 +121,7 @@ FILENAME == ARGV[1] {
   sub(/[ \t]+$/, "", value)
   if ($1 == "only") { sub(/:$/, "", $2); only[$2] = value }
   else if ($1 == "words:") words_file = value
-  else if ($1 == "english:") { n = split(value, list, " "); for (i = 1; i <= n; i++) is_english[list[i]] = 1 }
+  else if ($1 == "distinct:") { n = split(value, list, " "); for (i = 1; i <= n; i++) is_distinct[list[i]] = 1 }
   else if ($1 == "keys:") { n = split(value, list, " "); for (i = 1; i <= n; i++) is_key[list[i]] = 1 }
   else if ($1 == "menu") { sub(/:$/, "", $2); read_menu($2, value) }
   else if ($1 == "word") { sub(/:$/, "", $2); limit[$2] = value + 0 }

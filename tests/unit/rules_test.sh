@@ -18,7 +18,7 @@ only mpi.h: src/dist/ src/main.c
 only oneapi/dnnl/: src/ops/cpu/
 word HAVE_CUDA: 1
 words: src/base/keys.def
-english: cached
+distinct: ancestral
 keys: remask
 menu SAMPLERS: src/model/sampler_%.c
 END
