@@ -86,7 +86,8 @@ function read_menu(name, own,  line, word, files) {
       menu_word[++menu_words] = word
       files = own
       gsub(/%/, word, files)
-      menu_own[word] = menu_own[word] " " files " " # a word may stand in several menus
+      menu_own[word] = menu_own[word] " " files " " # a word may stand in several menus: for what is no symbol
+      symbol_own[menu_words] = " " files " "
       menu_symbol[menu_words] = tolower(name)
       sub(/s$/, "", menu_symbol[menu_words])
       menu_symbol[menu_words] = menu_symbol[menu_words] "_" word
@@ -95,9 +96,10 @@ function read_menu(name, own,  line, word, files) {
   close(words_file)
 }
 
-# Whether the line names the choice: by its symbol, as the value of a key, in quotes or, if the word is no English, at all.
-function names(line, symbol, word) {
-  if (line ~ ("(^|[^A-Za-z0-9_])" symbol "([^A-Za-z0-9_]|$)")) return 1
+# Whether the line names the choice, apart from its symbol: as the value of a key, in quotes or, if the word is distinct, at all.
+function has_symbol(line, symbol) { return line ~ ("(^|[^A-Za-z0-9_])" symbol "([^A-Za-z0-9_]|$)") }
+
+function names(line, word) {
   if (line ~ ("(objective|model[.]name|sampler|schedule|estimator) = " word "([^A-Za-z0-9_]|$)")) return 1
   if (word in is_key) return 0
   if (index(line, "\"" word "\"")) return 1
@@ -106,7 +108,8 @@ function names(line, symbol, word) {
 
 function check_menus(line,  i) {
   for (i = 1; i <= menu_words; i++)
-    if (!index(menu_own[menu_word[i]], " " FILENAME " ") && names(line, menu_symbol[i], menu_word[i]) && !((FNR, menu_word[i]) in told)) {
+    if (((!index(symbol_own[i], " " FILENAME " ") && has_symbol(line, menu_symbol[i])) ||
+         (!index(menu_own[menu_word[i]], " " FILENAME " ") && names(line, menu_word[i]))) && !((FNR, menu_word[i]) in told)) {
       told[FNR, menu_word[i]] = 1
       breach(menu_word[i] " is named outside its own file")
     }

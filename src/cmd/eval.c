@@ -24,8 +24,8 @@ static int open_all(Evaluation *e, const Config *cfg, Comm *comm) {
                    .name = "eval.h5",
                    .input = ""};
   CHECK(*data, ERR_USAGE, "no data to evaluate: set eval.data or data.valid");
-  TRY(task_begin(t, cfg, comm, &o));
   TRY(shards_open(&e->data, data));
+  TRY(task_begin(t, cfg, comm, &o));
   TRY(vocab_same(&t->state.vocab, t->checkpoint, shards_vocab(e->data), data));
   TRY(task_open(t, shards_length(e->data), "eval.batch", cfg->eval_batch));
   return estimator_find(&e->estimator, cfg->eval_estimator, &t->net.objective);

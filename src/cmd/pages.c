@@ -62,7 +62,7 @@ void command_page(const Command *c) {
   usage(page, c);
   page->section("Description");
   page->text(c->about);
-  page->section(c->deck ? "Files, and the sections of the deck that it reads" : "Files");
+  page->section(c->deck ? "Files and sections of the deck" : "Files");
   files(page, c);
   page->section("Example");
   page->code(c->example);

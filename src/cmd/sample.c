@@ -26,7 +26,7 @@ typedef struct Sampling {
   double mean;      /* of the entropies */
   int64_t count[2]; /* passes of the network; sequences in them */
   Progress progress;
-  int64_t done; /* samples of this rank in finished batches */
+  int64_t done; /* steps of the finished batches of this rank */
 } Sampling;
 
 static int open_sampler(Sampling *s, const Config *cfg) {
@@ -185,8 +185,8 @@ static int publish(Sampling *s) {
   int err = output_write(t->output, t->format, t->cfg, t->checkpoint, &t->state, t->which, fill_output, s);
   int printed = print_text(s); /* also without the file: then they are all that is left of the work */
   TRY(err);
-  CHECK(printed == OK, ERR_IO, "cannot write the texts to standard output; they are in %s", t->output);
-  return OK;
+  if (printed != ERR_IO) return printed;
+  return RAISE(ERR_IO, "cannot write the texts to standard output; they are in %s", t->output);
 }
 
 static int run(Sampling *s, const Config *cfg, Comm *comm) {

@@ -20,7 +20,7 @@ typedef struct TaskOptions {
   const char *input;              /* a file that is read and must not be overwritten, or "" */
 } TaskOptions;
 
-/** task_begin — state of the checkpoint, whose deck must describe the network of cfg, and a claim on the output.
+/** task_begin — the state of the checkpoint, whose deck must describe the network of cfg, and a claim on the output.
  *  Errors  ERR_USAGE, ERR_DATA, ERR_IO. Not collective. */
 int task_begin(Task *t, const Config *cfg, Comm *comm, const TaskOptions *options);
 /** task_open — the network for `batch` sequences of `length` tokens, weights included. key: the deck's word for the

@@ -39,7 +39,7 @@ typedef struct ObjectiveTable {
   const char *name;
   Gives gives;      /* without subs_masking */
   unsigned options; /* those of ObjectiveOption that it may have */
-  int terms;        /* factors of a scored row's loss; 1 with subs_masking */
+  int terms;        /* factors of a scored row's loss; 1 with GIVES_X0 and with subs_masking */
   /* what else its options must fulfil: ERR_USAGE with the reason; may be NULL */
   int (*check)(const ObjectiveOptions *);
   /* rows, targets and weights of sequence b at time t, whose x0, z and length are set */

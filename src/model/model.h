@@ -49,7 +49,7 @@ typedef struct ModelTable {
   int (*forward)(Model *, const ModelInput *);
   int (*backward)(Model *, const ModelInput *);
   void (*destroy)(Model *);
-  int (*step)(Model *, int64_t B, int64_t position); /* NULL if the network is not causal */
+  int (*step)(Model *, int64_t B, int64_t position); /* of causal networks, else NULL */
 } ModelTable;
 
 extern const ModelTable *const models[]; /* NULL-ended */

@@ -4,7 +4,7 @@
 #include "model/params.h"
 #include "store/checkpoint.h"
 
-typedef struct Flat { /* a flat buffer as named float arrays on the host: in place where it is that already */
+typedef struct Flat { /* a flat buffer as named float arrays on the host: not copied if the buffer is already f32 on the host */
   float *data;
   bool owned;
   CheckpointArray *arrays; /* one for each parameter */

@@ -9,7 +9,7 @@ typedef struct SamplerJob {
   Rows *rows;
   const Objective *objective;
   int64_t steps;
-  bool noise_removal; /* fill the masks that remain after the last step with the most likely tokens */
+  bool noise_removal; /* fill the masks that remain after the last step */
   DrawRule draw;      /* temperature, nucleus, f32; the sampler sets `keep` */
   uint64_t seed;
   int64_t first, n;    /* numbers of the samples: first … first+n−1, n ≤ the model's batch */

@@ -2,34 +2,45 @@
 #include "base/err.h"
 #include "base/menu.h"
 
-/* The first sampler that takes what the objective gives; one that needs no network without time, if `timed`. */
+/* The first sampler that takes what the objective gives; if `timed`, one that also works with a network conditioned on
+ * time. */
 static const char *suited(const Objective *o, bool timed) {
   for (int i = 0; samplers[i]; i++)
     if (samplers[i]->takes & TAKES(o->gives) && !(timed && samplers[i]->skips)) return samplers[i]->name;
   return "none";
 }
 
-/* Why an objective cannot be sampled from, by what it gives. */
+/* Why a sampler of masked tokens cannot sample from an objective, by what that gives. */
 static const char *const unfit[] = {
     [GIVES_NEXT] = "predicts the next token, so it writes from left to right",
-    [GIVES_X0] = "fills in masked tokens, in any order",
+    [GIVES_X0] = "gives p(x0 | z) without the mask",
     [GIVES_X0_OR_MASK] = "gives the mask a probability, unless diffusion.subs_masking = true",
     [GIVES_SCORE] = "gives ratios of probabilities, not p(x0 | z)",
 };
 
+/* The samplers that draw in f32 from what the objective gives, for a message. */
+static const char *drawn_in_f32(const Objective *o, char text[MENU_TEXT]) {
+  *text = '\0';
+  for (int i = 0; samplers[i]; i++)
+    if (samplers[i]->f32 & TAKES(o->gives)) menu_add(text, samplers[i]->name);
+  return *text ? text : "no sampler";
+}
+
 static int check(const SamplerTable *s, const SamplerOptions *x) {
   const Objective *o = x->objective;
-  bool timed = x->model->time_conditioning;
-  CHECK(s->takes & TAKES(o->gives), ERR_USAGE, "sample.sampler = %s: diffusion.objective = %s %s; use %s", s->name,
-        o->table->name, unfit[o->gives], suited(o, timed));
+  bool timed = x->model->time_conditioning, left_to_right = s->takes == TAKES(GIVES_NEXT);
+  char fit[MENU_TEXT];
+  CHECK(s->takes & TAKES(o->gives), ERR_USAGE, "sample.sampler = %s%s: diffusion.objective = %s %s; use %s", s->name,
+        left_to_right ? " writes from left to right" : "", o->table->name,
+        left_to_right ? "fills in masked tokens, in any order" : unfit[o->gives], suited(o, timed));
   CHECK(!(s->skips && timed), ERR_USAGE,
         "sample.sampler = %s leaves out steps that change nothing, but with model.time_conditioning = true the output "
         "of the network changes in each of them; use %s",
         s->name, suited(o, true));
   CHECK(strcmp(x->cfg->sample_draw, "f32") != 0 || s->f32 & TAKES(o->gives), ERR_USAGE,
-        "sample.draw = f32 draws at every masked position in every step, which sample.sampler = %s with "
-        "diffusion.objective = %s does not; use sample.draw = f64",
-        s->name, o->table->name);
+        "sample.draw = f32 is not available for sample.sampler = %s with diffusion.objective = %s, but for %s; use "
+        "sample.draw = f64",
+        s->name, o->table->name, drawn_in_f32(o, fit));
   return OK;
 }
 

@@ -32,7 +32,7 @@ typedef struct Sampler {
 } Sampler;
 
 extern const SamplerTable
-    *const samplers[]; /* NULL-ended; of those that fit, an objective is best served by the first */
+    *const samplers[]; /* NULL-ended, in order of preference: messages advise the first that fits */
 
 /** sampler_create — the sampler of sample.sampler.
  *  Errors  ERR_USAGE: it cannot sample from that objective and network, with a sampler that can; its own options */

@@ -7,7 +7,7 @@
  *   y ≠ m   e^Δσ s_y (1 − e^−Δσ) = (e^Δσ − 1) s_y
  *   y = m   e^Δσ + (1 − e^Δσ)(1 + Σ_{y≠m} s_y) = 1 − (e^Δσ − 1) Σ_{y≠m} s_y
  * c is the probability of unmasking in a step. For a network that gives p(x0 | z), Σ S_y = 1: then all steps but the
- * last are those of the first sampler of the menu. Source: arXiv:2310.16834 §4, Alg. 1. */
+ * last are those of the plain reverse process. Source: arXiv:2310.16834 §4, Alg. 1. */
 #include "sampling/sampler.h"
 #include "sampling/walk.h"
 

@@ -9,7 +9,8 @@
  *
  * which is a probability as long as σ ≤ σmax = min(1, (1 − alpha_s)/alpha_t). σ = 0 gives the samples without
  * remasking, bit for bit: the same random numbers decide which positions unmask and their tokens. They also decide
- * which tokens are remasked, since a position is either visible or masked. With η = sample.remask_eta between 0 and 1, sample.remask says how σ follows from it:
+ * which tokens are remasked, since a position is either visible or masked. With η = sample.remask_eta between 0 and 1,
+ * sample.remask says how σ follows from it:
  *
  *   cap         σ = min(η, σmax)
  *   rescale     σ = η σmax

@@ -137,7 +137,8 @@ int h5_set_format(H5 *f, const char *format, int64_t version) {
 int h5_check_format(H5 *f, const char *what, const char *format, int64_t newest) {
   char found[64] = "";
   int64_t version;
-  if (h5_has(f, "/", "format")) TRY(h5_get_text(f, "/", "format", found, sizeof found));
+  CHECK(h5_has(f, "/", "format"), ERR_DATA, "%s is not %s: it has no attribute format", f->path, what);
+  TRY(h5_get_text(f, "/", "format", found, sizeof found));
   CHECK(strcmp(found, format) == 0, ERR_DATA, "%s is not %s: its format is \"%s\", not \"%s\"", f->path, what, found,
         format);
   TRY(h5_get_int(f, "/", "format_version", &version));

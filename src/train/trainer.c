@@ -212,6 +212,7 @@ int trainer_run(Trainer *t, int *stop) {
     if (due(n, cfg->train_valid_every, total) && (!*stop || n == total)) { /* a stop leaves it to the resumed run */
       TRY(trainer_validate(t));
       w.start = clock_now();
+      progress_start(&live, "step", "tokens", total); /* its speed is that of steps alone */
     }
     if (due(n, cfg->train_save_every, total) || *stop) TRY(trainer_save(t, "last.h5"));
     if (*stop == STOP_FILE && t->comm->rank == 0) rundir_remove(&t->dir, "STOP"); /* the request has been served */

@@ -103,7 +103,15 @@ static void test_words(void **state) {
 static void test_served(void **state) {
   (void)state;
   unsigned given = 0, taken = 0;
-  for (int i = 0; objectives[i]; i++) given |= TAKES(objectives[i]->gives);
+  for (int i = 0; objectives[i]; i++) {
+    const ObjectiveTable *o = objectives[i];
+    given |= TAKES(o->gives);
+    assert_true(o->score && o->loss && o->log_p && o->terms > 0 && (o->gives != GIVES_X0 || o->terms == 1));
+  }
+  for (int i = 0; models[i]; i++) {
+    const ModelTable *m = models[i];
+    assert_true(m->create && m->forward && m->destroy && m->causal == (m->step != NULL));
+  }
   for (int i = 0; samplers[i]; i++) {
     taken |= samplers[i]->takes;
     assert_true(samplers[i]->takes & given);
@@ -111,7 +119,13 @@ static void test_served(void **state) {
     assert_true(!samplers[i]->create == !samplers[i]->destroy);
   }
   assert_int_equal(given & ~taken, 0);
-  assert_null(estimators[0]->check);
+  assert_null(estimators[0]->check); /* the one of validations suits every objective, and is the default of eval */
+  Config defaults;
+  must(config_load(&defaults, NULL, 0, NULL));
+  assert_string_equal(estimators[0]->name, defaults.eval_estimator);
+  assert_string_equal(objectives[0]->name, defaults.diffusion_objective);
+  assert_string_equal(samplers[0]->name, defaults.sample_sampler);
+  config_free(&defaults);
 }
 
 /* ---- the toys at work */
