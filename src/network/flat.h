@@ -4,7 +4,8 @@
 #include "model/params.h"
 #include "store/checkpoint.h"
 
-typedef struct Flat { /* a flat buffer as named float arrays on the host: not copied if the buffer is already f32 on the host */
+/* Flat — a flat buffer as named float arrays on the host; not copied if it is f32 on the host already. */
+typedef struct Flat {
   float *data;
   bool owned;
   CheckpointArray *arrays; /* one for each parameter */
