@@ -78,6 +78,7 @@ measured() (
   shift 2
   trap 'kill "$process"' TERM
   ulimit -S -t "$limit"
+  export OMPI_MCA_orte_tmpdir_base=$folder # of its own: programs that start and end at once race for a shared one
   RANK_LOG=$folder/rank timeout -k 10 $((300 + 4 * limit)) "$@" > "$folder/log" 2>&1 < /dev/null &
   process=$!
   wait "$process"
