@@ -35,6 +35,8 @@ bool check_watched(void) {
 #endif
 }
 
+int check_stride(int n) { return check_watched() ? n : 1; }
+
 bool check_statistics(void) { return !check_slow && !check_watched(); }
 
 bool check_long(void) {

@@ -66,6 +66,8 @@ void check_order(int run);
 bool check_long(void);
 /** check_watched — whether a memory checker, valgrind or a sanitizer, slows the program down. */
 bool check_watched(void);
+/** check_stride — n under a memory checker, else 1: such runs try one of n cases. */
+int check_stride(int n);
 /** check_statistics — false under a memory checker or on an emulated device: such runs look for other faults than a law
  *  that is slightly wrong, and make do with few draws. */
 bool check_statistics(void);

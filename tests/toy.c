@@ -68,7 +68,7 @@ void toy_same(const char *what, const double *got, const double *want, int64_t n
 
 int64_t toy_draws(int64_t n) {
   if (check_statistics()) return check_long() ? n : n / 4;
-  int64_t few = n / 20, most = check_slow ? 200 : 2000;
+  int64_t few = n / 20, most = check_slow ? 200 : 500;
   return few < most ? few : most;
 }
 

@@ -32,7 +32,7 @@ fi
 [ -z "${DATA:-}" ] || PY=none
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/../e2e/lib.sh"
-LIMIT=180
+LIMIT=300
 [ $# -gt 0 ] || set -- ops curves resume uses ranks memory errors
 if [ -z "${DATA:-}" ]; then
   DATA=$T/data

@@ -4,7 +4,7 @@
 # limit: 300
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
-LIMIT=20
+LIMIT=120
 D=$T/deck.cfg
 prepare && deck "$D" && ranks 1 train "$D" > "$T/log" || exit 1
 "$PY" tests/e2e/spoil.py "$T/train.h5" "$T/run/last.h5" "$T/bad" || exit 1

@@ -32,7 +32,7 @@ def prepare(tmp_path: Path) -> Run:
 
     def run(*arguments: object, stdin: bytes = b"", fails: bool = False) -> subprocess.CompletedProcess:
         done = subprocess.run(
-            command("mdlm_data.prepare", *arguments), cwd=tmp_path, input=stdin, capture_output=True, timeout=60
+            command("mdlm_data.prepare", *arguments), cwd=tmp_path, input=stdin, capture_output=True, timeout=300
         )
         error = done.stderr.decode()
         if fails:

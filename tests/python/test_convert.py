@@ -30,7 +30,7 @@ def run(tmp_path: Path) -> Run:
 
     def call(*arguments: object, fails: bool = False) -> str:
         done = subprocess.run(
-            command("mdlm_analysis.convert", *arguments), cwd=tmp_path, capture_output=True, text=True, timeout=60
+            command("mdlm_analysis.convert", *arguments), cwd=tmp_path, capture_output=True, text=True, timeout=300
         )
         if fails:
             assert done.returncode == 2, done.stderr
@@ -48,7 +48,7 @@ def mdlm(*arguments: object) -> None:
         pytest.skip(f"there is no {MDLM}; make builds it")
     environment = os.environ | {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     done = subprocess.run(
-        [MDLM.resolve(), *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=60
+        [MDLM.resolve(), *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -38,7 +38,7 @@ def make_run(folder: Path, train: tuple[str, ...] = TRAIN, valid: tuple[str, ...
 
 
 def run(*arguments: object, fails: bool = False) -> subprocess.CompletedProcess:
-    done = subprocess.run(command("mdlm_analysis.plot", *arguments), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command("mdlm_analysis.plot", *arguments), capture_output=True, text=True, timeout=300)
     assert done.returncode == (2 if fails else 0), done.stderr
     return done
 

@@ -422,7 +422,7 @@ def test_full_disk_keeps_the_old_file(tmp_path: Path, extra: tuple[str, ...]) ->
         cwd=tmp_path,
         preexec_fn=small_files,
         capture_output=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.stderr.decode() == "mdlm-prepare: error: o.h5: cannot write it: File too large\n"
     assert done.returncode == 2

@@ -35,7 +35,7 @@ def prompt(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
             cwd=tmp_path,
             input=text.encode(),
             capture_output=True,
-            timeout=60,
+            timeout=300,
         )
         error = done.stderr.decode()
         if fails:

@@ -21,7 +21,7 @@ def run(tmp_path: Path) -> Run:
 
     def call(*arguments: object, fails: bool = False) -> str:
         done = subprocess.run(
-            command("mdlm_data.retokenize", *arguments), cwd=tmp_path, capture_output=True, text=True, timeout=60
+            command("mdlm_data.retokenize", *arguments), cwd=tmp_path, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == (2 if fails else 0), done.stderr
         if fails:

@@ -218,7 +218,7 @@ static void flipped_numbers(void **state) {
       free(bits);
       assert_true(at > 0);
       snprintf(name, sizeof name, "flip.h5 is damaged: checksum error in /%s/%s", g ? "adam_v" : "params", array->name);
-      for (long i = 0; i < (long)bytes; i++) {
+      for (long i = 0; i < (long)bytes; i += check_stride(17)) {
         bench_flip(path, at + i, 1 << i % 8);
         refused(checkpoint_load(path, (CheckpointGroup)g, m.arrays[g], ARRAYS), ERR_DATA, name);
         if (i % 50 == 0) refused(checkpoint_verify(path), ERR_DATA, name);
@@ -240,7 +240,7 @@ static void flipped_anywhere(void **state) {
   must(model_save(path, &m));
   free(bench_slurp(path, &size));
   assert_true(bench_sealed(path) < size);
-  const long fine = check_watched() ? 17 : 1;
+  const long fine = check_stride(17);
   for (long i = 0, step; i < size; i += step) {
     bool at_end = i > size - 100;
     step = at_end ? 1 : i < 4096 ? fine : 37 * fine;
@@ -302,7 +302,7 @@ static void full_disk(void **state) {
   model_create(&new, 1);
   must(model_save(path, &old));
   free(bench_slurp(path, &size));
-  for (long limit = 0; limit < size; limit += check_watched() ? 10007 : 1009) {
+  for (long limit = 0; limit < size; limit += 1009 * check_stride(10)) {
     assert_int_equal(save_with_limit(path, &new, limit), ERR_IO);
     assert_false(bench_there(bench_path("kept.h5.tmp")));
   }

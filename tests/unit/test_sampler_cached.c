@@ -23,7 +23,7 @@ static void same_samples(void **state) {
   toy_open_sampler(&n, (ToySampler){.batch = N});
   for (int slow = 0; slow < 2; slow++) {
     if (slow) n.schedule = (Schedule){.table = &toy_slow, .eps = EPS};
-    for (int k = 0; k < 4 * 3 * 2; k++) {
+    for (int k = 0; k < 4 * 3 * 2; k += check_stride(5)) {
       const int32_t *start = starts[k % 4];
       int T = steps[k / 4 % 3];
       bool removal = k / 12;
@@ -56,15 +56,16 @@ static void same_in_any_batch(void **state) {
 /* One sample of L masks in T steps unmasks in T(1 − (1 − 1/T)^L) of them on average, of a schedule linear in t. */
 static void asks_where_something_unmasks(void **state) {
   const char *sampler = *state;
-  enum { T = 5, SAMPLES = 2000 };
+  enum { T = 5 };
+  const int samples = 2000 / check_stride(10);
   Network n;
   int32_t z[L];
   int64_t sum = 0;
   toy_open_sampler(&n, (ToySampler){.batch = 1});
-  for (int64_t i = 0; i < SAMPLES; i++) sum += toy_samples(&n, run_of(sampler, T, false, i, 1), blank, z).evaluated;
+  for (int64_t i = 0; i < samples; i++) sum += toy_samples(&n, run_of(sampler, T, false, i, 1), blank, z).evaluated;
   double expected = T * (1 - pow(1 - 1.0 / T, L)),
-         spread = sqrt(0.4 / SAMPLES); /* between 1 and 3: variance below 0.4 */
-  assert_true(fabs((double)sum / SAMPLES - expected) < 4 * spread);
+         spread = sqrt(0.4 / samples); /* between 1 and 3: variance below 0.4 */
+  assert_true(fabs((double)sum / samples - expected) < 4 * spread);
   toy_samples(&n, run_of(sampler, T, true, 0, 1), starts[3], z);
   assert_int_equal(toy_samples(&n, run_of(sampler, T, true, 0, 1), starts[3], z).evaluations, 0);
   network_destroy(&n);

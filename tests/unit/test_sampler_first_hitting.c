@@ -59,6 +59,7 @@ static void test_law(void **state) {
 /* Many steps of `event` are nearly that: the laws meet as 1/T. */
 static void test_limit(void **state) {
   (void)state;
+  toy_need_speed();
   Network n;
   double law[STATES], steps[STATES], off[2] = {0};
   toy_open_sampler(&n, (ToySampler){.batch = STATES});

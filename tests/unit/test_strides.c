@@ -78,6 +78,7 @@ static void compare(const Strides *s, const int32_t *start, const char *sampler,
 
 static void test_law(void **state) {
   (void)state;
+  toy_need_speed();
   for (int k = 0; k < 2; k++) compare(&plans[k], masks, "ancestral", DRAWS);
   compare(&plans[0], masks, "event", DRAWS);
 }
@@ -85,6 +86,7 @@ static void test_law(void **state) {
 /* Infilling: the conditional law of the blocks given the fixed tokens that they see. */
 static void test_law_with_fixed_tokens(void **state) {
   (void)state;
+  toy_need_speed();
   for (int k = 0; k < 2; k++) compare(&plans[k], holes, "event", DRAWS / 4);
 }
 
