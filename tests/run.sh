@@ -88,7 +88,7 @@ measured() (
 )
 
 cpu_seconds() { # FOLDER: user and system time of what ran there
-  awk 'NR == 2 { gsub("s", ""); for (i = 1; i <= 2; i++) { split($i, t, "m"); sum += 60 * t[1] + t[2] } print sum }' "$1/times"
+  awk 'NR == 2 { gsub("s", ""); for (i = 1; i <= 2; i++) { split($i, t, "m"); sum += 60 * t[1] + t[2] } print sum }' "$1/times" 2> /dev/null # none of a step that was killed
 }
 
 # step NAME SECONDS COMMAND…: start it with a limit of CPU time, beside as many others as there are lanes
