@@ -21,13 +21,15 @@ CUDA_SO    := $(if $(HAS_CUDA),$(BUILD)/libmdlm_cuda.so)
 $(BUILD)/libmdlm_cuda.so: $(CU_OBJ)
 	$(call say,LD,$@)
 	$(Q)$(CC) -shared -o $@ $^ $(CUDA_LIBS)
-.PHONY: cuda-flags
-cuda-flags: # how tests/cuda/compile_test.sh compiles
+.PHONY: cuda-flags cuda-objects
+cuda-objects: $(CU_OBJ) # each leaves what the compiler says in a .log, which tests/cuda/compile_test.sh reads
+cuda-flags: # the compiler and its flags
 	@echo '$(if $(NVCC),$(NVCC) $(CU_FLAGS))'
 $(BUILD)/cuda/%.o: cuda/%.cu $(BUILD)/cuda.flags
 	@mkdir -p $(@D)
 	$(call say,NVCC,$<)
-	$(Q)$(NVCC) $(CU_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+	$(Q)rm -f $@; $(NVCC) $(CU_FLAGS) -Xptxas -v -MMD -MP -MF $(@:.o=.d) -c -o $@ $< > $(@:.o=.log) 2>&1; code=$$?; \
+	grep -vE '^ptxas info|^ +[0-9]+ bytes stack frame' $(@:.o=.log) >&2; exit $$code
 $(BUILD)/cuda.flags: FORCE
 	@mkdir -p $(@D); echo '$(NVCC) $(CU_FLAGS)' | cmp -s - $@ || echo '$(NVCC) $(CU_FLAGS)' > $@
 

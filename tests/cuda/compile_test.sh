@@ -12,16 +12,13 @@ version="nvcc $(${flags%% *} --version | sed -n 's/.*release \([0-9.]*\).*/\1/p'
 out=$(mktemp -d "${TMPDIR:-/tmp}/mdlm-nvcc-XXXXXX")
 trap 'rm -rf "$out"' EXIT
 
-compile() { # SOURCE: the compiler's output goes to $out/NAME.log, its exit code to $out/NAME.code
-  local name
-  name=$(basename "$1" .cu)
-  $flags -Xptxas -v -c "$1" -o "$out/$name.o" 2>&1 | c++filt -p > "$out/$name.log"
-  echo "${PIPESTATUS[0]}" > "$out/$name.code"
-}
-export -f compile
-export flags out
-# shellcheck disable=SC2016 # the inner shell expands $1
-printf '%s\0' cuda/*.cu | xargs -0 -n 1 -P 2 bash -c 'compile "$1"' _
+# `make check` has built them with the same flags: then this reads the logs of that build
+build=${BUILD:-build}
+make -s -k -j2 --no-print-directory cuda-objects BUILD="$build" CUDA_ARCHS="$archs" WERROR=1 > "$out/make" 2>&1
+for source in cuda/*.cu; do
+  name=$(basename "$source" .cu)
+  c++filt -p < "$build/cuda/$name.log" > "$out/$name.log"
+done
 
 # A line for each kernel and architecture: NAME ARCH REGISTERS SPILLED
 kernels() {
@@ -52,7 +49,7 @@ test=0 failed=0 complete=1
 for source in cuda/*.cu; do
   test=$((test + 1))
   log=$out/$(basename "$source" .cu).log
-  if [ "$(cat "${log%.log}.code")" != 0 ]; then
+  if [ ! -e "$build/cuda/$(basename "$source" .cu).o" ]; then
     missing=$(sed -n 's/.*fatal error: \([a-z]*[/]*\(nccl\|cublas\|cudnn\)[A-Za-z_]*\.h\): No such file.*/\1/p' "$log" | head -1)
     complete=0
     if [ -n "$missing" ]; then
