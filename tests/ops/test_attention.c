@@ -351,9 +351,14 @@ static void steps(Check *c, const void *shape) {
       memcpy(o + b * D, m.o + r * D, (size_t)D * sizeof *o);
       memcpy(cache + r * 2 * D, m.qkv + r * 3 * D + D, (size_t)(2 * D) * sizeof *cache);
     }
+    bool compared = x.position % 16 <= 2 || x.position >= L - 2;
+    if (!compared && check_slow) { /* as if the step had been made */
+      check_write(c, x.cache, cache);
+      continue;
+    }
     check_write(c, x.qkv, qkv);
     MUST(op_attention_step(&c->dev, &x));
-    if (x.position % 16 > 2 && x.position < L - 2) continue;
+    if (!compared) continue;
     check_near(c, "o", x.o, o, tolerance);
     double *now = check_read(c, x.cache);
     for (int64_t i = 0; i < 2 * B * L * D; i++)
