@@ -18,11 +18,11 @@
 
 enum { GUARD = 64 }; /* elements before and after a view: 256 bytes of f32, as the arena aligns */
 
-/* Under AddressSanitizer an impossible allocation must fail as it does without, not end the process. */
+/* Under AddressSanitizer a huge allocation must return NULL, as it does elsewhere, and not abort the process. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void) { return "allocator_may_return_null=1"; }
 
-/* tests/cuda/device.c and tests/emulation/device.c say otherwise */
+/* tests/cuda/device.c and tests/emulation/device.c override these */
 __attribute__((weak)) bool check_slow = false;
 __attribute__((weak)) const char *check_device = "cpu";
 __attribute__((weak)) void check_order(int run) { (void)run; }
@@ -72,7 +72,7 @@ void check_open(Check *c, const Mode *mode, int threads) {
 
 void check_close(Check *c) {
   check_guards(c);
-  size_t scratch = c->dev.allocated; /* what the ops keep for themselves */
+  size_t scratch = c->dev.allocated; /* memory that the ops keep */
   for (int i = 0; i < c->block_count; i++) scratch -= c->blocks[i].bytes;
   for (int i = 0; i < c->block_count; i++) {
     device_release(&c->dev, c->blocks[i].memory, c->blocks[i].bytes);
@@ -118,14 +118,14 @@ static void put(void *p, DType type, int64_t i, double x) {
 double check_bf16(double x) {
   if (x == 0 || !isfinite(x)) return x;
   int e;
-  frexp(x, &e); /* |x| in [2^(e-1), 2^e): 8 significant bits count in units of 2^(e-8), subnormals in 2^-133 */
+  frexp(x, &e); /* |x| in [2^(e-1), 2^e): with 8 significant bits the unit is 2^(e-8), for subnormals 2^-133 */
   int unit = e - 8 > -133 ? e - 8 : -133;
   double y = ldexp(rint(ldexp(x, -unit)), unit);
   return fabs(y) < 0x1p128 ? y : copysign(INFINITY, x);
 }
 
 /* ---- tensors */
-/* Large enough to spoil a result that reads it, small enough for an addition to show. */
+/* Large enough to change any result that reads it, small enough that adding to it changes its bits. */
 static void fill_guard(unsigned char *p, DType type, int64_t n) {
   for (int64_t i = 0; i < n; i++) put(p, type, i, 4099 + (double)(i % 7));
 }
@@ -160,7 +160,7 @@ static CheckBlock *block_of(Check *c, Tensor t) {
   return NULL;
 }
 
-/* the block of t on the host, and where t starts in it */
+/* a host copy of t's block, and the index where t starts in it */
 static unsigned char *fetch(Check *c, CheckBlock *b, Tensor t, int64_t *start) {
   unsigned char *p = malloc(b->bytes);
   assert_non_null(p);
@@ -252,7 +252,8 @@ Tensor check_ids(Check *c, int64_t n, const int32_t *ids) {
   return t;
 }
 
-static bool outside(const CheckBlock *b, int64_t i) { /* element i of the block is not of the view */
+/* whether element i of the block lies outside the view */
+static bool outside(const CheckBlock *b, int64_t i) {
   int64_t start = ((char *)b->view.data - b->memory) / (int64_t)dtype_size(b->view.type), at = i - start;
   if (at < 0) return true;
   if (b->view.rank == 1) return at >= b->view.dims[0];
@@ -304,7 +305,7 @@ double check_error(const double *got, const double *want, int64_t n) {
   double worst = 0, largest = 0;
   for (int64_t i = 0; i < n; i++) {
     double d = fabs(got[i] - want[i]);
-    if (got[i] == want[i]) d = 0; /* infinities agree */
+    if (got[i] == want[i]) d = 0; /* equal infinities */
     if (!(d < INFINITY)) return INFINITY;
     worst = fmax(worst, d);
     if (isfinite(want[i])) largest = fmax(largest, fabs(want[i]));

@@ -1,5 +1,5 @@
-/* logits — those of a test of the ops that take them, which may be act or real: a case run by logits_every meets both
- * where they differ; rows lie as the program lays them out and as it does not. */
+/* logits — for tests of ops on logits, whose type may be act or real: logits_every runs a case with both where they
+ * differ. Row layouts are those of the program and others. */
 #pragma once
 #include "check.h"
 
@@ -15,7 +15,7 @@ static inline void logits_every(CheckCase run, const void *shape) {
   logits_are_real = false;
 }
 
-/* Rows one after the other; at odd places; each from a multiple of 128 bytes on, which V is not. */
+/* Rows without gaps; with gaps and at odd offsets; with each row aligned to 128 bytes. */
 typedef enum Layout { PACKED, STRIDED, PADDED } Layout;
 static const char *const layout_names[] = {"", " strided", " padded"};
 

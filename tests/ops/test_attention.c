@@ -9,7 +9,7 @@
 typedef struct Shape {
   int64_t B, L, H, K;
   bool causal, strided;
-  int32_t lengths[3]; /* none: 0 */
+  int32_t lengths[3]; /* lengths[0] = 0: no padding */
 } Shape;
 
 /* blocks of 128 query rows: below, at and above one, and above two */
@@ -128,7 +128,7 @@ static void values(Check *c, const void *shape) {
   Attention a = make(c, s, 2);
   Host m = host(c, s, &a);
   double tolerance = 4 * c->mode->sum * sqrt((double)(s->L + s->K));
-  /* in bf16 the probabilities and what becomes of them may be rounded by 2⁻⁹ of themselves before they are summed */
+  /* bf16: probabilities and their gradients may be rounded, by up to 2⁻⁸ of their value, before they are summed */
   double rounded = tolerance + (a.o.type == DT_BF16 ? CHECK_STORED : 0);
   MUST(op_attention(&c->dev, &a));
   check_near(c, "o", a.o, m.o, rounded);
@@ -136,7 +136,7 @@ static void values(Check *c, const void *shape) {
   check_same(c, "qkv afterwards", a.qkv, m.qkv);
   MUST(op_attention_backward(&c->dev, &a));
   if (s->L > 1) check_near(c, "dqkv", a.dqkv, m.dqkv, rounded);
-  /* one key: q and k have no slope, and what rounding leaves is compared with dv */
+  /* with one key dq and dk are 0; their rounding errors are compared with the size of dv */
   if (s->L == 1) check_near(c, "dqkv", a.dqkv, m.dqkv, fmax(rounded, 1e-12));
   check_same(c, "d_o afterwards", a.d_o, m.d_o);
 }
@@ -146,7 +146,7 @@ static void test_values(void **state) {
   for (int i = 0; i < SHAPES; i++) check_every(values, &shapes[i]);
 }
 
-/* The same where a device need not repeat itself. */
+/* The same on a device that need not be deterministic. */
 static void unordered(Check *c, const void *shape) {
   c->dev.deterministic = false;
   values(c, shape);
@@ -157,7 +157,7 @@ static void test_unordered(void **state) {
   for (int i = 0; i < SHAPES; i++) check_once(unordered, &shapes[i], check_last());
 }
 
-/* Scores of a few thousand must neither overflow nor lose the largest key. */
+/* Scores of a few thousand must not overflow, and the key with the largest score must win. */
 static void steep(Check *c, const void *shape) {
   const Shape *s = shape;
   title(c, "steep attention", s);
@@ -168,7 +168,7 @@ static void steep(Check *c, const void *shape) {
   double *o = check_read(c, a.o), *dqkv = check_read(c, a.dqkv);
   for (int64_t i = 0; i < tensor_count(a.o); i++) assert_true(fabs(o[i]) <= 60.5);
   for (int64_t i = 0; i < tensor_count(a.dqkv); i++) assert_true(isfinite(dqkv[i]));
-  /* a score of 5000 has an absolute error of 5000 roundings, and an exponential makes it a relative one */
+  /* a score of 5000 has an absolute error of 5000 roundings, which the exponential turns into a relative error */
   check_near(c, "o", a.o, m.o, 1e5 * c->mode->sum);
   check_record(c, a.o);
   check_record(c, a.dqkv);
@@ -181,7 +181,7 @@ static void test_steep(void **state) {
   check_every(steep, &causal);
 }
 
-/* A causal row sees nothing later: changing the last position leaves all other rows' bits alone. */
+/* A causal row does not see later positions: changing the last position leaves all other rows bitwise unchanged. */
 static void blind(Check *c, const void *shape) {
   const Shape *s = shape;
   title(c, "causal attention", s);
@@ -207,7 +207,7 @@ static void test_causal(void **state) {
   check_every(blind, &long_one);
 }
 
-/* What stands beyond a length is not read, here NaN, and gets zeros. */
+/* Padding is not read: it is set to NaN here. In the outputs it becomes zero. */
 static void overwrite_padding(Check *c, const Shape *s, Tensor t) {
   double *values = check_read(c, t);
   int64_t n = tensor_count(t) / (s->B * s->L);
@@ -251,7 +251,7 @@ static void test_padding(void **state) {
     if (shapes[i].lengths[0]) check_every(padding, &shapes[i]);
 }
 
-/* ---- slopes of Σ k·o */
+/* ---- gradients of Σ k·o by finite differences */
 static int run(Device *dev, const void *args) { return op_attention(dev, args); }
 
 static void slopes(Check *c, const void *shape) {
@@ -269,7 +269,7 @@ static void test_slopes(void **state) {
   for (int i = 2; i < SHAPES; i++) check_once(slopes, &shapes[i], CHECK_F64);
 }
 
-/* ---- rotary: positions from 0 in each sequence, ω_k = 10000^(−2k/K), halves of a head turned against each other */
+/* ---- rotary: positions count from `first` in each sequence, ω_k = 10000^(−2k/K), element k is rotated with k + K/2 */
 static void turn(double *qkv, const Shape *s, int64_t first, double direction) {
   int64_t D = s->H * s->K, half = s->K / 2;
   for (int64_t r = 0; r < s->B * s->L; r++)
@@ -290,11 +290,11 @@ static void rotary_case(Check *c, const void *shape) {
   double *start = check_read(c, qkv), *want = check_read(c, qkv);
   turn(want, s, 0, 1);
   MUST(op_rotary(&c->dev, qkv, s->H, s->L, 0, false));
-  /* the angle itself, up to L, carries one rounding in f32 */
+  /* the angle, which is at most L, is rounded once in f32 */
   double tolerance = c->mode->point * (1 + (double)s->L / 10);
   check_near(c, "turned", qkv, want, tolerance);
   MUST(op_rotary(&c->dev, qkv, s->H, s->L, 0, true));
-  /* in bf16 what was turned has been rounded too, and that of numbers up to √2 as large in both halves */
+  /* bf16: the rotated values were rounded too, and both halves can be √2 times as large */
   check_near(c, "turned back", qkv, start, 2 * tolerance + (qkv.type == DT_BF16 ? CHECK_STORED : 0));
   double *back = check_read(c, qkv);
   turn(back, s, 0, -1);
@@ -307,7 +307,7 @@ static void test_rotary(void **state) {
   for (int i = 0; i < SHAPES; i++) check_every(rotary_case, &shapes[i]);
 }
 
-/* Another first position: rows of one position each, in an order in which the table of angles grows and does not. */
+/* Other first positions. The order is such that the table of angles grows in some calls and not in others. */
 static void rotary_places(Check *c, const void *shape) {
   const Shape *s = shape, one = {s->B * s->L, 1, s->H, s->K, false, s->strided, {0}};
   static const int64_t places[] = {0, 3, 1, 40, 39};
@@ -330,8 +330,8 @@ static void test_rotary_places(void **state) {
   check_every(rotary_places, &shapes[5]);
 }
 
-/* ---- attention_step: every position after the other is a row of causal attention; rows after it are not read, here
- * NaN, and others than its own not written */
+/* ---- attention_step: position by position it equals causal attention. It must not read the cache rows of later
+ * positions, which are NaN here, and must write only the row of its own position. */
 static void steps(Check *c, const void *shape) {
   const Shape *s = shape;
   int64_t D = s->H * s->K, B = s->B, L = s->L;
@@ -352,7 +352,7 @@ static void steps(Check *c, const void *shape) {
       memcpy(cache + r * 2 * D, m.qkv + r * 3 * D + D, (size_t)(2 * D) * sizeof *cache);
     }
     bool compared = x.position % 16 <= 2 || x.position >= L - 2;
-    if (!compared && check_slow) { /* as if the step had been made */
+    if (!compared && check_slow) { /* write the cache as the step would have */
       check_write(c, x.cache, cache);
       continue;
     }

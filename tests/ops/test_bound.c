@@ -28,7 +28,7 @@ typedef struct Net {
   bool absorbing;
 } Net;
 
-/* Factors of the bound at times from the first step to the last, of T = 4 steps; weights of score_entropy. */
+/* absorbing_bound: factors for the times of T = 4 steps, from the first to the last. score_entropy: weights. */
 static void fill_factors(Check *c, Net *n) {
   for (int64_t r = 0; r < n->s->R; r++) {
     double T = 4, t = fmin((double)(1 + r % 4) / T, 1 - 1e-4), s = t - 1 / T, *f = n->factor + 4 * r;
@@ -72,7 +72,8 @@ static double bound_row(const double *f, int64_t V, int32_t x0, int32_t m, const
   return k[0] * (log(a) - f[x0] + log(sum)) + k[1] * (log(a) - log(b));
 }
 
-/* With any r = 1/(e^σ − 1) and weight = σ'·r: σ'·[Σ_{y≠m} s_y − r log s_x0 + r(log r − 1)], s_y = r e^f_y/(V − 1). */
+/* σ'·[Σ_{y≠m} s_y − r log s_x0 + r(log r − 1)], s_y = r e^f_y/(V − 1), weight = σ'·r. The result is the same for any
+ * r = 1/(e^σ − 1). */
 static double entropy_row(const double *f, int64_t V, int32_t x0, int32_t m, double weight) {
   double r = 0.37, rate = weight / r, sum = 0;
   for (int64_t v = 0; v < V; v++)
@@ -80,8 +81,9 @@ static double entropy_row(const double *f, int64_t V, int32_t x0, int32_t m, dou
   return rate * (sum - r * (log(r) + f[x0] - log((double)(V - 1))) + r * (log(r) - 1));
 }
 
-/* A score entropy near its zero is a difference of larger terms. The CPU's exponentials are good enough to be held to
- * the difference; a GPU's are off by a unit or two of their last place, which counts against the terms. */
+/* Near its zero the score entropy is a difference of larger terms. The CPU's exponentials are accurate enough for a
+ * tolerance relative to the difference. A GPU's are off by one or two units in the last place, so there the tolerance
+ * is relative to the terms. */
 static double cancels(const Net *n, const double *loss) {
   double term = 0, largest = 0;
   if (check_first() == CHECK_F64) return 1;
@@ -107,8 +109,8 @@ static void values(Check *c, const Net *n) {
   double *d = check_read(c, n->logits);
   for (int64_t r = 0; r < s->R && s->gradient && !n->absorbing; r++)
     if (d[r * s->V + s->mask] != 0) fail_msg("%s: the mask token has a gradient", c->title);
-  /* softmax does not see a common shift of the logits: each row of the gradient sums to 0, each element rounded as it
-   * is stored */
+  /* softmax is invariant to a common shift of the logits, so each row of the gradient sums to 0, up to the rounding of
+   * its elements when they are stored */
   if (n->logits.type == DT_BF16) tolerance += CHECK_STORED;
   for (int64_t r = 0; r < s->R && s->gradient && n->absorbing; r++) {
     double sum = 0, size = 0;
@@ -160,7 +162,7 @@ static void test_slopes(void **state) {
   }
 }
 
-/* gradients in f32 are those in f64 */
+/* gradients in f32 agree with finite differences of the reference in double */
 static void f32_slopes(Check *c, const void *shape) {
   for (int absorbing = 0; absorbing < 2; absorbing++) {
     Net n = make(c, shape, absorbing);
@@ -188,7 +190,7 @@ static void test_f32_slopes(void **state) {
   check_once(f32_slopes, &shapes[1], CHECK_F32);
 }
 
-/* ---- ends: p(m) of 0 and of 1, a certain target, the zero of the score entropy */
+/* ---- extreme values: p(m) = 0 and 1, a target of probability 1, the zero of the score entropy */
 static void ends(Check *c, const void *shape) {
   Net n = make(c, shape, true);
   int64_t R = n.s->R, V = n.s->V;
@@ -198,19 +200,20 @@ static void ends(Check *c, const void *shape) {
   MUST(call(c, &n, true));
   check_same(c, "a certain target", n.loss, want);
   check_same(c, "its gradient", n.logits, check_host(c, R * V));
-  for (int64_t i = 0; i < R * V; i++) f[i] = i % V == n.s->mask ? 60 : 0; /* everything is the mask */
+  for (int64_t i = 0; i < R * V; i++) f[i] = i % V == n.s->mask ? 60 : 0; /* p(m) is nearly 1 */
   check_write(c, n.logits, f);
   MUST(call(c, &n, true));
   for (int64_t r = 0; r < R; r++) want[r] = bound_row(f + r * V, V, n.to[r], n.s->mask, n.factor + 4 * r);
   check_near(c, "everything is the mask", n.loss, want, c->mode->sum * 10);
 
-  Net e = make(c, shape, false); /* e^g = 1 at the target, 0 elsewhere: the true score of a known token */
+  Net e = make(c, shape, false); /* e^g = 1 at the target, 0 elsewhere: the loss is 0 there */
   double shift = log((double)V - 1);
   for (int64_t i = 0; i < R * V; i++) f[i] = i % V == e.to[i / V] ? shift : i % V == e.s->mask ? NAN : -INFINITY;
   check_write(c, e.logits, f);
   MUST(call(c, &e, true));
   double *loss = check_read(c, e.loss), *d = check_read(c, e.logits);
-  double off = e.logits.type == DT_BF16 ? fabs(check_bf16(shift) - shift) : 0; /* so far from the zero, of slope 0 */
+  /* rounding moves the logit this far from the minimum, where the slope is 0 */
+  double off = e.logits.type == DT_BF16 ? fabs(check_bf16(shift) - shift) : 0;
   for (int64_t r = 0; r < R; r++) assert_true(fabs(loss[r]) <= (c->mode->point + off * off) * e.factor[r]);
   for (int64_t i = 0; i < R * V; i++) assert_true(fabs(d[i]) <= c->mode->point * 10 + 2 * off * e.factor[i / V]);
 }
@@ -220,7 +223,8 @@ static void test_ends(void **state) {
   logits_every(ends, &shapes[1]);
 }
 
-/* Of 2^30 steps each is tiny: w2·d stays what it is, in f32 too. The limit is w1 (log a − log p) − w2 d p/a. */
+/* With T = 2^30 steps d is tiny and w2 is large, but w2·d must stay accurate in f32, too. The limit of the loss is
+ * w1 (log a − log p) − w2 d p/a. */
 static void many_steps(Check *c, const void *shape) {
   Net n = make(c, shape, true);
   double *want = check_host(c, n.s->R);

@@ -10,7 +10,7 @@ typedef struct Shape {
   int64_t B, L, E, W;
   bool reverse, strided;
 } Shape;
-/* the last three: more rows than a block of a GPU takes, and channels in packs */
+/* the last three: more rows than a GPU block processes, and channels in packs */
 static const Shape shapes[] = {{1, 1, 1, 1, false, false},  {1, 1, 8, 4, true, false},   {3, 2, 8, 4, false, true},
                                {3, 2, 8, 4, true, true},    {2, 7, 64, 4, false, false}, {2, 7, 65, 3, true, true},
                                {3, 33, 70, 4, false, true}, {2, 33, 140, 8, true, true}, {2, 145, 68, 4, false, false},
@@ -45,7 +45,7 @@ typedef struct Host {
   double *x, *w, *b, *dy, *y, *dx, *dw, *db;
 } Host;
 
-/* The flipped sequence, its convolution, and back: position p of the flipped one is row L−1−p. */
+/* A reverse convolution flips the sequence, convolves, and flips back: position p of the flipped one is row L−1−p. */
 static int64_t place(const Shape *s, int64_t b, int64_t p) { return b * s->L + (s->reverse ? s->L - 1 - p : p); }
 
 static void host_channel(const Host *h, const Shape *s, int64_t b, int64_t e) {
@@ -89,7 +89,7 @@ static void values(Check *c, const void *shape) {
   check_near(c, "dx", a.dx, h.dx, point);
   check_near(c, "dweight", a.dweight, h.dw, sum);
   check_near(c, "dbias", a.dbias, h.db, sum);
-  a.add = true; /* a second direction adds to the gradient of the first */
+  a.add = true; /* the second direction's gradient is added to that of the first */
   for (int64_t i = 0; i < s->B * s->L * s->E; i++) h.dx[i] *= 2;
   MUST(op_conv_backward(&c->dev, &a));
   check_near(c, "dx of two", a.dx, h.dx, point);
@@ -102,7 +102,7 @@ static void test_values(void **state) {
   for (int i = 0; i < SHAPES; i++) check_every(values, &shapes[i]);
 }
 
-/* ---- slopes */
+/* ---- gradients by finite differences */
 static int run(Device *dev, const void *args) { return op_conv(dev, args); }
 
 static void slopes(Check *c, const void *shape) {
@@ -142,7 +142,7 @@ static void gate_case(Check *c, const void *shape) {
   MUST(op_gate_backward(&c->dev, dy, dz, d_o, y, z));
   check_near(c, "dy", dy, want_y, c->mode->point);
   check_near(c, "dz", dz, want_z, 2 * c->mode->point);
-  MUST(op_gate_backward(&c->dev, d_o, dz, d_o, y, z)); /* the gradient of o may be replaced */
+  MUST(op_gate_backward(&c->dev, d_o, dz, d_o, y, z)); /* dy may overwrite d_o */
   check_near(c, "dy in place", d_o, want_y, c->mode->point);
 }
 

@@ -9,9 +9,9 @@
 typedef struct Shape {
   int64_t R, K, N;
   bool bias, pre; /* with b, with pre */
-  bool strided;   /* rows of x, y, pre and of their gradients lie further apart */
-  bool low;       /* w in bf16, the others act; else all are real */
-  bool wide;      /* y and pre are real all the same */
+  bool strided;   /* row strides of x, y, pre and their gradients exceed their widths */
+  bool low;       /* w is bf16 and the other tensors have type act; otherwise all are real */
+  bool wide;      /* with low: y and pre are real nevertheless */
 } Shape;
 
 static const Shape shapes[] = {
@@ -68,7 +68,7 @@ static double *factors(Check *c, Tensor t, bool low) {
   return v;
 }
 
-/* out[m,n] += a[m,k] b[k,n] through strides of its factors */
+/* out[m,n] += Σ_k a[m,k] b[k,n]; am, ak, bk, bn are the strides of the factors */
 static void product(double *out, const double *a, int64_t am, int64_t ak, const double *b, int64_t bk, int64_t bn,
                     int64_t M, int64_t K, int64_t N) {
   for (int64_t m = 0; m < M; m++)
@@ -96,7 +96,7 @@ static void forward(Check *c, const void *shape) {
   check_near(c, "y", y, want, tolerance);
 }
 
-/* ---- backward: which of dx, dw, db are asked for, and whether dx is added to */
+/* ---- backward: which of dx, dw, db are computed, and whether dx accumulates */
 typedef struct Backward {
   Shape shape;
   bool dx, dx_add, dw, db;
@@ -125,7 +125,7 @@ static void backward(Check *c, const void *arg) {
   check_same(c, "dy afterwards", dy, plain_dy);
 }
 
-/* check_every or another way to run a case */
+/* check_every, or another function that runs a case */
 typedef void (*Run)(CheckCase run, const void *shape);
 
 static void both_ways(const Shape *s, Run run) {
@@ -146,7 +146,7 @@ static void skip_bf16(void) {
   print_message("# SKIP products with bf16 weights: this processor has no AVX-512\n");
   skip();
 }
-/* The oracle has no bf16 weights. */
+/* The f64 backend has no bf16 weights. */
 static void in_f32_and_bf16(CheckCase run, const void *shape) { check_case(run, shape, CHECK_F32, check_last()); }
 
 static void test_products_bf16(void **state) {
@@ -165,7 +165,8 @@ static void test_left_out(void **state) {
   }
 }
 
-/* ---- a device that may choose by the clock: the choice leaves no trace in the results, and is made once */
+/* ---- deterministic = false: the backend may time algorithms and choose the fastest. The results stay correct, and the
+ * choice is made once: later calls give the same bits and allocate nothing. */
 typedef struct Free {
   CheckCase run;
   const void *shape;
@@ -214,11 +215,11 @@ static void test_choice(void **state) {
   once_freely(twice, &low);
 }
 
-/* ---- the same numbers from other places: pitches and starts decide what a library offers, and nothing else */
+/* ---- other row strides and offsets: a library may use other algorithms for them, but the results must agree */
 typedef struct Lie {
-  int64_t pitch, first; /* more columns than needed, and where the first begins */
+  int64_t pitch, first; /* extra columns per row, and the column where the view begins */
 } Lie;
-enum { OF_X = 1, OF_W = 2, OF_DY = 4, OF_OUT = 8, OF_BIAS = 16, OF_PRE = 32 }; /* whose rows lie otherwise */
+enum { OF_X = 1, OF_W = 2, OF_DY = 4, OF_OUT = 8, OF_BIAS = 16, OF_PRE = 32 }; /* the tensors with this layout */
 
 static Tensor laid(Check *c, DType type, int64_t rows, int64_t cols, Lie lie, bool so, const double *values) {
   Tensor t = check_tensor(c, type, rows, cols, cols + (so ? lie.pitch : 0), so ? lie.first : 0);
@@ -238,7 +239,7 @@ typedef struct Places {
   int of;
 } Places;
 
-/* y, pre, dx, dw, db on one device, first from rows without gaps. */
+/* y, pre, dx, dw, db of every layout, compared with those of contiguous rows on the same device. */
 static void places(Check *c, const void *arg) {
   static const Lie lies[] = {{0, 0}, {8, 8}, {4, 0}, {4, 4}, {5, 3}};
   static const char *const names[] = {"y", "pre", "dx", "dw", "db"};
@@ -283,8 +284,8 @@ static void test_places(void **state) {
   }
 }
 
-/* ---- a row is the same bits however many there are: where that is promised, and else nearly the same */
-/* Of many sizes, so that a sum tells in which order it was made. */
+/* ---- a row has the same bits whatever the number of rows, where that is promised; elsewhere it is nearly the same */
+/* Values of many magnitudes, so that the rounding of a sum shows the order of its terms. */
 static void uneven(Check *c, Tensor t, double seed) {
   double *x = check_read(c, t);
   for (int64_t i = 0, n = tensor_count(t); i < n; i++)
@@ -329,7 +330,7 @@ static void gelu_case(Check *c, const void *shape) {
   Tensor dy = input(c, &low, s->R, s->N), pre = input(c, &low, s->R, s->N);
   check_fill(c, pre, 4);
   double *p = check_read(c, pre), *want = check_read(c, dy);
-  p[0] = -1e4, p[s->R * s->N - 1] = 1e4; /* tanh saturates; nothing becomes NaN */
+  p[0] = -1e4, p[s->R * s->N - 1] = 1e4; /* tanh saturates; no NaN may appear */
   check_write(c, pre, p);
   p = check_read(c, pre);
   for (int64_t i = 0; i < s->R * s->N; i++) want[i] *= gelu_slope(p[i]);
@@ -343,7 +344,7 @@ static void test_gelu_backward(void **state) {
   for (int i = 0; i < SHAPES; i++) check_every(gelu_case, &shapes[i]);
 }
 
-/* ---- slopes of Σ k·gelu(x wᵀ + b) */
+/* ---- gradients of Σ k·gelu(x wᵀ + b) by finite differences */
 typedef struct Net {
   Tensor y, pre, x, w, b;
   double *k;

@@ -17,14 +17,14 @@ static int draw_plain(Device *dev, Tensor ids, Tensor logits, Tensor uniform, in
   return op_draw(dev, ids, logits, uniform, TENSOR_NONE, &rule);
 }
 
-/* The logits as the device holds them. */
+/* The logits, rounded as the device stores them. */
 static double *held(Check *c, const double *logits, int64_t V) {
   Tensor t = check_tensor(c, logits_type(c), V, 0, 0, 0);
   check_write(c, t, logits);
   return check_read(c, t);
 }
 
-/* Draw n tokens from one row of logits, one for every uniform. */
+/* Draw n tokens from the same logits, one for each uniform. */
 static int32_t *draws_from(Check *c, const double *logits, int64_t V, Layout layout, const double *u, int64_t n,
                            int32_t forbid) {
   double *rows = check_host(c, n * V);
@@ -38,12 +38,12 @@ static int32_t *draws_from(Check *c, const double *logits, int64_t V, Layout lay
   return check_raw(c, ids);
 }
 
-/* The same from rows at odd places. */
+/* The same with strided rows at unaligned addresses. */
 static int32_t *draws(Check *c, const double *logits, int64_t V, const double *u, int64_t n, int32_t forbid) {
   return draws_from(c, logits, V, STRIDED, u, n, forbid);
 }
 
-/* p[V] of logits as the device holds them */
+/* the probabilities p[V] of the logits that `held` returned */
 static double *law(Check *c, const double *logits, int64_t V, int32_t forbid) {
   double *p = check_host(c, V), most = -INFINITY, sum = 0;
   for (int64_t v = 0; v < V; v++)
@@ -53,7 +53,8 @@ static double *law(Check *c, const double *logits, int64_t V, int32_t forbid) {
   return p;
 }
 
-/* ---- a grid of uniforms, kept 1e-12 away from the steps, where the reference's own rounding decides */
+/* ---- a grid of uniforms; those within 1e-12 of a step of the cumulative distribution are not compared, because the
+ * rounding of the reference decides there */
 typedef struct Law {
   int V;
   int32_t forbid;
@@ -88,7 +89,7 @@ static void grid(Check *c, const void *shape) {
       if (u[i] > 0 && u[i] < ALMOST_ONE && fabs(sum - u[i]) < 1e-12) close = 1;
       if (want < 0 && sum > u[i]) want = v;
     }
-    if (want < 0) want = last; /* the reference's sum ends below 1 */
+    if (want < 0) want = last; /* rounding left the reference's sum below 1 */
     if (!close && got[i] != want) fail_msg("%s: u = %.17g gives token %d, not %d", c->title, u[i], got[i], want);
     if (p[got[i]] == 0) fail_msg("%s: u = %.17g gives token %d of probability 0", c->title, u[i], got[i]);
   }
@@ -99,7 +100,7 @@ static void test_grid(void **state) {
   for (size_t i = 0; i < sizeof laws / sizeof *laws; i++) logits_every(grid, &laws[i]);
 }
 
-/* Four equal tokens: all sums are exact, and a uniform on a step belongs to the next token. */
+/* Four equally likely tokens: all sums are exact, and a uniform exactly on a step gives the next token. */
 static void steps(Check *c, const void *shape) {
   (void)shape;
   check_title(c, "draw at a step");
@@ -114,7 +115,7 @@ static void steps(Check *c, const void *shape) {
     if (got[i] != i / 2) fail_msg("%s: u = %.17g gives token %d, not %d", c->title, u[i], got[i], i / 2);
 }
 
-/* A token of probability q/2 lies between two of (about) ½: found in its slot, and not beside it. */
+/* A token of probability about q/2 between two of about ½: it is drawn for uniforms in its interval and no others. */
 static void slot(Check *c, const void *shape) {
   (void)shape;
   static const double rare[] = {-20.75, -23, -27.5};
@@ -130,7 +131,7 @@ static void slot(Check *c, const void *shape) {
   }
 }
 
-/* The same in a large vocabulary, where sums in f32 would be lost: 30,000 tokens of equal weight around a rare one. */
+/* The same in a large vocabulary, where sums in f32 would be too inaccurate: a rare token among 30,000 equal ones. */
 static void slot_among_many(Check *c, const void *shape) {
   (void)shape;
   enum { V = 30001, AT = 15000 };
@@ -151,8 +152,8 @@ static void test_exact(void **state) {
   logits_every(slot_among_many, NULL);
 }
 
-/* Random rows of every kind of length. The weights may be f32, whose rounding moves the steps a little: what is drawn
- * must be the token at u or one whose step is as near. Half of the weight is in one token. */
+/* Random rows of many lengths. One token has more than half of the probability. The weights may be f32, and their
+ * rounding shifts the steps a little: u must lie in the interval of the drawn token or within `near` of it. */
 typedef struct Many {
   int64_t V;
   int32_t forbid;
@@ -188,7 +189,7 @@ static void test_many(void **state) {
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) logits_every(many, &shapes[i]);
 }
 
-/* Rows without a law: a logit that is no number or ∞, none above −∞. */
+/* Rows that define no distribution: a logit is NaN or +∞, or all are −∞. */
 static void lawless(Check *c, const void *shape) {
   (void)shape;
   enum { V = 1003 };
@@ -200,13 +201,13 @@ static void lawless(Check *c, const void *shape) {
     int32_t *got = draws_from(c, logits, V, PADDED, u, 3, 5);
     for (int i = 0; i < 3; i++) assert_int_equal(got[i], -1);
     if (k == 2) continue;
-    got = draws_from(c, logits, V, PADDED, u, 3, 700); /* but what is forbidden may be anything */
+    got = draws_from(c, logits, V, PADDED, u, 3, 700); /* the forbidden logit may have any value */
     assert_int_equal(got[0], 0);
     assert_int_equal(got[2], V - 1);
   }
 }
 
-/* In no way of drawing, nor as the likeliest, does a single NaN among the logits get lost. */
+/* A single NaN among the logits is reported (id −1) by every variant of draw and by argmax. */
 static void one_nan(Check *c, const void *shape) {
   (void)shape;
   enum { V = 1003, M = 5 };
@@ -230,7 +231,7 @@ static void one_nan(Check *c, const void *shape) {
     }
     MUST(op_argmax(&c->dev, ids, f, M));
     assert_int_equal(*(int32_t *)check_raw(c, ids), -1);
-    MUST(op_argmax(&c->dev, ids, f, at)); /* what is forbidden may be anything */
+    MUST(op_argmax(&c->dev, ids, f, at)); /* the forbidden logit may have any value */
     assert_true(*(int32_t *)check_raw(c, ids) % 10 == 9);
     check_record(c, ids);
   }
@@ -242,7 +243,8 @@ static void test_lawless(void **state) {
   logits_every(one_nan, NULL);
 }
 
-/* Neither end of [0,1) reaches a token that cannot be: forbidden, at −∞, or so small that its exponential is 0. */
+/* Uniforms at either end of [0,1) never give an impossible token: the forbidden one, one with logit −∞, or one whose
+ * exponential underflows to 0. */
 static void ends(Check *c, const void *shape) {
   (void)shape;
   enum { V = 1003 };
@@ -252,7 +254,7 @@ static void ends(Check *c, const void *shape) {
     double *logits = check_host(c, V);
     int32_t forbid = k == 1 ? 0 : V - 1;
     for (int v = 0; v < V; v++) logits[v] = v > 300 && v < 700 ? sin(v) : k == 2 ? -1e4 : -INFINITY;
-    logits[forbid] = 50; /* would win everything */
+    logits[forbid] = 50; /* would nearly always be drawn */
     int32_t *got = draws(c, logits, V, u, 5, forbid);
     for (int i = 0; i < 5; i++)
       if (got[i] <= 300 || got[i] >= 700) fail_msg("%s: u = %.17g gives token %d", c->title, u[i], got[i]);
@@ -266,7 +268,7 @@ static void test_ends(void **state) {
   logits_every(ends, NULL);
 }
 
-/* χ² of 200,000 draws, of a million with LONG=1. */
+/* Chi-square test with 200,000 draws, with a million for LONG=1. */
 static void chi_square(Check *c, const void *shape) {
   (void)shape;
   enum { V = 11, CALLS = 10 };
@@ -291,7 +293,7 @@ static void chi_square(Check *c, const void *shape) {
   assert_true(seen[3] == 0);
   for (int v = 0; v < V; v++)
     if (v != 3) chi += pow(seen[v] - p[v] * CALLS * (double)N, 2) / (p[v] * CALLS * (double)N);
-  if (chi > 33.7) fail_msg("%s is %.1f", c->title, chi); /* 9 degrees of freedom, once in 10,000 */
+  if (chi > 33.7) fail_msg("%s is %.1f", c->title, chi); /* 9 degrees of freedom; exceeded once in 10,000 */
   check_record(c, ids);
 }
 
@@ -312,7 +314,7 @@ static void argmax_case(Check *c, const void *shape) {
   for (int32_t forbid = -1; forbid < s->V; forbid += (int32_t)s->V) {
     Tensor f = logits_random(c, s->R, s->V, s->layout, 1), ids = check_ids(c, s->R, NULL);
     double *x = check_read(c, f), *want = check_host(c, s->R);
-    for (int64_t i = 0; i < s->R * s->V; i++) x[i] = s->V > 1 ? floor(x[i] * 4) : x[i]; /* many equals */
+    for (int64_t i = 0; i < s->R * s->V; i++) x[i] = s->V > 1 ? floor(x[i] * 4) : x[i]; /* many ties */
     check_write(c, f, x);
     for (int64_t r = 0; r < s->R; r++) {
       int64_t best = -1;
@@ -331,7 +333,7 @@ static void argmax_ends(Check *c, const void *shape) {
   enum { R = 5, V = 6 };
   static const double x[R * V] = {1,         2,         9,   2,     1,         0,         /* forbidden wins */
                                   -INFINITY, -INFINITY, 0,   -1e38, -INFINITY, -INFINITY, /* one finite     */
-                                  5,         5,         5,   5,     5,         5,         /* equals         */
+                                  5,         5,         5,   5,     5,         5,         /* ties           */
                                   -1e4,      -1e4,      1e4, 1e4,   -1e4,      1e4,       /* the first      */
                                   -3,        -3,        -3,  -3,    -3,        -2};       /* the last       */
   static const double want[R] = {1, 3, 0, 3, 5};
@@ -349,7 +351,7 @@ static void test_argmax(void **state) {
   logits_every(argmax_ends, NULL);
 }
 
-/* ---- temperature, nucleus, keep: the same as a plain draw from other logits */
+/* ---- temperature, nucleus, keep: the same as a plain draw from a modified distribution */
 typedef struct Other {
   double temperature, nucleus;
   KeepRule keep; /* every other row keeps its mask */
@@ -364,21 +366,21 @@ static int falling(const void *a, const void *b) {
   return (x < y) - (x > y);
 }
 
-/* A token is kept unless those that are likelier already make up the share: the smallest probability of one. */
+/* The smallest probability in the nucleus. A token is left out if the more likely ones already sum to `nucleus`. */
 static double smallest_kept(const double *p, int64_t V, double nucleus) {
   double sorted[1200], above = 0, sum = 0;
   assert_true(V <= 1200);
   memcpy(sorted, p, (size_t)V * sizeof *p);
   qsort(sorted, (size_t)V, sizeof *sorted, falling);
   for (int64_t v = 0; v < V; v++) {
-    if (v > 0 && sorted[v] < sorted[v - 1]) above = sum; /* of equal ones, none is above another */
+    if (v > 0 && sorted[v] < sorted[v - 1]) above = sum; /* tied tokens do not count as more likely */
     if (above >= nucleus) return sorted[v - 1];
     sum += sorted[v];
   }
   return sorted[V - 1];
 }
 
-/* The law that is asked for, of rows of V logits without m. */
+/* The expected distribution p[V] of a row of logits; token m is forbidden. */
 static void other_law(double *p, const double *f, int64_t V, int32_t m, const Other *o) {
   double sum = 0, top = -INFINITY;
   for (int64_t v = 0; v < V; v++)
@@ -433,7 +435,8 @@ static void test_others(void **state) {
   for (int i = 0; i < OTHERS; i++) check_every(other_case, &others[i]);
 }
 
-/* ---- f32: the noise decides; a token far below the likeliest never comes, the mask stays as often as it should */
+/* ---- f32: noise of limited range. A token far below the most likely one is never drawn; the mask is kept at the right
+ * rate. */
 static void f32_case(Check *c, const void *shape) {
   const bool *odds = shape;
   enum { V = 5, M = 2 };

@@ -1,4 +1,4 @@
-/* dropout: how many units are kept, by what they are scaled, and that streams are independent of each other. */
+/* dropout: the share of kept units, their scale, and the independence of random streams. */
 #include "check.h"
 
 #include <math.h>
@@ -30,7 +30,8 @@ static double agreement(const double *a, const double *b, int64_t n) {
   return same / (double)n;
 }
 
-/* Another seed, step, layer or sequence has an independent mask: at p = ½ two masks agree in half of their units. */
+/* Masks of different seeds, steps, layers or sequences are independent: at p = ½ two masks agree in half of the units.
+ */
 static void mask_streams(Check *c, const void *shape) {
   (void)shape;
   enum { R = 32, D = 256, N = R * D };
@@ -56,12 +57,13 @@ static void mask_streams(Check *c, const void *shape) {
   check_record_host(c, first, sizeof(double) * N);
 }
 
-/* p = 0 keeps everything; a width that is no multiple of a block of random bits is served to its end. */
+/* p = 0 keeps all units; a width that is not a multiple of the block of random bits is filled to its end. */
 static void mask_ends(Check *c, const void *shape) {
   (void)shape;
   check_title(c, "dropout at the ends");
   Dropout none = {.seed = 1, .L = 3}, rare = {.p = 1e-9, .seed = 1, .L = 3}, half = {.p = 0.5, .seed = 1, .L = 3};
-  enum { R = 255, D = 1024 }; /* some of so many units have 16 bits of zero: p = 1e-9 rounds to 0 and keeps them too */
+  /* with this many units some draw 16 zero bits; p = 1e-9 rounds to 0 and must keep those, too */
+  enum { R = 255, D = 1024 };
   double *mask = check_mask(c, &none, R, D), *almost = check_mask(c, &rare, R, D);
   for (int i = 0; i < R * D; i++) assert_true(mask[i] == 1 && almost[i] == 1);
   static const int widths[] = {8, 24, 120, 128, 136, 264};
@@ -87,7 +89,7 @@ static void test_ends(void **state) {
   check_every(mask_ends, NULL);
 }
 
-/* f32, f64, and any number of threads drop the same units. */
+/* f32, f64 and any number of threads drop the same units. */
 static void test_same_everywhere(void **state) {
   (void)state;
   enum { N = 6 * 136 };

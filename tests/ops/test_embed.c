@@ -1,4 +1,4 @@
-/* embed, embed_backward, gather_rows, scatter_rows: copies are exact, sums are near. */
+/* embed, embed_backward, gather_rows, scatter_rows: copies are exact, sums agree within rounding. */
 #include "check.h"
 
 #include <math.h>
@@ -8,7 +8,7 @@
 
 typedef struct Shape {
   int64_t R, V, D;
-  bool strided, half; /* half: every second row is of one id, as of a masked batch */
+  bool strided, half; /* half: every second row has the same id, as in a masked batch */
 } Shape;
 
 static const Shape shapes[] = {
@@ -30,7 +30,8 @@ static Tensor typed(Check *c, DType type, int64_t rows, const Shape *s, bool out
 
 static Tensor wide(Check *c, int64_t rows, const Shape *s, bool out) { return typed(c, c->dev.real, rows, s, out); }
 
-static int32_t *random_ids(Check *c, const Shape *s) { /* with repetitions; the first and the last of the table occur */
+/* with repetitions; the first and the last row of the table occur */
+static int32_t *random_ids(Check *c, const Shape *s) {
   int32_t *ids = (int32_t *)check_host(c, s->R);
   RngKey k = rng_key(5, RNG_TEST, 2, 0, 0);
   for (int64_t i = 0; i < s->R; i++) ids[i] = (int32_t)(rng_uniform(k, (uint64_t)i) * (double)s->V);
@@ -65,7 +66,7 @@ static void test_embed(void **state) {
   for (int i = 0; i < SHAPES; i++) check_every(embed_case, &shapes[i]);
 }
 
-/* ---- gather and scatter: every third row, or all, or none but the last */
+/* ---- gather and scatter: all rows, every second, every third */
 static void rows_of_type(Check *c, const Shape *s, DType type) {
   for (int64_t step = 1; step <= 3; step++) {
     int64_t n = (s->R + step - 1) / step;

@@ -27,7 +27,7 @@ enum { SHAPES = sizeof shapes / sizeof *shapes };
 
 typedef struct Net {
   Tensor loss, logits, target, weight;
-  double *start; /* logits, which the op replaces */
+  double *start; /* a copy of the logits, which the op overwrites */
   int32_t forbid;
   int32_t *to;
 } Net;
@@ -43,7 +43,7 @@ static Net make(Check *c, const Shape *s) {
   check_write(c, n.weight, weight);
   n.to = (int32_t *)check_host(c, s->R);
   for (int64_t r = 0; r < s->R; r++) {
-    n.to[r] = (int32_t)((s->V - 1 + 5 * r) % s->V); /* the last token, then all over */
+    n.to[r] = (int32_t)((s->V - 1 + 5 * r) % s->V); /* the last token, then tokens across the vocabulary */
     if (n.to[r] == s->forbid) n.to[r] = (int32_t)((s->forbid + 1) % s->V);
   }
   n.target = check_ids(c, s->R, n.to);
@@ -73,8 +73,7 @@ static void values(Check *c, const void *shape) {
   double *loss = check_host(c, s->R), *slope = check_host(c, s->R * s->V), *weight = check_read(c, n.weight);
   reference(&n, s, weight, loss, slope);
   MUST(op_cross_entropy(&c->dev, n.loss, n.logits, n.target, n.weight, s->forbid, s->gradient));
-  /* an f32 logit of 1e4 is known to 1e-3 as a difference of equals: the inputs are exact, so only rounding of lse − f
-   * counts */
+  /* the inputs are exact, so only the rounding of lse − f counts, even where logits are as large as 1e4 */
   double tolerance = c->mode->sum * sqrt((double)s->V);
   check_near(c, "loss", n.loss, loss, tolerance);
   if (!s->gradient) {
@@ -95,7 +94,7 @@ static void test_values(void **state) {
   for (int i = 0; i < SHAPES; i++) logits_every(values, &shapes[i]);
 }
 
-/* The forbidden logit may be anything: it is not read as a number. */
+/* The forbidden logit may have any value, NaN and ±∞ included: it is not used. */
 static void forbidden_anything(Check *c, const void *shape) {
   const Shape *s = shape;
   static const double anything[] = {INFINITY, -INFINITY, NAN, 1e30};
@@ -111,7 +110,7 @@ static void forbidden_anything(Check *c, const void *shape) {
   }
 }
 
-/* Every logit but one at −∞: the loss of that one is exactly 0. A NaN logit must be seen. */
+/* All logits but the target's are −∞: the loss is exactly 0. A NaN logit gives a NaN loss in its row only. */
 static void edges(Check *c, const void *shape) {
   const Shape *s = shape;
   Net n = make(c, s);
@@ -129,7 +128,7 @@ static void edges(Check *c, const void *shape) {
   for (int64_t r = 1; r < s->R; r++) assert_false(isnan(got[r]));
 }
 
-/* A token that is nearly certain has a small loss; the size of its logit must not swallow it. */
+/* The loss of a nearly certain token is small and must not be lost in the rounding of its large logit. */
 static void certain(Check *c, const void *shape) {
   const Shape *s = shape;
   Net n = make(c, s);
@@ -156,7 +155,7 @@ static void test_edges(void **state) {
   logits_every(edges, &many);
 }
 
-/* ---- slopes of Σ loss */
+/* ---- gradients of Σ loss by finite differences */
 static double net_loss(Check *c, void *state, double *size) {
   Net *n = state;
   MUST(op_cross_entropy(&c->dev, n->loss, n->logits, n->target, n->weight, n->forbid, false));

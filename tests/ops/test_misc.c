@@ -16,7 +16,7 @@ static void test_open(void **state) {
   assert_non_null(strstr(err_message(), "cpu"));
   assert_non_null(strstr(err_message(), "cpu_f64"));
   err_clear();
-  device_close(&dev); /* nothing is open */
+  device_close(&dev); /* closing an unopened device is allowed */
   for (int i = 0; backends[i]; i++)
     for (int j = 0; j < i; j++) assert_string_not_equal(backends[i]->name, backends[j]->name);
   for (int i = 0; i < GROUPS; i++)
@@ -42,12 +42,12 @@ static void test_options(void **state) {
     const char *name = i == CHECK_F64 ? "cpu_f64" : "cpu";
     DeviceOptions low = {.name = name, .threads = 0, .bf16 = true, .row_chunk = 77};
     Device dev;
-    if (i == CHECK_F32 && !check_has_bf16()) { /* refused at once, not at the first product */
+    if (i == CHECK_F32 && !check_has_bf16()) { /* refused on opening, not at the first matrix product */
       check_refused(device_open(&dev, &low), ERR_DEVICE, "bf16 on this processor");
       continue;
     }
     MUST(device_open(&dev, &low));
-    assert_int_equal(dev.bf16, i == CHECK_F32); /* the oracle rounds nothing */
+    assert_int_equal(dev.bf16, i == CHECK_F32); /* the f64 backend ignores bf16 */
     assert_int_equal(dev.act, dev.real);
     assert_int_equal(dev.row_chunk, 77);
     assert_int_equal(dev.threads, 1);
@@ -86,7 +86,7 @@ static void test_memory(void **state) {
       memset(host, 1, sizeof host);
       MUST(c.dev.ops->download(&c.dev, host, p[k], sizeof host));
       assert_memory_equal(host, zero, sizeof host);
-      memset(host, 0xee, sizeof host); /* so that memory given again is dirty */
+      memset(host, 0xee, sizeof host); /* so that reused memory is dirty */
       MUST(c.dev.ops->upload(&c.dev, p[k], host, sizeof host));
       if (k % 2) device_release(&c.dev, p[k], 1000);
     }
@@ -131,7 +131,8 @@ static void copies(Check *c, const void *shape) {
   check_refused(tensor_to_f32(d, back, ids, scratch), ERR_SHAPE, "integers to f32");
 }
 
-static void big_zero(Check *c, const void *shape) { /* more than one piece, the last one short */
+/* more than one block, the last one partial */
+static void big_zero(Check *c, const void *shape) {
   (void)shape;
   check_title(c, "zero");
   int64_t n = 700001;
@@ -146,7 +147,7 @@ static void test_copies(void **state) {
   check_every(big_zero, NULL);
 }
 
-/* ---- views: host memory will do */
+/* ---- views: host memory suffices here */
 static void test_views(void **state) {
   (void)state;
   float data[6 * 10];
@@ -204,7 +205,7 @@ static void silu_case(Check *c, const void *shape) {
   check_near(c, "y", y, want, c->mode->point);
   MUST(op_silu_backward(&c->dev, dx, dy, x));
   check_near(c, "dx", dx, slope, 2 * c->mode->point);
-  MUST(op_silu_backward(&c->dev, dy, dy, x)); /* in place, as an elementwise op may be used */
+  MUST(op_silu_backward(&c->dev, dy, dy, x)); /* elementwise ops may work in place */
   check_near(c, "dx in place", dy, slope, 2 * c->mode->point);
 }
 
@@ -258,7 +259,7 @@ static void sinusoid_case(Check *c, const void *shape) {
   Tensor y = check_out_cols(c, s->R, W, W + 3, 1), sigma = check_random(c, s->R, 0);
   check_fill(c, sigma, 4);
   double *v = check_read(c, sigma), *want = check_host(c, s->R * W);
-  for (int64_t r = 0; r < s->R; r++) v[r] = (float)(v[r] + 4); /* 0 … 8: σ of all schedules is below 7 */
+  for (int64_t r = 0; r < s->R; r++) v[r] = (float)(v[r] + 4); /* 0 … 8; σ of all schedules is below 7 */
   v[0] = s->R == 1 ? v[0] : 0;
   check_write(c, sigma, v);
   for (int64_t i = 0; i < s->R * W; i++) {
@@ -293,7 +294,7 @@ static void refusals(Check *c, const void *shape) {
   check_refused(op_sinusoid(d, b, sigma), ERR_SHAPE, "an odd width");
   check_refused(op_sinusoid(d, a, four), ERR_SHAPE, "more times than rows");
   check_refused(op_sinusoid(d, a, ids), ERR_SHAPE, "times that are integers");
-  /* flat ops know no row stride: they would run over what lies between the rows */
+  /* flat ops have no row stride: they would overwrite or read the gaps between rows */
   check_refused(op_silu(d, strided, a), ERR_SHAPE, "a strided y");
   check_refused(op_silu(d, a, strided), ERR_SHAPE, "a strided x");
   check_refused(op_silu_backward(d, a, strided, a), ERR_SHAPE, "a strided dy");

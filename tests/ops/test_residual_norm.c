@@ -1,4 +1,4 @@
-/* residual_norm and its backward against plain loops in double. The dropout mask has test_dropout.c. */
+/* residual_norm and its backward against plain loops in double. test_dropout.c tests the dropout mask. */
 #include "check.h"
 
 #include <math.h>
@@ -13,7 +13,7 @@ typedef struct Shape {
   bool one_group; /* G = 1, else G = B */
   bool branch, gate, shift, scale;
   double p;
-  bool strided; /* gate, shift, scale are columns of one [G,6D]; rows of the others lie further apart */
+  bool strided; /* gate, shift, scale are columns of one [G,6D]; the others have padded rows */
 } Shape;
 
 static const Shape shapes[] = {
@@ -92,7 +92,7 @@ static void make_backward(Check *c, const Shape *s, ResidualNorm *a) {
   a->dweight = check_random(c, D, 0);
 }
 
-/* ---- the reference: everything on the host, absent tensors as the numbers that do nothing */
+/* ---- the reference: all tensors on the host; absent ones are replaced by neutral constants */
 typedef struct Host {
   int64_t R, D, G, per;
   double *x, *branch, *gate, *shift, *scale, *weight, *mask;
@@ -137,7 +137,7 @@ static Host host_forward(Check *c, const Shape *s, const ResidualNorm *a) {
   return m;
 }
 
-/* dx on entry: the gradient of x_out from later; on exit: of x. The others are added to. */
+/* dx is the gradient of x_out from later layers on entry, the gradient of x on exit. The other gradients accumulate. */
 static void host_backward(const Host *m, NormKind kind, const double *dh, double *dx, double *dbranch, double *dgate,
                           double *dshift, double *dscale, double *dweight) {
   for (int64_t r = 0; r < m->R; r++) {
@@ -183,7 +183,7 @@ static void values(Check *c, const void *shape) {
          *dshift = check_host(c, gd);
   double *dscale = check_host(c, gd), *dweight = check_read(c, a.dweight), *dh = check_read(c, a.dh);
   host_backward(&m, s->kind, dh, dx, dbranch, dgate, dshift, dscale, dweight);
-  check_poison(c, a.h); /* no input of backward */
+  check_poison(c, a.h); /* backward must not read h */
   MUST(op_residual_norm_backward(&c->dev, &a));
   check_near(c, "dx", a.dx, dx, row);
   if (s->branch) check_near(c, "dbranch", a.dbranch, dbranch, row);
@@ -199,8 +199,8 @@ static void test_values(void **state) {
   for (int i = 0; i < SHAPES; i++) check_every(values, &shapes[i]);
 }
 
-/* A row of equal numbers has no spread: rstd is 1/√ε, h the shift, and nothing is NaN. A large mean must not swallow
- * the spread. */
+/* A row of equal values has variance 0: rstd is 1/√ε, h is the shift, and nothing is NaN. A large mean must not cancel
+ * the variance. */
 static void hard_rows(Check *c, const void *shape) {
   const Shape *s = shape;
   title(c, s);
@@ -213,7 +213,7 @@ static void hard_rows(Check *c, const void *shape) {
   check_write(c, a.x, x);
   Host m = host_forward(c, s, &a);
   MUST(op_residual_norm(&c->dev, &a));
-  check_near(c, "h", a.h, m.h, 100 * c->mode->sum * sqrt((double)s->D)); /* 1000 eats three digits of the spread */
+  check_near(c, "h", a.h, m.h, 100 * c->mode->sum * sqrt((double)s->D)); /* a mean of 1000 costs three digits */
   check_near(c, "rstd", a.rstd, m.rstd, 1e-4);
 }
 
@@ -223,7 +223,7 @@ static void test_hard_rows(void **state) {
   check_every(hard_rows, &plain);
 }
 
-/* ---- slopes of Σ k1·x_out + k2·h */
+/* ---- gradients of Σ k1·x_out + k2·h by finite differences */
 typedef struct Net {
   ResidualNorm a;
   double *k1, *k2;
@@ -263,7 +263,7 @@ static void test_slopes(void **state) {
 }
 
 /* ---- slices */
-/* Sequences 2 and 3 alone, with first = 2, give the bits they had among sequences 0 … 3. */
+/* Sequences 2 and 3 alone, with first = 2, have the same bits as among sequences 0 … 3. */
 static ResidualNorm slice(const ResidualNorm *a, int64_t L, int64_t first, int64_t n) {
   ResidualNorm b = *a;
   b.dropout.first += first;
@@ -305,7 +305,7 @@ static void test_slices(void **state) {
   check_every(slices, &four);
 }
 
-/* ---- in place: networks that keep no activations let x_out be x */
+/* ---- in place: networks that keep no activations pass x as x_out */
 static void in_place(Check *c, const void *shape) {
   const Shape *s = shape;
   title(c, s);

@@ -10,8 +10,8 @@ typedef struct Shape {
   int64_t B, L, E, S;
   bool reverse, strided;
 } Shape;
-/* lengths around the chunk of rows, widths around the vectors and groups of channels; the last three: whole
- * packs of channels over several chunks, and more states than a GPU holds at a time */
+/* lengths around the chunk of rows, widths around the vector width and the groups of channels; the last three: whole
+ * packs of channels over several chunks, and more states than a GPU kernel keeps at a time */
 static const Shape shapes[] = {
     {1, 1, 1, 1, false, false},    {2, 1, 8, 16, true, true},     {3, 2, 5, 3, false, true},
     {3, 7, 16, 16, true, false},   {2, 7, 130, 5, false, true},   {2, 33, 24, 16, false, false},
@@ -47,7 +47,7 @@ static Scan make(Check *c, const Shape *s) {
   a.dC = wide(c, s, s->S, true);
   a.dA_log = check_random(c, s->E, s->S);
   a.dD = check_random(c, s->E, 0);
-  check_fill(c, a.dt, 4); /* steps from 0.02 to 4: states that stay and states that are forgotten at once */
+  check_fill(c, a.dt, 4); /* steps from 0.02 to 4: slow and fast decay of the states */
   return a;
 }
 
@@ -128,7 +128,7 @@ static void values(Check *c, const void *shape) {
   check_same(c, "C afterwards", a.C, m.C);
   check_same(c, "dy afterwards", a.dy, m.dy);
   Tensor states = a.states;
-  a.add = true; /* a second direction adds to the first; without states the result is the same */
+  a.add = true; /* the second direction adds to the first; y does not depend on whether states are stored */
   a.states = TENSOR_NONE;
   for (int64_t i = 0; i < s->B * s->L * s->E; i++) m.y[i] *= 2;
   MUST(op_scan(&c->dev, &a));
@@ -141,7 +141,7 @@ static void test_values(void **state) {
   for (int i = 0; i < SHAPES; i++) check_every(values, &shapes[i]);
 }
 
-/* ---- slopes */
+/* ---- gradients by finite differences */
 static int run(Device *dev, const void *args) { return op_scan(dev, args); }
 
 static void slopes(Check *c, const void *shape) {
@@ -162,7 +162,7 @@ static void test_slopes(void **state) {
   for (int i = 1; i < 9; i++) check_once(slopes, &shapes[i], CHECK_F64);
 }
 
-/* ---- the ends: steps so small that 1 + exp(dt) is 1, so large that every state is gone, and one that is no number */
+/* ---- extreme steps: so small that 1 + exp(dt) rounds to 1, and so large that every state decays at once; and a NaN */
 static void ends(Check *c, const void *shape) {
   (void)shape;
   static const Shape s = {1, 3, 4, 2, false, false};
@@ -174,20 +174,21 @@ static void ends(Check *c, const void *shape) {
   MUST(op_scan(&c->dev, &a));
   MUST(op_scan_backward(&c->dev, &a));
   check_record(c, a.y);
-  for (int e = 0; e < 4; e++) { /* each channel by itself: the large ones would hide the small */
+  for (int e = 0; e < 4; e++) { /* each channel by itself: large values would hide errors of small ones */
     double got[3], want[3], got_ddt[3], want_ddt[3], *y = check_read(c, a.y), *ddt = check_read(c, a.ddt);
     for (int p = 0; p < 3; p++) {
       got[p] = y[p * 4 + e] - m.D[e] * m.x[p * 4 + e], want[p] = m.y[p * 4 + e] - m.D[e] * m.x[p * 4 + e];
       got_ddt[p] = ddt[p * 4 + e], want_ddt[p] = m.ddt[p * 4 + e];
     }
-    /* y holds D x of order one, of which what the smallest step adds is no part; in bf16 nor what the next one adds */
+    /* y contains D x of order one. The contribution of the smallest step is lost in its rounding; in bf16 that of the
+     * second smallest, too. */
     double stored = a.y.type == DT_BF16 ? CHECK_STORED : 0;
     if (e > (stored > 0)) assert_true(check_error(got, want, 3) <= (e == 1 ? 1e4 : 10) * c->mode->point + stored);
     assert_true(check_error(got_ddt, want_ddt, 3) <= 10 * c->mode->point + stored);
   }
   double spoilt[8], *A_log = check_read(c, a.A_log);
   memcpy(spoilt, A_log, sizeof spoilt);
-  spoilt[3] = NAN; /* of channel 1: seen from the second row on, by nobody else */
+  spoilt[3] = NAN; /* a state of channel 1: y becomes NaN in this channel only */
   check_write(c, a.A_log, spoilt);
   MUST(op_scan(&c->dev, &a));
   double *y = check_read(c, a.y);
@@ -199,7 +200,7 @@ static void test_ends(void **state) {
   check_every(ends, NULL);
 }
 
-/* A row sees nothing later in its direction: changing the last position leaves the others' bits alone. */
+/* A row does not see later positions in its direction: changing the last one leaves the others bitwise unchanged. */
 static void blind(Check *c, const void *shape) {
   const Shape *s = shape;
   title(c, "blind scan", s);

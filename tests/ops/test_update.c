@@ -1,4 +1,4 @@
-/* add, sum_squares, adamw, to_bf16: what happens to flat buffers at the end of a step. */
+/* add, sum_squares, adamw, to_bf16: the ops on flat buffers at the end of a step. */
 #include "check.h"
 
 #include <math.h>
@@ -8,7 +8,7 @@
 #include "base/err.h"
 
 typedef struct Flat {
-  int64_t n, skip; /* skip: the buffers begin so many elements after a multiple of 256 bytes */
+  int64_t n, skip; /* skip: offset of the buffers, in elements, from an address aligned to 256 bytes */
 } Flat;
 static const Flat sizes[] = {{1, 0}, {7, 0}, {7, 4}, {64, 0}, {1003, 0}, {1003, 1}, {1003, 4}, {100003, 0}, {40003, 3}};
 enum { SIZES = sizeof sizes / sizeof *sizes };
@@ -21,7 +21,7 @@ static Tensor flat(Check *c, DType type, int64_t n, int64_t skip) {
   return tensor_1d(part.data, type, n);
 }
 
-/* x as the device's type holds it */
+/* x rounded to the device's type */
 static double held(const Check *c, double x) { return c->dev.real == DT_F32 ? (double)(float)x : x; }
 
 /* ---- add */
@@ -50,13 +50,13 @@ static void squares_case(Check *c, const void *shape) {
   check_poison(c, squares);
   MUST(op_sum_squares(&c->dev, squares, x));
   check_near(c, "squares", squares, &want, 1e-15 * sqrt((double)n));
-  v[n / 2] = NAN; /* a broken gradient must be seen */
+  v[n / 2] = NAN; /* a NaN gradient must show in the sum */
   check_write(c, x, v);
   MUST(op_sum_squares(&c->dev, squares, x));
   assert_true(isnan(*check_read(c, squares)));
 }
 
-/* total is added to */
+/* the op adds to total */
 static void sum_case(Check *c, const void *shape) {
   int64_t n = *(const int64_t *)shape;
   check_title(c, "sum n=%d", (int)n);
@@ -85,7 +85,7 @@ typedef struct Recipe {
   int steps;
 } Recipe;
 
-/* one is clipped, one has a norm below the bound */
+/* one is clipped; another has a norm below the bound */
 static const Recipe recipes[] = {
     {7, 0, true, 1, 0, 0.1, 1e-8, 0, 0.9, 3},           {1003, 0, true, 0.25, 0, 0.1, 1e-3, 0.5, 0.5, 3},
     {1003, 0, false, 3, 0, 0.01, 1e-8, 0.1, 0, 2},      {64, 0, true, 1, 0, 0, 1e-8, 0.5, 0.9999, 2},
@@ -129,7 +129,7 @@ static void adamw_case(Check *c, const void *shape) {
   for (int i = 0; i < 5; i++) *all[i] = flat(c, c->dev.real, s->n, s->skip);
   check_write(c, a.m, check_host(c, s->n));
   check_write(c, a.v, check_host(c, s->n));
-  if (s->ema_decay > 0.99) check_write(c, a.ema, check_host(c, s->n)); /* so that a wrong 1 − decay shows */
+  if (s->ema_decay > 0.99) check_write(c, a.ema, check_host(c, s->n)); /* so that an error in 1 − decay shows */
   a.squares = check_tensor(c, DT_F64, 1, 0, 0, 0);
   if (s->low) a.low = flat(c, DT_BF16, s->n, s->skip), check_poison(c, a.low);
   for (int i = 0; i < 5; i++) *host[i] = check_read(c, *all[i]);
@@ -142,7 +142,7 @@ static void adamw_case(Check *c, const void *shape) {
     MUST(op_adamw(&c->dev, &a));
     for (int64_t i = 0; i < s->n; i++) h.g[i] = (float)(-0.7 * h.g[i] + 0.1); /* another gradient */
   }
-  /* lr is 0.1: an error of the step is not hidden behind the size of p */
+  /* lr is 0.1, so that an error of the update is not hidden by the size of p */
   check_near(c, "p", a.p, h.p, 4 * c->mode->point);
   check_near(c, "m", a.m, h.m, c->mode->point);
   check_near(c, "v", a.v, h.v, c->mode->point);
@@ -153,7 +153,7 @@ static void adamw_case(Check *c, const void *shape) {
   check_same(c, "low", a.low, p);
 }
 
-/* A gradient that is no number changes nothing. */
+/* A gradient that is NaN or infinite changes nothing. */
 static void broken_case(Check *c, const void *shape) {
   const Flat *s = shape;
   int64_t n = s->n;
@@ -186,7 +186,7 @@ static void test_adamw(void **state) {
   for (size_t i = 0; i < sizeof recipes / sizeof *recipes; i++) check_every(adamw_case, &recipes[i]);
 }
 
-/* ---- to_bf16: every upper half with the lower halves around the tie */
+/* ---- to_bf16: every upper half, with lower halves around the tie */
 static float from_bits(uint32_t u) {
   float f;
   memcpy(&f, &u, sizeof f);
@@ -202,7 +202,7 @@ static void bits_case(Check *c, const void *shape) {
   double *v = check_host(c, N);
   for (int i = 0; i < N; i++) v[i] = from_bits((uint32_t)(i / 6) << 16 | lower[i % 6]);
   check_write(c, x, v);
-  uint32_t *bits = (uint32_t *)check_host(c, N); /* the way through double makes every NaN a quiet one */
+  uint32_t *bits = (uint32_t *)check_host(c, N); /* conversion through double would make every NaN quiet */
   for (int i = 0; i < N; i++) bits[i] = (uint32_t)(i / 6) << 16 | lower[i % 6];
   if (x.type == DT_F32) MUST(tensor_upload(&c->dev, x, bits));
   check_poison(c, y);
@@ -212,7 +212,7 @@ static void bits_case(Check *c, const void *shape) {
   for (int i = 0; i < N; i++) {
     double value = from_bits((uint32_t)got[i] << 16), want = check_bf16(v[i]);
     bool same = isnan(want) ? isnan(value) : value == want && signbit(value) == signbit(want);
-    /* what is no number keeps its sign and upper digits, with the bit of a quiet one: the same on every device */
+    /* a NaN keeps its sign and upper bits and becomes quiet: the same on every device */
     if (isnan(want) && x.type == DT_F32) same = got[i] == (bits[i] >> 16 | 0x40);
     if (!same) fail_msg("%s: %08x gives %04x", c->title, bits[i], got[i]);
   }
