@@ -1,5 +1,5 @@
-/* A difference is relative to the largest magnitude of its numbers. Both sides differ in the order of sums only, so the
- * bounds leave other compilers and libraries room and are far below any change of a formula. */
+/* Differences are relative to the largest magnitude in the array. Both sides differ only in the order of sums, so the
+ * bounds are far below the effect of a wrong formula and leave a margin for other compilers and libraries. */
 #include "golden.h"
 #include "toy.h"
 
@@ -77,7 +77,7 @@ static void weights_read(Golden *g) {
   int n = 0;
   MUST(h5_list(g->f, "/params", &g->names));
   while (g->names[n]) n++;
-  assert_int_equal(n, p->n); /* with the reads below: the same names on both sides */
+  assert_int_equal(n, p->n); /* with the reads below: both sides have the same names */
   for (int i = 0; i < p->n; i++) {
     const Param *a = &p->list[i];
     char name[160];
@@ -97,7 +97,7 @@ static void compare(Golden *g, const char *what, double bound, const double *got
     fail_msg("%s: %s of %s is off by %.1e, more than %.0e", g->net.dev.ops->name, what, g->group, error, bound);
 }
 
-/* flat: a buffer laid out as the parameters, compared after scaling; the file has them in the order of their names */
+/* flat: a buffer with the layout of the parameters, compared after scaling; the file lists parameters by name */
 static void compare_flat(Golden *g, const char *what, Tensor flat, double scale) {
   Params *p = &g->net.model.params;
   int64_t n = params_elements(p), first = 0;
@@ -133,7 +133,7 @@ static void fill(Golden *g, int64_t first, int64_t n) {
   if (g->conditioned) compare(g, "sigma", BOUND_F64, noised->sigma, &g->times[SIGMA * g->B + first], n);
 }
 
-/* raw logits of the n sequences, [n,L,V]; 0 at pads that attention does not see: what stands there means nothing */
+/* raw logits of the n sequences, [n,L,V]; set to 0 at padding that attention does not see, where they are arbitrary */
 static double *logits_of(Golden *g, int64_t first, int64_t n) {
   Network *net = &g->net;
   ModelInput in = {.B = n, .ids = net->noised.z, .sigma = net->noised.sigma, .lengths = net->noised.length};
@@ -150,7 +150,7 @@ static double *logits_of(Golden *g, int64_t first, int64_t n) {
   return values;
 }
 
-/* log p(x0 | z) of logits; those are floats there, on any device */
+/* log p(x0 | z) from logits, which log_p takes as floats on every device */
 static void compare_log_p(Golden *g, int64_t first, int64_t n, const double *logits) {
   int64_t each = g->L * g->V, dims[3] = {g->B, g->L, g->V};
   if (!h5_exists(g->f, member(g, "log_p"))) return;
@@ -198,7 +198,8 @@ static void one_case(Golden *g, int64_t most) {
 }
 
 /* ---- the recipe */
-static double batch_gradient(Golden *g) { /* returns the loss; the gradient is that of the sum over scored positions */
+/* Returns the loss; the gradient is that of the sum over scored positions. */
+static double batch_gradient(Golden *g) {
   double *loss = host(g->B, sizeof *loss), sum = 0;
   int64_t rows = 0;
   fill(g, 0, g->B);
@@ -310,7 +311,7 @@ typedef struct Job {
 } Job;
 enum { JOBS = 96 };
 
-/* in one pass, then two sequences and four rows of logits at a time: gradients of micro-batches add up */
+/* in one pass, then with two sequences and four rows of logits at a time: gradients accumulate over micro-batches */
 static void test_case(void **state) {
   const Job *job = *state;
   Golden g;
@@ -332,7 +333,7 @@ static void test_steps(void **state) {
   MUST(h5_get_text(f, group, "case", name, sizeof name));
   MUST(h5_close(&f));
   golden_open(&g, job->path, name, job->backend, 0);
-  memcpy(g.group, group, sizeof g.group); /* the batch has been read */
+  memcpy(g.group, group, sizeof g.group); /* the batch was read from the other group */
   steps(&g);
   golden_close(&g);
 }

@@ -1,6 +1,6 @@
-/* golden — the program against files of numbers computed independently in float64 (tests/golden/make_golden.py):
+/* golden — compare the program with files of values computed independently in float64 (tests/golden/make_golden.py):
  * logits, losses and gradients of a network under an objective, and ten steps of a recipe. */
 #pragma once
 
-/** golden_main — what main returns: every case and every sequence of steps in the file, in f64 and in f32. */
+/** golden_main — run every case and every sequence of steps in the file, in f64 and in f32; the exit status of main. */
 int golden_main(const char *path);

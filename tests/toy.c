@@ -46,7 +46,7 @@ double *toy_values(Network *n, Tensor t) {
   size_t size = dtype_size(t.type);
   MUST(mem_alloc(&values, (size_t)count * sizeof *values));
   MUST(tensor_download(&n->dev, values, t));
-  for (int64_t i = count - 1; t.type != DT_F64 && i >= 0; i--) { /* spread out from the back, in place */
+  for (int64_t i = count - 1; t.type != DT_F64 && i >= 0; i--) { /* widen in place, from the back */
     uint32_t bits = 0;                                           /* bf16 is the upper half of f32 */
     memcpy((char *)&bits + sizeof bits - size, (char *)values + (size_t)i * size, size);
     float f;
@@ -183,7 +183,7 @@ double *toy_gradients(Network *n, const ToyBatch *b, int first, int count, Dropo
 
 typedef struct Told {
   Network *n;
-  double *final; /* gradients as they were when they were told of */
+  double *final; /* gradients at the time the callback reported them */
   int64_t first, calls;
 } Told;
 

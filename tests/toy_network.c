@@ -61,8 +61,8 @@ void toy_fill(Network *n, int64_t first, int64_t count, double value, const char
     MUST(tensor_upload(&n->dev, tensor_rows(n->model.params.value, i, 1), &value));
 }
 
-/* With p = ½ a unit ends on one of 16 levels, which a row's norm keeps apart; were two of the dropouts alike, only 8
- * would be in reach. */
+/* With p = ½ each unit takes one of 16 levels, and the norm of a row keeps them distinct. If two of the dropouts had
+ * the same bits, only 8 levels would be possible. */
 void toy_dropouts_differ(Network *n) {
   Dropout half = {.p = 0.5, .seed = 5};
   double *h = toy_hidden(n, &toy_mixed, 0, TOY_B, half), levels = 0;
@@ -72,7 +72,7 @@ void toy_dropouts_differ(Network *n) {
       for (int j = 0; j < i; j++) met |= fabs(h[r * TOY_D + i] - h[r * TOY_D + j]) < 1e-6;
       levels += !met;
     }
-  /* D units on k levels meet k(1 − (1 − 1/k)¹⁶) of them: 10.3 of 16, 7.1 of 8 */
+  /* D = 16 units on k levels occupy k(1 − (1 − 1/k)¹⁶) of them on average: 10.3 of 16, 7.1 of 8 */
   assert_true(levels / TOY_TOKENS > 9 && levels / TOY_TOKENS < 11.5);
   mem_free(&h);
 }

@@ -18,7 +18,7 @@ void toy_open_sampler(Network *n, ToySampler options) {
   toy_weights(n, 6, 4);
 }
 
-/* ---- the law */
+/* ---- the distribution */
 int32_t toy_digit(int state, int l) { return state >> 2 * l & 3; }
 int toy_code(const int32_t *z) { return z[0] | z[1] << 2 | z[2] << 4; }
 
@@ -57,8 +57,8 @@ int toy_likeliest(const double *p) {
   return best;
 }
 
-/* the chance to go from state a to state b when a toy_masked token stays with the weight `stay`, 1 − stay times p
- * against it */
+/* the probability of a step from state a to state b: a masked token stays masked with weight `stay` and becomes y with
+ * weight (1 − stay)·p(y) */
 static double transition(int a, int b, double stay, double p[L][V]) {
   double chance = 1;
   for (int l = 0; l < L; l++) {

@@ -1,7 +1,7 @@
-/* toy_sampler — a network of V = 4 and L = 3, whose samplers' laws can be enumerated: 4³ states, and from each state at
- * t to those at s a visible token stays;  a masked one stays with a weight of mc_s, mc = 1 − alpha, against mc_t − mc_s
- * times p(x0 | z) of each token, with the network's p at time t. p(m) is 0 but of d3pm. The noise removal fills what is
- * left with the likeliest tokens. */
+/* toy_sampler — a network with V = 4 and L = 3, for which the distribution of a sampler can be enumerated over 4³
+ * states. In a step from t to s a visible token stays. A masked one stays with weight mc_s, where mc = 1 − alpha, and
+ * becomes a token with weight (mc_t − mc_s)·p(x0 | z), where p is the network's at time t. p(m) is 0 except for d3pm.
+ * The noise removal fills the remaining masks with the most likely tokens. */
 #pragma once
 #include "toy.h"
 
@@ -11,31 +11,31 @@ enum { V = 4, L = 3, MASK = 1, BOS = 0, STATES = V * V * V, STEPS = 4, BATCH = 1
 static const double EPS = 1e-3;
 static const int32_t blank[L] = {MASK, MASK, MASK};
 
-/** toy_under_test — whether the network is of a device under test. */
+/** toy_under_test — whether the network runs on a device under test. */
 bool toy_under_test(void);
 typedef struct ToySampler {
   ObjectiveOptions objective; /* name NULL: subs */
-  bool time, bf16;            /* conditioned on time; products in bf16, on a device under test */
+  bool time, bf16;            /* conditioned on time; matrix products in bf16, on a device under test */
   int64_t batch;
 } ToySampler;
-/** toy_open_sampler — the network of that objective. */
+/** toy_open_sampler — create the network with these options. */
 void toy_open_sampler(Network *n, ToySampler options);
-/* loglinear leaves a mask at t = 1e-5 once in 10⁵ positions; this one every third time, so that the end is tested too.
- */
+/* A schedule that masks a quarter of the positions at t = 1e-5, so that the noise removal is tested; loglinear masks
+ * one in 10⁵. */
 extern const ScheduleTable toy_slow;
 
-/* ---- states and their law */
+/* ---- states and their distribution */
 int32_t toy_digit(int state, int l);
 int toy_code(const int32_t *z);
 int toy_likeliest(const double *p);
-/** toy_masked — the chance of a mask at t. */
+/** toy_masked — the probability of a mask at time t. */
 double toy_masked(const Network *n, double t);
-/** toy_conditionals — p(x0_l = y | z) for every state z at time t: a softmax of the logits, without m but of d3pm, in
- * plain sight. */
+/** toy_conditionals — p(x0_l = y | z) for every state z at time t: a plain softmax of the logits, without m except for
+ *  d3pm. */
 void toy_conditionals(Network *n, double t, double p[STATES][L][V]);
-/** toy_law_finish — the noise removal. */
+/** toy_law_finish — apply the noise removal to the distribution. */
 void toy_law_finish(double law[STATES], double p[STATES][L][V]);
-/** toy_law_of — the law of the reverse process in so many steps. */
+/** toy_law_of — the distribution of the reverse process with this number of steps. */
 void toy_law_of(Network *n, const int32_t start[L], int steps, bool noise_removal, double law[STATES]);
 
 /* ---- samples */
@@ -49,7 +49,7 @@ typedef struct Run {
   const char *remask;      /* sample.remask; NULL: cap */
   double eta;              /* sample.remask_eta */
 } Run;
-/** RUN — a Run of these; others as designated initialisers behind them. */
+/** RUN — a Run with these values; further fields follow as designated initialisers. */
 #define RUN(sampler_, steps_, removal_, seed_, first_, ...)                                                            \
   ((Run){.sampler = (sampler_),                                                                                        \
          .steps = (steps_),                                                                                            \
@@ -57,20 +57,19 @@ typedef struct Run {
          .seed = (seed_),                                                                                              \
          .first = (first_),                                                                                            \
          .n = __VA_ARGS__})
-/** toy_sampler — sampler_create of the run for that network; its error is returned. */
+/** toy_sampler — sampler_create with the options of the run; returns its error. */
 int toy_sampler(Sampler *s, const Network *n, Run r);
 /** toy_refused — fail unless toy_sampler refuses the run with ERR_USAGE. */
 void toy_refused(const Network *n, Run r, const char *why);
-/** toy_job — of n samples z[n,L], to be done. */
+/** toy_job — the job for n samples z[n,L]. */
 SamplerJob toy_job(Network *n, Run r, int32_t *z);
-/** toy_samples — z[n,L] from the start. The job as it was done is returned: it counts the passes of the network. */
+/** toy_samples — draw z[n,L] from `start`. Returns the finished job, which counts the network evaluations. */
 SamplerJob toy_samples(Network *n, Run r, const int32_t start[L], int32_t *z);
-/** toy_count_up — SamplerJob.progress: *arg is the int64_t step before; asserts that this one comes next. */
+/** toy_count_up — a SamplerJob.progress: *arg is the previous step (int64_t); asserts that `step` is the next one. */
 void toy_count_up(void *arg, int64_t step);
-/** toy_compare — toy_draws(draws) samples with a law; count: how often each state was drawn. Evaluated sequences are
- *  returned. */
+/** toy_compare — compare toy_draws(draws) samples with the distribution `law`; count[s] is how often state s was drawn.
+ *  Returns the number of evaluated sequences. */
 int64_t toy_compare(Network *n, Run r, const int32_t start[L], int64_t draws, const double law[STATES],
                     int64_t count[STATES]);
-/** toy_sharp — fail unless the chi-square test of toy_draws(draws) samples would reject a law that is a little wrong.
- */
+/** toy_sharp — fail unless the chi-square test of toy_draws(draws) samples would reject the distribution `wrong`. */
 void toy_sharp(const double law[STATES], const double wrong[STATES], int64_t draws);

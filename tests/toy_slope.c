@@ -9,7 +9,7 @@
 
 enum { DIRECTIONS = 3 };
 
-/* The loss along a line of parameters: one element, or a direction of all. */
+/* The loss along a line in parameter space: one element, or a direction of all. */
 typedef struct Probe {
   Network *n;
   ToyLoss loss;
@@ -18,7 +18,7 @@ typedef struct Probe {
   int64_t element;
 } Probe;
 
-/* All weighted losses are positive: the magnitudes of the terms add up to the loss. */
+/* All weighted losses are positive, so the sum of the magnitudes is the loss itself. */
 static double loss_here(const Probe *p, double *size) {
   double loss = p->loss(p->n, p->arg, false);
   *size = fabs(loss);
@@ -50,7 +50,7 @@ static int64_t largest_of(const Param *x, const double *grad) {
   return best;
 }
 
-/* Elements of a parameter: all of them, or that of the largest gradient and `most` drawn ones. */
+/* Elements of a parameter: all of them, or `most` random ones and the one with the largest gradient. */
 static void measure_elements(ToySlopes *s, Probe *p, const Param *x, const double *grad, int64_t most) {
   RngKey key = rng_key(11, RNG_TEST, 0, 0, 0);
   bool all = most >= x->count;
@@ -69,7 +69,7 @@ static void measure_directions(ToySlopes *s, Probe *p) {
   for (int d = 0; d < DIRECTIONS; d++) {
     RngKey key = rng_key(12, RNG_TEST, (uint32_t)d, 0, 0);
     p->direction = direction_of(s, d);
-    /* in unit steps: a short way for each of many parameters */
+    /* scaled by 1/√count, so that the step is at most one unit long */
     double norm = 1 / sqrt((double)s->params->count);
     for (int64_t i = 0; i < s->params->count; i++) p->direction[i] = norm * (2 * rng_uniform(key, (uint64_t)i) - 1);
     s->along[d] = slope_measure(along, p);

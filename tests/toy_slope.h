@@ -1,22 +1,22 @@
-/* toy_slope — the parameter gradients of a small network against finite differences in f64, within the bound of
- * slope.h. */
+/* toy_slope — compare the parameter gradients of a small network with finite differences in f64, within the error bound
+ * of slope.h. */
 #pragma once
 #include "slope.h"
 #include "toy.h"
 
 enum { TOY_EVERY = 1 << 30 }; /* as `most`: every element */
 
-/* A scalar function of the parameters, a sum of positive terms; with gradient, the parameter gradients += its own. It
- * must do the same in every call. */
+/* A scalar function of the parameters that is a sum of positive terms. With `gradient` it adds to the parameter
+ * gradients. It must do the same in every call. */
 typedef double (*ToyLoss)(Network *n, const void *arg, bool gradient);
 
-/** toy_slopes — fail unless the gradients of loss(n, arg) agree with its finite differences: element by element, all of
- *  a parameter or `most` drawn ones and the one of the largest gradient, and along random directions of all parameters
- *  at once. Fail, too, where finite differences are too rough to show an error of 1e-4 in the largest gradient of a
- *  parameter. */
+/** toy_slopes — fail unless the gradients of loss(n, arg) agree with finite differences: for all elements of each
+ *  parameter, or `most` random ones and the one with the largest gradient, and along random directions of all
+ *  parameters at once. Fail, too, if finite differences are too inaccurate to show an error of 1e-4 in the largest
+ *  gradient of a parameter. */
 void toy_slopes(Network *n, ToyLoss loss, const void *arg, int64_t most);
 
-/* ---- its two parts, for a test that compares other gradients */
+/* ---- the two halves of toy_slopes, for a test that compares other gradients */
 typedef struct ToySlope {
   Slope slope;
   int64_t element;
@@ -31,14 +31,15 @@ typedef struct ToySlopes {
 } ToySlopes;
 typedef char ToyWhy[256];
 
-/** toy_slopes_measure — *s is given back with toy_slopes_free, the returned gradients [params.count] with mem_free. */
+/** toy_slopes_measure — measure finite differences into *s and return the gradients [params.count]. The caller frees *s
+ *  with toy_slopes_free and the gradients with mem_free. */
 double *toy_slopes_measure(ToySlopes *s, Network *n, ToyLoss loss, const void *arg, int64_t most);
-/** toy_slopes_agree — whether the gradients agree with the slopes; else, the first disagreement in `why`. */
+/** toy_slopes_agree — whether the gradients agree with the slopes; if not, `why` describes the first disagreement. */
 bool toy_slopes_agree(const ToySlopes *s, const double *grad, ToyWhy why);
 void toy_slopes_free(ToySlopes *s);
 
 /** toy_cross_entropy — Σ_r weight[r]·(−log softmax(logits[r])[target[r]]) over all rows of the input, no token
- * forbidden; with gradient: parameter gradients += */
+ *  forbidden. With `gradient` it adds to the parameter gradients. */
 double toy_cross_entropy(Network *n, const ModelInput *in, const int32_t *target, const double *weight, bool gradient);
-/** toy_pass_slopes — the same of toy_pass. */
+/** toy_pass_slopes — toy_slopes of toy_pass. */
 void toy_pass_slopes(Network *n, const ToyBatch *b, int first, int count, Dropout dropout, int64_t most);

@@ -1,11 +1,11 @@
 /* bench SHAPE MATMUL [steps [micro-batches per step [network [objective [device]]]]] [key=value…] — training speed on
- * synthetic tokens: tokens/s, GFLOP/s, the share of each group of ops, and the ratio to the floor set by oneDNN alone on
- * the same products. With several ranks each takes its own micro-batch (weak scaling). SHAPE: demo, tiny, small128,
- * small1024, medium1024. MATMUL: f32, bf16. Network and objective as in a deck: dit and subs by default. Words key=value
- * override the deck that these describe. Threads per rank: OMP_NUM_THREADS.
+ * synthetic tokens: tokens/s, GFLOP/s, the share of each group of ops, and the ratio to the time that oneDNN alone
+ * needs for the same matrix products. Each rank processes its own micro-batch (weak scaling). SHAPE: demo, tiny,
+ * small128, small1024, medium1024. MATMUL: f32, bf16. Network and objective as in a deck, by default dit and subs.
+ * key=value overrides the resulting deck. Threads per rank: OMP_NUM_THREADS.
  * On device cuda micro-batches are larger and the result is one JSON object: times of whole steps, since the host does
- * not wait for single ops; memory; the kernel of attention; and the time of one forward pass without training, of one
- * sequence and of up to 64. */
+ * not wait for single ops; memory; the attention kernel; and the time of a forward pass without training, for one
+ * sequence and for up to 64. */
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
@@ -46,11 +46,11 @@ typedef struct Bench {
   Optimizer optimizer;
   Reduction reduction;
   int32_t *tokens;
-  int64_t step, rows, micros; /* micros: micro-batches a step */
+  int64_t step, rows, micros; /* micros: micro-batches per step */
 } Bench;
 
-/* The deck of the shape; the command line's words come last and win. d3pm needs discrete time; it and sedd condition the
- * network on the time. */
+/* The deck of the shape; overrides on the command line come last and win. d3pm needs discrete time; d3pm and sedd
+ * condition the network on time. */
 static int describe(Config *cfg, const Bench *b) {
   const Shape *s = &b->shape;
   bool d3pm = strcmp(b->objective, "d3pm") == 0, timed = d3pm || strcmp(b->objective, "sedd") == 0;
@@ -135,11 +135,11 @@ static int train_step(Bench *b) {
   return optimizer_step(&b->optimizer, squares, 1.0 / (double)(b->shape.batch * b->shape.length), &norm, &lr);
 }
 
-typedef struct Floor { /* of the products of a step */
+typedef struct Floor { /* lower bound: the matrix products of a step */
   double seconds, flops;
 } Floor;
 
-/* y = x wᵀ, dx = dy w, dw = dyᵀ x, `times` over. */
+/* y = x wᵀ, dx = dy w, dw = dyᵀ x, `times` times. */
 static void floor_add(Floor *f, bool bf16, double times, int64_t rows, const Param *w) {
   int64_t out = w->dims[0], in = w->dims[1];
   f->flops += 6 * times * (double)(rows * out * in);
@@ -148,8 +148,8 @@ static void floor_add(Floor *f, bool bf16, double times, int64_t rows, const Par
                          alone_seconds(bf16, true, false, out, in, rows, 5));
 }
 
-/* What oneDNN alone needs: every large matrix meets every row of every pass once, the head only the scored rows, chunk
- * by chunk. Equal matrices are measured once. */
+/* The time oneDNN alone needs: every large matrix multiplies every row of every pass once, the head only the scored
+ * rows, chunk by chunk. Matrices of equal shape are measured once. */
 static Floor dense_floor(const Bench *b, bool bf16) {
   const Model *m = &b->net.model;
   const Param *list = m->params.list, *head = &list[m->head_weight];
@@ -166,7 +166,7 @@ static Floor dense_floor(const Bench *b, bool bf16) {
   return f;
 }
 
-/* Seconds of each of so many steps, after two to warm up. */
+/* Seconds of each step, after two warm-up steps. */
 static int time_steps(Bench *b, int steps, double *times) {
   Device *dev = &b->net.dev;
   for (int i = 0; i < 2; i++) TRY(train_step(b));
@@ -185,7 +185,7 @@ static int time_steps(Bench *b, int steps, double *times) {
   return OK;
 }
 
-/* ---- on the host's processors */
+/* ---- on the CPU */
 static int report_host(Bench *b, int steps, double *times) {
   Device *dev = &b->net.dev;
   double step = median(times, steps), tokens = (double)(b->micros * b->shape.batch * b->shape.length), spent = 0,
@@ -244,7 +244,7 @@ static void report_device(Bench *b, int steps, double *times, size_t used) {
   print_groups("host_s", dev->seconds, steps);
 }
 
-/* Median seconds of one pass of B sequences, without the head. */
+/* Median seconds of one forward pass of B sequences, without the head. */
 static int time_look(Bench *b, int64_t B, double *seconds) {
   double t[LOOK_TIMES], sigma[64] = {0};
   ModelInput in = {.B = B, .ids = b->tokens, .sigma = sigma};
@@ -287,7 +287,7 @@ static int run(Bench *b, int steps) {
   return report_host(b, steps, times);
 }
 
-/* The command line into b and *steps: words in order, then key=value. */
+/* Parse the command line into b and *steps: positional words, then key=value. */
 static int parse(Bench *b, int argc, char **argv, int *steps) {
   int n = 1;
   while (n < argc && strchr(argv[n], '=') == NULL) n++;

@@ -1,15 +1,14 @@
-/* bench_sampling [thousand tokens a run] — what samples cost, T = 5000 steps of a small DiT that was not trained: each
- * sampler, and `cached` as the reference runs it. `make bench-sampling`. Prints a table in Markdown. Threads:
- * OMP_NUM_THREADS.
+/* bench_sampling [thousand tokens per run] — the cost of sampling with T = 5000 steps of a small untrained DiT, for
+ * each sampler and for `cached` as the reference implements it. `make bench-sampling`. Prints a table in Markdown.
+ * Threads: OMP_NUM_THREADS.
  *
- * A run is cut short where more tokens than that would go through the network (0: never), and its time scaled to the
- * whole:
- * - ancestral and the reference take fewer steps of as many, which all cost alike: whether something unmasks in a step
- *   has the same chance in all of them;
- * - the others are given sequences of which only a few positions are masked, and scaled by the sequences that go
- *   through the network, which is what they spend their time on: of n masked positions one or more unmask in
+ * A run is cut short if more tokens than that would go through the network (0: never), and its time is extrapolated:
+ * - ancestral and the reference run only the first of the T steps; all steps cost the same on average, because the
+ *   probability that some position unmasks is the same in all of them;
+ * - the other samplers get sequences with only a few masked positions, and their time is scaled by the number of
+ *   sequences that go through the network, which dominates it: of n masked positions one or more unmask in
  *   T(1 − (1 − 1/T)^n) steps on average.
- * Nobody removes noise at the end: 1e-5 of the positions are left. */
+ * There is no noise removal at the end: 1e-5 of the positions stay masked. */
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
@@ -26,7 +25,8 @@
 
 enum { T = 5000, WIDTH = 256, BLOCKS = 6, HEADS = 4, COND = 128, MOST_VOCAB = 50432 };
 
-/* A small vocabulary, then those of LM1B (BERT's) and OpenWebText (GPT-2's and a mask) at the lengths of their recipes.
+/* A small vocabulary, then those of LM1B (BERT's) and OpenWebText (GPT-2's plus a mask) at the lengths of their
+ * recipes.
  */
 static const struct {
   int vocab;
@@ -37,14 +37,14 @@ typedef struct Bench {
   Network net;
   int64_t B, L;
   int vocab, mask, ld;
-  double budget; /* tokens a run may send through the network */
+  double budget; /* most tokens that a run sends through the network */
   int32_t *z;    /* [B,L] */
-  float *p;      /* [B·L,ld] p(x0 | z) as the reference keeps it; 0 behind the vocabulary */
+  float *p;      /* [B·L,ld] p(x0 | z) as the reference keeps it; 0 beyond the vocabulary */
 } Bench;
 
 typedef struct Cost { /* of B samples */
   double wall, cpu, passes, sequences;
-  double part; /* that was run */
+  double part; /* the share that was run */
 } Cost;
 
 static double cpu_now(void) {
@@ -53,17 +53,17 @@ static double cpu_now(void) {
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Steps of T in which one or more of n masked positions unmask. */
+/* Expected number of the T steps in which one or more of n masked positions unmask. */
 static double busy_steps(double n) { return -T * expm1(n * log1p(-1.0 / T)); }
 
-/* p(x0 = v | z) ∝ 1/(v + 1)²: a few likely tokens, as a trained network has them. Of a flat p the reference's noise in
- * f32 would cut off nearly all, so that nothing unmasked before the last steps. */
+/* p(x0 = v | z) ∝ 1/(v + 1)²: a few likely tokens, as with a trained network. With a uniform p the reference's f32
+ * noise would truncate nearly all tokens, and nothing would unmask before the last steps. */
 static void few_likely(Params *p, int vocab) {
   float *bias = params_find(p, "output_layer.linear.bias")->value.data;
   for (int v = 0; v < vocab; v++) bias[v] = -2 * logf((float)v + 1);
 }
 
-enum { BLOCK = 16 * RNG_LANES }; /* tokens whose noise is drawn at a time */
+enum { BLOCK = 16 * RNG_LANES }; /* noise is drawn for this many tokens at a time */
 
 static int open_bench(Bench *b, int vocab, int64_t L, int64_t B, double budget) {
   const char *threads = getenv("OMP_NUM_THREADS");
@@ -94,7 +94,7 @@ static void close_bench(Bench *b) {
   mem_free(&b->p);
 }
 
-/* n positions of each sequence are masked, the others hold some token. */
+/* n positions of each sequence are masked, the others hold arbitrary tokens. */
 static SamplerJob start(Bench *b, int64_t n) {
   for (int64_t i = 0; i < b->B * b->L; i++) b->z[i] = (int32_t)(i * 7919 % b->mask);
   for (int64_t s = 0; s < b->B; s++)
@@ -110,7 +110,7 @@ static SamplerJob start(Bench *b, int64_t n) {
 }
 
 /* ---- the samplers of the program */
-/* Sequences that go through the network for B samples with n masked positions each. */
+/* Expected number of sequences that go through the network for B samples with n masked positions each. */
 static double sequences_of(const Bench *b, const char *sampler, double n) {
   double B = (double)b->B;
   if (strcmp(sampler, "cached") == 0) return B * busy_steps(n * B);
@@ -175,7 +175,7 @@ static int reference_look(Bench *b, SamplerJob *job, double t) {
   return OK;
 }
 
-/* u on the 2^-24 grid for BLOCK tokens from `from` on. */
+/* u on the 2^-24 grid for BLOCK tokens starting at `from`. */
 static inline void reference_noise(float u[BLOCK], RngKey key, int from) {
   for (int at = 0; at < BLOCK; at += 4 * RNG_LANES) {
     uint32_t w[4][RNG_LANES];
@@ -187,8 +187,8 @@ static inline void reference_noise(float u[BLOCK], RngKey key, int from) {
   }
 }
 
-/* The token of one row: arg-max of q(v)/(1e-10 − log(u + 1e-10)) with q = p·(mc_t − mc_s), q(m) = mc_s, in f32. In one
- * sweep and without keeping q or the noise, where the reference makes a tensor of each. */
+/* The token of one row: arg-max of q(v)/(1e-10 − log(u + 1e-10)) with q = p·(mc_t − mc_s), q(m) = mc_s, in f32. One
+ * pass that stores neither q nor the noise; the reference makes a tensor of each. */
 static int32_t reference_token(const Bench *b, const float *p, float fill, float stay, RngKey key) {
   float u[BLOCK], x[MOST_VOCAB], best = -1;
   int at = 0, mask = b->mask;
@@ -207,7 +207,7 @@ static int32_t reference_token(const Bench *b, const float *p, float fill, float
   return at;
 }
 
-/* One step: a draw at every position, which counts where there is a mask; *changed: whether any did. */
+/* One step: draw at every position and use the result at masked ones; *changed: whether any position unmasked. */
 static void reference_step(Bench *b, int64_t step, double now, double next, bool *changed) {
   int64_t R = b->B * b->L;
   bool any = false;
@@ -222,7 +222,8 @@ static void reference_step(Bench *b, int64_t step, double now, double next, bool
   *changed = any;
 }
 
-/* The time of looks and of draws is scaled apart: how many looks there are in so few steps is chance. */
+/* The times of network evaluations and of draws are extrapolated separately: in few steps the number of evaluations is
+ * random. */
 static int time_reference(Bench *b, Cost *cost) {
   SamplerJob job = start(b, b->L);
   bool changed = true;
@@ -266,7 +267,7 @@ static int bench(int vocab, int64_t L, int64_t B, double budget) {
   int err = OK;
   TRY_TO(done, open_bench(&b, vocab, L, B, budget));
   SamplerJob job = start(&b, L);
-  for (int i = 0; i < 2; i++) TRY_TO(done, reference_look(&b, &job, 1)); /* to warm up */
+  for (int i = 0; i < 2; i++) TRY_TO(done, reference_look(&b, &job, 1)); /* warm-up */
   TRY_TO(done, time_reference(&b, &reference));
   print_cost(&b, "cached, as the reference runs it", &reference, &reference);
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {

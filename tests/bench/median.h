@@ -1,5 +1,5 @@
-/* median — of a few timings. */
+/* median — the median of a few timings. */
 #pragma once
 
-/** median — the middle of t[n], the upper of two; t is sorted afterwards. */
+/** median — the middle element of t[n], for even n the upper one; sorts t. */
 double median(double *t, int n);

@@ -1,6 +1,6 @@
-/* test_ar — of the causal transformer alone: its parameters, its gradients with other heads and blocks, that no
- * position sees a later one, and that where it sees what dit sees it computes what dit computes. What holds for every
- * network is in test_networks and test_networks_same. */
+/* test_ar — tests specific to the causal transformer: its parameters, gradients with other numbers of heads and blocks,
+ * causality, and equality with dit where both see the same positions. Tests of every network are in test_networks and
+ * test_networks_same. */
 #include "toy_network.h"
 #include "toy_slope.h"
 
@@ -11,7 +11,7 @@
 
 enum { B = TOY_B, L = TOY_L, D = TOY_D, V = TOY_V, TOKENS = TOY_TOKENS, SOME = 24 };
 
-/* ---- the loss: every token from those before it, but not beyond the length of its sequence */
+/* ---- the loss: every token is predicted from those before it, up to the length of its sequence */
 static double next_tokens(Network *n, const void *arg, bool gradient) {
   ModelInput in = {.B = B, .ids = toy_mixed.x0, .dropout = *(const Dropout *)arg};
   int32_t target[TOKENS] = {0};
@@ -19,7 +19,7 @@ static double next_tokens(Network *n, const void *arg, bool gradient) {
   for (int b = 0; b < B; b++)
     for (int l = 0; l < L - 1 && l < toy_mixed.length[b] - 1; l++) {
       target[b * L + l] = toy_mixed.x0[b * L + l + 1];
-      weight[b * L + l] = 1 + b; /* no two sequences alike */
+      weight[b * L + l] = 1 + b; /* different for each sequence */
     }
   return toy_cross_entropy(n, &in, target, weight, gradient);
 }
@@ -64,7 +64,7 @@ static void test_parameters(void **state) {
   network_destroy(&dit);
 }
 
-/* A head of zeros: a fresh network knows nothing. */
+/* The head starts at zero: a fresh network predicts the uniform distribution. */
 static void test_fresh_network_is_uniform(void **state) {
   (void)state;
   Network n;
@@ -94,7 +94,7 @@ static void test_slopes(void **state) {
   slopes(toy_quarter, 1, 4, SOME);
 }
 
-/* ---- a position sees itself and those before */
+/* ---- causality: a position sees itself and earlier ones */
 static void causal(const char *backend, bool bf16) {
   Network n;
   Toy t = toy_network("ar", backend, false);
@@ -104,7 +104,7 @@ static void causal(const char *backend, bool bf16) {
   for (int j = 0; j < L; j++) {
     int32_t ids[TOKENS];
     memcpy(ids, toy_mixed.x0, sizeof ids);
-    ids[L + j] = (ids[L + j] + 1) % V; /* of the second sequence */
+    ids[L + j] = (ids[L + j] + 1) % V; /* in the second sequence */
     double *after = hidden(&n, B, ids);
     toy_same("hidden rows before the change", after, before, (L + j) * D);
     toy_same("hidden rows of the next sequence", after + 2 * L * D, before + 2 * L * D, L * D);
@@ -122,8 +122,8 @@ static void test_causal(void **state) {
   if (check_has_bf16()) causal("cpu", true);
 }
 
-/* ---- dit with open gates and no modulation is the same network but for the mask, and the last position of the first
- * block sees everything */
+/* ---- dit with gates of 1 and no modulation differs from ar by the causal mask only. In the first block the last
+ * position sees all positions in both, so its hidden row must be equal. */
 static void copy_weights(Network *to, const Network *from) {
   for (int i = 0; i < from->model.params.n; i++) {
     const Param *p = &from->model.params.list[i];

@@ -1,5 +1,5 @@
-/* test_dimamba — of the state-space network alone: its parameters, that both directions are alike, that a sequence's
- * bits are its own, and its dropouts. What holds for every network is in test_networks and test_networks_same. */
+/* test_dimamba — tests specific to the bidirectional state-space network: its parameters, symmetry of the directions, a
+ * sequence alone and in a batch, its dropouts. Tests of every network are in test_networks and test_networks_same. */
 #include "toy_network.h"
 #include "toy_slope.h"
 
@@ -94,7 +94,8 @@ static void test_refusal(void **state) {
   device_close(&dev);
 }
 
-static void test_slopes_wide(void **state) { /* δ of more than one column, whose last group is not full */
+/* The low-rank δ has more than one column, and the last group of channels is partial. */
+static void test_slopes_wide(void **state) {
   (void)state;
   Network n;
   Toy t = toy_network("dimamba", "cpu_f64", true);
@@ -104,7 +105,7 @@ static void test_slopes_wide(void **state) { /* δ of more than one column, whos
   network_destroy(&n);
 }
 
-/* ---- the directions: with the same weights, a sequence read backwards has its hidden rows backwards */
+/* ---- the directions: with the same weights in both, the reversed sequence has the reversed hidden rows */
 static void make_directions_alike(Network *n) {
   int copies = 0;
   for (int i = 0; i < n->model.params.n; i++) {
@@ -143,7 +144,7 @@ static void test_directions(void **state) {
   network_destroy(&n);
 }
 
-/* Alone, a sequence has the bits that it has in a batch. */
+/* A sequence alone has the same bits as in a batch. */
 static void test_one_sequence(void **state) {
   (void)state;
   Network n;
@@ -156,7 +157,7 @@ static void test_one_sequence(void **state) {
   network_destroy(&n);
 }
 
-/* Convolution, skip and gate see ones. */
+/* The weights are such that convolution, skip and gate all have input 1. */
 static void test_dropouts_differ(void **state) {
   (void)state;
   const double silu1 = 1 / (1 + exp(-1));

@@ -1,12 +1,12 @@
-/* test_dit — of the diffusion transformer alone: what padding means to it, and its dropouts. What holds for every
- * network is in test_networks and test_networks_same. */
+/* test_dit — tests specific to the diffusion transformer: the effect of padding, and its dropouts. Tests of every
+ * network are in test_networks and test_networks_same. */
 #include "toy_network.h"
 
 #include <math.h>
 
 enum { B = TOY_B, L = TOY_L, D = TOY_D };
 
-/* A masked pad is not counted as masked, is not scored, and is seen by attention. */
+/* A masked padding position is not counted as masked and not scored, but attention sees it. */
 static void test_padding(void **state) {
   (void)state;
   Network n;
@@ -15,16 +15,16 @@ static void test_padding(void **state) {
   ToyBatch changed = toy_mixed;
   double loss = toy_pass(&n, &toy_mixed, 0, B, toy_none, false);
   assert_int_equal(n.noised.n_rows, 2 + 2 + 3);
-  assert_int_equal(n.noised.masked, 7); /* not the pad */
+  assert_int_equal(n.noised.masked, 7); /* without the padding */
   assert_int_equal(n.noised.scored, 5 + 3 + 5);
-  changed.x0[L + 3] = 1; /* the clean token under a masked pad is no one's target */
+  changed.x0[L + 3] = 1; /* the clean token under masked padding is not a target */
   assert_true(toy_pass(&n, &changed, 0, B, toy_none, false) == loss);
   changed.z[L + 4] = 1;
   assert_true(fabs(toy_pass(&n, &changed, 0, B, toy_none, false) - loss) > 1e-6);
   network_destroy(&n);
 }
 
-/* Attention averages values that are all 1, the MLP is its bias. */
+/* Attention averages values that are all 1; the MLP returns its bias. */
 static void test_dropouts_differ(void **state) {
   (void)state;
   enum { SHIFT1 = 0, GATE1 = 2 * D, GATE2 = 5 * D };

@@ -1,5 +1,5 @@
-/* test_gpt2 — GPT-2 against plain loops in double over its named parameters; that no position sees a later one, that
- * places matter, and that it is not to be trained. */
+/* test_gpt2 — GPT-2 against plain loops in double over its named parameters; causality, position embeddings, and the
+ * refusal to train it. */
 #include "toy.h"
 
 #include <math.h>
@@ -72,7 +72,7 @@ static void test_parameters(void **state) {
   network_destroy(&n);
 }
 
-/* Rows shorter than the network's positions use the first of them; longer ones are refused. */
+/* Sequences shorter than the position table use its first rows; longer ones are refused. */
 static void test_more_positions(void **state) {
   (void)state;
   enum { SHORT = L - 2 };
@@ -102,7 +102,7 @@ static void test_more_positions(void **state) {
   device_close(&dev);
 }
 
-/* The smallest published one: 124.4 M parameters, the tied head counted once. */
+/* The smallest published GPT-2 has 124.4 M parameters, with the tied head counted once. */
 static void test_published_size(void **state) {
   (void)state;
   Device dev;
@@ -123,7 +123,7 @@ static void test_published_size(void **state) {
   device_close(&dev);
 }
 
-/* ---- the reference: one sequence at a time, the parameters by their names */
+/* ---- the reference: one sequence at a time, parameters looked up by name */
 typedef struct Host {
   Network *n;
   int block;
@@ -211,7 +211,7 @@ static void test_values(void **state) {
   if (check_has_bf16()) compare("cpu", B, true, 0.05);
 }
 
-/* ---- a position sees itself and those before */
+/* ---- causality: a position sees itself and earlier ones */
 static void test_causal(void **state) {
   (void)state;
   for (int f32 = 0; f32 < 2; f32++) {
@@ -233,7 +233,8 @@ static void test_causal(void **state) {
   }
 }
 
-/* One token at every place: rows differ by their place alone, and where places are alike so are the rows. */
+/* With the same token everywhere, rows differ only by the position embeddings. When these are zero, all rows are equal.
+ */
 static void test_places_matter(void **state) {
   (void)state;
   const int32_t ids[L] = {4, 4, 4, 4, 4};

@@ -1,5 +1,5 @@
-/* test_mask_padding — with mask_padding a sequence is its real positions: what stands in the padding changes no bit of
- * them, they are those of a network as long as the sequence, and gradients agree with finite differences. */
+/* test_mask_padding — with mask_padding the contents of the padding change no bit of the real positions, these equal
+ * the result of a network cut to the length of the sequence, and gradients agree with finite differences. */
 #include "toy_slope.h"
 
 #include <string.h>
@@ -53,7 +53,7 @@ static void contents(const char *network, const char *backend, bool seen) {
   network_destroy(&open);
 }
 
-/* A causal network never sees what follows: masked or not, the same. */
+/* A causal network never sees the padding behind a sequence: masking makes no difference. */
 static void test_contents(void **state) {
   (void)state;
   contents("dit", "cpu_f64", true);
@@ -61,7 +61,7 @@ static void test_contents(void **state) {
   contents("ar", "cpu_f64", false);
 }
 
-/* The network cut to the length of the short sequence: it has the same parameters. */
+/* A network with the length of the short sequence has the same parameters. */
 static void test_cut(void **state) {
   (void)state;
   Network n, cut;
@@ -80,7 +80,7 @@ static void test_cut(void **state) {
   network_destroy(&cut);
 }
 
-/* ---- gradients: padding has no target and is seen by nobody */
+/* ---- gradients: padding has no target, and no other position sees it */
 typedef struct Pass {
   const int32_t *ids;
   Dropout dropout;

@@ -1,5 +1,5 @@
-/* test_networks — of every network, gradients of it and its loss against finite differences in f64; that they add up;
- * and that neither the rows of logits held at a time nor the room for more sequences changes them. */
+/* test_networks — for every network: gradients of the loss against finite differences in f64; gradients accumulate; the
+ * chunk of logits and a larger maximum batch do not change them. */
 #include "toy_network.h"
 #include "toy_slope.h"
 
@@ -9,7 +9,7 @@
 
 enum { B = TOY_B, TOKENS = TOY_TOKENS, MASK = TOY_MASK, SOME = 12 };
 
-/* one sequence fully masked, one without a mask, and one as usual */
+/* one sequence fully masked, one without a mask, and an ordinary one */
 static const ToyBatch extremes = {.x0 = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 0, 7, 8, 2, 8},
                                   .z = {MASK, MASK, MASK, MASK, MASK, 9, 2, 6, 5, 3, 0, 7, MASK, 2, 8},
                                   .length = {5, 5, 4},
@@ -37,7 +37,7 @@ static void test_slopes_some(void **state) {
   for (int time = 0; time <= x->timed; time++) slopes(x, time, time ? toy_none : toy_quarter, TOY_D, 3, SOME);
 }
 
-/* The least network: its only block is first and last, its only head is the whole width. */
+/* The smallest network: one block, which is both first and last, and one head of the whole width. */
 static void test_slopes_one_block(void **state) {
   const ToyNetwork *x = *state;
   for (int time = 0; time <= x->timed; time++) {
@@ -50,8 +50,8 @@ static void test_slopes_one_block(void **state) {
   }
 }
 
-/* The gradients must depend on everything they are tested with: else a test above could pass by testing nothing. But
- * tokens that are never seen and the head of the mask token, which no objective here draws, have no gradient. */
+/* Every parameter must have a gradient, or the tests above would not test it. Two exceptions have none: embeddings of
+ * tokens that do not occur, and the head's row of the mask token, which these objectives never predict. */
 static void test_every_parameter_matters(void **state) {
   const ToyNetwork *x = *state;
   Network n;
@@ -62,7 +62,7 @@ static void test_every_parameter_matters(void **state) {
   for (int i = 0; i < n.model.params.n; i++) {
     const Param *p = &n.model.params.list[i];
     bool head = i == n.model.head_weight || i == n.model.head_bias;
-    bool table = !head && p->rank == 2 && p->dims[0] == TOY_V && p->dims[1] == TOY_D; /* of tokens */
+    bool table = !head && p->rank == 2 && p->dims[0] == TOY_V && p->dims[1] == TOY_D; /* token embeddings */
     int64_t zero = 0, columns = p->count / TOY_V;
     tables += table;
     for (int64_t k = 0; k < p->count; k++) {
@@ -78,7 +78,7 @@ static void test_every_parameter_matters(void **state) {
   network_destroy(&n);
 }
 
-/* ---- fewer sequences than there is room for; nothing of an earlier, larger pass may leak in */
+/* ---- fewer sequences than the maximum; nothing may leak in from an earlier, larger pass */
 static void test_short_batch(void **state) {
   const ToyNetwork *x = *state;
   for (int time = 0; time <= x->timed; time++) {
@@ -101,7 +101,7 @@ static void test_short_batch(void **state) {
   }
 }
 
-/* ---- gradients add up: over calls, and over the parts of a batch */
+/* ---- gradients accumulate over calls, and over the parts of a batch */
 static void test_accumulation(void **state) {
   const ToyNetwork *x = *state;
   for (int time = 0; time <= x->timed; time++) {
@@ -127,7 +127,7 @@ static void test_accumulation(void **state) {
   }
 }
 
-/* ---- the number of rows of logits held at a time */
+/* ---- the number of rows of logits per chunk */
 static void test_row_chunks(void **state) {
   const ToyNetwork *x = *state;
   const int64_t chunks[] = {1, 2, 3, 64};
@@ -165,7 +165,8 @@ static void test_extremes(void **state) {
     Network n;
     Toy t = toy_network(x->name, "cpu_f64", time);
     toy_network_open(&n, &t);
-    bool diffusion = n.objective.diffusion; /* else masks mean nothing, and a token is scored by the one before */
+    /* without diffusion masks are ordinary tokens, and each row scores the next token */
+    bool diffusion = n.objective.diffusion;
     toy_pass_slopes(&n, &extremes, 0, B, toy_none, 4);
     toy_pass(&n, &extremes, 0, B, toy_none, false);
     assert_int_equal(n.noised.n_rows, diffusion ? 5 + 0 + 1 : 4 + 4 + 3);

@@ -1,5 +1,5 @@
-/* test_networks_same — of every network, what changes a result and what must not, bit for bit where nothing else is
- * said: threads, precision, training, whose parameters the layers see, neighbours in the batch, time, dropout. */
+/* test_networks_same — for every network, what must change a result and what must not, bit for bit unless noted:
+ * threads, precision, training, parameter buffers, neighbours in the batch, time, dropout. */
 #include "toy_network.h"
 
 #include <math.h>
@@ -8,7 +8,7 @@
 
 enum { B = TOY_B, L = TOY_L, D = TOY_D, TOKENS = TOY_TOKENS };
 
-/* ---- the same tests for each precision; bf16 only where the processor has products of it */
+/* ---- the same tests for each precision; bf16 only if the processor can multiply bf16 matrices */
 typedef enum Precision { F64, F32, BF16 } Precision;
 
 static Toy toy_in(const ToyNetwork *x, Precision precision, bool time) {
@@ -23,7 +23,7 @@ static void need_bf16(void) {
   skip();
 }
 
-/* ---- a network that only looks shares activations between blocks: same bits */
+/* ---- a network without training reuses activations between blocks: same bits */
 static void test_forward_only(void **state) {
   const ToyNetwork *x = *state;
   for (int i = 0; i < (x->timed ? 4 : 2); i++) {
@@ -81,7 +81,7 @@ static void test_threads_bf16(void **state) {
   same_with_threads(*state, BF16);
 }
 
-/* ---- precisions: the same weights, so only roundings differ. The error of the hidden rows is returned. */
+/* ---- precisions: with the same weights only rounding errors differ. Returns the error of the hidden rows. */
 static double compare_with_f64(const ToyNetwork *x, Precision precision, bool time, double bound,
                                double gradient_bound) {
   Network f64, low;
@@ -116,7 +116,7 @@ static void test_bf16(void **state) {
   }
 }
 
-/* ---- other values under the same layers (the moving average), and back */
+/* ---- switch the layers to other parameter values (the moving average), and back */
 static void bind_and_back(const ToyNetwork *x, Precision precision) {
   Network n, other;
   Toy t = toy_in(x, precision, false);
@@ -150,7 +150,7 @@ static void test_bind_bf16(void **state) {
   bind_and_back(*state, BF16);
 }
 
-/* ---- a sequence's result does not depend on its neighbours; tokens, dropout and time are seen */
+/* ---- a sequence's result does not depend on its neighbours; it depends on tokens, dropout and time */
 static void test_tokens_matter(void **state) {
   const ToyNetwork *x = *state;
   enum { AT = 2 * L + 2 }; /* the middle of the last sequence */
@@ -162,7 +162,7 @@ static void test_tokens_matter(void **state) {
   ToyBatch other = toy_mixed;
   other.z[AT] = 7;
   double *moved = toy_hidden(&n, &other, 0, B, toy_quarter);
-  int first = n.objective.diffusion ? 2 * L : AT; /* who predicts from left to right sees nothing to come */
+  int first = n.objective.diffusion ? 2 * L : AT; /* a causal network does not see later positions */
   toy_same("what does not see the token", moved, all, first * D);
   for (int r = first; r < 3 * L; r++) assert_true(check_error(moved + r * D, all + r * D, D) > 1e-6);
   double *every[] = {all, one, moved};
@@ -203,7 +203,7 @@ static void test_time_matters(void **state) {
   }
 }
 
-/* ---- backward tells which gradients are final, in the order in which it makes them */
+/* ---- backward reports which gradients are final, in the order in which it computes them */
 static void test_ready(void **state) {
   const ToyNetwork *x = *state;
   for (int time = 0; time <= x->timed; time++) {

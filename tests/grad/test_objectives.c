@@ -11,7 +11,7 @@
 enum { B = TOY_B, MASK = TOY_MASK };
 
 typedef struct Case {
-  const char *label, *schedule; /* the network is dit, of ar ar */
+  const char *label, *schedule; /* the network is dit; ar for objective ar */
   ObjectiveOptions objective;
 } Case;
 
@@ -31,7 +31,7 @@ static const Case cases[] = {
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
-/* fully masked at the last time, none masked at the first, one token and a masked pad in the middle */
+/* one sequence fully masked at t = 1, one without masks, one with a masked token and a masked padding position */
 static const ToyBatch ends = {.x0 = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 0, 7, 8, 2, 8},
                               .z = {MASK, MASK, MASK, MASK, MASK, 9, 2, 6, 5, 3, 0, 7, MASK, 2, MASK},
                               .length = {5, 5, 4},
@@ -60,7 +60,7 @@ static void test_slopes(void **state) {
   }
 }
 
-/* Every number is one, in f32 too, also where the first step of continuous time is met; f32 is f64 to rounding. */
+/* All results are finite, in f32 too and at the first time of continuous time; f32 agrees with f64 up to rounding. */
 static void test_ends_are_finite(void **state) {
   (void)state;
   for (int i = 0; i < CASES; i++) {
@@ -83,7 +83,7 @@ static void test_ends_are_finite(void **state) {
   }
 }
 
-/* d3pm's second pass scores every real position and has dropout of its own; the others have no second pass. */
+/* d3pm has a second pass, which scores every real position; the other objectives have none. */
 static void test_passes(void **state) {
   (void)state;
   for (int i = 0; i < CASES; i++) {
@@ -102,13 +102,14 @@ static void test_passes(void **state) {
     bool causal = !n.objective.diffusion;
     assert_int_equal(rows, causal ? 4 + 4 + 3 : 5 + 0 + 1 + (twice ? 5 + 5 + 4 : 0));
     assert_int_equal(n.noised.scored, causal ? 4 + 4 + 3 : 5 + 5 + 4);
-    assert_int_equal(n.noised.masked, causal ? 0 : 5 + 0 + 1); /* not the pad */
-    assert_true(twice || causal ? loss[1] > 0 : loss[1] == 0); /* the clean row */
+    assert_int_equal(n.noised.masked, causal ? 0 : 5 + 0 + 1); /* without the padding */
+    assert_true(twice || causal ? loss[1] > 0 : loss[1] == 0); /* the sequence without masks */
     network_destroy(&n);
   }
 }
 
-/* The second pass of d3pm sees the clean tokens at no noise, with a dropout that is not the first one's again. */
+/* The second pass of d3pm sees the clean tokens at noise level 0, and its dropout mask differs from the first pass's.
+ * */
 static void test_dropout_of_the_second_pass(void **state) {
   (void)state;
   Network n;
@@ -124,7 +125,7 @@ static void test_dropout_of_the_second_pass(void **state) {
   }
   MUST(network_loss(&n, &toy_quarter, false, loss, &rows));
   assert_int_equal(z->n_rows, real);
-  for (int same = 0; same < 2; same++) { /* the rows of the second pass still stand there */
+  for (int same = 0; same < 2; same++) { /* z still lists the rows of the second pass */
     const double sigma[B] = {0};
     ModelInput in = {.B = B, .ids = ends.x0, .sigma = sigma, .dropout = toy_quarter};
     if (same) in.dropout.layer += 1 << 20;
@@ -136,7 +137,7 @@ static void test_dropout_of_the_second_pass(void **state) {
   network_destroy(&n);
 }
 
-/* Where there are two passes a gradient is final in the second one only. */
+/* With two passes, gradients are reported as final in the second one only. */
 static void test_ready(void **state) {
   (void)state;
   for (int i = 0; i < CASES; i++) {

@@ -1,5 +1,5 @@
-/* test_wrong_gradients — of every network, finite differences reject a gradient that is wrong by one part in 10⁴ in one
- * parameter, that lacks the loss of a sequence, or that is of another dropout. */
+/* test_wrong_gradients — for every network, finite differences reject a gradient that is wrong by one part in 10⁴ in
+ * one parameter, that lacks the loss of a sequence, or that was computed without dropout. */
 #include <math.h>
 
 #include "base/mem.h"

@@ -1,4 +1,4 @@
-/* comm — the null communicator, and MPI's on however many ranks this program is started with (1, 2 and 4). */
+/* comm — the null communicator, and the MPI communicator on the ranks of this run (1, 2 and 4). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,12 +18,12 @@
 static Comm world;
 
 static void *zeros(size_t n, size_t size) {
-  void *p = calloc(n + 1, size); /* never of length 0 */
+  void *p = calloc(n + 1, size); /* n + 1: never empty */
   assert_non_null(p);
   return p;
 }
 
-/* Numbers of very different size, so that another order of additions gives another sum. */
+/* Numbers of very different magnitudes, so that the order of additions shows in the sum. */
 static double number(int rank, size_t i) {
   RngKey k = rng_key(1, RNG_TEST, 0, 0, (uint64_t)rank);
   double u = rng_uniform(k, 2 * i) - 0.5, v = rng_uniform(k, 2 * i + 1);
@@ -82,7 +82,7 @@ static double get(const void *x, size_t i, CommType type) {
   return type == COMM_F64 ? ((const double *)x)[i] : (double)((const int64_t *)x)[i];
 }
 
-/* Rank r holds (r + 1)·(i − 5): sum, largest and smallest are known, and i < 5 turns the signs round. */
+/* Rank r holds (r + 1)·(i − 5): sum, maximum and minimum are known, and the elements i < 5 are negative. */
 static void reduce_case(CommType type, CommOp op, size_t n) {
   double p = world.size;
   void *x = zeros(n, sizeof(double));
@@ -133,7 +133,7 @@ static void tree_case(size_t n) {
   float *x = zeros(n, sizeof *x), *want = zeros(n, sizeof *want);
   double *y = zeros(n, sizeof *y), *want_y = zeros(n, sizeof *want_y);
   int64_t *z = zeros(n, sizeof *z);
-  char *scratch = zeros((n + 1) / 2, sizeof(double)); /* half is enough, as promised */
+  char *scratch = zeros((n + 1) / 2, sizeof(double)); /* half the length suffices, as documented */
   for (size_t i = 0; i < n; i++) {
     x[i] = (float)number(world.rank, i);
     y[i] = number(world.rank, i);
@@ -155,7 +155,8 @@ static void tree_case(size_t n) {
   free(z);
 }
 
-/* Bitwise what one rank would get by adding pairs, for lengths that do not divide and lengths below the rank count. */
+/* Bitwise equal to the pairwise sum on one rank, also for lengths that are not divisible by the number of ranks or are
+ * smaller. */
 static void tree_equals_serial_tree(void **state) {
   (void)state;
   const size_t sizes[] = {0, 1, 2, 3, 5, 8, 17, 1000, 4099}, kept = comm_mpi_chunk, chunks[] = {2, 7, kept};
@@ -166,7 +167,7 @@ static void tree_equals_serial_tree(void **state) {
   comm_mpi_chunk = kept;
 }
 
-/* The numbers above are worth adding: from left to right they give something else. */
+/* The numbers above distinguish orders: added from left to right they give other sums. */
 static void order_matters(void **state) {
   (void)state;
   int differ = 0;
@@ -257,7 +258,7 @@ static void agree_on_the_outcome(void **state) {
     assert_int_equal(err_agreed(), 1);
     assert_string_equal(err_message(), world.rank == culprit ? own : "another rank failed");
     err_clear();
-    assert_int_equal(stage(-1), OK); /* and life goes on */
+    assert_int_equal(stage(-1), OK); /* the communicator still works afterwards */
   }
 }
 

@@ -1,6 +1,6 @@
-/* device_comm — sums and parts over ranks in device memory, on however many ranks this program is started with (1, 2
- * and 4). Linked with another check_device it tests that device. `test_device_comm fault` adds up until something
- * fails, and ends as main does; `… absent`: rank 0 waits for ranks that never join. */
+/* device_comm — reductions over ranks in device memory, on the ranks of this run (1, 2 and 4). Linked with another
+ * check_device it tests that device. `test_device_comm fault` reduces until something fails and then exits as main
+ * does; in `test_device_comm absent` rank 0 waits for ranks that never join. */
 #include "check.h"
 
 #include "base/err.h"
@@ -18,18 +18,18 @@ static Device dev;
 static DeviceComm comm;
 static float mine[MOST], want[MOST], got[MOST];
 
-/* Numbers of very different size, so that another order of additions gives another sum. */
+/* Numbers of very different magnitudes, so that the order of additions shows in the sum. */
 static float number(int rank, int64_t i) {
   RngKey k = rng_key(1, RNG_TEST, 0, 0, (uint64_t)rank);
   double u = rng_uniform(k, 2 * (uint64_t)i) - 0.5, v = rng_uniform(k, 2 * (uint64_t)i + 1);
   return (float)(u * (v < 0.3 ? 1e-6 : v < 0.6 ? 1.0 : 1e5));
 }
-/* What every order of additions adds up exactly. */
+/* Small integers: their sum is exact in any order. */
 static float whole(int rank, int64_t i) { return (float)(100 * rank + i % 97); }
 
 static Tensor array(int64_t n) {
   void *p;
-  MUST(device_alloc(&dev, &p, (size_t)(n + 1) * sizeof(float))); /* never of length 0 */
+  MUST(device_alloc(&dev, &p, (size_t)(n + 1) * sizeof(float))); /* n + 1: never empty */
   return tensor_1d(p, DT_F32, n);
 }
 
@@ -53,7 +53,7 @@ static void same(Tensor x, const char *what, int64_t first, int64_t n) {
 static const int64_t sizes[] = {0, 1, 2, 3, 5, 8, 17, 1000, 4099};
 enum { SIZES = sizeof sizes / sizeof *sizes };
 
-/* In pieces of every size, and beginning anywhere. */
+/* With buckets of several sizes and slices at any offset. */
 static void all_reduce_adds(void **state) {
   (void)state;
   const size_t kept = device_comm_bucket, buckets[] = {4, 28, 4000, kept};
@@ -85,8 +85,8 @@ static void sum_is_equal_on_all_ranks(void **state) {
   release(x);
 }
 
-/* What was asked for before a call is done when it begins, and what is asked for after the wait sees its result; two
- * calls may be under way. */
+/* Work enqueued before a call is complete when the call starts, and work enqueued after the wait sees its result. Two
+ * calls may be in flight. */
 static void calls_stand_in_line(void **state) {
   (void)state;
   enum { N = 3000 };
@@ -107,7 +107,7 @@ static void calls_stand_in_line(void **state) {
   for (int i = 0; i < 4; i++) release(all[i]);
 }
 
-/* Bitwise what the ranks add up in host memory, with scratch that is no longer than promised. */
+/* Bitwise equal to the tree sum in host memory, with scratch no longer than documented. */
 static void tree_equals_the_hosts(void **state) {
   (void)state;
   static float scratch[MOST];
@@ -162,7 +162,7 @@ static void wrong_arguments_are_refused(void **state) {
   release(short_one);
 }
 
-/* Memory that is not the host's is the CUDA library's to add up, which does not stand beside this program. */
+/* Device memory other than the host's needs the CUDA library, which is not installed beside this program. */
 static void a_device_without_its_library_is_refused(void **state) {
   (void)state;
   if (strcmp(check_device, "cpu") != 0) return;
@@ -184,7 +184,7 @@ static void one_more_and_none_left(void **state) {
   Tensor x = filled(10, whole);
   MUST(device_comm_create(&other, &world, &dev));
   MUST(device_comm_all_reduce(&other, x));
-  device_comm_destroy(&other); /* nobody has waited */
+  device_comm_destroy(&other); /* without a wait before */
   assert_null(other.impl);
   device_comm_destroy(&other);
   device_comm_destroy(NULL);
@@ -228,7 +228,7 @@ static int meet(void) {
   return device_comm_create(&comm, &world, &dev);
 }
 
-/* What a run of several ranks does when a step fails on one: give everything back, speak, end the others. */
+/* What a run with several ranks does when a step fails on one: free everything, print the error, abort the others. */
 static int end(int err) {
   device_comm_destroy(&comm);
   device_close(&dev);
@@ -242,7 +242,7 @@ static int fault(void) {
   return end(err ? err : add_up());
 }
 
-/* The others take part in all that is the ranks' own, and no more. */
+/* The other ranks take part in the MPI calls of device_comm_create, but never join the device communicator. */
 static int absent(void) {
   char id[128];
   device_comm_patience = 0.3;
@@ -254,7 +254,7 @@ static int absent(void) {
   }
   for (int i = 0; i < 2; i++) MUST(comm_agree(&world, OK));
   MUST(comm_broadcast(&world, id, sizeof id, 0));
-  return comm_barrier(&world); /* for ever */
+  return comm_barrier(&world); /* blocks for ever */
 }
 
 int main(int argc, char **argv) {

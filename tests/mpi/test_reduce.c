@@ -1,5 +1,5 @@
-/* reduce — the gradients of a step over ranks (1, 2 and 4) are on their way during backward, in buckets, and are the
- * ones that a sum at the end gives: with `tree` bit for bit. */
+/* reduce — the gradients of a step are reduced over ranks (1, 2 and 4) during backward, in buckets. The result equals
+ * that of a reduction at the end; with `tree` bit for bit. */
 #include "toy_network.h"
 
 #include <mpi.h>
@@ -7,12 +7,13 @@
 #include "base/mem.h"
 #include "train/reduce.h"
 
-enum { MICROS = 2 }; /* of a rank */
+enum { MICROS = 2 }; /* per rank */
 
 static Comm world;
 
-/* Of each rank its own sequences: [count] after a step, given back with mem_free. Where the sum is not to begin early
- * nobody is told. *early: gradients that were on their way when backward was over. */
+/* The gradients [count] after a step in which each rank has its own sequences; free them with mem_free. Without
+ * `overlap` backward has no callback, so the reduction begins at the end. *early: the number of gradients whose
+ * reduction had begun when backward ended. */
 static double *step(Network *n, bool tree, bool overlap, int64_t *early) {
   Reduction r;
   int64_t global_micro = MICROS * world.size;
@@ -49,7 +50,7 @@ static void compare(const ToyNetwork *x, const char *backend, double tolerance) 
     double *got = step(&n, false, true, &early), *same = step(&n, true, true, NULL);
     bool all = i == 0, none = buckets[i] > (size_t)p->count * 8;
     assert_true(world.size == 1 || none ? early == 0 : all ? early == p->count : early > 0);
-    if (world.size <= 2) /* of two numbers there is one sum */
+    if (world.size <= 2) /* a sum of two numbers has one order */
       toy_same("in buckets", got, want, p->count);
     toy_near("in buckets", p, got, want, tolerance);
     toy_same("the tree in buckets", same, tree, p->count);
