@@ -1,4 +1,4 @@
-/* store_bench — what the tests of the store share: a folder that goes away, files of known content, damage. */
+/* store_bench — shared by the tests of the store: a temporary folder, files with known content, damaged files. */
 #pragma once
 #include <setjmp.h>
 #include <stdarg.h>
@@ -42,7 +42,7 @@ static UNUSED int bench_teardown(void **state) {
   return nftw(bench_folder, bench_remove, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-/** bench_path — folder/name, in memory that stays. */
+/** bench_path — folder/name, in static memory. */
 static UNUSED const char *bench_path(const char *name) {
   static char text[64][300];
   int i = 0;
@@ -52,7 +52,7 @@ static UNUSED const char *bench_path(const char *name) {
   return text[i];
 }
 
-/** compose — snprintf into an array that must be large enough. */
+/** compose — snprintf into an array; fails if the array is too small. */
 #define compose(text, ...) assert_true(snprintf((text), sizeof(text), __VA_ARGS__) < (int)sizeof(text))
 
 #define must(call) bench_must((call), #call, __FILE__, __LINE__)
@@ -61,7 +61,7 @@ static UNUSED void bench_must(int err, const char *call, const char *file, int l
   _assert_int_equal((uintmax_t)err, OK, file, line);
 }
 
-/** refused — fail unless err is `want` and the message is one line with all of the words (NULL-ended list). */
+/** refused — fail unless err is `want` and the message is one line that contains all of the words. */
 #define refused(err, want, ...)                                                                                        \
   bench_refused((err), (want), (const char *const[]){__VA_ARGS__, NULL}, __FILE__, __LINE__)
 static UNUSED void bench_refused(int err, int want, const char *const *words, const char *file, int line) {
@@ -97,7 +97,7 @@ static UNUSED void bench_spit(const char *path, const char *bytes, long n) {
   assert_int_equal(fclose(f), 0);
 }
 
-/** bench_find — where the n bytes of `what` lie in the file, −1 if nowhere. */
+/** bench_find — the offset of the n bytes `what` in the file, −1 if absent. */
 static UNUSED long bench_find(const char *path, const void *what, size_t n) {
   long size, at = -1;
   char *bytes = bench_slurp(path, &size);
@@ -117,7 +117,7 @@ static UNUSED void bench_flip(const char *path, long at, int mask) {
   assert_int_equal(fclose(f), 0);
 }
 
-/** bench_sealed — where the seal of the file begins, its length if it has none. */
+/** bench_sealed — the offset of the file's seal, or the file's length if it has none. */
 static UNUSED long bench_sealed(const char *path) {
   long size;
   char *bytes = bench_slurp(path, &size);
@@ -138,13 +138,13 @@ typedef struct Data {
   int64_t N, L, V;               /* V at most 256: token i is the byte i */
   H5Type type;                   /* of the tokens */
   int64_t chunk_rows;            /* 0: contiguous */
-  uint32_t salt;                 /* another one, other tokens */
+  uint32_t salt;                 /* different salts give different tokens */
   const char *source;            /* NULL: "test" */
   bool full;                     /* every length is L */
-  int64_t bad_row, bad_position; /* holds bad_token where that is not 0 */
+  int64_t bad_row, bad_position; /* where bad_token stands unless it is 0 */
   uint32_t bad_token;
-  uint32_t bad_length, change_length; /* bad_length stands in bad_row if change_length */
-  const char *leave_out;              /* an attribute of / that is left out */
+  uint32_t bad_length, change_length; /* if change_length is not 0, bad_row has length bad_length */
+  const char *leave_out;              /* an attribute of / to omit */
 } Data;
 
 static UNUSED uint32_t data_token(const Data *d, int64_t row, int64_t position) {

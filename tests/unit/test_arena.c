@@ -1,4 +1,5 @@
-/* arena: measured and real tensors fall on the same places; alignment; zeroed memory; refusal of the impossible. */
+/* arena — measured and committed tensors have the same offsets; alignment; zeroed memory; refusal of impossible sizes.
+ * */
 #include "check.h"
 
 #include <string.h>
@@ -75,12 +76,12 @@ static void test_ends(void **state) {
   Check c;
   Arena arena;
   check_open(&c, &CHECK_MODES[CHECK_F32], 1);
-  arena_measure(&arena, &c.dev); /* nothing planned */
+  arena_measure(&arena, &c.dev); /* no tensors */
   MUST(arena_commit(&arena));
   assert_int_equal(c.dev.allocated, 0);
   arena_destroy(&arena);
 
-  arena_measure(&arena, &c.dev); /* more than there can be */
+  arena_measure(&arena, &c.dev); /* more memory than exists */
   arena_tensor(&arena, DT_F64, (int64_t)1 << 40, 1 << 16);
   assert_int_equal(arena_commit(&arena), ERR_MEMORY);
   assert_non_null(strstr(err_message(), "549755813888.0 MiB"));

@@ -1,4 +1,4 @@
-/* checkpoint — bit for bit there and back; another model, damage, a disk that is full. */
+/* checkpoint — bitwise round trips; mismatched models, damaged files, a full disk. */
 #include "check.h"
 #include "store/checkpoint.h"
 #include "store_bench.h"
@@ -29,7 +29,7 @@ static size_t array_size(const CheckpointArray *a) {
   return n;
 }
 
-/* Every bit pattern is a number to be kept: NaNs with payload, infinities, -0, subnormals. */
+/* Every bit pattern must survive: NaNs with payload, infinities, -0, subnormals. */
 static uint32_t bits_of(int group, int array, size_t i, uint32_t salt) {
   static const uint32_t special[] = {0x7fc00000, 0x7f800001, 0xffc12345, 0x7f800000, 0xff800000, 0x80000000, 1, 0};
   if (i < 8) return special[i];
@@ -95,7 +95,7 @@ static void there_and_back(void **state) {
   CheckpointState s;
   model_create(&m, 0);
   must(model_save(path, &m));
-  must(model_save(path, &m)); /* in place of the first */
+  must(model_save(path, &m)); /* replaces the first one */
   assert_false(bench_there(bench_path("last.h5.tmp")));
   must(checkpoint_verify(path));
   must(checkpoint_state(path, &s));
@@ -198,8 +198,8 @@ static void wrong_formats(void **state) {
   model_destroy(&m);
 }
 
-/* Each byte of the numbers is flipped. Without the seal, so that the data sets' own sums have to find it, and name it.
- */
+/* A bit of each byte of the arrays is flipped. The file has no seal, so the data set's own checksum must find the
+ * error, and the message must name the data set. */
 static void flipped_numbers(void **state) {
   (void)state;
   const char *path = bench_path("flip.h5");
@@ -229,8 +229,8 @@ static void flipped_numbers(void **state) {
   model_destroy(&m);
 }
 
-/* Any byte of the file is flipped, also where HDF5 would crash: the seal finds it first. Only its last eight bytes say
- * that there is a seal. */
+/* A bit of any byte of the file is flipped, also where HDF5 would crash: the seal finds it first. Only in the last
+ * eight bytes, which mark the file as sealed, a flip removes the seal instead. */
 static void flipped_anywhere(void **state) {
   (void)state;
   const char *path = bench_path("anywhere.h5");
@@ -268,7 +268,7 @@ static void cut(void **state) {
     bench_spit(bench_path("cut.h5"), bytes, n);
     refused(checkpoint_state(bench_path("cut.h5"), &s), ERR_DATA, "cut.h5");
   }
-  for (long n = end; n < size; n += 7) { /* only the seal is cut: nothing is lost */
+  for (long n = end; n < size; n += 7) { /* only the seal is cut off: all data are intact */
     bench_spit(bench_path("cut.h5"), bytes, n);
     must(checkpoint_verify(bench_path("cut.h5")));
   }
@@ -291,7 +291,7 @@ static int save_with_limit(const char *path, Model *m, long limit) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
-/* Wherever the disk is full, the old checkpoint stays whole and the new one leaves nothing. */
+/* Whenever the disk becomes full, the old checkpoint stays intact and no part of the new one is left. */
 static void full_disk(void **state) {
   (void)state;
   const char *path = bench_path("kept.h5");
@@ -319,7 +319,7 @@ static void full_disk(void **state) {
   model_destroy(&new);
 }
 
-/* of the weights alone: the same for another step or metrics, another for another value, name or group */
+/* The digest depends on the weights only: not on step or metrics, but on every value, name and group. */
 static void digest_of_weights(void **state) {
   (void)state;
   const char *path = bench_path("digest.h5");

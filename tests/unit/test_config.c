@@ -1,4 +1,4 @@
-/* config — decks, includes, overrides, every kind of mistake and its message, and the way back to a deck. */
+/* config — decks, includes, overrides, every kind of mistake and its message, and writing a deck. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -87,7 +87,7 @@ static void values_of_a_deck(void **state) {
   assert_true(c.run_seed == INT64_MAX);
   assert_string_equal(c.run_resume, "must");
   assert_true(c.train_lr == 1.0 && c.train_steps == 1000000 && c.train_weight_decay == 1e-2);
-  assert_true(c.train_warmup == 3000000000); /* more than 32 bits, without the L that libconfig asks for */
+  assert_true(c.train_warmup == 3000000000); /* more than 32 bits, without the L suffix that libconfig requires */
   assert_true(c.train_micro_batch == 16 && c.train_beta2 == 0.999);
   assert_true(c.model_time_conditioning && c.model_dropout == 0);
   assert_string_equal(c.deck, deck);
@@ -127,7 +127,7 @@ static void overrides_win(void **state) {
   config_free(&c);
 }
 
-/* Includes are relative to the file that has them, may be nested, and stand between and inside sections. */
+/* Includes are relative to the including file, may be nested, and may stand between and inside sections. */
 static void includes(void **state) {
   (void)state;
   Config c;
@@ -141,12 +141,12 @@ static void includes(void **state) {
   config_free(&c);
 }
 
-/* ---- what is refused, and in which words */
+/* ---- what is refused, and with which message */
 
 static void assert_refused(int got, const char *want) {
   char text[2048];
   assert_int_equal(got, ERR_USAGE);
-  snprintf(text, sizeof text, "%s", err_message()); /* the folder's name is not known beforehand */
+  snprintf(text, sizeof text, "%s", err_message()); /* without the temporary folder's name, which is random */
   char *at = strstr(text, folder);
   if (at) memmove(at, at + strlen(folder) + 1, strlen(at + strlen(folder) + 1) + 1);
   assert_string_equal(text, want);
@@ -157,7 +157,7 @@ static void refuse_deck(const char *text, const char *want) {
   Config c;
   write_deck("x.cfg", text);
   assert_refused(config_load(&c, deck, 0, NULL), want);
-  assert_null(c.run_dir); /* nothing is left behind */
+  assert_null(c.run_dir); /* everything is freed */
 }
 
 static void refuse_word(char *word, const char *want) {
@@ -287,14 +287,14 @@ static void bad_overrides(void **state) {
   refuse_word("run=a.b", "run=a.b: write an override as section.key=value");
 }
 
-/* ---- the way back */
+/* ---- writing a deck and reading it again */
 
 static const char *last_choice(const char *choices) {
   const char *bar = strrchr(choices, '|');
   return bar ? bar + 1 : choices;
 }
 
-/* Every key away from its default, at values that are hard to write down. */
+/* Every key differs from its default and has a value that is hard to print exactly. */
 static void fill(Config *c) {
   assert_int_equal(config_load(c, NULL, 0, NULL), OK);
 #define SET(field, value)                                                                                              \
@@ -406,7 +406,7 @@ static void every_key_is_described(void **state) {
 #undef KEY_WORD
 }
 
-/* What config_help prints, and how many keys it finds. */
+/* The text that config_help prints; returns the number of keys it finds. */
 static int capture_help(char *text, size_t n, ConfigMatch match, const char *word) {
   int found = -1;
   fflush(stdout);
@@ -435,7 +435,7 @@ static void help_prints_keys(void **state) {
   assert_non_null(strstr(text, "train.warmup = 2500   (an integer, 0 to 4294967296 steps)\n"));
   assert_int_equal(capture_help(text, sizeof text, CONFIG_PART, "run.resume"), 1);
   assert_non_null(strstr(text, "run.resume = \"auto\"   (one of auto, never, must)\n"));
-  assert_int_equal(capture_help(text, sizeof text, CONFIG_PART, "lr"), 3); /* not every name with these letters */
+  assert_int_equal(capture_help(text, sizeof text, CONFIG_PART, "lr"), 3); /* whole parts of names, not substrings */
   assert_int_equal(capture_help(text, sizeof text, CONFIG_TEXT, "sediment"), 0);
   assert_int_equal(capture_help(text, sizeof text, CONFIG_SECTION, "dist"), 2);
   assert_non_null(strstr(text, "dist.reduce = "));
@@ -444,7 +444,7 @@ static void help_prints_keys(void **state) {
                  "help: unknown key train.lerning_rate; did you mean train.lr?");
 }
 
-/* The help and the choices are searched, but keys of that name are not told twice. */
+/* Help texts and choices are searched; keys that match by name are not listed again. */
 static void help_searches_texts(void **state) {
   (void)state;
   static char text[65536];

@@ -1,9 +1,9 @@
-/* test_draw_tail — how often tokens of probability 1e-8 and 1e-10 are drawn, as if 1e10 tokens were drawn and more.
+/* test_draw_tail — the rates at which tokens of probability 1e-8 and 1e-10 are drawn, as precisely as 1e10 plain draws
+ * would measure them.
  *
- * Nobody waits for 1e10 draws. The numbers they are drawn by come from narrow windows around the steps where such a
- * token is expected, each window cut into as many strata as draws: a draw from a window of width w is worth 1/w draws
- * from [0,1). What lies outside the windows is drawn from as well, more coarsely: the rare tokens must not be there.
- * The numbers are those that rng_uniform can give, multiples of 2^-53. */
+ * 1e10 draws take too long. Instead the uniforms come from a narrow window around the interval of each rare token, with
+ * one stratum per draw: a draw from a window of width w counts as 1/w draws from [0,1). Outside the windows the strata
+ * are wider, and no rare token may be drawn. The uniforms are multiples of 2^-53, as rng_uniform returns them. */
 #include "check.h"
 
 #include <math.h>
@@ -18,11 +18,11 @@ static const int32_t PLACE[RARE] = {1000, V - 2};
 typedef struct Bench {
   Check *c;
   Tensor logits, uniform, ids;
-  double below[RARE], p[RARE]; /* where each rare token's step begins, and its probability */
+  double below[RARE], p[RARE]; /* where each rare token's interval begins, and its probability */
 } Bench;
 
-/* All tokens are equal but the two: their weights are 1 in every type, so that a step of 1e-10 lies where it should
- * even if the weights are f32. */
+/* All tokens but the two rare ones have weight 1, which is exact in every type. So the interval of the token of
+ * probability 1e-10 lies where it should even if the weights are f32. */
 static void open_bench(Bench *b, Check *c) {
   double *rows = check_host(c, (int64_t)AT_ONCE * V);
   b->c = c;
@@ -31,14 +31,14 @@ static void open_bench(Bench *b, Check *c) {
   b->ids = check_ids(c, AT_ONCE, NULL);
   for (int64_t r = 0; r < AT_ONCE; r++) {
     for (int k = 0; k < RARE; k++) rows[r * V + PLACE[k]] = log(RATE[k] * (V - 1 - RARE));
-    rows[r * V + MASK] = 9; /* would win, if it could be drawn */
+    rows[r * V + MASK] = 9; /* would nearly always be drawn if it were not forbidden */
   }
   check_write(c, b->logits, rows);
   rows = check_read(c, b->logits);
   double total = V - 1 - RARE, sum = 0;
   for (int k = 0; k < RARE; k++) total += exp(rows[PLACE[k]]);
   for (int k = 0; k < RARE; k++) {
-    b->below[k] = (PLACE[k] - 1 - k + sum) / total; /* the mask token is below both */
+    b->below[k] = (PLACE[k] - 1 - k + sum) / total; /* the mask token precedes both */
     sum += exp(rows[PLACE[k]]);
     b->p[k] = exp(rows[PLACE[k]]) / total;
     assert_true(fabs(b->p[k] / RATE[k] - 1) < 1e-5);
@@ -53,7 +53,7 @@ static void tokens(Bench *b, const double *u, int32_t *got) {
   for (int i = 0; i < AT_ONCE; i++) got[i] = raw[i];
 }
 
-/* count[V] of DRAWS draws, one from each of as many strata of [low, low + width) */
+/* count[V] of DRAWS draws, one from each of DRAWS equal strata of [low, low + width) */
 static void draws_within(Bench *b, uint64_t stream, double low, double width, int64_t count[V]) {
   RngKey key = rng_key(8, RNG_TEST, 9, stream, 0);
   double u[AT_ONCE];
@@ -68,7 +68,7 @@ static void draws_within(Bench *b, uint64_t stream, double low, double width, in
   }
 }
 
-/* In a window of 64 times its probability a token takes a 64th of the draws, give or take one at each end. */
+/* In a window 64 times as wide as its probability a token gets a 64th of the draws, up to one draw at each end. */
 static void rates(Check *c, const void *shape) {
   (void)shape;
   enum { TIMES = 64 };
@@ -91,7 +91,7 @@ static void rates(Check *c, const void *shape) {
   assert_true(fabs(drawn / (b.p[0] + b.p[1]) - 1) < 0.01);
 }
 
-/* Outside the windows: none of the rare tokens, never the mask, and the others evenly. */
+/* Outside the windows: no rare token, no mask, and all other tokens equally often. */
 static void nowhere_else(Check *c, const void *shape) {
   (void)shape;
   enum { TIMES = 4 };
@@ -107,7 +107,7 @@ static void nowhere_else(Check *c, const void *shape) {
     if (k < RARE) low = b.below[k] + TIMES * b.p[k];
   }
   assert_int_equal(count[MASK], 0);
-  double each = (double)DRAWS / (PLACE[0] - 1); /* the first third of them, up to the first rare token */
+  double each = (double)DRAWS / (PLACE[0] - 1); /* of the window below the first rare token */
   for (int v = 0; v < PLACE[0]; v++)
     if (v != MASK && fabs((double)count[v] - each) > 2) fail_msg("%s: token %d: %d", c->title, v, (int)count[v]);
 }
@@ -124,9 +124,9 @@ static void test_nowhere_else(void **state) {
   for (int mode = CHECK_F64; mode <= CHECK_F32; mode++) check_once(nowhere_else, NULL, mode);
 }
 
-/* With the noise of f32 they are not: the smallest noise is 2^-24, so that a token of 1e-8 wins only where that of the
- * likeliest one is above 6, e^-6·2^-24 in place of 1e-8. Here 200,000 such tokens share 2e-3: of 1,000 draws two are
- * theirs, or none. */
+/* With f32 noise they are not drawn at their rates: the smallest noise is 2^-24, so a token of probability 1e-8 wins
+ * only if the noise of the most likely token exceeds 6, which happens at a rate of e^-6·2^-24 instead of 1e-8. Here
+ * 200,000 such tokens have a total probability of 2e-3: they get two of 1,000 draws, with f32 noise none. */
 static void f32_cuts_off(Check *c, const void *shape) {
   (void)shape;
   enum { MANY = 200000, ROWS = 20 };
@@ -159,8 +159,8 @@ static void test_f32_cuts_off(void **state) {
   check_once(f32_cuts_off, NULL, CHECK_F32);
 }
 
-/* The numbers themselves reach as far: with 53 bits one in 2^k falls below 2^-k, and none is a multiple of 2^-24 but by
- * chance. */
+/* rng_uniform itself has the resolution: one in 2^k of its 53-bit values is below 2^-k, and values are multiples of
+ * 2^-24 only by chance. */
 static void test_uniforms(void **state) {
   (void)state;
   enum { N = 1 << 22 };
@@ -175,7 +175,7 @@ static void test_uniforms(void **state) {
     double expected = N * (k ? 0x1p-12 : 0x1p-8);
     assert_true(fabs((double)below[k] - expected) < 5 * sqrt(expected));
   }
-  assert_true(coarse < 3); /* N·2^-29 = 1/128 are expected */
+  assert_true(coarse < 3); /* the expected number is N·2^-29 = 1/128 */
 }
 
 int main(void) {

@@ -1,4 +1,4 @@
-/* entropy — of token counts, against hand-made values; whatever the order of the tokens. */
+/* entropy — the entropy of token counts against values computed by hand; independent of the order of the tokens. */
 #include "check.h"
 #include "measure/entropy.h"
 
@@ -19,7 +19,7 @@ static void test_values(void **state) {
   expect((int32_t[]){5, 50257, 0, 50257}, 4, 1.5 * log(2));
   for (int i = 0; i < 1000; i++) many[i] = (i * 7) % 1000;
   expect(many, 1000, log(1000));
-  for (int i = 0; i < 1000; i++) many[i] = i % 10 == 0; /* a tenth and nine tenths */
+  for (int i = 0; i < 1000; i++) many[i] = i % 10 == 0; /* shares of 0.1 and 0.9 */
   expect(many, 1000, -0.1 * log(0.1) - 0.9 * log(0.9));
 }
 

@@ -1,4 +1,4 @@
-/* err — codes climb, messages and traces stay with the thread that raised them. */
+/* err — codes are passed up the call chain; messages and traces belong to the thread that raised the error. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -75,7 +75,7 @@ static void latest_error_counts(void **state) {
   assert_int_equal(RAISE(ERR_IO, "while saving: %s", err_message()), ERR_IO);
   assert_string_equal(err_message(), "while saving: x is -1; make it positive");
   assert_null(strstr(err_backtrace(), "inner(x)"));
-  assert_int_equal(err_agreed(), 0); /* nobody else knows of the new one */
+  assert_int_equal(err_agreed(), 0); /* the ranks have not agreed on the new error */
 }
 
 static void clear_forgets(void **state) {

@@ -1,5 +1,5 @@
-/* test_genppl — which tokens a judge scores, and with what: rows made by hand against a loop over prefixes, each asked
- * of a toy network by itself; and what files of tokens are refused. */
+/* test_genppl — which tokens generative perplexity scores, and their losses: hand-made rows against a loop that
+ * evaluates a toy network on each prefix separately. Also the token files that are refused. */
 #include "store_bench.h"
 #include "toy.h"
 
@@ -14,8 +14,8 @@ static const Vocab vocab = {.tokenizer = "toy", .hash = "00ff", .size = V, .mask
 /* windows: 0 … 5, 6 … 11, 12 and 13 */
 static const int32_t rows[ROWS][WIDTH] = {
     {0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1, 2, 3}, /* no eos */
-    {5, 1, 5, 5, 2, 5, 3, 1, 5, 5, 2, 5, 5, 4}, /* the first token of a window is its first eos; and not so */
-    {1, 2, 3, 4, 1, 5, 5, 2, 5, 1, 1, 5, 3, 5}, /* eos on both sides of an edge, and last of all */
+    {5, 1, 5, 5, 2, 5, 3, 1, 5, 5, 2, 5, 5, 4}, /* the first eos of a window is its first token, or a later one */
+    {1, 2, 3, 4, 1, 5, 5, 2, 5, 1, 1, 5, 3, 5}, /* eos on both sides of a window boundary, and at the end */
     {5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5}, /* nothing is scored */
     {1, 2, 5, 4, 5, 0, 3, 9, 9, 9, 9, 9, 9, 9}, /* a second window of one token; 9 is beyond the length */
     {2, 1, 3, 3, 5, 5, 4, 4, 5, 2, 2, 5, 1, 9}, /* a third window of one token */
@@ -33,7 +33,7 @@ static void open_network(Network *n, int64_t length, int64_t batch) {
   toy_weights(n, 3, 3);
 }
 
-/* A file of tokens, with what `mdlm sample` says of the vocabulary. */
+/* A token file with the vocabulary attributes that `mdlm sample` writes. */
 static const char *write_file(const char *name, const int32_t *ids, int64_t N, int64_t width, const int64_t *length) {
   const char *path = bench_path(name);
   H5 *f;
@@ -46,12 +46,12 @@ static const char *write_file(const char *name, const int32_t *ids, int64_t N, i
   return path;
 }
 
-/* ---- the direct way: −log p of the token after a prefix, and the rule as it is written down */
+/* ---- the reference: −log p of the token after a prefix, and a literal implementation of the scoring rule */
 static double surprise(Network *n, const int32_t *prefix, int64_t length, int32_t next) {
   int32_t ids[WINDOW];
   double log_p[V], sigma = 0;
   float f[V];
-  for (int l = 0; l < WINDOW; l++) ids[l] = l < length ? prefix[l] : 3; /* what follows is not seen */
+  for (int l = 0; l < WINDOW; l++) ids[l] = l < length ? prefix[l] : 3; /* later tokens are not seen */
   must(model_forward(&n->model, &(ModelInput){.B = 1, .ids = ids, .sigma = &sigma}));
   must(rows_logits(&n->rows, length - 1, 1, f));
   log_softmax(log_p, f, V, MASK);
@@ -99,7 +99,7 @@ static void test_rule(void **state) {
     double want = direct(&n, rows[i], lengths[i], &scored);
     assert_int_equal(r.scored[i], scored);
     assert_int_equal(r.scored[i], counts[i]);
-    /* logits come as floats there */
+    /* the logits are floats */
     if (!(fabs(r.loss[i] - want) <= 1e-5 * fabs(want))) fail_msg("row %d: %.12g, not %.12g", i, r.loss[i], want);
     loss += want;
     tokens += scored;
@@ -124,7 +124,7 @@ static void test_batches(void **state) {
   genppl_destroy(&one);
 }
 
-/* A judge whose window is the whole row, or more of it, sees all that came before. */
+/* If the window is as long as the row or longer, every token is scored given all earlier ones. */
 static void test_whole_rows(void **state) {
   (void)state;
   Network n;
@@ -186,7 +186,7 @@ static void test_interval(void **state) {
   assert_true(fabs(r.high - r.nll - 1.96 * se) < 1e-14 && fabs(r.nll - r.low - 1.96 * se) < 1e-14);
   r = interval_of(loss, tokens, 1);
   assert_true(r.nll == 2 && isnan(r.low) && isnan(r.high));
-  r = interval_of((double[]){4, 0}, (int64_t[]){2, 0}, 2); /* of a row without scored tokens nothing is learnt */
+  r = interval_of((double[]){4, 0}, (int64_t[]){2, 0}, 2); /* a row without scored tokens does not count */
   assert_true(r.nll == 2 && isnan(r.low) && isnan(r.high));
 }
 

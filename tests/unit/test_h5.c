@@ -1,4 +1,4 @@
-/* h5 — every type there and back, rows, attributes, names, and the forms in which h5py writes. */
+/* h5 — round trips of every type, rows, attributes, names, and the encodings that h5py writes. */
 #include "store_bench.h"
 
 #include <hdf5.h>
@@ -85,7 +85,7 @@ static void attributes_round_trip(void **state) {
   int64_t i;
   double x;
   char *s, *deck, small[4];
-  const int n = 200000; /* longer than an object header can hold */
+  const int n = 200000; /* too long for an object header */
   deck = malloc((size_t)n + 1);
   memset(deck, 'x', (size_t)n);
   deck[n] = '\0';
@@ -158,7 +158,7 @@ static void names_with_dots(void **state) {
   must(h5_close(&f));
 }
 
-/* The forms in which h5py stores str, bytes, bool and numbers, written by the plain library. */
+/* The encodings in which h5py stores str, bytes, bool and numbers, written with the HDF5 library directly. */
 static void attribute_raw(hid_t f, const char *name, hid_t type, const void *value, hsize_t n) {
   hid_t space = n == 0 ? H5Screate(H5S_SCALAR) : H5Screate_simple(1, &n, NULL);
   hid_t a = H5Acreate2(f, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
@@ -170,7 +170,7 @@ static void attribute_raw(hid_t f, const char *name, hid_t type, const void *val
 static void python_forms(void **state) {
   (void)state;
   hid_t fapl = H5Pcreate(H5P_FILE_ACCESS);
-  H5Pset_libver_bounds(fapl, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST); /* newer than what h5_create makes */
+  H5Pset_libver_bounds(fapl, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST); /* a newer format than h5_create writes */
   hid_t f = H5Fcreate(bench_path("python.h5"), H5F_ACC_TRUNC, H5P_DEFAULT, fapl);
   H5Pclose(fapl);
   hid_t variable = H5Tcopy(H5T_C_S1), fixed = H5Tcopy(H5T_C_S1), boolean = H5Tenum_create(H5T_STD_I8LE);

@@ -1,4 +1,4 @@
-/* h5 where things go wrong — what cannot be opened, damage, full disks, foreign locks, several threads. */
+/* h5 errors — files that cannot be opened, damage, full disks, other programs' locks, several threads. */
 #include "store/draft.h"
 #include "store_bench.h"
 
@@ -51,7 +51,7 @@ static void no_permission(void **state) {
   chmod(bench_folder, 0755);
   fflush(NULL);
   pid_t child = fork();
-  if (child == 0) { /* root may read everything: become somebody else */
+  if (child == 0) { /* root may read everything, so drop to another user */
     H5 *f;
     if (geteuid() == 0 && setuid(65534) != 0) _exit(3);
     _exit(h5_open(&f, bench_path("secret.h5"), false) == ERR_DATA && strstr(err_message(), "Permission denied") ? 0
@@ -102,14 +102,14 @@ static void flipped(void **state) {
       must(h5_open(&f, bench_path("flip.h5"), false));
       refused(h5_read_rows(f, "/rows", H5_U32, row, 1, got), ERR_DATA, "flip.h5 is damaged", "checksum", "/rows",
               where);
-      must(h5_read_rows(f, "/rows", H5_U32, (row + 8) % 32, 1, got)); /* its other chunks are well */
+      must(h5_read_rows(f, "/rows", H5_U32, (row + 8) % 32, 1, got)); /* the other chunks are readable */
       must(h5_close(&f));
       bench_flip(bench_path("flip.h5"), at + byte, 1 << byte);
     }
   }
 }
 
-/* A seal covers many blocks; what is not read is not checked, what is written to is unsealed. */
+/* A seal covers many blocks. Only blocks that are read are checked, and writing to a file removes its seal. */
 static void sealed(void **state) {
   (void)state;
   const char *path = bench_path("sealed.h5");
@@ -141,12 +141,12 @@ static void sealed(void **state) {
   assert_int_equal(bench_sealed(path), size);
   must(h5_open(&f, path, false));
   must(h5_close(&f));
-  must(draft_create(&f, path)); /* a draft given up leaves nothing and changes nothing */
+  must(draft_create(&f, path)); /* an abandoned draft leaves no file and does not change the old one */
   assert_int_equal(draft_publish(&f, ERR_NUMERIC, path), ERR_NUMERIC);
   assert_true(bench_there(path) && !bench_there(bench_path("sealed.h5.tmp")));
 }
 
-/* Write a file of everything; the first failure's code, OK only if all went well. */
+/* Write a file with all kinds of objects; returns the code of the first failure, or OK. */
 static int write_all(const char *path) {
   H5 *f;
   static float data[5000];
@@ -168,7 +168,7 @@ static int in_child(int (*what)(const char *path), const char *path, long limit)
     struct rlimit r = {(rlim_t)limit, (rlim_t)limit};
     signal(SIGXFSZ, SIG_IGN);
     if (limit >= 0 && setrlimit(RLIMIT_FSIZE, &r) != 0) _exit(99);
-    exit(what(path)); /* through the handlers of exit: they must survive too */
+    exit(what(path)); /* not _exit: HDF5's exit handlers must work, too */
   }
   waitpid(child, &status, 0);
   return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
@@ -178,8 +178,8 @@ static int write_refused(const char *path) {
   int err = write_all(path);
   if (err == OK) return 0;
   if (err != ERR_IO || !strstr(err_message(), path) || !strstr(err_message(), strerror(EFBIG))) return 50;
-  if (H5Fget_obj_count((hid_t)H5F_OBJ_ALL, H5F_OBJ_ALL) != 0) return 51; /* nothing is left half open */
-  if (write_all("/dev/null/x") != ERR_IO) return 52;                     /* and the library still works */
+  if (H5Fget_obj_count((hid_t)H5F_OBJ_ALL, H5F_OBJ_ALL) != 0) return 51; /* no object is left open */
+  if (write_all("/dev/null/x") != ERR_IO) return 52;                     /* and the HDF5 library still works */
   return err;
 }
 
@@ -219,7 +219,7 @@ static void locks_are_ignored(void **state) {
   int fd = open(bench_path("locked.h5"), O_RDONLY);
   assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
   must(h5_open(&f, bench_path("locked.h5"), false));
-  must(h5_open(&g, bench_path("locked.h5"), true)); /* a reader does not keep a writer out */
+  must(h5_open(&g, bench_path("locked.h5"), true)); /* a reader does not block a writer */
   must(h5_set_int(g, "/", "more", 1));
   must(h5_close(&g));
   must(h5_close(&f));

@@ -1,4 +1,5 @@
-/* loader — the order as a pure function, any split over ranks, resuming, errors of the thread, an end in every state.
+/* loader — the order as a pure function, any split over ranks, resuming, errors in the thread, destruction in any
+ * state.
  */
 #include "store/loader.h"
 #include "store_bench.h"
@@ -25,7 +26,7 @@ static void every_row_once(void **state) {
       }
 }
 
-/* How many of the first n rows two orders have in common places. */
+/* The number of positions among the first n at which two orders have the same row. */
 static int64_t common(LoaderOrder order, uint64_t seed_a, int64_t from_a, uint64_t seed_b, int64_t from_b, int64_t n) {
   int64_t same = 0;
   for (int64_t j = 0; j < n; j++)
@@ -44,7 +45,7 @@ static void orders_differ(void **state) {
   assert_int_equal(common(ORDER_SEQUENTIAL, 1, 0, 2, N, N), N);
 }
 
-/* Blocked: consecutive rows come out together, and the short block is not always last. */
+/* Blocked order: the rows of a block stay together, and the partial block is not always the last. */
 static void blocks_stay_together(void **state) {
   (void)state;
   const int64_t N = 9 * 1024 + 100;
@@ -57,7 +58,7 @@ static void blocks_stay_together(void **state) {
     assert_int_equal(changes, 9);
     last_place += loader_row(ORDER_BLOCKED, 3, N, epoch * N + N - 1) / 1024 == 9;
   }
-  assert_in_range(last_place, 0, 15); /* one in ten epochs */
+  assert_in_range(last_place, 0, 15); /* expected: one in ten epochs */
 }
 
 static void expect_micro(const Micro *m, const Data *d, const LoaderOptions *o, int64_t step, int64_t first) {
@@ -87,8 +88,8 @@ static void run_rank(Shards *s, const Data *d, LoaderOptions o, int64_t steps) {
   assert_null(l);
 }
 
-/* Each rank's micro-batches are those of the formula: so the ranks' parts are disjoint, their union is the global batch
- * on any number of ranks, and a loader that starts at a step continues one that came to it. */
+/* Each rank's micro-batches follow the formula. Hence the ranks' parts are disjoint, their union is the global batch on
+ * any number of ranks, and a loader that starts at a step continues one that reached it. */
 static void splits(void **state) {
   (void)state;
   Data d = {.N = 45, .L = 6, .V = 100, .type = H5_U16, .chunk_rows = 8};
@@ -116,7 +117,7 @@ static void splits(void **state) {
 
 /* ---- crops */
 
-/* Where crops begin: uniform, and another draw for every seed. */
+/* The starts of crops are uniform, and each seed gives different ones. */
 static void crops_are_uniform(void **state) {
   (void)state;
   enum { L = 12, STEPS = 500, BATCH = 24 };
@@ -131,11 +132,11 @@ static void crops_are_uniform(void **state) {
     }
   double mean = (double)STEPS * BATCH / L, chi2 = 0;
   for (int i = 0; i < L; i++) chi2 += ((double)count[i] - mean) * ((double)count[i] - mean) / mean;
-  assert_true(chi2 < 37.4);                                            /* 11 degrees of freedom, one in 10⁴ */
-  assert_in_range(differ, 0.88 * STEPS * BATCH, 0.95 * STEPS * BATCH); /* 11 of 12 under another seed */
+  assert_true(chi2 < 37.4); /* 11 degrees of freedom; exceeded once in 10⁴ */
+  assert_in_range(differ, 0.88 * STEPS * BATCH, 0.95 * STEPS * BATCH); /* 11 of 12 differ with another seed */
 }
 
-/* What stands at place p of the crop of sequence k of a step. */
+/* The token at position p of the crop of sequence k of a step. */
 static int32_t crop_token(const Data *d, const LoaderOptions *o, int64_t step, int64_t k, int64_t p) {
   int64_t L = d->L / 2, row = loader_row(o->order, o->seed, d->N, step * o->global_batch + k);
   if (p == 0) return o->bos;
@@ -160,8 +161,8 @@ static void expect_crops(const Data *d, const LoaderOptions *o, int64_t steps) {
   loader_destroy(&l);
 }
 
-/* A part of a step is cropped the same whatever the number of ranks, the micro-batch and the step started from; a
- * second visit of a row takes another crop. */
+/* Crops do not depend on the number of ranks, the micro-batch, or the first step. A row gets another crop when it is
+ * visited again. */
 static void crops(void **state) {
   (void)state;
   Data d = {.N = 12, .L = 32, .V = 100, .type = H5_U16, .full = true};
@@ -178,13 +179,13 @@ static void crops(void **state) {
         expect_crops(&d, &o, 1);
       }
   int64_t start[12], again = 0;
-  for (int64_t epoch = 0; epoch < 2; epoch++) /* an epoch is a step here */
+  for (int64_t epoch = 0; epoch < 2; epoch++) /* an epoch has one step here */
     for (int64_t k = 0; k < 12; k++) {
       int64_t row = loader_row(o.order, o.seed, d.N, epoch * 12 + k), at = loader_crop(o.seed, epoch, k, 16);
       again += epoch == 1 && start[row] == at;
       if (epoch == 0) start[row] = at;
     }
-  assert_in_range(again, 0, 5); /* of 12, each by one chance in 16 */
+  assert_in_range(again, 0, 5); /* of 12 rows, each with probability 1/16 */
   shards_close(&o.shards);
 }
 
@@ -209,7 +210,7 @@ static void crops_refused(void **state) {
 
 static void breathe(void) { nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL); }
 
-/* What was delivered stays until the next call, however far ahead the thread could be; and no step allocates. */
+/* A delivered batch is unchanged until the next call, however far ahead the thread is; and no step allocates. */
 static void stays_and_takes_no_memory(void **state) {
   (void)state;
   Data d = {.N = 45, .L = 6, .V = 100, .type = H5_U32};
@@ -242,7 +243,7 @@ static void error_is_carried(void **state) {
   must(shards_open(&o.shards, bench_path("bad.h5")));
   must(loader_create(&l, &o));
   breathe();
-  for (int i = 0; i < 11; i++) { /* rows 0 to 21 are well and come first */
+  for (int i = 0; i < 11; i++) { /* rows 0 to 21 are valid and come first */
     must(loader_next(l, &m));
     expect_micro(&m, &d, &o, i / 2, i % 2 * 2);
   }
@@ -289,7 +290,7 @@ static void wrong_options(void **state) {
   }
 }
 
-/* A signal to the process is the main thread's: here it has blocked it, so it must stay pending. */
+/* The loader's thread must not receive signals. The main thread blocks the signal here, so it must stay pending. */
 static void signals_stay_out(void **state) {
   (void)state;
   Data d = {.N = 40, .L = 6, .V = 100, .type = H5_U16};

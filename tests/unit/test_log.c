@@ -1,4 +1,4 @@
-/* log — durations, who speaks, and the progress line away from a terminal. */
+/* log — durations, which rank prints, and the progress line with and without a terminal. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -35,7 +35,7 @@ static void durations(void **state) {
   assert_string_equal(small, "2:03");
 }
 
-/* What `speak` writes to file descriptor fd. */
+/* The text that `speak` writes to file descriptor fd. */
 static void capture(char *text, size_t n, FILE *stream, int fd, void (*speak)(void)) {
   int ends[2];
   assert_int_equal(pipe(ends), 0);
@@ -90,7 +90,7 @@ static void other_ranks_only_err(void **state) {
   log_init(0, 1);
 }
 
-/* A loop that began 100 s ago and shows itself twice, of which only the first is due. */
+/* A loop that began 100 s ago and reports progress twice; only the first report is due. */
 static void speak_progress(void) {
   Progress p;
   progress_start(&p, "valid", "seq", 400);
@@ -123,7 +123,7 @@ static void progress_in_a_file(void **state) {
 
 /* ---- on a terminal: a pseudo-terminal of 40 columns in place of stderr */
 
-/* What `speak` makes the terminal show, escapes and all. */
+/* The text that the terminal receives from `speak`, with escape sequences. */
 static void capture_terminal(char *text, size_t n, void (*speak)(void)) {
   int master = posix_openpt(O_RDWR | O_NOCTTY);
   assert_true(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
@@ -139,7 +139,7 @@ static void capture_terminal(char *text, size_t n, void (*speak)(void)) {
   dup2(kept, STDERR_FILENO);
   close(kept);
   close(slave);
-  size_t used = 0; /* what was written stays readable, in pieces, and then there is an error: no writer is left */
+  size_t used = 0; /* the text arrives in pieces; after it read fails, because no writer is left */
   for (ssize_t got; (got = read(master, text + used, n - 1 - used)) > 0;) used += (size_t)got;
   text[used] = '\0';
   close(master);
@@ -161,7 +161,7 @@ static void live_on_a_terminal(void **state) {
   (void)state;
   char text[1000];
   capture_terminal(text, sizeof text, speak_live);
-  assert_string_equal(text, "\rstep 15/20  loss 1.50  5 tokens/s  eta \033[K" /* cut at the terminal's edge */
+  assert_string_equal(text, "\rstep 15/20  loss 1.50  5 tokens/s  eta \033[K" /* cut at the terminal's width */
                             "\r\033[Kwarning: slow\r\n");
   log_init(1, 2);
   capture_terminal(text, sizeof text, speak_live);

@@ -1,4 +1,4 @@
-/* lr — the rates of both schedules at the steps where they turn, and between. */
+/* lr — the rates of both schedules at their turning points and between. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -35,7 +35,7 @@ static void constant(void **state) {
   near(lr_at(&none, 0), PEAK);
 }
 
-/* The warm-up key has no part in it. */
+/* The cosine schedule ignores the warm-up key. */
 static void cosine(void **state) {
   (void)state;
   for (int64_t warmup = 0; warmup <= 2500; warmup += 2500) {
@@ -43,7 +43,7 @@ static void cosine(void **state) {
     near(lr_at(&lr, 0), LOW);
     near(lr_at(&lr, 50000), LOW + (PEAK - LOW) / 2);
     near(lr_at(&lr, 100000), PEAK);
-    near(lr_at(&lr, 325000), LOW + (PEAK - LOW) * (1 + sqrt(0.5)) / 2); /* a quarter of the way down: cos 45° */
+    near(lr_at(&lr, 325000), LOW + (PEAK - LOW) * (1 + sqrt(0.5)) / 2); /* a quarter of the decay: cos 45° */
     near(lr_at(&lr, 550000), LOW + (PEAK - LOW) / 2);
     near(lr_at(&lr, 700000), LOW + (PEAK - LOW) / 4); /* two thirds: cos 120° = −1/2 */
     near(lr_at(&lr, 1000000), LOW);
@@ -55,7 +55,7 @@ static void cosine_is_smooth(void **state) {
   Lr lr = make("cosine", 0, 1234);
   for (int64_t n = 1; n <= 1234; n++) {
     double rise = lr_at(&lr, n) - lr_at(&lr, n - 1);
-    assert_true(n <= 123 ? rise > 0 : n == 124 || rise < 0); /* 123.4 is the top */
+    assert_true(n <= 123 ? rise > 0 : n == 124 || rise < 0); /* the maximum is at 123.4 */
     assert_true(fabs(rise) <= 1.01 * (PEAK - LOW) / 123.4);
   }
 }

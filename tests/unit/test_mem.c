@@ -1,4 +1,4 @@
-/* mem — aligned, zeroed, counted. Also clock and version, which have little to say. */
+/* mem — memory is aligned, zeroed and counted. Also clock and version. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,7 +21,7 @@ static void zeroed_and_aligned(void **state) {
     assert_int_equal(mem_alloc(&p, bytes), OK);
     assert_int_equal((uintptr_t)p % 64, 0);
     for (size_t i = 0; i < bytes; i++) assert_int_equal(p[i], 0);
-    memset(p, 0xff, bytes); /* the next one may get this memory again */
+    memset(p, 0xff, bytes); /* the next allocation may reuse this memory */
     mem_free(&p);
     assert_null(p);
   }

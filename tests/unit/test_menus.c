@@ -1,7 +1,7 @@
-/* test_menus — menus are closed: the words of keys.def are the tables', and a toy objective and a toy sampler, which only
- * this file knows, train, evaluate and sample with no other line of the program changed.
+/* test_menus — the words of keys.def match the names of the tables. A toy objective and a toy sampler, defined only in
+ * this file, can train, evaluate and sample without any other change to the program.
  *
- * This program has menus of its own: the linker takes its `objectives` and `samplers` instead of the library's. */
+ * This program defines its own `objectives` and `samplers`, which the linker uses instead of the library's. */
 #include "store_bench.h"
 
 #include "base/config.h"
@@ -14,7 +14,7 @@
 #include <math.h>
 
 /* ---- the toys */
-/* An objective: plain cross entropy of masked tokens, whatever the time. */
+/* An objective: plain cross entropy of masked tokens with the same weight at all times. */
 static void toy_score(const Objective *o, Noised *n, int64_t b, double t) { (void)t, noised_masked_rows(o, n, b, 1); }
 
 static void toy_log_p(const Objective *o, double *out, const float *f, int32_t z, double t) {
@@ -29,7 +29,7 @@ static const ObjectiveTable objective_toy = {.name = "toy",
                                              .loss = objective_cross_entropy,
                                              .log_p = toy_log_p};
 
-/* A sampler: from right to left, so many tokens a pass; its option is read from a key. */
+/* A sampler that works from right to left with `width` tokens per pass; the width is read from a key. */
 static int toy_create(void **own, const SamplerOptions *o) {
   TRY(mem_alloc(own, sizeof(int64_t)));
   *(int64_t *)*own = o->cfg->sample_stride_length;
@@ -74,7 +74,7 @@ const SamplerTable *const samplers[] = {SAMPLERS(ROW) ROW(toy) NULL};
 #undef ROW
 
 /* ---- words */
-/* The next word of "a|b|c" must be the table's. */
+/* The next word of "a|b|c" must be the table's name. */
 static void next_word(const char **choices, const char *name) {
   size_t n = strcspn(*choices, "|");
   assert_int_equal(n, strlen(name));
@@ -99,7 +99,7 @@ static void test_words(void **state) {
   SAME_WORDS(ESTIMATORS, estimators, 0);
 }
 
-/* Every objective can be sampled from by some sampler and measured by the first estimator; every sampler has a use. */
+/* Every objective has a sampler and can be measured by the first estimator; every sampler has an objective. */
 static void test_served(void **state) {
   (void)state;
   unsigned given = 0, taken = 0;
@@ -119,7 +119,8 @@ static void test_served(void **state) {
     assert_true(!samplers[i]->create == !samplers[i]->destroy);
   }
   assert_int_equal(given & ~taken, 0);
-  assert_null(estimators[0]->check); /* the one of validations suits every objective, and is the default of eval */
+  /* validation uses the first estimator: it suits every objective and is eval's default */
+  assert_null(estimators[0]->check);
   Config defaults;
   must(config_load(&defaults, NULL, 0, NULL));
   assert_string_equal(estimators[0]->name, defaults.eval_estimator);
@@ -159,7 +160,8 @@ static void deck(Config *cfg, const char *run) {
   must(config_load(cfg, NULL, LENGTH(words), words));
   set(&cfg->diffusion_objective, "toy");
   set(&cfg->sample_sampler, "toy");
-  set(&cfg->device_name, "cpu_f64"); /* without oneDNN, whose generated code memory checkers misjudge */
+  /* without oneDNN, whose generated code makes memory checkers report false errors */
+  set(&cfg->device_name, "cpu_f64");
   cfg->sample_stride_length = 3;
 }
 
@@ -213,7 +215,7 @@ static void test_toys(void **state) {
   assert_true(fabs(before - log(V - 1)) < 0.1 && after < before - 0.02 && after > 0);
   assert_true(evaluate(&t, "time") > 0);
   sample(&t, "toy", (LONG + 2) / 3);
-  for (int i = 0; samplers[i]; i++) /* whatever takes what the toy gives samples from it */
+  for (int i = 0; samplers[i]; i++) /* every sampler that takes GIVES_X0 works with the toy objective */
     if (samplers[i]->takes & TAKES(GIVES_X0)) sample(&t, samplers[i]->name, 0);
   assert_true(bench_there(bench_path("run/last.h5")) && bench_there(bench_path("run/best.h5")));
   trainer_destroy(&t);

@@ -1,4 +1,4 @@
-/* metrics — rows in memory, appended to a file that others read, truncated, rewritten. */
+/* metrics — rows in memory: appending them to a file that others read, truncating, rewriting. */
 #include "store/metrics.h"
 #include "store_bench.h"
 
@@ -67,7 +67,7 @@ static void grows(void **state) {
   must(metrics_begin(path, two.tables, 2, "model { }\n"));
   expect_series(path, &two.train, 0);
   int64_t n = 0;
-  for (int i = 0; i < 12; i++) { /* pieces smaller and larger than a chunk */
+  for (int i = 0; i < 12; i++) { /* flushes smaller and larger than a chunk */
     int64_t more = i < 6 ? i : 500 * i;
     add_rows(&two.train, more);
     if (i % 3 == 0) add_rows(&two.valid, 1);
@@ -92,7 +92,7 @@ static void grows(void **state) {
   two_destroy(&two);
 }
 
-/* A resumed run forgets what lay beyond its step and rewrites the file. */
+/* A resumed run drops the rows beyond its step and rewrites the file. */
 static void truncates(void **state) {
   (void)state;
   const char *path = bench_path("resumed.h5");
@@ -105,13 +105,13 @@ static void truncates(void **state) {
   assert_int_equal(two.train.n_rows, 51);
   assert_int_equal(two.train.written, 51);
   refused(metrics_flush(path, two.tables, 2), ERR_IO, "resumed.h5", "100 rows",
-          "51"); /* the file is ahead: begin anew */
+          "51"); /* the file has more rows: it must be rewritten */
   must(metrics_begin(path, two.tables, 2, ""));
   add_rows(&two.train, 5);
   must(metrics_flush(path, two.tables, 2));
   expect_series(path, &two.train, 56);
   assert_false(bench_there(bench_path("resumed.h5.tmp")));
-  must(metrics_begin(path, two.tables, 2, "")); /* fresh from here on it is sealed, until something is appended */
+  must(metrics_begin(path, two.tables, 2, "")); /* a new file is sealed until rows are appended */
   bench_flip(path, 1000, 4);
   add_rows(&two.train, 1);
   refused(metrics_flush(path, two.tables, 2), ERR_IO, "resumed.h5 is damaged", "checksum");
@@ -120,8 +120,8 @@ static void truncates(void **state) {
   two_destroy(&two);
 }
 
-/* Another process that holds the file open, as h5py does: with the library's own driver and locks. It may see the rows
- * of before or of after; what it sees must be right. */
+/* Another process that holds the file open, as h5py does: with HDF5's own driver and locks. It may see the old or the
+ * new number of rows, but the rows must be correct. */
 static void reader_in_child(const char *path, int ready, int go) {
   static double got[3000];
   hsize_t n = 0;
@@ -139,7 +139,7 @@ static void reader_in_child(const char *path, int ready, int go) {
     f = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT), d = H5Dopen2(f, "/train/loss", H5P_DEFAULT);
     if (f < 0 || d < 0) _exit(5);
   }
-  _exit(n == 2007 ? 0 : 6); /* opened anew, it sees all */
+  _exit(n == 2007 ? 0 : 6); /* after reopening it sees all rows */
 }
 
 static void read_while_growing(void **state) {
@@ -156,7 +156,7 @@ static void read_while_growing(void **state) {
   fflush(NULL);
   pid_t child = fork();
   if (child == 0) reader_in_child(path, ready[1], go[0]);
-  assert_int_equal(read(ready[0], &c, 1), 1); /* it holds the file now */
+  assert_int_equal(read(ready[0], &c, 1), 1); /* the child has opened the file */
   add_rows(&two.train, 2000);
   must(metrics_flush(path, two.tables, 2));
   assert_int_equal(write(go[1], &c, 1), 1);
@@ -179,7 +179,7 @@ static void cannot_write(void **state) {
   two_destroy(&two);
 }
 
-/* No room: the old file stays, the draft goes. */
+/* Disk full: the old file stays, the draft is removed. */
 static int begin_in_little_room(void) {
   Two two;
   struct rlimit r = {3000, 3000};

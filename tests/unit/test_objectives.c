@@ -1,8 +1,10 @@
-/* test_objectives — what the objectives promise, on networks so small that every mask of a sequence can be enumerated.
+/* test_objectives — properties of the objectives on networks so small that every mask of a sequence can be enumerated.
  *
- * A network that is not told the time has one table cost[S] = Σ_{l in S} −log p(x0_l | z_S). The bound of SUBS is then
+ * For a network without time conditioning one table describes all masks: cost[S] = Σ_{l in S} −log p(x0_l | z_S). The
+ * bound of SUBS is then
  *   ∫ w(t) Σ_S c^|S| (1 − c)^(L−|S|) cost[S] dt,  c = 1 − alpha(t)
- * and with w = c'/c it is G(c(1)) − G(c(τ)), G(c) = ∫_0^c Σ_S u^(|S|−1) (1 − u)^(L−|S|) cost[S] du: the ends decide. */
+ * and with w = c'/c it is G(c(1)) − G(c(τ)), G(c) = ∫_0^c Σ_S u^(|S|−1) (1 − u)^(L−|S|) cost[S] du. It depends only on
+ * the values of the schedule at its two ends. */
 #include "toy.h"
 
 #include <math.h>
@@ -29,7 +31,7 @@ static void open_toy(Network *n, const char *schedule, ObjectiveOptions objectiv
   toy_weights(n, 7, 3);
 }
 
-/* Loss of all sets at time t: loss[S] of the program. */
+/* The program's loss[S] of all sets S at time t. */
 static void losses(Network *n, double t, double loss[SETS]) {
   const Dropout none = {0};
   int64_t rows = 0;
@@ -54,7 +56,7 @@ static double expected(Network *n, double t) {
   return sum;
 }
 
-/* ---- quadrature: Gauss with three points on panels that shrink towards both ends, where the weights are steep */
+/* ---- three-point Gauss quadrature on panels that shrink towards both ends, where the weights are steep */
 typedef double (*Integrand)(void *arg, double x);
 
 static double panel(Integrand f, void *arg, double a, double b) {
@@ -100,7 +102,7 @@ static double between(double from, double to) {
 static void test_the_schedule_matters_by_its_ends_only(void **state) {
   (void)state;
   static const char *const names[] = {"loglinear", "linear", "geometric", "cosine", "cosinesqr"};
-  const double part[] = {0.999, 0.992, 0.632}; /* how much of the whole each covers, averaged over [τ, 1] */
+  const double part[] = {0.999, 0.992, 0.632}; /* c(1) − c(τ) of the first three, divided by 1 − τ */
   for (int i = 0; i < 5; i++) {
     Network n;
     open_toy(&n, names[i], (ObjectiveOptions){.tau = TAU});
@@ -113,7 +115,8 @@ static void test_the_schedule_matters_by_its_ends_only(void **state) {
   }
 }
 
-/* Two ways to make the weight the same at all times: both integrals are G between the ends of log(1 − e^−σ). */
+/* Importance sampling and change of variables make the weight constant in time. Both integrals are differences of G
+ * between the ends of log(1 − e^−σ). */
 static void test_uniform_weights(void **state) {
   (void)state;
   static const char *const names[] = {"loglinear", "linear"};
@@ -138,8 +141,8 @@ static void test_uniform_weights(void **state) {
   }
 }
 
-/* Exactly k masked: the network is told the noise at which a share k/L is masked, on its own scale; all masked is t
- * = 1. */
+/* With exactly k masked positions the network is conditioned on the noise level at which the masked share is k/L, on
+ * its own scale. If all are masked, that is t = 1. */
 static void test_count_condition(void **state) {
   (void)state;
   for (int change = 0; change < 2; change++) {
@@ -158,7 +161,7 @@ static void test_count_condition(void **state) {
   }
 }
 
-/* Carry-over: a visible token is certain, a masked one never is the mask; chances sum to 1. */
+/* Carry-over: a visible token has probability 1, a masked one is never the mask; probabilities sum to 1. */
 static void test_carry_over(void **state) {
   (void)state;
   Network n;
@@ -176,7 +179,8 @@ static void test_carry_over(void **state) {
   network_destroy(&n);
 }
 
-/* ---- D3PM: T times the divergence of the model's step from the true one, from the definition of the two laws */
+/* ---- D3PM: T times the KL divergence of the model's step from the true one, from the definition of both distributions
+ */
 static double step_divergence(const double *log_p, int32_t x0, double t, double s) {
   double to[V], total = 0;
   for (int y = 0; y < V; y++) {
@@ -217,7 +221,7 @@ static void test_d3pm_is_the_divergence_of_a_step(void **state) {
             objective_log_p(&n.objective, log_p, f, MASK, t);
             want += (double)T * step_divergence(log_p, clean[l], clamped, s);
           }
-          /* logits came through f32, and t was clamped at the last step while dt was not */
+          /* the logits are rounded to f32, and at the last step t is clamped while dt is not */
           double tolerance = k == T ? 2e-3 : 1e-5;
           if (!(fabs(loss[set] - want) <= tolerance * want))
             fail_msg("T = %d, step %d, set %u: the loss is %.10g, the divergence %.10g", (int)T, (int)k, set, loss[set],
@@ -228,7 +232,7 @@ static void test_d3pm_is_the_divergence_of_a_step(void **state) {
     }
 }
 
-/* T·mean over the steps of the expected loss, reconstruction left out */
+/* T times the mean over the steps of the expected loss, without the reconstruction term */
 static double d3pm_bound(int64_t T, bool subs_masking, double bias) {
   Network n;
   double sum = 0, loss[SETS];
@@ -246,15 +250,15 @@ static double d3pm_bound(int64_t T, bool subs_masking, double bias) {
   return sum;
 }
 
-/* With p(m) = 0 — by masking, or by a network that never says m — many steps come to the bound of SUBS, as 1/T. */
+/* With p(m) = 0, by subs_masking or by a network that never predicts m, the bound converges to that of SUBS as 1/T. */
 static void test_d3pm_of_many_steps_is_subs(void **state) {
   (void)state;
   double subs = between(0, 1 - EPS);
   double off[3] = {d3pm_bound(20, true, 0) - subs, d3pm_bound(200, true, 0) - subs, d3pm_bound(200, false, -60) - subs};
-  assert_true(fabs(off[0]) > 1e-3 * subs); /* the test sees something */
+  assert_true(fabs(off[0]) > 1e-3 * subs); /* large enough to measure the convergence */
   assert_true(fabs(off[1] / off[0] - 0.1) < 0.01);
   assert_true(fabs(off[2] - off[1]) < 1e-9 * subs);
-  assert_true(d3pm_bound(200, false, 0) > subs); /* what the mask token gets is lost */
+  assert_true(d3pm_bound(200, false, 0) > subs); /* the probability of the mask token is lost */
 }
 
 /* SUBS in T steps is D3PM's first term with p(m) = 0. */
@@ -275,7 +279,7 @@ static void test_subs_in_steps(void **state) {
   network_destroy(&b);
 }
 
-/* The time of a step: T values, each the next multiple of 1/T; T = 1 is t = 1 always. */
+/* A discrete time is the next multiple of 1/T above u; with T = 1, t is always 1. */
 static void test_steps_of_time(void **state) {
   (void)state;
   Network n;
@@ -291,7 +295,7 @@ static void test_steps_of_time(void **state) {
   }
 }
 
-/* ---- SEDD: at normalised scores it is SUBS; the derivative by a common factor vanishes there, and it is a minimum */
+/* ---- SEDD: with normalised scores it equals SUBS, and there it has its minimum over a common factor of the scores */
 static void test_sedd_at_normalised_scores(void **state) {
   (void)state;
   Network n;
@@ -302,7 +306,7 @@ static void test_sedd_at_normalised_scores(void **state) {
   double f[V], sum = 0, *zero = NULL;
   zero = toy_values(&n, weight->value);
   memset(zero, 0, (size_t)weight->count * sizeof *zero);
-  MUST(tensor_upload(&n.dev, weight->value, zero)); /* the logits are the bias, whatever the tokens */
+  MUST(tensor_upload(&n.dev, weight->value, zero)); /* the logits are the bias for all tokens */
   mem_free(&zero);
   for (int v = 0; v < V; v++) f[v] = 0.7 * v - 1, sum += v == MASK ? 0 : exp(f[v]);
   for (int k = -1; k <= 1; k++) {
@@ -325,7 +329,7 @@ static void test_sedd_at_normalised_scores(void **state) {
   network_destroy(&n);
 }
 
-/* ---- AR: the chain rule. What follows a first token, all of it enumerated, has probability 1; so has every prefix. */
+/* ---- AR: the chain rule. The probabilities of all continuations of a first token sum to 1, for each length. */
 static void test_ar_is_the_chain_rule(void **state) {
   (void)state;
   enum { TOKENS = V - 1, TEXTS = TOKENS * TOKENS * TOKENS };
@@ -356,11 +360,11 @@ static void test_ar_is_the_chain_rule(void **state) {
     }
   }
   for (int length = 2; length <= L; length++) assert_true(fabs(total[length] - 1) < 1e-12);
-  assert_true(entropy < 0.95 * 3 * log(TOKENS)); /* the network knows something */
+  assert_true(entropy < 0.95 * 3 * log(TOKENS)); /* the network is not uniform */
   network_destroy(&n);
 }
 
-/* ---- what does not go together */
+/* ---- invalid combinations */
 static void refused(const char *schedule, ObjectiveOptions o, const char *what) {
   Schedule s;
   Objective objective;

@@ -1,4 +1,4 @@
-/* page — wrapping for a terminal, and roff for man. */
+/* page — text wrapping for a terminal, and roff for man. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,7 +14,7 @@
 
 static char text[8192];
 
-/* What `print` prints. */
+/* The text that `print` prints. */
 static const char *printed(void (*print)(void)) {
   fflush(stdout);
   int kept = dup(STDOUT_FILENO);
@@ -60,7 +60,7 @@ static void plain(void **state) {
   assert_string_equal(printed(rows), want);
 }
 
-/* A word longer than any line is cut, and what follows is printed. */
+/* A word longer than the line buffer is cut, and the following text is still printed. */
 static void endless_word(void **state) {
   (void)state;
   assert_string_equal(strchr(printed(long_word), '\n'), "\n  short\n");

@@ -1,5 +1,5 @@
-/* test_params — the DiT's parameters: names, shapes, numbers, initial weights; and those kinds of initial weights that
- * only DiMamba has. */
+/* test_params — the DiT's parameters: names, shapes, counts, initial weights; and the initial weights that only DiMamba
+ * has. */
 #include "toy.h"
 
 #include <math.h>
@@ -27,7 +27,7 @@ static Toy toy(const char *backend) {
                .eps = 1e-3};
 }
 
-/* What SPEC calls them; %d is the block. bound² is 1/fan_in; 0: zeros, −1: ones. */
+/* The expected parameters; %d is the block. bound² is 1/fan_in; fan_in 0: zeros, −1: ones. */
 typedef struct Row {
   const char *name;
   int64_t d0, d1; /* d1 = 0: a vector */
@@ -94,7 +94,7 @@ static void test_names_and_shapes(void **state) {
   double *flat = toy_values(&n, p->value);
   each_row(&n, flat, shape_test);
   int64_t end = 0, elements = 0;
-  for (int i = 0; i < p->n; i++) { /* in order, apart, each at a multiple of 64 */
+  for (int i = 0; i < p->n; i++) { /* in order, disjoint, each at a multiple of 64 */
     assert_int_equal(p->list[i].offset % 64, 0);
     assert_true(p->list[i].offset >= end && p->list[i].offset < end + 64);
     end = p->list[i].offset + p->list[i].count;
@@ -109,7 +109,7 @@ static void test_names_and_shapes(void **state) {
   network_destroy(&n);
 }
 
-/* The published small network on LM1B: 139.3 M parameters; its work per token as published for such a shape. */
+/* The published small network on LM1B: 139.3 M parameters, and the FLOPs per token of this shape. */
 static void test_small_size(void **state) {
   (void)state;
   const int64_t width = 768, vocab = 30522, cond = 128, blocks = 12;
@@ -174,13 +174,13 @@ static void test_init(void **state) {
   network_destroy(&n);
 }
 
-/* ---- DiMamba: what each parameter's name ends in, and how its weights are drawn */
+/* ---- DiMamba: the ending of each parameter's name and its initial distribution */
 static double root(double x) { return 1 / sqrt(x); }
 
 typedef struct Ending {
   const char *name;
   InitKind init;
-  double bound; /* of INIT_UNIFORM; of INIT_NORMAL the standard deviation */
+  double bound; /* INIT_UNIFORM: the bound; INIT_NORMAL: the standard deviation */
   int times;
 } Ending;
 
@@ -209,7 +209,7 @@ static void init_dimamba_test(const Param *p, const Ending *e, const double *val
   double least = b * (1 - 16 / n), most = b * (1 + 1e-9);
   if (e->init != INIT_NORMAL && !(high <= most && high > least && low >= -most && low < -least))
     fail_msg("%s reaches from %g to %g, not ±%g", p->name, low, high, b);
-  const double tails = 0.0455; /* of a normal law, beyond two standard deviations */
+  const double tails = 0.0455; /* share of a normal distribution beyond two standard deviations */
   if (e->init == INIT_NORMAL && !(fabs(far / n - tails) < 5 * sqrt(tails / n)))
     fail_msg("%s: %g of it is far out", p->name, far / n);
 }
@@ -257,7 +257,7 @@ static void test_init_dimamba(void **state) {
   network_destroy(&n);
 }
 
-/* Each parameter has its own stream: over its bound, no two of the same first elements. */
+/* Each parameter has its own random stream: divided by the bounds, the first elements of any two parameters differ. */
 static void test_streams_differ(void **state) {
   (void)state;
   Network n;
@@ -303,12 +303,12 @@ static void test_init_on_backends(void **state) {
     same += drawn && f32[i] == other[i];
   }
   assert_true(moving > 20000);
-  assert_true(same <= 3); /* 2^24 f32 values in reach: a chance meeting or two */
+  assert_true(same <= 3); /* there are only 2^24 possible f32 values, so a few can be equal by chance */
   double *all[] = {f64, f32, again, other};
   for (int i = 0; i < 4; i++) mem_free(&all[i]);
 }
 
-/* Zero modulation and a zero head: a fresh network knows nothing, its loss is log(V − 1) at every masked token. */
+/* Modulation and head start at zero: a fresh network is uniform, with loss log(V − 1) at every masked token. */
 static void test_fresh_network_is_uniform(void **state) {
   (void)state;
   Network n;
@@ -330,7 +330,7 @@ static void test_fresh_network_is_uniform(void **state) {
   network_destroy(&n);
 }
 
-/* ---- what cannot be made */
+/* ---- refusals */
 static void refused(ModelOptions o, const char *what) {
   Device dev;
   Model m;

@@ -1,4 +1,4 @@
-/* prompt — the same prompts from HDF5 and from text; what is no prompt is refused, naming file and place. */
+/* prompt — the same prompts from HDF5 and from text; invalid prompts are refused with file and position. */
 #include "store/prompt.h"
 #include "store_bench.h"
 
@@ -45,7 +45,7 @@ static void both_forms(void **state) {
   expect(h5, 3, wide[0]);
 }
 
-/* Tokenized data has the form of prompts: unsigned ids and the hash at /vocab. */
+/* Tokenized data can serve as prompts: it has unsigned ids and the hash at /vocab. */
 static void tokenized_data(void **state) {
   (void)state;
   const char *path = bench_path("data.h5");
@@ -62,7 +62,7 @@ static void tokenized_data(void **state) {
   expect(path, 1, (int32_t[]){5, 6, MASK, MASK});
 }
 
-/* What lies behind the length of a row is a hole, whatever stands there. Ids of one byte are ids. */
+/* Positions beyond the length of a row are holes, whatever they contain. One-byte ids are allowed. */
 static void lengths(void **state) {
   (void)state;
   const char *path = bench_path("lengths.h5");

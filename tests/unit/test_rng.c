@@ -1,4 +1,4 @@
-/* rng — Philox4x32-10 against the known answers published with Random123, and what the rest relies on. */
+/* rng — Philox4x32-10 against the known answers published with Random123, and the properties the program relies on. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -45,7 +45,7 @@ static void block_layout(void **state) {
   assert_memory_equal(got, want, sizeof want);
 }
 
-/* Blocks side by side are those drawn one by one. */
+/* Blocks drawn in lanes equal those drawn one by one. */
 static void lanes_are_blocks(void **state) {
   (void)state;
   RngKey k = rng_key(0x0123456789abcdef, RNG_MASK, 5, 11, 13);
@@ -62,7 +62,7 @@ static int compare(const void *a, const void *b) {
   return x < y ? -1 : x > y;
 }
 
-/* Neighbouring arguments of every kind, and every purpose, give streams of their own: no 64 bits occur twice. */
+/* Streams differ in every argument and purpose: no 64-bit value occurs twice. */
 static void streams_distinct(void **state) {
   (void)state;
   enum { N = RNG_PURPOSES * 2 * 2 * 2 * 2 * 8 };
@@ -99,7 +99,7 @@ static void uniform_moments(void **state) {
     lagged += u * last;
     last = u;
   }
-  /* standard errors: mean √(1/12/N), variance √(1/180/N), lag-1 product 1/12/√N; five of each */
+  /* five standard errors each: mean √(1/12/N), variance √(1/180/N), lag-1 product 1/12/√N */
   assert_true(fabs(sum / N) < 5 * sqrt(1.0 / 12 / N));
   assert_true(fabs(squares / N - 1.0 / 12) < 5 * sqrt(1.0 / 180 / N));
   assert_true(fabs(lagged / N) < 5 / 12.0 / sqrt(N));
@@ -148,11 +148,11 @@ static void permutation_depends_on_key(void **state) {
       same += rng_permute(keys[0], N, i) == rng_permute(keys[other], N, i);
       fixed += rng_permute(keys[other], N, i) == i;
     }
-    assert_true(same < 12 && fixed < 12); /* Poisson with mean 1 */
+    assert_true(same < 12 && fixed < 12); /* each is Poisson with mean 1 */
   }
 }
 
-/* Where 0 goes is uniform over keys: chi-square over 16 cells. */
+/* The image of 0 is uniform over keys: chi-square test with 16 cells. */
 static void permutation_spreads(void **state) {
   (void)state;
   enum { CELLS = 16, KEYS = 8000 };

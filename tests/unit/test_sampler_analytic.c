@@ -1,6 +1,7 @@
-/* test_sampler_analytic — the law of the reverse process of a score, enumerated on a tiny network (toy_sampler.h): from
- * t to s a masked position takes y with chance c S_y, or keeps its mask with what is left, if anything is. Of subs it
- * is `ancestral` but for the last step, which draws. */
+/* test_sampler_analytic — the distribution of the reverse process of a score, enumerated on a tiny network
+ * (toy_sampler.h). From t to s a masked position becomes y with probability c S_y and otherwise keeps its mask; if
+ * Σ c S_y > 1 it is normalised. With subs the sampler equals `ancestral` except for the last step, which draws tokens.
+ * */
 #include "toy_sampler.h"
 
 #include <math.h>
@@ -28,7 +29,7 @@ static void scores(Network *n, double t, double S[STATES][L][V]) {
     (&S[0][0][0])[i] = i % V == MASK ? 0 : exp((double)(&logits[0][0][0])[i]) / (V - 1);
 }
 
-/* One position of a state: what it becomes, with chance c of unmasking for a score that sums to 1. */
+/* The probability that a position goes from x to y; c is the probability of unmasking for a score that sums to 1. */
 static double one(int x, int y, double c, const double S[V]) {
   double all = 0;
   for (int v = 0; v < V; v++) all += S[v];
@@ -37,7 +38,7 @@ static double one(int x, int y, double c, const double S[V]) {
   return (y == MASK ? stay : c * S[y]) / sum;
 }
 
-static int clamped; /* positions of states whose score sums to more than 1/c */
+static int clamped; /* counts positions where the score sums to more than 1/c */
 
 static void walk(double law[STATES], double c, double S[STATES][L][V]) {
   double next[STATES] = {0};
@@ -62,7 +63,7 @@ static void law_of_score(Network *n, int steps, double law[STATES]) {
     walk(law, 1 - toy_masked(n, s) / toy_masked(n, t), S);
   }
   scores(n, 1e-5, S);
-  walk(law, 1e9, S); /* to σ = 0: no mask is kept */
+  walk(law, 1e9, S); /* down to σ = 0: no mask remains */
 }
 
 static void test_sedd(void **state) {
@@ -108,7 +109,7 @@ static void test_subs(void **state) {
       filled++;
       other += got[i * L + l] != toy_likeliest(p[toy_code(want + i * L)][l]);
     }
-  assert_true(filled > 50 && other > 10); /* drawn, not the likeliest */
+  assert_true(filled > 50 && other > 10); /* drawn, not the most likely tokens */
   network_destroy(&n);
 }
 

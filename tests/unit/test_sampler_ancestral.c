@@ -1,5 +1,5 @@
-/* test_sampler_ancestral — the sampler's output has exactly the law of the reverse process, enumerated on a tiny
- * network (toy_sampler.h). Linked with a device under test, the network is that device's. */
+/* test_sampler_ancestral — the samples have exactly the distribution of the reverse process, enumerated on a tiny
+ * network (toy_sampler.h). Linked with a device under test, the network runs on that device. */
 #include "toy_sampler.h"
 
 #include <math.h>
@@ -28,7 +28,8 @@ static void test_law(void **state) {
   same_law(false);
 }
 
-/* A device gives the samples of the CPU: only a number that rounding moves across a step may give another token. */
+/* A device gives the CPU's samples; a token may differ only where rounding moves a uniform across a step of the
+ * cumulative distribution. */
 static void test_same_samples_as_cpu(void **state) {
   (void)state;
   enum { N = 200 };
@@ -54,7 +55,7 @@ static void test_law_bf16(void **state) {
   same_law(true);
 }
 
-/* The network sees the time of the step, not that of another. */
+/* The network is conditioned on the time of the current step. */
 static void test_law_with_time(void **state) {
   (void)state;
   Network n, timeless;
@@ -70,8 +71,8 @@ static void test_law_with_time(void **state) {
   network_destroy(&timeless);
 }
 
-/* A network that may say "mask": the more it does, the longer a position stays masked. It shows while
- * masks are left. */
+/* A network that may predict the mask token: the larger its probability, the longer a position stays masked. The effect
+ * shows as long as masks are left. */
 static void test_law_of_d3pm(void **state) {
   (void)state;
   double often = 3, scratch;
@@ -86,14 +87,14 @@ static void test_law_of_d3pm(void **state) {
     if (k != 1) n.schedule = (Schedule){.table = &toy_slow, .eps = EPS};
     toy_law_of(&n, blank, STEPS, removal, law);
     toy_compare(&n, RUN("ancestral", STEPS, removal, 3, 0, 0), blank, draws, law, count);
-    n.objective.terms = 1; /* as if the mask had no probability */
+    n.objective.terms = 1; /* as if p(m) were 0 */
     toy_law_of(&n, blank, STEPS, removal, wrong);
     if (!removal) toy_sharp(law, wrong, draws);
     network_destroy(&n);
   }
 }
 
-/* One step fills everything at once, each position for itself. Fixed tokens stay and are seen. */
+/* A single step fills all positions independently. Fixed tokens stay, and the network sees them. */
 static void test_law_from_fixed_tokens(void **state) {
   (void)state;
   const int32_t starts[][L] = {{MASK, 2, MASK}, {0, MASK, 3}, {MASK, MASK, MASK}};
@@ -134,9 +135,8 @@ static void test_law_with_masks_left(void **state) {
   }
 }
 
-/* The noise removal fills the masks with the toy_likeliest tokens, changes nothing else, and costs a pass only if it
- * must.
- */
+/* The noise removal fills the masks with the most likely tokens, changes nothing else, and needs a forward pass only if
+ * masks are left. */
 static void test_noise_removal(void **state) {
   (void)state;
   double p[STATES][L][V];
@@ -184,7 +184,7 @@ static void test_batch_split(void **state) {
   }
 }
 
-/* nor of the rows of logits held at a time, drawn or most likely */
+/* It does not depend on the chunk of logits, neither for drawn nor for most likely tokens. */
 static void test_row_chunks(void **state) {
   (void)state;
   enum { N = 60 };
@@ -229,7 +229,7 @@ static void test_job(void **state) {
   network_destroy(&n);
 }
 
-/* The CPU is asked in f64 only; an emulated device has no time for more than the laws. */
+/* On the CPU all tests use f64. An emulated device is slow and runs only the tests of distributions. */
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_same_samples_as_cpu),

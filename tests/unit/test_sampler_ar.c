@@ -1,7 +1,7 @@
-/* test_sampler_ar — samples from left to right have exactly the law of the chain rule, enumerated on a tiny network
- * (toy_sampler.h), and the cache of keys and values changes no bit of the hidden rows and no token. Linked with a
- * device under test, the networks are that device's, whose hidden rows may differ by rounding; so may those of f32 on a
- * processor without AVX-512. */
+/* test_sampler_ar — samples from left to right have exactly the distribution of the chain rule, enumerated on a tiny
+ * network (toy_sampler.h), and the cache of keys and values changes no bit of the hidden rows and no token. Linked with
+ * a device under test, the networks run on that device, where hidden rows may differ by rounding errors; so may those
+ * in f32 on a processor without AVX-512. */
 #include "toy_sampler.h"
 
 #include <math.h>
@@ -11,7 +11,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 
-/* ---- the law: p(x1 | x0) p(x2 | x0 x1) where they are free, and 1 where they are fixed */
+/* ---- the distribution: p(x1 | x0) p(x2 | x0 x1); the factor of a fixed token is 1 */
 static void open_ar(Network *n, int64_t batch) {
   Toy toy = toy_tiny(V, MASK, L, batch);
   if (toy_under_test()) toy.device.name = check_device;
@@ -23,7 +23,7 @@ static void open_ar(Network *n, int64_t batch) {
 }
 
 static void chain_rule(Network *n, const int32_t start[L], int bos, double law[STATES]) {
-  double p[STATES][L][V]; /* row l tells the token at l + 1 */
+  double p[STATES][L][V]; /* row l predicts the token at l + 1 */
   toy_conditionals(n, 1, p);
   for (int s = 0; s < STATES; s++) {
     law[s] = toy_digit(s, 0) == (start[0] == MASK ? bos : start[0]);
@@ -64,15 +64,15 @@ static void test_law_from_fixed_tokens(void **state) {
   network_destroy(&n);
 }
 
-/* ---- networks with some positions: with the cache and without */
+/* ---- networks with more positions, with the cache and without */
 enum { WORDS = 11, HOLE = 10, LONG = 19, LONGER = 128, WIDTH = 16, BLOCKS = 2, SEQUENCES = 8 };
 static const char *const networks[] = {"ar", "gpt2"};
 
 typedef struct Case {
   const char *network, *device;
   bool bf16;
-  double near;          /* what may separate hidden rows */
-  int64_t length, most; /* of sequences; how many */
+  double near;          /* tolerance for hidden rows */
+  int64_t length, most; /* length and number of sequences */
 } Case;
 
 static void open_case(Network *n, const Case *c) {
@@ -88,7 +88,7 @@ static void open_case(Network *n, const Case *c) {
   toy_weights(n, 3, 1.5);
 }
 
-/* Each device and type of products that there is, for each network. */
+/* Run for each network on each available device and type of matrix products. */
 static void each_of(void (*run)(const Case *), bool low, int64_t length, int64_t most) {
   for (int i = 0; i < 2; i++) {
     const char *device = toy_under_test() ? check_device : "cpu";
@@ -112,7 +112,7 @@ static void near_rows(const Case *c, const char *what, const double *got, const 
   if (!(error <= c->near)) fail_msg("%s on %s: %s are off by %.1e", c->network, c->device, what, error);
 }
 
-/* Twice, of fewer sequences the second time: what the first has left in the cache is not seen. */
+/* Two runs, the second with fewer sequences: it must not see what the first has left in the cache. */
 static void hidden_rows(const Case *c) {
   Network n;
   int64_t length = c->length;
@@ -145,10 +145,10 @@ static void hidden_rows(const Case *c) {
 static void test_hidden_rows(void **state) {
   (void)state;
   each(hidden_rows, true);
-  if (check_statistics()) each_of(hidden_rows, true, LONGER, 2); /* of many keys the products are others */
+  if (check_statistics()) each_of(hidden_rows, true, LONGER, 2); /* many keys use other code for the products */
 }
 
-/* The samples first … first+count−1 from starts with holes, of which every third is all holes. */
+/* Draw the samples first … first+count−1 from starts with holes; every third start consists of holes only. */
 static SamplerJob write_samples(Network *n, bool cache, int64_t first, int64_t count, int32_t *start, int32_t *z) {
   Sampler sampler;
   Run r = RUN("ar", 10, true, 4, first, count, .cache = cache);
@@ -203,12 +203,12 @@ static void test_batch_split(void **state) {
       write_samples(&n, true, 20 + at, at + size < SEQUENCES ? size : SEQUENCES - at, start, z + at * LONG);
     assert_memory_equal(z, whole, sizeof z);
   }
-  write_samples(&n, true, 23, SEQUENCES, start, z); /* the same starts are others' */
+  write_samples(&n, true, 23, SEQUENCES, start, z); /* other samples have other starts */
   assert_memory_not_equal(z, whole, sizeof z);
   network_destroy(&n);
 }
 
-/* Tokens to the right of a hole are kept, and do not change what is drawn in it. */
+/* Tokens to the right of a hole are kept and do not influence the token drawn for it. */
 static void test_right_side_is_not_seen(void **state) {
   (void)state;
   Network n;
@@ -229,7 +229,7 @@ static void test_right_side_is_not_seen(void **state) {
   network_destroy(&n);
 }
 
-/* ---- passes of the network, and memory */
+/* ---- network evaluations, and memory */
 static void test_evaluations(void **state) {
   (void)state;
   const int32_t starts[][L] = {{MASK, MASK, MASK}, {MASK, MASK, 2}, {2, 3, MASK}, {MASK, 2, 3}, {0, 2, 3}};

@@ -1,5 +1,5 @@
-/* test_sampler_cached — `cached` and `event` give the samples of `ancestral`, bit for bit: of any start, number of
- * steps, masks left at the end, batch; and ask the network as seldom as they say. */
+/* test_sampler_cached — `cached` and `event` give the samples of `ancestral`, bit for bit, for any start, number of
+ * steps, masks left at the end and batch; and they evaluate the network as rarely as documented. */
 #include "toy_sampler.h"
 
 #include <math.h>
@@ -53,7 +53,7 @@ static void same_in_any_batch(void **state) {
   network_destroy(&n);
 }
 
-/* One sample of L masks in T steps unmasks in T(1 − (1 − 1/T)^L) of them on average, of a schedule linear in t. */
+/* With a schedule linear in t, one sample of L masks unmasks in T(1 − (1 − 1/T)^L) of T steps on average. */
 static void asks_where_something_unmasks(void **state) {
   const char *sampler = *state;
   enum { T = 5 };
@@ -64,14 +64,14 @@ static void asks_where_something_unmasks(void **state) {
   toy_open_sampler(&n, (ToySampler){.batch = 1});
   for (int64_t i = 0; i < samples; i++) sum += toy_samples(&n, run_of(sampler, T, false, i, 1), blank, z).evaluated;
   double expected = T * (1 - pow(1 - 1.0 / T, L)),
-         spread = sqrt(0.4 / samples); /* between 1 and 3: variance below 0.4 */
+         spread = sqrt(0.4 / samples); /* each value is 1, 2 or 3, with a variance below 0.4 */
   assert_true(fabs((double)sum / samples - expected) < 4 * spread);
   toy_samples(&n, run_of(sampler, T, true, 0, 1), starts[3], z);
   assert_int_equal(toy_samples(&n, run_of(sampler, T, true, 0, 1), starts[3], z).evaluations, 0);
   network_destroy(&n);
 }
 
-/* Sequences go by their own clocks: a batch costs as many evaluations as its sequences alone. */
+/* Sequences of a batch have separate event times: the batch needs as many evaluations as its sequences alone. */
 static void own_clocks(void **state) {
   (void)state;
   Network n;

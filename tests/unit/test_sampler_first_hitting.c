@@ -1,6 +1,6 @@
-/* test_sampler_first_hitting — one token at a time, in an order that is uniform over all orders: the law is the mean
- * over them, enumerated on a tiny network (toy_sampler.h); positions that the end of time leaves are filled together.
- */
+/* test_sampler_first_hitting — tokens are unmasked one at a time in uniformly random order. The distribution is the
+ * mean over all orders, enumerated on a tiny network (toy_sampler.h). Positions still masked at the last time are
+ * filled together. */
 #include "toy_sampler.h"
 
 #include <math.h>
@@ -8,7 +8,8 @@
 
 static double p[STATES][L][V];
 
-/* law += weight · the law from a state in which the positions of `set` unmask one after the other, in any order */
+/* law += weight · the distribution reached from `state` when the positions of `set` unmask one by one in random order
+ * */
 static void hit(double law[STATES], int state, unsigned set, double weight) {
   int left = __builtin_popcount(set);
   if (left == 0) law[state] += weight;
@@ -21,7 +22,7 @@ static void hit(double law[STATES], int state, unsigned set, double weight) {
 }
 
 static void law_of_hits(Network *n, const int32_t start[L], bool removal, double law[STATES]) {
-  double left = toy_masked(n, 1e-5) / toy_masked(n, 1); /* the chance of a mask at the end */
+  double left = toy_masked(n, 1e-5) / toy_masked(n, 1); /* the probability of a mask at the end */
   unsigned masks = 0;
   toy_conditionals(n, 1, p);
   memset(law, 0, STATES * sizeof *law);
@@ -47,16 +48,17 @@ static void test_law(void **state) {
     law_of_hits(&n, start, removal, law);
     int64_t evaluated = toy_compare(&n, RUN("first_hitting", 1, removal, 6, 0, 0), start, draws, law, count);
     int masks = k % 2 ? 2 : 3;
-    assert_true(evaluated <= (draws + BATCH) * masks); /* the noise removal takes the place of what it fills */
+    /* a noise removal replaces the evaluations for the positions it fills */
+    assert_true(evaluated <= (draws + BATCH) * masks);
     if (k == 0) {
-      toy_law_of(&n, start, STEPS, removal, coarse); /* few steps are another law */
+      toy_law_of(&n, start, STEPS, removal, coarse); /* a few steps have another distribution */
       toy_sharp(law, coarse, draws);
     }
     network_destroy(&n);
   }
 }
 
-/* Many steps of `event` are nearly that: the laws meet as 1/T. */
+/* The distribution of `event` with T steps converges to this one as 1/T. */
 static void test_limit(void **state) {
   (void)state;
   toy_need_speed();

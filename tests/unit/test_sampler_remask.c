@@ -1,6 +1,6 @@
-/* test_sampler_remask — the sampler's output has the law of ReMDM, enumerated on a tiny network (toy_sampler.h). With
- * confidence a token's history matters: the enumeration follows every path and carries along the probability by which
- * each visible token was drawn. Without remasking it is `ancestral`, bit for bit. */
+/* test_sampler_remask — the samples have the distribution of ReMDM, enumerated on a tiny network (toy_sampler.h). With
+ * `confidence` a token's history matters, so the enumeration follows every path and records the probability with which
+ * each visible token was drawn. Without remasking the sampler equals `ancestral`, bit for bit. */
 #include "toy_sampler.h"
 
 #include <math.h>
@@ -14,7 +14,7 @@ typedef struct Process {
   const char *remask;
   double eta;
   int steps;
-  bool removal, indifferent; /* indifferent: confidence shared out evenly, which is wrong */
+  bool removal, indifferent; /* indifferent: equal confidences, a deliberate error */
   bool fixed[L];
   double alpha[MOST + 1], p[MOST + 1][STATES][L][V];
   double *law;
@@ -23,7 +23,7 @@ static Process process;
 
 static double least(double a, double b) { return a < b ? a : b; }
 
-/* σ of every position of a state whose visible tokens were drawn with those probabilities */
+/* σ of every position of state z; drawn[l] is the probability with which a visible token was drawn */
 static void sigmas(const Process *o, int step, const int32_t z[L], const double drawn[L], double sigma[L]) {
   double most = least(1, (1 - o->alpha[step + 1]) / o->alpha[step]), sum = 0;
   for (int l = 0; l < L; l++) {
@@ -39,7 +39,7 @@ static void sigmas(const Process *o, int step, const int32_t z[L], const double 
 
 static void follow(const Process *o, int step, const int32_t z[L], const double drawn[L], double weight);
 
-/* positions l … L−1 of the step from z to `next`, those before them being done */
+/* Enumerate positions l … L−1 of the step from z to `next`; those before l are done. */
 static void position(const Process *o, int step, int l, const int32_t z[L], const double sigma[L], int32_t next[L],
                      double drawn[L], double weight) {
   if (weight == 0) return;
@@ -105,7 +105,7 @@ static void compare(Network *n, Process *o, uint64_t seed, const int32_t start[L
   toy_compare(n, r, start, draws, law, count);
 }
 
-/* The test sees other laws: without remasking, and with another η. */
+/* The test must reject two wrong distributions: without remasking, and with another η. */
 static void test_law(void **state) {
   (void)state;
   toy_need_speed();
@@ -124,7 +124,7 @@ static void test_law(void **state) {
   network_destroy(&n);
 }
 
-/* Masks that are left, a third of them. */
+/* A schedule that leaves masks at the end. */
 static void test_law_with_masks_left(void **state) {
   (void)state;
   toy_need_speed();
@@ -139,7 +139,7 @@ static void test_law_with_masks_left(void **state) {
   network_destroy(&n);
 }
 
-/* One sample by the numbers that the sampler draws by: a step of the law taken for real. */
+/* One sample from the enumerated process, with the same uniforms that the sampler uses. */
 static void simulate(const Process *o, uint64_t seed, int64_t sample, int32_t z[L]) {
   double drawn[L] = {0}, sigma[L];
   for (int i = 0; i < o->steps; i++) {
@@ -162,7 +162,7 @@ static void simulate(const Process *o, uint64_t seed, int64_t sample, int32_t z[
   }
 }
 
-/* A law of so few states hardly tells which of two tokens was doubted: each sample does. */
+/* The distribution over so few states hardly shows which of two tokens was remasked; the samples do. */
 static void test_doubted_tokens(void **state) {
   (void)state;
   toy_need_speed();
@@ -193,8 +193,9 @@ static void test_doubted_tokens(void **state) {
   }
 }
 
-/* The schedule's share of masks is kept, by the two that promise it: on average 1 − alpha of the positions, had they
- * started so. */
+/* `cap` and `rescale` keep the schedule's marginals: the expected share of masks is 1 − alpha, if it was so at the
+ * start.
+ */
 static void test_marginals(void **state) {
   (void)state;
   toy_need_speed();
@@ -207,7 +208,7 @@ static void test_marginals(void **state) {
     double masks = 0, left = 1;
     law_of(&n, &process, blank, law);
     for (int s = 0; s < STATES; s++) masks += law[s] * (toy_digit(s, 0) == MASK);
-    /* from 1 instead of 1 − alpha_0 masks: the difference shrinks by 1 − u − σ in each step */
+    /* it starts at 1 instead of 1 − alpha_0; the difference shrinks by a factor 1 − u − σ in each step */
     for (int i = 0; i < FEW; i++) {
       double t = process.alpha[i], s = process.alpha[i + 1], most = least(1, (1 - s) / t);
       double sigma = k == 0 ? least(etas[k], most) : etas[k] * most;
@@ -236,7 +237,7 @@ static void test_law_with_time(void **state) {
   network_destroy(&timeless);
 }
 
-/* Fixed tokens are seen, stay, and take no part in the softmax. */
+/* The network sees fixed tokens; they stay and are left out of the softmax of confidences. */
 static void test_law_from_fixed_tokens(void **state) {
   (void)state;
   toy_need_speed();
@@ -284,7 +285,7 @@ static void test_without_remasking(void **state) {
   }
 }
 
-/* A sample is a function of (seed, number), with confidences too. */
+/* A sample is a function of (seed, number), with `confidence`, too. */
 static void test_batch_split(void **state) {
   (void)state;
   enum { N = 60 };

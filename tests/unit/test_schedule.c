@@ -33,7 +33,7 @@ static void test_loglinear(void **state) {
     }
     assert_true(schedule_sigma(&s, 0) == 0);
     assert_true(schedule_masked(&s, 0) == 0);
-    assert_true(close_to(schedule_sigma(&s, 1), -log(eps), 1e-10)); /* 1 − ε is rounded */
+    assert_true(close_to(schedule_sigma(&s, 1), -log(eps), 1e-10)); /* 1 − ε has a rounding error */
     assert_true(close_to(1 - schedule_masked(&s, 1), eps, 1e-9));
   }
 }
@@ -41,7 +41,7 @@ static void test_loglinear(void **state) {
 static const char *const names[] = {"loglinear", "linear", "geometric", "cosine", "cosinesqr"};
 enum { NAMES = sizeof names / sizeof *names };
 
-/* Each schedule with each ε that some of them have. */
+/* Each schedule with each ε, which only some of them use. */
 static Schedule schedule(int i) {
   Schedule s;
   MUST(schedule_create(&s, names[i / EPSILONS], epsilons[i % EPSILONS], 1e-3, 0));
@@ -67,12 +67,12 @@ static void test_rate(void **state) {
   }
 }
 
-/* The time of a noise level is where the schedule has that level; the masked share never falls. */
+/* schedule_time inverts schedule_sigma; the masked share never decreases. */
 static void test_time(void **state) {
   (void)state;
   for (int k = 0; k < EPSILONS * NAMES; k++) {
     const Schedule s = schedule(k);
-    /* near its end the cosine's square is flat: a rounding of sigma moves t by its root */
+    /* cosinesqr is flat near its end: a rounding error of sigma moves t by its square root */
     const double tolerance = strcmp(s.table->name, "cosinesqr") == 0 ? 1e-6 : 1e-9;
     double last = -1;
     for (int i = 0; i < TIMES; i++) {
@@ -85,7 +85,7 @@ static void test_time(void **state) {
   }
 }
 
-/* What each formula says, in its plain form and far from where that loses digits; and the usual ends. */
+/* Each schedule against its textbook formula, away from where that loses digits; and the default ends. */
 static void test_formulas(void **state) {
   (void)state;
   Schedule s[NAMES];
@@ -96,7 +96,7 @@ static void test_formulas(void **state) {
                                 -log(e + (1 - e) * cos(pi * t / 2)), -log(e + (1 - e) * pow(cos(pi * t / 2), 2))};
     for (int i = 0; i < NAMES; i++) assert_true(close_to(schedule_sigma(&s[i], t), want[i], 1e-10));
   }
-  /* for small t: masked = (1 − ε)(πt)²/8 and (1 − ε)(πt/2)², to the sixth digit beyond what f32 could see */
+  /* for small t: masked = (1 − ε)(πt)²/8 and (1 − ε)(πt/2)², accurate far below what 1 − alpha resolves in f32 */
   assert_true(close_to(schedule_masked(&s[3], 1e-5), (1 - e) * pow(pi * 1e-5, 2) / 8, 1e-9));
   assert_true(close_to(schedule_masked(&s[4], 1e-5), (1 - e) * pow(pi * 1e-5 / 2, 2), 1e-9));
   double least, most;
@@ -106,8 +106,8 @@ static void test_formulas(void **state) {
   assert_true(least == 1e-3 && most == 7);
 }
 
-/* ∫ weight·(1 − alpha) dt = ∫ −alpha' = alpha(τ) − alpha(1): the bound sees only the schedule's ends. Simpson's rule.
- */
+/* ∫ weight·(1 − alpha) dt = ∫ −alpha' = alpha(τ) − alpha(1): the bound depends only on the schedule's ends. Simpson's
+ * rule. */
 static void test_weights_integrate_to_the_ends(void **state) {
   (void)state;
   enum { PANELS = 2000 };

@@ -1,11 +1,11 @@
-/* shards — every layout of a data file, many files as one, and every way in which a file can be wrong. */
+/* shards — every layout of a data file, many files as one, and every kind of invalid file. */
 #include "store_bench.h"
 
 #include <hdf5.h>
 
 static const Data plain = {.N = 37, .L = 9, .V = 200, .type = H5_U16};
 
-/* The rows of s are those of files[0], files[1] …: read in an order that has runs, jumps and repeats. */
+/* The rows of s are those of files[0], files[1] …; they are read in an order with runs, jumps and repeats. */
 static void expect_rows(Shards *s, const Data *const *files, int n_files) {
   int64_t total = 0, n = 0, L = files[0]->L, rows[200];
   int32_t tokens[200 * 16], lengths[200];
@@ -69,7 +69,7 @@ static void many_files(void **state) {
   data_write(bench_path("many/part-1.h5"), &b);
   data_write(bench_path("many/part-0.h5"), &a);
   data_write(bench_path("many/part-2.h5"), &c);
-  must(shards_open(&s, bench_path("many/part-*.h5"))); /* sorted, whatever the order of making */
+  must(shards_open(&s, bench_path("many/part-*.h5"))); /* sorted by name, not by creation */
   expect_rows(s, all, 3);
   must(shards_verify(s, count_rows, &done));
   assert_int_equal(done, 31);
@@ -152,7 +152,7 @@ static void wrong_shapes(void **state) {
                {"/tokens", "no sequence", H5_U16, 2, {37, 0}}, {"/tokens", "37 values", H5_U16, 2, {36, 9}},
                {"/lengths", "lengths", H5_U32, 2, {37, 1}},    {"/lengths", "uint32", H5_F64, 1, {37}},
                {"/vocab/bytes", "uint8", H5_U16, 1, {200}},    {"/vocab/offsets", "[201]", H5_U64, 1, {200}},
-               {"/vocab/offsets", "offsets", H5_U64, 1, {201}}}; /* zeros: does not end at the last byte */
+               {"/vocab/offsets", "offsets", H5_U64, 1, {201}}}; /* all zeros: the last offset is not the end */
   static char zeros[40000];
   Shards *s = NULL;
   H5 *f;
@@ -185,7 +185,7 @@ static void wrong_shapes(void **state) {
   }
 }
 
-/* One value out of range: the message says where it is and what it is. */
+/* One value out of range: the message names its position and the value. */
 static void wrong_values(void **state) {
   (void)state;
   const struct {
@@ -209,7 +209,7 @@ static void wrong_values(void **state) {
       data_write(bench_path("value.h5"), &d);
       compose(spec, "%s,%s", bench_path("good.h5"), bench_path("value.h5"));
       must(shards_open(&s, spec));
-      must(shards_read(s, rows, LENGTH(rows), tokens, lengths)); /* rows of the good file, and row 23 of the other */
+      must(shards_read(s, rows, LENGTH(rows), tokens, lengths)); /* rows of the valid file, and row 23 of the other */
       for (int k = 0; k < 7; k++) rows[k] += 37;
       const char *place = wrong[i].of_length ? "row 33" : "row 33, position 8";
       refused(shards_read(s, rows, 7, tokens, lengths), ERR_DATA, "value.h5", place, wrong[i].word);
@@ -258,7 +258,7 @@ static void cut(void **state) {
   assert_null(s);
 }
 
-/* A flipped bit: found while reading where the data set has a checksum, by its digest where it has none. */
+/* A flipped bit is found while reading if the data set has checksums, otherwise by the file's digest. */
 static void flipped(void **state) {
   (void)state;
   for (int chunked = 0; chunked < 2; chunked++) {

@@ -1,12 +1,12 @@
-/* test_slope — finite differences and their bound, on functions of known slope; and that the gradient of an op that is
- * wrong by one part in 10⁴ is rejected. */
+/* test_slope — finite differences and their error bound on functions with known derivatives; and the rejection of an op
+ * gradient that is wrong by one part in 10⁴. */
 #include "slope.h"
 
 #include <math.h>
 
 #include "check.h"
 
-/* ---- functions of known slope */
+/* ---- functions with known derivatives */
 typedef struct Known {
   const char *label;
   double (*f)(double x, double *size);
@@ -49,7 +49,7 @@ static void test_known_slopes(void **state) {
   }
 }
 
-/* Where the step is too long the slope says so by its error. */
+/* If the step is too long, the reported error is large. */
 static double ripple(double x, double *size) { return one_term(sin(700 * x), size); }
 
 static void test_rough(void **state) {

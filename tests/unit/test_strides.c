@@ -1,5 +1,5 @@
-/* test_strides — block by block, samples have exactly the law of the chosen sampler given the tokens carried over,
- * enumerated on a tiny network (toy_sampler.h): the probability of a whole is the product over its blocks. */
+/* test_strides — given the tokens carried over, each block has exactly the distribution of the chosen sampler,
+ * enumerated on a tiny network (toy_sampler.h). The probability of a whole sample is the product over its blocks. */
 #include "toy_sampler.h"
 
 #include <stdio.h>
@@ -9,7 +9,7 @@
 #include "sampling/draws.h"
 #include "sampling/strides.h"
 
-enum { MOST = 6, WHOLES = 1 << 2 * MOST }; /* tokens of a whole; their states, two bits a token */
+enum { MOST = 6, WHOLES = 1 << 2 * MOST }; /* tokens of a whole sample; its states, two bits per token */
 
 static int64_t length_of(const Strides *s) { return strides_length(s, L); }
 
@@ -19,7 +19,7 @@ static int code_of(const int32_t *z, int64_t n) {
   return code;
 }
 
-/* law[whole] += chance · the chance of what blocks k … make of it, all tokens before block k's own being there */
+/* law[whole] += chance · the probability that blocks k, k + 1, … complete z to it; the earlier tokens are in z */
 static void law_of_blocks(Network *n, const Strides *s, int64_t k, const int32_t *z, double chance, double *law) {
   double block[STATES];
   if (k > s->count) {
@@ -48,7 +48,7 @@ static SamplerJob samples(Network *n, const Strides *s, Run r, const int32_t *st
 }
 
 static const int32_t masks[MOST] = {MASK, MASK, MASK, MASK, MASK, MASK};
-/* fixed tokens before, between and after holes; the last one only the last blocks see */
+/* fixed tokens between holes; only later blocks see the second one */
 static const int32_t holes[MOST] = {MASK, 2, MASK, MASK, 0, MASK};
 static const Strides plans[] = {{.count = 2, .stride = 1}, {.count = 1, .stride = 2}};
 
@@ -83,14 +83,15 @@ static void test_law(void **state) {
   compare(&plans[0], masks, "event", DRAWS);
 }
 
-/* Infilling: the conditional law of the blocks given the fixed tokens that they see. */
+/* Infilling: the distribution of the blocks conditional on the fixed tokens that they see. */
 static void test_law_with_fixed_tokens(void **state) {
   (void)state;
   toy_need_speed();
   for (int k = 0; k < 2; k++) compare(&plans[k], holes, "event", DRAWS / 4);
 }
 
-/* The first block is the sample without strides, what is carried over stays, and each block has its own numbers. */
+/* The first block equals the sample without strides, carried-over tokens stay, and each block has its own random
+ * numbers. */
 static void test_blocks(void **state) {
   (void)state;
   static const char *const names[] = {"ancestral", "cached", "event", "first_hitting", "analytic"};
@@ -128,7 +129,7 @@ static void test_blocks(void **state) {
   network_destroy(&n);
 }
 
-/* Every number that decides on a token is another one in another block. */
+/* All random numbers differ between blocks. */
 static void test_streams(void **state) {
   (void)state;
   Network n;
@@ -157,7 +158,7 @@ static void test_streams(void **state) {
   network_destroy(&n);
 }
 
-/* Samplers that agree on a block agree on the whole, bit for bit; and a whole does not depend on its batch. */
+/* Samplers that agree on one block agree on the whole sample, bit for bit; a sample does not depend on its batch. */
 static void test_same_samples(void **state) {
   (void)state;
   enum { N = 60 };

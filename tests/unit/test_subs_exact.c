@@ -1,10 +1,10 @@
 /* test_subs_exact — SUBS on networks so small that every mask of a sequence can be enumerated.
  *
  * A sequence of L tokens has 2^L masks S. Without time conditioning the network's −log p(x0_l | z_S) does not depend on
- * t, so one table cost[S] = Σ_{l in S, scored} −log p(x0_l | z_S) is all that a bound needs to know of it:
+ * t, so the bounds follow from one table, cost[S] = Σ_{l in S, scored} −log p(x0_l | z_S):
  *   time   (1/(1−τ)) ∫_τ¹ (1/t) Σ_S c^|S| (1 − c)^(L−|S|) cost[S] dt,  c = (1 − ε)t
  *   count  (1/L) Σ_k (L/k) mean over sets S of k positions of cost[S], which is the integral for ε = τ = 0
- * The integrands are polynomials of degree < L ≤ 4 in t: Gauss's two points are exact. */
+ * The integrands are polynomials of degree < L ≤ 4 in t, for which two-point Gauss quadrature is exact. */
 #include "toy.h"
 
 #include <math.h>
@@ -66,7 +66,7 @@ static void bound_open(Bound *b, const Case *c) {
   fill_table(b);
 }
 
-/* ---- integrals over t: composite Gauss quadrature with two points, which keeps off the ends */
+/* ---- integrals over t: composite two-point Gauss quadrature, which does not evaluate the ends */
 typedef double (*Integrand)(void *arg, double t);
 
 static double integrate(Integrand f, void *arg, double from, double to) {
@@ -98,7 +98,7 @@ static double exact(const Bound *b, double eps, double tau) {
   return integrate(weighted_cost, &a, tau, 1) / (1 - tau);
 }
 
-/* ---- the networks are worth testing with: they know something, and a token's chance depends on what is visible */
+/* ---- the networks are suitable for the tests: a token's probability depends on which others are visible */
 static void test_tables(void **state) {
   (void)state;
   for (int i = 0; i < CASES; i++) {
@@ -109,7 +109,7 @@ static void test_tables(void **state) {
     for (unsigned s = 1; s <= full; s++)
       for (int l = 0; l < b.c->length; l++) {
         if (!(s >> l & 1)) {
-          assert_true(b.token[s][l] == 0); /* visible: nothing to pay */
+          assert_true(b.token[s][l] == 0); /* a visible token costs nothing */
           continue;
         }
         assert_true(b.token[s][l] > 0);
@@ -130,7 +130,7 @@ static void test_probabilities(void **state) {
     Case c = cases[i];
     for (int32_t y = 0; y < c.vocab; y++) {
       if (y == c.mask) continue;
-      for (int l = 0; l < c.length; l++) { /* with y at l: z_S hides it for every S with l */
+      for (int l = 0; l < c.length; l++) { /* x0_l = y, which z_S masks for every S that contains l */
         Bound b;
         c = cases[i];
         c.x0[l] = y;
@@ -150,7 +150,7 @@ static void test_probabilities(void **state) {
 }
 
 /* ---- (a) the estimator of training and evaluation */
-typedef struct Mean { /* of batch means: honest also where the draws of a batch are stratified */
+typedef struct Mean { /* of batch means: its standard error is valid for stratified batches, too */
   int64_t n;
   double sum, square;
 } Mean;
@@ -171,7 +171,7 @@ static unsigned set_of(const Bound *b, const int32_t *z) {
   return set;
 }
 
-/* One draw of (t, z) by the program, its loss by its weights and the table. */
+/* One draw of (t, z) by the program; the loss is computed from the program's weights and the table. */
 static double draw_loss(Bound *b, int64_t step, int64_t i, bool stratified) {
   const Case *c = b->c;
   Noised *n = &b->n.noised;
@@ -211,7 +211,7 @@ static void test_time_estimator_is_unbiased(void **state) {
   }
 }
 
-/* The table stands for the program: rows_loss of a noised batch is the table times the weights. */
+/* The table agrees with the program: rows_loss of a noised batch is the table times the weights. */
 static void test_losses_are_the_table(void **state) {
   (void)state;
   enum { STEPS = 20, N = 7 };
@@ -252,8 +252,8 @@ static void test_losses_are_the_table(void **state) {
   }
 }
 
-/* With the program's chances and weights the integral is the closed form: what its draws estimate, without their noise.
- */
+/* The integral with the program's probabilities and weights equals the closed form. It is what the draws estimate,
+ * without sampling noise. */
 static double program_cost(void *arg, double t) {
   Bound *b = arg;
   Noised *n = &b->n.noised;
@@ -304,10 +304,10 @@ static void test_count_estimator_is_unbiased(void **state) {
     int64_t L = b.c->L;
     double want = exact(&b, 0, 0);
     assert_true(fabs(count_exact(&b) - want) <= 1e-10 * want);
-    assert_true(exact(&b, EPS, TAU) < want); /* the published estimator is a little lower */
+    assert_true(exact(&b, EPS, TAU) < want); /* the published bound is slightly lower */
     assert_true(exact(&b, EPS, TAU) > 0.99 * want);
     Mean mean = {0};
-    for (uint64_t d = 0; d < DRAWS; d++) { /* the same by drawing */
+    for (uint64_t d = 0; d < DRAWS; d++) { /* the same from draws */
       Noised *n = &b.n.noised;
       int64_t k = 1 + (int64_t)d % L;
       double sum = 0;
@@ -324,10 +324,10 @@ static void test_count_estimator_is_unbiased(void **state) {
   }
 }
 
-/* ---- (c) with the true conditionals the bound is tight: it is the entropy of the data */
+/* ---- (c) with the true conditionals the bound is tight: it equals the entropy of the data */
 enum { WORDS = 3 }; /* real tokens 0, 1, 2; the mask is 3 */
 typedef struct World {
-  double p[WORDS][WORDS]; /* the law of sequences of two tokens */
+  double p[WORDS][WORDS]; /* the distribution of sequences of two tokens */
   Network *n;
 } World;
 
@@ -343,7 +343,7 @@ static double truth(const World *w, const int32_t *z, const int32_t *x0, int l) 
   return hit / all;
 }
 
-/* E over x0 and z of the program's weights times −log of the truth, at time t */
+/* the expectation over x0 and z, at time t, of the program's weights times −log of the true conditional */
 static double tight(void *arg, double t) {
   const World *w = arg;
   Noised *n = &w->n->noised;
@@ -376,7 +376,7 @@ static void test_truth_has_the_entropy(void **state) {
     pair[i] = integrate(tight, &w, 0, 1);
   }
   assert_true(fabs(pair[0] - entropy) <= 1e-9);
-  assert_true(pair[1] < entropy && pair[1] > entropy * (1 - 2 * EPS)); /* what ε leaves out */
+  assert_true(pair[1] < entropy && pair[1] > entropy * (1 - 2 * EPS)); /* ε omits a small part */
   noised_destroy(&n.noised);
 }
 

@@ -1,4 +1,4 @@
-/* test_timestep — the times and masks of a batch: strata, rates, laws, and what they may not depend on. */
+/* test_timestep — the times and masks of a batch: strata, rates, distributions, and independence of the split. */
 #include "toy.h"
 
 #include <math.h>
@@ -9,7 +9,7 @@
 enum { SEED = 3 };
 
 /* ---- t */
-/* one u in each cell [i/n, (i+1)/n), whatever n; the fold mod 1 only touches a u that was rounded up to 1 */
+/* one u in each cell [i/n, (i+1)/n) for any n; the reduction mod 1 only affects a u that was rounded up to 1 */
 static void test_strata(void **state) {
   (void)state;
   const int64_t sizes[] = {1, 2, 7, 64, 1000};
@@ -23,7 +23,7 @@ static void test_strata(void **state) {
       }
 }
 
-/* within its cell u is uniform, and so is u over all: counts in 20 bins */
+/* u is uniform within its cell and over all cells: counts in 20 bins */
 static void test_times_are_uniform(void **state) {
   (void)state;
   enum { BINS = 20, N = 16, STEPS = 4000 };
@@ -54,7 +54,7 @@ static void test_tau(void **state) {
     }
 }
 
-/* A global batch is the same drawn in one go, backwards, or by four ranks in micro-batches. */
+/* A global batch is the same drawn at once, or in reverse order by four ranks in micro-batches. */
 static void test_split(void **state) {
   (void)state;
   enum { N = 24, L = 9, STEP = 17 };
@@ -101,7 +101,8 @@ static void test_streams_differ(void **state) {
 }
 
 /* ---- masks */
-/* A position is masked with the chance given, independently of the others: the law of all 2^L masks. */
+/* Each position is masked with the given probability, independently of the others: the distribution of all 2^L masks.
+ * */
 static void test_mask_law(void **state) {
   (void)state;
   enum { L = 4, N = 100000 };
@@ -140,7 +141,7 @@ static void test_mask_ends(void **state) {
   for (int l = 0; l < L; l++) assert_int_equal(z[l], 5000);
 }
 
-/* exactly k, every set of k positions as likely as any other */
+/* exactly k masks; all sets of k positions are equally likely */
 static void test_count_law(void **state) {
   (void)state;
   enum { L = 5, N = 50000 };
@@ -168,7 +169,7 @@ static void test_count_law(void **state) {
   }
 }
 
-/* also for long sequences, where the products of the selection could round */
+/* long sequences, too, where products in the selection could be rounded */
 static void test_count_of_long_sequences(void **state) {
   (void)state;
   enum { L = 1024 };

@@ -29,8 +29,8 @@ static void byte_pairs(void **state) {
   expect_text(&v, "Hello, world", 0, 0, 3, 4, 5, 6, 1, 2, 2);
   expect_text(&v, "<s>Hello[EOS]<pad>", 1, 0, 3, 1, 2);
   expect_text(&v, "[MASK] wor[MASK]", 0, 10, 5, 10);
-  expect_text(&v, "字", 0, 7, 8);                                        /* one character cut across two tokens */
-  expect_text(&v, "\xef\xbf\xbd\xef\xbf\xbdld\xef\xbf\xbd", 0, 7, 6, 8); /* its halves alone: each byte of them */
+  expect_text(&v, "字", 0, 7, 8);                                        /* one character split over two tokens */
+  expect_text(&v, "\xef\xbf\xbd\xef\xbf\xbdld\xef\xbf\xbd", 0, 7, 6, 8); /* its halves alone: a replacement each */
   expect_text(&v, "\xef\xbf\xbd", 0, 9);
   char *text;
   must(vocab_text(&v, NULL, 0, 0, &text));
@@ -47,7 +47,7 @@ static void characters(void **state) {
   static const char *const words[] = {"[BOS]", "[EOS]", "[PAD]", "a", "b", " ", "[MASK]"};
   Vocab v = vocab_of(VOCAB_CHARS, words, LENGTH(words));
   expect_text(&v, "ab a[MASK]", 0, 0, 3, 4, 5, 3, 6, 1);
-  expect_text(&v, "ab\na[MASK]", VOCAB_BREAK, 0, 3, 4, 1, 0, 3, 6, 1, 2, 2); /* where two sequences meet */
+  expect_text(&v, "ab\na[MASK]", VOCAB_BREAK, 0, 3, 4, 1, 0, 3, 6, 1, 2, 2); /* between two sequences */
   expect_text(&v, "", VOCAB_BREAK, 0, 1);
   vocab_destroy(&v);
 }
@@ -91,7 +91,7 @@ static void word_pieces(void **state) {
   vocab_destroy(&v);
 }
 
-/* Every string of up to four bytes out of the interesting ones becomes UTF-8 that a strict reader takes. */
+/* Every string of up to four bytes from a set of critical ones becomes valid UTF-8, checked by a strict reader. */
 static bool is_utf8(const char *s) {
   for (const unsigned char *p = (const unsigned char *)s; *p;) {
     uint32_t c = *p++;
@@ -121,7 +121,7 @@ static void always_utf8(void **state) {
     must(vocab_text(&v, ids, 4, 0, &text));
     char raw[5] = {(char)ids[0], (char)ids[1], (char)ids[2], (char)ids[3], 0};
     assert_true(is_utf8(text));
-    if (strlen(raw) == 4 && is_utf8(raw)) assert_string_equal(text, raw); /* what was right is left alone */
+    if (strlen(raw) == 4 && is_utf8(raw)) assert_string_equal(text, raw); /* valid text is unchanged */
     mem_free(&text);
   }
   vocab_destroy(&v);
