@@ -1,8 +1,9 @@
-/* bench_ops DEVICE f32|bf16 small|tiny — the speed of each op on a device, on the shapes of the network `small`. Prints one
- * JSON object per line, with the seconds of one call, its floating-point operations and the fewest bytes it can move
- * (every input read and every output written once; of a table only the rows that occur; attention backward counts five
- * products, since it recomputes the weights). The first two lines are the ceilings: a large copy and a large product.
- * Inputs are random and larger than a cache. `tiny` is for trying this program. */
+/* bench_ops DEVICE f32|bf16 small|tiny — the speed of each op on a device, on the shapes of the network `small`.
+ *
+ * Prints one JSON object per line: the seconds of one call, its floating-point operations and the fewest bytes it can
+ * move. These count every input read once and every output written once; of a table only the rows that occur. Attention
+ * backward counts five products, since it recomputes the weights. The first two lines are the ceilings: a large copy
+ * and a large matrix product. Inputs are random and larger than the caches. `tiny` is for trying this program. */
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
@@ -33,12 +34,12 @@ typedef struct Lab {
     size_t bytes;
   } held[MOST];
   int count;
-  float *f32; /* [PIECE] in (−1, 1), and the same in bf16 */
+  float *f32; /* [PIECE] random numbers in (−1, 1), also as bf16 */
   uint16_t *bf16;
   int32_t *ids;
 } Lab;
 
-/* ---- tensors, all filled */
+/* ---- tensors, filled with random numbers */
 static int numbers(Lab *lab) {
   RngKey key = rng_key(1, RNG_TEST, 0, 0, 0);
   TRY(mem_alloc(&lab->f32, PIECE * sizeof *lab->f32));
@@ -76,7 +77,7 @@ static void clear(Lab *lab) {
   lab->count = 0;
 }
 
-/* bytes of tensors that are read or written once each; left-out tensors count 0 */
+/* bytes of tensors that are each read or written once; absent tensors count 0 */
 #define BYTES(...)                                                                                                     \
   bytes_of((const Tensor[]){__VA_ARGS__}, (int)(sizeof((const Tensor[]){__VA_ARGS__}) / sizeof(Tensor)))
 static double bytes_of(const Tensor *t, int n) {
@@ -121,7 +122,7 @@ static int bench_copy(Lab *lab) {
   return measure(lab, "copy", 0, BYTES(t[0], t[1]), call_copy, t);
 }
 
-/* ---- products */
+/* ---- matrix products */
 typedef struct Dense {
   Tensor y, pre, x, w, b, dx, dw, db, dy;
 } Dense;
@@ -177,7 +178,8 @@ static int call_rotary(Device *dev, const void *args) {
   return op_rotary(dev, a->qkv, a->heads, a->L, 0, false);
 }
 static int call_attention_step(Device *dev, const void *args) { return op_attention_step(dev, args); }
-static int bench_attention_step(Lab *lab) { /* the last position, with a cache as long as a training step */
+/* the last position, with a cache as long as a training sequence */
+static int bench_attention_step(Lab *lab) {
   DType act = lab->dev.act;
   int64_t R = lab->R, D = lab->n.D, B = R / lab->n.L;
   AttentionStep a = {.heads = lab->n.H, .L = lab->n.L, .position = lab->n.L - 1};
@@ -203,7 +205,7 @@ static int bench_attention(Lab *lab) {
   return measure(lab, "rotary", 0, BYTES(a.qkv) * 4 / 3, call_rotary, &a);
 }
 
-/* ---- the fused rest of a block */
+/* ---- the other, fused ops of a block */
 static int call_norm(Device *dev, const void *args) { return op_residual_norm(dev, args); }
 static int call_norm_backward(Device *dev, const void *args) { return op_residual_norm_backward(dev, args); }
 static int bench_norm(Lab *lab) {
@@ -248,12 +250,13 @@ static int bench_rows(Lab *lab) {
   TRY(make(lab, &rows.x, DT_F32, R, D));
   TRY(make(lab, &rows.y, DT_F32, lab->n.V, D));
   TRY(make(lab, &rows.ids, DT_I32, R, 0));
-  double occur = BYTES(rows.y) * (1 - exp(-(double)R / (double)lab->n.V)); /* of R random rows of V */
+  /* the distinct rows among R random ones of V */
+  double occur = BYTES(rows.y) * (1 - exp(-(double)R / (double)lab->n.V));
   TRY(measure(lab, "embed", 0, BYTES(rows.x, rows.ids) + occur, call_embed, &rows));
   return measure(lab, "embed_backward", 0, BYTES(rows.x, rows.ids) + 2 * occur, call_embed_backward, &rows);
 }
 
-/* ---- loss: the gradient replaces the logits, so that they are small from the second call on */
+/* ---- loss: the gradient overwrites the logits, which are therefore small from the second call on */
 typedef struct Loss {
   Tensor loss, logits, target, weight;
 } Loss;

@@ -1,6 +1,7 @@
-/* compare — compares two of our HDF5 files, on machines without Python:
+/* compare — compares two HDF5 files of mdlm, for machines without Python:
  *   compare same  A B NAME…        the data sets, or all data sets of the groups, have the same shapes and bits
- *   compare close A B BOUND NAME…  series agree within BOUND, relative to the larger value; prints the largest difference
+ *   compare close A B BOUND NAME…  series agree within BOUND, relative to the larger value; prints the largest
+ *                                  difference
  * Exit code 0 if so. */
 #include "base/err.h"
 #include "base/mem.h"
@@ -30,7 +31,7 @@ static int fits(const char *name, const Values *a, const Values *b) {
   return OK;
 }
 
-/* Every f32 and every integer of our files has a distinct double, so equal doubles mean equal bits. */
+/* Every f32 and every integer in these files has its own double, so equal doubles mean equal bits. */
 static int judge_same(const char *name, const Values *a, const Values *b) {
   int64_t differ = 0;
   for (int64_t i = 0; i < a->count; i++) differ += memcmp(&a->v[i], &b->v[i], sizeof a->v[i]) != 0;
@@ -43,7 +44,7 @@ static int judge_close(const char *name, const Values *a, const Values *b, doubl
   for (int64_t i = 0; i < a->count; i++) {
     double off = fabs(a->v[i] - b->v[i]) / fmax(fabs(a->v[i]), fabs(b->v[i]));
     if (a->v[i] == b->v[i]) off = 0;
-    if (!(off <= worst)) worst = isnan(off) ? INFINITY : off; /* NaN is far from everything */
+    if (!(off <= worst)) worst = isnan(off) ? INFINITY : off; /* NaN counts as an infinite difference */
   }
   printf("%s: %lld values within %.1e of each other\n", name, (long long)a->count, worst);
   CHECK(worst <= bound, ERR_NUMERIC, "%s: differ by %.3g, the bound is %.3g", name, worst, bound);

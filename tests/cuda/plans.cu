@@ -1,6 +1,6 @@
 /* plans — cuDNN has a plan for the attention of every full-size deck, forward and backward, on both GPU generations. No
- * GPU is needed: cuDNN gets a description of one, and a driver that does nothing (null_driver.sh). What the plans compute
- * is not tested here. */
+ * GPU is needed: cuDNN gets the description of one and a driver that does nothing (null_driver.sh). The results of the
+ * plans are not tested here. */
 #include "attention_graph.h"
 #include "base/err.h"
 #include <stdio.h>
@@ -21,7 +21,7 @@ static const struct {
 } devices[] = {{"sm_80", DEVICE("NVIDIA A100", 800, 108, 166912, 85000000000, 41943040)},
                {"sm_90", DEVICE("NVIDIA H200", 900, 132, 232448, 150000000000, 62914560)}};
 
-/* Micro-batches of the decks at the sizes tiny, small and medium, whose heads all have 64 columns, and others. */
+/* Micro-batches of the decks at the sizes tiny, small and medium, whose heads all have 64 columns, and other shapes. */
 static const struct {
   int64_t B, H, L;
   bool causal;

@@ -1,9 +1,11 @@
 /* test_step — a whole step on the device under test: losses, hidden rows and the gradient of every parameter, for every
- * network with every objective, compared with the same weights on the CPU in f64; and the device repeats bit for bit.
+ * network with every objective, compared with the CPU in f64 with the same weights. Results on the device must repeat
+ * bit for bit.
  *
- * In f32 only the order of sums and the last bits of exp and similar functions differ. With bf16 products activations are
- * stored in bf16 too, with relative errors of up to 2⁻⁹ that accumulate over a dozen layers forward and as many backward:
- * some percent of the gradients of a small network, whose elements are sums of few terms. */
+ * In f32 only the order of sums and the last bits of exp and similar functions differ. With bf16 products activations
+ * are stored in bf16, too, with relative errors of up to 2⁻⁸ that accumulate over a dozen layers forward and as many
+ * backward. This gives errors of a few percent in the gradients of a small network, whose elements are sums of few
+ * terms. */
 #include "toy_network.h"
 
 #include <math.h>

@@ -1,16 +1,17 @@
-/* cublaslt_on_cpu — the part of cuBLASLt that cuda/ uses, on the CPU: descriptors store what is set, and a product is
- * computed from them, column-major, with sums in f32.
+/* cublaslt_on_cpu — the part of cuBLASLt that cuda/ uses, on the CPU: descriptors store their attributes, and a product
+ * is computed from them, column-major, with sums in f32.
  *
- * What cuBLASLt's manual forbids ends the process or is refused here too. Where the manual leaves support open, little
- * is supported, so that the fallbacks are exercised: bf16 only if every pointer and every column is aligned to 8 bytes, a
- * bias only over more than one column, no sums of one term. There are up to three proposals: a plain sum, one split into
- * two halves, and one whose order changes from call to call, as that of atomics may; their bits differ. A product
- * refuses pointers less aligned than the proposal was requested for.
+ * Calls that cuBLASLt's manual forbids abort the process or are refused. Where the manual leaves support open, little
+ * is supported, so that the fallbacks are exercised: bf16 only if every pointer and every column is aligned to 8 bytes,
+ * a bias only over more than one column, no sums of one term. The heuristic returns up to three algorithms: a plain
+ * sum, one split into two halves, and one whose order changes from call to call, as with atomics. Their bits differ. A
+ * product refuses pointers with a smaller alignment than was requested from the heuristic.
  *
- * EMULATION_CUBLASLT asks for a refusal beyond the manual, with INVALID_VALUE as the library has been seen to answer:
+ * EMULATION_CUBLASLT requests refusals beyond the manual, with INVALID_VALUE, which the library has been seen to
+ * return:
  *   attribute  the types of bias and aux cannot be set
- *   epilogue   there is no proposal with a bias or GELU
- *   first      the first proposal is refused when it runs
+ *   epilogue   there is no algorithm with a bias or GELU
+ *   first      the first algorithm is refused when it runs
  *   every      every product is refused when it runs
  */
 #pragma once
@@ -83,7 +84,7 @@ typedef struct cublasLtMatmulPreferenceOpaque {
 typedef struct cublasLtMatmulAlgo_t {
   uint32_t scheme, align[4], align_bias, align_aux; /* the requested alignments */
   uint64_t workspace;
-  int number; /* in the list of proposals */
+  int number; /* index in the list of algorithms */
 } cublasLtMatmulAlgo_t;
 typedef struct cublasLtMatmulHeuristicResult_t {
   cublasLtMatmulAlgo_t algo;
@@ -92,7 +93,7 @@ typedef struct cublasLtMatmulHeuristicResult_t {
   float wavesCount;
 } cublasLtMatmulHeuristicResult_t;
 
-/* ---- making and setting */
+/* ---- creating descriptors and setting attributes */
 inline const char *cublasLtGetStatusString(cublasStatus_t s) {
   switch (s) {
   case CUBLAS_STATUS_SUCCESS:
@@ -208,7 +209,7 @@ inline bool has_bias(Desc d) { return (d->epilogue & CUBLASLT_EPILOGUE_BIAS) != 
 inline bool has_aux(Desc d) { return (d->epilogue & 128) != 0; }
 inline int32_t type_or(int32_t type, Layout D) { return type == -1 ? D->type : type; }
 
-/* False for arguments that contradict each other. */
+/* Whether the arguments are consistent. */
 inline bool valid(Desc d, Layout A, Layout B, Layout C, Layout D) {
   bool ta = d->transa == CUBLAS_OP_T, tb = d->transb == CUBLAS_OP_T;
   int64_t k = ta ? A->rows : A->cols;
@@ -243,7 +244,7 @@ inline bool offered(Desc d, Layout A, Layout B, Layout D, const uint32_t *align)
 } /* namespace lt */
 } /* namespace emulation */
 
-/* The first proposal is the best guess. As with cuBLASLt it need not be deterministic. */
+/* The first algorithm is the recommended one. As with cuBLASLt it need not be deterministic. */
 inline cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t A,
                                                      cublasLtMatrixLayout_t B, cublasLtMatrixLayout_t C,
                                                      cublasLtMatrixLayout_t D, cublasLtMatmulPreference_t p, int most,
@@ -283,8 +284,8 @@ inline float dot(const float *a, const float *b, int64_t from, int64_t to) {
   for (int64_t k = from; k < to; k++) s += a[k] * b[k];
   return s;
 }
-/* `turn`, below 7, selects where a sum without a fixed order begins. A sum in two halves omits the remainder of K beyond
- * whole tiles, as some of cuBLASLt's do. */
+/* `turn`, below 7, selects where a sum without a fixed order begins. A sum in two halves omits the remainder of K
+ * beyond whole tiles, as some cuBLASLt algorithms do. */
 inline float sum(const float *a, const float *b, int64_t K, uint32_t scheme, int turn) {
   if (scheme == CUBLASLT_REDUCTION_SCHEME_NONE) return dot(a, b, 0, K);
   if (scheme == CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE) K -= K % 128;

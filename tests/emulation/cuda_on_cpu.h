@@ -1,10 +1,10 @@
 /* cuda_on_cpu — runs the kernels of cuda/ on the CPU, for machines without a GPU; the CUDA runtime calls are in
  * runtime_on_cpu.h.
  *
- * One block runs at a time. Each CUDA thread is a fiber that runs until its next barrier or shuffle. These really wait
- * for all threads, so a missing barrier gives wrong results, and a barrier that not all threads reach aborts the process.
- * EMULATION_SEED permutes the order of blocks and of fibers. Shared memory is poisoned before each block. Device memory is
- * accessible only to kernels and copies. Not covered: memory models, inline PTX, order between streams. */
+ * One block runs at a time. Each CUDA thread is a fiber that runs until its next barrier or shuffle, which waits for
+ * all threads. So a missing barrier gives wrong results, and a barrier that not all threads reach aborts the process.
+ * EMULATION_SEED permutes the order of blocks and of fibers. Shared memory is poisoned before each block. Device memory
+ * is accessible only to kernels and copies. Not covered: memory models, inline PTX, order between streams. */
 #pragma once
 #include <math.h>
 #include <setjmp.h>
@@ -24,7 +24,7 @@ namespace emulation {
 struct Index {
   unsigned x, y, z;
 };
-struct Fiber { /* started once and reused for all blocks: switching needs no system call */
+struct Fiber { /* started once and reused for all blocks; switching needs no system call */
   ucontext_t context;
   jmp_buf at;
   std::vector<char> stack;
@@ -33,7 +33,7 @@ struct Fiber { /* started once and reused for all blocks: switching needs no sys
 struct Meeting { /* a barrier of a block or of a warp */
   unsigned arrived, round;
 };
-struct Shared { /* a variable; a named type, since with an unnamed one each file would have its own table */
+struct Shared { /* a shared variable; the type has a name, because otherwise each file would have its own table */
   void *at;
   size_t bytes;
 };
@@ -82,7 +82,7 @@ inline unsigned warp_threads() {
   return n < WARP_SIZE ? n : WARP_SIZE;
 }
 inline void meet_warp() { meet(&warps[current / WARP_SIZE], warp_threads()); }
-inline void enter() { /* one block after the other */
+inline void enter() { /* runs one block after the other */
   for (;;) {
     body();
     fibers[current].done = true;

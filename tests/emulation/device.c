@@ -1,4 +1,4 @@
-/* device — linked with the tests of ops, makes them test the CUDA backend emulated on the CPU. */
+/* device — linked with a test program, makes it test the CUDA backend emulated on the CPU. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -7,7 +7,8 @@
 const char *check_device = "cuda";
 bool check_slow = true;
 
-/* Every run of a case has an order of its own: equal bits do not depend on it. EMULATION_SEED shifts them all. */
+/* Each run of a case has a different order of threads, so the comparison of bits also covers the order. EMULATION_SEED
+ * shifts all orders. */
 void check_order(int run) {
   static int first = -1;
   char seed[16];

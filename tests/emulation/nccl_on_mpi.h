@@ -1,10 +1,10 @@
 /* nccl_on_mpi — the NCCL calls that cuda/ makes, between the emulated devices of MPI ranks.
  *
- * It behaves as a non-blocking communicator: a call is in progress until ncclCommGetAsyncError has been polled a few times,
- * and only then is its work enqueued, and done at once. A further call, or ordering a stream after it, before that aborts
- * the process. Faults are requested on the ranks that have the variable:
- *   EMULATION_NCCL_FAULT=N  collective or group of sends number N never ends, which the communicator reports a little
- *                           later; 0: this rank cannot join
+ * It behaves like a non-blocking communicator. A call is in progress until ncclCommGetAsyncError has been polled a few
+ * times; then its work is enqueued and completes at once. Another call before that, or ordering a stream after it,
+ * aborts the process. Faults are requested on the ranks that have the variable:
+ *   EMULATION_NCCL_FAULT=N  collective or group of sends number N never completes, which the communicator reports a
+ *                           little later; 0: this rank cannot join
  */
 #pragma once
 #define OMPI_SKIP_MPICXX 1
@@ -57,7 +57,7 @@ struct Transfer {
   int peer;
 };
 inline long collectives;
-inline int depth; /* of groups */
+inline int depth; /* of nested groups */
 inline std::vector<Transfer> transfers;
 inline ncclComm_t group_comm;
 inline cudaStream_t group_stream;
@@ -80,7 +80,7 @@ inline ncclResult_t ask(ncclComm_t c, cudaStream_t stream, std::function<void()>
   return ncclInProgress;
 }
 
-/* Complete joining once all ranks are there, and check that they have the same id. */
+/* Complete the join once all ranks have called, and check that they have the same id. */
 inline void join(ncclComm_t c) {
   int there = 0;
   MPI_Test(&c->joining, &there, MPI_STATUS_IGNORE);
@@ -133,7 +133,7 @@ inline ncclResult_t transfer(Transfer t, ncclComm_t c, cudaStream_t stream) {
 } /* namespace nccl */
 } /* namespace emulation */
 
-/* ---- life */
+/* ---- creating and destroying communicators */
 inline const char *ncclGetErrorString(ncclResult_t r) {
   static const char *const text[] = {"no error",       "unhandled cuda error",      "unhandled system error",
                                      "internal error", "invalid argument",          "invalid usage",
@@ -196,7 +196,7 @@ inline ncclResult_t ncclGroupEnd() {
   list.swap(transfers);
   MPI_Comm mpi = group_comm->mpi;
   ncclResult_t r = ask(group_comm, group_stream, [=] { exchange(mpi, list); });
-  return r == ncclInProgress ? ncclSuccess : r; /* as some versions do; only the communicator's state tells */
+  return r == ncclInProgress ? ncclSuccess : r; /* as in some versions; only the communicator's state shows it */
 }
 inline ncclResult_t ncclSend(const void *p, size_t count, ncclDataType_t, int peer, ncclComm_t c, cudaStream_t s) {
   return emulation::nccl::transfer({true, const_cast<void *>(p), count, peer}, c, s);

@@ -1,8 +1,9 @@
-/* runtime_on_cpu — the CUDA runtime calls that cuda/ makes, on the CPU. Every call completes at once, whatever its stream.
- * The exception is NCCL work that hangs (nccl_on_mpi.h): work ordered after it stays pending, and waiting for that aborts.
+/* runtime_on_cpu — the CUDA runtime calls that cuda/ makes, on the CPU. Every call completes at once, whatever its
+ * stream. The exception is NCCL work that hangs (nccl_on_mpi.h): work ordered after it stays pending, and waiting for
+ * it aborts.
  *
- * Device memory is a separate range that is accessible only while kernels and copies run, so that using a pointer on the
- * wrong side ends the process. Faults are requested by environment variables:
+ * Device memory is a separate address range that is accessible only while kernels and copies run. So the host crashes
+ * when it uses a device pointer. Faults are requested by environment variables:
  *   EMULATION_GPUS=N        number of GPUs; 0: none, −1: no driver
  *   EMULATION_CAPABILITY=M  compute capability M.0
  *   EMULATION_MEMORY=MiB    size of device memory
@@ -29,7 +30,7 @@ typedef enum cudaError_t {
 } cudaError_t;
 typedef struct CUstream_st {
   bool enqueuing; /* NCCL is still enqueuing work (nccl_on_mpi.h): nothing may be ordered after it yet */
-  bool behind;    /* ordered after work that does not end */
+  bool behind;    /* ordered after work that never completes */
 } * cudaStream_t;
 typedef struct CUevent_st {
   bool behind;
@@ -105,7 +106,7 @@ inline bool release(void *p) {
   return true;
 }
 
-/* ---- simulated time in ms: no two launches take the same time, so that choices by timing differ from run to run */
+/* ---- simulated time in ms: all launches take different times, so that choices by timing differ from run to run */
 inline double clock;
 /* ---- faults */
 inline long launches;

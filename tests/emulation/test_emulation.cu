@@ -4,7 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* out[i] = in[THREADS − 1 − i], by way of shared memory */
+/* out[i] = in[THREADS − 1 − i], through shared memory */
 __global__ void k_reverse(int *out, const int *in, bool barrier) {
   SHARED(int, all, THREADS);
   all[threadIdx.x] = in[threadIdx.x];
@@ -17,7 +17,7 @@ __global__ void k_half_a_barrier(int *out) {
   out[threadIdx.x] = 1;
 }
 
-/* found := the block's shared memory, where the block before left a 1 */
+/* found = the initial contents of the block's shared memory; the block before left 1 there */
 __global__ void k_leave(int *found) {
   SHARED(int, all, THREADS);
   found[blockIdx.x * THREADS + threadIdx.x] = all[threadIdx.x];
@@ -53,7 +53,7 @@ static bool sums() {
   return true;
 }
 
-/* A child that is expected to abort, quietly. */
+/* Whether a child process aborts, as expected; its output is discarded. */
 static bool aborts() {
   pid_t child = fork();
   if (child == 0) {

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""make_golden.py — golden values of every network, objective and recipe: an independent implementation in PyTorch, float64.
+"""make_golden.py — golden values of every network, objective and recipe, computed independently in PyTorch in float64.
 
-    python tests/golden/make_golden.py [FAMILY…]            writes FAMILY.h5 (all: dit ar dimamba gpt2) beside this script
-    python tests/golden/make_golden.py --check [FAMILY…]    compares what is computed now with those files
+    python tests/golden/make_golden.py [FAMILY…]            writes FAMILY.h5 (all: dit ar dimamba gpt2) to this folder
+    python tests/golden/make_golden.py --check [FAMILY…]    compares new values with those files
 
-Needs torch, transformers, numpy and h5py; the C tests read the files, which are committed, and need none of them. Gradients
-come from autograd, AdamW and clipping from torch, GPT-2 from transformers; nothing is shared with the C program but the
-formulas. Letters: B sequences, L length, V vocabulary with mask m.
+Needs torch, transformers, numpy and h5py. The C tests only read the files, which are committed. Gradients come from
+autograd, AdamW and clipping from torch, GPT-2 from transformers; only the formulas are shared with the C program.
+Letters: B sequences, L length, V vocabulary with mask m.
 
 Layout of a file (float64 unless noted; parameter names keep their dots):
     /             attributes: the network, its sizes (SIZES) and the recipe (RECIPE)
@@ -14,16 +14,16 @@ Layout of a file (float64 unless noted; parameter names keep their dots):
     /lengths [B] int32                   real positions
     /cases/CASE   attributes: objective, schedule and the options of CASE
       x0, z [B,L] int32                  clean and noisy tokens
-      times [4,B]                        u uniform; t, the objective's time for it; the chance of a mask at t; sigma, what
-                                         the network sees: 0 without time_conditioning
-      logits [B,L,V]                     raw; 0 at pads that are hidden from attention
-      log_p [B,L,V]                      log p(x0 | z); of sedd the log score
+      times [4,B]                        u uniform; t, the objective's time for u; the probability of a mask at t; the
+                                         network's input sigma, which is 0 without time_conditioning
+      logits [B,L,V]                     raw; 0 at padding that is hidden from attention
+      log_p [B,L,V]                      log p(x0 | z); for sedd the log score
       loss [B]                           of each sequence: the sum over its scored positions, nat
-      grads [N]                          of the sum of loss / number of scored positions, dropout off; all parameters one
-                                         after another in the order of their names
-    /steps/STEPS  attributes: case (whose batch it is), lr_schedule
-      loss, norm [steps]                 before each update: loss per scored position; norm of the gradient before clipping
-      params, ema, m, v [N]              after the last; where a file would grow too large, fewer of them or none
+      grads [N]                          of the sum of loss / number of scored positions, without dropout; parameters
+                                         one after another, sorted by name
+    /steps/STEPS  attributes: case (whose batch is used), lr_schedule
+      loss, norm [steps]                 before each update: loss per scored position; gradient norm before clipping
+      params, ema, m, v [N]              after the last step; some or all are left out to keep files small
 """
 
 import argparse
@@ -40,7 +40,7 @@ from recipe import RECIPE, run_steps
 
 BATCH, LENGTH, LENGTHS, PAD = 3, 8, [8, 5, 8], 0  # one padded row
 SIZES = dict(batch=BATCH, length=LENGTH, vocab=13, mask=4, width=8, heads=2, blocks=2, cond_dim=2, mlp_ratio=2)
-# gradient: with gradients and log_p; u: given where the ends of time matter, else stratified
+# gradient: store gradients and log_p; u: given if the extreme times matter, otherwise stratified
 CASE = dict(
     objective="subs",
     schedule="loglinear",
@@ -108,8 +108,8 @@ FAMILIES = {
 
 # ---------------------------------------------------------------- batches
 def random_batch(rng: np.random.RandomState, sizes: dict, case: dict) -> dict[str, torch.Tensor]:
-    """x0 without m; z masked as t has it, but often enough that each row has a masked real position; pads are noised like all
-    else, and one is masked. ar: z = x0, t = 0."""
+    """x0 without m; z is masked with the probability at t, but at least 0.3. It is redrawn until each row has a masked
+    real position, some real positions are visible and a padding position is masked. ar: z = x0, t = 0."""
     B, L, m = sizes["batch"], sizes["length"], sizes["mask"]
     scored = np.arange(L) < np.array(LENGTHS)[:, None]
     x0 = rng.randint(0, sizes["vocab"] - 1, (B, L))
@@ -168,8 +168,8 @@ def attributes(values: dict) -> dict:
 
 
 def run_family(name: str, family: dict) -> dict:
-    """What the file holds, as a tree; attributes stand under ''."""
-    rng = np.random.RandomState(family["seed"])  # its streams are frozen over numpy's versions
+    """The contents of the file as a tree; the key '' holds attributes."""
+    rng = np.random.RandomState(family["seed"])  # its streams are the same in all versions of numpy
     sizes, network = family["sizes"], NETWORKS[name]
     params = random_params(rng, SHAPES[name](sizes))
     recipe = RECIPE | dict(schedule_eps=EPS, sigma_min=SIGMA_MIN)
@@ -219,7 +219,7 @@ def write(group: h5py.Group, tree: dict) -> None:
 
 
 def difference(group: h5py.Group, tree: dict) -> float:
-    """Largest difference, relative to the largest magnitude of its data set; infinite where something is missing."""
+    """Largest difference, relative to the largest magnitude of its data set; infinite if anything is missing."""
     worst = 0.0 if set(group) == set(tree) - {""} else np.inf
     for name, value in tree.items():
         if name == "":

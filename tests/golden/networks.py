@@ -1,8 +1,9 @@
-"""networks.py — the networks of the golden files in PyTorch, written from their formulas: functions of named parameters.
+"""networks.py — the networks of the golden files in PyTorch, written from their formulas as functions of named
+parameters.
 
-Letters: B sequences, L length, V vocabulary, D width, H heads of width K, C width of the conditioning, S states and E = 2D
-channels of a Mamba. Sources: Peebles & Xie, arXiv:2212.09748 (dit); Gu & Dao, arXiv:2312.00752 (Mamba); Schiff et al.,
-arXiv:2403.03234 (BiMamba); arXiv:2406.07524 (what they are here). GPT-2 is transformers' own.
+Letters: B sequences, L length, V vocabulary, D width, H heads of width K, C width of the conditioning, S states and
+E = 2D channels of a Mamba. Sources: Peebles & Xie, arXiv:2212.09748 (dit); Gu & Dao, arXiv:2312.00752 (Mamba); Schiff
+et al., arXiv:2403.03234 (BiMamba); arXiv:2406.07524 (the variants used here). GPT-2 is that of transformers.
 """
 
 import math
@@ -61,7 +62,7 @@ def transformer_shapes(sizes: Sizes, conditioned: bool) -> Shapes:
 
 
 def dimamba_shapes(sizes: Sizes) -> Shapes:
-    """The reversed scan shares in_proj and out_proj with the forward one: they are listed once."""
+    """The reversed scan shares in_proj and out_proj with the forward one, so they are listed once."""
     V, D, C = sizes["vocab"], sizes["width"], sizes["cond_dim"]
     E, R = 2 * D, -(-D // 16)
     scan = {
@@ -108,8 +109,8 @@ def gpt2_shapes(sizes: Sizes) -> Shapes:
 
 
 def random_params(rng: np.random.RandomState, shapes: Shapes) -> Params:
-    """Linear weights N(0, 1/fan_in), biases N(0, 0.3), norms about 1, decays as at initialisation; on a grid of 2^-10, so
-    that float32 holds them exactly, and never zero, so that every path carries signal."""
+    """Linear weights N(0, 1/fan_in), biases N(0, 0.3), norms about 1, decays as at initialisation. All are multiples of
+    2^-10, so that float32 holds them exactly, and nonzero, so that every path carries signal."""
     params = {}
     for name, shape in shapes.items():
         noise = rng.randn(*shape)
@@ -139,7 +140,7 @@ def time_embedding(p: Params, sigma: Tensor) -> Tensor:
 
 
 def modulation(p: Params, name: str, c: Tensor, parts: int) -> tuple[Tensor, ...]:
-    """`parts` chunks [B,1,D] of a Linear of the conditioning."""
+    """A Linear of the conditioning, split into `parts` chunks [B,1,D]."""
     return linear(p, name, c)[:, None].chunk(parts, -1)
 
 
@@ -153,7 +154,7 @@ def rms_norm(p: Params, name: str, x: Tensor) -> Tensor:
 
 # ---------------------------------------------------------------- dit, ar
 def rotary(x: Tensor) -> Tensor:
-    """x [B,H,L,K]: the pair (k, k + K/2) at position l turns by l * 10000^(-2k/K), as a complex number."""
+    """x [B,H,L,K]: the pair (k, k + K/2) at position l, as a complex number, is rotated by l * 10000^(-2k/K)."""
     L, K = x.shape[-2:]
     angle = torch.arange(L)[:, None] * 10000.0 ** (-2 * torch.arange(K // 2, dtype=torch.float64) / K)
     turned = torch.complex(x[..., : K // 2], x[..., K // 2 :]) * torch.polar(torch.ones_like(angle), angle)
@@ -180,7 +181,7 @@ def dit_hidden(
     lengths: Tensor | None = None,
     dropout: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> Tensor:
-    """What the output Linear is given: rows [B,L,D]."""
+    """The input of the output Linear: rows [B,L,D]."""
     x = F.embedding(z, p["vocab_embed.embedding"])
     c = time_embedding(p, sigma)
     for i in range(sizes["blocks"]):
@@ -194,7 +195,7 @@ def dit_hidden(
 
 
 def dit(p: Params, sizes: Sizes, z: Tensor, sigma: Tensor, lengths: Tensor | None = None) -> Tensor:
-    """Raw logits [B,L,V] of the tokens z [B,L] at noise level sigma [B]; with lengths, pads are hidden from attention."""
+    """Raw logits [B,L,V] of tokens z [B,L] at noise level sigma [B]; with lengths, attention does not see padding."""
     return linear(p, "output_layer.linear", dit_hidden(p, sizes, z, sigma, lengths))
 
 
@@ -241,8 +242,8 @@ def dimamba(p: Params, sizes: Sizes, z: Tensor, sigma: Tensor, lengths: Tensor |
 
 
 def mamba_difference(p: Params, sizes: Sizes) -> float:
-    """Largest difference between `mamba` and the MambaMixer of transformers with the same weights, which computes its plain
-    path here, in double."""
+    """Largest difference between `mamba` and the MambaMixer of transformers with the same weights. MambaMixer uses its
+    plain PyTorch path here, in double."""
     from transformers import MambaConfig
     from transformers.models.mamba.modeling_mamba import MambaMixer
 
@@ -258,7 +259,7 @@ def mamba_difference(p: Params, sizes: Sizes) -> float:
 
 # ---------------------------------------------------------------- gpt2
 def gpt2(p: Params, sizes: Sizes, z: Tensor, sigma: Tensor, lengths: Tensor | None = None) -> Tensor:
-    """transformers' GPT-2; its Linears of the blocks are stored [in,out], ours [out,in]."""
+    """GPT-2 of the transformers library; it stores the Linears of the blocks as [in,out], mdlm as [out,in]."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     model = GPT2LMHeadModel(

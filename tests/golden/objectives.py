@@ -1,6 +1,6 @@
-"""objectives.py — noise schedules and losses of the golden files, written from their formulas; slopes by autograd.
+"""objectives.py — noise schedules and losses of the golden files, written from their formulas; derivatives by autograd.
 
-A loss is [B,L] in nat: of every position, also of those that are not scored. Sources: arXiv:2406.07524 (subs),
+A loss is [B,L] in nat, for all positions, also those that are not scored. Sources: arXiv:2406.07524 (subs),
 arXiv:2107.03006 (d3pm), arXiv:2310.16834 (sedd).
 """
 
@@ -31,7 +31,7 @@ def noise(schedule: str, t: Tensor) -> tuple[Tensor, Tensor]:
 
 # ---------------------------------------------------------------- times
 def ends(schedule: str) -> tuple[float, float]:
-    """log(1 - e^-sigma) at the smallest and at the largest sigma; loglinear's smallest would be 0 and is moved by EPS."""
+    """log(1 - e^-sigma) at the smallest and the largest sigma; loglinear's smallest would be 0 and is raised by EPS."""
     least, most = (SCHEDULES[schedule](torch.tensor(x)).item() for x in (0.0, 1.0))
     least = EPS + least if schedule == "loglinear" else least
     return math.log(-math.expm1(-least)), math.log(-math.expm1(-most))
@@ -41,7 +41,7 @@ def time_of(case: dict, u: Tensor) -> Tensor:
     """The time of a sequence from the uniform u."""
     if case["T"]:
         return (torch.floor(u * case["T"]) + 1) / case["T"]
-    if case["importance_sampling"]:  # where log(1 - e^-sigma) is uniform
+    if case["importance_sampling"]:  # log(1 - e^-sigma) is uniform
         low, high = ends(case["schedule"])
         masked = torch.exp(low + u * (high - low))
         if case["schedule"] == "loglinear":
@@ -125,7 +125,7 @@ def ar_log_p(case: dict, logits: Tensor, z: Tensor, t: Tensor, m: int) -> Tensor
 
 
 def ar_loss(case: dict, logits: Tensor, x0: Tensor, z: Tensor, t: Tensor, m: int) -> Tensor:
-    """Position l predicts token l + 1; the last predicts nothing."""
+    """Position l predicts token l + 1; the last position has no target."""
     nll = F.cross_entropy(forbid(logits, m, -1000.0)[:, :-1].transpose(1, 2), x0[:, 1:], reduction="none")
     return F.pad(nll, (0, 1))
 

@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
-"""peer_torch.py — the training step of MDLM (dit, subs) in PyTorch, at the shapes of tests/bench: what others would run.
+"""peer_torch.py — the training step of MDLM (dit, subs) in PyTorch at the shapes of tests/bench, for comparison.
 
     peer_torch.py [--shape small1024] [--device cuda] [--matmul bf16] [--variants eager:full,compile:masked]
                   [--micros 1] [--steps 10]
-    peer_torch.py --check          this step's logits, losses and gradients beside those of tests/golden/dit.h5, in float64
+    peer_torch.py --check          compares logits, losses and gradients with those of tests/golden/dit.h5, in float64
 
-The network is that of tests/golden/networks.py, with rotary in real numbers and dropout; attention is PyTorch's fused one.
-Products run in bf16 by autocast over float32 weights; AdamW is the fused one; the moving average and clipping go over all
-weights at once. A step takes --micros micro-batches. Variants are MODE:HEAD. MODE: eager; compile; autotune, compile with
-kernels chosen by timing, which takes minutes. HEAD: full makes logits of every row, masked only of as many rows as are masked
-at the most, the rest of them with weight 0. Where memory does not suffice, the micro-batch is halved and gradients are
-accumulated, so that a step stays a step. One JSON object a line; seconds are the median of the steps. look_s are those of one
-pass without gradients and head, from weights in bf16, compiled into a CUDA graph unless MODE is eager.
+The network is that of tests/golden/networks.py, with dropout and with rotary in real arithmetic; attention is PyTorch's
+fused one. Matrix products run in bf16 by autocast, with float32 weights. AdamW is the fused one; the moving average and
+clipping process all weights at once. A step takes --micros micro-batches.
+
+Variants are MODE:HEAD. MODE: eager; compile; autotune (compile with kernels chosen by timing, which takes minutes).
+HEAD: full computes the logits of every row; masked computes those of a fixed number of rows, the most that can be
+masked, and gives the unmasked ones weight 0. If memory does not suffice, the micro-batch is halved and gradients are
+accumulated, so that the step stays the same.
+
+Prints one JSON object per line; seconds are the median of the steps. look_s are the seconds of one forward pass without
+gradients and head, with weights in bf16, compiled into a CUDA graph unless MODE is eager.
 """
 
 from __future__ import annotations
@@ -44,7 +48,7 @@ WARM_UP = 3
 
 @functools.cache
 def turns(L: int, K: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [L,K/2], made once."""
+    """Cosines and sines [L,K/2], computed once."""
     real = torch.float64 if dtype == torch.float64 else torch.float32
     angle = torch.arange(L, device=device, dtype=real)[:, None] * 10000.0 ** (
         -2 * torch.arange(K // 2, device=device, dtype=real) / K
@@ -53,8 +57,9 @@ def turns(L: int, K: int, dtype: torch.dtype, device: torch.device) -> tuple[Ten
 
 
 def rotary(x: Tensor) -> Tensor:
-    """networks.rotary in real numbers: (a, b) turns to (a cos - b sin, b cos + a sin)."""
-    made = turns.__wrapped__ if torch.compiler.is_compiling() else turns  # which a compiler makes part of what follows
+    """networks.rotary in real arithmetic: (a, b) becomes (a cos - b sin, b cos + a sin)."""
+    # the compiler traces the plain function, without the cache
+    made = turns.__wrapped__ if torch.compiler.is_compiling() else turns
     cos, sin = made(*x.shape[-2:], x.dtype, x.device)
     a, b = x.chunk(2, -1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
@@ -67,7 +72,7 @@ def hidden(p: networks.Params, sizes: networks.Sizes, z: Tensor, dropout: float)
 
 
 def row_losses(p: networks.Params, h: Tensor, target: Tensor, m: int) -> Tensor:
-    """-log p(x0 | z) of rows h [R,D], the mask forbidden by its bias, without a pass over the logits."""
+    """-log p(x0 | z) of rows h [R,D]; the mask is forbidden through its bias, which saves a pass over the logits."""
     bias = p["output_layer.linear.bias"]
     forbidden = torch.where(torch.arange(bias.numel(), device=h.device) == m, -torch.inf, 0.0).to(bias.dtype)
     return F.cross_entropy(F.linear(h, p["output_layer.linear.weight"], bias + forbidden), target, reduction="none")
@@ -76,7 +81,7 @@ def row_losses(p: networks.Params, h: Tensor, target: Tensor, m: int) -> Tensor:
 def loss(
     p: networks.Params, sizes: networks.Sizes, x0: Tensor, z: Tensor, weight: Tensor, head: str, dropout: float
 ) -> Tensor:
-    """The sum over a batch; weight [B,L] is 1/t at masked positions, else 0."""
+    """The sum of losses over a batch; weight [B,L] is 1/t at masked positions, otherwise 0."""
     h = hidden(p, sizes, z, dropout).flatten(0, 1)
     target, weight = x0.flatten(), weight.flatten()
     if head == "masked":  # the largest number of masks with stratified times, to keep shapes static
@@ -86,13 +91,13 @@ def loss(
 
 
 def capacity(sizes: networks.Sizes, rows: int) -> int:
-    """Half of the rows are masked, give or take; five standard deviations more, up to a multiple of 128."""
+    """The most rows that can be masked: half of them plus five standard deviations, rounded up to a multiple of 128."""
     most = rows / 2 + 5 * (rows / 6) ** 0.5 + rows / (2 * (rows // sizes["length"]))
     return min(rows, -(-int(most) // 128) * 128)
 
 
 def noise(x0: Tensor, m: int) -> tuple[Tensor, Tensor]:
-    """Masked tokens and weights, the times stratified over the batch."""
+    """Masked tokens and their weights; the times are stratified over the batch."""
     B = x0.shape[0]
     u = (torch.rand(B, device=x0.device) + torch.arange(B, device=x0.device)) / B
     t = ((1 - TAU) * u + TAU)[:, None]
@@ -160,14 +165,14 @@ def seconds_of(step: Step, steps: int) -> list[float]:
 
 
 def look_seconds(step: Step, B: int, mode: str) -> float:
-    """Median seconds of one pass without gradients and without the head; nothing is cast that could be cast before."""
+    """Median seconds of one forward pass without gradients and without the head; weights are cast beforehand."""
     call = hidden if mode == "eager" else torch.compile(hidden, fullgraph=True, dynamic=False, mode="reduce-overhead")
     params = {
         name: w.detach().to(torch.bfloat16 if step.bf16 and w.dim() > 1 and "embed" not in name else w.dtype)
         for name, w in step.params.items()
     }
     for w in params.values():
-        torch._dynamo.mark_static_address(w)  # a CUDA graph then does not copy them
+        torch._dynamo.mark_static_address(w)  # so that a CUDA graph does not copy them
     times = []
     with torch.no_grad(), torch.autocast(step.device.split(":")[0], torch.bfloat16, enabled=step.bf16):
         for _ in range(WARM_UP + 9):

@@ -22,7 +22,8 @@ Params = dict[str, torch.Tensor]
 
 
 def rate(schedule: str, n: int) -> float:
-    """constant: linear from 0 in `warmup` steps; cosine: linear from lr_min in a tenth of the steps, then down to it again."""
+    """constant: linear from 0 in `warmup` steps. cosine: linear from lr_min in a tenth of the steps, then a cosine down
+    to lr_min."""
     lr, low, steps = RECIPE["lr"], RECIPE["lr_min"], RECIPE["steps"]
     if schedule == "constant":
         return lr * min(1, n / RECIPE["warmup"])
