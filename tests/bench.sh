@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# bench.sh [shape…] — measure each shape in f32 and bf16 on all cores, then the networks and objectives side by side, then weak
-# scaling from one rank to two. Called by `make bench`.
+# bench.sh [shape…] — measure each shape in f32 and bf16 on all cores, then compare the networks and objectives, then
+# measure weak scaling from one rank to two. Called by `make bench`.
 set -eu
 bench=${BUILD:-build}/bench
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
@@ -14,7 +14,7 @@ for shape; do
   done
 done
 
-# Each is measured between two runs of dit/subs, so that a host that slows down is not mistaken for a slow network.
+# Each is measured between two runs of dit/subs, so that changes in the speed of the host cancel.
 echo "networks and objectives of the shape tiny, f32, all cores: time of a step per FLOP of its matrix products, relative to dit/subs"
 per_flop() { # NETWORK OBJECTIVE
   OMP_NUM_THREADS=$(nproc) "$bench" tiny f32 9 1 "$1" "$2" | sed -n 's/.*products: \([0-9.]*\) ps a FLOP.*/\1/p'

@@ -1,20 +1,21 @@
 #!/bin/bash
-# compare_builds.sh OLD NEW [NAME…] — whether two builds of mdlm (programs, or the folders that hold them) compute the same
-# numbers: run by hand before and after a refactoring that is meant to change none. Takes some minutes on two cores.
+# compare_builds.sh OLD NEW [NAME…] — whether two builds of mdlm (programs, or their folders) compute the same numbers.
+# Run it by hand after a refactoring that should change none. Takes some minutes on two cores.
 #
-# For every deck of input/smoke, or those named, with the data of `smoke.sh --data` and the keys of the deck, each program
-#   trains 50 steps on one rank of two threads, and on two ranks, and evaluates, samples and scores on two ranks;
+# For every deck of input/smoke, or those named, with the data of `smoke.sh --data`, each program
+#   trains 50 steps on one rank with two threads and on two ranks, and evaluates, samples and scores on two ranks;
 #   evaluates with each estimator, writes logits, and draws with each sampler and option that it accepts, on one rank.
-# NEW also resumes at step 25 what OLD began on two ranks, which must give the state of OLD's uninterrupted run.
+# NEW also resumes at step 25 a run that OLD began on two ranks; the state must equal that of OLD's uninterrupted run.
 # Compared bit for bit: every data set and every numeric attribute that OLD writes: weights, moving averages, moments,
-# steps, metrics, tokens, text, entropies, losses, logits. Not compared: text attributes (git revision, deck, dates, paths,
-# digests), the columns of metrics that depend on the clock, and what NEW alone writes into a file. A sampler, estimator
+# steps, metrics, tokens, text, entropies, losses, logits. Not compared: text attributes (git revision, deck, dates,
+# paths, digests), the columns of metrics that depend on the clock, and data that only NEW writes. A sampler, estimator
 # or option that only one program accepts is a difference.
-# Prints one line a deck, with the first difference; ends with "N passed, N failed". Environment: see tests/e2e/lib.sh.
+# Prints one line per deck, with the first difference; ends with "N passed, N failed". Environment: see
+# tests/e2e/lib.sh.
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 
 usage() { echo "compare_builds.sh: $*; usage: tests/compare_builds.sh OLD NEW [NAME…]" >&2; exit 2; }
-program() { # PATH: of the program, or of its folder
+program() { # PATH: the program in PATH, which is a file or its folder
   local path
   path=$(realpath -- "$1") || return 1
   [ ! -d "$path" ] || path+=/mdlm
@@ -28,11 +29,13 @@ PY=${PY:-$(dirname "$0")/../.venv/bin/python}
 [ -x "$PY" ] || usage "no Python environment $PY, which make setup makes"
 PY=$(realpath -s "$PY")
 PROGRAM=$OLD . "$(dirname "$0")/e2e/lib.sh"
-export OMPI_MCA_mpi_yield_when_idle=1 OMP_WAIT_POLICY=passive # both programs run at once, which busy waiting would slow down
-export OMPI_MCA_orte_tmpdir_base=$T # processes that share one fail at times: the first to end removes it
+# both programs run at once, and busy waiting would slow them down
+export OMPI_MCA_mpi_yield_when_idle=1 OMP_WAIT_POLICY=passive
+# a private folder, because the first process to end removes it
+export OMPI_MCA_orte_tmpdir_base=$T
 STEPS=50 HALF=25
 
-words() { # KEY: those that either program accepts in a deck
+words() { # KEY: the values that either program accepts
   local it list
   for it in "$OLD" "$NEW"; do
     list=$("$it" help "$1" | tr -s ' \n' ' ' | sed -n 's/.*(one of \([^)]*\)).*/\1/p')
@@ -47,7 +50,7 @@ maybe() {
   case $? in 0 | 2) return 0 ;; *) fail "failed: mdlm $*" ;; esac
 }
 
-# inputs NAME: $T/NAME.in.h5 for `mdlm logits`, $T/NAME.prompt, and $T/NAME.judge, a network that scores, by OLD
+# inputs NAME: create $T/NAME.in.h5 for `mdlm logits`, $T/NAME.prompt, and with OLD the scoring network $T/NAME.judge
 inputs() {
   local data shape
   data=$(sed -n 's/.* valid = "\([^"]*\)".*/\1/p' "input/smoke/$1.cfg")
@@ -59,7 +62,7 @@ print(f["tokens"].shape[1], len(v["offsets"]) - 1, v.attrs["mask"])' "$data") ||
     ranks 1 train input/smoke/lm1b_ar.cfg run.dir="$T/$1.judge" data.train="$data" data.valid="$data" train.steps=5
 }
 
-# work PROGRAM FOLDER NAME: what one program does with a deck; results in FOLDER
+# work PROGRAM FOLDER NAME: all runs of one program with a deck; results in FOLDER
 work() {
   local MDLM=$1 dir=$2 deck=(input/smoke/"$3".cfg device.threads=1 device.pin=false) sampler option options
   local draw=(sample.count=16 sample.batch=6 sample.steps=8)
@@ -86,22 +89,22 @@ work() {
   done
 }
 
-# resumed NAME: OLD begins and NEW goes on
+# resumed NAME: OLD begins a run and NEW resumes it
 resumed() {
   local keys=(input/smoke/"$1".cfg device.threads=1 device.pin=false run.dir="$T/resumed/$1")
   MDLM=$OLD ranks 2 train "${keys[@]}" train.steps=$HALF &&
     MDLM=$NEW ranks 1 train "${keys[@]}" train.steps=$STEPS run.resume=must
 }
 
-# differences NAME: none, or a line each
+# differences NAME: print one line per difference
 differences() {
   same "$T/old/$1" "$T/new/$1" || return 1
   same "$T/old/$1/1_rank/last.h5" "$T/resumed/$1/last.h5" params ema adam_m adam_v @step @tokens @masked_tokens
 }
 
-count() { find "$T/old/$2" -name "$1*.h5" | wc -l; } # WORD NAME
+count() { find "$T/old/$2" -name "$1*.h5" | wc -l; } # WORD NAME: number of files
 
-compare() { # NAME: one line
+compare() { # NAME: run both programs with a deck and print one line
   local pid failed='' found
   mkdir -p "$T"/{old,new,resumed}/"$1"
   if inputs "$1" > "$T/inputs.log" 2>&1; then

@@ -1,7 +1,7 @@
-# rules — who may include whom, no circles of files inside a room, closed menus.
-# awk -f tests/rules.awk src/RULES FILE…: a line for each breach, exit code 1 if any.
-# A file's room is its folder under src/; src/main.c is room main; what lies in cuda/ is room cuda. A module is a header
-# and the source of the same name.
+# rules — which rooms may include which, no include cycles inside a room, menu words only in their own files.
+# awk -f tests/rules.awk src/RULES FILE…: prints one line per violation; exit code 1 if there are any.
+# A file's room is its folder under src/; src/main.c is room main; all of cuda/ is room cuda. A module is a header and
+# the source of the same name.
 
 function breach(text) {
   print FILENAME ":" FNR ": " text
@@ -15,7 +15,7 @@ function room_of(path,  part) {
   return split(path, part, "/") > 1 ? part[1] : ""
 }
 
-# The path from the root of an included file: "../" and plain names are relative to the file that includes.
+# The path of an included file from the root: "../" and plain names are relative to the including file.
 function resolve(header,  folder) {
   folder = FILENAME
   sub(/[^\/]*$/, "", folder)
@@ -52,7 +52,7 @@ function module_of(path) {
   return path
 }
 
-# An edge of the graph of modules, where both ends are in one room.
+# Add an edge to the graph of modules if both ends are in the same room.
 function note_edge(from, to) {
   if (from == to || room_of(from "/") != room_of(to "/") || (from, to) in edge) return
   edge[from, to] = FILENAME ":" FNR
@@ -60,7 +60,7 @@ function note_edge(from, to) {
   modules[from] = 1
 }
 
-# Depth-first search; a module that is on the path already closes a circle.
+# Depth-first search; a module that is already on the path closes a cycle.
 function visit(m, path,  n, i, to, list) {
   if (state[m] == 2) return
   state[m] = 1
@@ -75,7 +75,7 @@ function visit(m, path,  n, i, to, list) {
   state[m] = 2
 }
 
-# The words of a menu: the line "#define NAME(ROW) ROW(a) ROW(b)" of the file that has them.
+# Read the words of a menu from the line "#define NAME(ROW) ROW(a) ROW(b)" of the words file.
 function read_menu(name, own,  line, word, files) {
   while ((getline line < words_file) > 0) {
     if (line !~ ("^#define " name "[(]ROW[)]")) continue
@@ -86,7 +86,7 @@ function read_menu(name, own,  line, word, files) {
       menu_word[++menu_words] = word
       files = own
       gsub(/%/, word, files)
-      menu_own[word] = menu_own[word] " " files " " # a word may stand in several menus: for what is no symbol
+      menu_own[word] = menu_own[word] " " files " " # a word can be in several menus; symbols name their menu
       symbol_own[menu_words] = " " files " "
       menu_symbol[menu_words] = tolower(name)
       sub(/s$/, "", menu_symbol[menu_words])
@@ -96,9 +96,10 @@ function read_menu(name, own,  line, word, files) {
   close(words_file)
 }
 
-# Whether the line names the choice, apart from its symbol: as the value of a key, in quotes or, if the word is distinct, at all.
 function has_symbol(line, symbol) { return line ~ ("(^|[^A-Za-z0-9_])" symbol "([^A-Za-z0-9_]|$)") }
 
+# Whether the line names the choice other than by its symbol: as the value of a key, in quotes or, if the word is
+# distinct, anywhere.
 function names(line, word) {
   if (line ~ ("(objective|model[.]name|sampler|schedule|estimator) = " word "([^A-Za-z0-9_]|$)")) return 1
   if (word in is_key) return 0

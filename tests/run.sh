@@ -1,23 +1,23 @@
 #!/bin/bash
 # run.sh [WORD…] — run the tests (those whose step's name contains a WORD); end with "N passed, N failed, N skipped".
 #
-# Steps: the rules, each C test program, those of tests/mpi on 1, 2 and 4 ranks, each tests/*/test_*.sh and *_test.sh,
-# pytest over tests/python, the unit and ops programs again under the sanitizers, the unit programs under valgrind.
-# A test program prints TAP on stdout; "# skip: …" before a skipped test is its reason. A crash, a missing test, silence or
-# running out of time is a failure. Each process of a step may use a number of CPU seconds, which a busy machine does not
-# change ("# limit: N" in a script); elapsed time is limited only against hangs, far above. Steps run beside each other, one
-# for each core, and are listed as they end with the CPU seconds (user and system) of all their processes.
+# Steps: the rules; each C test program, those of tests/mpi on 1, 2 and 4 ranks; each tests/*/test_*.sh and *_test.sh;
+# pytest on tests/python; the unit and ops programs again under the sanitizers, the unit programs under valgrind.
+# A test program prints TAP on stdout; "# skip: …" before a skipped test is its reason. A crash, a missing test, no
+# output and running out of time are failures. Each process of a step has a limit of CPU seconds, which do not depend on
+# other load ("# limit: N" in a script); the limit of elapsed time is much larger and only stops hangs. Steps run in
+# parallel, one per core, and are listed as they end with the CPU seconds (user and system) of all their processes.
 # Variables: BUILD (where the programs are), PY (the Python of the environment), FAST=1 (no sanitizers, no valgrind),
-# LONG=1 (more draws, more orders of emulated threads, and builds for other processors). tests/README.md tells more.
+# LONG=1 (more draws, more orders of emulated threads, and builds for other processors). See tests/README.md.
 set -u
-export LC_ALL=C.UTF-8 # numbers with points, messages in English
+export LC_ALL=C.UTF-8 # numbers with decimal points, messages in English
 cd "$(dirname "$0")/.." || exit 1
 [ $((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1])) -ge 501 ] || { echo "run.sh needs bash 5.1"; exit 1; }
 export BUILD=${BUILD:-build} PY=${PY:-.venv/bin/python} CMOCKA_MESSAGE_OUTPUT=TAP
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 # a container's user is root
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
 export UBSAN_OPTIONS=print_stacktrace=1 ASAN_OPTIONS=allocator_may_return_null=1
-cores=$(nproc) most=$((cores < 8 ? cores : 8)) # of lanes
+cores=$(nproc) most=$((cores < 8 ? cores : 8)) # most: the number of lanes
 filters=("$@")
 passed=0 failed=0 skipped=0 reasons=() seconds=() # CPU seconds of the steps
 out=$(mktemp -d "${TMPDIR:-/tmp}/mdlm-tests-XXXXXX")
@@ -31,7 +31,7 @@ wanted() { # NAME: whether the filters select it
   return 1
 }
 
-# count FOLDER NAME CODE: read the TAP of the step and set p, f, s; add a failure where the TAP is incomplete
+# count FOLDER NAME CODE: read the TAP of the step and set p, f, s; incomplete TAP counts as a failure
 count() {
   local name=$2 code=$3 results
   results=$(awk '
@@ -63,7 +63,7 @@ report() {
   passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
-# out_of_time FOLDER CODE: say so if one of the limits ended the step
+# out_of_time FOLDER CODE: print a line if one of the limits ended the step
 out_of_time() {
   if [ "$2" = 124 ]; then
     echo "    | hung: stopped by the limit of elapsed time"
@@ -72,28 +72,29 @@ out_of_time() {
   fi
 }
 
-# measured FOLDER SECONDS COMMAND…: run it with that many CPU seconds a process; leave its output and its times in FOLDER
+# measured FOLDER SECONDS COMMAND…: run the command with that many CPU seconds per process; its output and times go to
+# FOLDER
 measured() (
   folder=$1 limit=$2
   shift 2
   trap 'kill "$process"' TERM
   ulimit -S -t "$limit"
-  export OMPI_MCA_orte_tmpdir_base=$folder # of its own: programs that start and end at once race for a shared one
+  export OMPI_MCA_orte_tmpdir_base=$folder # private: programs that start and end at the same time race for a shared one
   RANK_LOG=$folder/rank timeout -k 10 $((300 + 4 * limit)) "$@" > "$folder/log" 2>&1 < /dev/null &
   process=$!
   wait "$process"
   code=$?
-  times > "$folder/times" # of this shell, then of its children
+  times > "$folder/times" # those of this shell, then those of its children
   exit $code
 )
 
-cpu_seconds() { # FOLDER: user and system time of what ran there
-  awk 'NR == 2 { gsub("s", ""); for (i = 1; i <= 2; i++) { split($i, t, "m"); sum += 60 * t[1] + t[2] } print sum }' "$1/times" 2> /dev/null # none of a step that was killed
+cpu_seconds() { # FOLDER: user and system time of the step that ran there; nothing if it was killed
+  awk 'NR == 2 { gsub("s", ""); for (i = 1; i <= 2; i++) { split($i, t, "m"); sum += 60 * t[1] + t[2] } print sum }' "$1/times" 2> /dev/null
 }
 
-# step NAME SECONDS COMMAND…: start it with a limit of CPU time, beside as many others as there are lanes
-lanes=1 steps=0 # at a time; started so far
-declare -A under_way=() # process: its step's folder and name
+# step NAME SECONDS COMMAND…: start a step with a limit of CPU time as soon as a lane is free
+lanes=1 steps=0 # steps at a time; steps started so far
+declare -A under_way=() # process id: folder and name of its step
 step() {
   local name=$1 limit=$2 folder=$out/$steps
   shift 2
@@ -126,7 +127,7 @@ in_lanes() {
   lanes=$1
 }
 
-# plain NAME SECONDS COMMAND…: a step without TAP, which passes if its exit code is 0
+# plain NAME SECONDS COMMAND…: a step without TAP, which passes if the exit code is 0
 plain() {
   local name=$1 limit=$2
   shift 2
@@ -141,7 +142,8 @@ skip() { # NAME REASON
   report "" "$1" 0 0
 }
 
-# programs FOLDER…: the names FOLDER/test_x of the C tests, taken from the sources, so that a program that was not built fails
+# programs FOLDER…: the names FOLDER/test_x of the C tests, taken from the sources, so that a program that was not built
+# fails
 programs() {
   local d source
   for d in "$@"; do
@@ -167,8 +169,8 @@ PYTHON
 }
 export -f python_tap
 
-# build_again NAME MAKE-VARIABLES FOLDER…: build the programs of the folders in $BUILD-NAME; sets list: those wanted, less
-# those whose source matches $leave_out
+# build_again NAME MAKE-VARIABLES FOLDER…: build the programs of the folders in $BUILD-NAME. Sets `list` to the selected
+# programs, without those whose source matches $leave_out.
 build_again() {
   local name=$1 variables=$2 all=("${filters[@]}") t
   shift 2
@@ -178,14 +180,16 @@ build_again() {
     wanted "$name/$t" && list+=("$t")
   done
   [ ${#list[@]} = 0 ] && return 0
-  filters=() # the build is needed whatever was wanted
+  filters=() # the build must not be filtered out
   in_lanes 1
-  eval "plain '$name/build' 900 make -s -j$cores CUDA=0 WERROR=1 BUILD='$BUILD-$name' $variables $(printf " '$BUILD-$name/tests/%s'" "${list[@]}")" # $variables has quotes
+  # eval, because $variables has quotes
+  eval "plain '$name/build' 900 make -s -j$cores CUDA=0 WERROR=1 BUILD='$BUILD-$name' $variables $(printf " '$BUILD-$name/tests/%s'" "${list[@]}")"
   filters=("${all[@]}")
   in_lanes "$most"
 }
 
-# again NAME MAKE-VARIABLES LAUNCHER FOLDER…: build the programs of the folders in $BUILD-NAME and run them by LAUNCHER
+# again NAME MAKE-VARIABLES LAUNCHER FOLDER…: build the programs of the folders in $BUILD-NAME and run them with
+# LAUNCHER
 again() {
   local name=$1 launcher=$3 list t
   build_again "$1" "$2" "${@:4}"
@@ -195,11 +199,11 @@ again() {
 
 plain rules 60 make -s rules
 in_lanes "$most"
-export OMP_WAIT_POLICY=passive # they share the cores
+export OMP_WAIT_POLICY=passive # the steps share the cores
 for t in $(programs unit ops grad golden); do OMP_NUM_THREADS=$cores step "$t" 180 "$BUILD/tests/$t"; done
 
-# The tests of ops once more, a whole step and the sampler's law, on the CUDA backend emulated on the CPU. Every case runs
-# in two orders of the emulated threads. Then whole runs.
+# The tests of ops, of a whole step and of the samplers' distributions on the CUDA backend emulated on the CPU. Every
+# case runs in two orders of the emulated threads. Also whole runs.
 in_lanes "$most"
 export OMP_NUM_THREADS=1
 MODE=emulated step emulated/check 600 tests/cuda/check.sh curves resume uses ranks errors # the longest first
@@ -212,7 +216,7 @@ if [ "${LONG:-}" = 1 ]; then # two more orders
   for t in $(programs ops cuda); do EMULATION_SEED=2 step "emulated/${t#*/} 2" 300 "$BUILD/emulated/tests/${t#*/}"; done
 fi
 
-# on_ranks NAME PROGRAM: on 1, 2 and 4 ranks; rank 0 prints TAP, the output of the others is kept in case of a failure
+# on_ranks NAME PROGRAM: run on 1, 2 and 4 ranks; rank 0 prints TAP, the output of the others is kept for failures
 on_ranks() {
   local n
   for n in 1 2 4; do
@@ -225,7 +229,7 @@ in_lanes 1
 for t in $(programs mpi); do on_ranks "$t" "$BUILD/tests/$t"; done
 for t in test_device_comm test_reduce; do on_ranks emulated/$t "$BUILD/emulated/tests/$t"; done
 
-# Python and the scripts, those with the most time first
+# Python and the scripts, those with the largest time limit first
 in_lanes "$most"
 if [ -x "$PY" ]; then
   step python 300 bash -c 'python_tap tests/python'
@@ -247,7 +251,7 @@ if [ "${FAST:-}" = 1 ]; then
 else
   export OMP_NUM_THREADS=2
   again asan 'SANITIZE=address,undefined CFLAGS="-O1 -g -fno-sanitize-recover=all"' "" unit ops
-  # x86-64-v3: valgrind 3.19 does not know AVX-512
+  # x86-64-v3: valgrind 3.19 does not support AVX-512
   if command -v valgrind > /dev/null; then
     leave_out=
     if [ "${LONG:-}" != 1 ]; then
@@ -262,7 +266,7 @@ else
   fi
 fi
 
-# in_threads NAME FOLDER PROGRAM…: the programs in FOLDER with one thread and with two
+# in_threads NAME FOLDER PROGRAM…: run the programs in FOLDER with one thread and with two
 in_threads() {
   local name=$1 folder=$2 t threads
   shift 2
@@ -275,8 +279,8 @@ in_threads() {
   done
 }
 
-# as_on ARCH FLAG ISA: the C programs as they are on lesser processors: compiled for ARCH, oneDNN kept to ISA. FLAG is
-# what the processor at hand must have.
+# as_on ARCH FLAG ISA: run the C programs as on an older processor: compiled for ARCH, with oneDNN limited to ISA.
+# Skipped if this processor lacks FLAG.
 as_on() {
   local list
   if ! grep -qw "$2" /proc/cpuinfo; then

@@ -1,13 +1,13 @@
 #!/bin/bash
-# bench.sh [PART…] — measures a GPU: the speed of a large copy and a large product, of each op relative to these, of whole
-# training steps, and of PyTorch's step of the same network. Writes $OUT, one JSON object, and prints a table.
+# bench.sh [PART…] — measures a GPU: the speed of a large copy and a large matrix product, of each op relative to these,
+# of whole training steps, and of PyTorch's step of the same network. Writes one JSON object to $OUT and prints a table.
 #
-# Parts, by default all: ops, steps, peer. Each writes its lines to $OUT.lines/PART, and $OUT is made from all that exist.
-# Where the time of a job is limited, a job can measure one part, or of peer, the slowest, one shape and one variant, with
-# its own OUT; the results are then merged by  results.py A.json.lines B.json.lines … --out FILE.
+# Parts, by default all: ops, steps, peer. Each writes its lines to $OUT.lines/PART, and $OUT is made from all existing
+# parts. If the time of a job is limited, a job can measure one part with its own OUT; of peer, the slowest part, one
+# shape and one variant. The results are then merged by  results.py A.json.lines B.json.lines … --out FILE.
 # Variables: BENCH, BENCH_OPS: the programs; PROGRAM: mdlm; PYTHON: one with torch, for peer; OUT; SHAPES: shapes of
-# tests/bench, each with its number of micro-batches per step; VARIANTS: of the peer; SIZE: of bench_ops; STEPS; DEVICE: cuda,
-# or cpu to try this script.
+# tests/bench, each with its number of micro-batches per step; VARIANTS: of the peer; SIZE: of bench_ops; STEPS; DEVICE:
+# cuda, or cpu to try this script.
 # shellcheck disable=SC2317,SC2086,SC2015
 set -u
 export LC_ALL=C.UTF-8 OMP_NUM_THREADS=1
@@ -26,7 +26,7 @@ fi
 [ $# -gt 0 ] || set -- ops steps peer
 mkdir -p "$lines"
 
-# lines_of PART COMMAND…: keep what it prints; report a failure
+# lines_of PART COMMAND…: append the command's output to the part; report a failure
 lines_of() {
   "${@:2}" >> "$lines/$1" < /dev/null || { failed=1; echo "left out: ${*:2}"; }
 }

@@ -1,17 +1,17 @@
 #!/bin/bash
-# check.sh [PART…] — the CUDA backend compared with the CPU: on a GPU (MODE=gpu), or emulated (MODE=emulated) with smaller
-# sizes and fewer steps. Prints TAP.
+# check.sh [PART…] — compares the CUDA backend with the CPU: on a GPU (MODE=gpu), or emulated (MODE=emulated) with
+# smaller sizes and fewer steps. Prints TAP.
 #
 # Parts, by default all:
-#   ops     the test programs linked with the device: of ops, of a whole step, of the distribution of samples
+#   ops     the test programs linked with the device: ops, a whole step, the distribution of samples
 #   curves  losses of the smoke decks on the device and on the CPU, in f32 and with bf16 products
 #   resume  a run stopped and resumed on the device, bit for bit; checkpoints moved between device and CPU
 #   uses    evaluation and sampling
-#   ranks   one rank; two, if there are two GPUs
+#   ranks   one rank, and two if there are two GPUs
 #   memory  compute-sanitizer on the test programs (MODE=gpu)
-#   errors  no GPU, an old GPU, too little memory, a fault in a kernel, too many ranks: one line and no hang
-# Variables: MODE; PROGRAM: mdlm; TESTS: the folder of the test programs; COMPARE: the program of compare.c; DATA: data of
-# `input/smoke.sh --data`, by default made in a temporary folder; DEVICE: cuda, or cpu to try this script without a GPU.
+#   errors  no GPU, an old GPU, too little memory, a fault in a kernel, too many ranks: one error line and no hang
+# Variables: MODE; PROGRAM: mdlm; TESTS: the folder of the test programs; COMPARE: the program of compare.c; DATA: data
+# of `input/smoke.sh --data`, by default made in a temporary folder; DEVICE: cuda, or cpu to try this script.
 # shellcheck disable=SC2317,SC2086,SC2034,SC2206,SC2154
 MODE=${MODE:-gpu} DEVICE=${DEVICE:-cuda}
 case $MODE in
@@ -20,7 +20,7 @@ emulated) build=${BUILD:-build}/emulated TESTS=${TESTS:-$build/tests} PROGRAM=${
 *) echo "check.sh: MODE=$MODE: gpu or emulated"; exit 2 ;;
 esac
 COMPARE=${COMPARE:-${BUILD:-build}/tests/cuda/compare}
-gpus() { # how many the machine has
+gpus() { # the number of GPUs
   if [ "$MODE" = emulated ]; then echo "${EMULATION_GPUS:-2}"; else nvidia-smi -L 2> /dev/null | grep -c '^GPU'; fi
 }
 if [ "$DEVICE" = cuda ] && [ "$(gpus)" = 0 ]; then
@@ -45,7 +45,7 @@ else
   decks=(input/smoke/lm1b_*.cfg) steps=3 stop=2 size=(train.global_batch=2 train.micro_batch=1 train.warmup=1 model.blocks=1)
 fi
 
-# train NAME DECK DEVICE MATMUL [KEY=VALUE…]: a run in $T/NAME
+# train NAME DECK DEVICE MATMUL [KEY=VALUE…]: train in $T/NAME
 train() {
   local set
   set=$(basename "$2" .cfg)
@@ -55,15 +55,15 @@ train() {
     device.matmul="$4" train.steps=$steps train.log_every=1 train.valid_every=0 train.save_every=0 train.valid_sequences=4 \
     "${size[@]}" "${@:5}"
 }
-same_state() { # A B: the same weights, averages and moments
+same_state() { # A B: whether weights, averages and moments are equal
   "$COMPARE" same "$T/$1/last.h5" "$T/$2/last.h5" params ema adam_m adam_v
 }
 near() { "$COMPARE" close "$T/$1/metrics.h5" "$T/$2/metrics.h5" "$3" train/loss; } # A B BOUND
 deck=input/smoke/lm1b_mdlm.cfg mamba=input/smoke/lm1b_mdlm_mamba.cfg
 
-# In f32, device and CPU differ in the order of sums, by some 1e-7 of a loss. Twenty steps of AdamW can amplify that: for a
-# gradient near zero the sign decides the step. With bf16 products the CPU's losses are within 1e-3 of those in f32; a
-# device also rounds activations, and gets ten times that.
+# In f32, device and CPU differ in the order of sums, by some 1e-7 of a loss. Twenty steps of AdamW can amplify this: if
+# a gradient is near zero, its sign decides the step. With bf16 products the CPU's losses are within 1e-3 of those in
+# f32; a device also rounds activations and is allowed ten times as much.
 declare -A most=([f32]=1e-4 [bf16]=1e-2)
 
 part_ops() {
@@ -102,11 +102,11 @@ part_resume() {
   moved "$DEVICE" cpu
   [ "$DEVICE" = cpu ] || moved cpu "$DEVICE"
 }
-resumed() { # as train
+resumed() { # as train, and whether the run was resumed
   train "$@" > "$T/out" || { cat "$T/out"; return 1; }
   grep "^resuming from .*/last.h5 at step $stop$" "$T/out"
 }
-moved() { # FROM TO: a checkpoint of FROM goes on with the same next loss on TO
+moved() { # FROM TO: a checkpoint of FROM resumed on TO has the same next loss
   local from=$1 to=$2 it
   tap "a checkpoint of $from" train "$from-first" "$deck" "$from" f32 train.steps=$stop
   for it in from to; do
@@ -117,7 +117,7 @@ moved() { # FROM TO: a checkpoint of FROM goes on with the same next loss on TO
 }
 
 part_uses() {
-  tap "a run to use" train used "$deck" "$DEVICE" f32
+  tap "a run for evaluation and sampling" train used "$deck" "$DEVICE" f32
   keys=("$deck" run.dir="$T/used" data.train="$DATA/smoke/lm1b_train.h5" data.valid="$DATA/smoke/lm1b_valid.h5"
     eval.sequences=8 eval.batch=4 sample.count=2 sample.batch=2 sample.steps=4 "${size[@]}")
   tap "evaluated on the CPU" ranks 1 eval "${keys[@]}" eval.output="$T/cpu.h5"
@@ -136,13 +136,13 @@ part_ranks() {
   for reduce in tree fast; do
     tap "1 rank, $reduce" train "one-$reduce" "$deck" "$DEVICE" f32 dist.reduce=$reduce
   done
-  tap "1 rank: the same loss with either sum" near one-fast one-tree "${most[f32]}"
+  tap "1 rank: the same loss with tree and fast" near one-fast one-tree "${most[f32]}"
   if [ -z "$have_mpirun" ]; then
     tap_skip "2 ranks" "mpirun is not installed"
   elif [ "$(gpus)" -lt 2 ]; then
     tap_skip "2 ranks" "there is only one GPU"
   else
-    tap "2 ranks: sums over them" timeout -k 5 "$LIMIT" mpirun -n 2 "$TESTS/test_device_comm"
+    tap "2 ranks: reductions" timeout -k 5 "$LIMIT" mpirun -n 2 "$TESTS/test_device_comm"
     for reduce in tree fast; do
       RANKS=2 tap "2 ranks, $reduce" train "two-$reduce" "$deck" "$DEVICE" f32 dist.reduce=$reduce
     done
@@ -167,7 +167,7 @@ part_memory() {
   fi
 }
 
-# refused PATTERN COMMAND…: it fails in time, with one line of error that matches
+# refused PATTERN COMMAND…: whether it fails in time with one matching error line
 refused() {
   local pattern=$1 code=0
   "${@:2}" > "$T/out" 2> "$T/err" || code=$?
@@ -176,7 +176,7 @@ refused() {
   [ "$(grep -c '^mdlm: error' "$T/err")" = 1 ] || fail "not exactly one line of error" || return 1
   grep -qE "^mdlm: error.*$pattern" "$T/err" || fail "no line matches: $pattern"
 }
-refused_late() { # as refused, after the run has printed its header
+refused_late() { # as refused, but after the run has printed its header
   refused "$@" && grep -q '^run ' "$T/out"
 }
 attempt() { RANKS=$1 train "none$RANDOM" "$deck" "$DEVICE" f32 "${@:2}"; } # RANKS [KEY=VALUE…]

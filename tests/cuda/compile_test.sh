@@ -1,7 +1,7 @@
 #!/bin/bash
-# compile_test.sh [--write] — the kernels of cuda/ compile for both GPU generations without warnings, none spills registers,
-# and none uses more registers than tests/cuda/registers.txt lists: occupancy falls in steps as registers grow, which no
-# test on a CPU would notice. --write renews the table.
+# compile_test.sh [--write] — the kernels of cuda/ compile for both GPU generations without warnings, none spills
+# registers, and none uses more registers than tests/cuda/registers.txt lists. More registers can lower the occupancy,
+# which no test on a CPU would notice. --write renews the table.
 # limit: 600
 cd "$(dirname "$0")/../.." || exit 1
 export LC_ALL=C
@@ -12,7 +12,7 @@ version="nvcc $(${flags%% *} --version | sed -n 's/.*release \([0-9.]*\).*/\1/p'
 out=$(mktemp -d "${TMPDIR:-/tmp}/mdlm-nvcc-XXXXXX")
 trap 'rm -rf "$out"' EXIT
 
-# `make check` has built them with the same flags: then this reads the logs of that build
+# if `make check` has compiled the kernels with the same flags, read the logs of that build
 build=${BUILD:-build}
 make -s -k -j2 --no-print-directory cuda-objects BUILD="$build" CUDA_ARCHS="$archs" WERROR=1 > "$out/make" 2>&1
 for source in cuda/*.cu; do
@@ -20,7 +20,7 @@ for source in cuda/*.cu; do
   c++filt -p < "$build/cuda/$name.log" > "$out/$name.log"
 done
 
-# A line for each kernel and architecture: NAME ARCH REGISTERS SPILLED
+# One line per kernel and architecture: NAME ARCH REGISTERS SPILLED
 kernels() {
   awk '
     /Compiling entry function/ {
@@ -32,7 +32,7 @@ kernels() {
     /Used [0-9]+ registers/ { n = $0; sub(/.*Used /, "", n); print name, arch, n + 0, spilled }' "$@"
 }
 
-# The table's lines: NAME REGISTERS…, one number for each architecture
+# The lines of the table: NAME REGISTERS…, with one number per architecture
 lines() {
   sort -u | awk -v archs="$archs" '
     !($1 in seen) { seen[$1] = 1; names[++n] = $1 }

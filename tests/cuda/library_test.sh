@@ -1,6 +1,6 @@
 #!/bin/bash
-# library_test.sh — every program that may load the CUDA backend's library exports all symbols that the library needs from
-# it, and the library's dependencies are found: the loader resolves everything, and nothing is run.
+# library_test.sh — every program that may load the CUDA backend's library exports all symbols that the library needs
+# from it, and the library's dependencies are found. The loader resolves all symbols; no program is run.
 cd "$(dirname "$0")/../.." || exit 1
 build=${BUILD:-build}
 library=$(realpath "$build/libmdlm_cuda.so" 2> /dev/null)

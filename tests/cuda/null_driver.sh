@@ -1,12 +1,12 @@
 #!/bin/bash
-# null_driver.sh STUB FOLDER — builds a CUDA driver that does nothing, FOLDER/libcuda.so.1, with every entry point of the
-# toolkit's STUB (libcuda.so): calls that load or describe a kernel succeed, all others fail. cuDNN can build its plans with
-# it on a machine without a GPU; nothing can be run.
+# null_driver.sh STUB FOLDER — builds a CUDA driver that does nothing, FOLDER/libcuda.so.1, with every entry point of
+# the toolkit's STUB (libcuda.so). Calls that load or describe a kernel succeed, all others fail. With it cuDNN can
+# build its plans on a machine without a GPU; nothing can be run.
 set -e
 stub=$1 folder=$2
 mkdir -p "$folder"
 nm -D --defined-only "$stub" | awk '
-  # what a call returns through its first argument
+  # the value that a call stores through its first argument
   BEGIN { out["cuLibraryLoadData"] = out["cuModuleLoadData"] = out["cuModuleLoadDataEx"] = "*(void **)p = (void *)16"
           out["cuLibraryGetKernel"] = out["cuLibraryGetModule"] = out["cuModuleGetFunction"] = out["cuKernelGetFunction"] = "*(void **)p = (void *)32"
           out["cuKernelGetAttribute"] = out["cuFuncGetAttribute"] = "*(int *)p = 64"

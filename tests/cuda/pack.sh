@@ -1,8 +1,8 @@
 #!/bin/bash
-# pack.sh FOLDER — collects in FOLDER everything that check-cuda and bench-cuda need on a machine with CUDA but without our
-# libraries, compilers or Open MPI: programs, the libraries they link to, Open MPI's plugins, decks, scripts, prepared data.
-# CUDA's own libraries, the C library and Python are taken from that machine. FOLDER/run.sh runs it there.
-# Variables: BUILD (the programs), PY (the Python that prepares data), LIMIT: MiB that it may take.
+# pack.sh FOLDER — collects in FOLDER everything that check-cuda and bench-cuda need on a machine with CUDA but without
+# mdlm's libraries, compilers or Open MPI: programs, the libraries they link to, Open MPI's plugins, decks, scripts,
+# prepared data. CUDA's own libraries, the C library and Python are those of that machine. FOLDER/run.sh runs it there.
+# Variables: BUILD (the programs), PY (the Python that prepares data), LIMIT (largest size in MiB).
 set -eu
 export LC_ALL=C.UTF-8
 pack=${1:?pack.sh FOLDER} build=${BUILD:-build} limit=${LIMIT:-40}
@@ -26,7 +26,7 @@ libraries() {
 libraries "$pack"/bin/mdlm "$pack"/bin/bench* "$pack"/bin/libmdlm_cuda.so "$pack"/bin/gpu/tests/* "$pack"/bin/tests/cuda/* |
   while read -r it; do cp -L "$it" "$pack/lib/"; done
 
-# Open MPI's plugins, except those (for networks) that need further libraries: a single rank does not use them.
+# Open MPI's plugins, except those for networks, which need further libraries: a single rank does not use them.
 plugins=$(ompi_info --path pkglibdir --parsable | cut -d: -f3)
 for it in "$plugins"/mca_*.so; do
   for needed in $(libraries "$it"); do [ -e "$pack/lib/$(basename "$needed")" ] || continue 2; done
@@ -41,7 +41,7 @@ rm -r "${pack:?}"/{bin,lib}
 
 # ---- decks, scripts, data
 cp -r input "$pack/"
-rm -rf "$pack"/input/mdlm_data* # Python is only needed here
+rm -rf "$pack"/input/mdlm_data* # data are prepared here, not on the other machine
 cp tests/cuda/{check.sh,bench.sh,results.py} "$pack/tests/cuda/"
 cp tests/e2e/lib.sh "$pack/tests/e2e/"
 cp tests/golden/{networks,peer_torch}.py "$pack/tests/golden/"

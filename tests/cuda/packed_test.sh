@@ -1,6 +1,6 @@
 #!/bin/bash
-# packed_test.sh — the library path of a pack's run.sh: programs find the pack's libraries first and still those that the
-# machine has on LD_LIBRARY_PATH (libcuda may be there alone); Python gets the machine's path unchanged.
+# packed_test.sh — the library path of a pack's run.sh: programs find the pack's libraries first, then those on the
+# machine's LD_LIBRARY_PATH, which may be the only place with libcuda. Python gets the machine's path unchanged.
 cd "$(dirname "$0")/../.." || exit 1
 T=$(mktemp -d "${TMPDIR:-/tmp}/mdlm-pack-XXXXXX")
 trap 'rm -rf "$T"' EXIT
@@ -16,7 +16,7 @@ chmod +x "$T/pack/tests/cuda/check.sh"
 echo pass > "$T/pack/tests/cuda/results.py"
 
 test=0 failed=0
-# finds WHAT PATTERN [NAME=VALUE]: a line of the pack's check, run with that variable
+# finds TITLE PATTERN [NAME=VALUE]: whether the pack's check, run with that variable, prints a matching line
 finds() {
   test=$((test + 1))
   if env -u LD_LIBRARY_PATH "${@:3}" DEVICE=cpu "$T/pack/run.sh" check > "$T/out" 2>&1 && grep -qE "$2" "$T/out"; then

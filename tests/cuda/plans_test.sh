@@ -6,7 +6,7 @@ skip() { echo "1..0 # SKIP $*"; exit 0; }
 nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
 [ -x "$nvcc" ] || skip "nvcc is not installed"
 home=$(dirname "$(dirname "$(readlink -f "$nvcc")")")
-first() { # FILE…: the first that exists
+first() { # FILE…: the first existing one
   local it
   for it in "$@"; do [ -e "$it" ] && echo "$it" && return; done
 }

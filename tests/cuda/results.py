@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""results.py — the figures of bench.sh: one JSON object from its lines, shares of the ceilings, tables.
+"""results.py — the results of bench.sh: one JSON object from its lines, shares of the ceilings, tables.
 
     results.py LINES… --out FILE      LINES: folders written by bench.sh and run.sh; prints the tables
     results.py --markdown FILE        the tables of a result as Markdown, for tests/gpu-results.md
     results.py --machine TEXT TEXT    a line about the machine: the program's versions; GPU, driver, memory
 
-The floor of an op is the time of its bytes at the speed of the copy or of its operations at that of the large product,
-whichever is longer; the floor of a step is the sum of both over its ops. Every figure names its unit: _s, _bytes, tflops,
-gb_per_s. PyTorch's steps are compared with ours of device.deterministic = false, if there are any.
+The floor of an op is the time of its bytes at the speed of the copy, or of its operations at that of the large product,
+whichever is longer. The floor of a step is the sum over its ops. Names of results contain the unit: _s, _bytes,
+tflops, gb_per_s. PyTorch's steps are compared with mdlm's steps with device.deterministic = false, if there are any.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def read(folders: list[str]) -> dict:
     for folder in folders:
         for path in sorted(Path(folder).iterdir()):
             lines = path.read_text().splitlines()
-            rows = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]  # whole ones
+            rows = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]  # complete ones
             if path.name == "check":
                 tap += lines
             elif path.name == "machine":
@@ -58,7 +58,7 @@ def counted(tap: list[str]) -> dict:
 
 
 def ceilings(ops: list[dict]) -> dict:
-    """Bytes per second of the copy; operations per second of the large product, by the type of its factors."""
+    """Bytes per second of the copy; operations per second of the large product, for each type of its factors."""
     best: dict = {}
     for x in ops:
         if x["op"] == "copy":

@@ -1,7 +1,8 @@
 #!/bin/bash
-# run.sh [check [PART…] | bench [PART…]] — runs the contents of a pack (pack.sh) on a machine with a GPU: the checks, then
-# the measurements, or only one of them, or parts of one (listed in check.sh and bench.sh).
-# Writes to $OUT (default: the folder out beside this script) gpu.json, run.log, and the lines that gpu.json is made from.
+# run.sh [check [PART…] | bench [PART…]] — runs the contents of a pack (pack.sh) on a machine with a GPU: the checks,
+# then the measurements, or only one of them, or parts of one (listed in check.sh and bench.sh).
+# Writes gpu.json, run.log and the lines that gpu.json is made from to $OUT (default: the folder out beside this
+# script).
 # Variables: OUT; PYTHON (python3; for gpu.json, and with torch for the peer); DEVICE=cpu to try this script.
 # shellcheck disable=SC2046
 set -u
@@ -17,8 +18,8 @@ trap 'rm -rf "$temporary"' EXIT
 tar -xJf programs.tar.xz -C "$temporary" 2> /dev/null || "$PYTHON" -m tarfile -e programs.tar.xz "$temporary" || exit 1
 bin=$temporary/bin
 
-# ---- CUDA's libraries: on the loader's own path, in a toolkit, or in the packages that pip installs with torch. What the
-# machine had on LD_LIBRARY_PATH and the usual folders of the driver come last: libcuda may be found only there.
+# ---- CUDA's libraries: on the loader's own path, in a toolkit, or in the packages that pip installs with torch. The
+# machine's LD_LIBRARY_PATH and the usual folders of the driver come last: libcuda may be found only there.
 inherited=${LD_LIBRARY_PATH:-}
 driver=/usr/local/nvidia/lib64:/usr/lib/x86_64-linux-gnu/nvidia/current:/usr/lib64/nvidia:/usr/lib/wsl/lib
 places() {
@@ -32,7 +33,7 @@ PYTHON
 full() { echo "$1${inherited:+:$inherited}:$driver"; }
 lacking() { LD_LIBRARY_PATH=$(full "$1") ldd "$bin/libmdlm_cuda.so" | awk '/not found/ { print $1 }'; }
 path=$temporary/lib
-for it in $(places); do # a folder is added if it has a library that is still lacking
+for it in $(places); do # add a folder if it has a library that is still missing
   for library in $(lacking "$path"); do
     [ -e "$it/$library" ] && path=$path:$it && break
   done

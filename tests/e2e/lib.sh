@@ -1,28 +1,28 @@
-# lib.sh — what the end-to-end tests share: TAP, a temporary directory, tiny data and a deck, runs under a time limit.
+# lib.sh — shared by the end-to-end tests: TAP, a temporary directory, tiny data and a deck, runs under a time limit.
 # shellcheck shell=bash disable=SC2034
 #
-# Sourced by tests/e2e/test_*.sh and tests/cuda/check.sh. Afterwards the working directory is the repository's root, $T an
-# empty directory that goes away at the end, $MDLM the program ($PROGRAM, or that of $BUILD), $PY the Python of the
-# environment, which a script that sets PY=none does without. A script ends with `finish`.
+# Sourced by tests/e2e/test_*.sh and tests/cuda/check.sh. Afterwards the working directory is the repository's root, $T
+# is an empty directory that is removed at the end, $MDLM is the program ($PROGRAM, or that of $BUILD), and $PY is the
+# Python of the environment. A script that needs no Python sets PY=none. A script ends with `finish`.
 set -u
 export LC_ALL=C.UTF-8 OMP_NUM_THREADS=1
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 # a container's user is root
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
-# hundreds of starts: no daemon for a single process, no looking for networks; that is several times faster
+# no daemon for a single process and no search for networks: this makes hundreds of starts several times faster
 export OMPI_MCA_ess_singleton_isolated=1 OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader
-# and when a rank has failed, mpirun does not wait a second before it ends the others
+# when a rank has failed, mpirun kills the others at once instead of after a second
 export OMPI_MCA_odls_base_sigkill_timeout=0
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
 MDLM=$(realpath "${PROGRAM:-${BUILD:-build}/mdlm}")
 PY=${PY:-.venv/bin/python}
-LIMIT=300 # seconds until a run counts as hung, on a busy machine, too
+LIMIT=300 # seconds until a run counts as hung, even on a busy machine
 [ "$PY" = none ] || [ -x "$PY" ] || { echo "1..0 # SKIP no Python environment in ${PY%/bin/*}; make setup makes it"; exit 0; }
 [ -x "$MDLM" ] || { echo "1..1"; echo "not ok 1 - there is no program $MDLM; make builds it"; exit 1; }
 T=$(mktemp -d "${TMPDIR:-/tmp}/mdlm-e2e-XXXXXX")
 
 tests=0 failures=0 started=() mounts=()
 
-# Processes and mounts that a script leaves behind, then the directory.
+# Remove the processes and mounts that a script leaves behind, then the directory.
 clean_up() {
   local it
   for it in "${started[@]}"; do kill -KILL "$it"; done
@@ -32,7 +32,7 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 1' INT TERM
 
-# tap NAME COMMAND…: one test, which passes if the command does; what it printed is shown if not
+# tap NAME COMMAND…: one test, which passes if the command succeeds; otherwise the command's output is shown
 tap() {
   local name=$1
   shift
@@ -46,7 +46,7 @@ tap() {
   fi
 }
 
-# tap_skip NAME REASON
+# tap_skip NAME REASON: a skipped test
 tap_skip() {
   tests=$((tests + 1))
   echo "ok $tests - $1 # SKIP $2"
@@ -58,13 +58,13 @@ finish() {
   exit
 }
 
-# fail WORD…: say why and be false
+# fail WORD…: print the reason and return false
 fail() {
   echo "$*"
   return 1
 }
 
-# ranks N ARGUMENT…: mdlm with these arguments on N ranks
+# ranks N ARGUMENT…: run mdlm with these arguments on N ranks
 ranks() {
   local launch=()
   [ "$1" -gt 1 ] && launch=(mpirun -n "$1")
@@ -78,7 +78,7 @@ exits() {
   [ "$code" = "$1" ] || fail "exit code $code, expected $1: ${*:2}"
 }
 
-# wait_for SECONDS COMMAND…: until the command is true
+# wait_for SECONDS COMMAND…: wait until the command succeeds, at most that long
 wait_for() {
   local deadline=$((${EPOCHREALTIME/./} + $1 * 1000000))
   until "${@:2}" > /dev/null 2>&1; do
@@ -91,12 +91,12 @@ wait_for() {
 start() {
   local launch=()
   [ "$2" -gt 1 ] && launch=(mpirun -n "$2")
-  : > "$1" # now: the process below begins later, and an old log must not pass for its own
+  : > "$1" # now, because the process below starts later and an old log must not be taken for its own
   "${launch[@]}" "$MDLM" "${@:3}" >> "$1" 2>&1 < /dev/null &
   started+=($!)
 }
 
-# rank_pids PID: the processes of the ranks of what `start` started
+# rank_pids PID: the process ids of the ranks of a run that `start` started
 rank_pids() {
   if [ "$(cat /proc/"$1"/comm)" = mdlm ]; then echo "$1"; return; fi
   grep -ls "^PPid:[[:space:]]*$1$" /proc/[0-9]*/status | cut -d/ -f3
@@ -108,7 +108,7 @@ gone() { # PID…: whether all of these have ended
   return 0
 }
 
-# ended PID: wait for what `start` started; its exit code, 124 if it does not end
+# ended PID: wait for a run that `start` started; returns its exit code, or 124 if it does not end
 ended() {
   local it kept=() code
   wait_for "$LIMIT" gone "$1" || fail "process $1 does not end" || return 124
@@ -119,7 +119,7 @@ ended() {
   return $code
 }
 
-# sums FOLDER [PATTERN…]: checksums of its files, those that match a pattern left out
+# sums FOLDER [PATTERN…]: checksums of its files, except those that match a pattern
 sums() {
   local skip=() it
   for it in lock "${@:2}"; do skip+=(! -name "$it"); done
@@ -137,14 +137,14 @@ for _ in range(int(sys.argv[1])):
 PYTHON
 }
 
-# prepare: $T/train.h5 and $T/valid.h5 from that corpus
+# prepare: make $T/train.h5 and $T/valid.h5 from that corpus
 prepare() {
   text 400 > "$T/text" || return 1
   "$PY" -m mdlm_data.prepare "$T/text" --tokenizer bpe:300 --length 32 --valid-documents 40 --quiet \
     --out-train "$T/train.h5" --out-valid "$T/valid.h5"
 }
 
-# deck FILE [TEXT]: a deck of a run that takes seconds, in $T/run, and more settings
+# deck FILE [TEXT]: write a deck for a run of a few seconds in $T/run, with TEXT appended
 deck() {
   cat > "$1" << DECK
 run: { dir = "$T/run"; };

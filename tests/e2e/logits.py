@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""logits.py — input for `mdlm logits`, and whether its output is what the objective says.
+"""logits.py — make input for `mdlm logits`, and check its output against the formulas of the objective.
 
 logits.py make FILE N L V MASK [length]   z [N,L] with a share t of the tokens masked, t [N]; the last row fully masked
 logits.py check INPUT OUTPUT MASK OBJECTIVE [masking]   log_p from logits by the published formulas; shapes and types

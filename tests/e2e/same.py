@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""same.py A B [--close R] [--rows] [NAME…] — whether two HDF5 files hold the same in the named groups and data sets.
+"""same.py A B [--close R] [--rows] [NAME…] — whether the named groups and data sets of two HDF5 files are the same.
 
-The same is: the same names, types, shapes and bits. --close R: values that differ by less than R, relative in the 2-norm.
---rows: each group is a table of metrics: steps ascend strictly, and columns that tell the time are left out.
-The name @X is the attribute X of the file.
-Without names: A and B are folders of the same HDF5 files, and every data set and numeric attribute of A's is the same in B's,
-but for columns that tell the time."""
+The same means: the same names, types, shapes and bits. --close R: values may differ by less than R, relative in the
+2-norm. --rows: each group is a table of metrics: steps ascend strictly, and columns that depend on the clock are left
+out. The name @X is the attribute X of the file.
+Without names: A and B are folders of the same HDF5 files, and every data set and numeric attribute of A's files is the
+same in B's, except columns that depend on the clock."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def compare_folders(a: Path, b: Path, close: float) -> list[str]:
 
 
 def contents(path: Path) -> dict[str, np.ndarray]:
-    """Data sets and numeric attributes, by name."""
+    """All data sets and numeric attributes, by name."""
     found = {}
 
     def add(name: str, item: h5py.Group | h5py.Dataset) -> None:

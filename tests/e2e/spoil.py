@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""spoil.py DATA CHECKPOINT FOLDER — the damaged and ill-fitting files that test_bad_input.sh feeds to mdlm.
+"""spoil.py DATA CHECKPOINT FOLDER — makes the damaged and mismatched files that test_bad_input.sh feeds to mdlm.
 
-data_X.h5 and ckpt_X.h5 in FOLDER are copies of DATA and CHECKPOINT, each with one thing wrong: see the functions below.
-flips/data_NN.h5 and flips/ckpt_NN.h5 have one flipped bit each, somewhere: the place is drawn with a fixed seed."""
+data_X.h5 and ckpt_X.h5 in FOLDER are copies of DATA and CHECKPOINT with one error each: see the functions below.
+flips/data_NN.h5 and flips/ckpt_NN.h5 have one flipped bit each, at a random position drawn with a fixed seed."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def main() -> None:
 
 
 def places(size: int) -> list[int]:
-    """Half of them anywhere, half among the first 8 KiB, where the structure of the file is."""
+    """Half of the flips are anywhere, half in the first 8 KiB, which hold the structure of the file."""
     r = random.Random(1)
     return [r.randrange(min(size, 8192) if i % 2 else size) for i in range(FLIPS)]
 
 
 def inside(path: str, name: str) -> int:
-    """A byte in the middle of the data set's values, or of the first one of the group."""
+    """The offset of a byte in the middle of the data set's values, or of the group's first data set."""
     with h5py.File(path, "r") as f:
         d = f[name] if isinstance(f[name], h5py.Dataset) else next(iter(f[name].values()))
         if d.chunks is None:
@@ -77,13 +77,13 @@ def put(f: h5py.File, name: str, values: np.ndarray) -> None:
 
 
 def put_sealed(f: h5py.File, name: str, values: np.ndarray) -> None:
-    """The same with a checksum that holds."""
+    """The same with a valid checksum."""
     put(f, name, values)
     f[name].attrs["xxh3"] = xxhash.xxh3_64_hexdigest(values.tobytes())
 
 
 def token(f: h5py.File) -> None:
-    """Every row holds an id that the vocabulary does not have, and the last one an id beyond 2^15."""
+    """Every row has an id beyond the vocabulary, and the last row one beyond 2^15."""
     f["tokens"][:, 5] = f["vocab"].attrs["size"]
     f["tokens"][-1, 7] = 65535
 

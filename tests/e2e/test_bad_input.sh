@@ -1,6 +1,6 @@
 #!/bin/bash
-# test_bad_input.sh — whatever is wrong with files, keys, ranks or disks: one clear line, an exit code, no hang, and
-# nothing that was there is lost.
+# test_bad_input.sh — errors in files, keys, ranks or disks give one clear line, an exit code and no hang, and no
+# existing file is lost.
 # limit: 300
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
@@ -14,7 +14,8 @@ prepare && deck "$D" && ranks 1 train "$D" > "$T/log" || exit 1
   "$PY" -m mdlm_data.prepare "$T/text" --tokenizer "data:$T/train.h5" --length 32 --no-wrap --quiet \
     --out "$T/bad/data_unwrapped.h5" || exit 1
 
-# one_line FILE PATTERN N: whether stderr has an error line of at least one rank, at most one of each, all matching
+# one_line FILE PATTERN N: whether stderr, in FILE, has an error line of at least one of N ranks, at most one per rank,
+# and all match
 one_line() {
   local lines
   cat "$1"
@@ -26,7 +27,7 @@ one_line() {
   ! grep -aiE 'HDF5-DIAG|segmentation|signal:|bug in mdlm|Sanitizer' "$1"
 }
 
-# refused N PATTERN ARGUMENT…: mdlm fails on N ranks as it should, and every file in $KEEP stays as it was
+# refused N PATTERN ARGUMENT…: whether mdlm fails on N ranks as it should and leaves every file in $KEEP unchanged
 refused() {
   local n=$1 pattern=$2 code=0
   shift 2
@@ -37,13 +38,13 @@ refused() {
   sums "$KEEP" "${LOOSE[@]}" | diff "$T/before" - || fail "files have changed"
 }
 
-# bad NAME PATTERN ARGUMENT…: a case, on each number of ranks in $RANKS
+# bad NAME PATTERN ARGUMENT…: test a case on each number of ranks in $RANKS
 bad() {
   local n
   for n in $RANKS; do tap "$1, $n rank$([ "$n" = 1 ] || echo s)" refused "$n" "${@:2}"; done
 }
 RANKS="1 2" KEEP=$T/run LOOSE=()
-go_on=(train "$D" train.steps=9) # would go on with the run if nothing were wrong
+go_on=(train "$D" train.steps=9) # would resume the run if there were no error
 B=$T/bad
 
 # ---- command line and deck
@@ -62,64 +63,64 @@ bad "a misspelt key" 'did you mean train.micro_batch' "${go_on[@]}" train.mirco_
 bad "not key=value" 'section.key=value' "${go_on[@]}" faster
 bad "a value out of range" 'model.dropout=1.5 is out of range.*0 to 0.9' "${go_on[@]}" model.dropout=1.5
 bad "a value of the wrong type" 'train.lr=fast has the wrong type' "${go_on[@]}" train.lr=fast
-bad "a value that is no choice" 'data.order=random.*permuted' "${go_on[@]}" data.order=random
+bad "a value that is not a choice" 'data.order=random.*permuted' "${go_on[@]}" data.order=random
 bad "heads that do not divide the width" 'model.heads' train "$D" run.dir="$T/new" model.heads=3
-bad "a cosine that rises" 'train.lr_min = 1, which must not be larger' \
+bad "a cosine schedule with lr_min above lr" 'train.lr_min = 1, which must not be larger' \
   train "$D" run.dir="$T/new" train.lr_schedule=cosine train.lr_min=1
 bad "an empty run.dir" 'run.dir' "${go_on[@]}" run.dir=
 bad "an unknown key of help" 'unknown key.*did you mean train.steps' help train.stpes
 bad "info on nothing" 'usage: mdlm info' info
 
-# ---- words that do not go together
+# ---- values that are invalid together
 bad "another objective in the middle of a run" 'last.h5 was trained with diffusion.objective = subs, the deck says sedd' \
   "${go_on[@]}" diffusion.objective=sedd
 bad "another network in the middle of a run" 'last.h5 was trained with model.heads = 2, the deck says 4' \
   "${go_on[@]}" model.heads=4
 bad "time conditioning in the middle of a run" 'time_conditioning = false, the deck says true' \
   "${go_on[@]}" model.time_conditioning=true
-bad "padding hidden from weights that saw it" 'mask_padding = false, the deck says true' \
+bad "mask_padding in the middle of a run" 'mask_padding = false, the deck says true' \
   eval "$D" model.mask_padding=true
-bad "counting masks in steps" 'estimator = count needs an objective.*use eval.estimator = time' eval "$D" eval.estimator=count diffusion.T=9
+bad "estimator count in discrete time" 'estimator = count needs an objective.*use eval.estimator = time' eval "$D" eval.estimator=count diffusion.T=9
 new=(train "$D" run.dir="$T/new") ar=(diffusion.objective=ar model.name=ar)
 bad "sedd with importance sampling" 'importance_sampling.*objective = sedd does not have; it is for subs' \
   "${new[@]}" diffusion.objective=sedd diffusion.importance_sampling=true
 bad "importance sampling and change of variables" 'choose one' "${new[@]}" diffusion.importance_sampling=true \
   diffusion.change_of_variables=true
-bad "importance sampling in steps" 'diffusion.T = 9 must be 0' "${new[@]}" diffusion.T=9 diffusion.importance_sampling=true
+bad "importance sampling in discrete time" 'diffusion.T = 9 must be 0' "${new[@]}" diffusion.T=9 diffusion.importance_sampling=true
 bad "d3pm in continuous time" 'd3pm.*set diffusion.T' "${new[@]}" diffusion.objective=d3pm
 bad "d3pm with another schedule" 'schedule must be loglinear, not cosine' "${new[@]}" diffusion.objective=d3pm \
   diffusion.T=9 diffusion.schedule=cosine
-bad "sedd in steps" 'sedd has no discrete time' "${new[@]}" diffusion.objective=sedd diffusion.T=9
-bad "subs_masking of sedd" 'subs_masking is for diffusion.objective = d3pm' "${new[@]}" diffusion.objective=sedd \
+bad "sedd in discrete time" 'sedd has no discrete time' "${new[@]}" diffusion.objective=sedd diffusion.T=9
+bad "subs_masking with sedd" 'subs_masking is for diffusion.objective = d3pm' "${new[@]}" diffusion.objective=sedd \
   diffusion.subs_masking=true
 bad "ends of a schedule in the wrong order" 'sigma_min = 8 is not below' "${new[@]}" diffusion.schedule=linear \
   diffusion.sigma_min=8
-bad "ar on a network that sees both sides" 'model.name = dit sees as input; use model.name = ar$' "${new[@]}" diffusion.objective=ar
-bad "a diffusion on a causal network" 'model.name = ar sees only the left' "${new[@]}" model.name=ar
-bad "ar told the time" 'model.name = ar has no time conditioning' "${new[@]}" "${ar[@]}" model.time_conditioning=true
-bad "ar in steps" 'ar has no discrete time' "${new[@]}" "${ar[@]}" diffusion.T=9
+bad "ar on a bidirectional network" 'model.name = dit sees as input; use model.name = ar$' "${new[@]}" diffusion.objective=ar
+bad "a diffusion objective on a causal network" 'model.name = ar sees only the left' "${new[@]}" model.name=ar
+bad "ar with time conditioning" 'model.name = ar has no time conditioning' "${new[@]}" "${ar[@]}" model.time_conditioning=true
+bad "ar in discrete time" 'ar has no discrete time' "${new[@]}" "${ar[@]}" diffusion.T=9
 bad "gpt2 in training" 'gpt2.*cannot be trained' "${new[@]}" diffusion.objective=ar model.name=gpt2
-bad "padding hidden from a causal network" 'mask_padding.*never sees' "${new[@]}" "${ar[@]}" model.mask_padding=true
-bad "padding hidden from dimamba" 'mask_padding.*has no attention' "${new[@]}" model.name=dimamba model.mask_padding=true
-bad "writing subs from left to right" 'sample.sampler = ar.*objective = subs.*use ancestral' sample "$D" sample.sampler=ar
+bad "mask_padding of a causal network" 'mask_padding.*never sees' "${new[@]}" "${ar[@]}" model.mask_padding=true
+bad "mask_padding of dimamba" 'mask_padding.*has no attention' "${new[@]}" model.name=dimamba model.mask_padding=true
+bad "sampler ar with subs" 'sample.sampler = ar.*objective = subs.*use ancestral' sample "$D" sample.sampler=ar
 for it in "sedd analytic diffusion.objective=sedd" "d3pm ancestral diffusion.objective=d3pm diffusion.T=9" "ar ar ${ar[*]}"; do
   read -r name suited words <<< "$it"
   read -ra keys <<< "$words"
   ranks 1 train "$D" run.dir="$T/$name" "${keys[@]}" > "$T/log" || exit 1
-  bad "sampling $name by unmasking" "sample.sampler = event.*use $suited" sample "$D" run.dir="$T/$name" sample.sampler=event "${keys[@]}"
-  tap "sampling $name as that says" ranks 1 sample "$D" run.dir="$T/$name" sample.sampler="$suited" sample.steps=3 "${keys[@]}"
-  bad "counting masks of $name" 'eval.estimator = count needs an objective.*use eval.estimator = time' \
+  bad "sampler event with $name" "sample.sampler = event.*use $suited" sample "$D" run.dir="$T/$name" sample.sampler=event "${keys[@]}"
+  tap "the suggested sampler with $name" ranks 1 sample "$D" run.dir="$T/$name" sample.sampler="$suited" sample.steps=3 "${keys[@]}"
+  bad "estimator count with $name" 'eval.estimator = count needs an objective.*use eval.estimator = time' \
     eval "$D" run.dir="$T/$name" eval.estimator=count "${keys[@]}"
-  bad "$name read as subs" "was trained with .*= $name" eval "$D" run.dir="$T/$name"
+  bad "$name evaluated as subs" "was trained with .*= $name" eval "$D" run.dir="$T/$name"
 done
-bad "d3pm with a mask token read as one without" 'subs_masking = false, the deck says true' eval "$D" run.dir="$T/d3pm" \
+bad "d3pm evaluated with subs_masking" 'subs_masking = false, the deck says true' eval "$D" run.dir="$T/d3pm" \
   diffusion.objective=d3pm diffusion.T=9 diffusion.subs_masking=true
 bad "ar on rows of one token" 'no token of the global batch is scored' "${new[@]}" "${ar[@]}" data.train="$B/data_ones.h5"
 bad "ar on rows of one token, evaluation" 'data_ones.h5: no token is scored' eval "$D" run.dir="$T/ar" "${ar[@]}" \
   eval.data="$B/data_ones.h5"
 RANKS=2
 bad "d3pm in continuous time" 'd3pm.*set diffusion.T' "${new[@]}" diffusion.objective=d3pm
-bad "ar on a network that sees both sides" 'model.name = dit sees as input; use model.name = ar$' "${new[@]}" diffusion.objective=ar
+bad "ar on a bidirectional network" 'model.name = dit sees as input; use model.name = ar$' "${new[@]}" diffusion.objective=ar
 bad "an unknown key" 'no.such=1: unknown key' "${go_on[@]}" no.such=1
 bad "the deck is missing" "$T/none.cfg: No such file" train "$T/none.cfg"
 bad "an unknown command" 'fly' fly
@@ -132,7 +133,7 @@ RANKS=2 bad "ranks do not divide the batch" 'train.global_batch = 9.*2 ranks' \
 RANKS=3 bad "tree on 3 ranks" 'dist.reduce' "${go_on[@]}" train.global_batch=9 train.micro_batch=1
 RANKS=2 bad "fewer leaves than ranks" 'dist.tree_leaves = 1' "${go_on[@]}" dist.tree_leaves=1
 
-# ---- a device that is not there
+# ---- a missing device
 RANKS="1 2"
 bad "an unknown device" 'device.name.*cpu' "${go_on[@]}" device.name=cud
 if [ -n "$(nvidia-smi -L 2> /dev/null)" ]; then
@@ -141,7 +142,7 @@ else # no GPU, or no library of the CUDA backend
   bad "cuda without a GPU" 'device.name = cuda: .*device.name = cpu' "${go_on[@]}" device.name=cuda
 fi
 
-# ---- data: found when it is opened …
+# ---- data: errors found when a file is opened …
 RANKS="1 2"
 bad "data is missing" "$T/trian.h5: no such file; did you mean $T/train.h5" "${go_on[@]}" data.train="$T/trian.h5"
 bad "data is cut short" 'data_half.h5' "${go_on[@]}" data.train="$B/data_half.h5"
@@ -159,7 +160,7 @@ done
 bad "data is a checkpoint" 'last.h5 is not tokenized data' "${go_on[@]}" data.train="$T/run/last.h5"
 bad "files of different vocabularies" 'train.h5.*data_vocab.h5' "${go_on[@]}" data.train="$T/train.h5,$B/data_vocab.h5"
 bad "rows of different lengths" 'data_rows16.h5' "${go_on[@]}" data.valid="$B/data_rows16.h5"
-bad "data.crop: validation rows as long as the others" 'train.h5 of 16 after data.crop' \
+bad "data.crop: validation rows as long as the training rows" 'train.h5 of 16 after data.crop' \
   train "$D" run.dir="$T/new" data.crop=true
 bad "data.crop of an odd length" 'data.crop.*data_odd.h5 has rows of 31 tokens' \
   train "$D" run.dir="$T/new" data.crop=true data.train="$B/data_odd.h5"
@@ -169,7 +170,7 @@ for f in data_flip data_changed data_token; do
   bad "check: $f" "$f.h5" check "$D" data.train="$B/$f.h5"
 done
 
-# … and while rows are read: the run directory may have begun a session, the checkpoints stay
+# … and while rows are read: the run may have written to its directory, but the checkpoints stay
 LOOSE=(metrics.h5 deck.cfg) RANKS="1 2"
 bad "a token id beyond the vocabulary" 'data_token.h5: row [0-9]+, position 5 holds token 300' \
   "${go_on[@]}" data.train="$B/data_token.h5"
@@ -192,13 +193,13 @@ bad "eval: a tensor of another shape" \
 bad "eval: a deck of another width" 'last.h5 was trained with model.width = 32, the deck says 64' \
   eval "$D" model.width=64 eval.checkpoint="$T/run/last.h5"
 bad "eval: data of another vocabulary" 'data_vocab.h5' eval "$D" eval.data="$B/data_vocab.h5"
-bad "eval: weights that are not numbers" 'ckpt_nan.h5.*nan' eval "$D" eval.checkpoint="$B/ckpt_nan.h5"
+bad "eval: weights with NaN" 'ckpt_nan.h5.*nan' eval "$D" eval.checkpoint="$B/ckpt_nan.h5"
 bad "train: a deck of another width" 'run/(last|previous).h5.*(model.width|\[)' "${go_on[@]}" model.width=64
 bad "train: other data than the run's" 'last.h5 was trained on other data' "${go_on[@]}" data.train="$T/valid.h5"
 RANKS=1
 bad "train: data of another vocabulary" 'last.h5.*data_vocab.h5' "${go_on[@]}" data.train="$B/data_vocab.h5" data.valid=
 bad "train: another seed" 'last.h5 was trained with run.seed = 1' "${go_on[@]}" run.seed=2
-bad "train: fewer steps than were made" 'last.h5 is at step 6, beyond train.steps = 4' "${go_on[@]}" train.steps=4
+bad "train: fewer steps than already done" 'last.h5 is at step 6, beyond train.steps = 4' "${go_on[@]}" train.steps=4
 for f in ckpt_head ckpt_tail ckpt_missing ckpt_surplus ckpt_changed ckpt_newer ckpt_deck empty text foreign; do
   bad "eval: $f" "/$f.h5" eval "$D" eval.checkpoint="$B/$f.h5"
 done
@@ -206,25 +207,25 @@ bad "eval: no run" 'run.dir = .*/nowhere holds no checkpoint' eval "$D" run.dir=
 bad "eval: the checkpoint is data" 'train.h5 is not a checkpoint' eval "$D" eval.checkpoint="$T/train.h5"
 bad "eval: the data is a checkpoint" 'last.h5 is not tokenized data' eval "$D" eval.data="$T/run/last.h5"
 bad "eval: nowhere to write" 'none/eval.h5' eval "$D" eval.output="$T/none/eval.h5"
-# … before the work: none of these would end in time
+# … errors found before the work, which would take too long
 long=(sample "$D" sample.steps=10000000 sample.count=1000 sample.sampler=ancestral)
 RANKS="1 2"
 bad "sample: nowhere to write" 'none/samples.h5' "${long[@]}" sample.output="$T/none/samples.h5"
-bad "sample: in place of a checkpoint" 'last.h5 exists and is not a mdlm-samples file' "${long[@]}" sample.output="$T/run/last.h5"
+bad "sample: an output that would overwrite a checkpoint" 'last.h5 exists and is not a mdlm-samples file' "${long[@]}" sample.output="$T/run/last.h5"
 RANKS=1
 mkfifo "$T/fifo" && ln -s "$T/none/samples.h5" "$T/astray" && echo 1 2 > "$T/run/prompt.txt" || exit 1
-bad "sample: in place of the deck" 'deck.cfg exists and is not a mdlm-samples file' "${long[@]}" sample.output="$T/run/deck.cfg"
-bad "sample: in place of the prompts" 'prompt.txt is both read and written' "${long[@]}" \
+bad "sample: an output that would overwrite the deck" 'deck.cfg exists and is not a mdlm-samples file' "${long[@]}" sample.output="$T/run/deck.cfg"
+bad "sample: an output that would overwrite the prompts" 'prompt.txt is both read and written' "${long[@]}" \
   sample.prompt="$T/run/prompt.txt" sample.output="$T/run/../run/prompt.txt"
 bad "sample: into a directory" 'cannot write .*: it is a directory' "${long[@]}" sample.output="$T/run"
 bad "sample: into a pipe" 'cannot write .*/fifo: it is not a regular file' "${long[@]}" sample.output="$T/fifo"
-tap "… which stays one" [ -p "$T/fifo" ]
+tap "sample: the pipe is left as it was" [ -p "$T/fifo" ]
 bad "sample: into a device" 'cannot write /dev/full: it is not a regular file' "${long[@]}" sample.output=/dev/full
 bad "sample: a link to nowhere" 'cannot write .*/astray, a link: No such file' "${long[@]}" sample.output="$T/astray"
-bad "sample: an output of too long a name" 'the path has [0-9]+ bytes' "${long[@]}" sample.output="$T/$(printf 'x%.0s' {1..600})"
-bad "sample: a checkpoint of too long a name" 'the path has [0-9]+ bytes' \
+bad "sample: an output path that is too long" 'the path has [0-9]+ bytes' "${long[@]}" sample.output="$T/$(printf 'x%.0s' {1..600})"
+bad "sample: a checkpoint path that is too long" 'the path has [0-9]+ bytes' \
   sample "$D" sample.checkpoint="$T/$(printf 'x%.0s' {1..600})"
-bad "eval: in place of the checkpoint" 'last.h5 exists and is not a mdlm-eval file' \
+bad "eval: an output that would overwrite the checkpoint" 'last.h5 exists and is not a mdlm-eval file' \
   eval "$D" eval.checkpoint="$T/run/last.h5" eval.output="$T/run/last.h5"
 rm "$T/run/prompt.txt"
 full_stdout() {
@@ -235,12 +236,12 @@ full_stdout() {
 }
 tap "sample: standard output is full" full_stdout
 bad "sample: a tensor of another shape" 'ckpt_shape.h5' sample "$D" sample.checkpoint="$B/ckpt_shape.h5"
-bad "sample: weights that are not numbers" 'ckpt_nan.h5' sample "$D" sample.checkpoint="$B/ckpt_nan.h5"
+bad "sample: weights with NaN" 'ckpt_nan.h5' sample "$D" sample.checkpoint="$B/ckpt_nan.h5"
 
 # ---- prompts and strides
 "$PY" -c 'import sys, h5py; h5py.File(sys.argv[1], "w")[sys.argv[2]] = [[1] * 33]' "$T/long.h5" tokens &&
   "$PY" -c 'import sys, h5py; h5py.File(sys.argv[1], "w")[sys.argv[2]] = [[1] * 33]' "$T/ids.h5" ids || exit 1
-# bad_prompt TITLE PATTERN FILE LINES ARGUMENT…: bad, of mdlm sample with these lines as a file of prompts
+# bad_prompt TITLE PATTERN FILE LINES ARGUMENT…: test mdlm sample with LINES as the file of prompts
 bad_prompt() {
   printf '%s\n' "$4" > "$T/$3"
   bad "$1" "$2" sample "$D" sample.prompt="$T/$3" "${@:5}"
@@ -252,7 +253,7 @@ bad "sample: strides that do not fit" 'sample.stride_length = 32 must lie betwee
   sample "$D" sample.num_strides=3 sample.stride_length=32
 RANKS=1
 {
-  bad "sample: strides of no length" 'sample.stride_length = 0 must lie' sample "$D" sample.num_strides=1
+  bad "sample: strides of length 0" 'sample.stride_length = 0 must lie' sample "$D" sample.num_strides=1
   bad_prompt "sample: a prompt longer than samples with strides" 'long.txt: line 1 has 35 tokens, more than the 34' \
     long.txt "$(printf '_ %.0s' {1..35})" sample.num_strides=2 sample.stride_length=1
   bad_prompt "sample: the mask token in a prompt" 'mask.txt: line 1, token 2: 299 is the mask token.*_' mask.txt "1 2 299"
@@ -262,7 +263,7 @@ RANKS=1
   bad "sample: prompts are missing" 'none.txt: no such file' sample "$D" sample.prompt="$T/none.txt"
   bad "sample: prompts of another vocabulary" 'data_vocab.h5.*another vocabulary' \
     sample "$D" sample.prompt="$B/data_vocab.h5"
-  bad "sample: prompts with an id that is none" 'data_token.h5: row [0-9]+, position 5 holds 300' \
+  bad "sample: prompts with an id beyond the vocabulary" 'data_token.h5: row [0-9]+, position 5 holds 300' \
     sample "$D" sample.prompt="$B/data_token.h5"
   bad "sample: prompts of longer rows" 'long.h5: row 0.*33 tokens.*num_strides' \
     sample "$D" sample.prompt="$T/long.h5"
@@ -270,9 +271,9 @@ RANKS=1
   bad "sample: prompts are damaged" 'data_half.h5' sample "$D" sample.prompt="$B/data_half.h5"
 }
 bad "info: a flipped bit" 'ckpt_flip.h5.*damaged' info "$B/ckpt_flip.h5"
-bad "info: not one of ours" 'foreign.h5' info "$B/foreign.h5"
+bad "info: a foreign HDF5 file" 'foreign.h5' info "$B/foreign.h5"
 
-# A flipped bit anywhere is either found, or in a byte that means nothing: then everything reads as before.
+# A flipped bit is either found or lies in an unused byte; then the output is the same as before.
 harmless_or_found() { # KIND FILE
   local code=0 good
   good=$([ "$1" = data ] && echo "$T/train.h5" || echo "$T/run/last.h5")
@@ -291,10 +292,10 @@ done
 RANKS="1 2"
 bad "run.dir below a file" 'run.dir = .*/deck.cfg/run' "${go_on[@]}" run.dir="$D/run"
 
-# Root may write and read everything: give that power up for these cases.
+# Root may read and write everything, so these cases run without that capability.
 as_user=()
 [ "$(id -u)" = 0 ] && as_user=(setpriv "--bounding-set=-dac_override,-dac_read_search")
-forbidden() { # a copy of the run that may not be written, and data that may not be read
+forbidden() { # make a copy of the run without write permission, and data without read permission
   [ ${#as_user[@]} = 0 ] || "${as_user[@]}" true || return 1
   cp -r "$T/run" "$T/forbidden" && cp "$T/train.h5" "$T/secret.h5" && rm "$T/forbidden/lock" &&
     chmod 555 "$T/forbidden" && chmod 0 "$T/secret.h5" && ! "${as_user[@]}" cat "$T/secret.h5"
@@ -302,31 +303,31 @@ forbidden() { # a copy of the run that may not be written, and data that may not
 if forbidden > /dev/null 2>&1; then
   mdlm_alone=$MDLM
   printf '#!/bin/sh\nexec %s %s "$@"\n' "${as_user[*]}" "$MDLM" > "$T/mdlm" && chmod +x "$T/mdlm" && MDLM=$T/mdlm
-  KEEP=$T/forbidden bad "run.dir may not be written" 'run.dir = .*forbidden.*ermission denied' \
+  KEEP=$T/forbidden bad "run.dir without write permission" 'run.dir = .*forbidden.*ermission denied' \
     "${go_on[@]}" run.dir="$T/forbidden"
-  KEEP=$T/forbidden RANKS=1 bad "eval: nor its results" 'eval.h5.*ermission denied' eval "$D" run.dir="$T/forbidden"
-  bad "data may not be read" 'secret.h5.*ermission denied' "${go_on[@]}" data.train="$T/secret.h5"
+  KEEP=$T/forbidden RANKS=1 bad "eval: run.dir without write permission" 'eval.h5.*ermission denied' eval "$D" run.dir="$T/forbidden"
+  bad "data without read permission" 'secret.h5.*ermission denied' "${go_on[@]}" data.train="$T/secret.h5"
   MDLM=$mdlm_alone
 else
-  tap_skip "files that may not be read or written" "this user cannot forbid itself to read a file"
+  tap_skip "files without permission" "this user can read files without read permission"
 fi
 
-# A second job on the same directory, while the first runs and evaluation looks on.
+# A second job in the same directory is refused while the first runs; eval is allowed.
 busy() {
   start "$T/first.log" 1 train "$D" run.dir="$T/busy" train.steps=100000 train.save_every=5
   first=$!
   wait_for "$LIMIT" test -e "$T/busy/last.h5"
 }
 tap "a job runs" busy
-KEEP=$T/bad bad "a second job on its directory" \
+KEEP=$T/bad bad "a second job in the same directory" \
   "run.dir = .*/busy is in use by another job \(host .*, process $first\)" \
   "${go_on[@]}" run.dir="$T/busy"
-tap "eval beside the job" ranks 1 eval "$D" run.dir="$T/busy" eval.output="$T/eval.h5"
+tap "eval while the job runs" ranks 1 eval "$D" run.dir="$T/busy" eval.output="$T/eval.h5"
 kill -TERM "$first"
 tap "the first job was not disturbed" exits 75 ended "$first"
-tap "and its checkpoint is whole" "$MDLM" info "$T/busy/last.h5"
+tap "the first job's checkpoint is valid" "$MDLM" info "$T/busy/last.h5"
 
-# ---- the loss is not a number: too large a step blows the weights up
+# ---- the loss becomes NaN: a much too large learning rate makes the weights diverge
 LOOSE=(metrics.h5 deck.cfg) RANKS="1 2"
 bad "the loss becomes NaN" 'step [0-9]+: the (loss is .*nan on rank [0-9]|gradient.s norm is)' \
   "${go_on[@]}" train.steps=60 train.lr=1000 train.clip=0 train.save_every=0 train.weight_decay=10
@@ -334,20 +335,20 @@ LOOSE=()
 still_there() { "$MDLM" info "$T/run/last.h5" | grep "at step 6,"; }
 tap "the last checkpoint still is that of step 6" still_there
 
-# ---- a file that may not grow: a limit of half a checkpoint
+# ---- a file size limit of half a checkpoint
 size=$(stat -c %s "$T/run/last.h5")
 mdlm_alone=$MDLM
 printf '#!/bin/bash\ntrap "" XFSZ\nulimit -f %s\nexec %s "$@"\n' $((size / 2048)) "$MDLM" > "$T/mdlm" && chmod +x "$T/mdlm"
 MDLM=$T/mdlm
 cp -r "$T/run" "$T/small"
-LOOSE=(metrics.h5 deck.cfg previous.h5) # previous.h5 may be last.h5 by now
-KEEP=$T/small RANKS=1 bad "a checkpoint larger than a file may be" 'last.h5.*(too large|write)' \
+LOOSE=(metrics.h5 deck.cfg previous.h5) # a save may have replaced previous.h5 by last.h5
+KEEP=$T/small RANKS=1 bad "a checkpoint above the file size limit" 'last.h5.*(too large|write)' \
   "${go_on[@]}" run.dir="$T/small" data.valid=
 MDLM=$mdlm_alone LOOSE=()
-tap "last.h5 is whole" "$MDLM" info "$T/small/last.h5"
+tap "last.h5 is valid" "$MDLM" info "$T/small/last.h5"
 
-# ---- a full disk: a small file system, filled up but for half a checkpoint
-full() { # NAME BYTES [FILE]: the run without a FILE, in a file system of its own with that much free
+# ---- a full disk: a small file system with room for half a checkpoint
+full() { # NAME BYTES [FILE]: copy the run without FILE to a new file system with that many bytes free
   DISK=$T/$1
   mkdir "$DISK" && mount -t tmpfs -o size=16m mdlm-e2e "$DISK" && mounts+=("$DISK") &&
     cp -r "$T/run" "$DISK/run" || return 1
@@ -355,21 +356,21 @@ full() { # NAME BYTES [FILE]: the run without a FILE, in a file system of its ow
   head -c $(($(stat -f -c '%f * %S' "$DISK") - $2)) /dev/zero > "$DISK/filler"
 }
 if tap_full=$(full disk $((size / 2)) 2>&1 && echo yes) && umount "$T/disk" 2> /dev/null && rmdir "$T/disk"; then
-  LOOSE=(metrics.h5 deck.cfg previous.h5) # previous.h5 may be last.h5 by now
+  LOOSE=(metrics.h5 deck.cfg previous.h5) # a save may have replaced previous.h5 by last.h5
   for n in 1 2; do
     tap "a disk with room for half a checkpoint ($n)" full "disk$n" $((size / 2)) previous.h5
     KEEP=$DISK/run RANKS=$n bad "the disk fills up in a save" 'last.h5.*No space' \
       "${go_on[@]}" run.dir="$DISK/run" data.valid=
-    tap "last.h5 is whole" "$MDLM" info "$DISK/run/last.h5"
+    tap "last.h5 is valid" "$MDLM" info "$DISK/run/last.h5"
     rm "$DISK/filler"
-    tap "and the run goes on when there is room" ranks "$n" train "$D" run.dir="$DISK/run" train.steps=9
+    tap "the run resumes when there is room again" ranks "$n" train "$D" run.dir="$DISK/run" train.steps=9
   done
   LOOSE=()
   tap "a disk with no room at all" full disk3 0
   KEEP=$DISK/run RANKS=1 bad "the disk is full" 'No space' "${go_on[@]}" run.dir="$DISK/run"
   half_damaged() { full disk4 $((size / 2)) && cp "$B/ckpt_flip.h5" "$DISK/run/last.h5"; }
   tap "a disk with room for half a checkpoint, last.h5 damaged" half_damaged
-  LOOSE=(metrics.h5 deck.cfg 'last.h5*') # previous.h5 is the only good one: it must stay
+  LOOSE=(metrics.h5 deck.cfg 'last.h5*') # previous.h5 is the only valid checkpoint and must stay
   KEEP=$DISK/run RANKS=1 bad "the disk fills up after falling back to previous.h5" 'last.h5.*No space' \
     "${go_on[@]}" run.dir="$DISK/run" data.valid=
 else

@@ -1,5 +1,5 @@
 #!/bin/bash
-# test_commands.sh — what the commands print, write and leave alone, when all is well.
+# test_commands.sh — what the commands print, write and leave unchanged when there is no error.
 # limit: 180
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
@@ -15,20 +15,20 @@ prints() {
   for it in "${patterns[@]}"; do grep -qE "$it" "$T/out" || fail "no line with: $it" || return 1; done
 }
 
-python() { # CODE ARGUMENT…: with h5py as h5 and numpy as np
+python() { # CODE ARGUMENT…: run Python code with h5py as h5 and numpy as np
   "$PY" -c "import sys, numpy as np, h5py as h5
 $1" "${@:2}"
 }
 
 # ---- without a deck
-narrow() { ! grep -E '^.{81}' "$T/out" && [ -s "$T/out" ]; } # fits 80 columns
+narrow() { ! grep -E '^.{81}' "$T/out" && [ -s "$T/out" ]; } # whether the output fits 80 columns
 usage() { exits 2 ranks 1 > "$T/out" && grep '^  train  *train' "$T/out" && grep 'mdlm --version' "$T/out" && narrow; }
 tap "mdlm alone lists the commands" usage
-tap "mdlm --help does so and succeeds" prints '^  eval  *perplexity' 'mpirun -n RANKS' -- --help
+tap "mdlm --help lists them and succeeds" prints '^  eval  *perplexity' 'mpirun -n RANKS' -- --help
 tap "--version names version, revision, compiler and flags" prints '^mdlm [0-9.]+ \(.+\)' 'cc .*-O' -- --version
 commands=$("$MDLM" -h | sed -n '/^Commands/,/^$/s/^  \([a-z]*\) .*/\1/p')
 sections=$(grep -oE '^KEY_[A-Z]+ *\([a-z]+' src/base/keys.def | sed 's/.*(//' | uniq)
-pages() { # each command's page; it fits a terminal, and the sections that it names exist
+pages() { # each command's help fits a terminal, and the sections that it names exist
   local it section
   for it in $commands; do
     prints "^mdlm $it — " '^Usage' '^  Reads  ' '^  Writes  ' '^Example' '^  3 +a file is missing' -- "$it" --help || return 1
@@ -48,7 +48,7 @@ all_keys() {
     diff "$T/keys" <(sed -n 's/^\([a-z]*\.[A-Za-z_0-9]*\) = .*/\1/p' "$T/out") && narrow
 }
 tap "help lists every key" all_keys
-tap "help KEY tells default, range and unit" \
+tap "help KEY shows default, range and unit" \
   prints '^train.steps = 1000000 +\(an integer, 0 to 4294967296 steps\)' -- help train.steps
 tap "help of a part of a name" prints '^train.log_every' '^train.valid_every' '^train.save_every' -- help _every
 tap "help of a command and section" prints '^mdlm train — ' '^Keys of section train' '^train.lr = ' -- help train
@@ -72,7 +72,7 @@ else
 fi
 
 # ---- a pre-flight writes nothing
-leaves() { # FOLDER COMMAND…: whether the command leaves every file there, even its time, as it was
+leaves() { # FOLDER COMMAND…: whether the command leaves every file there unchanged, with its modification time
   local before
   before=$(find "$1" ! -path "$T/out" ! -path "$T/tap" -printf '%p %s %T@\n' | sort)
   "${@:2}" || return 1
@@ -89,32 +89,32 @@ partial() {
     [ "$(grep -c 'warning: diffusion.schedule = geometric covers only 0.63' "$T/err")" = 2 ] &&
     python 'assert abs(h5.File(sys.argv[1]).attrs["share"] - 0.63) < 0.01' "$T/partial/eval.h5"
 }
-tap "a schedule that leaves out a part of the bound is told" partial
+tap "a warning if the schedule omits part of the bound" partial
 
-# ---- training, and what it leaves
+# ---- training, and its files
 tap "train" \
   prints '^step 6/6 +loss [0-9.]+ +ppl [0-9.]+ +lr [0-9.e-]+ +\|g\| [0-9.]+ +[0-9]+ tokens/s +mfu [0-9]+% +eta ' \
   '^step 6  validation nll .* ppl ' '^complete at step 6; best validation nll' -- train "$D"
-tap "check beside a run leaves it alone" leaves "$T/run" ranks 1 check "$D"
+tap "check leaves an existing run unchanged" leaves "$T/run" ranks 1 check "$D"
 learned() {
   python 'l = h5.File(sys.argv[1])["train/loss"][()]; print(l); assert l[-10:].mean() < l[:3].mean() - 0.5' "$1"
 }
 tap "a longer run" ranks 1 train "$D" run.dir="$T/longer" train.steps=80
 tap "its loss falls" learned "$T/longer/metrics.h5"
-resolved() { # the deck that the run wrote gives the same run
+resolved() { # the deck that the run wrote reproduces the run
   ranks 1 train "$D" run.dir="$T/a" run.seed=5 model.dropout=0.2 train.lr=0.02 data.order=sequential &&
     grep -cE 'seed = 5;|dropout = 0.2;|lr = 0.02;|order = "sequential";' "$T/a/deck.cfg" | grep -x 4 &&
     ranks 1 train "$T/a/deck.cfg" run.dir="$T/b" && diff <(sed "s|$T/a|$T/b|" "$T/a/deck.cfg") "$T/b/deck.cfg" &&
     same "$T/a/last.h5" "$T/b/last.h5" params ema adam_m adam_v && ! same "$T/run/last.h5" "$T/b/last.h5" params
 }
-tap "overrides hold, and the resolved deck reads back to the same run" resolved
+tap "overrides apply, and the resolved deck reproduces the run" resolved
 included() {
   printf '@include "deck.cfg"\ndist: { reduce = "fast"; };\n' > "$T/more.cfg"
   ranks 1 train "$T/more.cfg" run.dir="$T/c" train.steps=1 && grep 'reduce = "fast";' "$T/c/deck.cfg" &&
     grep 'width = 32;' "$T/c/deck.cfg"
 }
 tap "a deck includes another" included
-falls() { # the rates that a cosine run used; run on with more steps it has another curve, and says so
+falls() { # the learning rates of a cosine run; resumed with more steps it has another curve and prints a warning
   local schedule on=(train.lr_min=1e-3 train.warmup=5)
   for schedule in constant cosine; do
     ranks 1 train "$D" run.dir="$T/$schedule" train.lr_schedule="$schedule" train.steps=10 "${on[@]}" &&
@@ -128,7 +128,7 @@ print(lr, want)
 assert np.allclose(lr[:10], want, rtol=1e-12, atol=0)' "$T/cosine/metrics.h5" &&
     grep 'changed since the checkpoint: steps = 11; was = 10;' "$T/cosine.err" && ! grep changed "$T/constant.err"
 }
-tap "train.lr_schedule = cosine: its rates, and a word when its length changes" falls
+tap "train.lr_schedule = cosine: its rates, and a warning when its length changes" falls
 several() {
   "$PY" -m mdlm_data.prepare "$T/text" --tokenizer "data:$T/train.h5" --length 32 --source text --split train --quiet \
     --out "$T/shard1.h5" &&
@@ -140,7 +140,7 @@ tap "a pattern names several files" several
 # ---- evaluation
 number='-?[0-9]+\.[0-9]+'
 line="^nll=$number bits=$number ppl=$number ci95=\[$number,$number\] sequences=63 tokens=2016\$"
-evaluate() { # NAME [KEY=VALUE…]: the last line in $T/NAME.line, the values in $T/NAME.h5
+evaluate() { # NAME [KEY=VALUE…]: write the last line to $T/NAME.line and the values to $T/NAME.h5
   ranks 1 eval "$D" run.dir="$T/longer" eval.output="$T/$1.h5" "${@:2}" > "$T/out" || return 1
   cat "$T/out"
   tail -n 1 "$T/out" > "$T/$1.line"
@@ -149,7 +149,7 @@ evaluate() { # NAME [KEY=VALUE…]: the last line in $T/NAME.line, the values in
 tap "eval prints its line" evaluate time
 tap "eval with estimator = count" evaluate count eval.estimator=count eval.draws=4
 tap "eval of the live weights" evaluate live eval.weights=live
-adds_up() { # NAME: the values of the sequences give the printed line
+adds_up() { # NAME: whether the values of the sequences sum to those of the printed line
   python '
 values = h5.File(sys.argv[1]); line = dict(w.split("=") for w in open(sys.argv[2]).read().split())
 nll = values["loss"][()].sum() / values["tokens"][()].sum()
@@ -163,7 +163,7 @@ for ours, theirs in ((np.exp(nll), float(line["ppl"])), (np.exp(nll - half), low
     assert abs(ours / theirs - 1) < 1e-5, (ours, theirs)' "$T/$1.h5" "$T/$1.line"
 }
 for name in time count; do tap "the values of the sequences add up to the line ($name)" adds_up $name; done
-agree() { # both intervals of the logarithm, widened by half
+agree() { # whether both intervals of the logarithm, widened by half, overlap
   python '
 ends = [[float(x) for x in open(p).read().split("ci95=[")[1].split("]")[0].split(",")] for p in sys.argv[1:]]
 print(ends)
@@ -175,7 +175,7 @@ tap "the two weights differ" exits 1 cmp "$T/time.line" "$T/live.line"
 tap "eval.sequences = 10" prints 'sequences=10 tokens=320$' \
   -- eval "$D" run.dir="$T/longer" eval.sequences=10 eval.output="$T/ten.h5"
 tap "eval with nothing but run.dir" ranks 1 eval "$D"
-tap "writes there" test -s "$T/run/eval.h5"
+tap "eval writes to run.dir" test -s "$T/run/eval.h5"
 
 # ---- samples
 tap "sample prints text" \
@@ -188,7 +188,7 @@ done
 tap "sample.sampler = first_hitting" prints '^5 samples of 32 tokens from .*: first_hitting' \
   -- sample "$D" sample.sampler=first_hitting sample.output="$T/first_hitting.h5"
 ar=(sample "$D" run.dir="$T/ar" diffusion.objective=ar model.name=ar sample.sampler=ar)
-tap "train from left to right" ranks 1 train "${ar[@]:1}"
+tap "train with objective ar" ranks 1 train "${ar[@]:1}"
 tap "sample.sampler = ar" prints '^5 samples of 32 tokens from .*: ar, 31 network evaluations' \
   -- "${ar[@]}" sample.batch=5 sample.output="$T/ar.h5"
 tap "sample.cache = false" ranks 1 "${ar[@]}" sample.batch=5 sample.cache=false sample.output="$T/again.h5"
@@ -200,10 +200,10 @@ bos() {
 tap "ar: bos comes first" bos
 tap "sample.sampler = remask" prints '^5 samples of 32 tokens from .*: remask' \
   -- sample "$D" sample.sampler=remask sample.remask=confidence sample.remask_eta=1 sample.output="$T/remask.h5"
-tap "remask that remasks nothing" prints '^5 samples' \
+tap "remask without remasking" prints '^5 samples' \
   -- sample "$D" sample.sampler=remask sample.remask_eta=0 sample.output="$T/remask0.h5"
-tap "remask that remasks nothing: the ids of ancestral" h5diff "$T/run/samples.h5" "$T/remask0.h5" /tokens
-tap "sample without a batch to fill" prints '^3 samples' \
+tap "remask without remasking: the ids of ancestral" h5diff "$T/run/samples.h5" "$T/remask0.h5" /tokens
+tap "sample with a partial last batch" prints '^3 samples' \
   -- sample "$D" run.seed=2 sample.count=3 sample.batch=2 sample.output="$T/three.h5"
 shaped() { # FILE ROWS
   python '
@@ -216,10 +216,10 @@ tap "ids: a row for each sample, all different, no mask left" shaped "$T/run/sam
 tap "ids with another seed" shaped "$T/three.h5" 3
 tap "ids of ar" shaped "$T/ar.h5" 5
 
-output() { # the text that was printed, entropies of the ids, the digest of the weights, options
+output() { # check the printed text, the entropies of the ids, the digest of the weights, options
   python '
 f = h5.File(sys.argv[1]); ids = f["tokens"][()]; a = f.attrs; printed = open(sys.argv[2]).read()
-for i, text in enumerate(f["text"].asstr()[()]): # printed with line breaks where sequences meet
+for i, text in enumerate(f["text"].asstr()[()]): # printed with line breaks between sequences
     shown = printed.split(f"--- sample {i}\n")[1].split("--- sample ")[0]
     assert shown.replace("\n", "").startswith(text.replace("\n", "")), (i, text, shown)
 for row, nat in zip(ids, f["entropy"][()]):
@@ -239,13 +239,13 @@ through_a_link() {
 tap "an output that is a link" through_a_link
 written() { ranks 1 sample "$D" sample.output="$T/written.h5" > "$T/out" && output "$T/written.h5" "$T/out"; }
 tap "the output holds text, entropies, options and digest" written
-digest() { # of the weights alone: that of the evaluation is the same, that of another run is not
+digest() { # of the weights alone: equal to that of the evaluation, different from that of another run
   python '
 same, evaluated, other = (h5.File(p).attrs["checkpoint_digest"] for p in sys.argv[1:])
 print(same, evaluated, other)
 assert same == evaluated != other' "$T/written.h5" "$T/run/eval.h5" "$T/time.h5"
 }
-tap "the digest is the weights'" digest
+tap "the digest is that of the weights" digest
 
 # ---- longer samples, prompts and holes
 strides=(sample.num_strides=2 sample.stride_length=12)
@@ -254,7 +254,7 @@ tap "two strides of 12 tokens" prints '^5 samples of 56 tokens from .*: ancestra
 begins() { python 'a, b = (h5.File(p)["tokens"][()] for p in sys.argv[1:])
 assert b.shape == (5, 56) and (a == b[:, :32]).all() and b.max() < 299' "$T/run/samples.h5" "$T/strides.h5"; }
 tap "their first block is the sample without strides" begins
-alike() { # NAME RANKS KEY=VALUE…: the ids of $T/strides.h5
+alike() { # NAME RANKS KEY=VALUE…: whether the ids are those of $T/strides.h5
   ranks "$2" sample "$D" "${strides[@]}" sample.output="$T/$1.h5" "${@:3}" && h5diff "$T/strides.h5" "$T/$1.h5" /tokens
 }
 tap "strides: the same ids in batches of 2" alike strides2 1 sample.batch=2
@@ -262,7 +262,7 @@ tap "strides: the same ids on 2 ranks" alike strides_ranks 2
 tap "strides: the same ids of event" alike strides_event 1 sample.sampler=event
 
 printf '10 _ 12\n\n_ _ _ 17 18 _ 19\n' > "$T/prompts"
-asked() { # FILE ROWS: sample i has the tokens of prompt i mod 3
+asked() { # FILE ROWS: whether sample i has the tokens of prompt i mod 3
   python '
 t = h5.File(sys.argv[1])["tokens"][()]
 print(t[:, :8])
@@ -307,8 +307,8 @@ assert text[0].startswith("ab") and " fed{" in text[0] and " no" in text[1]' "$T
 tap "prompts made from text by mdlm-prompt" text_prompts
 tap "info on prompts" prints 'mdlm-prompts' 'tokenizer +bpe' '/tokens +2 values' -- info "$T/prompts.h5"
 
-# With one hole a row, the reverse process draws from p(x0 | the row): what `logits` tells. Few steps of training do not
-# make the two rows' laws differ enough to be told apart: the weights are random, and large.
+# With one hole per row, the reverse process draws from p(x0 | the row), which `logits` returns. After a few training
+# steps the distributions of the two rows would be too similar to distinguish, so the weights are random and large.
 large() {
   python '
 import xxhash
@@ -319,7 +319,7 @@ with h5.File(sys.argv[1], "r+") as f:
             x[...] = r.uniform(-3, 3, x.shape) / np.sqrt(x.shape[1])
             x.attrs["xxh3"] = xxhash.xxh3_64_hexdigest(x[()].tobytes())' "$T/large.h5"
 }
-rows() { # two rows of the data, each with a hole in it, twice: as prompts and as input of logits
+rows() { # two rows of the data with a hole each, stored twice: as prompts and as input of logits
   python '
 t = h5.File(sys.argv[1])["tokens"][:2].astype("i4")
 t[0, 9] = t[1, 20] = 299
@@ -352,16 +352,16 @@ tap "info on a checkpoint" prints 'checkpoint at step 6, 1536 tokens' 'vocab_emb
 tap "info on metrics" prints 'mdlm-metrics' '/train/loss +6 values +nat/token.*; last [0-9.]+$' '/valid/nll +1 values' \
   -- info "$T/run/metrics.h5"
 tap "info on an evaluation" prints 'mdlm-eval' '^  estimator +time' '/loss +63 values +nat' -- info "$T/run/eval.h5"
-first() { # after the name: perplexity and nll, as eval printed them
+first() { # whether perplexity and nll, as eval printed them, come right after the name
   "$MDLM" info "$T/time.h5" > "$T/out" && cat "$T/out" &&
     [ "$(sed -n '2s/^  ppl *\([0-9.]*\) *95 % interval \([0-9.]*\) to \([0-9.]*\)$/ppl=\1 ci95=[\2,\3]/p;3s/^  nll *\([0-9.]*\) .*/nll=\1/p' "$T/out" | sort | paste -sd' ')" = \
       "$(sed 's/ bits=[^ ]*//; s/ sequences.*//' "$T/time.line")" ]
 }
-tap "info tells the result of an evaluation first" first
+tap "info shows the result of an evaluation first" first
 deck_of() { "$MDLM" info --deck "$T/run/$1" | diff - "$T/run/deck.cfg"; }
 tap "info --deck prints the deck of a checkpoint and nothing else" deck_of last.h5
 tap "info --deck of metrics" deck_of metrics.h5
-tap "info --deck of data, which have none" exits 3 ranks 1 info --deck "$T/train.h5"
+tap "info --deck fails on data, which have none" exits 3 ranks 1 info --deck "$T/train.h5"
 tap "info on samples" prints 'mdlm-samples' 'sampler +ancestral' 'checkpoint_digest +[0-9a-f]{32}' '/tokens +5 ' \
   '/text +5 ' '/entropy +5 values +nat' 'whole' -- info "$T/run/samples.h5"
 tap "info on several files" prints 'tokenized data' 'mdlm-metrics' -- info "$T/valid.h5" "$T/run/metrics.h5"
@@ -370,16 +370,16 @@ foreign() {
 }
 tap "info on a foreign HDF5 file fails" foreign
 
-# ---- memory: what check expects, what it measures, what a run takes
+# ---- memory: predicted by check, measured by check, and used by a run
 memory=("$D" model.width=256 model.blocks=4 model.heads=4 train.global_batch=48 train.micro_batch=48 train.steps=2)
-expected() { # of check, within a tenth of what it measured
+expected() { # whether check's prediction is within a tenth of its measurement
   ranks 1 check "${memory[@]}" > "$T/out" || return 1
   cat "$T/out"
   read -r expected measured \
     <<< "$(sed -n 's/^resident *\([0-9]*\) MiB expected, \([0-9]*\) MiB measured.*/\1 \2/p' "$T/out")"
   [ $((10 * (expected > measured ? expected - measured : measured - expected))) -le "$measured" ]
 }
-resident() { # the largest resident set of a run, which the system keeps, within a tenth of it
+resident() { # whether the peak resident set size of a run is within a tenth of the prediction
   "$PY" - "$expected" "$MDLM" train "${memory[@]}" run.dir="$T/memory" << 'PYTHON'
 import resource, subprocess, sys
 subprocess.run(sys.argv[2:], check=True)
@@ -389,7 +389,7 @@ sys.exit(abs(most - expected) > 0.1 * most)
 PYTHON
 }
 expected=0
-tap "check: expected and measured memory agree" expected
-tap "a run takes the memory that check expected" resident
+tap "check: predicted and measured memory agree" expected
+tap "a run uses the memory that check predicted" resident
 
 finish

@@ -8,7 +8,7 @@ prefix=$T/stage/usr share=$T/stage/usr/share/mdlm
 export MDLM_PYTHON=$PY PATH=$prefix/bin:$PATH
 text 60 > "$T/text"
 
-install_it() { # -o all: what was built is installed as it is
+install_it() { # -o all: do not rebuild
   local cuda=()
   [ -e "$(dirname "$MDLM")/libmdlm_cuda.so" ] || cuda=(CUDA=0)
   env -u MAKEFLAGS -u MAKELEVEL \
@@ -16,7 +16,7 @@ install_it() { # -o all: what was built is installed as it is
     cmp "$MDLM" "$prefix/bin/mdlm"
 }
 
-decks() { # a deck finds the files that it includes: what is missing is the data
+decks() { # each deck finds the files that it includes, so that the error is the missing data
   local deck
   for deck in input/*.cfg input/smoke/*.cfg; do
     cmp "$deck" "$share/$deck" || return 1
@@ -36,12 +36,12 @@ run_through() {
     mdlm-plot run && [ -s run/metrics.png ]
 }
 
-from_installation() { # PYTHONPATH, which the launchers set, wins over the editable packages
+from_installation() { # the launchers' PYTHONPATH takes precedence over the editable packages
   cd / && PYTHONPATH=$share/python "$PY" -c 'import mdlm_data, mdlm_analysis; print(mdlm_data.__file__, mdlm_analysis.__file__)' |
     grep -q "$share/python.*$share/python"
 }
 
-# missing COMMAND PACKAGE ARGUMENT…: one line that names the package, and no traceback
+# missing COMMAND PACKAGE ARGUMENT…: whether the command prints one line that names the package, and no traceback
 missing() {
   local command=$1 package=$2
   mkdir -p "$T/without-$package"

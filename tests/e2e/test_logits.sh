@@ -7,7 +7,7 @@ D=$T/deck.cfg
 prepare && deck "$D" || exit 1
 M=$("$PY" -c 'import h5py, sys; print(h5py.File(sys.argv[1])["vocab"].attrs["mask"])' "$T/train.h5") || exit 1
 
-# probe NAME V N OBJECTIVE-WORDS… : train a few steps, probe, check by the objective's formulas
+# probe NAME OBJECTIVE [KEY=VALUE…]: train a few steps, run mdlm logits, check by the objective's formulas
 probe() {
   local name=$1 objective=$2
   shift 2
@@ -22,17 +22,17 @@ tap "d3pm" probe d3pm d3pm diffusion.T=20 model.time_conditioning=true
 MASKING=masking tap "d3pm with subs_masking" probe d3pm_masking d3pm diffusion.T=20 diffusion.subs_masking=true
 tap "sedd" probe sedd sedd model.time_conditioning=true
 tap "ar" probe ar ar model.name=ar
-chain_rule() { # every real token but the first of each row is scored, and nothing is masked
+chain_rule() { # all real tokens but the first of each row are scored, and nothing is masked
   ranks 1 eval "$D" run.dir="$T/ar" model.name=ar diffusion.objective=ar eval.draws=3 > "$T/out" || return 1
   cat "$T/out"
   ranks 1 info "$T/ar/last.h5" | grep ' 0 masked tokens' || return 1
   grep "1 draw a sequence" "$T/out" && grep " tokens=$("$PY" -c 'import h5py, sys; l = h5py.File(sys.argv[1])["lengths"][()]
 print(l.astype(int).sum() - l.size)' "$T/valid.h5")$" "$T/out"
 }
-tap "ar scores what follows the first token" chain_rule
+tap "ar scores all tokens but the first" chain_rule
 tap "dimamba" probe dimamba subs model.name=dimamba
 
-again() { # in other batches, the same numbers
+again() { # other batches give the same values
   ranks 1 logits "$D" run.dir="$T/subs" logits.input="$T/in.h5" logits.output="$T/one.h5" logits.batch=1 &&
     "$PY" -c 'import h5py, sys; a, b = (h5py.File(x)["logits"][()] for x in sys.argv[1:]); print(abs(a - b).max()); assert abs(a - b).max() < 1e-5' \
       "$T/one.h5" "$T/subs/logits.h5"
@@ -46,7 +46,7 @@ refuses() { # CODE PATTERN ARGUMENT…
   cat "$T/err"
   [ "$(grep -c '^mdlm: error' "$T/err")" = 1 ] && grep -qE "$2" "$T/err"
 }
-edit() { # CODE: in.h5 changed by it, as bad.h5
+edit() { # CODE: copy in.h5 to bad.h5 and change it by the code
   cp "$T/in.h5" "$T/bad.h5" && "$PY" -c "import h5py, sys, numpy as np
 with h5py.File(sys.argv[1], 'r+') as f:
     $1" "$T/bad.h5"
@@ -57,7 +57,7 @@ tap "a token beyond V" refuses 3 'bad.h5: z\[2,3\] = 300 is not a token' logits.
 edit 'f["t"][1] = 1.5'
 tap "a time beyond 1" refuses 3 'bad.h5: t\[1\] = 1.5' logits.input="$T/bad.h5"
 edit 'f["t"][1] = np.nan'
-tap "a time that is no number" refuses 3 'bad.h5: t\[1\] = ' logits.input="$T/bad.h5"
+tap "a time that is NaN" refuses 3 'bad.h5: t\[1\] = ' logits.input="$T/bad.h5"
 edit 'del f["t"]'
 tap "no times" refuses 3 'bad.h5: no data set /t' logits.input="$T/bad.h5"
 edit 'del f["t"]; f["t"] = np.zeros(3)'
@@ -67,7 +67,7 @@ tap "tokens that are not integers" refuses 3 'bad.h5: /z must hold integers' log
 edit 'f["t"][4] = 0'
 sedd_at_zero() { refuses 3 't\[4\] = 0 has no noise' run.dir="$T/sedd" diffusion.objective=sedd model.time_conditioning=true \
   logits.input="$T/bad.h5" logits.log_p=true; }
-tap "the score where there is no noise" sedd_at_zero
+tap "the score at zero noise" sedd_at_zero
 tap "an objective other than the checkpoint's" refuses 2 'was trained with diffusion.objective = subs' logits.input="$T/in.h5" \
   diffusion.objective=sedd
 N=2 tap "two ranks" refuses 2 'works on one rank' logits.input="$T/in.h5"

@@ -1,23 +1,23 @@
 #!/bin/bash
-# test_ranks.sh — the numbers do not depend on how many ranks and threads make them.
+# test_ranks.sh — results do not depend on the number of ranks and threads.
 # limit: 180
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
 STATE=(params ema adam_m adam_v @step @tokens @masked_tokens)
 prepare && deck "$T/deck.cfg" || exit 1
 
-# train NAME N [KEY=VALUE…]: the deck's run on N ranks in $T/NAME
+# train NAME N [KEY=VALUE…]: train with the deck on N ranks in $T/NAME
 train() {
   ranks "$2" train "$T/deck.cfg" run.dir="$T/$1" train.micro_batch=1 "${@:3}"
 }
 
-# same_run A B OPTION…: whether the runs $T/A and $T/B ended in the same state and saw the same losses
+# same_run A B OPTION…: whether the runs $T/A and $T/B ended in the same state with the same losses
 same_run() {
   same "$T/$1/last.h5" "$T/$2/last.h5" "${STATE[@]}" "${@:3}" &&
     same "$T/$1/metrics.h5" "$T/$2/metrics.h5" train valid --rows "${@:3}"
 }
 
-evaluate() { # NAME N [KEY=VALUE…]: the last line that eval prints
+evaluate() { # NAME N [KEY=VALUE…]: write the last line that eval prints to $T/NAME.line
   ranks "$2" eval "$T/deck.cfg" run.dir="$T/one" eval.output="$T/$1.h5" "${@:3}" | tail -n 1 > "$T/$1.line"
 }
 
@@ -34,7 +34,7 @@ same_samples() { # NAME N [KEY=VALUE…]
   draw "$@" && same "$T/samples1.h5" "$T/$1.h5" tokens
 }
 
-# the gradient really is a sum over ranks: another batch gives other weights
+# the comparison of weights is meaningful: another seed gives other weights
 differs() {
   train other 1 run.seed=2 && ! same "$T/one/last.h5" "$T/other/last.h5" params
 }

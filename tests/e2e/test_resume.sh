@@ -1,13 +1,14 @@
 #!/bin/bash
-# test_resume.sh — a run that is killed, stopped or damaged ends, once resumed, where the uninterrupted run ends.
+# test_resume.sh — a run that was killed, stopped or damaged and then resumed ends in the state of the uninterrupted
+# run.
 # limit: 300
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
 LONG=480 SHORT=42 # steps
-RANDOM=11         # the moments of the kills: random, but the same every time
+RANDOM=11         # fixed seed for the times of the kills
 prepare && deck "$T/deck.cfg" || exit 1
 
-train() { # NAME N STEPS [KEY=VALUE…]: the deck's run in $T/NAME, up to STEPS
+train() { # NAME N STEPS [KEY=VALUE…]: train with the deck on N ranks in $T/NAME, up to STEPS
   ranks "$2" train "$T/deck.cfg" run.dir="$T/$1" train.micro_batch=1 train.valid_every=7 train.steps="$3" "${@:4}"
 }
 
@@ -23,16 +24,16 @@ same_run() {
     same "$T/$1/metrics.h5" "$T/$2/metrics.h5" train valid --rows
 }
 
-last_step() { # NAME: of the log
+last_step() { # NAME: the last step in the log
   sed -n 's/^step \([0-9]*\)\/.*/\1/p' "$T/$1.log" | tail -n 1
 }
 
-did() { # NAME STEPS: whether the log shows that many steps
+did() { # NAME STEPS: whether the log shows at least that many steps
   [ "$(grep -c '^step [0-9]*/' "$T/$1.log")" -ge "$2" ]
 }
 
-# run_for NAME N STEPS: start or resume the run and wait until it has done that many steps, and a moment longer;
-# $pid is what was started, $pids are the ranks
+# run_for NAME N STEPS: start or resume the run and wait until it has done that many steps, and a moment longer. $pid is
+# the started process, $pids are the ranks.
 run_for() {
   start_train "$1" "$2" "$LONG"
   pid=$!
@@ -42,7 +43,8 @@ run_for() {
   [ ${#pids[@]} = "$2" ] || fail "ranks: ${pids[*]}"
 }
 
-# killed NAME N WHO: end all ranks, one of them or the launcher; the job must end, not finish, and leave no process
+# killed NAME N WHO: kill all ranks, one of them or the launcher. The job must end, but not complete, and leave no
+# process.
 killed() {
   run_for "$1" "$2" $((1 + RANDOM % 8)) || return 1
   case $3 in
@@ -55,8 +57,8 @@ killed() {
   ! grep complete "$T/$1.log"
 }
 
-# terminated: mpirun that gets SIGTERM gives its ranks a second at most, saved or not, and has its own exit code; what is
-# left can go on
+# terminated: on SIGTERM mpirun gives its ranks a second at most, whether they have saved or not, and uses its own exit
+# code. The run must be resumable from the checkpoint that exists.
 terminated() {
   local step
   OMPI_MCA_odls_base_sigkill_timeout=1 start_train terminated 2 1000000
@@ -69,7 +71,7 @@ terminated() {
     grep "^resuming from .*/last.h5 at step $step$" "$T/out"
 }
 
-rank_pid() { # RANK: which of $pids it is
+rank_pid() { # RANK: its process id, one of $pids
   grep -lz "^OMPI_COMM_WORLD_RANK=$1\$" "${pids[@]/%//environ}" | cut -d/ -f1
 }
 
@@ -91,9 +93,9 @@ stopped() {
   "$MDLM" info "$T/$1/last.h5" | grep "checkpoint at step $(last_step "$1"),"
 }
 
-# storm: signals by the thousand while the step is computed; a handler must not run in the middle of a matrix product,
-# whose kernels may use the stack pointer for something else. What is saved is what a run of as many steps saves without
-# signals.
+# storm: thousands of signals while a step is computed. A handler must not run in the middle of a matrix product, whose
+# kernels may use the stack pointer for other purposes. The saved state must equal that of a run with as many steps and
+# without signals.
 storm() {
   local wide=(model.width=64 train.global_batch=1024) code=0
   start "$T/storm.log" 1 train "$T/deck.cfg" run.dir="$T/storm" train.micro_batch=8 train.save_every=0 \
@@ -108,7 +110,7 @@ storm() {
     same "$T/storm/last.h5" "$T/calm/last.h5" params ema adam_m adam_v @step
 }
 
-spoil() { # FILE flip|cut: a bit in the middle, or the second half
+spoil() { # FILE flip|cut: flip a bit in the middle, or cut off the second half
   local size at
   size=$(stat -c %s "$1") at=$((size / 2))
   case $2 in
@@ -118,7 +120,8 @@ f.write(bytes([b ^ 4]))' "$1" "$at" ;;
   esac
 }
 
-# fall_back NAME N HOW: a copy of $T/part with last.h5 damaged goes on from previous.h5, says so and ends the same
+# fall_back NAME N HOW: a copy of $T/part with a damaged last.h5 resumes from previous.h5, prints a warning and ends in
+# the same state
 fall_back() {
   cp -r "$T/part" "$T/$1" && spoil "$T/$1/last.h5" "$3"
   train "$1" "$2" "$SHORT" > "$T/$1.out" 2> "$T/$1.err" || fail "$(cat "$T/$1.err")" || return 1
@@ -127,7 +130,7 @@ fall_back() {
   same_run short "$1"
 }
 
-# no_way_back N: with both checkpoints damaged, an error that names the file, and nothing is touched
+# no_way_back N: with both checkpoints damaged there is an error that names the file, and no file is changed
 no_way_back() {
   rm -rf "$T/both"
   cp -r "$T/part" "$T/both" && spoil "$T/both/last.h5" flip && spoil "$T/both/previous.h5" cut
@@ -154,12 +157,12 @@ says_complete() {
 tap "the long run, uninterrupted" train long 1 "$LONG"
 tap "the short run, uninterrupted" train short 1 "$SHORT"
 
-# SIGKILL at random moments, the number of ranks changing
+# SIGKILL at random times, with changing numbers of ranks
 for kill in "1 all" "2 all" "2 one" "4 one" "2 launcher" "1 all"; do
   # shellcheck disable=SC2086
   tap "killed (ranks, whom: $kill): the job ends" killed killed $kill
 done
-tap "the run that was killed comes to its end" train killed 2 "$LONG"
+tap "the killed run completes" train killed 2 "$LONG"
 tap "same weights bit for bit, same metrics, no row twice" same_run long killed
 
 tap "save on 2 ranks" train part 2 21
@@ -169,30 +172,30 @@ for n in 1 4; do
   tap "resumed on $n rank(s): the same run" same_run short "on$n"
 done
 
-# polite stops
+# stops with a saved state
 for stop in "1 TERM process" "2 USR1 process" "2 USR1 rank1" "2 TERM rank0" "2 STOP file"; do
   # shellcheck disable=SC2086
   tap "stop (ranks, by, sent to: $stop): exit code 75, state saved" stopped stopped $stop
 done
-tap "the run that was stopped comes to its end" train stopped 1 "$LONG"
+tap "the stopped run completes" train stopped 1 "$LONG"
 tap "same weights bit for bit, same metrics" same_run long stopped
 
-tap "SIGTERM to mpirun: the job ends and can go on" terminated
-tap "a storm of signals does not touch the numbers" storm
+tap "SIGTERM to mpirun: the job ends and can be resumed" terminated
+tap "thousands of signals do not change the results" storm
 
-tap "last.h5 with a flipped bit: previous.h5 takes its place" fall_back flipped 1 flip
-tap "last.h5 cut short: previous.h5 takes its place, on 2 ranks" fall_back cut 2 cut
+tap "last.h5 with a flipped bit: resumes from previous.h5" fall_back flipped 1 flip
+tap "last.h5 cut short: resumes from previous.h5, on 2 ranks" fall_back cut 2 cut
 cp -r "$T/part" "$T/missing" && rm "$T/missing/last.h5"
-tap "last.h5 missing: the run goes on" train missing 1 "$SHORT"
-tap "last.h5 missing: from previous.h5" same_run short missing
-for n in 1 2; do tap "both damaged, $n ranks: an error, nothing touched" no_way_back $n; done
+tap "last.h5 missing: the run resumes" train missing 1 "$SHORT"
+tap "last.h5 missing: the same state, from previous.h5" same_run short missing
+for n in 1 2; do tap "both damaged, $n ranks: an error, no file changed" no_way_back $n; done
 
 for n in 1 2; do
-  tap "a complete run says so and is left alone, $n ranks" says_complete $n
+  tap "resuming a complete run prints that and changes nothing, $n ranks" says_complete $n
   tap "run.resume = never refuses a run, $n ranks" refuses 'run.dir = .*never' part $n "$SHORT" run.resume=never
   tap "run.resume = must refuses an empty directory, $n ranks" \
     refuses 'run.dir = .*must' empty $n "$SHORT" run.resume=must
 done
 tap "run.resume = never starts a run" train fresh 1 3 run.resume=never
-tap "run.resume = must goes on" train part 1 24 run.resume=must
+tap "run.resume = must resumes a run" train part 1 24 run.resume=must
 finish

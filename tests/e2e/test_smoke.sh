@@ -1,6 +1,6 @@
 #!/bin/bash
-# test_smoke.sh — every deck there is: the small ones train, sample and evaluate, with the same weights on 1 and 2 ranks; the
-# full-size ones name valid words and fit together, which a step at a small size shows.
+# test_smoke.sh — all decks: the small ones train, sample and evaluate, with the same weights on 1 and 2 ranks. The
+# full-size ones have valid and consistent values, which a step at a small size shows.
 # limit: 300
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
@@ -8,7 +8,7 @@ text 600 > "$T/text"
 DATA=$T/data
 decks() { for deck in "$1"/*.cfg; do basename "$deck" .cfg; done; }
 
-smoke() { # RANKS: all of them, as `make smoke` does, with runs in $T/runs$RANKS
+smoke() { # RANKS: run all small decks, as `make smoke` does, in $T/runs$RANKS
   BUILD=$(dirname "$MDLM") PY=$PY CORPUS=$T/text DATA=$DATA RUNS=$T/runs$1 RANKS=$1 input/smoke.sh > "$T/smoke$1"
 }
 all_done() { # RANKS
@@ -37,17 +37,17 @@ for name in $(decks input/smoke); do
   tap "$name: same bound on 1 and 2 ranks" evaluated "$name"
 done
 
-# crops of the rows go on where they were, also on another number of ranks
+# a run with data.crop resumes with the same crops, also on another number of ranks
 resumed() {
   local keys=(run.dir="$T/resumed" data.train="$DATA/smoke/text8_train.h5" data.valid="$DATA/smoke/text8_valid.h5")
   ranks 2 train input/smoke/text8_mdlm.cfg "${keys[@]}" train.steps=7 &&
     ranks 1 train input/smoke/text8_mdlm.cfg "${keys[@]}" || return 1
   same "$T/runs1/text8_mdlm/last.h5" "$T/resumed/last.h5" params ema adam_m adam_v
 }
-tap "data.crop: a run stopped on 2 ranks and resumed on 1 is the run" resumed
+tap "data.crop: a run stopped on 2 ranks and resumed on 1 equals the uninterrupted run" resumed
 
 # ---- decks at full size
-small() { # NAME: the deck takes a step with a small network, batch and data
+small() { # NAME: check the deck with a small network, batch and data
   local data=$DATA/smoke/lm1b_
   [ "${1%%_*}" != text8 ] || data=$DATA/smoke/text8_
   ranks 1 check "input/$1.cfg" run.dir="$T/none" data.train="${data}train.h5" data.valid="${data}valid.h5" \
@@ -56,7 +56,7 @@ small() { # NAME: the deck takes a step with a small network, batch and data
 }
 for name in $(decks input); do tap "input/$name.cfg at a small size" small "$name"; done
 words() { sed 's/#.*//' "$2" | grep -o "$1[^}]*"; }
-has_smoke() { # the recipes of the paper each have a smoke deck with the same objective, network and conditioning
+has_smoke() { # whether each recipe of the paper has a smoke deck with the same objective, network and conditioning
   local name key
   for name in $(decks input); do
     [ "$name" = demo ] && continue

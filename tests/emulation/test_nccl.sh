@@ -1,6 +1,6 @@
 #!/bin/bash
-# test_nccl.sh — failures of NCCL end the job with one line and without a hang: a rank that cannot join or never comes, a sum
-# or an exchange that fails while it runs. On the emulated backend.
+# test_nccl.sh — NCCL failures end the job with one line and without a hang: a rank that cannot join or never joins, a
+# reduction or a send that fails while it runs. Runs on the emulated backend.
 # limit: 120
 # shellcheck disable=SC2317,SC2034
 PY=none # lib.sh: no Python needed
@@ -9,7 +9,7 @@ PY=none # lib.sh: no Python needed
 PROGRAM=$(realpath "${BUILD:-build}/emulated/tests/test_device_comm")
 CODE=8 # ERR_COMM
 
-# job RANKS FAULT HOW: the program on that many ranks, with the fault on the last; $T/said.RANK: their lines
+# job RANKS FAULT HOW: run the program on RANKS ranks with the fault on the last one; their messages go to $T/said.RANK
 job() {
   rm -f "$T"/said*
   # shellcheck disable=SC2016

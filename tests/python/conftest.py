@@ -1,4 +1,4 @@
-"""Shared by the Python tests: how a command is started, the folder of real data."""
+"""Shared by the Python tests: how to run a command, and the folder of real data."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def mdlm(*arguments: object) -> None:
 
 
 def tokenizer(folder: Path, size: int, mask: int | None) -> str:
-    """A WordPiece tokenizer of that many tokens, with [MASK] at that place if it has one."""
+    """A WordPiece tokenizer with `size` tokens; [MASK] has the id `mask`, if given."""
     words = ["[CLS]", "[SEP]", "[UNK]", *(f"w{i}" for i in range(size - 3 - (mask is not None)))]
     if mask is not None:
         words.insert(mask, "[MASK]")
@@ -81,7 +81,7 @@ def tokenizer(folder: Path, size: int, mask: int | None) -> str:
 
 
 def golden_gpt2() -> tuple[Tensors, h5py.File]:
-    """GPT-2 as its public file has it: [in,out], with buffers, and the file of numbers."""
+    """GPT-2 weights in the layout of the public file ([in,out], with buffers), and the golden file."""
     f = h5py.File(ROOT / "tests/golden/gpt2.h5")
     weights = {k: v[()].astype("f4") for k, v in f["params"].items()}
     weights = {k: v.T if "c_" in k and v.ndim == 2 else v for k, v in weights.items()}
@@ -137,7 +137,7 @@ def test_gpt2_there_and_back(run: Run, tmp_path: Path) -> None:
 
 
 def test_gpt2_without_mask(run: Run, tmp_path: Path) -> None:
-    """The public weights know no mask: import adds a row for it, export takes it away."""
+    """The public weights have no mask token: import adds a row for it, export removes it."""
     weights, golden = golden_gpt2()
     save(tmp_path / "gpt2.safetensors", weights)
     words = tokenizer(tmp_path, int(golden.attrs["vocab"]), None)
@@ -158,7 +158,7 @@ def network(name: str) -> Tensors:
 
 
 def hub(name: str) -> Tensors:
-    """As the reference's file has it: prefix, a buffer, the tied projections twice."""
+    """Weights in the layout of the reference's file: a prefix, a buffer, the tied projections twice."""
     weights = network(name)
     if name == "dimamba":
         twins = ("mamba_fwd.in_proj", "mamba_fwd.out_proj")
@@ -190,7 +190,7 @@ def test_reference_there_and_back(run: Run, tmp_path: Path, name: str) -> None:
 
 
 class Global:
-    """Pickles as the name of a thing in a module that is not here."""
+    """Pickles as a global of a module that is not installed."""
 
     def __init__(self, module: str, name: str) -> None:
         self.module, self.name = module, name
@@ -209,7 +209,7 @@ class Storage:
         self.id = ("storage", Global("torch", kind), key, "cpu", n)
 
 
-class Pickler(pickle._Pickler):  # the one in Python, which can be taught a new kind of global
+class Pickler(pickle._Pickler):  # the pure Python version, which can be extended by a new kind of global
     def save(self, obj: object, save_persistent_id: bool = True) -> None:
         if isinstance(obj, Global):
             self.write(pickle.GLOBAL + f"{obj.module}\n{obj.name}\n".encode())
@@ -225,7 +225,7 @@ class Pickler(pickle._Pickler):  # the one in Python, which can be taught a new 
 
 
 def lightning(path: Path, weights: Tensors, average: Tensors) -> None:
-    """A .ckpt as torch.save lays it out; one tensor is transposed in its storage, the averages are float64."""
+    """A .ckpt in the layout of torch.save; one tensor is stored transposed, the averages are float64."""
     raw: list[bytes] = []
 
     def tensor(value: np.ndarray, kind: str, turned: bool = False) -> Call:
@@ -254,7 +254,7 @@ def lightning(path: Path, weights: Tensors, average: Tensors) -> None:
 def test_lightning(run: Run, tmp_path: Path, name: str) -> None:
     weights = hub(name)
     average = {k: v + 1 for k, v in network(name).items()}
-    order = [k for k in weights if k.removeprefix("backbone.") in average]  # a state_dict's order is the parameters'
+    order = [k for k in weights if k.removeprefix("backbone.") in average]  # a state_dict is in parameter order
     lightning(
         tmp_path / "best.ckpt",
         weights | {"noise.sigma_max": np.ones(1, "f4")},

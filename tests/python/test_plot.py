@@ -1,4 +1,4 @@
-"""mdlm-plot: what is read, what is drawn, runs that are still being written, bad input."""
+"""mdlm-plot: the data read, the panels drawn, runs that are still being written, bad input."""
 
 from __future__ import annotations
 
@@ -78,13 +78,13 @@ def test_two_runs_are_told_apart(drawn, tmp_path: Path) -> None:
     legend = [t.get_text() for t in panels["Loss"].get_legend().get_texts()]
     assert legend == ["a, training", "a, validation", "b, training", "b, validation"]
     assert len(panels["Learning rate"].lines) == 2  # never smoothed
-    assert len(panels["Gradient norm"].lines) == 4  # the points and their mean
+    assert len(panels["Gradient norm"].lines) == 4  # per run: the points and their mean
 
 
 def test_missing_and_unknown_series_are_left_out(drawn, tmp_path: Path) -> None:
     folder = make_run(tmp_path / "a", train=("loss", "weather"), valid=())
     with h5py.File(folder / "metrics.h5", "a") as f:
-        put(f, "train/grad_norm", np.full(40, np.nan))  # recorded, but never a number
+        put(f, "train/grad_norm", np.full(40, np.nan))  # recorded, but always NaN
     assert drawn(folder).keys() == {"Loss"}
 
 

@@ -31,7 +31,7 @@ VERSES = [
 
 
 def encode8(text: str) -> list[int]:
-    """text8 ids: letters from 8 on, then the blank, 7 for anything else."""
+    """text8 ids: letters start at 8, then comes the space; 7 stands for all other characters."""
     return [8 + ord(c) - ord("a") if "a" <= c <= "z" else 34 if c == " " else 7 for c in text]
 
 
@@ -127,7 +127,7 @@ def test_chunks_of_another_size(prepare, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("unit", "documents"),
     [
-        ("line", ["ab", "", "c", "", "", "d"]),  # a line of blanks counts as empty
+        ("line", ["ab", "", "c", "", "", "d"]),  # a line of spaces counts as empty
         ("blank", ["ab", "c", "d"]),
         ("file", ["ab\n\nc\n  \n\nd"]),
         ("chunk", ["ab\n\nc\n  \n", "\nd"]),
@@ -267,7 +267,7 @@ def test_wordpiece(prepare, tmp_path: Path) -> None:
 
 
 def byte_level(folder: Path, *specials: str) -> Path:
-    """A tokenizer.json of the bytes, one merge and some special tokens."""
+    """A tokenizer.json with the bytes, one merge and some special tokens."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocab = {c: i for i, c in enumerate([*alphabet, "ab"])}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[("a", "b")]))
@@ -439,7 +439,7 @@ def test_interrupted_run_leaves_nothing(tmp_path: Path, number: int) -> None:
     deadline = time.monotonic() + 30
     while not (tmp_path / "o.h5.tmp").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert (tmp_path / "o.h5.tmp").exists()  # it has begun to write and waits for more text
+    assert (tmp_path / "o.h5.tmp").exists()  # it has started to write and waits for more text
     process.send_signal(number)
     error = process.stderr.read()  # standard input stays open, so the run ends by the signal alone
     assert process.wait(30) == 130 and error == b"mdlm-prepare: interrupted; no file was written\n"

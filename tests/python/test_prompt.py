@@ -75,7 +75,7 @@ def test_holes_between_tokens(data: Path, prompt, tmp_path: Path) -> None:
 def test_a_blank_before_a_hole_belongs_to_the_hole() -> None:
     line = "a [MASK] b ____{2} [MASK]"
     assert list(pieces(line, "byte_bpe")) == ["a", 1, " b", 2, "", 1, ""]
-    assert list(pieces(line, "chars")) == ["a ", 1, " b ", 2, " ", 1, ""]  # where a blank is a token
+    assert list(pieces(line, "chars")) == ["a ", 1, " b ", 2, " ", 1, ""]  # here a space is a token
 
 
 def test_what_the_file_records(data: Path, prompt, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_text_survives(prepare: Run, run: Run, tmp_path: Path, wrap: str) -> Non
 
 
 def samples(path: Path, source: Path, tokens: np.ndarray, checkpoint: str | None = None) -> None:
-    """A file as `mdlm sample` leaves it."""
+    """A file as `mdlm sample` writes it."""
     with h5py.File(path, "w") as f, h5py.File(source) as s:
         f["tokens"] = tokens.astype("i4")
         f.attrs["format"] = "mdlm-samples"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# sandbox.sh start|stop|status [NODES=2] — start or stop a private Slurm on this machine: NODES virtual nodes, loopback only, as root.
+# sandbox.sh start|stop|status [NODES=2] — a private Slurm of NODES virtual nodes on this machine; run it as root
 #   SLURM_SANDBOX_DIR   configuration, state and logs ($TMPDIR/slurm-sandbox)
 #   SLURM_SANDBOX_PORT  port of the controller; the nodes use the NODES ports after it (16817)
 #   SLURM_SANDBOX_CPUS  cores that a virtual node reports (those of the machine)
@@ -12,8 +12,8 @@ NODES=${2:-2}
 export SLURM_CONF=$DIR/slurm.conf
 
 # Settings that are not the default, and why:
-#   TmpFS per node    the PMIx plugin makes a folder there that is named after the job, once per node
-#   linuxproc, none   cgroups need the rights of a real node
+#   TmpFS per node    the PMIx plugin makes a folder there on every node, named after the job
+#   linuxproc, none   cgroups need privileges that a virtual node lacks
 #   KillWait          seconds between SIGTERM and SIGKILL
 #   MinJobAge         finished jobs stay visible to scontrol for the test
 configure() {
@@ -56,8 +56,9 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 END
 }
 
-# One virtual node, in UTS and mount namespaces of its own: its own host name, /dev/shm and /etc/hosts. Open MPI names its shared
-# memory after host name, job and local rank: with a common /dev/shm the ranks of two nodes would collide and crash.
+# One virtual node with separate UTS and mount namespaces: its own host name, /dev/shm and /etc/hosts. Open MPI names
+# its shared memory after host name, job and local rank: with a common /dev/shm the ranks of two nodes would collide and
+# crash.
 start_node() {
   mkdir -p "$DIR/spool/$1" "$DIR/tmp/$1"
   unshare --uts --mount --propagation private sh -c "hostname $1 && mount -t tmpfs -o mode=1777 tmpfs /dev/shm &&

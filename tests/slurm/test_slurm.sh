@@ -1,6 +1,6 @@
 #!/bin/bash
-# test_slurm.sh — the scripts of slurm/ on a real Slurm with two virtual nodes on this machine (sandbox.sh). A training run is
-# signalled, requeued and resumed, and its weights equal those of an uninterrupted run bit for bit. TAP on standard output.
+# test_slurm.sh — the scripts of slurm/ on a real Slurm with two virtual nodes on this machine (sandbox.sh). A training
+# run is signalled, requeued and resumed, and its weights equal those of an uninterrupted run bit for bit. Prints TAP.
 # BUILD: folder of the program (build).  PY: a Python with the package of input/ (.venv/bin/python).
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -87,7 +87,7 @@ stops() {
   STOPPED=$(step_of "$DIR/run/last.h5") && [ "$STOPPED" -lt "$STEPS" ]
 }
 cleaned() { ! ls "$SLURM_SANDBOX_DIR"/spool/node*/stepd.* >/dev/null 2>&1; }
-resumes() { # at once instead of after Slurm's two minutes, but not before the daemons of the old ranks are gone
+resumes() { # start at once instead of after Slurm's two minutes, but after the daemons of the old ranks have ended
   within 10 cleaned && scontrol update job="$TRAIN" StartTime=now && within 40 job_is "$TRAIN" COMPLETED &&
     [ "$(step_of "$DIR/run/last.h5")" = "$STEPS" ]
 }
@@ -113,16 +113,16 @@ samples() {
   id=$(submit --nodes=2 slurm/sample.sbatch sample.output="$DIR/samples.h5") && within 20 job_is "$id" COMPLETED &&
     [ -f "$DIR/samples.h5" ]
 }
-fails() { # the job has the exit code of the program and is not requeued
+fails() { # whether the job has the program's exit code and is not requeued
   local id
   id=$(submit slurm/train.sbatch train.stepz=1) && within 20 job_is "$id" FAILED && [ "$(job "$id" Restarts)" = 0 ] &&
     ! job "$id" ExitCode | grep -q '^\(0\|75\):'
 }
-saved_between() { # FILE FIRST LAST: a checkpoint whose step lies strictly between
+saved_between() { # FILE FIRST LAST: whether FILE is a checkpoint with FIRST < step < LAST
   local step
   step=$(step_of "$1" 2>/dev/null) && [ "$step" -gt "$2" ] && [ "$step" -lt "$3" ]
 }
-cancels() { # shortly after the first regular checkpoint, long before the next
+cancels() { # cancel shortly after the first regular checkpoint, long before the next
   local id half=$((STEPS / 2)) saved=$DIR/cancelled/last.h5
   id=$(submit slurm/train.sbatch run.dir="$DIR/cancelled" train.save_every="$half") &&
     within 20 test -f "$saved" && scancel "$id" && within 10 job_is "$id" CANCELLED &&

@@ -1,8 +1,8 @@
 #!/bin/bash
-# format_test.sh — the layout of all C and CUDA sources is that of .clang-format. Called by `make lint`; TAP.
+# format_test.sh — clang-format finds nothing to change in the C and CUDA sources. Called by `make lint`; prints TAP.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-version=14 # other versions lay out some lines differently
+version=14 # other versions format some lines differently
 
 skip() {
   echo "ok 1 - clang-format # SKIP $*"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# lint_test.sh — ruff over all Python files, shellcheck over all shell scripts. Called by `make lint`; TAP.
+# lint_test.sh — ruff on all Python files, shellcheck on all shell scripts. Called by `make lint`; prints TAP.
 # PY: the Python of the environment (.venv/bin/python).
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -7,7 +7,7 @@ PY=${PY:-.venv/bin/python}
 config=input/pyproject.toml
 number=0 failed=0
 
-# lint NAME TOOL COMMAND…: one test; skipped if TOOL, a shell command, fails
+# lint NAME TOOL COMMAND…: one test; skipped if the shell command TOOL fails
 lint() {
   local name=$1 tool=$2 output
   number=$((number + 1))

@@ -1,5 +1,5 @@
 #!/bin/bash
-# rules — tests/rules.awk must see each kind of breach, and nothing else.
+# rules — tests/rules.awk must report each kind of violation, and nothing else.
 set -u
 rules=$PWD/tests/rules.awk
 folder=$(mktemp -d)
@@ -51,31 +51,31 @@ printf '#include "ops/ops.h"\n// HAVE_CUDA_TOO is another word\n' > cuda/dense.c
 
 echo 1..20
 expect "clean sources" "" src/model/a.c '#include "ops/ops.h"\n#include "base/err.h"\n#include "model/a.h"\n'
-expect "a room out of reach" "src/model/a.c:2: room model may not include dist" src/model/a.c '\n#include "dist/comm.h"\n'
-expect "base knows nobody" "src/base/a.h:1: room base may not include ops" src/base/a.h '#include "ops/ops.h"\n'
-expect "the long way round" "src/model/a.c:1: room model may not include dist" src/model/a.c '#include "../dist/comm.h"\n'
+expect "a room that is not allowed" "src/model/a.c:2: room model may not include dist" src/model/a.c '\n#include "dist/comm.h"\n'
+expect "base may include no other room" "src/base/a.h:1: room base may not include ops" src/base/a.h '#include "ops/ops.h"\n'
+expect "a relative path" "src/model/a.c:1: room model may not include dist" src/model/a.c '#include "../dist/comm.h"\n'
 expect "spaces in the directive" "src/model/a.c:1: room model may not include dist" src/model/a.c '  #  include   "dist/comm.h"\n'
-expect "nobody includes cuda" "src/ops/cpu/a.c:1: room ops may not include cuda" src/ops/cpu/a.c '#include "cuda/x.cuh"\n'
+expect "no room may include cuda" "src/ops/cpu/a.c:1: room ops may not include cuda" src/ops/cpu/a.c '#include "cuda/x.cuh"\n'
 expect "a library header" "src/model/a.c:1: only src/dist/ src/main.c may include mpi.h" src/model/a.c '#include <mpi.h>\n'
 expect "a library folder" "src/ops/a.c:1: only src/ops/cpu/ may include oneapi/dnnl/dnnl.h" src/ops/a.c '#include <oneapi/dnnl/dnnl.h>\n'
-expect "a word too often" "src/model/a.c:2: HAVE_CUDA may be used in 1 files and is used in src/main.c src/model/a.c" src/model/a.c '\n#if HAVE_CUDA\n#endif\n'
+expect "a word in too many files" "src/model/a.c:2: HAVE_CUDA may be used in 1 files and is used in src/main.c src/model/a.c" src/model/a.c '\n#if HAVE_CUDA\n#endif\n'
 mkdir -p src/util
 expect "an unknown room" 'src/util/a.c:1: room "util" is not in RULES' src/util/a.c '#include <stdio.h>\n'
 rmdir src/util
 
-# ---- circles of files
+# ---- include cycles
 printf '#include "model/b.h"\n' > src/model/a.h
-expect "a circle of two headers" "src/model/b.h:1: a circle of files: src/model/a -> src/model/b -> src/model/a" src/model/b.h '#include "model/a.h"\n'
-expect "a circle by way of a source" "src/model/b.c:2: a circle of files: src/model/a -> src/model/b -> src/model/a" src/model/b.c '#include "model/b.h"\n#include "model/a.h"\n'
+expect "a cycle of two headers" "src/model/b.h:1: a circle of files: src/model/a -> src/model/b -> src/model/a" src/model/b.h '#include "model/a.h"\n'
+expect "a cycle through a source" "src/model/b.c:2: a circle of files: src/model/a -> src/model/b -> src/model/a" src/model/b.c '#include "model/b.h"\n#include "model/a.h"\n'
 expect "two sources of one header" "" src/model/c.c '#include "model/a.h"\n#include "model/b.h"\n'
 rm src/model/a.h
 
-# ---- closed menus
+# ---- menu words outside their own files
 named() { expect "$1" "src/model/a.c:1: $2 is named outside its own file" src/model/a.c "$3\n"; }
 named "a choice as a string" cached 'if (strcmp(s, "cached") == 0)'
 named "a choice by its symbol" cached 'extern int sampler_cached;'
 named "a choice in a message" remask 'CHECK(x, "sample.sampler = remask does not")'
-named "a word that is no English, in a comment" ancestral '/* as ancestral does */'
-expect "a word of English, and a key" "" src/model/a.c '/* cached */ int cached; h5_set("remask");\n'
+named "a distinct word in a comment" ancestral '/* as ancestral does */'
+expect "an ordinary word, and the name of a key" "" src/model/a.c '/* cached */ int cached; h5_set("remask");\n'
 expect "a choice in its own file" "" src/model/sampler_cached.c 'int sampler_cached; char *s = "cached";\n'
-expect "a word of no listed menu" "" src/model/a.c 'char *s = "other";\n'
+expect "a word of an unlisted menu" "" src/model/a.c 'char *s = "other";\n'
