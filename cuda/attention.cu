@@ -3,10 +3,10 @@
  * in f32.
  *
  * A block owns ROWS rows of one head (queries; in k_attention_keys keys) and iterates over tiles of COLS rows of the
- * other kind. Its threads form a 16 × 16 grid: thread (y, x) holds R rows of the tile from y·R on; of the scores it holds
- * columns x, x+16, …, and of the sums over them a piece of the head's width. So the scores of a row belong to half a
- * warp and are exchanged through shared memory without a block barrier. Two tiles are held at a time, each loaded
- * (mostly from L2) when it is needed:
+ * other kind. Its threads form a 16 × 16 grid: thread (y, x) holds R rows of the tile from y·R on; of the scores it
+ * holds columns x, x+16, …, and of the sums over them a piece of the head's width. So the scores of a row belong to
+ * half a warp and are exchanged through shared memory without a block barrier. Two tiles are held at a time, each
+ * loaded (mostly from L2) when it is needed:
  *   forward   S = Q Kᵀ → P;  O += P V, rescaled when a row's largest score grows
  *   dQ        S = Q Kᵀ, dP = dO Vᵀ → dS = P ⊙ (dP − δ)/√K;  dQ += dS K
  *   dK, dV    Sᵀ = K Qᵀ, dPᵀ = V dOᵀ → Pᵀ, dSᵀ;  dV += Pᵀ dO, dK += dSᵀ Q

@@ -193,9 +193,9 @@ static void forward(Graph *g, const GraphKey *k) {
   product(g, p, outer(g, BF16, packed, GRAPH_V), outer(g, BF16, rows_view(k, 1), GRAPH_O));
 }
 
-/* dQ is summed in f32 by atomics, in the order in which blocks finish; or, when it must be deterministic, by one product
- * at the end, for which dS is kept in the workspace: 2 B H L² bytes. cuDNN's notes on its engines do not distinguish the
- * two; their kernels do (9.19): only the first has atomic additions in f32. */
+/* dQ is summed in f32 by atomics, in the order in which blocks finish; or, when it must be deterministic, by one
+ * product at the end, for which dS is kept in the workspace: 2 B H L² bytes. cuDNN's notes on its engines do not
+ * distinguish the two; their kernels do (9.19): only the first has atomic additions in f32. */
 static void query_gradient(Graph *g, const GraphKey *k, Descriptor ds, Descriptor k_t) {
   View packed = rows_view(k, 3);
   Descriptor keys = reshape(g, k_t, inner(g, BF16, packed)), dq = outer(g, BF16, packed, GRAPH_DQ);

@@ -42,7 +42,8 @@ typedef struct Graph {
   const char *refused;
 } Graph;
 
-/** graph_build — build the plan of `key`, for the GPU of `handle` or for the one that `gpu` describes; the other is NULL.
+/** graph_build — build the plan of `key`, for the GPU of `handle` or for the one that `gpu` describes; the other is
+ *  NULL.
  *  Errors  ERR_DEVICE with cuDNN's message if it has no plan; the graph must be destroyed in any case. */
 int graph_build(Graph *g, GraphKey key, cudnnHandle_t handle, Descriptor gpu);
 /** graph_run — run the plan on the handle's stream; `data` holds a device pointer for each tensor of the graph. */

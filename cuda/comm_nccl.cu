@@ -1,9 +1,9 @@
 /* comm_nccl — collectives over the GPUs of several ranks, by NCCL on a stream of its own.
  *
  * Events order the two streams: each call makes NCCL's stream wait for the device's, and device_comm_wait makes the
- * device's wait for NCCL's. The communicator is non-blocking, and every wait polls its state, so a rank that never joins
- * and an asynchronous NCCL error both end in one line instead of a hang. After a failure the communicator is aborted,
- * which also cancels its pending work on the stream. */
+ * device's wait for NCCL's. The communicator is non-blocking, and every wait polls its state, so a rank that never
+ * joins and an asynchronous NCCL error both end in one line instead of a hang. After a failure the communicator is
+ * aborted, which also cancels its pending work on the stream. */
 #include "backend.h"
 #include "base/clock.h"
 #include "cuda.cuh"

@@ -1,9 +1,9 @@
 /* cuda — what the files of the CUDA backend share: a device's stream and scratch memory, kernel launches, f32 and bf16
  * numbers, reductions over a warp and a block.
  *
- * Kernels are written for one-dimensional grids of blocks of THREADS threads with static shared memory, and are launched
- * only through LAUNCH, so that the tests can run them on the CPU (tests/emulation). No atomics: every sum has a fixed
- * order, and results repeat bit for bit. */
+ * Kernels are written for one-dimensional grids of blocks of THREADS threads with static shared memory, and are
+ * launched only through LAUNCH, so that the tests can run them on the CPU (tests/emulation). No atomics: every sum has
+ * a fixed order, and results repeat bit for bit. */
 #pragma once
 #include "base/err.h"
 #include "ops/ops.h"
@@ -47,8 +47,8 @@ static inline Cuda *cuda_of(const Device *dev) { return (Cuda *)dev->impl; }
 
 /** cuda_check — OK, or ERR_DEVICE (ERR_MEMORY for a failed allocation) with what was attempted and CUDA's message. */
 int cuda_check(cudaError_t e, const char *what);
-/** cuda_scratch — *p := at least `bytes` of device memory, valid until the next call for the same slot. A slot grows and
- *  never shrinks. */
+/** cuda_scratch — *p := at least `bytes` of device memory, valid until the next call for the same slot. A slot grows
+ *  and never shrinks. */
 int cuda_scratch(Device *dev, Scratch slot, size_t bytes, void *p);
 
 /* LAUNCH — run kernel(…) on `blocks` blocks of THREADS; evaluates to OK or ERR_DEVICE. A kernel with template arguments

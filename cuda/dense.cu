@@ -2,8 +2,8 @@
  *
  * cuBLASLt computes the products (dense_plan.cu), with bias and GELU as an epilogue if it supports that; otherwise they
  * follow in a pass of our own. A product that cuBLASLt refuses altogether is computed by k_product, a simple tiled
- * kernel. In f32 GELU is always a separate pass: cuBLASLt's is the tanh form too, but off by some 2e-6, which matters in
- * f32 and not in bf16.
+ * kernel. In f32 GELU is always a separate pass: cuBLASLt's is the tanh form too, but off by some 2e-6, which matters
+ * in f32 and not in bf16.
  *
  * GELU is computed as x·s with s = 1/(1 + exp(−2u)), u = √(2/π)(x + 0.044715 x³), since (1 + tanh u)/2 = s.
  *

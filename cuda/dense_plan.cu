@@ -11,15 +11,15 @@
  * rounded to the output's type.
  *
  * Refusals. A product that cuBLASLt refuses, while it is planned or when it runs, is tried with the next proposal;
- * without any left, dense_library reports that it was not computed. The first refusal of a device is logged, except of a
- * small product that is not supported. A CUDA error is not a refusal.
+ * without any left, dense_library reports that it was not computed. The first refusal of a device is logged, except of
+ * a small product that is not supported. A CUDA error is not a refusal.
  *
  * Timing has no side effects: a product that overwrites its output is timed on it, one that adds to it on temporary
  * memory. If that memory is not available, the first proposal is taken.
  *
  * Alignment. A key holds each pointer's alignment up to 16 bytes, the widest access of a kernel, and proposals are
- * requested for exactly that, so the alignment beyond it (such as the row of a larger tensor at which a view begins) does
- * not change results. */
+ * requested for exactly that, so the alignment beyond it (such as the row of a larger tensor at which a view begins)
+ * does not change results. */
 #include "backend.h"
 #include "base/log.h"
 #include "dense.cuh"

@@ -66,8 +66,8 @@ static __device__ void scan(double *upto, double part) {
   __syncthreads();
 }
 
-/* The first thread of positive weight whose cumulative sum exceeds the goal; if rounding leaves none, the last thread of
- * positive weight; −1 if all weights are 0. */
+/* The first thread of positive weight whose cumulative sum exceeds the goal; if rounding leaves none, the last thread
+ * of positive weight; −1 if all weights are 0. */
 static __device__ int choose(double part, double upto, double goal) {
   int t = (int)threadIdx.x;
   int first = block_reduce(part <= 0 ? 3 * THREADS : upto > goal ? t : 2 * THREADS - t, smaller);

@@ -47,8 +47,8 @@ static __device__ inline bool kept(const Mask &m, uint32_t word, int half) {
 }
 
 /* Which of the thread's N neighbouring units at each of two spots are kept: N bits for a, then N for b. With N = 1,
- * `unit` is the unit's index in the block. With N = 4, two lanes share a block: each draws one of the two blocks and they
- * exchange halves, so all lanes of a warp must take part. */
+ * `unit` is the unit's index in the block. With N = 4, two lanes share a block: each draws one of the two blocks and
+ * they exchange halves, so all lanes of a warp must take part. */
 template <int N> static __device__ inline uint32_t kept_two(const Mask &m, Spot a, Spot b, int unit) {
   uint32_t w[4], bits = 0;
   if (!m.on) return ~0u;

@@ -80,7 +80,7 @@ struct List {
   Key *key; /* [n] sorted; an entry with row NOTHING contributes nothing */
   uint32_t n;
 };
-/* Where the running sum goes after an entry: on to the next entry, to the table, or to the first or last partial sum. */
+/* Where the running sum goes after an entry: to the next entry, the table, or the first or last partial sum. */
 enum Goal { MORE, TABLE, FIRST, LAST };
 
 /* key[1] … key[count] are the chunk's; key[0] and key[count + 1] are their neighbours. */

@@ -1,8 +1,8 @@
 /* loss — losses of rows of logits, and their gradients in place. A block takes a row.
  *
  * A row is read once for its sum and once more for the gradient. The block keeps the first part of the row in shared
- * memory. Using that much shared memory also limits the number of rows in flight to those whose remainders fit in L2, so
- * that device memory is read once and written once. */
+ * memory. Using that much shared memory also limits the number of rows in flight to those whose remainders fit in L2,
+ * so that device memory is read once and written once. */
 #include "backend.h"
 #include "logits.cuh"
 

@@ -4,8 +4,8 @@
  * and each output written once. Row numbers are 32-bit. x_out may alias x: a lane reads its part of a row before it
  * writes there.
  *
- * Backward: a block takes CHUNK rows of one group, in tiles of WARPS rows. First each warp computes the sums over one row
- * of the tile. Then each thread takes its columns of all rows of the tile, whose dh and x_out are still in L1, and
+ * Backward: a block takes CHUNK rows of one group, in tiles of WARPS rows. First each warp computes the sums over one
+ * row of the tile. Then each thread takes its columns of all rows of the tile, whose dh and x_out are still in L1, and
  * accumulates the sums over rows in registers. These are Σdh, Σdh·ŷ and Σdx·keep·branch of a chunk. They are folded,
  * FOLD chunks at a time, to the sums of a group; dscale and dweight are both multiples of the second. */
 #include "backend.h"
@@ -303,8 +303,8 @@ __global__ void k_spread(const float *sums, Rows<float> dshift, Rows<float> dsca
   dweight[(int64_t)g * D + d] = sum[D] * (scale.data ? 1 + scale.row(g)[d] : 1);
 }
 
-/* From the sums of the chunks, in `partial`, to the outputs. `spare` is 1/FOLD of the size of `partial`, rounded up, and
- * `weights` is [2G, D]. */
+/* From the sums of the chunks, in `partial`, to the outputs. `spare` is 1/FOLD of the size of `partial`, rounded up,
+ * and `weights` is [2G, D]. */
 static int finish(Device *dev, const ResidualNorm *a, float *partial, float *spare, float *weights, int64_t G,
                   int64_t n) {
   const int64_t D = cols_of(a->x), W = SUMS * D;

@@ -1,7 +1,8 @@
 /* rotary — rotary embedding of q and k in place, and the sinusoid of the time conditioning; formulas in
  * src/ops/cpu/rotary.c.
  *
- * Angles are computed in double. Those of the positions are computed once per shape, into a table kept on the device. */
+ * Angles are computed in double. Those of the positions are computed once per shape, into a table kept on the device.
+ */
 #include "backend.h"
 #include "packs.cuh"
 

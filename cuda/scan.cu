@@ -5,20 +5,20 @@
  *   dh_t = C_t dy_t + q_{t+1},  q_t = a_t dh_t,  dC_t = Σ_e dy_t h_t,  dB_t = Σ_e dh_t u_t,  du_t = Σ_s dh_t B_t,
  *   g_t = q_t h_{t−1},  dΔ = Σ_s g A + du x,  dA = Σ_t g Δ,  dx = du Δ + D dy,  dA_log = dA·A
  *
- * The floor, per token and channel with S = 16 in bf16. Memory: forward reads x and dt and writes y, 6 bytes, and 1 byte
- * of states; backward reads x, dt, dy and states and writes dx and ddt, 11 bytes. A multiprocessor of an H200 moves about
- * 20 bytes a clock, so this takes a third of a clock forward and half a clock backward. The S exponentials take 1 clock in
- * either direction, at 16 per clock. Instructions dominate, at 128 lanes per clock: the kernels have 14 per state forward
- * and 33 backward, and 120 and 170 outside the loop over states (mostly softplus, its slope, and the copies to and from
- * shared memory): 2.7 clocks forward, 5.5 backward. So B = 32, L = 1024, E = 1536 is predicted to take 0.7 ms and 1.4 ms
- * on an H200.
+ * The floor, per token and channel with S = 16 in bf16. Memory: forward reads x and dt and writes y, 6 bytes, and 1
+ * byte of states; backward reads x, dt, dy and states and writes dx and ddt, 11 bytes. A multiprocessor of an H200
+ * moves about 20 bytes a clock, so this takes a third of a clock forward and half a clock backward. The S exponentials
+ * take 1 clock in either direction, at 16 per clock. Instructions dominate, at 128 lanes per clock: the kernels have 14
+ * per state forward and 33 backward, and 120 and 170 outside the loop over states (mostly softplus, its slope, and the
+ * copies to and from shared memory): 2.7 clocks forward, 5.5 backward. So B = 32, L = 1024, E = 1536 is predicted to
+ * take 0.7 ms and 1.4 ms on an H200.
  *
  * Hence the layout. A thread takes one channel and RUN consecutive rows; RUNS neighbouring threads take a chunk of
  * SCAN_CHUNK rows, and a block takes CHANNELS channels of one sequence. The states are processed in turn: a thread runs
  * through its rows from zero, the threads of a chunk combine their end states by shuffles (the recurrence is
  * associative), and the thread runs through its rows again from its true initial state. So
- *   - each exponential is computed once, in backward too: h and a of a run stay in registers. A thread with all states of
- *     a channel would have to recompute both, from more states than are kept;
+ *   - each exponential is computed once, in backward too: h and a of a run stay in registers. A thread with all states
+ *     of a channel would have to recompute both, from more states than are kept;
  *   - sums over states (y, du, dΔ) stay within a thread, and no register count depends on S;
  *   - a small batch still fills the GPU, since a channel has RUNS threads.
  * The cost is one multiplication and one addition per row, direction and state, and the shuffles: about 4 of the 14.

@@ -1,5 +1,5 @@
-/* scan — shared by the forward and the backward scan: the layout, loading a chunk into shared memory, a thread's rows of
- * one state, and combining the threads of a chunk. The reasons for the layout are at the head of scan.cu. */
+/* scan — shared by the forward and the backward scan: the layout, loading a chunk into shared memory, a thread's rows
+ * of one state, and combining the threads of a chunk. The reasons for the layout are at the head of scan.cu. */
 #pragma once
 #include "sequence.cuh"
 

@@ -3,9 +3,9 @@
  * A block processes its chunks from the last to the first. Within a chunk, each state runs in both directions at once:
  * h forward from the state kept by the forward pass, q backward from the chunk processed before.
  *
- * dB and dC are sums over channels. A block sums over its own channels through shared memory, state by state, and writes
- * a partial sum to scratch memory; a last kernel adds the partial sums in order. They take 8 S bytes per row and CHANNELS
- * channels, written and read once. dA and dD are summed over sequences in the same way. */
+ * dB and dC are sums over channels. A block sums over its own channels through shared memory, state by state, and
+ * writes a partial sum to scratch memory; a last kernel adds the partial sums in order. They take 8 S bytes per row and
+ * CHANNELS channels, written and read once. dA and dD are summed over sequences in the same way. */
 #include "backend.h"
 #include "scan.cuh"
 
@@ -15,8 +15,8 @@ struct Slopes {
   float dy[RUN], du[RUN], dd[RUN]; /* dd: Σ_s g A·log2(e) */
 };
 
-/* One state of the thread's rows: adds to du and dd, and writes dB and dC to `out`. `before` is h before the chunk; *carry
- * is q after the chunk and becomes q before it. Returns Σ g Δ of these rows. */
+/* One state of the thread's rows: adds to du and dd, and writes dB and dC to `out`. `before` is h before the chunk;
+ * *carry is q after the chunk and becomes q before it. Returns Σ g Δ of these rows. */
 static __device__ inline float state_backward(Slopes *to, const Steps &steps, const Quad *B, const Quad *C, float A,
                                               float before, float *carry, int run, Quad *out) {
   float a[RUN], h[RUN + 1], product = 1, end = 0, back = 0, dA = 0;
@@ -72,7 +72,7 @@ static __device__ inline void sum_channels(float *part, const Quad *sums) {
   if (threadIdx.x % 2 == 0) part[threadIdx.x / 2] = sum;
 }
 
-/* Global memory of the current state: what the forward pass kept, the carries q and dA, and the block's part of dB, dC. */
+/* Global memory of the current state: the kept states, the carries q and dA, and the block's part of dB, dC. */
 struct Stored {
   const float *kept;
   float *q, *dA, *part;

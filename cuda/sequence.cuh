@@ -19,8 +19,8 @@ template <class A> struct Line {
   __device__ A *at(int k) const { return first + k * step; }
 };
 
-/* N neighbours as raw words. Only unpack() touches the elements: using a value waits for its load, so several loads stay
- * in flight until then. */
+/* N neighbours as raw words. Only unpack() touches the elements: using a value waits for its load, so several loads
+ * stay in flight until then. */
 template <class A, int N> struct alignas(sizeof(A) * N) Held {
   static constexpr size_t BYTES = sizeof(A) * N;
   using Word = std::conditional_t<BYTES % 8 == 0, uint64_t, std::conditional_t<BYTES % 4 == 0, uint32_t, uint16_t>>;

@@ -1,7 +1,7 @@
 /* update — gradients and weights as flat buffers: sums, norms, and AdamW with moving average and bf16 copy in one pass.
  *
- * All kernels are bound by memory. A thread takes one pack of each buffer, 16 bytes of f32 if all buffers are aligned to
- * that, and issues all its loads before it computes. */
+ * All kernels are bound by memory. A thread takes one pack of each buffer, 16 bytes of f32 if all buffers are aligned
+ * to that, and issues all its loads before it computes. */
 #include "backend.h"
 #include "packs.cuh"
 

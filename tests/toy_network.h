@@ -1,5 +1,5 @@
 /* toy_network — the small networks for the tests that every network must pass; a new network needs a row in the table.
- * */
+ */
 #pragma once
 #include "toy.h"
 
@@ -24,5 +24,5 @@ void toy_fill(Network *n, int64_t first, int64_t count, double value, const char
     __attribute__((format(printf, 5, 6)));
 /** toy_dropouts_differ — fail unless the network's four dropouts use different random bits. The weights must be such
  *  that the four branches add 1, 2, 4 and 8 to every unit of a zero residual stream and the final norm's weight is 1.
- * */
+ */
 void toy_dropouts_differ(Network *n);

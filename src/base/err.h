@@ -36,7 +36,7 @@ const char *err_message(void);
 const char *err_backtrace(void);
 /** err_clear — forget the current error. */
 void err_clear(void);
-/** err_agreed / err_set_agreed — whether all ranks know of the error and return together, so that no MPI_Abort is needed. */
+/** err_agreed / err_set_agreed — whether all ranks know of the error and return together, without MPI_Abort. */
 int err_agreed(void);
 void err_set_agreed(int agreed);
 /** err_assert — report a violated invariant with its place and abort the process. */

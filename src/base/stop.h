@@ -6,8 +6,8 @@
 
 enum { STOP_FILE = 1000 };
 
-/** stop_block — block the signals until stop_requested polls them. Call before any thread is started: threads inherit the
- * mask. */
+/** stop_block — block the signals until stop_requested polls them. Call before any thread is started: threads inherit
+ * the mask. */
 void stop_block(void);
 /** stop_requested — why the run should stop: a signal number, STOP_FILE if `dir`/STOP exists (dir NULL: signals only),
  * or 0. A signal stays requested once it has been seen. Not collective. */

@@ -1,5 +1,5 @@
-/* mdlm score DECK [key=value…] — generative perplexity: the likelihood of samples under a checkpoint of another network,
- * which predicts the next token, next to their entropy. */
+/* mdlm score DECK [key=value…] — generative perplexity: the likelihood of samples under a checkpoint of another
+ * network, which predicts the next token, next to their entropy. */
 #include "base/err.h"
 #include "base/log.h"
 #include "base/menu.h"
@@ -18,8 +18,8 @@ typedef struct Score {
   Genppl result;
 } Score;
 
-/* The judging network is that of the checkpoint; the deck, which is that of the judged samples, only says on which device
- * it runs. */
+/* The judging network is that of the checkpoint; the deck, which is that of the judged samples, only says on which
+ * device it runs. */
 static void describe(Config *network, const Config *trained, const Config *cfg) {
   *network = *trained;
 #define KEY(section, name)                                                                                             \

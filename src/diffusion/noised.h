@@ -33,7 +33,7 @@ void noised_count(const Objective *o, Noised *n, int64_t b, const int32_t *x0, i
 int64_t noised_next(const Objective *o, Noised *n, int64_t b, const int32_t *ids, int64_t length, const bool *scored);
 
 /* ---- for objectives: what score() and second() write */
-/** noised_row — one more scored row: position l of sequence b with that target. Returns its factors, to be filled in. */
+/** noised_row — add a scored row: position l of sequence b with this target. Returns its factors, to be filled in. */
 double *noised_row(const Objective *o, Noised *n, int64_t b, int64_t l, int32_t target);
 /** noised_masked_rows — the rows of all masked real positions of sequence b, each with the single factor `weight`. */
 void noised_masked_rows(const Objective *o, Noised *n, int64_t b, double weight);

@@ -1,4 +1,4 @@
-/* share — which part of n items is this rank's, where each rank gets `part` of them in order and the last ones fewer. */
+/* share — this rank's part of n items: each rank gets `part` of them in order, the last ranks fewer. */
 #pragma once
 #include "dist/comm.h"
 

@@ -1,7 +1,8 @@
 /* nelbo — the bound on the negative log-likelihood of a data set, with its uncertainty.
  *
  * Each sequence gets `draws` draws of its noise by the estimator; its value is the mean of its summed losses; nll and
- * its interval are those of interval.h. Every draw is a function of (seed, draw, row): the same on any number of ranks. */
+ * its interval are those of interval.h. Every draw is a function of (seed, draw, row): the same on any number of ranks.
+ */
 #pragma once
 #include "dist/comm.h"
 #include "measure/estimator.h"

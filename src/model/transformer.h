@@ -46,7 +46,7 @@ typedef struct Transformer {
  *  sets m->head_weight and m->head_bias. */
 int transformer_create(Model *m, TransformerOptions options, int (*parameters)(Model *, Transformer *));
 void transformer_destroy(Model *m);
-/** transformer_parameters — embedding, blocks and head under the reference's names; time MLP and adaLN if conditioned. */
+/** transformer_parameters — embedding, blocks, head, named as in the reference; time MLP and adaLN if conditioned. */
 int transformer_parameters(Model *m, Transformer *t);
 int transformer_forward(Model *m, const ModelInput *in);
 int transformer_backward(Model *m, const ModelInput *in);

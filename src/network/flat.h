@@ -1,5 +1,5 @@
-/* flat — a flat device buffer of parameters (weights, moments, averages) to and from a group of a checkpoint, where it is
- * one float array per parameter. */
+/* flat — a flat device buffer of parameters (weights, moments, averages) to and from a group of a checkpoint, where it
+ * is one float array per parameter. */
 #pragma once
 #include "model/params.h"
 #include "store/checkpoint.h"

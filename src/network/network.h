@@ -1,5 +1,5 @@
-/* network — a model with its schedule, objective and scored rows, as a deck describes it: shared by training, evaluation
- * and sampling. */
+/* network — a model with its schedule, objective and scored rows, as a deck describes it: shared by training,
+ * evaluation and sampling. */
 #pragma once
 #include "base/config.h"
 #include "diffusion/rows.h"
@@ -28,8 +28,8 @@ typedef struct NetworkOptions {
 /** network_create — weights are zero. Must not be moved in memory afterwards. Not collective.
  *  Errors  ERR_USAGE, ERR_MEMORY (network_too_large tells what would fit), ERR_DEVICE */
 int network_create(Network *n, const NetworkOptions *options);
-/** network_loss — loss[B] (nat) of the sequences of net->noised, through every pass of the objective; adds the number of
- *  rows whose logits were computed to *rows. net->noised is overwritten.
+/** network_loss — loss[B] (nat) of the sequences of net->noised, through every pass of the objective; adds the number
+ *  of rows whose logits were computed to *rows. net->noised is overwritten.
  *  gradient: parameter gradients += those of the sum
  *  loss NULL: losses are summed on the device, for rows_total, without waiting for it */
 int network_loss(Network *n, const Dropout *dropout, bool gradient, double *loss, int64_t *rows);

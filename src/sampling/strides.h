@@ -1,7 +1,7 @@
 /* strides — samples longer than the sequences of the network: block after block, each of the network's length.
  *
- * A block begins `stride` tokens after the previous one and carries over their common L − stride tokens as fixed tokens;
- * any diffusion sampler fills in the rest. So its law given its past is the sampler's own, given these tokens.
+ * A block begins `stride` tokens after the previous one and carries over their common L − stride tokens as fixed
+ * tokens; any diffusion sampler fills in the rest. So its law given its past is the sampler's own, given these tokens.
  * Source: arXiv:2406.07524 §3.2.2 and Appendix B. The public implementation fills each block by steps + 1 updates at
  * 1 − i/steps; here the times of a block are those of the chosen sampler (job_time), noise removal included, as they
  * are without strides. */

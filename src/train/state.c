@@ -140,7 +140,7 @@ static int load_agreed(Trainer *t, const char *name, int64_t *outcome) {
   return comm_agree(t->comm, err);
 }
 
-/* Resumes from last.h5 or, if that is damaged, previous.h5. Rank 0 decides which exist; all ranks read the same file. */
+/* Resumes from last.h5 or, if that is damaged, previous.h5. Rank 0 checks which exist; all ranks read the same file. */
 int trainer_resume(Trainer *t) {
   static const char *const names[] = {"last.h5", "previous.h5"};
   int64_t there[2] = {rundir_has(&t->dir, names[0]), rundir_has(&t->dir, names[1])}, outcome;

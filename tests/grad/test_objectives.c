@@ -109,7 +109,7 @@ static void test_passes(void **state) {
 }
 
 /* The second pass of d3pm sees the clean tokens at noise level 0, and its dropout mask differs from the first pass's.
- * */
+ */
 static void test_dropout_of_the_second_pass(void **state) {
   (void)state;
   Network n;

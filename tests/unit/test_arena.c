@@ -1,5 +1,5 @@
 /* arena — measured and committed tensors have the same offsets; alignment; zeroed memory; refusal of impossible sizes.
- * */
+ */
 #include "check.h"
 
 #include <string.h>

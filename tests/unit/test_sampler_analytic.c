@@ -1,7 +1,7 @@
 /* test_sampler_analytic — the distribution of the reverse process of a score, enumerated on a tiny network
  * (toy_sampler.h). From t to s a masked position becomes y with probability c S_y and otherwise keeps its mask; if
  * Σ c S_y > 1 it is normalised. With subs the sampler equals `ancestral` except for the last step, which draws tokens.
- * */
+ */
 #include "toy_sampler.h"
 
 #include <math.h>

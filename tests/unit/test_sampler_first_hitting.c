@@ -9,7 +9,7 @@
 static double p[STATES][L][V];
 
 /* law += weight · the distribution reached from `state` when the positions of `set` unmask one by one in random order
- * */
+ */
 static void hit(double law[STATES], int state, unsigned set, double weight) {
   int left = __builtin_popcount(set);
   if (left == 0) law[state] += weight;

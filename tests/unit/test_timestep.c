@@ -102,7 +102,7 @@ static void test_streams_differ(void **state) {
 
 /* ---- masks */
 /* Each position is masked with the given probability, independently of the others: the distribution of all 2^L masks.
- * */
+ */
 static void test_mask_law(void **state) {
   (void)state;
   enum { L = 4, N = 100000 };
