@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# compare.sh [NAME…] — train the objectives and networks side by side, with the corpus, steps, batch and optimizer of the
-# demo and about the same number of weights. Called by `make compare`. Such small runs show that each method learns; they do
-# not rank the methods.
+# compare.sh [NAME…] — train the objectives and networks side by side, with the corpus, steps, batch and optimizer of
+# the demo and about the same number of weights. Called by `make compare`. Such small runs show that each method learns;
+# they do not rank the methods.
 # Environment: see lib.sh, and DATA (data/demo), RUNS (runs/compare), STEPS (those of the demo). A second call resumes.
 set -euo pipefail
 # shellcheck source=input/lib.sh
@@ -10,8 +10,8 @@ DATA=${DATA:-data/demo}
 RUNS=${RUNS:-runs/compare}
 STEPS=${STEPS:-}
 
-# overrides NAME: the command-line overrides of the demo's deck for a row of the table. Widths and blocks are chosen so that
-# all networks have about the same number of weights: ar has no modulation, dimamba other blocks.
+# overrides NAME: the command-line overrides of the demo's deck for a row of the table. Widths and blocks are chosen so
+# that all networks have about the same number of weights: ar has no modulation, dimamba other blocks.
 overrides() {
   case $1 in
     mdlm) echo ;;

@@ -1,8 +1,8 @@
 # lib.sh — shared by demo.sh, smoke.sh and compare.sh: the programs, the settings of Open MPI, the corpus.
 # shellcheck shell=bash disable=SC2034
 #
-# Environment: BUILD (folder of the program), PY (a Python with the packages of input/ and analysis/), RANKS (2), CORPUS (a
-# text file; empty: the King James text of Debian's bible-kjv).
+# Environment: BUILD (folder of the program), PY (a Python with the packages of input/ and analysis/), RANKS (2), CORPUS
+# (a text file; empty: the King James text of Debian's bible-kjv).
 MDLM=${BUILD:-build}/mdlm
 PY=${PY:-.venv/bin/python}
 RANKS=${RANKS:-2}

@@ -1,6 +1,7 @@
 #!/bin/bash
-# setup.sh VENV — install the system packages that the project needs, and the Python packages of input/ and analysis/ in VENV.
-# On Debian and its relatives missing packages are installed, elsewhere they are listed. Silent when nothing is missing.
+# setup.sh VENV — install the system packages that the project needs, and the Python packages of input/ and analysis/ in
+# VENV. On Debian and its relatives missing packages are installed, elsewhere they are listed. Silent when nothing is
+# missing.
 set -u
 export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 cd "$(dirname "$0")/.." || exit 1

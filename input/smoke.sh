@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# smoke.sh [NAME…] — train, sample from and evaluate each deck of input/smoke, or those named, in seconds: every objective
-# and network on small data from the corpus. Called by `make smoke`. Prints one line per deck, then how many succeeded.
-# With --data it only prepares the data.
-# Environment: see lib.sh, and DATA (data) and RUNS (runs/smoke), the folders of data and runs. Another CORPUS needs another
-# DATA.
+# smoke.sh [NAME…] — train, sample from and evaluate each deck of input/smoke, or those named, in seconds: every
+# objective and network on small data from the corpus. Called by `make smoke`. Prints one line per deck, then how many
+# succeeded. With --data it only prepares the data.
+# Environment: see lib.sh, and DATA (data) and RUNS (runs/smoke), the folders of data and runs. Another CORPUS needs
+# another DATA.
 set -euo pipefail
 # shellcheck source=input/lib.sh
 . input/lib.sh
@@ -11,8 +11,8 @@ DATA=${DATA:-data}
 RUNS=${RUNS:-runs/smoke}
 smoke=$DATA/smoke
 
-# Small stand-ins for the data of the full-size decks: for OpenWebText the demo's corpus, wrapped; for LM1B its lines, one per
-# row, in the same vocabulary; for text8 its letters, in training rows of twice the length.
+# Small stand-ins for the data of the full-size decks: for OpenWebText the demo's corpus, wrapped; for LM1B its lines,
+# one per row, in the same vocabulary; for text8 its letters, in training rows of twice the length.
 prepare() {
   local make=("$PY" -m mdlm_data.prepare --quiet)
   corpus_demo "$DATA/demo" demo

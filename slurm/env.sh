@@ -10,15 +10,16 @@
 PATH=${BUILD:-$SLURM_SUBMIT_DIR/build}:$PATH
 
 # ---- the launcher: starts one process per task of the #SBATCH header
-# srun starts Open MPI through PMIx ("srun --mpi=list" lists what a site has). With --kill-on-bad-exit a rank that dies ends the
-# job instead of leaving it hanging. Where srun has no PMIx, use LAUNCH=mpirun, which reads the allocation itself.
+# srun starts Open MPI through PMIx ("srun --mpi=list" lists what a site has). With --kill-on-bad-exit a rank that dies
+# ends the job instead of leaving it hanging. Where srun has no PMIx, use LAUNCH=mpirun, which reads the allocation
+# itself.
 LAUNCH=${LAUNCH:-srun --mpi=pmix --kill-on-bad-exit=1}
 # Since Slurm 22.05 srun no longer inherits --cpus-per-task from the header.
 [ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 
 # ---- GPUs (device.name = "cuda")
-# The ranks of a node use its GPUs in turn, whether the launcher shows a rank all GPUs or only its own. NCCL chooses its network
-# itself; where the choice is wrong:
+# The ranks of a node use its GPUs in turn, whether the launcher shows a rank all GPUs or only its own. NCCL chooses its
+# network itself; where the choice is wrong:
 # export NCCL_SOCKET_IFNAME=eth0 NCCL_IB_HCA=mlx5
 # export NCCL_DEBUG=INFO                         # prints what it chose
 
@@ -32,8 +33,9 @@ export OMPI_MCA_hwloc_base_binding_policy=${OMPI_MCA_hwloc_base_binding_policy:-
 # ---- HDF5 on a file system without locks (some Lustre and NFS mounts)
 # export HDF5_USE_FILE_LOCKING=FALSE
 
-# launch WORD… — run mdlm WORD… on all tasks and return its exit code. SIGUSR1, which Slurm sends to this shell, is passed on to
-# the ranks and sets SIGNALLED to 1. The shell ignores SIGTERM: Slurm sends it to the ranks too, and they save.
+# launch WORD… — run mdlm WORD… on all tasks and return its exit code. SIGUSR1, which Slurm sends to this shell, is
+# passed on to the ranks and sets SIGNALLED to 1. The shell ignores SIGTERM: Slurm sends it to the ranks too, and they
+# save.
 launch() {
   local pid
   SIGNALLED=0
