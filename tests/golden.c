@@ -333,7 +333,7 @@ static void test_steps(void **state) {
   MUST(h5_get_text(f, group, "case", name, sizeof name));
   MUST(h5_close(&f));
   golden_open(&g, job->path, name, job->backend, 0);
-  memcpy(g.group, group, sizeof g.group); /* the batch was read from the other group */
+  memcpy(g.group, group, sizeof g.group); /* the batch is that of the case; the rest is in this group */
   steps(&g);
   golden_close(&g);
 }

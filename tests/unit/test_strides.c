@@ -48,7 +48,7 @@ static SamplerJob samples(Network *n, const Strides *s, Run r, const int32_t *st
 }
 
 static const int32_t masks[MOST] = {MASK, MASK, MASK, MASK, MASK, MASK};
-/* fixed tokens between holes; only later blocks see the second one */
+/* fixed tokens between holes; only the last block sees the second one */
 static const int32_t holes[MOST] = {MASK, 2, MASK, MASK, 0, MASK};
 static const Strides plans[] = {{.count = 2, .stride = 1}, {.count = 1, .stride = 2}};
 
