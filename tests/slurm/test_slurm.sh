@@ -87,8 +87,15 @@ stops() {
   STOPPED=$(step_of "$DIR/run/last.h5") && [ "$STOPPED" -lt "$STEPS" ]
 }
 cleaned() { ! ls "$SLURM_SANDBOX_DIR"/spool/node*/stepd.* >/dev/null 2>&1; }
-resumes() { # start at once instead of after Slurm's two minutes, but after the daemons of the old ranks have ended
-  within 10 cleaned && scontrol update job="$TRAIN" StartTime=now && within 40 job_is "$TRAIN" COMPLETED &&
+# Slurm delays a requeued job by two minutes. An update that shortens the delay is lost if the requeueing is not over yet, so
+# it is repeated until the job has started.
+started() {
+  job_is "$1" PENDING || return 0
+  scontrol update job="$1" StartTime=now
+  return 1
+}
+resumes() { # start it after the daemons of the old ranks have ended
+  within 10 cleaned && within 40 started "$TRAIN" && within 40 job_is "$TRAIN" COMPLETED &&
     [ "$(step_of "$DIR/run/last.h5")" = "$STEPS" ]
 }
 same_bits() {
