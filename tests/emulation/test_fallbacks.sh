@@ -18,7 +18,7 @@ dense() {
 }
 refusals=(epilogue every)
 [ "${LONG:-}" != 1 ] || refusals+=(first)
-for it in "${refusals[@]}"; do tap "products with refusal $it" dense $it; done
+for it in "${refusals[@]}"; do tap "products with refusal $it" dense "$it"; done
 
 # bench REFUSAL WORD…: time a step of a small network on device cuda
 bench() {
