@@ -41,8 +41,8 @@ EMU_TRAPS   = -fsanitize=alignment,bounds,shift,signed-integer-overflow -fsaniti
 EMU_FLAGS   = $(EMU_TRAPS) -std=c++20 -Isrc -Icuda -Itests -O2 -g -fno-strict-aliasing $(MPI_CFLAGS) -Wall -Wextra -Wshadow $(if $(WERROR),-Werror) $(SAN)
 # the tests linked with a device: those of ops, a whole step, the distribution of samples
 EMU_MPI    := $(BUILD)/emulated/tests/test_device_comm $(BUILD)/emulated/tests/test_reduce
-ON_DEVICE  := $(notdir $(basename $(wildcard tests/ops/test_*.c tests/cuda/test_*.c))) test_sampler_ancestral test_sampler_ar
-EMULATED   := $(BUILD)/emulated/mdlm $(BUILD)/emulated/bench $(BUILD)/emulated/tests/test_emulation $(EMU_MPI) $(ON_DEVICE:%=$(BUILD)/emulated/tests/%)
+ON_DEVICE  := $(notdir $(basename $(wildcard tests/ops/test_*.c tests/cuda/test_*.c))) test_sampler_ancestral test_sampler_ar test_sampler_cached
+EMULATED   := $(addprefix $(BUILD)/emulated/,mdlm bench bench_ops tests/test_emulation) $(EMU_MPI) $(ON_DEVICE:%=$(BUILD)/emulated/tests/%)
 
 $(BUILD)/emulated/cuda/%.o: cuda/%.cu $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -51,7 +51,10 @@ $(BUILD)/emulated/cuda/%.o: cuda/%.cu $(BUILD)/flags
 $(BUILD)/emulated/mdlm: $(BUILD)/main.o $(EMU_OBJ) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $^ $(LDLIBS) -lstdc++
-$(BUILD)/emulated/bench: $(addprefix $(BUILD)/tests/bench/,bench.o alone.o median.o) $(EMU_OBJ) $(LIB)
+$(BUILD)/emulated/bench: $(addprefix $(BUILD)/tests/bench/,bench.o alone.o median.o samples.o) $(EMU_OBJ) $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $^ $(LDLIBS) -lstdc++
+$(BUILD)/emulated/bench_ops: $(BUILD)/tests/cuda/bench_ops.o $(BUILD)/tests/bench/median.o $(EMU_OBJ) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $^ $(LDLIBS) -lstdc++
 $(BUILD)/emulated/tests/test_emulation.o: tests/emulation/test_emulation.cu $(BUILD)/flags

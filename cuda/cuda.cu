@@ -7,7 +7,12 @@
 #include <stdio.h>
 #include <string.h>
 #ifdef __CUDACC__
+#include <cublasLt.h>
+#include <nccl.h>
 #include <nvtx3/nvToolsExt.h>
+#ifdef HAVE_CUDNN
+#include <cudnn.h>
+#endif
 #endif
 
 enum { OLDEST_MAJOR = 8 }; /* Ampere, the first with bf16 products and cuDNN's attention */
@@ -86,6 +91,13 @@ static int cuda_open(Device *dev, const DeviceOptions *options) {
   return err;
 }
 
+/* Appends a version that is written as 10000·major + 100·minor + patch. */
+[[maybe_unused]] static void append_version(char *text, size_t size, const char *name, size_t version) {
+  size_t n = strlen(text);
+  snprintf(text + n, size - n, ", %s %zu.%zu.%zu", name, version / 10000, version / 100 % 100, version % 100);
+}
+
+/* As loaded, not as compiled for. */
 static const char *cuda_library(void) {
   static char text[160];
   int runtime = 0, driver = 0;
@@ -96,6 +108,15 @@ static const char *cuda_library(void) {
     snprintf(text + n, sizeof text - (size_t)n, "no driver on this machine");
   else
     snprintf(text + n, sizeof text - (size_t)n, "driver for %d.%d", driver / 1000, driver % 1000 / 10);
+#ifdef __CUDACC__
+  int nccl = 0;
+  ncclGetVersion(&nccl);
+  append_version(text, sizeof text, "cuBLASLt", cublasLtGetVersion());
+#ifdef HAVE_CUDNN
+  append_version(text, sizeof text, "cuDNN", cudnnGetVersion());
+#endif
+  append_version(text, sizeof text, "NCCL", (size_t)nccl);
+#endif
   return text;
 }
 

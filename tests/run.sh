@@ -207,8 +207,7 @@ for t in $(programs unit ops grad golden); do OMP_NUM_THREADS=$cores step "$t" 1
 in_lanes "$most"
 export OMP_NUM_THREADS=1
 MODE=emulated step emulated/check 600 tests/cuda/check.sh curves resume uses ranks errors # the longest first
-step emulated/test_sampler_ancestral 300 "$BUILD/emulated/tests/test_sampler_ancestral"
-step emulated/test_sampler_ar 300 "$BUILD/emulated/tests/test_sampler_ar"
+for t in test_sampler_ancestral test_sampler_ar test_sampler_cached; do step "emulated/$t" 300 "$BUILD/emulated/tests/$t"; done
 step emulation/test_emulation 60 "$BUILD/emulated/tests/test_emulation"
 for t in $(programs ops); do step "emulated/${t#*/}" 300 "$BUILD/emulated/tests/${t#*/}"; done
 for t in $(programs cuda); do EMULATION_SEED=1 step "emulated/${t#*/}" 300 "$BUILD/emulated/tests/${t#*/}"; done

@@ -2,6 +2,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include <math.h>
+#include <string.h>
 
 int draws_create(Draws *d, int64_t n) {
   *d = (Draws){0};
@@ -72,11 +73,24 @@ void draws_masked(Draws *d, const SamplerJob *job, int64_t step, double chance, 
   }
 }
 
-int draws_evaluate(SamplerJob *job, const int32_t *z, int64_t B, double t) {
+/* How many sequences a pass over B of them has. A GPU's libraries plan per shape, and a plan takes longer than many
+ * passes: there batches that shrink go down in powers of two. */
+static int64_t pass_size(const SamplerJob *job, int64_t B) {
+  int64_t size = 1;
+  if (job->model->dev->ops->host) return B;
+  while (size < B) size *= 2;
+  return size < job->n ? size : job->n;
+}
+
+/* With another number of sequences a GPU's library may choose other kernels: the hidden rows of a sequence then differ
+ * by rounding. What the other sequences are makes no difference. */
+int draws_evaluate(SamplerJob *job, int32_t *z, int64_t B, double t) {
+  int64_t L = job->model->options.length, size = pass_size(job, B);
   double *sigma = NULL;
-  TRY(mem_alloc(&sigma, (size_t)B * sizeof *sigma));
-  for (int64_t b = 0; b < B; b++) sigma[b] = objective_condition(job->objective, t);
-  ModelInput in = {.B = B, .ids = z, .sigma = sigma};
+  TRY(mem_alloc(&sigma, (size_t)size * sizeof *sigma));
+  for (int64_t b = 0; b < size; b++) sigma[b] = objective_condition(job->objective, t);
+  for (int64_t b = B; b < size; b++) memcpy(z + b * L, z, (size_t)L * sizeof *z);
+  ModelInput in = {.B = size, .ids = z, .sigma = sigma};
   int err = model_forward(job->model, &in);
   mem_free(&sigma);
   job->evaluations++;

@@ -3,16 +3,19 @@
  * needs for the same matrix products. Each rank processes its own micro-batch (weak scaling). SHAPE: demo, tiny,
  * small128, small1024, medium1024. MATMUL: f32, bf16. Network and objective as in a deck, by default dit and subs.
  * key=value overrides the resulting deck. Threads per rank: OMP_NUM_THREADS.
- * On device cuda micro-batches are larger and the result is one JSON object: times of whole steps, since the host does
- * not wait for single ops; memory; the attention kernel; and the time of a forward pass without training, for one
- * sequence and for up to 64. */
+ * On device cuda micro-batches are larger and the result is two JSON objects, each printed as soon as it is measured.
+ * The first has the times of whole steps, since the host does not wait for single ops, the loss of the last step,
+ * memory and the attention kernel. The second has the time of a forward pass without training, for one sequence and
+ * for up to 64. With 0 steps the result is the time of the samples that section `sample` describes. */
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "base/version.h"
 #include "bench/alone.h"
 #include "bench/median.h"
+#include "bench/samples.h"
 #include "diffusion/timestep.h"
 #include "dist/comm.h"
 #include "network/network.h"
@@ -46,7 +49,8 @@ typedef struct Bench {
   Optimizer optimizer;
   Reduction reduction;
   int32_t *tokens;
-  int64_t step, rows, micros; /* micros: micro-batches per step */
+  int64_t step, rows, micros; /* micros: micro-batches a step */
+  double loss;                /* of the last step, nat per position */
 } Bench;
 
 /* The deck of the shape; overrides on the command line come last and win. d3pm needs discrete time; d3pm and sedd
@@ -129,10 +133,11 @@ static int train_step(Bench *b) {
     TRY(reduction_add(&b->reduction));
   }
   TRY(reduction_finish(&b->reduction));
-  double squares, loss, norm, lr;
+  double squares, norm, lr, positions = (double)(b->shape.batch * b->shape.length);
   TRY(optimizer_squares(&b->optimizer, &squares));
-  TRY(rows_total(&n->rows, &loss));
-  return optimizer_step(&b->optimizer, squares, 1.0 / (double)(b->shape.batch * b->shape.length), &norm, &lr);
+  TRY(rows_total(&n->rows, &b->loss));
+  b->loss /= positions * (double)b->micros;
+  return optimizer_step(&b->optimizer, squares, 1.0 / positions, &norm, &lr);
 }
 
 typedef struct Floor { /* lower bound: the matrix products of a step */
@@ -227,21 +232,30 @@ static void print_groups(const char *name, const double *sum, int steps) {
   printf("}, ");
 }
 
-static void report_device(Bench *b, int steps, double *times, size_t used) {
-  Device *dev = &b->net.dev;
-  double step = median(times, steps), tokens = (double)(b->micros * b->shape.batch * b->shape.length) * b->comm.size;
+/* What was measured, by what: the fields that all objects begin with. */
+static void print_subject(const Bench *b) {
+  const Device *dev = &b->net.dev;
   printf("{\"shape\": \"%s\", \"matmul\": \"%s\", \"network\": \"%s\", \"objective\": \"%s\", \"device\": \"%s\", "
-         "\"ranks\": %d, \"batch\": %lld, \"micros\": %lld, \"length\": %lld, \"parameters\": %lld, ",
-         b->shape.name, b->matmul, b->network, b->objective, b->device, b->comm.size, (long long)b->shape.batch,
-         (long long)b->micros, (long long)b->shape.length, (long long)params_elements(&b->net.model.params));
-  printf("\"step_s\": %.6f, \"least_s\": %.6f, \"most_s\": %.6f, \"tokens_per_s\": %.1f, \"allocated_bytes\": %zu, "
-         "\"used_bytes\": %zu, ",
-         step, times[0], times[steps - 1], tokens / step, dev->allocated, used);
-  printf("\"deterministic\": %s, \"attention\": \"%s\", ", dev->deterministic ? "true" : "false",
-         dev->attention ? dev->attention : "none");
+         "\"deterministic\": %s, \"attention\": \"%s\", \"library\": \"%s\", \"program\": \"%s\", ",
+         b->shape.name, b->matmul, b->network, b->objective, b->device, dev->deterministic ? "true" : "false",
+         dev->attention ? dev->attention : "none", dev->ops->library(), version_git());
+}
+
+static void report_device(const Bench *b, int steps, double *times, size_t used) {
+  const Device *dev = &b->net.dev;
+  double step = median(times, steps), tokens = (double)(b->micros * b->shape.batch * b->shape.length) * b->comm.size;
+  print_subject(b);
+  printf("\"ranks\": %d, \"batch\": %lld, \"micros\": %lld, \"length\": %lld, \"parameters\": %lld, ", b->comm.size,
+         (long long)b->shape.batch, (long long)b->micros, (long long)b->shape.length,
+         (long long)params_elements(&b->net.model.params));
+  printf("\"step_s\": %.6f, \"least_s\": %.6f, \"most_s\": %.6f, \"tokens_per_s\": %.1f, \"loss\": %.4f, "
+         "\"allocated_bytes\": %zu, \"used_bytes\": %zu, ",
+         step, times[0], times[steps - 1], tokens / step, b->loss, dev->allocated, used);
   print_groups("flops", dev->flops, steps);
   print_groups("bytes", dev->bytes, steps);
   print_groups("host_s", dev->seconds, steps);
+  printf("\"steps\": %d}\n", steps);
+  fflush(stdout);
 }
 
 /* Median seconds of one forward pass of B sequences, without the head. */
@@ -258,29 +272,52 @@ static int time_look(Bench *b, int64_t B, double *seconds) {
   return OK;
 }
 
+static int open_inference(Bench *b) {
+  TRY(open_network(b, b->shape.batch < 64 ? b->shape.batch : 64, false));
+  return params_init(&b->net.model.params, 1);
+}
+
 static int bench_device(Bench *b, int steps, double *times) {
-  Device *dev = &b->net.dev;
   size_t free, total;
   double one, many;
-  int64_t batch = b->shape.batch < 64 ? b->shape.batch : 64;
   TRY(build(b));
   TRY(time_steps(b, steps, times));
-  TRY(device_memory(dev, &free, &total));
+  TRY(device_memory(&b->net.dev, &free, &total));
   if (b->comm.rank == 0) report_device(b, steps, times, total - free);
   reduction_destroy(&b->reduction);
   optimizer_destroy(&b->optimizer);
   network_destroy(&b->net);
-  TRY(open_network(b, batch, false));
-  TRY(params_init(&b->net.model.params, 1));
+  TRY(open_inference(b));
+  int64_t batch = b->net.model.options.batch;
   TRY(time_look(b, 1, &one));
   TRY(time_look(b, batch, &many));
-  if (b->comm.rank == 0)
-    printf("\"look_1_s\": %.6f, \"look_batch\": %lld, \"look_batch_s\": %.6f}\n", one, (long long)batch, many);
+  if (b->comm.rank > 0) return OK;
+  print_subject(b);
+  printf("\"look_1_s\": %.6f, \"look_batch\": %lld, \"look_batch_s\": %.6f}\n", one, (long long)batch, many);
   return OK;
+}
+
+static int bench_samples(Bench *b) {
+  Config cfg;
+  Samples s;
+  TRY(open_inference(b));
+  TRY(describe(&cfg, b));
+  int err = samples_time(&s, &b->net, &cfg);
+  if (err == OK) {
+    print_subject(b);
+    printf("\"sampler\": \"%s\", \"samples\": %lld, \"batch\": %lld, \"length\": %lld, \"sampler_steps\": %lld, "
+           "\"seconds\": %.4f, \"passes\": %lld, \"sequences\": %lld, \"allocated_bytes\": %lld}\n",
+           cfg.sample_sampler, (long long)cfg.sample_count, (long long)b->net.model.options.batch,
+           (long long)b->shape.length, (long long)cfg.sample_steps, s.seconds, (long long)s.passes,
+           (long long)s.sequences, (long long)s.allocated);
+  }
+  config_free(&cfg);
+  return err;
 }
 
 static int run(Bench *b, int steps) {
   double times[STEPS];
+  if (steps == 0) return bench_samples(b);
   if (strcmp(b->device, "cpu") != 0) return bench_device(b, steps, times);
   TRY(build(b));
   TRY(time_steps(b, steps, times));
@@ -306,7 +343,7 @@ static int parse(Bench *b, int argc, char **argv, int *steps) {
   b->objective = n > 6 ? argv[6] : "subs";
   b->device = n > 7 ? argv[7] : "cpu";
   if (strcmp(b->device, "cpu") != 0) b->shape.batch = b->shape.gpu_batch;
-  CHECK(*steps >= 1 && *steps <= STEPS && b->micros >= 1, ERR_USAGE, "1 to %d steps of 1 or more micro-batches", STEPS);
+  CHECK(*steps >= 0 && *steps <= STEPS && b->micros >= 1, ERR_USAGE, "0 to %d steps of 1 or more micro-batches", STEPS);
   return OK;
 }
 

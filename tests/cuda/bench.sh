@@ -33,7 +33,7 @@ lines_of() {
 
 part_machine() {
   : > "$lines/machine"
-  "$PYTHON" "$here/results.py" --machine "$("$PROGRAM" --version | tr '\n' ';')" \
+  "$PYTHON" "$here/results.py" --machine "$("$PROGRAM" --version)" \
     "$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2> /dev/null | head -n 1)" > "$lines/machine"
 }
 

@@ -7,11 +7,12 @@
 #   curves  losses of the smoke decks on the device and on the CPU, in f32 and with bf16 products
 #   resume  a run stopped and resumed on the device, bit for bit; checkpoints moved between device and CPU
 #   uses    evaluation and sampling
-#   ranks   one rank, and two if there are two GPUs
-#   memory  compute-sanitizer on the test programs (MODE=gpu)
-#   errors  no GPU, an old GPU, too little memory, a fault in a kernel, too many ranks: one error line and no hang
-# Variables: MODE; PROGRAM: mdlm; TESTS: the folder of the test programs; COMPARE: the program of compare.c; DATA: data
-# of `input/smoke.sh --data`, by default made in a temporary folder; DEVICE: cuda, or cpu to try this script.
+#   ranks   one rank; two, if there are two GPUs
+#   memory  compute-sanitizer on the test programs (MODE=gpu): $MEMORY_TOOLS on test_X for each X of $MEMORY_TESTS
+#   errors  no GPU, an old GPU, too little memory, a fault in a kernel, too many ranks: one line and no hang
+# Variables: MODE; PROGRAM: mdlm; TESTS: the folder of the test programs; COMPARE: the program of compare.c; DATA: data of
+# `input/smoke.sh --data`, by default made in a temporary folder; DEVICE: cuda, or cpu to try this script without a GPU;
+# DECKS: those of `curves`, by default all of input/smoke; MEMORY_TOOLS (memcheck racecheck); MEMORY_TESTS, by default all.
 # shellcheck disable=SC2317,SC2086,SC2034,SC2206,SC2154
 MODE=${MODE:-gpu} DEVICE=${DEVICE:-cuda}
 case $MODE in
@@ -46,6 +47,7 @@ else
   [ "${LONG:-}" != 1 ] || decks=(input/smoke/lm1b_*.cfg)
   steps=3 stop=2 size=(train.global_batch=2 train.micro_batch=1 train.warmup=1 model.blocks=1)
 fi
+[ -z "${DECKS:-}" ] || mapfile -t decks < <(printf 'input/smoke/%s.cfg\n' $DECKS)
 
 # train NAME DECK DEVICE MATMUL [KEY=VALUE…]: train in $T/NAME
 train() {
@@ -154,15 +156,16 @@ part_ranks() {
 }
 
 part_memory() {
-  local sanitizer t tool
+  local sanitizer t tool programs=("$TESTS"/test_*)
+  [ -z "${MEMORY_TESTS:-}" ] || mapfile -t programs < <(printf "$TESTS/test_%s\n" $MEMORY_TESTS)
   sanitizer=$(command -v compute-sanitizer || ls "${CUDA_HOME:-/usr/local/cuda}/bin/compute-sanitizer" 2> /dev/null)
   if [ "$MODE" = emulated ]; then
     tap_skip "compute-sanitizer" "there is no GPU; the emulation itself guards device memory and poisons shared memory"
   elif [ -z "$sanitizer" ]; then
     tap_skip "compute-sanitizer" "it is not installed"
   else
-    for tool in memcheck racecheck; do
-      for t in "$TESTS"/test_*; do
+    for tool in ${MEMORY_TOOLS:-memcheck racecheck}; do
+      for t in "${programs[@]}"; do
         tap "$tool $(basename "$t")" timeout -k 5 600 "$sanitizer" --tool $tool --error-exitcode 9 "$t"
       done
     done

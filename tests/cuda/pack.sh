@@ -41,8 +41,8 @@ rm -r "${pack:?}"/{bin,lib}
 
 # ---- decks, scripts, data
 cp -r input "$pack/"
-rm -rf "$pack"/input/mdlm_data* # data are prepared here, not on the other machine
-cp tests/cuda/{check.sh,bench.sh,results.py} "$pack/tests/cuda/"
+rm -rf "$pack"/input/mdlm_data* # Python is only needed here
+cp tests/cuda/{check.sh,bench.sh,first.sh,stages.sh,sweep.sh,results.py} "$pack/tests/cuda/"
 cp tests/e2e/lib.sh "$pack/tests/e2e/"
 cp tests/golden/{networks,peer_torch}.py "$pack/tests/golden/"
 cp tests/cuda/run_packed.sh "$pack/run.sh"

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""results.py — the results of bench.sh: one JSON object from its lines, shares of the ceilings, tables.
+"""results.py — the figures of bench.sh and first.sh: one JSON object from their lines, shares of the ceilings, tables.
 
-    results.py LINES… --out FILE      LINES: folders written by bench.sh and run.sh; prints the tables
-    results.py --markdown FILE        the tables of a result as Markdown, for tests/gpu-results.md
-    results.py --machine TEXT TEXT    a line about the machine: the program's versions; GPU, driver, memory
+    results.py LINES… --out FILE           LINES: folders written by bench.sh and run.sh, results.jsonl of first.sh; prints
+                                           the tables
+    results.py --markdown FILE             the tables of a result, or of results.jsonl, as Markdown, for tests/gpu-results.md
+    results.py --machine TEXT TEXT [TEXT]  a line about the machine: the program's versions; the GPU's fields in the order of
+                                           GPU, separated by commas; the CUDA libraries that were found
 
 The floor of an op is the time of its bytes at the speed of the copy, or of its operations at that of the large product,
 whichever is longer. The floor of a step is the sum over its ops. Names of results contain the unit: _s, _bytes,
@@ -19,34 +21,58 @@ import platform
 import sys
 from pathlib import Path
 
+GPU = ("gpu", "driver", "memory", "most_sm_clock", "most_memory_clock", "power_limit")
 
-def machine(versions: str, gpu: str) -> dict:
-    name, driver, memory = ([x.strip() for x in gpu.split(",")] + [""] * 3)[:3]
+
+def machine(versions: str, gpu: str, libraries: str = "") -> dict:
+    fields = [x.strip() for x in gpu.split(",")]
     return dict(
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        gpu=name,
-        driver=driver,
-        memory=memory,
+        **dict(zip(GPU, fields + [""] * (3 - len(fields)))),
         host=platform.machine(),
         python=platform.python_version(),
-        program=[line.strip() for line in versions.split(";") if line.strip()],
+        program=[line.strip() for line in versions.splitlines() if line.strip()],
+        libraries=[line.strip() for line in libraries.splitlines() if line.strip()],
     )
 
 
-def read(folders: list[str]) -> dict:
-    result: dict = dict(ops=[], steps=[], peer=[])
+def rows_of(path: Path) -> list[tuple[str, str, object]]:
+    """Stage, part and figures of each whole line: of first.sh's file as they are written there, else of part path.name."""
+    lines = path.read_text(errors="replace").splitlines()
+    if path.name == "check":
+        return [("", "check", line) for line in lines]
+    rows = []
+    for line in lines:
+        try:
+            x = json.loads(line)
+        except ValueError:  # cut off
+            continue
+        rows.append((x["stage"], x["part"], x["figures"]) if path.suffix == ".jsonl" else ("", path.name, x))
+    return rows
+
+
+def read(sources: list[str]) -> dict:
+    result: dict = {}
+    lists: dict = dict(ops=[], steps=[], peer=[], samples=[], clocks=[], stages=[])
     tap: list[str] = []
-    for folder in folders:
-        for path in sorted(Path(folder).iterdir()):
-            lines = path.read_text().splitlines()
-            rows = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]  # complete ones
-            if path.name == "check":
-                tap += lines
-            elif path.name == "machine":
-                result = dict(*rows) | result
-            else:
-                result[path.name] += rows
-    return result | (dict(check=counted(tap)) if tap else {})
+    notes: list[str] = []  # of the stage under way
+    for source in map(Path, sources):
+        for path in [source] if source.is_file() else sorted(source.iterdir()):
+            for stage, part, x in rows_of(path):
+                if part == "machine":
+                    result |= x
+                elif part == "check":
+                    tap.append(x)
+                elif part == "note":
+                    notes.append(x)
+                elif part == "stage":
+                    lists["stages"].append(dict(stage=stage, notes=notes) | x)
+                    notes = []
+                elif part == "steps" and "step_s" not in x:  # evaluation, after the steps of the same network
+                    lists["steps"][-1:] = [y | x for y in lists["steps"][-1:]]
+                else:
+                    lists[part].append(x)
+    return result | lists | (dict(check=counted(tap)) if tap else {})
 
 
 def counted(tap: list[str]) -> dict:
@@ -93,7 +119,7 @@ def judge(result: dict) -> dict:
             if (s["shape"], s["matmul"], s["network"], s["objective"], s["ranks"])
             == (x["shape"], x["matmul"], "dit", "subs", 1)
         ]
-        ours.sort(key=lambda s: s.get("deterministic", True))
+        ours.sort(key=lambda s: (s.get("deterministic", True), -s["micros"]))
         if ours:
             x["ours_to_theirs"] = ours[0]["tokens_per_s"] / x["tokens_per_s"]
             if "peak_bytes" in x:
@@ -130,11 +156,28 @@ def tables(r: dict) -> list[tuple[str, list[str], list[list[str]]]]:
             number(x["tflops"], digits=1),
             number(x.get("share")),
             number(x["allocated_bytes"], 2**30),
-            number(x["look_1_s"], 1e-3),
-            f"{number(x['look_batch_s'], 1e-3)} ({x['look_batch']})",
+            number(x.get("look_1_s"), 1e-3),
+            f"{number(x['look_batch_s'], 1e-3)} ({x['look_batch']})" if "look_batch_s" in x else "",
         ]
         for x in r["steps"]
     ]
+    samples = [
+        [
+            f"{x['samples']} of {x['length']} tokens, {x['shape']}",
+            f"{x['sampler']}, {x['sampler_steps']} steps",
+            number(x["seconds"]),
+            number(x["samples"] * x["length"] / x["seconds"], digits=0),
+            str(x["passes"]),
+            str(x["sequences"]),
+            number(x["allocated_bytes"], 2**30),
+        ]
+        for x in r["samples"]
+    ]
+    stages = [
+        [x["stage"], x["verdict"], number(x["seconds"], digits=1), number(x["cap"], digits=1), "; ".join(x["notes"])]
+        for x in r["stages"]
+    ]
+    clocks = [[x["when"], x["sm_mhz"], x["memory_mhz"], x["power_w"], x["celsius"]] for x in r["clocks"]]
     peer = [
         [
             x["shape"],
@@ -151,6 +194,7 @@ def tables(r: dict) -> list[tuple[str, list[str], list[list[str]]]]:
         for x in r["peer"]
     ]
     return [
+        ("Stages", ["stage", "verdict", "s", "cap, s", "why"], stages),
         ("Ops", ["op", "products in", "ms", "TFLOP/s", "GB/s", "floor / time"], ops),
         (
             "Training steps",
@@ -187,16 +231,23 @@ def tables(r: dict) -> list[tuple[str, list[str], list[list[str]]]]:
             ],
             peer,
         ),
+        ("Samples", ["what", "sampler", "s", "tokens/s", "passes", "sequences in them", "memory, GiB"], samples),
+        ("Clocks in the stage headline", ["when", "SM, MHz", "memory, MHz", "W", "°C"], clocks),
     ]
 
 
 def head(r: dict) -> str:
     c = r["ceilings"]
+    most = [r[k] for k in GPU[2:] if r.get(k)]
     return (
-        f"{r.get('date', '')}: {r.get('gpu') or 'no GPU'}, driver {r.get('driver') or 'none'}. A copy reaches "
+        f"{r.get('date') or 'no date'}: {r.get('gpu') or 'no GPU'}, driver {r.get('driver') or 'none'}"
+        + (f" ({', '.join(most)} at most)" if most else "")
+        + f". A copy reaches "
         f"{number(c['copy_gb_per_s'], digits=0)} GB/s"
         + "".join(
-            f", a product in {k} {number(c.get(f'product_{k}_tflops'), digits=1)} TFLOP/s" for k in ("bf16", "f32")
+            f", a product in {k} {number(c[f'product_{k}_tflops'], digits=1)} TFLOP/s"
+            for k in ("bf16", "f32")
+            if f"product_{k}_tflops" in c
         )
         + ". "
         + "; ".join(r.get("program", []))
@@ -212,11 +263,12 @@ def markdown(r: dict) -> str:
     text = [f"## {head(r)}", ""]
     for title, columns, rows in tables(r):
         if rows:
-            text += (
-                [f"### {title}", ""]
-                + ["| " + " | ".join(x) + " |" for x in [columns, ["---"] * len(columns), *rows]]
-                + [""]
-            )
+            cells = [[x.replace("|", "/") for x in row] for row in [columns, ["---"] * len(columns), *rows]]
+            text += [f"### {title}", ""] + ["| " + " | ".join(x) + " |" for x in cells] + [""]
+    bad = r["check"]["failed"] + r["check"]["skipped"] if "check" in r else []
+    for title, lines in (("Checks that failed or were skipped", bad), ("CUDA libraries", r.get("libraries", []))):
+        if lines:
+            text += [f"### {title}", "", *(f"    {line}" for line in lines), ""]
     return "\n".join(text)
 
 
@@ -237,12 +289,13 @@ def main() -> int:
     p.add_argument("lines", nargs="*")
     p.add_argument("--out")
     p.add_argument("--markdown", metavar="FILE")
-    p.add_argument("--machine", nargs=2, metavar="TEXT")
+    p.add_argument("--machine", nargs="+", metavar="TEXT")
     o = p.parse_args()
     if o.machine:
         print(json.dumps(machine(*o.machine)))
     elif o.markdown:
-        print(markdown(json.loads(Path(o.markdown).read_text())))
+        lines = o.markdown.endswith(".jsonl")
+        print(markdown(judge(read([o.markdown])) if lines else json.loads(Path(o.markdown).read_text())))
     else:
         result = judge(read(o.lines))
         Path(o.out).write_text(json.dumps(result, indent=1) + "\n")

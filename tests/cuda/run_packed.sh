@@ -1,9 +1,11 @@
 #!/bin/bash
-# run.sh [check [PART…] | bench [PART…]] — runs the contents of a pack (pack.sh) on a machine with a GPU: the checks,
-# then the measurements, or only one of them, or parts of one (listed in check.sh and bench.sh).
-# Writes gpu.json, run.log and the lines that gpu.json is made from to $OUT (default: the folder out beside this
-# script).
-# Variables: OUT; PYTHON (python3; for gpu.json, and with torch for the peer); DEVICE=cpu to try this script.
+# run.sh [check [PART…] | bench [PART…] | first CALL] — runs the contents of a pack (pack.sh) on a machine with a GPU: the
+# checks, then the measurements, or only one of them, or parts of one (listed in check.sh and bench.sh); or call 1 or 2 of the
+# first contact with a GPU (first.sh).
+# Writes to $OUT (default: the folder out beside this script) gpu.json, run.log, and the lines that gpu.json is made from;
+# first writes the files of first.sh.
+# Variables: OUT; PYTHON (python3; for gpu.json, and with torch for the peer); DEVICE=cpu to try this script; of first, those of
+# first.sh.
 # shellcheck disable=SC2046
 set -u
 export LC_ALL=C.UTF-8
@@ -11,10 +13,13 @@ pack=$(realpath "$(dirname "$0")")
 OUT=${OUT:-$pack/out} PYTHON=${PYTHON:-python3}
 mkdir -p "$OUT" || exit 1
 OUT=$(realpath "$OUT") # valid after the cd below
-exec > >(tee "$OUT/run.log") 2>&1
+out=$OUT
+: > "$out/run.log"
+exec > >(tee -a "$out/run.log") 2>&1 # first.sh appends to the same file
+log=$!
 cd "$pack" || exit 1
 temporary=$(mktemp -d)
-trap 'rm -rf "$temporary"' EXIT
+trap 'rm -rf "$temporary"; exec >&- 2>&-; wait $log' EXIT
 tar -xJf programs.tar.xz -C "$temporary" 2> /dev/null || "$PYTHON" -m tarfile -e programs.tar.xz "$temporary" || exit 1
 bin=$temporary/bin
 
@@ -65,12 +70,16 @@ check() {
 case ${1:-all} in
 check) check "${@:2}" || failed=1 ;;
 bench) tests/cuda/bench.sh "${@:2}" || failed=1 ;;
+first)
+  tests/cuda/first.sh "${2:-}" "$out"
+  exit
+  ;;
 all)
   check || failed=1
   tests/cuda/bench.sh || failed=1
   ;;
 *)
-  echo "usage: run.sh [check [PART…] | bench [PART…]]"
+  echo "usage: run.sh [check [PART…] | bench [PART…] | first CALL]"
   exit 2
   ;;
 esac

@@ -31,6 +31,7 @@ says() { grep -qF "$1" "$T/out" || { cat "$T/out"; return 1; }; }
 
 tap "bench in bf16" bench none
 tap "… names the kernel of attention" says '"attention": "own"'
+tap "… names the libraries' versions" says '"library": "CUDA 0.0, no driver on this machine"'
 tap "… is deterministic by default" says '"deterministic": true'
 tap "… warns of slow attention once per device, with the reason" warns 2 "^warning: attention uses our own kernel.*: this build lacks cuDNN"
 tap "… warns of no refusal" warns 0 refuses

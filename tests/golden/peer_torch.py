@@ -2,20 +2,17 @@
 """peer_torch.py — the training step of MDLM (dit, subs) in PyTorch at the shapes of tests/bench, for comparison.
 
     peer_torch.py [--shape small1024] [--device cuda] [--matmul bf16] [--variants eager:full,compile:masked]
-                  [--micros 1] [--steps 10]
-    peer_torch.py --check          compares logits, losses and gradients with those of tests/golden/dit.h5, in float64
+                  [--micros 1] [--steps 10] [--no-look]
+    peer_torch.py --check          this step's logits, losses and gradients beside those of tests/golden/dit.h5, in float64
 
-The network is that of tests/golden/networks.py, with dropout and with rotary in real arithmetic; attention is PyTorch's
-fused one. Matrix products run in bf16 by autocast, with float32 weights. AdamW is the fused one; the moving average and
-clipping process all weights at once. A step takes --micros micro-batches.
-
-Variants are MODE:HEAD. MODE: eager; compile; autotune (compile with kernels chosen by timing, which takes minutes).
-HEAD: full computes the logits of every row; masked computes those of a fixed number of rows, the most that can be
-masked, and gives the unmasked ones weight 0. If memory does not suffice, the micro-batch is halved and gradients are
-accumulated, so that the step stays the same.
-
-Prints one JSON object per line; seconds are the median of the steps. look_s are the seconds of one forward pass without
-gradients and head, with weights in bf16, compiled into a CUDA graph unless MODE is eager.
+The network is that of tests/golden/networks.py, with rotary in real numbers and dropout; attention is PyTorch's fused one.
+Products run in bf16 by autocast over float32 weights; AdamW is the fused one; the moving average and clipping go over all
+weights at once. A step takes --micros micro-batches. Variants are MODE:HEAD. MODE: eager; compile; autotune, compile with
+kernels chosen by timing, which takes minutes. HEAD: full makes logits of every row, masked only of as many rows as are masked
+at the most, the rest of them with weight 0. Where memory does not suffice, the micro-batch is halved and gradients are
+accumulated, so that a step stays a step. One JSON object a line, printed as soon as its variant is measured; seconds are the
+median of the steps. look_s are those of one pass without gradients and head, from weights in bf16, compiled into a CUDA graph
+unless MODE is eager; --no-look leaves these passes out.
 """
 
 from __future__ import annotations
@@ -216,7 +213,7 @@ def measure(o: argparse.Namespace, mode: str, head: str) -> dict:
     )
     if o.device != "cpu":
         result |= dict(peak_bytes=torch.cuda.max_memory_allocated(), gpu=torch.cuda.get_device_name())
-    if head == "masked":
+    if head == "masked" and not o.no_look:
         result |= dict(
             look_1_s=look_seconds(step, 1, mode),
             look_batch=min(64, batch),
@@ -264,6 +261,7 @@ def main() -> int:
     p.add_argument("--variants", default=VARIANTS)
     p.add_argument("--micros", type=int, default=1)
     p.add_argument("--steps", type=int, default=10)
+    p.add_argument("--no-look", action="store_true")
     p.add_argument("--check", action="store_true")
     o = p.parse_args()
     networks.rotary = rotary

@@ -85,6 +85,50 @@ static void own_clocks(void **state) {
   network_destroy(&n);
 }
 
+/* ---- sequences of each pass */
+enum { FEW = 11 };
+static struct {
+  ModelTable table; /* of the network, with record() in front of its forward */
+  int (*forward)(Model *, const ModelInput *);
+  int64_t sum, odd; /* of all passes; passes of neither FEW nor a power of two */
+} passes;
+
+static int record(Model *m, const ModelInput *in) {
+  passes.sum += in->B;
+  passes.odd += in->B != FEW && (in->B & (in->B - 1)) != 0;
+  return passes.forward(m, in);
+}
+
+static SamplerJob recorded_samples(Network *n, bool host, int32_t *z) {
+  const Ops *own = n->dev.ops;
+  Ops ops = *own;
+  ops.host = host;
+  n->dev.ops = &ops;
+  passes.sum = passes.odd = 0;
+  SamplerJob job = toy_samples(n, run_of("event", 4, true, 0, FEW), blank, z);
+  n->dev.ops = own;
+  return job;
+}
+
+/* Off the host a pass has all sequences or a power of two, with copies that are not counted; on it only those in which
+ * something unmasks. The samples are the same. */
+static void sizes_of_passes(void **state) {
+  (void)state;
+  Network n;
+  int32_t exact[FEW * L], padded[FEW * L];
+  toy_open_sampler(&n, (ToySampler){.batch = FEW});
+  passes.table = *n.model.table;
+  passes.forward = passes.table.forward;
+  passes.table.forward = record;
+  n.model.table = &passes.table;
+  SamplerJob job = recorded_samples(&n, true, exact);
+  assert_true(passes.odd > 0 && passes.sum == job.evaluated);
+  assert_int_equal(recorded_samples(&n, false, padded).evaluated, job.evaluated);
+  assert_true(passes.odd == 0 && passes.sum > job.evaluated);
+  assert_memory_equal(padded, exact, sizeof exact);
+  network_destroy(&n);
+}
+
 static void timed_networks_are_refused(void **state) {
   const char *name = *state;
   Network n;
@@ -96,6 +140,7 @@ static void timed_networks_are_refused(void **state) {
 int main(void) {
 #define OF(test, name) cmocka_unit_test_prestate(test, (void *)(uintptr_t)name)
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(sizes_of_passes),
       OF(same_samples, "cached"),
       OF(same_samples, "event"),
       OF(same_in_any_batch, "cached"),
@@ -107,5 +152,6 @@ int main(void) {
       OF(timed_networks_are_refused, "event"),
       OF(timed_networks_are_refused, "first_hitting"),
   };
-  return cmocka_run_group_tests(tests, NULL, NULL);
+  const struct CMUnitTest few[] = {cmocka_unit_test(sizes_of_passes)}; /* what is special to a device */
+  return check_slow ? cmocka_run_group_tests(few, NULL, NULL) : cmocka_run_group_tests(tests, NULL, NULL);
 }
