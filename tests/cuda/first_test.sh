@@ -137,18 +137,18 @@ tap "… is named" has smoke note 'demo: attention is not by cudnn'
 tap "… leaves out the headline and nothing else" verdicts environment=failed smoke=failed headline=skipped ops=failed tests=passed curves=failed
 tap "a budget that is used up fails" exits 1 first 1 "${faults[@]}" SCALE=1 BUDGET=2
 tap "… and is not exceeded" verdicts environment=failed "smoke=out of time" "headline=no time" "ops=no time" "tests=no time" "curves=no time"
-tap "call 2 without PyTorch and sanitizer" first 2 "${working[@]}" PYTHON="$T/python" PROGRAM="$MDLM" MODE=emulated
+tap "call 2 without PyTorch and sanitizer" first 2 "${working[@]}" SCALE=1 PYTHON="$T/python" PROGRAM="$MDLM" MODE=emulated
 tap "… skips these two" verdicts environment=passed smoke=passed headline=passed peer=skipped samples=passed memory=skipped medium=passed
 tap "… with the reason" has peer note "$T/python has no torch"
 tap "call 1 without Python fails" exits 1 first 1 "${working[@]}" PYTHON="$T/none"
 tap "… and the table can be made later" whole
 
 # ---- killed
-# killed SIGNAL SECONDS: first.sh is killed so long after it has begun
+# killed SIGNAL SECONDS [NAME=VALUE…]: first.sh is killed so long after it has begun
 killed() {
   local process
   rm -rf "$T/out"
-  env "${working[@]}" EACH=0.1 tests/cuda/first.sh 1 "$T/out" > "$T/said" 2>&1 &
+  env "${working[@]}" EACH=0.1 "${@:3}" tests/cuda/first.sh 1 "$T/out" > "$T/said" 2>&1 &
   process=$!
   wait_for 10 test -e "$T/out/results.jsonl"
   sleep "$2"
@@ -158,6 +158,6 @@ killed() {
 }
 whole_after() { killed "$@" && whole; }
 for it in 0 .4 .6 .8 1.1; do tap "killed after $it s" whole_after KILL $it; done
-tap "terminated" whole_after TERM .6
+tap "terminated" whole_after TERM .6 SCALE=1 BENCH="$T/hang"
 tap "… ends the stage under way and makes the table" grep -A1 '| interrupted |' "$T/said"
 finish
