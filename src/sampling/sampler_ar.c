@@ -5,9 +5,10 @@
  * to its left only.
  *
  * With the cache a pass is one position of all sequences, and its keys and values are kept; without, a pass is the
- * whole prefix. Both use the same random numbers, and on a CPU with AVX-512 the network's output has the same bits
- * (FEW_ROWS in src/ops/cpu/cpu.h), and so have the tokens. Elsewhere outputs differ by rounding, and a token differs
- * where its random number falls between two roundings of a sum. sample.steps and sample.noise_removal are not used. */
+ * whole prefix. Both use the same random numbers, and on the CPU the network's output has the same bits, since those of a
+ * row do not depend on the number of rows (src/ops/cpu/gemm.c), and so have the tokens. On a GPU outputs differ by
+ * rounding, and a token differs where its random number falls between two roundings of a sum. sample.steps and
+ * sample.noise_removal are not used. */
 #include "base/err.h"
 #include "base/mem.h"
 #include "sampling/draws.h"

@@ -118,8 +118,8 @@ def initial(sizes: networks.Sizes, device: str) -> networks.Params:
 
 
 class Step:
-    def __init__(self, shape: str, device: str, matmul: str, mode: str, head: str, micros: int, parts: int):
-        D, blocks, heads, C, V, L, B = SHAPES[shape]
+    def __init__(self, shape: str, device: str, matmul: str, mode: str, head: str, micros: int, parts: int, B: int):
+        D, blocks, heads, C, V, L = SHAPES[shape][:6]
         self.sizes = dict(width=D, blocks=blocks, heads=heads, cond_dim=C, vocab=V, length=L, mlp_ratio=4, mask=V - 1)
         self.device, self.bf16, self.head, self.parts, self.n = device, matmul == "bf16", head, micros * parts, 0
         torch.manual_seed(1)
@@ -182,14 +182,14 @@ def look_seconds(step: Step, B: int, mode: str) -> float:
 
 
 def measure(o: argparse.Namespace, mode: str, head: str) -> dict:
-    batch, parts = SHAPES[o.shape][6], 1
+    batch, parts = o.batch or SHAPES[o.shape][6], 1
     while True:
         try:
             torch._dynamo.reset()
             if o.device != "cpu":
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
-            step = Step(o.shape, o.device, o.matmul, mode, head, o.micros, parts)
+            step = Step(o.shape, o.device, o.matmul, mode, head, o.micros, parts, batch)
             times = seconds_of(step, o.steps)
             break
         except torch.OutOfMemoryError:
@@ -260,6 +260,7 @@ def main() -> int:
     p.add_argument("--matmul", choices=["bf16", "f32"], default="bf16")
     p.add_argument("--variants", default=VARIANTS)
     p.add_argument("--micros", type=int, default=1)
+    p.add_argument("--batch", type=int, help="sequences of a micro-batch; by default those of a GPU")
     p.add_argument("--steps", type=int, default=10)
     p.add_argument("--no-look", action="store_true")
     p.add_argument("--check", action="store_true")

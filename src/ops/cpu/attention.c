@@ -67,49 +67,55 @@ static void zero_rows(real *p, int64_t first, int64_t last, int64_t n, int64_t l
     for (int64_t k = 0; k < n; k++) p[r * ld + k] = 0;
 }
 
-/* Scratch, in reals, of forward for n queries over `keys` keys: the scores, and padded queries and outputs. */
-static size_t room(int64_t n, int64_t keys, int64_t K) { return (size_t)(n * keys + 2 * FEW_ROWS * K); }
-
-/* Queries i … i+n−1. The sum over keys is taken in pieces of BLOCK keys: masked keys add zeros, and the number of keys
- * does not change the order of the sum. Scores are scaled afterwards: the point where oneDNN applies alpha depends on
- * the number of keys. */
-static void block_forward(const Head *x, int64_t K, bool causal, int64_t i, int64_t n, real *scratch) {
-  real inverse[BLOCK], scale = 1 / real_sqrt((real)K);
-  int64_t cols = causal ? i + n : x->length, rows = n < FEW_ROWS ? FEW_ROWS : n, ld = x->ld, ld_o = x->ld_o;
-  real *few = scratch, *s = scratch + 2 * FEW_ROWS * K, *out = x->out + i * ld_o;
-  const real *q = x->q + i * ld;
-  if (n < rows) {
-    for (int64_t r = 0; r < n; r++) memcpy(few + r * K, q + r * ld, (size_t)K * sizeof *few);
-    memset(few + n * K, 0, (size_t)((rows - n) * K) * sizeof *few);
-    q = few, out = few + rows * K;
-    ld = ld_o = K;
-  }
-  FN(gemm_serial)(false, true, rows, cols, K, q, ld, x->k, x->ld, 0, s, cols);
+/* Queries i … i+n−1; s[n·cols] is scratch. The sum over keys is taken in pieces of BLOCK keys: masked keys add zeros, so
+ * the number of keys does not change the order of the sum. */
+static void block_forward(const Head *x, int64_t K, bool causal, int64_t i, int64_t n, real *s, real *pack) {
+  real inverse[BLOCK], scale = 1 / real_sqrt((real)K), *out = x->out + i * x->ld_o;
+  int64_t cols = causal ? i + n : x->length;
+  FN(gemm_serial)(false, true, n, cols, K, x->q + i * x->ld, x->ld, x->k, x->ld, false, s, cols, pack);
   softmax_rows(s, n, cols, cols, scale, i, causal, inverse, x->lse + i);
   for (int64_t j = 0; j < cols; j += BLOCK) {
     const real *v = x->v + j * x->ld;
-    FN(gemm_serial)(false, false, rows, K, min64(BLOCK, cols - j), s + j, cols, v, x->ld, j > 0, out, ld_o);
+    FN(gemm_serial)
+    (false, false, n, K, min64(BLOCK, cols - j), s + j, cols, v, x->ld, j > 0, out, x->ld_o, pack);
   }
   for (int64_t r = 0; r < n; r++) {
-    real *o = x->out + (i + r) * x->ld_o;
+    real *o = out + r * x->ld_o;
 #pragma omp simd
-    for (int64_t k = 0; k < K; k++) o[k] = out[r * ld_o + k] * inverse[r];
+    for (int64_t k = 0; k < K; k++) o[k] *= inverse[r];
   }
 }
 
-static void head_forward(const Head *x, int64_t K, bool causal, real *scratch) {
-  for (int64_t i = 0; i < x->length; i += BLOCK) block_forward(x, K, causal, i, min64(BLOCK, x->length - i), scratch);
+static void head_forward(const Head *x, int64_t K, bool causal, real *s, real *pack) {
+  for (int64_t i = 0; i < x->length; i += BLOCK) block_forward(x, K, causal, i, min64(BLOCK, x->length - i), s, pack);
 }
+
+/* Scratch of the calling thread: `reals` for scores, and room to pack the factors of products over L keys and K columns
+ * of a head. */
+typedef struct Room {
+  real *scores, *pack;
+  size_t reals, packs;
+} Room;
+
+static int room_open(Device *dev, size_t reals, int64_t L, int64_t K, Room *r) {
+  int64_t most = L > K ? L : K;
+  size_t threads = (size_t)dev->threads * sizeof(real);
+  r->reals = reals;
+  r->packs = FN(gemm_room)(most, most);
+  TRY(FN(scratch)(dev, SCRATCH_THREAD, r->reals * threads, &r->scores));
+  return FN(scratch)(dev, SCRATCH_PACK, r->packs * threads, &r->pack);
+}
+static real *room_scores(const Room *r) { return r->scores + r->reals * (size_t)omp_get_thread_num(); }
+static real *room_pack(const Room *r) { return r->pack + r->packs * (size_t)omp_get_thread_num(); }
 
 int FN(attention)(Device *dev, const Attention *a) {
   int64_t L = a->L, D = cols_of(a->o), K = D / a->heads, n = rows_of(a->o) / L * a->heads;
-  real *scratch;
-  size_t each = room(BLOCK, L, K);
-  TRY(FN(scratch)(dev, SCRATCH_THREAD, each * sizeof(real) * (size_t)dev->threads, &scratch));
+  Room room;
+  TRY(room_open(dev, (size_t)(BLOCK * L), L, K, &room));
 #pragma omp parallel for schedule(dynamic)
   for (int64_t i = 0; i < n; i++) {
     Head x = head_of(a, i);
-    head_forward(&x, K, a->causal, scratch + each * (size_t)omp_get_thread_num());
+    head_forward(&x, K, a->causal, room_scores(&room), room_pack(&room));
     zero_rows(x.out, x.length, L, K, x.ld_o);
     zero_rows(x.lse, x.length, L, 1, 1);
   }
@@ -117,7 +123,7 @@ int FN(attention)(Device *dev, const Attention *a) {
 }
 
 /* Append the key and value of one query to the cache, and attend to all keys in it. */
-static void step_forward(const AttentionStep *a, int64_t index, real *scratch) {
+static void step_forward(const AttentionStep *a, int64_t index, real *s, real *pack) {
   int64_t H = a->heads, D = cols_of(a->o), K = D / H, b = index / H, h = index % H, seen = a->position + 1;
   real *cache = row(a->cache, b * a->L) + h * K, *mine = cache + a->position * a->cache.ld, lse;
   const real *qkv = row(a->qkv, b) + h * K;
@@ -125,16 +131,15 @@ static void step_forward(const AttentionStep *a, int64_t index, real *scratch) {
   Head x = {.q = qkv, .k = cache, .v = cache + D, .ld = a->cache.ld, .length = seen, .lse = &lse};
   x.out = row(a->o, b) + h * K;
   x.ld_o = a->o.ld;
-  block_forward(&x, K, false, 0, 1, scratch);
+  block_forward(&x, K, false, 0, 1, s, pack);
 }
 
 int FN(attention_step)(Device *dev, const AttentionStep *a) {
   int64_t n = rows_of(a->o) * a->heads;
-  real *scratch;
-  size_t each = room(FEW_ROWS, a->L, cols_of(a->o) / a->heads);
-  TRY(FN(scratch)(dev, SCRATCH_THREAD, each * sizeof(real) * (size_t)dev->threads, &scratch));
+  Room room;
+  TRY(room_open(dev, (size_t)a->L, a->L, cols_of(a->o) / a->heads, &room));
 #pragma omp parallel for schedule(static)
-  for (int64_t i = 0; i < n; i++) step_forward(a, i, scratch + each * (size_t)omp_get_thread_num());
+  for (int64_t i = 0; i < n; i++) step_forward(a, i, room_scores(&room), room_pack(&room));
   return OK;
 }
 
@@ -157,34 +162,33 @@ static void score_gradient(real *p, real *dp, const Head *x, int64_t i0, int64_t
   }
 }
 
-static void head_backward(const Head *x, int64_t K, bool causal, real *p, real *dp) {
+static void head_backward(const Head *x, int64_t K, bool causal, real *p, real *dp, real *pack) {
   real scale = 1 / real_sqrt((real)K);
   /* The last block comes first: it covers all columns even with a causal mask, so it sets dK and dV and the others
    * add. */
   int64_t L = x->length, blocks = (L + BLOCK - 1) / BLOCK;
   for (int64_t b = blocks - 1; b >= 0; b--) {
     int64_t i = b * BLOCK, n = min64(BLOCK, L - i), cols = causal ? i + n : L;
-    real more = b == blocks - 1 ? 0 : 1;
+    bool more = b < blocks - 1;
     const real *q = x->q + i * x->ld, *d_o = x->d_o + i * x->ld_do;
-    FN(gemm_serial)(false, true, n, cols, K, q, x->ld, x->k, x->ld, 0, p, cols);
-    FN(gemm_serial)(false, true, n, cols, K, d_o, x->ld_do, x->v, x->ld, 0, dp, cols);
+    FN(gemm_serial)(false, true, n, cols, K, q, x->ld, x->k, x->ld, false, p, cols, pack);
+    FN(gemm_serial)(false, true, n, cols, K, d_o, x->ld_do, x->v, x->ld, false, dp, cols, pack);
     score_gradient(p, dp, x, i, n, cols, K, scale, causal);
-    FN(gemm_serial)(true, false, cols, K, n, p, cols, d_o, x->ld_do, more, x->dv, x->ld_d);
-    FN(gemm_serial)(false, false, n, K, cols, dp, cols, x->k, x->ld, 0, x->dq + i * x->ld_d, x->ld_d);
-    FN(gemm_serial)(true, false, cols, K, n, dp, cols, q, x->ld, more, x->dk, x->ld_d);
+    FN(gemm_serial)(true, false, cols, K, n, p, cols, d_o, x->ld_do, more, x->dv, x->ld_d, pack);
+    FN(gemm_serial)(false, false, n, K, cols, dp, cols, x->k, x->ld, false, x->dq + i * x->ld_d, x->ld_d, pack);
+    FN(gemm_serial)(true, false, cols, K, n, dp, cols, q, x->ld, more, x->dk, x->ld_d, pack);
   }
 }
 
 int FN(attention_backward)(Device *dev, const Attention *a) {
   int64_t L = a->L, D = cols_of(a->o), K = D / a->heads, n = rows_of(a->o) / L * a->heads;
-  real *scratch;
-  size_t each = (size_t)(BLOCK * L);
-  TRY(FN(scratch)(dev, SCRATCH_THREAD, 2 * each * sizeof(real) * (size_t)dev->threads, &scratch));
+  Room room;
+  TRY(room_open(dev, (size_t)(2 * BLOCK * L), L, K, &room));
 #pragma omp parallel for schedule(dynamic)
   for (int64_t i = 0; i < n; i++) {
     Head x = head_of(a, i);
-    real *p = scratch + 2 * each * (size_t)omp_get_thread_num();
-    head_backward(&x, K, a->causal, p, p + each);
+    real *p = room_scores(&room);
+    head_backward(&x, K, a->causal, p, p + BLOCK * L, room_pack(&room));
     real *out[] = {x.dq, x.dk, x.dv};
     for (int j = 0; j < 3; j++) zero_rows(out[j], x.length, L, K, x.ld_d);
   }

@@ -63,7 +63,7 @@ static const char *cpu_library(void) {
 #if REAL_IS_FLOAT
   static char text[64];
   const dnnl_version_t *v = dnnl_version();
-  snprintf(text, sizeof text, "oneDNN %d.%d.%d", v->major, v->minor, v->patch);
+  snprintf(text, sizeof text, "oneDNN %d.%d.%d for bf16", v->major, v->minor, v->patch);
   return text;
 #else
   return "plain loops";

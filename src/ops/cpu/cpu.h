@@ -1,5 +1,5 @@
 /* cpu — declarations shared by the files of the CPU backend. Each file is compiled twice: with REAL = float
- * (production, oneDNN) and with REAL = double (the oracle, plain loops). FN(name) gives the two versions different
+ * (production) and with REAL = double (the oracle, plain loops). FN(name) gives the two versions different
  * names.
  *
  * Parallel loops run over chunks whose bounds depend only on the shapes, and sums over chunks are taken in order:
@@ -39,6 +39,7 @@ typedef enum ScratchSlot {
   SCRATCH_B,
   SCRATCH_PARTIAL,
   SCRATCH_THREAD,
+  SCRATCH_PACK,
   SCRATCH_ROWS,
   SCRATCH_SLOTS
 } ScratchSlot;
@@ -57,11 +58,6 @@ typedef struct Cpu {
  *  shrinks. */
 int FN(scratch)(Device *dev, ScratchSlot slot, size_t bytes, void *p);
 
-/* oneDNN's AVX-512 kernel sums products of fewer rows than this in another order. Such products are padded with zero
- * rows, so that a row's result does not depend on the number of rows: a sequence gives the same bits in any batch, and
- * a position the same bits alone as within its sequence. */
-enum { FEW_ROWS = REAL_IS_FLOAT ? 16 : 1 };
-
 /* Epilogue — applied to each finished tile of a product C:
  *   C ← C + bias;  with y: y = gelu(C) */
 typedef struct Epilogue {
@@ -70,12 +66,16 @@ typedef struct Epilogue {
   int64_t ldy;
 } Epilogue;
 
-/** gemm — C[M,N] = beta·C + op(A) op(B), where op transposes if ta, tb. Pieces of C are computed in parallel. */
+/** gemm — C[M,N] = op(A) op(B), or with `add` C += op(A) op(B), where op transposes if ta, tb. Blocks of C are computed
+ *  in parallel. An element has the same bits whatever M and N are. */
 int FN(gemm)(Device *dev, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *B,
-             int64_t ldb, real beta, real *C, int64_t ldc, const Epilogue *epilogue);
-/** gemm_serial — the same, in the calling thread. */
+             int64_t ldb, bool add, real *C, int64_t ldc, const Epilogue *epilogue);
+/** gemm_serial — the same in the calling thread, without epilogue. room: gemm_room(N, K) reals, 64-byte aligned, for
+ *  packed factors. */
 void FN(gemm_serial)(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *B,
-                     int64_t ldb, real beta, real *C, int64_t ldc);
+                     int64_t ldb, bool add, real *C, int64_t ldc, real *room);
+/** gemm_room — a number of reals that grows with N and K, and is a multiple of 64 bytes. */
+size_t FN(gemm_room)(int64_t N, int64_t K);
 void FN(epilogue)(const Epilogue *e, real *C, int64_t ldc, int64_t i0, int64_t rows, int64_t j0, int64_t cols);
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }

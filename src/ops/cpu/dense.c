@@ -25,7 +25,7 @@ static int factor16(Device *dev, ScratchSlot slot, Tensor t, const uint16_t **p,
 }
 #endif
 
-static int product(Device *dev, bool low, bool ta, bool tb, int64_t K, Tensor a, Tensor b, real beta, Tensor c,
+static int product(Device *dev, bool low, bool ta, bool tb, int64_t K, Tensor a, Tensor b, bool add, Tensor c,
                    const Epilogue *epilogue) {
   int64_t M = rows_of(c), N = cols_of(c);
 #if REAL_IS_FLOAT
@@ -34,18 +34,18 @@ static int product(Device *dev, bool low, bool ta, bool tb, int64_t K, Tensor a,
     int64_t lda, ldb;
     TRY(factor16(dev, SCRATCH_A, a, &A, &lda));
     TRY(factor16(dev, SCRATCH_B, b, &B, &ldb));
-    return gemm16(dev, ta, tb, M, N, K, A, lda, B, ldb, beta, c.data, c.ld, epilogue);
+    return gemm16(dev, ta, tb, M, N, K, A, lda, B, ldb, add, c.data, c.ld, epilogue);
   }
 #endif
   CHECK(!low, ERR_SHAPE, "dense: the %s backend has no bf16 weights", dev->ops->name);
-  return FN(gemm)(dev, ta, tb, M, N, K, a.data, a.ld, b.data, b.ld, beta, c.data, c.ld, epilogue);
+  return FN(gemm)(dev, ta, tb, M, N, K, a.data, a.ld, b.data, b.ld, add, c.data, c.ld, epilogue);
 }
 
 int FN(dense)(Device *dev, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b) {
   bool activate = !tensor_none(pre);
   Epilogue e = {.bias = b.data, .y = activate ? y.data : NULL, .ldy = y.ld};
   bool plain = e.bias == NULL && !activate;
-  return product(dev, w.type == DT_BF16, false, true, cols_of(x), x, w, 0, activate ? pre : y, plain ? NULL : &e);
+  return product(dev, w.type == DT_BF16, false, true, cols_of(x), x, w, false, activate ? pre : y, plain ? NULL : &e);
 }
 
 /* db += column sums of dy. One thread sums each column, rows in order. */
@@ -68,7 +68,7 @@ static void bias_gradient(Tensor db, Tensor dy) {
 int FN(dense_backward)(Device *dev, Tensor dx, bool dx_add, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w) {
   bool low = w.type == DT_BF16;
   if (!tensor_none(dx)) TRY(product(dev, low, false, false, cols_of(dy), dy, w, dx_add, dx, NULL));
-  if (!tensor_none(dw)) TRY(product(dev, low, true, false, rows_of(dy), dy, x, 1, dw, NULL));
+  if (!tensor_none(dw)) TRY(product(dev, low, true, false, rows_of(dy), dy, x, true, dw, NULL));
   if (!tensor_none(db)) bias_gradient(db, dy);
   return OK;
 }

@@ -1,38 +1,33 @@
-/* gemm — matrix products in the device's real type.
+/* gemm — f32 matrix products, blocked for the caches as in Goto and van de Geijn, "Anatomy of high-performance matrix
+ * multiplication" (2008).
  *
- * The result is cut into pieces, each computed by one thread. The pieces, and so the order in which an element is
- * summed, depend only on the shapes: weights do not depend on the number of threads. In f32 a piece is one call of
- * oneDNN's sgemm. */
+ * Each element of C is computed from chunks of at most KC of the K terms: the terms of a chunk are added in order by
+ * fused multiply-adds, and the chunks in order. How long the chunks are depends on K alone. Neither the number of threads
+ * nor the position of a row, nor the number of rows, nor the vector width changes a bit of it. */
 #include "ops/cpu/cpu.h"
+#if REAL_IS_FLOAT
 #include "ops/cpu/gelu.h"
-#include <string.h>
-#if REAL_IS_FLOAT
-#include <oneapi/dnnl/dnnl.h>
-#endif
+#include "ops/cpu/tile.h"
+#include <omp.h>
 
-#if REAL_IS_FLOAT
-void FN(gemm_serial)(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *B,
-                     int64_t ldb, real beta, real *C, int64_t ldc) {
-  dnnl_status_t s = dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', M, N, K, 1, A, lda, B, ldb, beta, C, ldc);
-  ASSERT(s == dnnl_success);
+/* A block of A, [MC,KC], is for the second-level cache; NC columns of B, [KC,NC], are for the third. */
+enum { MC = 72, KC = 768, NC = 1024, SLAB = 64, ALIGN = 16 };
+_Static_assert(MC % MR == 0 && NC % NR == 0 && SLAB % NR == 0, "blocks are whole panels");
+
+typedef struct Product { /* C = or += op(A) op(B) */
+  bool ta, tb, add;
+  int64_t M, N, K, chunk; /* chunk: terms added before they are added to C */
+  const float *A, *B;
+  float *C;
+  int64_t lda, ldb, ldc;
+  const Epilogue *epilogue;
+} Product;
+
+static int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+static int64_t chunk_of(int64_t K) {
+  int64_t chunks = (K + KC - 1) / KC;
+  return chunks ? round_up((K + chunks - 1) / chunks, FLIP) : 0;
 }
-#else
-void FN(gemm_serial)(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *B,
-                     int64_t ldb, real beta, real *C, int64_t ldc) {
-  for (int64_t i = 0; i < M; i++) {
-    real *c = C + i * ldc;
-    for (int64_t j = 0; j < N; j++) c[j] = beta == 0 ? 0 : beta * c[j];
-    for (int64_t k = 0; k < K; k++) {
-      real a = ta ? A[k * lda + i] : A[i * lda + k];
-      if (tb) {
-        for (int64_t j = 0; j < N; j++) c[j] += a * B[j * ldb + k];
-      } else {
-        for (int64_t j = 0; j < N; j++) c[j] += a * B[k * ldb + j];
-      }
-    }
-  }
-}
-#endif
 
 void FN(epilogue)(const Epilogue *e, real *C, int64_t ldc, int64_t i0, int64_t rows, int64_t j0, int64_t cols) {
   const real *b = e->bias ? e->bias + j0 : NULL;
@@ -50,55 +45,128 @@ void FN(epilogue)(const Epilogue *e, real *C, int64_t ldc, int64_t i0, int64_t r
   }
 }
 
-/* The number of pieces to cut n into: a power of two up to 8, with pieces of at least `least` — except that n is halved
- * if each half is worth a thread. sgemm packs its factors on every call, so fewer pieces waste less. */
-static int64_t pieces_of(int64_t n, int64_t least) {
-  enum { MOST = 8, WORTH_A_THREAD = 64 };
-  int64_t p = n >= 2 * WORTH_A_THREAD ? 2 : 1;
-  while (p < MOST && n / (2 * p) >= least) p *= 2;
-  return p;
+/* ---- blocks */
+
+static void pack_a(const Product *p, int64_t i0, int64_t rows, int64_t k0, int64_t k, float *to) {
+  for (int64_t i = i0; i < i0 + rows; i += MR, to += MR * k) {
+    const float *a = p->ta ? p->A + k0 * p->lda + i : p->A + i * p->lda + k0;
+    pack_panel(MR, !p->ta, min64(MR, i0 + rows - i), k, a, p->lda, to);
+  }
 }
 
-static int64_t piece_size(int64_t n, int64_t pieces) { return ((n + pieces - 1) / pieces + 15) / 16 * 16; }
+static void pack_b(const Product *p, int64_t j, int64_t cols, int64_t k0, int64_t k, float *to) {
+  const float *b = p->tb ? p->B + j * p->ldb + k0 : p->B + k0 * p->ldb + j;
+  pack_panel(NR, p->tb, cols, k, b, p->ldb, to);
+}
 
-static void pieces(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *B,
-                   int64_t ldb, real beta, real *C, int64_t ldc, const Epilogue *epilogue) {
-  int64_t pm = pieces_of(M, ta ? 1024 : 512), pn = 1;
-  while (pm * pn < 8 && N / (2 * pn) >= 2048) pn *= 2;
-  int64_t tm = piece_size(M, pm), tn = piece_size(N, pn), nm = (M + tm - 1) / tm, nn = (N + tn - 1) / tn;
-#pragma omp parallel for schedule(dynamic) collapse(2)
-  for (int64_t bj = 0; bj < nn; bj++) {
-    for (int64_t bi = 0; bi < nm; bi++) {
-      int64_t i = bi * tm, j = bj * tn, rows = min64(tm, M - i), cols = min64(tn, N - j);
-      const real *a = A + (ta ? i : i * lda), *b = B + (tb ? j * ldb : j);
-      FN(gemm_serial)(ta, tb, rows, cols, K, a, lda, b, ldb, beta, C + i * ldc + j, ldc);
-      if (epilogue) FN(epilogue)(epilogue, C, ldc, i, rows, j, cols);
+static __attribute__((noinline)) void whole_tile(int64_t k, const float *a, const float *b, bool add, float *c,
+                                                 int64_t ldc) {
+  if (add)
+    kernel(k, a, b, true, c, ldc);
+  else
+    kernel(k, a, b, false, c, ldc);
+}
+
+static __attribute__((noinline)) void part_tile(int64_t k, const float *a, const float *b, bool add, float *c,
+                                                int64_t ldc, int64_t rows, int64_t cols) {
+  _Alignas(64) float t[MR * NR];
+  kernel(k, a, b, false, t, NR);
+  for (int64_t i = 0; i < rows; i++)
+    for (int64_t j = 0; j < cols; j++) c[i * ldc + j] = add ? c[i * ldc + j] + t[i * NR + j] : t[i * NR + j];
+}
+
+/* Rows i0 … and columns j0 … of C, plus terms k0 …; a and b are the packed factors. */
+static void block(const Product *p, int64_t i0, int64_t rows, int64_t j0, int64_t cols, int64_t k0, int64_t k,
+                  const float *a, const float *b) {
+  bool add = p->add || k0 > 0;
+  for (int64_t j = 0; j < cols; j += NR) {
+    for (int64_t i = 0; i < rows; i += MR) {
+      float *c = p->C + (i0 + i) * p->ldc + j0 + j;
+      int64_t m = min64(MR, rows - i), n = min64(NR, cols - j);
+      if (m == MR && n == NR)
+        whole_tile(k, a + i * k, b + j * k, add, c, p->ldc);
+      else
+        part_tile(k, a + i * k, b + j * k, add, c, p->ldc, m, n);
+    }
+  }
+  if (p->epilogue && k0 + k == p->K) FN(epilogue)(p->epilogue, p->C, p->ldc, i0, rows, j0, cols);
+}
+
+/* ---- who computes what */
+
+size_t FN(gemm_room)(int64_t N, int64_t K) {
+  int64_t chunk = min64(KC, round_up(K, FLIP));
+  return (size_t)round_up(chunk * (MC + round_up(min64(NC, N), NR)), ALIGN);
+}
+
+/* Columns j0 … of C in the calling thread; `slab` columns of B are packed at a time. */
+static void columns(const Product *p, int64_t j0, int64_t cols, int64_t slab, float *room) {
+  float *a = room, *b = room + MC * p->chunk;
+  for (int64_t j = j0; j < j0 + cols; j += slab) {
+    int64_t n = min64(slab, j0 + cols - j);
+    for (int64_t k0 = 0; k0 < p->K; k0 += p->chunk) {
+      int64_t k = min64(p->chunk, p->K - k0);
+      for (int64_t x = 0; x < n; x += NR) pack_b(p, j + x, min64(NR, n - x), k0, k, b + x * k);
+      for (int64_t i = 0; i < p->M; i += MC) {
+        int64_t m = min64(MC, p->M - i);
+        pack_a(p, i, m, k0, k, a);
+        block(p, i, m, j, n, k0, k, a, b);
+      }
     }
   }
 }
 
-/* to[n,cols] ← from; the row strides are ld and ld_from */
-static void copy(real *to, int64_t ld, const real *from, int64_t ld_from, int64_t n, int64_t cols) {
-  for (int64_t i = 0; i < n; i++) memcpy(to + i * ld, from + i * ld_from, (size_t)cols * sizeof *to);
+void FN(gemm_serial)(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *B,
+                     int64_t ldb, bool add, real *C, int64_t ldc, real *room) {
+  Product p = {ta, tb, add, M, N, K, chunk_of(K), A, B, C, lda, ldb, ldc, NULL};
+  columns(&p, 0, N, NC, room);
+}
+
+/* Few rows: threads take columns of C, and each packs A for itself. */
+static int by_columns(Device *dev, const Product *p) {
+  size_t each = FN(gemm_room)(SLAB, p->K);
+  real *room;
+  TRY(FN(scratch)(dev, SCRATCH_A, each * sizeof *room * (size_t)dev->threads, &room));
+#pragma omp parallel for schedule(static)
+  for (int64_t j = 0; j < p->N; j += SLAB)
+    columns(p, j, min64(SLAB, p->N - j), SLAB, room + each * (size_t)omp_get_thread_num());
+  return OK;
+}
+
+/* Many rows: threads pack B together, then each takes blocks of rows. */
+static int by_rows(Device *dev, const Product *p) {
+  enum { BLOCKS = 4 }; /* of a thread, at least, as long as they have two panels */
+  int64_t rows = MC, each = round_up(MC * p->chunk, ALIGN);
+  float *room_a, *b;
+  TRY(FN(scratch)(dev, SCRATCH_A, (size_t)(each * dev->threads) * sizeof *room_a, &room_a));
+  TRY(FN(scratch)(dev, SCRATCH_B, (size_t)(p->chunk * round_up(min64(NC, p->N), NR)) * sizeof *b, &b));
+  while (rows > 2 * MR && p->M / rows < BLOCKS * dev->threads) rows = round_up(rows / 2, MR);
+#pragma omp parallel
+  {
+    float *a = room_a + each * omp_get_thread_num();
+    for (int64_t j0 = 0; j0 < p->N; j0 += NC) {
+      int64_t n = min64(NC, p->N - j0);
+      for (int64_t k0 = 0; k0 < p->K; k0 += p->chunk) {
+        int64_t k = min64(p->chunk, p->K - k0);
+#pragma omp for schedule(static)
+        for (int64_t j = 0; j < n; j += NR) pack_b(p, j0 + j, min64(NR, n - j), k0, k, b + j * k);
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < p->M; i += rows) {
+          int64_t m = min64(rows, p->M - i);
+          pack_a(p, i, m, k0, k, a);
+          block(p, i, m, j0, n, k0, k, a, b);
+        }
+      }
+    }
+  }
+  return OK;
 }
 
 int FN(gemm)(Device *dev, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *B,
-             int64_t ldb, real beta, real *C, int64_t ldc, const Epilogue *epilogue) {
-  if (ta || M >= FEW_ROWS) {
-    pieces(ta, tb, M, N, K, A, lda, B, ldb, beta, C, ldc, epilogue);
-    return OK;
-  }
-  real *a, *c;
-  TRY(FN(scratch)(dev, SCRATCH_ROWS, (size_t)(FEW_ROWS * (K + N)) * sizeof *a, &a));
-  c = a + FEW_ROWS * K;
-  copy(a, K, A, lda, M, K);
-  memset(a + M * K, 0, (size_t)((FEW_ROWS - M) * K) * sizeof *a);
-  if (beta != 0) {
-    memset(c, 0, (size_t)(FEW_ROWS * N) * sizeof *c);
-    copy(c, N, C, ldc, M, N);
-  }
-  pieces(false, tb, FEW_ROWS, N, K, a, K, B, ldb, beta, c, N, NULL);
-  copy(C, ldc, c, N, M, N);
-  if (epilogue) FN(epilogue)(epilogue, C, ldc, 0, M, 0, N);
-  return OK;
+             int64_t ldb, bool add, real *C, int64_t ldc, const Epilogue *epilogue) {
+  Product p = {ta, tb, add, M, N, K, chunk_of(K), A, B, C, lda, ldb, ldc, epilogue};
+  return M <= MC ? by_columns(dev, &p) : by_rows(dev, &p);
 }
+#else
+typedef int gemm_is_for_f32_only;
+#endif

@@ -153,7 +153,7 @@ int gemm16_open(Device *dev) {
 /* A product of one row, padded to two: oneDNN sums a single row in another order, and a row's bits must not depend on
  * the number of rows. */
 static int one_row(Device *dev, bool tb, int64_t N, int64_t K, const uint16_t *A, const uint16_t *B, int64_t ldb,
-                   float beta, float *C, const Epilogue *epilogue) {
+                   bool add, float *C, const Epilogue *epilogue) {
   float *c;
   TRY(FN(scratch)(dev, SCRATCH_ROWS, (size_t)(2 * N) * sizeof *c + (size_t)(2 * K) * sizeof *A, &c));
   uint16_t *a = (uint16_t *)(c + 2 * N);
@@ -161,7 +161,7 @@ static int one_row(Device *dev, bool tb, int64_t N, int64_t K, const uint16_t *A
   memset(a + K, 0, (size_t)K * sizeof *a);
   memcpy(c, C, (size_t)N * sizeof *c);
   memset(c + N, 0, (size_t)N * sizeof *c);
-  TRY(gemm16(dev, false, tb, 2, N, K, a, K, B, ldb, beta, c, N, NULL));
+  TRY(gemm16(dev, false, tb, 2, N, K, a, K, B, ldb, add, c, N, NULL));
   memcpy(C, c, (size_t)N * sizeof *c);
   if (epilogue) FN(epilogue)(epilogue, C, N, 0, 1, 0, N);
   return OK;
@@ -239,18 +239,18 @@ static int product_run(Gemm16 *g, const Product *p, const Epilogue *epilogue) {
 }
 
 int gemm16(Device *dev, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const uint16_t *A, int64_t lda,
-           const uint16_t *B, int64_t ldb, float beta, float *C, int64_t ldc, const Epilogue *epilogue) {
+           const uint16_t *B, int64_t ldb, bool add, float *C, int64_t ldc, const Epilogue *epilogue) {
   Cpu *cpu = dev->impl;
   if (!ta && M % 2 == 1) { /* the last row separately */
     Epilogue last = epilogue ? *epilogue : (Epilogue){0};
     int64_t m = M - 1;
     if (last.y) last.y += m * last.ldy;
-    if (m > 0) TRY(gemm16(dev, ta, tb, m, N, K, A, lda, B, ldb, beta, C, ldc, epilogue));
-    return one_row(dev, tb, N, K, A + m * lda, B, ldb, beta, C + m * ldc, epilogue ? &last : NULL);
+    if (m > 0) TRY(gemm16(dev, ta, tb, m, N, K, A, lda, B, ldb, add, C, ldc, epilogue));
+    return one_row(dev, tb, N, K, A + m * lda, B, ldb, add, C + m * ldc, epilogue ? &last : NULL);
   }
   if (cpu->gemm16 == NULL) TRY(gemm16_open(dev));
   Product p; /* large: not zeroed */
-  p.ta = ta, p.tb = tb, p.add = beta != 0;
+  p.ta = ta, p.tb = tb, p.add = add;
   p.A = A, p.B = B, p.C = C;
   p.lda = lda, p.ldb = ldb, p.ldc = ldc;
   p.m_tiles = cut(M, TILE_M, !ta, p.m);

@@ -3,10 +3,10 @@
 #pragma once
 #include "ops/cpu/cpu.h"
 
-/** gemm16 — C[M,N] f32 = beta·C + op(A) op(B); A and B are bf16, beta is 0 or 1. Tiles run in parallel. There are few
+/** gemm16 — C[M,N] f32 = or += op(A) op(B); A and B are bf16. Tiles run in parallel. There are few
  *  tile sizes, so that a varying number of rows reuses cached primitives. */
 int gemm16(Device *dev, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const uint16_t *A, int64_t lda,
-           const uint16_t *B, int64_t ldb, float beta, float *C, int64_t ldc, const Epilogue *epilogue);
+           const uint16_t *B, int64_t ldb, bool add, float *C, int64_t ldc, const Epilogue *epilogue);
 /** gemm16_open — create the cache; ERR_DEVICE if the processor has no bf16 products. */
 int gemm16_open(Device *dev);
 void gemm16_destroy(Gemm16 **g);
