@@ -94,14 +94,17 @@ static void block(const Product *p, int64_t i0, int64_t rows, int64_t j0, int64_
 
 /* ---- who computes what */
 
+/* Floats for a packed block of A. */
+static int64_t a_room(int64_t chunk) { return round_up(MC * chunk + SPILL, ALIGN); }
+
 size_t FN(gemm_room)(int64_t N, int64_t K) {
   int64_t chunk = min64(KC, round_up(K, FLIP));
-  return (size_t)round_up(chunk * (MC + round_up(min64(NC, N), NR)), ALIGN);
+  return (size_t)(a_room(chunk) + round_up(chunk * round_up(min64(NC, N), NR), ALIGN));
 }
 
 /* Columns j0 … of C in the calling thread; `slab` columns of B are packed at a time. */
 static void columns(const Product *p, int64_t j0, int64_t cols, int64_t slab, float *room) {
-  float *a = room, *b = room + MC * p->chunk;
+  float *a = room, *b = room + a_room(p->chunk);
   for (int64_t j = j0; j < j0 + cols; j += slab) {
     int64_t n = min64(slab, j0 + cols - j);
     for (int64_t k0 = 0; k0 < p->K; k0 += p->chunk) {
@@ -136,7 +139,7 @@ static int by_columns(Device *dev, const Product *p) {
 /* Many rows: threads pack B together, then each takes blocks of rows. */
 static int by_rows(Device *dev, const Product *p) {
   enum { BLOCKS = 4 }; /* of a thread, at least, as long as they have two panels */
-  int64_t rows = MC, each = round_up(MC * p->chunk, ALIGN);
+  int64_t rows = MC, each = a_room(p->chunk);
   float *room_a, *b;
   TRY(FN(scratch)(dev, SCRATCH_A, (size_t)(each * dev->threads) * sizeof *room_a, &room_a));
   TRY(FN(scratch)(dev, SCRATCH_B, (size_t)(p->chunk * round_up(min64(NC, p->N), NR)) * sizeof *b, &b));

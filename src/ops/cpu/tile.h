@@ -14,7 +14,7 @@ enum { LANES = 8, MR = 6 }; /* 16 registers */
 #else
 enum { LANES = 4, MR = 6 };
 #endif
-enum { NR = 2 * LANES, FLIP = 8 };
+enum { NR = 2 * LANES, FLIP = 8, SPILL = FLIP };
 
 typedef float Lanes __attribute__((vector_size(LANES * 4)));
 typedef float LanesIn __attribute__((vector_size(LANES * 4), aligned(4))); /* at any address */
@@ -46,7 +46,8 @@ static inline __attribute__((always_inline)) void flip(Flip r[FLIP]) {
   }
 }
 
-/* p[k·ld_p + x] = a[x·ld + k] for k < K and x < n ≤ 8 */
+/* p[k·ld_p + x] = a[x·ld + k] for k < K and x < n ≤ 8. Rows of p shorter than a vector are stored as whole vectors: the
+ * next row overwrites what is too much, and SPILL floats behind the last one are lost. */
 static inline __attribute__((always_inline)) void pack_flipped(int64_t K, int n, const float *a, int64_t ld, float *p,
                                                                int64_t ld_p) {
   int64_t k = 0;
@@ -56,7 +57,7 @@ static inline __attribute__((always_inline)) void pack_flipped(int64_t K, int n,
     for (int x = 0; x < FLIP; x++) r[x] = x < n ? *(const FlipIn *)(a + x * ld + k) : (Flip){0};
     flip(r);
 #pragma GCC unroll 8
-    for (int x = 0; x < FLIP; x++) memcpy(p + (k + x) * ld_p, &r[x], (size_t)n * sizeof *p);
+    for (int x = 0; x < FLIP; x++) memcpy(p + (k + x) * ld_p, &r[x], (size_t)(ld_p < FLIP ? FLIP : n) * sizeof *p);
   }
   for (; k < K; k++)
     for (int x = 0; x < n; x++) p[k * ld_p + x] = a[x * ld + k];
@@ -89,6 +90,9 @@ static inline __attribute__((always_inline)) void pack_panel(int64_t width, bool
 static inline __attribute__((always_inline)) void kernel(int64_t K, const float *a, const float *b, bool add, float *C,
                                                          int64_t ld) {
   Lanes s[MR][2] = {0};
+#pragma GCC unroll 16
+  for (int i = 0; add && i < MR; i++) __builtin_prefetch(C + i * ld, 1);
+#pragma GCC unroll 4
   for (int64_t k = 0; k < K; k++) {
     Lanes b0 = *(const Lanes *)(b + k * NR), b1 = *(const Lanes *)(b + k * NR + LANES);
 #pragma GCC unroll 16
