@@ -44,7 +44,7 @@ template <class A, int W> struct Piece {
 };
 static int64_t pieces_of(int64_t cols, int W) { return ceil_div(cols, (int64_t)PACKS * THREADS * W); }
 
-/* m ← m + bias, y = gelu(m); bias and y may be none */
+/* m ← m + bias, y = gelu(m); bias and y may be none; y may be m */
 template <class A, int W> __global__ void k_activate(Rows<A> m, Rows<A> y, const A *bias, int64_t pieces) {
   Piece<A, W> piece(pieces, m.cols);
   Pack<A, W> p[PACKS], g;
@@ -57,7 +57,7 @@ template <class A, int W> __global__ void k_activate(Rows<A> m, Rows<A> y, const
       put(&p[i].v[j], x);
       put(&g.v[j], gelu(x));
     }
-    if (bias) store(m.row(piece.row) + piece.at(i), p[i]);
+    if (bias && y.data != m.data) store(m.row(piece.row) + piece.at(i), p[i]);
     if (y.data) store(y.row(piece.row) + piece.at(i), g);
   }
 }

@@ -41,7 +41,8 @@ typedef struct Key {
   int64_t M, N, K, lda, ldb, ldc, ldy;
   uint8_t factors, output, ta, tb, add;                   /* types and flags */
   uint8_t align_a, align_b, align_c, align_y, align_bias; /* bytes; 0: no such tensor */
-  uint8_t unused[6];
+  uint8_t keep;                                           /* c is kept beside y */
+  uint8_t unused[5];
 } Key;
 static_assert(sizeof(Key) == 7 * sizeof(int64_t) + 16, "a key has no padding");
 struct KeyHash { /* FNV-1a */
@@ -129,6 +130,9 @@ static uint8_t alignment(const void *p) {
   return p == NULL ? 0 : (uint8_t)(at & ~(at - 1));
 }
 
+/* Whether cuBLASLt stores GELU's input, its aux matrix, beside the output. */
+static bool has_aux(const Product *p) { return !tensor_none(p->y) && p->y.data != p->c.data; }
+
 static Key key_of(const Product *p) {
   Key k;
   memset(&k, 0, sizeof k);
@@ -139,6 +143,7 @@ static Key key_of(const Product *p) {
   k.ta = p->ta, k.tb = p->tb, k.add = p->add;
   k.align_a = alignment(p->a.data), k.align_b = alignment(p->b.data), k.align_c = alignment(p->c.data);
   k.align_y = alignment(p->y.data), k.align_bias = alignment(p->bias);
+  k.keep = has_aux(p);
   return k;
 }
 
@@ -156,6 +161,7 @@ static cublasStatus_t set(cublasLtMatmulPreference_t preference, cublasLtMatmulP
 static cublasLtEpilogue_t epilogue(const Product *p) {
   bool bias = p->bias != NULL;
   if (tensor_none(p->y)) return bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+  if (!has_aux(p)) return bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
   return bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
 }
 
@@ -168,7 +174,7 @@ static cublasStatus_t describe(const Product *p, Plan *plan) {
   LT(set(plan->what, CUBLASLT_MATMUL_DESC_TRANSB, p->ta ? CUBLAS_OP_T : CUBLAS_OP_N));
   LT(set(plan->what, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue(p)));
   if (p->bias) LT(set(plan->what, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, out));
-  if (!tensor_none(p->y)) {
+  if (has_aux(p)) {
     LT(set(plan->what, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE, out));
     LT(set(plan->what, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, p->c.ld));
   }
@@ -181,7 +187,7 @@ static cublasStatus_t describe(const Product *p, Plan *plan) {
 /* The pointers that are part of the description. */
 static cublasStatus_t point(const Product *p, const Plan *plan, const void *bias, const void *aux) {
   if (p->bias) LT(set(plan->what, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias));
-  if (!tensor_none(p->y)) LT(set(plan->what, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux));
+  if (has_aux(p)) LT(set(plan->what, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, aux));
   return CUBLAS_STATUS_SUCCESS;
 }
 

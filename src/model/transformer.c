@@ -47,8 +47,8 @@ static void block_plan(Arena *a, Block *b, const ModelOptions *o) {
   b->o = arena_tensor(a, act, R, D);
   b->branch1 = arena_tensor(a, act, R, D);
   seam_plan(a, &b->norm2, R, D);
-  b->pre = arena_tensor(a, act, R, o->mlp_ratio * D);
   b->act = arena_tensor(a, act, R, o->mlp_ratio * D);
+  b->pre = o->training ? arena_tensor(a, act, R, o->mlp_ratio * D) : b->act; /* read by backward only */
   b->branch2 = arena_tensor(a, act, R, D);
 }
 

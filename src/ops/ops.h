@@ -287,6 +287,7 @@ int tensor_to_f32(Device *dev, float *host, Tensor t, void *scratch);          /
 int tensor_from_f32(Device *dev, Tensor t, const float *host, void *scratch);
 
 /* dense:     y[R,N] = x[R,K] w[N,K]ᵀ + b[N];  with pre [R,N]: pre = x wᵀ + b, y = gelu_tanh(pre)
+ *            pre may be y itself: then only y is kept, and nothing is written for a backward pass
  * backward:  dx = dy w (+= if dx_add),  dw += dyᵀ x,  db += Σ_r dy;  each may be none
  * types:     x is act or real, and b has its type; w is real or bf16, and must be bf16 if x is; y and pre have x's type
  *            or are real; dx, dy and x have the same type

@@ -33,6 +33,8 @@ typedef enum cublasOperation_t { CUBLAS_OP_N = 0, CUBLAS_OP_T = 1 } cublasOperat
 typedef enum cublasLtEpilogue_t {
   CUBLASLT_EPILOGUE_DEFAULT = 1,
   CUBLASLT_EPILOGUE_BIAS = 4,
+  CUBLASLT_EPILOGUE_GELU = 32,
+  CUBLASLT_EPILOGUE_GELU_BIAS = 32 | 4,
   CUBLASLT_EPILOGUE_GELU_AUX = 32 | 128,
   CUBLASLT_EPILOGUE_GELU_AUX_BIAS = 32 | 128 | 4
 } cublasLtEpilogue_t;
@@ -207,6 +209,7 @@ inline void store(char *p, int32_t type, float x) {
 }
 inline bool has_bias(Desc d) { return (d->epilogue & CUBLASLT_EPILOGUE_BIAS) != 0; }
 inline bool has_aux(Desc d) { return (d->epilogue & 128) != 0; }
+inline bool has_gelu(Desc d) { return (d->epilogue & 32) != 0; }
 inline int32_t type_or(int32_t type, Layout D) { return type == -1 ? D->type : type; }
 
 /* Whether the arguments are consistent. */
@@ -297,10 +300,8 @@ inline float gelu(float x) { return 0.5f * x * (1 + tanhf(0.7978845608f * (x + 0
 inline void finish(Desc d, Columns C, Columns D, int64_t m, int64_t n, float v, float beta) {
   if (beta != 0) v += beta * load(C.at(m, n), C.l->type);
   if (has_bias(d)) v += load((const char *)d->bias + (size_t)m * D.size(), D.l->type);
-  if (has_aux(d)) {
-    store((char *)d->aux + (size_t)(m + n * d->aux_ld) * D.size(), D.l->type, v);
-    v = gelu(v);
-  }
+  if (has_aux(d)) store((char *)d->aux + (size_t)(m + n * d->aux_ld) * D.size(), D.l->type, v);
+  if (has_gelu(d)) v = gelu(v);
   store(D.at(m, n), D.l->type, v);
 }
 } /* namespace lt */

@@ -94,6 +94,10 @@ static void forward(Check *c, const void *shape) {
     for (int64_t i = 0; i < s->R * s->N; i++) want[i] = gelu(want[i]);
   }
   check_near(c, "y", y, want, tolerance);
+  if (!s->pre) return;
+  Tensor alone = output(c, s, s->R, s->N, low);
+  MUST(op_dense(&c->dev, alone, alone, x, w, b));
+  check_near(c, "y without pre", alone, want, tolerance);
 }
 
 /* ---- backward: which of dx, dw, db are computed, and whether dx accumulates */
