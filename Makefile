@@ -50,7 +50,7 @@ say       = $(if $(V)$(findstring s,$(firstword -$(MAKEFLAGS))),,@printf '%-5s %
 .DEFAULT_GOAL := all
 include cuda/build.mk
 
-.PHONY: all help info setup demo smoke compare check check-long check-arch bench bench-sampling check-cuda bench-cuda pack-cuda rules lint format install clean FORCE
+.PHONY: all help info setup demo smoke compare check check-long check-arch bench bench-sampling bench-peer bench-plan check-cuda bench-cuda pack-cuda rules lint format install clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -164,6 +164,14 @@ bench: $(BUILD)/bench ## tokens/s, GFLOP/s, time of each op and its ratio to the
 
 bench-sampling: $(BUILD)/bench_sampling ## time of each sampler, beside caching as the reference does it; some 4 minutes (TOKENS=thousands per run, 0: whole runs)
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$$(nproc)} $< $(TOKENS)
+
+bench-peer: $(BUILD)/bench ## training speed beside PyTorch's on this processor, in 3 rounds; installs PyTorch (some GB) the first time (SHAPES="tiny:16")
+	@$(MAKE) --no-print-directory setup
+	@"$(PY)" -c 'import torch' 2>/dev/null || "$(PY)" -m pip install --disable-pip-version-check -e 'input[peer]'
+	@BUILD="$(BUILD)" PEER="$(PY)" tests/bench_peer.sh $(SHAPES)
+
+bench-plan: $(BUILD)/mdlm ## the step that mdlm check predicts for 2 and 4 ranks beside measured ones, on data of make demo
+	@BUILD="$(BUILD)" tests/bench_plan.sh input/demo.cfg model.width=256 train.micro_batch=32 train.global_batch=512
 
 rules: ## check which room includes which (src/RULES)
 	@awk -f tests/rules.awk src/RULES $$(find src cuda 2>/dev/null -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.def' | sort)

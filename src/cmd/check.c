@@ -1,14 +1,11 @@
 /* mdlm check DECK [key=value…] — a pre-flight: read everything, allocate everything, run one step, predict, write
  * nothing. */
-#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "cmd/cmd.h"
+#include "cmd/timing.h"
 #include "train/trainer.h"
-
-/* A longer step is extrapolated from its first micro-batches. */
-static const double MOST_SECONDS = 20;
 
 static double mib(double bytes) { return bytes / (1024.0 * 1024.0); }
 
@@ -54,57 +51,82 @@ static void report_memory(const Trainer *t, size_t before) {
            mib(tree), mib(activations), mib(rows), mib(other));
 }
 
-/* Device work is asynchronous: the time is taken after a sync. */
-static int timed_micro(Trainer *t, StepResult *r, double *seconds) {
-  double start = clock_now();
-  TRY(trainer_micro(t, r));
-  TRY(device_sync(&t->net.dev));
-  *seconds = clock_now() - start;
-  return OK;
+/* Memory that a rank of so many would hold less than this one, bytes: levels of the reduction tree. */
+static double less_memory(const Trainer *t, int64_t ranks) {
+  double flat = (double)tensor_bytes(t->net.model.params.value), less = 0;
+  for (int64_t n = 1; t->reduction.tree && n < ranks; n *= 2) less += flat;
+  return t->reduction.tree && ranks > 1 ? less - flat / 2 : less; /* half a gradient to exchange */
 }
 
-/* Forward and backward of as many micro-batches of the step as fit the time, then the update. */
-static int time_step(Trainer *t, double *seconds, int64_t *micros, bool *whole, StepResult *r) {
-  double one = 0, start = clock_now();
-  TRY(reduction_begin(&t->reduction));
-  TRY(timed_micro(t, r, &one)); /* the first one pays for page faults too */
-  for (*micros = 1; *micros < t->local_micro; ++*micros) {
-    bool late = clock_now() - start + one >= MOST_SECONDS;
-    TRY(comm_any(t->comm, late, &late)); /* clocks differ, and the last micro-batch is collective */
-    if (late) break;
-    TRY(timed_micro(t, r, &one));
+/* The step of 1, 2, 4 … ranks, and from where on reductions are felt. */
+static void report_plan(Timing *m, const Trainer *t, const Ceilings *ceilings, double resident) {
+  const double FELT = 0.02;
+  const Config *cfg = t->cfg;
+  int64_t felt = 0;
+  char duration[32];
+  timing_plan(m, t, ceilings);
+  const Plan *p = &m->plan;
+  log_info(
+      "plan       predicted: %lld a node by %s (%.3g GB/s), nodes by %s (%.3g GB/s), %.0f MiB of gradients, reduce %s",
+      (long long)p->per_node, cfg->plan_node_link, p->node.bytes / 1e9, cfg->plan_network, p->network.bytes / 1e9,
+      mib(p->gradient), cfg->dist_reduce);
+  log_info("           %8s %8s %10s %12s %11s %11s %10s %s", "ranks", "nodes", "step, s", "tokens/s", "efficiency",
+           "waiting, s", "MiB/rank", "steps take");
+  double one = plan_step(p, 1).seconds, tokens = (double)(cfg->train_global_batch * t->net.model.options.length);
+  for (int64_t n = 1; n <= cfg->plan_ranks; n++) {
+    bool shown = n == cfg->plan_ranks || (n & (n - 1)) == 0;
+    if (!shown || !plan_ranks(p, n)) continue;
+    PlanStep s = plan_step(p, n);
+    if (felt == 0 && s.exposed > FELT * s.seconds) felt = n;
+    log_info("           %8lld %8lld %10.4g %12.0f %11.2f %11.4g %10.0f %s", (long long)n,
+             (long long)((n + p->per_node - 1) / p->per_node), s.seconds, tokens / s.seconds,
+             one / s.seconds / (double)n, s.exposed, mib(resident - less_memory(t, n)),
+             log_duration(duration, sizeof duration, s.seconds * (double)cfg->train_steps));
   }
-  *whole = *micros == t->local_micro;
-  start = clock_now();
-  if (*whole) TRY(trainer_update(t, r));
-  TRY(device_sync(&t->net.dev));
-  *seconds = one * (double)t->local_micro + (clock_now() - start);
+  if (felt)
+    log_info("           from %lld ranks on, more than %.0f %% of a step is waiting for reductions", (long long)felt,
+             100 * FELT);
+  else
+    log_info("           waiting for reductions stays below %.0f %% of a step", 100 * FELT);
+}
+
+/* On a single rank, since its ceilings and times are those of all. */
+static int report_speed(Trainer *t, Timing *m, double resident) {
+  const Config *cfg = t->cfg;
+  Ceilings here, other;
+  TRY(ceilings_measure(&t->net.dev, &here));
+  roofline_print(&m->work, &here, m->seconds);
+  other.flops = cfg->plan_tflops > 0 ? cfg->plan_tflops * 1e12 : here.flops;
+  other.bytes = cfg->plan_memory_gb_per_s > 0 ? cfg->plan_memory_gb_per_s * 1e9 : here.bytes;
+  if (cfg->plan_tflops > 0 || cfg->plan_memory_gb_per_s > 0)
+    log_info("           predicted for a device of %.1f TFLOP/s and %.1f GB/s at the same shares: step %.4f s",
+             other.flops / 1e12, other.bytes / 1e9, roofline_other(&m->work, &here, &other, m->seconds));
+  if (cfg->plan_ranks > 0) report_plan(m, t, &here, resident);
   return OK;
 }
 
 static int predict(Trainer *t, Comm *comm, size_t before) {
-  double seconds = 0, all;
-  int64_t micros = 0;
+  double all;
   char duration[32];
-  StepResult r = {0};
-  bool whole = false;
-  TRY(time_step(t, &seconds, &micros, &whole, &r));
-  if (whole && !t->net.dev.ops->host) { /* the first step on a GPU includes planning */
-    StepResult again = {0};
-    TRY(time_step(t, &seconds, &micros, &whole, &again));
-  }
-  TRY(comm_max(comm, &seconds));
+  Timing m;
+  TRY(timing_measure(&m, t));
+  TRY(comm_max(comm, &m.seconds));
   report_memory(t, before);
-  if (!t->net.dev.ops->host) TRY(report_device(t));
-  double expected = (double)before + (t->net.dev.ops->host ? (double)t->net.dev.allocated : 0);
-  all = seconds * (double)t->cfg->train_steps;
+  bool host = t->net.dev.ops->host;
+  if (!host) TRY(report_device(t));
+  double expected = (double)before + (host ? (double)t->net.dev.allocated : 0);
+  all = m.seconds * (double)t->cfg->train_steps;
   log_info("resident   %.0f MiB expected, %.0f MiB measured after %lld of %lld micro-batches; %.0f MiB free",
-           mib(expected), mib((double)mem_resident()), (long long)micros, (long long)t->local_micro,
+           mib(expected), mib((double)mem_resident()), (long long)m.micros, (long long)t->local_micro,
            mib((double)mem_available()));
-  log_info("step       %.3f s, %.0f tokens/s; %lld steps take %s", seconds,
-           (double)(t->cfg->train_global_batch * t->net.model.options.length) / seconds, (long long)t->cfg->train_steps,
-           log_duration(duration, sizeof duration, all));
-  if (whole) log_info("loss       %.4f nat per token, gradient norm %.3f", r.loss, r.norm);
+  log_info("step       %.3f s, %.0f tokens/s; %lld steps take %s", m.seconds,
+           (double)(t->cfg->train_global_batch * t->net.model.options.length) / m.seconds,
+           (long long)t->cfg->train_steps, log_duration(duration, sizeof duration, all));
+  if (m.whole) log_info("loss       %.4f nat per token, gradient norm %.3f", m.result.loss, m.result.norm);
+  if (comm->size == 1)
+    TRY(report_speed(t, &m, host ? expected : (double)t->net.dev.allocated));
+  else if (t->cfg->plan_ranks > 0)
+    log_warn("plan.ranks: predictions are made by mdlm check on one rank, not %d", comm->size);
   log_info("check passed: nothing was written");
   return OK;
 }
@@ -134,8 +156,10 @@ const Command command_check = {
     .deck = true,
     .run = check,
     .about = "Does what train would do, for one step: reads all data, verifies its digest, allocates everything, and "
-             "predicts memory per rank, speed and the time of the whole run.",
+             "predicts memory per rank, speed and the time of the whole run. On one rank it also "
+             "compares the time of each group of ops with its roofline and, with plan.ranks, predicts the step on many "
+             "ranks.",
     .reads = "data.train and data.valid",
     .writes = "nothing",
-    .sections = "run data model diffusion train device dist",
+    .sections = "run data model diffusion train device dist plan",
     .example = "mdlm check deck.cfg run.dir=runs/a"};

@@ -27,6 +27,7 @@ static bool floating(const Device *dev, DType type) { return type == dev->act ||
   do {                                                                                                                 \
     double start_ = clock_now();                                                                                       \
     int err_ = (call);                                                                                                 \
+    if (dev->serial && !err_) err_ = dev->ops->sync(dev);                                                              \
     dev->seconds[group] += clock_now() - start_;                                                                       \
     dev->flops[group] += (double)(work);                                                                               \
     dev->bytes[group] += (double)(moved);                                                                              \

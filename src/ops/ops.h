@@ -249,6 +249,7 @@ struct Device {
   bool bf16;  /* weights have a bf16 copy, which large products use */
   bool deterministic;
   int threads;
+  bool serial; /* wait for each op, so that `seconds` are of its work also where ops are asynchronous */
   int64_t row_chunk;
   void *impl;
   double seconds[GROUPS], flops[GROUPS], bytes[GROUPS]; /* since device_profile_reset */

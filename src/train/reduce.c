@@ -75,7 +75,8 @@ static int final_from(void *arg, int64_t first) {
 
 Ready reduction_ready(Reduction *r) {
   bool last = r->micro + 1 == r->leaves * r->micro_per_leaf;
-  return r->comm->size > 1 && last ? (Ready){final_from, r} : (Ready){0};
+  if (!last) return (Ready){0};
+  return r->comm->size > 1 ? (Ready){final_from, r} : r->watch;
 }
 
 /* A leaf is done, not the last one: add to it the subtrees that wait for it, as carries in a binary counter. */

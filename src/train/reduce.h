@@ -21,6 +21,7 @@ typedef struct Reduction {
   Tensor exchange;   /* scratch of the all-reduce */
   DeviceComm across; /* of several ranks */
   int64_t micro, leaf;
+  Ready watch;   /* on a single rank: told of final gradients in the last micro-batch of a step; by default nobody */
   int64_t begun; /* the reduction of gradients from here on has started */
 } Reduction;
 
@@ -32,7 +33,8 @@ void reduction_destroy(Reduction *r);
 /** reduction_begin — zeroes the gradients at the start of a step. */
 int reduction_begin(Reduction *r);
 /** reduction_ready — the callback for the next backward pass: with several ranks, in the last micro-batch of a step, it
- *  starts the reduction of final gradients, which makes backward collective; else there is none. */
+ *  starts the reduction of final gradients, which makes backward collective; on one rank it is `watch`; else there is
+ *  none. */
 Ready reduction_ready(Reduction *r);
 /** reduction_add — a micro-batch's gradients have been added to params->grad. */
 int reduction_add(Reduction *r);

@@ -82,6 +82,14 @@ leaves() { # FOLDER COMMAND…: whether the command leaves every file there unch
 tap "check passes and writes nothing" leaves "$T" prints 'data.train.*good' 'data.valid.*good' '^memory' '^resident' \
   '^step .*6 steps take' '^loss' '^check passed' -- check "$D"
 tap "check on 2 ranks" ranks 2 check "$D"
+tap "check shows the roofline of a step" prints '^roofline +measured now: [0-9.]+ GFLOP/s' '^ +dense +[0-9.e+-]+ ' '^ +whole step ' \
+  -- check "$D"
+tap "check predicts other ranks and devices" prints 'predicted for a device of 1.0 TFLOP/s and 10.0 GB/s.*: step [0-9.]+ s' \
+  '^plan +predicted: 1 a node by memory \(2 GB/s\), nodes by ethernet \(1.1 GB/s\)' '^ +1 +1 +[0-9.e-]+ +[0-9]+ +1.00 +0 ' \
+  '^ +2 +2 +[0-9.e-]+ ' -- check "$D" plan.ranks=2 plan.per_node=1 plan.node_link=memory plan.node_gb_per_s=2 plan.network=ethernet \
+  plan.tflops=1 plan.memory_gb_per_s=10
+says_plan() { ranks 2 check "$D" plan.ranks=2 2>&1 | grep '^warning: plan.ranks: .*on one rank, not 2'; }
+tap "check on 2 ranks predicts nothing and says so" says_plan
 
 partial() {
   prints '^complete' -- train "$D" run.dir="$T/partial" diffusion.schedule=geometric 2> "$T/err" &&
