@@ -21,4 +21,4 @@ sort -k 1,2 -k 3g "$T/lines" | awk '
   function median(key) { return value[key, int((n[key] + 1) / 2)] }
   END { for (r = 1; r <= 4; r *= 2) {
     p = median("predicted " r); m = median("measured " r)
-    printf "%d rank%s predicted %.4g s, measured %.4g s: %+.0f %%\n", r, r > 1 ? "s:" : ": ", p, m, 100 * (p / m - 1) } }'
+    printf("%d rank%s predicted %.4g s, measured %.4g s: %+.0f %%\n", r, (r > 1) ? "s:" : ": ", p, m, 100 * (p / m - 1)) } }'

@@ -83,6 +83,11 @@ static void report_plan(Timing *m, const Trainer *t, const Ceilings *ceilings, d
              one / s.seconds / (double)n, s.exposed, mib(resident - less_memory(t, n)),
              log_duration(duration, sizeof duration, s.seconds * (double)cfg->train_steps));
   }
+  if (!plan_ranks(p, cfg->plan_ranks))
+    log_info(
+        "           %lld ranks cannot run this deck: they must divide its %lld micro-batches and fill whole nodes%s",
+        (long long)cfg->plan_ranks, (long long)p->micros,
+        p->leaves ? ", and dist.reduce = tree needs a power of two, at most dist.tree_leaves" : "");
   if (felt)
     log_info("           from %lld ranks on, more than %.0f %% of a step is waiting for reductions", (long long)felt,
              100 * FELT);

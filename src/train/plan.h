@@ -10,7 +10,8 @@
  *   tree   Σ over s = 0, 1, … with d = 2^s < P:  2(b/2d/link + latency) + 3(b/2d)/sum,  where link is the node's while
  *          d < R and then the network's
  * with bandwidths per rank, and `sum` the speed of adding arrays. CPU ranks that share cores slow each other down by the
- * number of threads for each core. */
+ * number of threads for each core. That all cores together are slower than one alone, and that ranks poll while they
+ * wait, is not in the model; tests/bench-results.md has its errors. */
 #pragma once
 #include "base/config.h"
 #include <stdbool.h>
