@@ -75,8 +75,8 @@ $(BUILD)/ops/cpu/%_f64.o: src/ops/cpu/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$< (f64))
 	$(Q)$(CC) $(ALL_CFLAGS) -DREAL=double -MMD -MP -c -o $@ $<
-# nothing but multiply-adds, which ISO C mode would leave apart
-$(BUILD)/ops/cpu/scan_%.o $(BUILD)/ops/cpu/gemm_f32.o: ALL_CFLAGS += -ffp-contract=fast
+# nothing but multiply-adds, which ISO C mode and -O1 would leave apart
+$(BUILD)/ops/cpu/scan_%.o $(BUILD)/ops/cpu/gemm_f32.o: ALL_CFLAGS += -ffp-contract=fast -fexpensive-optimizations
 $(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC,$<)

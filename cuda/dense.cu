@@ -85,7 +85,7 @@ template <class A> static Rows<A> joined(Tensor t) {
   return one;
 }
 
-int cuda_gelu_backward(Device *dev, Tensor dy, Tensor pre) {
+static int gelu_gradient(Device *dev, Tensor dy, Tensor pre) {
   bool join = tensor_packed(dy) && tensor_packed(pre);
   return WITH_TYPE(pre.type, ([&] {
                      Rows<A> d = join ? joined<A>(dy) : rows<A>(dy), x = join ? joined<A>(pre) : rows<A>(pre);
@@ -224,24 +224,37 @@ int cuda_dense(Device *dev, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b) 
 }
 
 /* ---- backward */
+/* in[r] as it is added; with GELU, in[r] ← in[r]·gelu'(pre[r]) first, rounded to the type of in */
+template <class A, int W, bool GELU>
+static __device__ inline void add_pack(float *sum, Pack<A, W> d, Pack<A, W> x, A *at) {
+  if constexpr (GELU) {
+    for (int j = 0; j < W; j++) put(&d.v[j], get(d.v[j]) * gelu_slope(get(x.v[j])));
+    store(at, d);
+  }
+  for (int j = 0; j < W; j++) sum[j] += get(d.v[j]);
+}
+
 /* out[s] (+)= Σ in[r] over the rows r of slab s; warps take every WARPS-th row, lanes neighbouring columns */
-template <class A, int W> __global__ void k_column_sums(float *out, Rows<A> in, int64_t slab, int64_t tiles, bool add) {
+template <class A, int W, bool GELU>
+__global__ void k_column_sums(float *out, Rows<A> in, Rows<A> pre, int64_t slab, int64_t tiles, bool add) {
   SHARED(float, part, WARPS *WARP *W);
   int64_t s = blockIdx.x / tiles, first = blockIdx.x % tiles * WARP * W;
   int64_t end = (s + 1) * slab < in.rows ? (s + 1) * slab : in.rows;
   int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
   float sum[W] = {0};
-  Pack<A, W> p[AT_ONCE];
-  const A *at = in.data + first + lane * W;
+  Pack<A, W> d[AT_ONCE], x[AT_ONCE];
+  A *at = in.data + first + lane * W;
+  const A *gelu_at = pre.data + first + lane * W;
   int64_t r = first + lane * W < in.cols ? s * slab + warp : end;
   for (; r + (AT_ONCE - 1) * WARPS < end; r += AT_ONCE * WARPS) {
-    for (int i = 0; i < AT_ONCE; i++) p[i] = load<W>(at + (r + i * WARPS) * in.ld);
-    for (int i = 0; i < AT_ONCE; i++)
-      for (int j = 0; j < W; j++) sum[j] += get(p[i].v[j]);
+    for (int i = 0; i < AT_ONCE; i++) d[i] = load<W>(at + (r + i * WARPS) * in.ld);
+    for (int i = 0; i < AT_ONCE; i++) x[i] = GELU ? load<W>(gelu_at + (r + i * WARPS) * pre.ld) : d[i];
+    for (int i = 0; i < AT_ONCE; i++) add_pack<A, W, GELU>(sum, d[i], x[i], at + (r + i * WARPS) * in.ld);
   }
   for (; r < end; r += WARPS) {
-    p[0] = load<W>(at + r * in.ld);
-    for (int j = 0; j < W; j++) sum[j] += get(p[0].v[j]);
+    d[0] = load<W>(at + r * in.ld);
+    x[0] = GELU ? load<W>(gelu_at + r * pre.ld) : d[0];
+    add_pack<A, W, GELU>(sum, d[0], x[0], at + r * in.ld);
   }
   for (int j = 0; j < W; j++) part[(warp * W + j) * WARP + lane] = sum[j];
   __syncthreads();
@@ -253,20 +266,32 @@ template <class A, int W> __global__ void k_column_sums(float *out, Rows<A> in, 
   }
 }
 
-template <class A> static int column_sums(Device *dev, float *out, Rows<A> in, int64_t slab, bool add) {
+template <class A, bool GELU>
+static int column_sums(Device *dev, float *out, Rows<A> in, Rows<A> pre, int64_t slab, bool add) {
   int64_t slabs = ceil_div(in.rows, slab);
-  return WITH_WIDTH(width(in), LAUNCH(dev, (k_column_sums<A, W>), slabs * ceil_div(in.cols, WARP * W), out, in, slab,
-                                      ceil_div(in.cols, WARP * W), add));
+  return WITH_WIDTH(width(in, pre), LAUNCH(dev, (k_column_sums<A, W, GELU>), slabs * ceil_div(in.cols, WARP * W), out,
+                                           in, pre, slab, ceil_div(in.cols, WARP * W), add));
 }
 
-/* db += Σ_r dy */
-static int bias_gradient(Device *dev, Tensor db, Tensor dy) {
+template <class A> static int first_sums(Device *dev, float *out, Tensor dy, Tensor pre, int64_t slab) {
+  Rows<A> in = rows<A>(dy);
+  if (tensor_none(pre)) return column_sums<A, false>(dev, out, in, in, slab, false);
+  return column_sums<A, true>(dev, out, in, rows<A>(pre), slab, false);
+}
+
+/* db += Σ_r dy; with pre, dy ← dy·gelu'(pre) first, in the same pass */
+static int bias_gradient(Device *dev, Tensor db, Tensor dy, Tensor pre) {
   int64_t R = rows_of(dy), N = cols_of(dy), slab = ceil_div(R, MOST_SLABS);
   if (slab < SLAB) slab = SLAB;
   Rows<float> partial = {NULL, N, ceil_div(R, slab), N};
   TRY(cuda_scratch(dev, SCRATCH_PARTIAL, (size_t)(partial.rows * N) * sizeof(float), &partial.data));
-  TRY(WITH_TYPE(dy.type, column_sums<A>(dev, partial.data, rows<A>(dy), slab, false)));
-  return column_sums<float>(dev, (float *)db.data, partial, partial.rows, true);
+  TRY(WITH_TYPE(dy.type, first_sums<A>(dev, partial.data, dy, pre, slab)));
+  return column_sums<float, false>(dev, (float *)db.data, partial, partial, partial.rows, true);
+}
+
+int cuda_gelu_backward(Device *dev, Tensor dy, Tensor pre, Tensor db) {
+  if (rows_of(dy) == 0) return OK;
+  return tensor_none(db) ? gelu_gradient(dev, dy, pre) : bias_gradient(dev, db, dy, pre);
 }
 
 int cuda_dense_backward(Device *dev, Tensor dx, bool dx_add, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w) {
@@ -282,5 +307,5 @@ int cuda_dense_backward(Device *dev, Tensor dx, bool dx_add, Tensor dw, Tensor d
     p.add = true;
     TRY(product(dev, p, low, TENSOR_NONE));
   }
-  return tensor_none(db) ? OK : bias_gradient(dev, db, dy);
+  return tensor_none(db) ? OK : bias_gradient(dev, db, dy, TENSOR_NONE);
 }

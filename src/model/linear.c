@@ -17,8 +17,15 @@ int linear_forward(Params *p, Linear l, Tensor y, Tensor pre, Tensor x) {
   return op_dense(p->dev, y, pre, x, p->list[l.weight].weight, bias);
 }
 
+static Tensor bias_gradient(const Params *p, Linear l) { return l.bias < 0 ? TENSOR_NONE : p->list[l.bias].grad; }
+
 int linear_backward(Params *p, Linear l, Tensor dx, bool dx_add, Tensor dy, Tensor x) {
   const Param *w = &p->list[l.weight];
-  return op_dense_backward(p->dev, dx, dx_add, w->grad, l.bias < 0 ? TENSOR_NONE : p->list[l.bias].grad, dy, x,
-                           w->weight);
+  return op_dense_backward(p->dev, dx, dx_add, w->grad, bias_gradient(p, l), dy, x, w->weight);
+}
+
+int linear_gelu_backward(Params *p, Linear l, Tensor dx, Tensor dy, Tensor pre, Tensor x) {
+  const Param *w = &p->list[l.weight];
+  TRY(op_gelu_backward(p->dev, dy, pre, bias_gradient(p, l)));
+  return op_dense_backward(p->dev, dx, false, w->grad, TENSOR_NONE, dy, x, w->weight);
 }

@@ -13,3 +13,5 @@ int linear_add(Params *p, Linear *l, const char *name, int64_t in, int64_t out, 
 int linear_forward(Params *p, Linear l, Tensor y, Tensor pre, Tensor x);
 /** linear_backward — dx = or, with dx_add, += (dx may be none); parameter gradients +=. */
 int linear_backward(Params *p, Linear l, Tensor dx, bool dx_add, Tensor dy, Tensor x);
+/** linear_gelu_backward — the same of gelu(pre), pre = l(x): dy, the gradient of gelu(pre), becomes that of pre. */
+int linear_gelu_backward(Params *p, Linear l, Tensor dx, Tensor dy, Tensor pre, Tensor x);

@@ -11,8 +11,7 @@ static int block_backward(Model *m, const ModelInput *in, int i) {
   Tensor h1 = tensor_rows(b->norm1.h, 0, R), h2 = tensor_rows(b->norm2.h, 0, R);
 
   TRY(linear_backward(p, b->down, dact, false, dbranch, act));
-  TRY(op_gelu_backward(m->dev, dact, tensor_rows(b->pre, 0, R)));
-  TRY(linear_backward(p, b->up, dnorm, false, dact, h2));
+  TRY(linear_gelu_backward(p, b->up, dnorm, dact, tensor_rows(b->pre, 0, R), h2));
   TRY(seam_backward(m, in, transformer_join2(m, i), dnorm, dx, dbranch));
   Attention a = transformer_attention(m, in, b);
   TRY(linear_backward(p, b->out, dnorm, false, dbranch, a.o));

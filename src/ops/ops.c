@@ -56,9 +56,10 @@ int op_dense_backward(Device *dev, Tensor dx, bool dx_add, Tensor dw, Tensor db,
   RUN(GROUP_DENSE, 2 * R * K * N * products, 0, dev->ops->dense_backward(dev, dx, dx_add, dw, db, dy, x, w));
 }
 
-int op_gelu_backward(Device *dev, Tensor dy, Tensor pre) {
+int op_gelu_backward(Device *dev, Tensor dy, Tensor pre, Tensor db) {
   SHAPE("gelu_backward", is(pre, dev->act, rows_of(pre), cols_of(pre)) && is(dy, dev->act, rows_of(pre), cols_of(pre)));
-  RUN(GROUP_BLOCK, 0, 3 * tensor_bytes(pre), dev->ops->gelu_backward(dev, dy, pre));
+  SHAPE("gelu_backward", maybe_vec(db, dev->real, cols_of(pre)));
+  RUN(GROUP_BLOCK, 0, 3 * tensor_bytes(pre), dev->ops->gelu_backward(dev, dy, pre, db));
 }
 
 int op_embed(Device *dev, Tensor x, Tensor ids, Tensor table) {

@@ -208,7 +208,7 @@ typedef struct Ops {
   int (*zero)(Device *, void *dst, size_t bytes);
   int (*dense)(Device *, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b);
   int (*dense_backward)(Device *, Tensor dx, bool dx_add, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w);
-  int (*gelu_backward)(Device *, Tensor dy, Tensor pre);
+  int (*gelu_backward)(Device *, Tensor dy, Tensor pre, Tensor db);
   int (*embed)(Device *, Tensor x, Tensor ids, Tensor table);
   int (*embed_backward)(Device *, Tensor dtable, Tensor dx, Tensor ids);
   int (*residual_norm)(Device *, const ResidualNorm *);
@@ -295,7 +295,8 @@ int tensor_from_f32(Device *dev, Tensor t, const float *host, void *scratch);
  * If w is bf16, the other factor of each product (backward: dy and x) is rounded to bf16; sums are real. */
 int op_dense(Device *dev, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b);
 int op_dense_backward(Device *dev, Tensor dx, bool dx_add, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w);
-int op_gelu_backward(Device *dev, Tensor dy, Tensor pre); /* dy ← dy·gelu_tanh'(pre); act */
+/* dy ← dy·gelu_tanh'(pre), act; then db[N] += Σ_r dy, may be none: the bias gradient, in the same pass on a GPU */
+int op_gelu_backward(Device *dev, Tensor dy, Tensor pre, Tensor db);
 
 /* block */
 int op_embed(Device *dev, Tensor x, Tensor ids, Tensor table);            /* x[r] = table[ids[r]]     */

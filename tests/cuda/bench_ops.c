@@ -227,11 +227,11 @@ static int bench_norm(Lab *lab) {
 }
 
 typedef struct Pair {
-  Tensor x, y, ids;
+  Tensor x, y, ids; /* ids: of gelu_backward the bias gradient */
 } Pair;
 static int call_gelu_backward(Device *dev, const void *args) {
   const Pair *a = args;
-  return op_gelu_backward(dev, a->y, a->x);
+  return op_gelu_backward(dev, a->y, a->x, a->ids);
 }
 static int call_embed(Device *dev, const void *args) {
   const Pair *a = args;
@@ -246,6 +246,7 @@ static int bench_rows(Lab *lab) {
   Pair gelu = {0}, rows = {0};
   TRY(make(lab, &gelu.x, lab->dev.act, R, 4 * D));
   TRY(make(lab, &gelu.y, lab->dev.act, R, 4 * D));
+  TRY(make(lab, &gelu.ids, DT_F32, 4 * D, 0));
   TRY(measure(lab, "gelu_backward", 0, BYTES(gelu.x, gelu.y, gelu.y), call_gelu_backward, &gelu));
   TRY(make(lab, &rows.x, DT_F32, R, D));
   TRY(make(lab, &rows.y, DT_F32, lab->n.V, D));

@@ -338,9 +338,17 @@ static void gelu_case(Check *c, const void *shape) {
   check_write(c, pre, p);
   p = check_read(c, pre);
   for (int64_t i = 0; i < s->R * s->N; i++) want[i] *= gelu_slope(p[i]);
-  MUST(op_gelu_backward(&c->dev, dy, pre));
+  Tensor again = input(c, &low, s->R, s->N), db = check_random(c, s->N, 0);
+  check_write(c, again, check_read(c, dy));
+  MUST(op_gelu_backward(&c->dev, dy, pre, TENSOR_NONE));
   check_near(c, "dy", dy, want, 4 * c->mode->point);
   check_same(c, "pre afterwards", pre, p);
+  double *sum = check_read(c, db);
+  MUST(op_gelu_backward(&c->dev, again, pre, db));
+  check_near(c, "dy with db", again, want, 4 * c->mode->point);
+  double *got = check_read(c, again);
+  for (int64_t i = 0; i < s->R * s->N; i++) sum[i % s->N] += got[i];
+  check_near(c, "db", db, sum, c->mode->sum * sqrt((double)s->R));
 }
 
 static void test_gelu_backward(void **state) {
@@ -370,8 +378,8 @@ static void slopes(Check *c, const void *shape) {
   Tensor dw = check_tensor(c, c->dev.real, s->N, s->K, s->K, 0), db = check_tensor(c, c->dev.real, s->N, 0, 0, 0);
   n.k = check_read(c, dy);
   MUST(op_dense(&c->dev, n.y, n.pre, n.x, n.w, n.b));
-  MUST(op_gelu_backward(&c->dev, dy, n.pre));
-  MUST(op_dense_backward(&c->dev, dx, false, dw, db, dy, n.x, n.w));
+  MUST(op_gelu_backward(&c->dev, dy, n.pre, db));
+  MUST(op_dense_backward(&c->dev, dx, false, dw, TENSOR_NONE, dy, n.x, n.w));
   check_slope(c, "x", net_loss, &n, n.x, check_read(c, dx));
   check_slope(c, "w", net_loss, &n, n.w, check_read(c, dw));
   check_slope(c, "b", net_loss, &n, n.b, check_read(c, db));
@@ -407,8 +415,9 @@ static void refusals(Check *c, const void *shape) {
   check_refused(op_dense_backward(d, none, false, dw, b, y, none, w), ERR_SHAPE, "dw without x");
   check_refused(op_dense_backward(d, dx, false, none, b, y, x, none), ERR_SHAPE, "dx without w");
   Tensor act = check_act(c, 3, 5), act4 = check_act(c, 4, 5);
-  check_refused(op_gelu_backward(d, act, act4), ERR_SHAPE, "pre of other rows");
-  check_refused(op_gelu_backward(d, ids, act), ERR_SHAPE, "dy of integers");
+  check_refused(op_gelu_backward(d, act, act4, none), ERR_SHAPE, "pre of other rows");
+  check_refused(op_gelu_backward(d, ids, act, none), ERR_SHAPE, "dy of integers");
+  check_refused(op_gelu_backward(d, act, act, b4), ERR_SHAPE, "db of another length");
   Tensor low = check_tensor(c, DT_BF16, 5, 8, 8, 0);
   if (c->dev.real == DT_F64) check_refused(op_dense(d, y, none, x, low, b), ERR_SHAPE, "w in bf16");
   check_record(c, y);

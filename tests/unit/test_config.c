@@ -471,7 +471,7 @@ static void sections_in_order(void **state) {
   assert_string_equal(config_section(0), "run");
   assert_string_equal(config_section(1), "data");
   while (config_section(n)) n++;
-  assert_string_equal(config_section(n - 1), "dist");
+  assert_string_equal(config_section(n - 1), "plan");
   assert_null(config_section(n + 1));
 }
 

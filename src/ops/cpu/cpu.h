@@ -84,7 +84,7 @@ static inline real *row(Tensor t, int64_t r) { return (real *)t.data + r * t.ld;
 
 int FN(dense)(Device *, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b);
 int FN(dense_backward)(Device *, Tensor dx, bool dx_add, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w);
-int FN(gelu_backward)(Device *, Tensor dy, Tensor pre);
+int FN(gelu_backward)(Device *, Tensor dy, Tensor pre, Tensor db);
 int FN(embed)(Device *, Tensor x, Tensor ids, Tensor table);
 int FN(embed_backward)(Device *, Tensor dtable, Tensor dx, Tensor ids);
 int FN(residual_norm)(Device *, const ResidualNorm *);

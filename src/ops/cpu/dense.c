@@ -73,7 +73,7 @@ int FN(dense_backward)(Device *dev, Tensor dx, bool dx_add, Tensor dw, Tensor db
   return OK;
 }
 
-int FN(gelu_backward)(Device *dev, Tensor dy, Tensor pre) {
+int FN(gelu_backward)(Device *dev, Tensor dy, Tensor pre, Tensor db) {
   (void)dev;
   int64_t R = rows_of(pre), N = cols_of(pre);
 #pragma omp parallel for schedule(static)
@@ -83,5 +83,6 @@ int FN(gelu_backward)(Device *dev, Tensor dy, Tensor pre) {
 #pragma omp simd
     for (int64_t j = 0; j < N; j++) d[j] *= gelu_slope(x[j]);
   }
+  if (!tensor_none(db)) bias_gradient(db, dy);
   return OK;
 }
