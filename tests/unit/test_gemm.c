@@ -83,7 +83,8 @@ static void test_bits(void **state) {
         for (int k = 0; k < 5; k++) {
           int kind = m + n + k + threads;
           Case x = {kind & 1, kind & 2, kind & 4, rows[m], cols[n], terms[k]};
-          if ((m + n + k) % check_stride(5) == 0) check_product(&dev, &x);
+          bool slow = check_watched() && rows[m] * cols[n] * terms[k] > 200000; /* minutes under valgrind */
+          if (!slow) check_product(&dev, &x);
         }
     device_close(&dev);
   }
