@@ -98,8 +98,8 @@ static void report_plan(Timing *m, const Trainer *t, const Ceilings *ceilings, d
 /* On a single rank, since its ceilings and times are those of all. */
 static int report_speed(Trainer *t, Timing *m, double resident) {
   const Config *cfg = t->cfg;
-  Ceilings here, other;
-  TRY(ceilings_measure(&t->net.dev, &here));
+  Ceilings here = {.flops = t->peak}, other;
+  TRY(ceilings_sums(&t->net.dev, &here.bytes));
   roofline_print(&m->work, &here, m->seconds);
   other.flops = cfg->plan_tflops > 0 ? cfg->plan_tflops * 1e12 : here.flops;
   other.bytes = cfg->plan_memory_gb_per_s > 0 ? cfg->plan_memory_gb_per_s * 1e9 : here.bytes;

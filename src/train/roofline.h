@@ -13,8 +13,9 @@ typedef struct Work {
   double seconds[GROUPS], flops[GROUPS], bytes[GROUPS];
 } Work;
 
-/** ceilings_measure — takes about a second. Errors  ERR_MEMORY, ERR_DEVICE */
-int ceilings_measure(Device *dev, Ceilings *c);
+/** ceilings_sums — measures *bytes of Ceilings, in less than a second; peak_measure has the other one.
+ *  Errors  ERR_MEMORY, ERR_DEVICE */
+int ceilings_sums(Device *dev, double *bytes);
 /** work_add — *w += times · what the device has counted since device_profile_reset. */
 void work_add(Work *w, const Device *dev, double times);
 /** roofline_floor — seconds that the group's work takes at least: its operations or its bytes at the ceiling, whichever
