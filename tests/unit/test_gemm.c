@@ -67,12 +67,16 @@ static void check_product(Device *dev, const Case *x) {
   mem_free(&before);
 }
 
-static void test_bits(void **state) {
-  (void)state;
+static void need_fma(void) {
 #if !defined(__FMA__)
   print_message("# skip: this build has no fused multiply-adds\n");
   skip();
 #endif
+}
+
+static void test_bits(void **state) {
+  (void)state;
+  need_fma();
   static const int64_t rows[] = {1, 5, 72, 73, 300}, cols[] = {1, 17, 64, 100, 1030}, terms[] = {1, 9, 768, 775, 1600};
   for (int threads = 1; threads <= 3; threads++) {
     Device dev;
@@ -90,7 +94,22 @@ static void test_bits(void **state) {
   }
 }
 
+/* The scratch memory of a device is for its own threads, whatever a device that was opened later has. */
+static void test_two_devices(void **state) {
+  (void)state;
+  need_fma();
+  Device one, many;
+  DeviceOptions options = {.name = "cpu", .threads = 1}, more = {.name = "cpu", .threads = 4};
+  MUST(device_open(&one, &options));
+  MUST(device_open(&many, &more));
+  const Case few = {false, true, false, 8, 600, 300}, rows = {false, false, false, 400, 40, 30};
+  check_product(&one, &few);
+  check_product(&one, &rows);
+  device_close(&many);
+  device_close(&one);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_bits)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_bits), cmocka_unit_test(test_two_devices)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

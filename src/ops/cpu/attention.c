@@ -112,7 +112,7 @@ int FN(attention)(Device *dev, const Attention *a) {
   int64_t L = a->L, D = cols_of(a->o), K = D / a->heads, n = rows_of(a->o) / L * a->heads;
   Room room;
   TRY(room_open(dev, (size_t)(BLOCK * L), L, K, &room));
-#pragma omp parallel for schedule(dynamic)
+#pragma omp parallel for schedule(dynamic) num_threads(dev->threads)
   for (int64_t i = 0; i < n; i++) {
     Head x = head_of(a, i);
     head_forward(&x, K, a->causal, room_scores(&room), room_pack(&room));
@@ -138,7 +138,7 @@ int FN(attention_step)(Device *dev, const AttentionStep *a) {
   int64_t n = rows_of(a->o) * a->heads;
   Room room;
   TRY(room_open(dev, (size_t)a->L, a->L, cols_of(a->o) / a->heads, &room));
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(dev->threads)
   for (int64_t i = 0; i < n; i++) step_forward(a, i, room_scores(&room), room_pack(&room));
   return OK;
 }
@@ -184,7 +184,7 @@ int FN(attention_backward)(Device *dev, const Attention *a) {
   int64_t L = a->L, D = cols_of(a->o), K = D / a->heads, n = rows_of(a->o) / L * a->heads;
   Room room;
   TRY(room_open(dev, (size_t)(2 * BLOCK * L), L, K, &room));
-#pragma omp parallel for schedule(dynamic)
+#pragma omp parallel for schedule(dynamic) num_threads(dev->threads)
   for (int64_t i = 0; i < n; i++) {
     Head x = head_of(a, i);
     real *p = room_scores(&room);

@@ -117,7 +117,7 @@ int FN(conv_backward)(Device *dev, const Conv *a) {
   real *sums, *thread_rows;
   TRY(FN(scratch)(dev, SCRATCH_PARTIAL, (size_t)(tasks * (W + 1) * COLS) * sizeof(real), &sums));
   TRY(FN(scratch)(dev, SCRATCH_THREAD, (size_t)(dev->threads * a->L * COLS) * sizeof(real), &thread_rows));
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(dev->threads)
   for (int64_t index = 0; index < tasks; index++) {
     Task k;
     task_of(&k, a, index);

@@ -101,7 +101,7 @@ int FN(draw)(Device *dev, Tensor ids, Tensor logits, Tensor uniform, Tensor keep
   const double *u = uniform.data, *k = tensor_none(keep) ? NULL : keep.data;
   real *thread_rows;
   TRY(FN(scratch)(dev, SCRATCH_THREAD, (size_t)(dev->threads * V) * sizeof(real), &thread_rows));
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(dev->threads)
   for (int64_t r = 0; r < R; r++)
     ((int32_t *)ids.data)[r] =
         draw_row(rule, row(logits, r), V, u[r], k ? k[r] : 0, thread_rows + omp_get_thread_num() * V);

@@ -130,7 +130,7 @@ static int by_columns(Device *dev, const Product *p) {
   size_t each = FN(gemm_room)(SLAB, p->K);
   real *room;
   TRY(FN(scratch)(dev, SCRATCH_A, each * sizeof *room * (size_t)dev->threads, &room));
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(dev->threads)
   for (int64_t j = 0; j < p->N; j += SLAB)
     columns(p, j, min64(SLAB, p->N - j), SLAB, room + each * (size_t)omp_get_thread_num());
   return OK;
@@ -144,7 +144,7 @@ static int by_rows(Device *dev, const Product *p) {
   TRY(FN(scratch)(dev, SCRATCH_A, (size_t)(each * dev->threads) * sizeof *room_a, &room_a));
   TRY(FN(scratch)(dev, SCRATCH_B, (size_t)(p->chunk * round_up(min64(NC, p->N), NR)) * sizeof *b, &b));
   while (rows > 2 * MR && p->M / rows < BLOCKS * dev->threads) rows = round_up(rows / 2, MR);
-#pragma omp parallel
+#pragma omp parallel num_threads(dev->threads)
   {
     float *a = room_a + each * omp_get_thread_num();
     for (int64_t j0 = 0; j0 < p->N; j0 += NC) {

@@ -20,7 +20,7 @@ int FN(residual_norm)(Device *dev, const ResidualNorm *a) {
   int64_t R = rows_of(a->x), D = cols_of(a->x);
   real *thread_rows;
   TRY(FN(scratch)(dev, SCRATCH_THREAD, (size_t)(dev->threads * D) * sizeof(real), &thread_rows));
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(dev->threads)
   for (int64_t r = 0; r < R; r++) {
     int64_t g = r / a->rows_per_group;
     const real *x = row(a->x, r), *w = a->weight.data;
@@ -142,7 +142,7 @@ int FN(residual_norm_backward)(Device *dev, const ResidualNorm *a) {
   real *partial, *thread_rows;
   TRY(FN(scratch)(dev, SCRATCH_PARTIAL, (size_t)(G * chunks * SUMS * D) * sizeof(real), &partial));
   TRY(FN(scratch)(dev, SCRATCH_THREAD, (size_t)(2 * dev->threads * D) * sizeof(real), &thread_rows));
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(dev->threads)
   for (int64_t i = 0; i < G * chunks; i++) {
     int64_t first = i / chunks * per + i % chunks * CHUNK, last = min64(first + CHUNK, (i / chunks + 1) * per);
     real *sum = partial + i * SUMS * D, *mine = thread_rows + 2 * omp_get_thread_num() * D;

@@ -243,7 +243,7 @@ int FN(scan)(Device *dev, const Scan *a) {
   int64_t tasks = rows_of(a->x) / a->L * groups_of(a);
   char *memory;
   TRY(FN(scratch)(dev, SCRATCH_THREAD, (size_t)dev->threads * work_bytes(cols_of(a->B)), &memory));
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(dev->threads)
   for (int64_t index = 0; index < tasks; index++) {
     Task k = task_of(a, index, memory);
     load_channels(&k);
@@ -368,7 +368,7 @@ int FN(scan_backward)(Device *dev, const Scan *a) {
   TRY(FN(scratch)(dev, SCRATCH_THREAD, (size_t)dev->threads * work_bytes(S), &memory));
   p.dA = p.rows + rows;
   p.dD = p.dA + B * E * S;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) num_threads(dev->threads)
   for (int64_t index = 0; index < B * groups; index++) {
     Task k = task_of(a, index, memory);
     task_backward(&k, &p);
