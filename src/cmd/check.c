@@ -62,7 +62,7 @@ static double less_memory(const Trainer *t, int64_t ranks) {
 static void report_plan(Timing *m, const Trainer *t, const Ceilings *ceilings, double resident) {
   const double FELT = 0.02;
   const Config *cfg = t->cfg;
-  int64_t felt = 0;
+  int64_t felt = 0, most = 1;
   char duration[32];
   timing_plan(m, t, ceilings);
   const Plan *p = &m->plan;
@@ -77,6 +77,7 @@ static void report_plan(Timing *m, const Trainer *t, const Ceilings *ceilings, d
     bool shown = n == cfg->plan_ranks || (n & (n - 1)) == 0;
     if (!shown || !plan_ranks(p, n)) continue;
     PlanStep s = plan_step(p, n);
+    most = n;
     if (felt == 0 && s.exposed > FELT * s.seconds) felt = n;
     log_info("           %8lld %8lld %10.4g %12.0f %11.2f %11.4g %10.0f %s", (long long)n,
              (long long)((n + p->per_node - 1) / p->per_node), s.seconds, tokens / s.seconds,
@@ -91,7 +92,7 @@ static void report_plan(Timing *m, const Trainer *t, const Ceilings *ceilings, d
   if (felt)
     log_info("           from %lld ranks on, more than %.0f %% of a step is waiting for reductions", (long long)felt,
              100 * FELT);
-  else
+  else if (most > 1)
     log_info("           waiting for reductions stays below %.0f %% of a step", 100 * FELT);
 }
 
