@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PLACE = 512 };
+enum { PLACE = 512, NAME = 80 };
 
 /* ---- one value */
 
@@ -76,9 +76,16 @@ static int set_value(Config *cfg, const Key *key, const char *subject, const con
 
 /* ---- a deck */
 
+/* The name of a setting; one that is longer than any of ours is cut. */
+static const char *name_of(const config_setting_t *s, char name[NAME + 8]) {
+  const char *all = config_setting_name(s);
+  snprintf(name, NAME + 8, "%.*s%s", NAME, all, strlen(all) > NAME ? "…" : "");
+  return name;
+}
+
 static int apply_key(Config *cfg, const char *section, const config_setting_t *s, const ConfigText *t) {
-  char place[PLACE], subject[2 * PLACE], value[PLACE / 2];
-  const char *name = config_setting_name(s);
+  char place[PLACE], subject[2 * PLACE], value[PLACE / 2], text[NAME + 8];
+  const char *name = name_of(s, text);
   config_text_place(t, (int)config_setting_source_line(s), place, sizeof place);
   const Key *key = config_keys_find(section, name);
   if (!key) return config_keys_unknown(place, section, name);
@@ -87,8 +94,8 @@ static int apply_key(Config *cfg, const char *section, const config_setting_t *s
 }
 
 static int apply_section(Config *cfg, const config_setting_t *group, const ConfigText *t) {
-  char place[PLACE];
-  const char *section = config_setting_name(group);
+  char place[PLACE], text[NAME + 8];
+  const char *section = name_of(group, text);
   config_text_place(t, (int)config_setting_source_line(group), place, sizeof place);
   bool known = config_keys_has_section(section);
   if (!config_setting_is_group(group)) {
@@ -152,8 +159,11 @@ static int parse_value(config_t *parsed, const Key *key, const char *subject, co
   const char *v = text ? quoted : value;
   TRY_TO(done, mem_alloc(&line, strlen(v) + 16));
   sprintf(line, "value = %s;", v);
-  TRY_TO(done, config_text_string(&t, line, subject));
-  if (!config_read_string(parsed, t.text) || config_setting_length(config_root_setting(parsed)) != 1)
+  err = config_text_string(&t, line, subject);
+  if (err == ERR_USAGE)
+    err = RAISE(ERR_USAGE, "%s is not a value: it takes %s", subject, config_keys_takes(takes, sizeof takes, key));
+  else if (err == OK &&
+           (!config_read_string(parsed, t.text) || config_setting_length(config_root_setting(parsed)) != 1))
     err = RAISE(ERR_USAGE, "%s has the wrong type: it takes %s", subject, config_keys_takes(takes, sizeof takes, key));
 done:
   config_text_free(&t);
@@ -163,18 +173,20 @@ done:
 }
 
 static int apply_override(Config *cfg, const char *word) {
-  char section[64], name[64];
+  enum { SHOWN = 200 }; /* bytes of a long word in a message */
+  char section[64], name[64], subject[SHOWN + 8];
+  snprintf(subject, sizeof subject, "%.*s%s", SHOWN, word, strlen(word) > SHOWN ? "…" : "");
   const char *equals = strchr(word, '='), *dot = strchr(word, '.');
   CHECK(equals && dot && dot < equals && dot > word && dot + 1 < equals, ERR_USAGE,
-        "%s: write an override as section.key=value", word);
+        "%s: write an override as section.key=value", subject);
   snprintf(section, sizeof section, "%.*s", (int)(dot - word), word);
   snprintf(name, sizeof name, "%.*s", (int)(equals - dot - 1), dot + 1);
   const Key *key = config_keys_find(section, name);
-  if (!key) return config_keys_unknown(word, section, name);
+  if (!key) return config_keys_unknown(subject, section, name);
   config_t parsed;
   config_init(&parsed);
-  int err = parse_value(&parsed, key, word, equals + 1);
-  if (err == OK) err = set_value(cfg, key, word, config_setting_get_elem(config_root_setting(&parsed), 0));
+  int err = parse_value(&parsed, key, subject, equals + 1);
+  if (err == OK) err = set_value(cfg, key, subject, config_setting_get_elem(config_root_setting(&parsed), 0));
   config_destroy(&parsed);
   return err;
 }

@@ -5,14 +5,19 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-enum { MAX_DEPTH = 8 };
+/* Far above what a deck needs, and read within a fraction of a second: libconfig's time grows with the square of the
+ * number of keys. */
+enum { MAX_DEPTH = 8, MAX_INCLUDES = 256, MAX_BYTES = 1 << 20, MAX_WORDS = 1 << 14 };
 
 static int put(ConfigText *t, const char *s, size_t n) {
   if (t->used + n + 1 > t->size) {
@@ -38,18 +43,48 @@ static int begin_piece(ConfigText *t, const char *file, int line) {
   return OK;
 }
 
-/* ---- tokens: just enough of libconfig's language to tell includes and integers from strings and comments */
+/* ---- tokens: just enough of libconfig's language to tell includes and integers from strings and comments, and to find
+ * what libconfig would accept in silence */
 
-typedef enum Kind { OTHER, BLANK, NEWLINE, COMMENT, STRING, INTEGER } Kind;
+typedef enum Kind {
+  OTHER,
+  STRING,
+  INTEGER,
+  BLANK,
+  NEWLINE,
+  COMMENT,
+  POINT, /* from here on: errors */
+  OPEN_COMMENT,
+  OPEN_STRING,
+  STRING_WITH_NUL
+} Kind;
+
+static const char *const faults[] = {
+    [POINT] = "a point needs a digit in a number; a key is written inside its section, as in train: { lr = 0.1; }",
+    [OPEN_COMMENT] = "the comment that begins here has no end: close it with */",
+    [OPEN_STRING] = "the string that begins here has no end: close it with a quote",
+    [STRING_WITH_NUL] = "a string cannot hold the character \\x00: remove it",
+};
 
 static size_t until(const char *p, const char *end) {
   const char *q = strstr(p, end);
   return q ? (size_t)(q - p) : strlen(p);
 }
 
-static size_t string_length(const char *p) {
+static size_t comment_length(const char *p, Kind *kind) {
+  size_t n = 2 + until(p + 2, "*/");
+  *kind = p[n] ? COMMENT : OPEN_COMMENT;
+  return p[n] ? n + 2 : n;
+}
+
+static size_t string_length(const char *p, Kind *kind) {
   size_t n = 1;
-  while (p[n] && p[n] != '"') n += p[n] == '\\' && p[n + 1] ? 2 : 1;
+  bool nul = false;
+  while (p[n] && p[n] != '"') {
+    nul = nul || strncmp(p + n, "\\x00", 4) == 0;
+    n += p[n] == '\\' && p[n + 1] ? 2 : 1;
+  }
+  *kind = !p[n] ? OPEN_STRING : nul ? STRING_WITH_NUL : STRING;
   return p[n] ? n + 1 : n;
 }
 
@@ -89,12 +124,10 @@ static size_t token_length(const char *p, Kind *kind) {
   if (*p == '\n') return *kind = NEWLINE, 1;
   if (isspace((unsigned char)*p)) return *kind = BLANK, 1;
   if (*p == '#' || (p[0] == '/' && p[1] == '/')) return *kind = COMMENT, until(p, "\n");
-  if (p[0] == '/' && p[1] == '*') {
-    size_t n = until(p + 2, "*/") + 2;
-    return *kind = COMMENT, p[n] ? n + 2 : n;
-  }
-  if (*p == '"') return *kind = STRING, string_length(p);
+  if (p[0] == '/' && p[1] == '*') return comment_length(p, kind);
+  if (*p == '"') return string_length(p, kind);
   if (starts_number(p)) return number_length(p, kind);
+  if (*p == '.') return *kind = POINT, 1;
   size_t n = 0;
   while (isalnum((unsigned char)p[n]) || (p[n] && strchr("_-*", p[n]))) n++;
   return n > 0 ? n : 1;
@@ -102,25 +135,35 @@ static size_t token_length(const char *p, Kind *kind) {
 
 /* ---- files */
 
-static int read_file(char **text, const char *path, const char *place) {
-  size_t used = 0, size = 0, got;
+/* Opens a regular file; does not wait for the other end of a pipe. */
+static int open_deck(FILE **f, const char *path, const char *place) {
+  struct stat st = {0};
+  int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  CHECK(fd >= 0, ERR_USAGE, "%scannot open the deck %s: %s", place, path, strerror(errno));
+  *f = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? fdopen(fd, "r") : NULL;
+  if (*f) return OK;
+  close(fd);
+  if (S_ISDIR(st.st_mode)) return RAISE(ERR_USAGE, "%scannot read the deck %s: %s", place, path, strerror(EISDIR));
+  return RAISE(ERR_USAGE, "%s%s is not a deck: it is not a regular file", place, path);
+}
+
+/* *text := the file; at most MAX_BYTES with what t has read so far. */
+static int read_file(ConfigText *t, char **text, const char *path, const char *place) {
+  static const char bom[] = "\xef\xbb\xbf"; /* some editors write this mark before UTF-8 */
+  FILE *f;
+  size_t room = MAX_BYTES - t->read + 1;
   int err = OK;
-  *text = NULL;
-  FILE *f = fopen(path, "r");
-  CHECK(f, ERR_USAGE, "%scannot open the deck %s: %s", place, path, strerror(errno));
-  do {
-    if (size - used < 2) {
-      size_t larger = size ? 2 * size : 8192;
-      TRY_TO(done, mem_realloc(text, size, larger));
-      size = larger;
-    }
-    got = fread(*text + used, 1, size - used - 1, f);
-    used += got;
-  } while (got > 0);
+  TRY(open_deck(&f, path, place));
+  TRY_TO(done, mem_alloc(text, room + 1));
+  size_t used = fread(*text, 1, room, f);
   if (ferror(f))
     err = RAISE(ERR_USAGE, "%scannot read the deck %s: %s", place, path, strerror(errno));
+  else if (used == room)
+    err = RAISE(ERR_USAGE, "%s%s is too large: a deck and its includes have at most %d bytes", place, path, MAX_BYTES);
   else if (memchr(*text, '\0', used))
     err = RAISE(ERR_USAGE, "%s%s is not a deck: it is not text", place, path);
+  t->read += used;
+  if (err == OK && strncmp(*text, bom, 3) == 0) memset(*text, ' ', 3);
 done:
   if (err != OK) mem_free(text);
   fclose(f);
@@ -165,25 +208,30 @@ static int add_text(ConfigText *t, const char *p, const char *file, int depth) {
       TRY(read_include(path, &n, p + 8, file, line));
       snprintf(place, sizeof place, "%s:%d: ", file, line);
       CHECK(depth < MAX_DEPTH, ERR_USAGE, "%s@include \"%s\" is nested too deep; does it include itself?", place, path);
+      CHECK(t->includes++ < MAX_INCLUDES, ERR_USAGE, "%sa deck has at most %d includes", place, MAX_INCLUDES);
       TRY(add_file(t, path, place, depth + 1));
-      if (t->used > 0 && t->text[t->used - 1] != '\n') TRY(put(t, "\n", 1));
       p += 8 + n;
       TRY(begin_piece(t, file, line));
       continue;
     }
     Kind kind;
     size_t n = token_length(p, &kind);
+    CHECK(kind < POINT, ERR_USAGE, "%s:%d: %s", file, line, faults[kind]);
+    if (kind < BLANK) t->words++;
+    CHECK(t->words <= MAX_WORDS, ERR_USAGE,
+          "%s:%d: the deck is too large: it has more than %d names, values and signs; no key takes a list", file, line,
+          MAX_WORDS);
     TRY(kind == INTEGER ? add_integer(t, p, n, file, line) : put(t, p, n));
     for (size_t i = 0; i < n; i++) line += p[i] == '\n';
     fresh = kind == NEWLINE || (fresh && kind == BLANK);
     p += n;
   }
-  return OK;
+  return put(t, "\n", 1); /* libconfig refuses a comment in the last line of a file unless that line ends */
 }
 
 static int add_file(ConfigText *t, const char *path, const char *place, int depth) {
   char *text;
-  TRY(read_file(&text, path, place));
+  TRY(read_file(t, &text, path, place));
   int err = add_text(t, text, path, depth);
   mem_free(&text);
   return err;

@@ -1,15 +1,20 @@
 /* config_text — a deck's text with its @include lines replaced by the files they name, and where each line came from.
  *
+ * Files are regular files of text. Their size, the number of includes and the number of words are limited, so that any
+ * file is read or refused at once.
+ *
  * libconfig 1.5 can include files itself, but it reports errors in an included file under the wrong name, exits the
- * process if it cannot read one, and truncates integers beyond 32 bits unless they end in L. It is therefore given text
- * without includes, in which such integers end in L. */
+ * process if it cannot read one, truncates integers beyond 32 bits unless they end in L, and accepts a point
+ * as a number and a comment without an end. It is therefore given text without these. */
 #pragma once
 #include <stddef.h>
 
 typedef struct ConfigText {
   char *text;
   size_t used, size;
-  int line; /* of text, that the next character stands on; the first is 1 */
+  size_t read;         /* bytes of files */
+  int words, includes; /* so far */
+  int line;            /* of text, that the next character stands on; the first is 1 */
   struct Piece {
     char *file;
     int line, at; /* line `line` of `file` is line `at` of text, and so on to the next piece */

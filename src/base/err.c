@@ -23,6 +23,8 @@ int err_raise(int code, const char *file, int line, const char *fmt, ...) {
   va_start(args, fmt);
   vsnprintf(text, sizeof text, fmt, args);
   va_end(args);
+  for (char *p = text; *p; p++)
+    if ((unsigned char)*p < ' ' || *p == '\x7f') *p = ' '; /* one line, whatever a file or an argument holds */
   memcpy(message, text, sizeof text);
   trace[0] = '\0';
   agreed = 0; /* a new error is this rank's alone until comm_agree says otherwise */

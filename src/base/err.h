@@ -26,7 +26,7 @@ enum {
   EXIT_REQUEUE = 75   /* stopped by a signal or a STOP file, state saved: submit again (EX_TEMPFAIL) */
 };
 
-/** err_raise — record a formatted message with its place and return code. */
+/** err_raise — record a formatted message with its place and return code. Control characters in it become spaces. */
 int err_raise(int code, const char *file, int line, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 /** err_trace — add one frame to the trace of the current error and return code. */
 int err_trace(int code, const char *file, int line, const char *call);

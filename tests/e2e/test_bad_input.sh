@@ -58,7 +58,18 @@ bad "the deck is a directory" "$T" train "$T"
 bad "the deck is not text" 'last.h5' train "$T/run/last.h5"
 bad "an unknown key in the deck" "typo.cfg:3: unknown key train.lerning_rate; did you mean train.lr" train "$T/typo.cfg"
 bad "a syntax error" 'syntax.cfg:[23]: ' train "$T/syntax.cfg"
+printf '@include "%s"\n' "$D" /dev/zero > "$T/zero.cfg"
+printf 'train: {\n lr = .;\n};\n' > "$T/point.cfg"
+{ cat "$D" && echo '/* train: { lr = 1; };'; } > "$T/comment.cfg"
+{ printf 'train: {' && printf ' k%s = 1;' {1..100000} && echo ' };'; } > "$T/large.cfg"
+mkfifo "$T/pipe.cfg"
+bad "a deck that includes a device" "zero.cfg:2: /dev/zero is not a deck: it is not a regular file" train "$T/zero.cfg"
+bad "a deck that is a pipe" "pipe.cfg is not a deck: it is not a regular file" train "$T/pipe.cfg"
+bad "a point for a number" 'point.cfg:2: a point needs a digit' train "$T/point.cfg"
+bad "a comment without an end" 'comment.cfg:[0-9]*: the comment that begins here has no end' train "$T/comment.cfg"
+bad "a deck that is too large" 'large.cfg.* too large: .*at most 1048576 bytes' train "$T/large.cfg"
 bad "an unknown key" 'no.such=1: unknown key' "${go_on[@]}" no.such=1
+bad "a value that is not a number" 'train.lr=[.] is not a value: it takes a real number' "${go_on[@]}" train.lr=.
 bad "a misspelt key" 'did you mean train.micro_batch' "${go_on[@]}" train.mirco_batch=1
 bad "not key=value" 'section.key=value' "${go_on[@]}" faster
 bad "a value out of range" 'model.dropout=1.5 is out of range.*0 to 0.9' "${go_on[@]}" model.dropout=1.5

@@ -225,7 +225,6 @@ static void bad_syntax(void **state) {
   char want[300];
   snprintf(want, sizeof want, "x.cfg:2: syntax error (%s)", hint);
   refuse_deck("run: {\n resume = auto; }", want);
-  refuse_deck("\nrun: { dir = \"open; }", want);
   refuse_deck("train: { lr = 1; lr = 2; }",
               "x.cfg:1: duplicate setting name (a section or key may appear only once in a deck and its includes)");
 }
