@@ -3,9 +3,12 @@
 #include "base/log.h"
 #include "base/stop.h"
 #include "cmd/cmd.h"
+#include <fcntl.h>
 #include <mpi.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static bool is_help(const char *word) { return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0; }
 
@@ -48,8 +51,27 @@ static void report(int err, Comm *comm) {
   if (getenv("MDLM_TRACE")) log_error("trace:\n%s", err_backtrace());
 }
 
+/* What a command prints is its result, and an error if it could not be printed. A run goes on without its log. */
+static int check_output(const Command *command) {
+  if (log_lost() == 0) return OK;
+  if (!command || !command->stops) return RAISE(ERR_IO, "cannot write to standard output: %s", strerror(log_lost()));
+  log_warn("a part of the log is lost: cannot write to standard output: %s", strerror(log_lost()));
+  return OK;
+}
+
+/* A file above the size limit and a pipe that no one reads are errors of write, not deaths: the one is reported with the
+ * file's name, the other does not end a run whose log it was. A standard stream that is closed is opened on nothing, lest
+ * a checkpoint get its number and the log be written into it. */
+static void prepare_output(void) {
+  signal(SIGXFSZ, SIG_IGN);
+  signal(SIGPIPE, SIG_IGN);
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0) return;
+}
+
 int main(int argc, char **argv) {
   int level, exit_code = 0;
+  prepare_output();
   const Command *command = argc > 1 ? command_named(argv[1]) : NULL;
   if (command && command->stops) stop_block(); /* before MPI starts its threads */
   MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &level);
@@ -57,6 +79,7 @@ int main(int argc, char **argv) {
   int err = comm_mpi_create(&comm);
   log_init(comm.rank, comm.size);
   if (err == OK) err = run(&comm, command, argc, argv, &exit_code);
+  if (err == OK) err = comm_agree(&comm, check_output(command));
   if (err) {
     report(err, &comm);
     exit_code = err == ERR_ELSEWHERE ? EXIT_ELSEWHERE : err;

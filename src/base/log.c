@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 static int my_rank, ranks = 1;
+static int lost;   /* errno of the first write to stdout that failed */
 static bool drawn; /* a progress line is on the terminal; the next line wipes it */
 
 void log_init(int rank, int size) {
@@ -25,6 +27,18 @@ static void wipe(void) {
   drawn = false;
 }
 
+/* No one reads on where a pipe was closed, as by head: that is not an error. */
+static int written(FILE *to, bool good) {
+  if (good && fflush(to) == 0) return 0;
+  int reason = errno;
+  clearerr(to);
+  if (reason == EPIPE) return 0;
+  if (to == stdout && lost == 0) lost = reason;
+  return -1;
+}
+
+int log_lost(void) { return lost; }
+
 /* One call of fwrite per line, so that the lines of several ranks do not mix. */
 static void put_line(FILE *to, const char *head, const char *fmt, va_list args) {
   char line[4096];
@@ -33,8 +47,7 @@ static void put_line(FILE *to, const char *head, const char *fmt, va_list args) 
   size_t length = n < 0 ? (size_t)used : strlen(line);
   line[length++] = '\n';
   wipe();
-  fwrite(line, 1, length, to);
-  fflush(to);
+  written(to, fwrite(line, 1, length, to) == length);
 }
 
 void log_info(const char *fmt, ...) {
@@ -48,8 +61,7 @@ void log_info(const char *fmt, ...) {
 int log_text(const char *text) {
   if (my_rank != 0) return 0;
   wipe();
-  bool good = fputs(text, stdout) >= 0 && fputc('\n', stdout) != EOF;
-  return fflush(stdout) == 0 && good ? 0 : -1;
+  return written(stdout, fputs(text, stdout) >= 0 && fputc('\n', stdout) != EOF);
 }
 
 void log_warn(const char *fmt, ...) {

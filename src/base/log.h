@@ -9,8 +9,11 @@ extern "C" {
 void log_init(int rank, int size);
 /** log_info — one line on stdout, rank 0 only. */
 void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/** log_text — a text of any length and a newline on stdout, rank 0 only; 0, or -1 if writing failed. */
+/** log_text — a text of any length and a newline on stdout, rank 0 only; 0, or -1 if writing failed. What goes to a
+ *  closed pipe is dropped, which is not a failure. */
 int log_text(const char *text);
+/** log_lost — errno of the first write to stdout that failed, 0 if none did. */
+int log_lost(void);
 /** log_warn — one line on stderr, headed "warning:", rank 0 only. */
 void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /** log_error — one line on stderr, headed "mdlm: error" and, with several ranks, the rank; any rank. */

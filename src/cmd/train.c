@@ -60,7 +60,8 @@ const Command command_train = {
     .run = train,
     .about = "Trains the network of the deck, validates the moving average of its weights, and saves checkpoints. "
              "Where run.dir holds a checkpoint it resumes, on any number of ranks; a complete run is left alone. "
-             "SIGTERM, SIGUSR1 or a file STOP in run.dir end it after the current step, with the state saved.",
+             "SIGTERM, SIGUSR1 or a file STOP in run.dir end it after the current step, with the state saved. "
+             "It goes on when its log cannot be written any more.",
     .reads = "data.train, data.valid and the checkpoints of run.dir",
     .writes =
         "in run.dir: last.h5, previous.h5 and best.h5 (checkpoints), metrics.h5, deck.cfg (all keys with their values)",

@@ -88,8 +88,9 @@ int rundir_rotate(const RunDir *d) {
   if (access(last, F_OK)) return OK;
   unlink(fresh);
   /* a hard link; where the file system has none, the file is renamed */
-  int failed = link(last, fresh) ? rename(last, previous) : rename(fresh, previous);
-  CHECK(!failed, ERR_IO, "%s: cannot keep it as %s: %s", last, previous, strerror(errno));
+  int failed = link(last, fresh) ? rename(last, previous) : rename(fresh, previous), reason = errno;
+  unlink(fresh); /* still there if previous.h5 already was the same file: rename then does nothing */
+  CHECK(!failed, ERR_IO, "%s: cannot keep it as %s: %s", last, previous, strerror(reason));
   return OK;
 }
 

@@ -126,6 +126,36 @@ sums() {
   (cd "$1" && find . -type f "${skip[@]}" -exec sha256sum {} + | sort -k 2)
 }
 
+# one_line FILE PATTERN N: whether stderr, in FILE, has an error line of at least one of N ranks, at most one per rank,
+# and all match
+one_line() {
+  local lines
+  cat "$1"
+  lines=$(grep -a '^mdlm: error' "$1")
+  [ -n "$lines" ] || fail "there is no error line" || return 1
+  [ "$(wc -l <<< "$lines")" -le "$3" ] || fail "too many error lines" || return 1
+  [ -z "$(grep -o '^mdlm: error[^:]*' <<< "$lines" | sort | uniq -d)" ] || fail "a rank speaks twice" || return 1
+  ! grep -vE "$2" <<< "$lines" || fail "a line without: $2" || return 1
+  ! grep -aiE 'HDF5-DIAG|segmentation|signal:|bug in mdlm|Sanitizer' "$1"
+}
+
+# refused N PATTERN ARGUMENT…: whether mdlm fails on N ranks as it should and leaves every file in $KEEP unchanged
+refused() {
+  local n=$1 pattern=$2 code=0
+  shift 2
+  sums "$KEEP" "${LOOSE[@]}" > "$T/before"
+  ranks "$n" "$@" > "$T/out" 2> "$T/err" || code=$?
+  one_line "$T/err" "$pattern" "$n" || return 1
+  [ "$code" -gt 0 ] && [ "$code" -lt 124 ] || fail "exit code $code: $*" || return 1
+  sums "$KEEP" "${LOOSE[@]}" | diff "$T/before" - || fail "files have changed"
+}
+
+# bad NAME PATTERN ARGUMENT…: test a case on each number of ranks in $RANKS
+bad() {
+  local n
+  for n in $RANKS; do tap "$1, $n rank$([ "$n" = 1 ] || echo s)" refused "$n" "${@:2}"; done
+}
+
 # text LINES: a corpus of sentences of made-up words, always the same
 text() {
   "$PY" - "$1" << 'PYTHON'
