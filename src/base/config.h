@@ -30,9 +30,14 @@ int config_load(Config *cfg, const char *path, int n, char *const *overrides);
 /** config_resolved — *text := a deck with every key and its value, in the order of keys.def; the caller mem_frees it.
  *  Reading it back gives the same Config. */
 int config_resolved(const Config *cfg, char **text);
-/** config_load_text — like config_load from a deck in memory (one that config_resolved wrote); `name` is for messages.
- */
-int config_load_text(Config *cfg, const char *text, const char *name);
+/** config_load_text — like config_load from a deck in memory, one that config_resolved wrote, perhaps in another version
+ *  of the program: keys that it lacks have their defaults, and those that this version lacks are listed in *gone as
+ *  "section.key = value, …", NULL if there are none; the caller mem_frees it. `name` is for messages. */
+int config_load_text(Config *cfg, const char *text, const char *name, char **gone);
+/** config_compare — call tell for each key, "section.key", whose values in a deck differ, in the order of keys.def.
+ *  Errors  ERR_MEMORY */
+int config_compare(const Config *now, const Config *before,
+                   void (*tell)(void *arg, const char *key, const char *now, const char *before), void *arg);
 /** config_free — release the strings; NULL-safe, clears cfg. */
 void config_free(Config *cfg);
 /* Which keys `word` asks for, whatever the case of its letters. */

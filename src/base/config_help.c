@@ -1,4 +1,5 @@
-/* config_help — what is printed from the table of keys: help for a reader, a resolved deck for a file. */
+/* config_help — what is printed from the table of keys: help for a reader, a resolved deck for a file, and what differs
+ * between two decks. */
 #include "base/config_keys.h"
 #include "base/err.h"
 #include "base/mem.h"
@@ -59,6 +60,34 @@ int config_resolved(const Config *cfg, char **text) {
   int err = failed ? RAISE(ERR_MEMORY, "no memory for the text of the resolved deck") : mem_strdup(text, buf);
   free(buf);
   return err;
+}
+
+/* ---- what differs */
+
+/* A value as a deck has it; the caller frees it. */
+static char *value_text(const Config *cfg, const Key *key) {
+  char *text = NULL;
+  size_t size = 0;
+  FILE *to = open_memstream(&text, &size);
+  if (!to) return NULL;
+  print_value(to, cfg, key);
+  fclose(to);
+  return text;
+}
+
+int config_compare(const Config *now, const Config *before,
+                   void (*tell)(void *arg, const char *key, const char *now, const char *before), void *arg) {
+  char name[128];
+  for (const Key *k = config_keys; k < config_keys + config_key_count; k++) {
+    char *a = value_text(now, k), *b = value_text(before, k);
+    bool there = a && b;
+    snprintf(name, sizeof name, "%s.%s", k->section, k->name);
+    if (there && strcmp(a, b) != 0) tell(arg, name, a, b);
+    free(a);
+    free(b);
+    CHECK(there, ERR_MEMORY, "no memory to compare %s", name);
+  }
+  return OK;
 }
 
 /* ---- help */

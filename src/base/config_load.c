@@ -83,17 +83,27 @@ static const char *name_of(const config_setting_t *s, char name[NAME + 8]) {
   return name;
 }
 
-static int apply_key(Config *cfg, const char *section, const config_setting_t *s, const ConfigText *t) {
+/* Adds "section.key = value" to the list. */
+static int note(char **list, const char *section, const char *name, const char *value) {
+  size_t old = *list ? strlen(*list) : 0, more = strlen(section) + strlen(name) + strlen(value) + 8;
+  TRY(mem_realloc(list, *list ? old + 1 : 0, old + more));
+  snprintf(*list + old, more, "%s%s.%s = %s", old ? ", " : "", section, name, value);
+  return OK;
+}
+
+/* gone NULL: an unknown key is an error; otherwise it is added to that list. */
+static int apply_key(Config *cfg, const char *section, const config_setting_t *s, const ConfigText *t, char **gone) {
   char place[PLACE], subject[2 * PLACE], value[PLACE / 2], text[NAME + 8];
   const char *name = name_of(s, text);
   config_text_place(t, (int)config_setting_source_line(s), place, sizeof place);
   const Key *key = config_keys_find(section, name);
-  if (!key) return config_keys_unknown(place, section, name);
-  snprintf(subject, sizeof subject, "%s: %s.%s = %s", place, section, name, show(value, sizeof value, s));
+  show(value, sizeof value, s);
+  if (!key) return gone ? note(gone, section, name, value) : config_keys_unknown(place, section, name);
+  snprintf(subject, sizeof subject, "%s: %s.%s = %s", place, section, name, value);
   return set_value(cfg, key, subject, s);
 }
 
-static int apply_section(Config *cfg, const config_setting_t *group, const ConfigText *t) {
+static int apply_section(Config *cfg, const config_setting_t *group, const ConfigText *t, char **gone) {
   char place[PLACE], text[NAME + 8];
   const char *section = name_of(group, text);
   config_text_place(t, (int)config_setting_source_line(group), place, sizeof place);
@@ -104,7 +114,7 @@ static int apply_section(Config *cfg, const config_setting_t *group, const Confi
   }
   int n = config_setting_length(group);
   CHECK(known || n > 0, ERR_USAGE, "%s: unknown section %s; `mdlm help` lists them all", place, section);
-  for (int i = 0; i < n; i++) TRY(apply_key(cfg, section, config_setting_get_elem(group, (unsigned)i), t));
+  for (int i = 0; i < n; i++) TRY(apply_key(cfg, section, config_setting_get_elem(group, (unsigned)i), t, gone));
   return OK;
 }
 
@@ -118,13 +128,13 @@ static int parse(config_t *parsed, const ConfigText *t) {
   return RAISE(ERR_USAGE, "%s: %s (%s)", place, what, hint);
 }
 
-static int apply_deck(Config *cfg, const ConfigText *t) {
+static int apply_deck(Config *cfg, const ConfigText *t, char **gone) {
   config_t parsed;
   config_init(&parsed);
   int err = parse(&parsed, t);
   const config_setting_t *root = config_root_setting(&parsed);
   for (int i = 0; err == OK && i < config_setting_length(root); i++)
-    err = apply_section(cfg, config_setting_get_elem(root, (unsigned)i), t);
+    err = apply_section(cfg, config_setting_get_elem(root, (unsigned)i), t, gone);
   config_destroy(&parsed);
   return err;
 }
@@ -193,12 +203,12 @@ static int apply_override(Config *cfg, const char *word) {
 
 /* ---- */
 
-static int load(Config *cfg, const char *name, const ConfigText *t, int n, char *const *overrides) {
+static int load(Config *cfg, const char *name, const ConfigText *t, char **gone, int n, char *const *overrides) {
   int err = OK;
   memset(cfg, 0, sizeof *cfg);
   TRY_TO(fail, config_keys_default(cfg));
   TRY_TO(fail, mem_strdup(&cfg->deck, name));
-  if (t) TRY_TO(fail, apply_deck(cfg, t));
+  if (t) TRY_TO(fail, apply_deck(cfg, t, gone));
   for (int i = 0; i < n; i++) TRY_TO(fail, apply_override(cfg, overrides[i]));
   return OK;
 fail:
@@ -210,17 +220,19 @@ int config_load(Config *cfg, const char *path, int n, char *const *overrides) {
   ConfigText t = {0};
   memset(cfg, 0, sizeof *cfg);
   if (path) TRY(config_text_file(&t, path));
-  int err = load(cfg, path ? path : "(no deck)", path ? &t : NULL, n, overrides);
+  int err = load(cfg, path ? path : "(no deck)", path ? &t : NULL, NULL, n, overrides);
   config_text_free(&t);
   return err;
 }
 
-int config_load_text(Config *cfg, const char *text, const char *name) {
+int config_load_text(Config *cfg, const char *text, const char *name, char **gone) {
   ConfigText t;
   memset(cfg, 0, sizeof *cfg);
+  *gone = NULL;
   TRY(config_text_string(&t, text, name));
-  int err = load(cfg, name, &t, 0, NULL);
+  int err = load(cfg, name, &t, gone, 0, NULL);
   config_text_free(&t);
+  if (err != OK) mem_free(gone);
   return err;
 }
 

@@ -226,7 +226,8 @@ static int add_text(ConfigText *t, const char *p, const char *file, int depth) {
     fresh = kind == NEWLINE || (fresh && kind == BLANK);
     p += n;
   }
-  return put(t, "\n", 1); /* libconfig refuses a comment in the last line of a file unless that line ends */
+  bool ended = t->used > 0 && t->text[t->used - 1] == '\n';
+  return ended ? OK : put(t, "\n", 1); /* libconfig refuses a comment at the end without it */
 }
 
 static int add_file(ConfigText *t, const char *path, const char *place, int depth) {

@@ -165,8 +165,8 @@ static const Field fields[] = {
     {"num_strides", WHOLE}, {"stride_length", WHOLE}, {"prompt", WORD},     {"evaluations", WHOLE},
     {"evaluated", WHOLE},   {"seed", WHOLE},          {"checkpoint", WORD}, {"checkpoint_digest", WORD},
     {"step", WHOLE},        {"weights", WORD},        {"input", WORD},      {"data", WORD},
-    {"data_digest", WORD},  {"source", WORD},         {"tokenizer", WORD},  {"git", WORD},
-    {"created", WORD},      {"started", WORD},        {NULL, WORD}};
+    {"data_digest", WORD},  {"source", WORD},         {"tokenizer", WORD},  {"version", WORD},
+    {"git", WORD},          {"created", WORD},        {"started", WORD},    {NULL, WORD}};
 
 static int info_field(H5 *f, const Field *field) {
   char *word = NULL;

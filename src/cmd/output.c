@@ -35,8 +35,7 @@ int output_claim(const Comm *comm, char path[FILES_PATH], const char *format, co
 static int attributes(H5 *f, const char *format, const Config *cfg, const char *checkpoint,
                       const CheckpointState *state, const char *weights) {
   char *deck = NULL;
-  TRY(h5_set_str(f, "/", "format", format));
-  TRY(h5_set_int(f, "/", "format_version", 1));
+  TRY(h5_set_format(f, format, 1));
   TRY(h5_set_str(f, "/", "checkpoint", checkpoint));
   TRY(h5_set_str(f, "/", "checkpoint_digest", state->weights_digest));
   TRY(h5_set_int(f, "/", "step", state->step));

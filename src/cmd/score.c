@@ -6,6 +6,7 @@
 #include "cmd/cmd.h"
 #include "cmd/task.h"
 #include "measure/genppl.h"
+#include "network/match.h"
 #include <math.h>
 #include <string.h>
 
@@ -62,7 +63,7 @@ static int open_all(Score *s, const Config *cfg, Comm *comm) {
   TRY(output_path(cfg, cfg->score_output, "score.h5", t->output));
   TRY(output_claim(comm, t->output, t->format, s->input));
   TRY(checkpoint_state(t->checkpoint, &t->state));
-  TRY(config_load_text(&s->trained, t->state.deck, t->checkpoint));
+  TRY(network_deck(&s->trained, t->state.deck, t->checkpoint));
   TRY(check_judge(s));
   describe(&s->network, &s->trained, cfg);
   TRY(tokens_open(&s->tokens, s->input, &t->state.vocab, t->checkpoint));

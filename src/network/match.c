@@ -1,5 +1,7 @@
 #include "network/match.h"
 #include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
 #include "model/model.h"
 #include <string.h>
 
@@ -39,4 +41,35 @@ int network_match(const Config *cfg, const Config *trained, const char *path) {
   SAME_NUMBER(diffusion_sigma_min, "diffusion.sigma_min");
   SAME_NUMBER(diffusion_sigma_max, "diffusion.sigma_max");
   return OK;
+}
+
+int network_deck(Config *trained, const char *deck, const char *path) {
+  char *gone;
+  TRY(config_load_text(trained, deck, path, &gone));
+  if (gone) log_warn("%s has keys that this version of mdlm does not have; they are ignored: %s", path, gone);
+  mem_free(&gone);
+  return OK;
+}
+
+typedef struct Changes {
+  int64_t step;
+  const char *sections, *quiet;
+} Changes;
+
+/* Whether one of the words is the first n letters of `word`. */
+static bool among(const char *words, const char *word, size_t n) {
+  for (const char *p = words; *p; p += strcspn(p, " "), p += strspn(p, " "))
+    if (strcspn(p, " ") == n && strncmp(p, word, n) == 0) return true;
+  return false;
+}
+
+static void tell(void *arg, const char *key, const char *now, const char *before) {
+  const Changes *c = arg;
+  if (among(c->sections, key, strcspn(key, ".")) && !among(c->quiet, key, strlen(key)))
+    log_warn("changed since the checkpoint: %s = %s, was %s at step %lld", key, now, before, (long long)c->step);
+}
+
+int network_changes(const Config *cfg, const Config *trained, int64_t step, const char *sections, const char *quiet) {
+  Changes c = {.step = step, .sections = sections, .quiet = quiet};
+  return config_compare(cfg, trained, tell, &c);
 }

@@ -21,8 +21,9 @@ int weights_state(const Config *cfg, const char *path, CheckpointState *state) {
   Config trained;
   TRY(checkpoint_state(path, state));
   TRY(checkpoint_digest(path, state->weights_digest));
-  TRY(config_load_text(&trained, state->deck, path));
+  TRY(network_deck(&trained, state->deck, path));
   int err = network_match(cfg, &trained, path);
+  if (err == OK) err = network_changes(cfg, &trained, state->step, "diffusion", "");
   config_free(&trained);
   return err;
 }

@@ -4,7 +4,7 @@
  *   /params /ema /adam_m /adam_v   groups of float32 data sets, one per parameter, under its name, dots included
  *   /vocab                         as in a data file (shards.h)
  *   /metrics/<group>/<series>      as in metrics.h5 (metrics.h), with HDF5's fletcher32
- *   attributes of /                format, format_version, step, tokens, masked_tokens, seed, length, deck, git,
+ *   attributes of /                format, format_version, version, step, tokens, masked_tokens, seed, length, deck, git,
  *                                  data_digest, wrap, detokenizer, source, split, valid_nll, saved
  * The data sets of the parameter groups and of /vocab have the attribute xxh3: XXH3-64 of their little-endian bytes, in
  * hex. A seal (seal.h) covers the whole file. */

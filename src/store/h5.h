@@ -78,10 +78,10 @@ int h5_get_real(H5 *f, const char *obj, const char *name, double *value);
 int h5_get_str(H5 *f, const char *obj, const char *name, char **value);
 /** h5_get_text — a string attribute into text[size]; ERR_DATA if it does not fit. */
 int h5_get_text(H5 *f, const char *obj, const char *name, char *text, size_t size);
-/** h5_set_format — the attributes format and format_version of a file of ours. */
+/** h5_set_format — the attributes format, format_version and version, that of the program, of a file of ours. */
 int h5_set_format(H5 *f, const char *format, int64_t version);
-/** h5_check_format — ERR_DATA unless the file has that format, in a version up to `newest`; `what` names the format in
- *  the message ("a checkpoint"). */
+/** h5_check_format — whether the file has that format; `what` names the format in the message ("a checkpoint").
+ *  Errors  ERR_DATA if not; ERR_USAGE if its version is above `newest`: the file is good, the program too old */
 int h5_check_format(H5 *f, const char *what, const char *format, int64_t newest);
 /** h5_describe — the attributes unit and description of a data set. */
 int h5_describe(H5 *f, const char *name, const char *unit, const char *description);

@@ -1,6 +1,7 @@
 /* Attributes: scalars, each a number or a string. */
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/version.h"
 #include "store/h5.h"
 #include "store/h5_file.h"
 #include <string.h>
@@ -131,7 +132,19 @@ int h5_get_text(H5 *f, const char *obj, const char *name, char *text, size_t siz
 
 int h5_set_format(H5 *f, const char *format, int64_t version) {
   TRY(h5_set_str(f, "/", "format", format));
-  return h5_set_int(f, "/", "format_version", version);
+  TRY(h5_set_int(f, "/", "format_version", version));
+  return h5_set_str(f, "/", "version", MDLM_VERSION);
+}
+
+/* The format is newer than this program. */
+static int newer(H5 *f, const char *format, long long version, long long newest) {
+  char program[64] = "unknown";
+  if (h5_has(f, "/", "version")) TRY(h5_get_text(f, "/", "version", program, sizeof program));
+  return RAISE(
+      ERR_USAGE,
+      "%s was written by a newer version of mdlm (%s): it has version %lld of the format %s, mdlm " MDLM_VERSION
+      " reads up to %lld",
+      f->path, program, version, format, newest);
 }
 
 int h5_check_format(H5 *f, const char *what, const char *format, int64_t newest) {
@@ -142,10 +155,9 @@ int h5_check_format(H5 *f, const char *what, const char *format, int64_t newest)
   CHECK(strcmp(found, format) == 0, ERR_DATA, "%s is not %s: its format is \"%s\", not \"%s\"", f->path, what, found,
         format);
   TRY(h5_get_int(f, "/", "format_version", &version));
-  CHECK(version >= 1 && version <= newest, ERR_DATA,
-        "%s has version %lld of the format %s, this program reads up to %lld", f->path, (long long)version, format,
-        (long long)newest);
-  return OK;
+  CHECK(version >= 1, ERR_DATA, "%s has version %lld of the format %s, which there is not", f->path, (long long)version,
+        format);
+  return version <= newest ? OK : newer(f, format, version, newest);
 }
 
 int h5_describe(H5 *f, const char *name, const char *unit, const char *description) {

@@ -3,7 +3,7 @@
  * metrics.h5, format "mdlm-metrics", version 1:
  *   /train/<series> /valid/<series>   [n] f64, the same n within a group; one of them is `step`
  *   attributes of a series            unit, description
- *   attributes of /                   format, format_version, deck, git, started
+ *   attributes of /                   format, format_version, version, deck, git, started
  * Readers may open the file at any time between two writes. Every checkpoint also holds the whole history, and a
  * resumed run rewrites the file up to its step: a kill in the middle of a write loses nothing. */
 #pragma once

@@ -52,16 +52,12 @@ int trainer_save(Trainer *t, const char *name) {
 }
 
 /* What must not change between a checkpoint and the run that resumes from it. */
-static int check_state(const Trainer *t, const CheckpointState *s, const char *path) {
+static int check_state(const Trainer *t, const CheckpointState *s, const Config *trained, const char *path) {
   char train[64];
   snprintf(train, sizeof train, "data.train = %.48s", t->cfg->data_train);
   int differs = vocab_same(&s->vocab, path, shards_vocab(t->train), train);
   if (differs) return err_trace(ERR_USAGE, __FILE__, __LINE__, "vocab_same");
-  Config trained;
-  TRY(config_load_text(&trained, s->deck, path));
-  int other = network_match(t->cfg, &trained, path);
-  config_free(&trained);
-  TRY(other);
+  TRY(network_match(t->cfg, trained, path));
   CHECK(strcmp(s->data_digest, shards_protocol(t->train)->digest) == 0, ERR_USAGE,
         "%s was trained on other data (digest %s) than data.train = %s (%s): give the same data, or start in a new "
         "run.dir",
@@ -74,43 +70,36 @@ static int check_state(const Trainer *t, const CheckpointState *s, const char *p
   return OK;
 }
 
-/* Warns of keys whose values differ from the checkpoint's. Both decks list every key in the same order, one per line;
- * where a version added keys, the comparison ends at the first. A changed number of steps is expected, unless the
- * learning rate depends on it. */
-static void report_changes(const char *before, const char *after, bool of_steps) {
-  const char *const expected[] = {"dir", "resume", of_steps ? NULL : "steps", NULL};
-  while (*before && *after) {
-    size_t n = strcspn(before, "\n"), k = strcspn(after, "\n"), key = strcspn(after, "=");
-    const char *word = after + strspn(after, " ");
-    bool quiet = n == k && memcmp(before, after, n) == 0;
-    if (!quiet && (key > k || strncmp(before, after, key) != 0)) return;
-    for (int i = 0; expected[i]; i++) quiet = quiet || strncmp(word, expected[i], strlen(expected[i])) == 0;
-    if (!quiet)
-      log_warn("changed since the checkpoint: %.*s was %.*s", (int)(after + k - word), word, (int)(n - key),
-               before + key);
-    before += n + (before[n] == '\n');
-    after += k + (after[k] == '\n');
-  }
+/* Tells of changed keys that change the weights or the validation: all keys of these sections, except those that are
+ * checked above or promised to change no bit. A changed number of steps is expected, unless the learning rate depends on
+ * it. */
+#define QUIET "data.train train.log_every train.save_every device.threads device.pin"
+static int report_changes(const Trainer *t, const Config *trained, int64_t step) {
+  const char *quiet = t->optimizer.lr.table->of_steps ? QUIET : QUIET " train.steps";
+  return network_changes(t->cfg, trained, step, "data model diffusion train device dist", quiet);
 }
 
 static int load(Trainer *t, const char *path) {
   CheckpointState s = {0};
+  Config trained = {0};
   Params *p = &t->net.model.params;
   int err = OK;
   TRY_TO(done, checkpoint_state(path, &s));
-  TRY_TO(done, check_state(t, &s, path));
+  TRY_TO(done, network_deck(&trained, s.deck, path));
+  TRY_TO(done, check_state(t, &s, &trained, path));
   TRY_TO(done, flat_load(path, CKPT_PARAMS, p, p->value));
   TRY_TO(done, flat_load(path, CKPT_EMA, p, t->optimizer.ema));
   TRY_TO(done, flat_load(path, CKPT_ADAM_M, p, t->optimizer.m));
   TRY_TO(done, flat_load(path, CKPT_ADAM_V, p, t->optimizer.v));
   TRY_TO(done, checkpoint_metrics(path, t->history.tables, 2));
   TRY_TO(done, params_bind(p, p->value));
-  report_changes(s.deck, t->deck, t->optimizer.lr.table->of_steps);
+  TRY_TO(done, report_changes(t, &trained, s.step));
   t->optimizer.step = s.step;
   t->tokens = s.tokens;
   t->masked = s.masked_tokens;
   t->best = s.valid_nll;
 done:
+  config_free(&trained);
   checkpoint_state_destroy(&s);
   return err;
 }

@@ -135,7 +135,7 @@ lr = h5.File(sys.argv[1])["train/lr"][()]
 want = [1e-3, 1e-2, *(1e-3 + 9e-3 * (1 + np.cos(np.pi * np.arange(1, 9) / 9)) / 2)]
 print(lr, want)
 assert np.allclose(lr[:10], want, rtol=1e-12, atol=0)' "$T/cosine/metrics.h5" &&
-    grep 'changed since the checkpoint: steps = 11; was = 10;' "$T/cosine.err" && ! grep changed "$T/constant.err"
+    grep 'changed since the checkpoint: train.steps = 11, was 10 at step 10$' "$T/cosine.err" && ! grep changed "$T/constant.err"
 }
 tap "train.lr_schedule = cosine: its rates, and a warning when its length changes" falls
 several() {

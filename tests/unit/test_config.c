@@ -331,13 +331,14 @@ static void resolved_round_trip(void **state) {
   (void)state;
   for (int filled = 0; filled < 2; filled++) {
     Config a, b;
-    char *text = NULL, *again = NULL;
+    char *text = NULL, *again = NULL, *gone;
     if (filled)
       fill(&a);
     else
       assert_int_equal(config_load(&a, NULL, 0, NULL), OK);
     assert_int_equal(config_resolved(&a, &text), OK);
-    assert_int_equal(config_load_text(&b, text, "resolved"), OK);
+    assert_int_equal(config_load_text(&b, text, "resolved", &gone), OK);
+    assert_null(gone);
     assert_string_equal(b.deck, "resolved");
     assert_same(&a, &b);
     assert_int_equal(config_resolved(&b, &again), OK);
@@ -378,7 +379,8 @@ static void resolved_names_every_key(void **state) {
 static void text_errors_have_a_name(void **state) {
   (void)state;
   Config c;
-  assert_int_equal(config_load_text(&c, "train: {\n lr = -1; }", "last.h5"), ERR_USAGE);
+  char *gone;
+  assert_int_equal(config_load_text(&c, "train: {\n lr = -1; }", "last.h5", &gone), ERR_USAGE);
   assert_string_equal(err_message(), "last.h5:2: train.lr = -1 is out of range: it takes a real number, 0 to 1000");
   err_clear();
 }

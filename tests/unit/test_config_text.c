@@ -349,7 +349,7 @@ static void change(size_t *n, RngKey key, uint64_t *k) {
 /* Whether deck number n is read. */
 static bool assert_read_or_refused(int n) {
   Config c, again;
-  char *resolved = NULL, *twice = NULL;
+  char *resolved = NULL, *twice = NULL, *gone;
   int err = load_at_once(&c);
   if (err != OK) {
     assert_int_equal(err, ERR_USAGE);
@@ -359,7 +359,7 @@ static bool assert_read_or_refused(int n) {
     return false;
   }
   assert_int_equal(config_resolved(&c, &resolved), OK);
-  assert_int_equal(config_load_text(&again, resolved, "again"), OK);
+  assert_int_equal(config_load_text(&again, resolved, "again", &gone), OK);
   assert_int_equal(config_resolved(&again, &twice), OK);
   assert_string_equal(resolved, twice);
   mem_free(&resolved);

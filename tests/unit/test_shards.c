@@ -119,7 +119,7 @@ static void wrong_files(void **state) {
   must(h5_open(&f, path, true));
   must(h5_set_int(f, "/", "format_version", 2));
   must(h5_close(&f));
-  refused(shards_open(&s, path), ERR_DATA, "wrong.h5", "version 2", "up to 1");
+  refused(shards_open(&s, path), ERR_USAGE, "wrong.h5", "newer version of mdlm (unknown)", "version 2", "up to 1");
   must(h5_open(&f, path, true));
   must(h5_set_str(f, "/", "format", "mdlm-checkpoint"));
   must(h5_close(&f));
