@@ -67,8 +67,9 @@ static const char *const faults[] = {
 };
 
 static size_t until(const char *p, const char *end) {
-  const char *q = strstr(p, end);
-  return q ? (size_t)(q - p) : strlen(p);
+  size_t n = 0, length = strlen(end);
+  while (p[n] && strncmp(p + n, end, length) != 0) n++;
+  return n;
 }
 
 static size_t comment_length(const char *p, Kind *kind) {
