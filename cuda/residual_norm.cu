@@ -22,7 +22,11 @@ template <class A> struct Seam {
   uint32_t per; /* rows per group */
   bool layer;
   Mask mask;
+  const int32_t *index; /* rows of the batch, or NULL */
 };
+template <class A> static __device__ Spot spot_of(const Seam<A> &a, uint32_t r) {
+  return row_spot(a.mask, a.index ? (uint32_t)a.index[r] : r);
+}
 template <class A> static Seam<A> seam_of(const ResidualNorm *a) {
   Seam<A> s;
   bool branched = !tensor_none(a->branch);
@@ -35,6 +39,7 @@ template <class A> static Seam<A> seam_of(const ResidualNorm *a) {
   s.per = (uint32_t)a->rows_per_group;
   s.layer = a->kind == NORM_LAYER;
   s.mask = mask_of(&a->dropout, s.x.cols);
+  s.index = (const int32_t *)a->index.data;
   return s;
 }
 
@@ -60,7 +65,7 @@ static __device__ float join(Pack<float, N> v[S], const Seam<A> &a, const float 
     if (col < D) v[s] = load<N>(a.x.row(r) + col);
     if (col < D && a.branch.data) b[s] = load<N>(a.branch.row(r) + col);
   }
-  Spot spot = row_spot(a.mask, r);
+  Spot spot = spot_of(a, r);
   for (int s = 0; s < S && a.branch.data; s += 2) {
     int col = first + (s * WARP + lane) * N, next = col + WARP * N;
     Spot here = {spot.sequence, spot.block + col / 8}, there = {spot.sequence, spot.block + next / 8};
@@ -159,7 +164,7 @@ static __device__ RowSums row_sums(const Seam<A> &a, const Slope<A> &b, const fl
                                    uint32_t r) {
   constexpr int S = 2;
   const int D = (int)a.x.cols, lane = threadIdx.x % WARP;
-  RowSums m = {a.layer ? a.mean[r] : 0, a.rstd[r], 0, 0, row_spot(a.mask, r)};
+  RowSums m = {a.layer ? a.mean[r] : 0, a.rstd[r], 0, 0, spot_of(a, r)};
   for (int first = 0; first < D; first += S * WARP * N) {
     Pack<float, N> y[S];
     Pack<A, N> dh[S];

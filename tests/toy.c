@@ -161,13 +161,18 @@ Toy toy_dit(const char *backend, bool time) {
                .eps = 1e-3};
 }
 
-double toy_pass(Network *n, const ToyBatch *b, int first, int count, Dropout dropout, bool gradient) {
-  double loss[TOY_B], sum = 0;
-  int64_t rows = 0;
+/* n->noised := sequences of the batch. */
+static void noise(Network *n, const ToyBatch *b, int first, int count) {
   noised_begin(&n->noised, count);
   memcpy(n->noised.z, b->z + first * TOY_L, (size_t)(count * TOY_L) * sizeof *b->z);
   for (int i = 0; i < count; i++)
     noised_add(&n->objective, &n->noised, i, b->x0 + (first + i) * TOY_L, b->length[first + i], b->t[first + i]);
+}
+
+double toy_pass(Network *n, const ToyBatch *b, int first, int count, Dropout dropout, bool gradient) {
+  double loss[TOY_B], sum = 0;
+  int64_t rows = 0;
+  noise(n, b, first, count);
   dropout.first += first;
   MUST(network_loss(n, &dropout, gradient, loss, &rows));
   for (int b0 = 0; b0 < count; b0++) sum += loss[b0];
@@ -213,9 +218,19 @@ void toy_ready(Network *n, const ToyBatch *b, Dropout dropout) {
   mem_free(&t.final);
 }
 
+double *toy_hidden_rows(Network *n, const ToyBatch *b, int first, int count, Dropout dropout, const int32_t *rows,
+                        int64_t n_rows) {
+  noise(n, b, first, count);
+  ModelInput in = {.B = count, .ids = n->noised.z, .sigma = n->noised.sigma, .lengths = n->noised.length};
+  in.rows = rows, in.n_rows = n_rows;
+  in.dropout = dropout;
+  in.dropout.first += first;
+  MUST(model_forward(&n->model, &in));
+  return toy_values(n, tensor_rows(n->model.h, 0, rows ? n_rows : count * TOY_L));
+}
+
 double *toy_hidden(Network *n, const ToyBatch *b, int first, int count, Dropout dropout) {
-  toy_pass(n, b, first, count, dropout, false);
-  return toy_values(n, tensor_rows(n->model.h, 0, count * TOY_L));
+  return toy_hidden_rows(n, b, first, count, dropout, NULL, 0);
 }
 
 void toy_near(const char *what, const Params *p, const double *got, const double *want, double tolerance) {

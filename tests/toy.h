@@ -63,5 +63,8 @@ double *toy_gradients(Network *n, const ToyBatch *b, int first, int count, Dropo
 void toy_ready(Network *n, const ToyBatch *b, Dropout dropout);
 /** toy_hidden — the hidden rows of that pass. */
 double *toy_hidden(Network *n, const ToyBatch *b, int first, int count, Dropout dropout);
+/** toy_hidden_rows — the same for the rows [n_rows] of these sequences only; rows NULL: all. */
+double *toy_hidden_rows(Network *n, const ToyBatch *b, int first, int count, Dropout dropout, const int32_t *rows,
+                        int64_t n_rows);
 /** toy_near — fail unless each parameter's part of the flat buffers agrees, relative to its largest element. */
 void toy_near(const char *what, const Params *p, const double *got, const double *want, double tolerance);

@@ -148,12 +148,13 @@ double toy_cross_entropy(Network *n, const ModelInput *in, const int32_t *target
   int64_t R = in->B * n->model.options.length;
   double scratch[64], sum = 0;
   assert_true(R <= 64 && R <= n->rows.chunk);
-  Tensor h = tensor_rows(n->model.h, 0, R), logits = tensor_rows(n->rows.logits, 0, R);
+  Tensor logits = tensor_rows(n->rows.logits, 0, R);
   Tensor loss = tensor_rows(n->rows.loss, 0, R), weights = tensor_rows(n->rows.weight, 0, R);
   Tensor targets = tensor_rows(n->rows.target, 0, R);
   MUST(tensor_upload(&n->dev, targets, target));
   MUST(tensor_from_f64(&n->dev, weights, weight, scratch));
   MUST(model_forward(&n->model, in));
+  Tensor h = tensor_rows(n->model.h, 0, R);
   MUST(model_logits(&n->model, logits, h));
   MUST(op_cross_entropy(&n->dev, loss, logits, targets, weights, -1, gradient));
   if (gradient) {

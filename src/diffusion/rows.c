@@ -3,10 +3,6 @@
 #include "base/mem.h"
 
 static const int64_t HOST_CHUNK_BYTES = 64 << 20, DEVICE_CHUNK_BYTES = 1 << 30;
-/* A GPU's library plans its products per shape. Padding the number of scored rows to multiples of the unit, and to
- * powers of two below it, keeps the number of shapes small. */
-enum { DEVICE_UNIT = 256, DEVICE_LEAST = 8 };
-
 /* In training the gradient replaces the logits and is a factor of products, hence act; else logits keep full
  * precision. */
 static DType logits_type(const Model *m) { return m->options.training ? m->dev->act : m->dev->real; }
@@ -17,22 +13,13 @@ static int64_t row_elements(const Model *m) {
   return m->dev->ops->host ? V : (V + 63) / 64 * 64;
 }
 
-static int64_t padded(const Rows *r, int64_t n) {
-  int64_t unit = r->unit > 1 ? DEVICE_LEAST : 1;
-  while (unit < r->unit && unit < n) unit *= 2;
-  return (n + unit - 1) / unit * unit;
-}
-
 static void plan(Arena *a, Rows *r) {
   const ModelOptions *o = &r->model->options;
-  DType real = r->model->dev->real, act = r->model->dev->act;
-  int64_t capacity = padded(r, o->batch * o->length);
-  r->h = arena_tensor(a, act, capacity, o->width);
-  if (o->training) r->dh = arena_tensor(a, act, capacity, o->width);
+  DType real = r->model->dev->real;
+  int64_t capacity = r->model->capacity;
   r->logits = tensor_cols(arena_tensor(a, logits_type(r->model), r->chunk, row_elements(r->model)), 0, o->vocab);
   r->loss = arena_tensor(a, real, capacity, 0);
   r->weight = arena_tensor(a, real, capacity, r->terms);
-  r->index = arena_tensor(a, DT_I32, capacity, 0);
   r->target = arena_tensor(a, DT_I32, capacity, 0);
   r->ids = arena_tensor(a, DT_I32, capacity, 0);
   r->uniform = arena_tensor(a, DT_F64, capacity, 0);
@@ -49,22 +36,22 @@ static int warm_up(Rows *r) {
   while (2 * odd + 1 <= r->chunk) odd = 2 * odd + 1;
   for (int i = 0; i < (host ? 2 : 1); i++) {
     int64_t n = i ? odd : r->chunk;
-    Tensor logits = tensor_rows(r->logits, 0, n), h = tensor_rows(r->h, 0, n);
+    Tensor logits = tensor_rows(r->logits, 0, n), h = tensor_rows(r->model->h, 0, n);
     TRY(model_logits(r->model, logits, h));
-    if (r->model->options.training) TRY(model_logits_backward(r->model, tensor_rows(r->dh, 0, n), logits, h));
+    if (r->model->options.training) TRY(model_logits_backward(r->model, tensor_rows(r->model->dh, 0, n), logits, h));
   }
   return OK;
 }
 
 int rows_create(Rows *r, Model *model, int terms) {
   bool host = model->dev->ops->host;
-  *r = (Rows){.model = model, .chunk = model->dev->row_chunk, .unit = host ? 1 : DEVICE_UNIT, .terms = terms};
+  *r = (Rows){.model = model, .chunk = model->dev->row_chunk, .terms = terms};
   const ModelOptions *o = &model->options;
-  int64_t most = padded(r, o->batch * o->length), step = host ? 64 : DEVICE_UNIT;
+  int64_t most = model->capacity, step = host ? 64 : model->unit;
   int64_t fit =
       (host ? HOST_CHUNK_BYTES : DEVICE_CHUNK_BYTES) / (int64_t)dtype_size(logits_type(model)) / row_elements(model);
   if (r->chunk == 0) r->chunk = fit < step ? step : fit / step * step;
-  r->chunk = padded(r, r->chunk < most ? r->chunk : most);
+  r->chunk = model_padded(model, r->chunk < most ? r->chunk : most);
   arena_measure(&r->arena, model->dev);
   plan(&r->arena, r);
   TRY(arena_commit(&r->arena));
@@ -80,24 +67,27 @@ void rows_destroy(Rows *r) {
   *r = (Rows){0};
 }
 
-/* Padding gathers row 0 of the batch. */
-static int gather(Rows *r, const int32_t *rows, int64_t n) {
-  const ModelOptions *o = &r->model->options;
-  Device *dev = r->model->dev;
-  int64_t all = padded(r, n);
-  TRY(tensor_upload(dev, tensor_rows(r->index, 0, n), rows));
-  if (all > n) TRY(tensor_zero(dev, tensor_rows(r->index, n, all - n)));
-  return op_gather_rows(dev, tensor_rows(r->h, 0, all), tensor_rows(r->model->h, 0, o->batch * o->length),
-                        tensor_rows(r->index, 0, all));
+/* The number of rows that the last pass computed where it was asked for n. */
+static int64_t computed(const Rows *r, int64_t n) {
+  const Model *m = r->model;
+  ASSERT(n == m->n_rows);
+  return tensor_none(m->rows) ? n : tensor_count(m->rows);
+}
+
+/* The clean tokens of n rows and, for the padding, one that a row can have: its weight is zero. */
+static int upload_targets(Rows *r, const Objective *o, const int32_t *target, int64_t n, int64_t all) {
+  int32_t *ids = r->host;
+  for (int64_t i = 0; i < all; i++) ids[i] = i < n ? target[i] : o->mask == 0;
+  return tensor_upload(r->model->dev, tensor_rows(r->target, 0, all), ids);
 }
 
 /* Loss of rows first … first+n−1 of the gathered ones, and gradients of head and hidden rows. */
 static int chunk_loss(Rows *r, const Objective *o, int64_t first, int64_t n, bool gradient) {
-  Tensor logits = tensor_rows(r->logits, 0, n), h = tensor_rows(r->h, first, n);
+  Tensor logits = tensor_rows(r->logits, 0, n), h = tensor_rows(r->model->h, first, n);
   TRY(model_logits(r->model, logits, h));
   TRY(objective_loss(o, r->model->dev, tensor_rows(r->loss, first, n), logits, tensor_rows(r->target, first, n),
                      tensor_rows(r->weight, first, n), gradient));
-  if (gradient) TRY(model_logits_backward(r->model, tensor_rows(r->dh, first, n), logits, h));
+  if (gradient) TRY(model_logits_backward(r->model, tensor_rows(r->model->dh, first, n), logits, h));
   return OK;
 }
 
@@ -115,17 +105,12 @@ int rows_total(Rows *r, double *loss) {
 
 int rows_loss(Rows *r, const Objective *o, const Noised *noised, bool gradient, double *loss) {
   Device *dev = r->model->dev;
-  int64_t n = noised->n_rows, R = noised->B * noised->L, all = padded(r, n);
-  if (n == 0) return gradient ? tensor_zero(dev, tensor_rows(r->model->dh, 0, R)) : OK;
-  TRY(gather(r, noised->rows, n));
-  TRY(tensor_upload(dev, tensor_rows(r->target, 0, n), noised->target));
+  int64_t n = noised->n_rows, all = computed(r, n);
+  TRY(upload_targets(r, o, noised->target, n, all));
   TRY(tensor_from_f64(dev, tensor_rows(r->weight, 0, n), noised->weight, r->host));
-  if (all > n) TRY(tensor_zero(dev, tensor_rows(r->target, n, all - n)));
   if (all > n) TRY(tensor_zero(dev, tensor_rows(r->weight, n, all - n)));
   for (int64_t first = 0; first < all; first += r->chunk)
     TRY(chunk_loss(r, o, first, all - first < r->chunk ? all - first : r->chunk, gradient));
-  if (gradient)
-    TRY(op_scatter_rows(dev, tensor_rows(r->model->dh, 0, R), tensor_rows(r->dh, 0, n), tensor_rows(r->index, 0, n)));
   return loss ? losses_to_host(r, n, loss) : op_sum(dev, r->total, tensor_rows(r->loss, 0, n));
 }
 
@@ -142,18 +127,17 @@ int rows_logits(Rows *r, int64_t first, int64_t n, float *logits) {
   return err;
 }
 
-int rows_draw(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const double *uniform, const double *keep,
-              const DrawRule *rule, int32_t *ids) {
+int rows_draw(Rows *r, const Objective *o, int64_t n, const double *uniform, const double *keep, const DrawRule *rule,
+              int32_t *ids) {
   Device *dev = r->model->dev;
   if (n == 0) return OK;
-  TRY(gather(r, rows, n));
+  int64_t all = computed(r, n);
   if (uniform) TRY(tensor_upload(dev, tensor_rows(r->uniform, 0, n), uniform));
   if (keep) TRY(tensor_upload(dev, tensor_rows(r->keep, 0, n), keep));
-  int64_t all = padded(r, n);
   for (int64_t first = 0; first < all; first += r->chunk) {
     int64_t k = all - first < r->chunk ? all - first : r->chunk;
     Tensor logits = tensor_rows(r->logits, 0, k);
-    TRY(model_logits(r->model, logits, tensor_rows(r->h, first, k)));
+    TRY(model_logits(r->model, logits, tensor_rows(r->model->h, first, k)));
     TRY(objective_denoise(o, dev, tensor_rows(r->ids, first, k), logits,
                           uniform ? tensor_rows(r->uniform, first, k) : TENSOR_NONE,
                           keep ? tensor_rows(r->keep, first, k) : TENSOR_NONE, rule ? *rule : (DrawRule){0}));
@@ -164,21 +148,19 @@ int rows_draw(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const
   return OK;
 }
 
-int rows_nll(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const int32_t *ids, double *nll) {
+int rows_nll(Rows *r, const Objective *o, int64_t n, const int32_t *ids, double *nll) {
   Device *dev = r->model->dev;
-  int64_t all = padded(r, n);
   ASSERT(r->terms == 1);
   if (n == 0) return OK;
-  TRY(gather(r, rows, n));
-  TRY(tensor_upload(dev, tensor_rows(r->target, 0, n), ids));
+  int64_t all = computed(r, n);
+  TRY(upload_targets(r, o, ids, n, all));
   for (int64_t i = 0; i < n; i++) nll[i] = 1;
   TRY(tensor_from_f64(dev, tensor_rows(r->weight, 0, n), nll, r->host));
-  if (all > n) TRY(tensor_zero(dev, tensor_rows(r->target, n, all - n)));
   if (all > n) TRY(tensor_zero(dev, tensor_rows(r->weight, n, all - n)));
   for (int64_t first = 0; first < all; first += r->chunk) {
     int64_t k = all - first < r->chunk ? all - first : r->chunk;
     Tensor logits = tensor_rows(r->logits, 0, k);
-    TRY(model_logits(r->model, logits, tensor_rows(r->h, first, k)));
+    TRY(model_logits(r->model, logits, tensor_rows(r->model->h, first, k)));
     TRY(objective_cross_entropy(o, dev, tensor_rows(r->loss, first, k), logits, tensor_rows(r->target, first, k),
                                 tensor_rows(r->weight, first, k), false));
   }

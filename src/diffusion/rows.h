@@ -1,8 +1,8 @@
 /* rows — the output Linear and the objective on chosen rows only, a chunk of rows at a time.
  *
  * Logits are the largest tensors of a language model, and an objective that is zero at visible tokens needs about half
- * of them. The rows' hidden vectors are gathered once; the logits of a chunk live in one buffer, which the loss turns
- * into their gradient in place. */
+ * of them: the rows are those that the last forward pass was asked for. The logits of a chunk live in one buffer, which
+ * the loss turns into their gradient in place. */
 #pragma once
 #include "diffusion/noised.h"
 #include "model/model.h"
@@ -10,36 +10,34 @@
 typedef struct Rows {
   Model *model; /* not owned */
   Arena arena;
-  int64_t chunk;             /* rows of logits held at a time */
-  int64_t unit;              /* rows are padded to a multiple of this, with weight 0; below it to a power of two */
-  Tensor h, dh;              /* [capacity, D] act: gathered hidden rows and their gradient */
-  Tensor logits;             /* [chunk, V], act in training, else real */
-  int terms;                 /* factors a row */
-  Tensor loss, weight;       /* [capacity], [capacity, terms] real */
-  Tensor index, target, ids; /* [capacity] i32 */
-  Tensor uniform, keep;      /* [capacity] f64 */
-  Tensor total;              /* [1] f64: sum of losses since the last rows_total */
-  void *host;                /* [capacity, terms] f64: staging */
+  int64_t chunk;        /* rows of logits held at a time */
+  Tensor logits;        /* [chunk, V], act in training, else real */
+  int terms;            /* factors a row */
+  Tensor loss, weight;  /* [capacity], [capacity, terms] real */
+  Tensor target, ids;   /* [capacity] i32 */
+  Tensor uniform, keep; /* [capacity] f64 */
+  Tensor total;         /* [1] f64: sum of losses since the last rows_total */
+  void *host;           /* [capacity, terms] f64: staging */
 } Rows;
 
 /** rows_create — for a model's batch and an objective of `terms` factors a row; gradients if the model trains. The
  *  chunk is dev->row_chunk, or as many rows as 64 MiB hold (1 GiB of a GPU's memory). */
 int rows_create(Rows *r, Model *model, int terms);
 void rows_destroy(Rows *r);
-/** rows_loss — loss[n_rows] (host, nat, weighted) of a noised batch, after model_forward.
+/** rows_loss — loss[n_rows] (host, nat, weighted) of a noised batch, after model_forward of its rows.
  *  gradient: also adds to the head's gradients and sets model->dh.
  *  loss NULL: the sum is added to r->total on the device, without waiting for it. */
 int rows_loss(Rows *r, const Objective *o, const Noised *n, bool gradient, double *loss);
 /** rows_total — *loss (host) := the sum of losses since the last rows_total; waits for the device. */
 int rows_total(Rows *r, double *loss);
-/** rows_logits — logits[n,V] (host) of rows first … first+n−1 of the last forward pass; n ≤ r->chunk. */
+/** rows_logits — logits[n,V] (host) of rows first … first+n−1 of those of the last pass; n ≤ r->chunk. */
 int rows_logits(Rows *r, int64_t first, int64_t n, float *logits);
-/** rows_nll — nll[n] (host): −log p(ids) without m at rows[n] of the last forward pass. One factor a row. */
-int rows_nll(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const int32_t *ids, double *nll);
-/** rows_draw — ids[n] (host): clean tokens, or m where a position keeps its mask, drawn at rows[n] of the last forward
- *  pass by `rule` (its `forbid` is ignored).
+/** rows_nll — nll[n] (host): −log p(ids) without m at the n rows of the last pass. One factor a row. */
+int rows_nll(Rows *r, const Objective *o, int64_t n, const int32_t *ids, double *nll);
+/** rows_draw — ids[n] (host): clean tokens, or m where a position keeps its mask, drawn at the n rows of the last pass by
+ *  `rule` (its `forbid` is ignored).
  *  uniform  [n] in, host; NULL: the most likely token, rule is not read
  *  keep     [n] in, host; NULL with KEEP_NEVER
  *  Errors   ERR_NUMERIC: a logit is NaN */
-int rows_draw(Rows *r, const Objective *o, const int32_t *rows, int64_t n, const double *uniform, const double *keep,
-              const DrawRule *rule, int32_t *ids);
+int rows_draw(Rows *r, const Objective *o, int64_t n, const double *uniform, const double *keep, const DrawRule *rule,
+              int32_t *ids);

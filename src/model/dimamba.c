@@ -125,7 +125,6 @@ static void block_share(Block *b, const Block *first) {
 static void gradients_plan(Arena *a, Model *m, Dimamba *d, int64_t R) {
   DType act = m->dev->act;
   int64_t D = m->options.width;
-  m->dh = arena_tensor(a, act, R, D);
   d->dx = arena_tensor(a, m->dev->real, R, D);
   d->dbranch = arena_tensor(a, act, R, D);
   d->dnorm = arena_tensor(a, act, R, D);
@@ -140,7 +139,7 @@ static void plan(Arena *a, Model *m, Dimamba *d) {
   const ModelOptions *o = &m->options;
   DType real = m->dev->real;
   int64_t R = o->batch * o->length, D = o->width;
-  m->ids = arena_tensor(a, DT_I32, R, 0);
+  model_plan(a, m, true);
   d->x0 = arena_tensor(a, real, R, D);
   d->o = arena_tensor(a, m->dev->act, R, d->E);
   conditioning_plan(a, &d->conditioning, real, o, MODS);
@@ -151,7 +150,7 @@ static void plan(Arena *a, Model *m, Dimamba *d) {
       block_share(&d->blocks[i], &d->blocks[0]);
   }
   seam_plan(a, &d->final, R, D);
-  m->h = d->final.h;
+  m->h = m->picked;
   if (o->training) gradients_plan(a, m, d, R);
 }
 
@@ -270,7 +269,8 @@ static int dimamba_forward(Model *m, const ModelInput *in) {
   TRY(op_embed(m->dev, tensor_rows(d->x0, 0, R), tensor_rows(m->ids, 0, R), m->params.list[d->embedding].value));
   TRY(conditioning_forward(&m->params, &d->conditioning, in->sigma, in->B));
   for (int i = 0; i < blocks; i++) TRY(block_forward(m, in, i));
-  return seam_forward(m, in, join_of(m, blocks));
+  TRY(seam_forward(m, in, join_of(m, blocks)));
+  return model_pick(m, in, d->final.h);
 }
 
 /* ---- backward */
@@ -305,9 +305,10 @@ static int block_backward(Model *m, const ModelInput *in, int i) {
 static int dimamba_backward(Model *m, const ModelInput *in) {
   Dimamba *d = m->impl;
   int64_t R = model_rows(in), blocks = m->options.blocks;
-  Tensor dx = tensor_rows(d->dx, 0, R);
+  Tensor dx = tensor_rows(d->dx, 0, R), dh;
   TRY(tensor_zero(m->dev, dx));
-  TRY(seam_backward(m, in, join_of(m, blocks), tensor_rows(m->dh, 0, R), dx, tensor_rows(d->dbranch, 0, R)));
+  TRY(model_unpick(m, in, d->dnorm, &dh));
+  TRY(seam_backward(m, in, join_of(m, blocks), dh, dx, tensor_rows(d->dbranch, 0, R)));
   TRY(modulation_backward(&m->params, &d->conditioning, blocks, in->B));
   TRY(model_ready(m, in, d->conditioning.list[blocks].linear.weight));
   for (int i = (int)blocks - 1; i >= 0; i--) {

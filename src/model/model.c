@@ -16,6 +16,16 @@ int heads_check(const ModelOptions *o) {
   return OK;
 }
 
+/* A GPU's library plans its products per shape. Padding the number of wanted rows to multiples of the unit, and to
+ * powers of two below it, keeps the number of shapes small. */
+enum { DEVICE_UNIT = 256, DEVICE_LEAST = 8 };
+
+int64_t model_padded(const Model *m, int64_t n) {
+  int64_t unit = m->unit > 1 ? DEVICE_LEAST : 1;
+  while (unit < m->unit && unit < n) unit *= 2;
+  return n > 0 ? (n + unit - 1) / unit * unit : unit;
+}
+
 int model_create(Model *m, Device *dev, const ModelOptions *options) {
   *m = (Model){.options = *options, .dev = dev, .head_weight = -1, .head_bias = -1};
   CHECK(options->width % 8 == 0, ERR_USAGE, "model.width = %lld is not a multiple of 8", (long long)options->width);
@@ -26,6 +36,8 @@ int model_create(Model *m, Device *dev, const ModelOptions *options) {
         "%lld sequences of %lld tokens are too many for one pass: lower the batch", (long long)options->batch,
         (long long)options->length);
   TRY(model_find(&m->table, options->name));
+  m->unit = dev->ops->host ? 1 : DEVICE_UNIT;
+  m->capacity = model_padded(m, options->batch * options->length);
   int err = m->table->create(m);
   if (err) model_destroy(m);
   return err;
@@ -39,26 +51,67 @@ void model_destroy(Model *m) {
   *m = (Model){0};
 }
 
-/* The input as networks see it: with its L filled in. */
+void model_plan(Arena *a, Model *m, bool all) {
+  DType act = m->dev->act;
+  int64_t D = m->options.width;
+  m->ids = arena_tensor(a, DT_I32, m->options.batch * m->options.length, 0);
+  m->index = arena_tensor(a, DT_I32, m->capacity, 0);
+  if (all) m->picked = arena_tensor(a, act, m->capacity, D);
+  if (m->options.training) m->dh = arena_tensor(a, act, m->capacity, D);
+}
+
+/* The input as networks see it: with its L filled in, and with rows NULL if all rows are wanted. */
 static ModelInput whole(const Model *m, const ModelInput *in) {
   ModelInput x = *in;
+  bool all = true;
   if (x.L == 0) x.L = m->options.length;
+  if (x.rows == NULL) x.n_rows = model_rows(&x);
+  for (int64_t i = 0; i < x.n_rows && x.rows && all; i++) all = x.rows[i] == i;
+  if (x.n_rows == model_rows(&x) && all) x.rows = NULL;
   return x;
+}
+
+/* Tokens and wanted rows to the device. */
+static int upload(Model *m, const ModelInput *in) {
+  int64_t n = in->n_rows, padded = model_padded(m, n);
+  ASSERT(in->B > 0 && in->B <= m->options.batch && in->L > 0 && in->L <= m->options.length);
+  ASSERT(n >= 0 && n <= model_rows(in));
+  TRY(tensor_upload(m->dev, tensor_rows(m->ids, 0, model_rows(in)), in->ids));
+  m->rows = TENSOR_NONE, m->n_rows = n;
+  if (in->rows == NULL) return OK;
+  m->rows = tensor_rows(m->index, 0, padded);
+  if (n > 0) TRY(tensor_upload(m->dev, tensor_rows(m->index, 0, n), in->rows));
+  return padded > n ? tensor_zero(m->dev, tensor_rows(m->index, n, padded - n)) : OK;
 }
 
 int model_forward(Model *m, const ModelInput *in) {
   const ModelInput x = whole(m, in);
-  ASSERT(x.B > 0 && x.B <= m->options.batch && x.L > 0 && x.L <= m->options.length);
   ASSERT(in->L == 0 || (m->table->step && !m->options.training));
-  TRY(tensor_upload(m->dev, tensor_rows(m->ids, 0, model_rows(&x)), x.ids));
+  TRY(upload(m, &x));
   return m->table->forward(m, &x);
 }
 
-int model_step(Model *m, const int32_t *ids, int64_t B, int64_t position) {
-  ASSERT(m->table->step && !m->options.training);
-  ASSERT(B > 0 && B <= m->options.batch && position >= 0 && position < m->options.length);
-  TRY(tensor_upload(m->dev, tensor_rows(m->ids, 0, B), ids));
-  return m->table->step(m, B, position);
+int model_step(Model *m, const ModelInput *in, int64_t position) {
+  const ModelInput x = whole(m, in);
+  ASSERT(m->table->step && !m->options.training && in->L == 1);
+  ASSERT(position >= 0 && position < m->options.length);
+  TRY(upload(m, &x));
+  return m->table->step(m, &x, position);
+}
+
+int model_pick(Model *m, const ModelInput *in, Tensor all) {
+  Tensor from = tensor_rows(all, 0, model_rows(in));
+  m->h = all;
+  if (tensor_none(m->rows)) return OK;
+  m->h = m->picked;
+  return op_gather_rows(m->dev, tensor_rows(m->picked, 0, tensor_count(m->rows)), from, m->rows);
+}
+
+int model_unpick(Model *m, const ModelInput *in, Tensor memory, Tensor *dall) {
+  *dall = tensor_rows(m->dh, 0, model_rows(in));
+  if (tensor_none(m->rows)) return OK;
+  *dall = tensor_rows(memory, 0, model_rows(in));
+  return op_scatter_rows(m->dev, *dall, tensor_rows(m->dh, 0, in->n_rows), tensor_rows(m->rows, 0, in->n_rows));
 }
 
 int model_backward(Model *m, const ModelInput *in) {
@@ -84,8 +137,8 @@ double model_flops(const Model *m, double *body, double *attention, double *head
   double K = 0;
   for (int i = 0; i < m->params.n; i++) /* every large matrix except the head multiplies each row once */
     if (m->params.list[i].matrix && i != m->head_weight) K += (double)m->params.list[i].count;
-  *body = 2 * K;
+  *body = 2 * K - m->late_flops;
   *attention = m->attention_flops;
-  *head = 2 * (double)m->options.width * (double)m->options.vocab;
+  *head = 2 * (double)m->options.width * (double)m->options.vocab + m->late_flops;
   return *body + *attention + *head;
 }

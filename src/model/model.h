@@ -1,8 +1,8 @@
 /* model — a network: noisy tokens and noise levels in, hidden rows out; and the head, which turns hidden rows into
  * logits.
  *
- * The forward pass stops before the output Linear: the caller computes logits only for rows that are scored or sampled.
- * Backward is explicit. One table of functions per network; models[] lists them. */
+ * The forward pass stops before the output Linear, and gives the hidden rows that the caller wants: those that are
+ * scored or sampled. What a network computes only for them it skips for the others. Backward is explicit. One table of functions per network; models[] lists them. */
 #pragma once
 #include "model/params.h"
 #include "ops/arena.h"
@@ -32,11 +32,13 @@ typedef struct ModelInput {
   const int32_t *ids;     /* [B,L] host: noisy tokens */
   const double *sigma;    /* [B] host: noise levels; read only with time conditioning */
   const int32_t *lengths; /* [B] host: real positions; NULL: all; read only with mask_padding */
-  Dropout dropout;        /* p = 0: evaluation. The network sets L, and counts up layer */
-  Ready ready;            /* read by backward */
+  const int32_t *rows;    /* [n_rows] host: the wanted rows of the B·L, none of them twice; NULL: all */
+  int64_t n_rows;
+  Dropout dropout; /* p = 0: evaluation. The network sets L, and counts up layer */
+  Ready ready;     /* read by backward */
 } ModelInput;
 
-/** model_rows — for networks, which get L filled in: the rows of this pass. */
+/** model_rows — for networks, which get L and n_rows filled in: the rows of this pass. */
 static inline int64_t model_rows(const ModelInput *in) { return in->B * in->L; }
 
 typedef struct Model Model;
@@ -49,7 +51,7 @@ typedef struct ModelTable {
   int (*forward)(Model *, const ModelInput *);
   int (*backward)(Model *, const ModelInput *);
   void (*destroy)(Model *);
-  int (*step)(Model *, int64_t B, int64_t position); /* of causal networks, else NULL */
+  int (*step)(Model *, const ModelInput *, int64_t position); /* of causal networks, else NULL */
 } ModelTable;
 
 extern const ModelTable *const models[]; /* NULL-ended */
@@ -60,11 +62,18 @@ struct Model {
   Device *dev; /* not owned */
   Params params;
   Arena arena;
+  int64_t unit;               /* numbers of wanted rows are padded to a multiple of this; below it to a power of two */
+  int64_t capacity;           /* padded batch·L */
   Tensor ids;                 /* [batch·L] i32 */
-  Tensor h;                   /* [batch·L, D] act: output of forward */
-  Tensor dh;                  /* [batch·L, D] act: input of backward, the gradient of the loss with respect to h */
+  Tensor index;               /* [capacity] i32 */
+  Tensor rows;                /* view of index: the wanted rows of the last pass, then row 0 as padding; none: all */
+  int64_t n_rows;             /* wanted rows of the last pass, without padding */
+  Tensor h;                   /* [≤ capacity, D] act: output of forward, the wanted rows and the padding */
+  Tensor picked;              /* [capacity, D] act: memory for h where a network computes all rows */
+  Tensor dh;                  /* [capacity, D] act: input of backward, the gradient of the loss with respect to h */
   int head_weight, head_bias; /* parameters of the output Linear; bias −1: none */
   double attention_flops;     /* per row of a forward pass, without the products by weights */
+  double late_flops;          /* the part of the body that only wanted rows pass through, per row */
   void *impl;
 };
 
@@ -77,21 +86,29 @@ int model_find(const ModelTable **table, const char *name);
 int heads_check(const ModelOptions *options);
 /** model_destroy — NULL-safe, clears m. */
 void model_destroy(Model *m);
-/** model_forward — m->h[r] for the B·L rows of the input. */
+/** model_padded — the number of rows that a pass computes where n are wanted: at least one. */
+int64_t model_padded(const Model *m, int64_t n);
+/** model_forward — m->h[i] := the hidden row in->rows[i]. */
 int model_forward(Model *m, const ModelInput *in);
-/** model_step — m->h[b] := the hidden row at `position` of sequence b < B, whose token there is ids[b] (host). Call it
- *  for every earlier position first: their keys and values are cached, in memory that the first step allocates. Not in
- *  training.
+/** model_step — the same for sequences of one token, in->L = 1, which is their token at `position`. Call it for every
+ *  earlier position first: their keys and values are cached, in memory that the first step allocates. Not in training.
  *  Errors  ERR_MEMORY, ERR_DEVICE */
-int model_step(Model *m, const int32_t *ids, int64_t B, int64_t position);
-/** model_backward — parameter gradients += from m->dh, for the input of the last model_forward. */
+int model_step(Model *m, const ModelInput *in, int64_t position);
+/** model_backward — parameter gradients += from m->dh, for the input of the last model_forward; the padding's rows of
+ *  m->dh must be zero. */
 int model_backward(Model *m, const ModelInput *in);
+/** model_plan — for networks: the memory of the wanted rows. `all`: the network computes all rows. */
+void model_plan(Arena *a, Model *m, bool all);
+/** model_pick — for networks: m->h := the wanted rows of all[R,D]. */
+int model_pick(Model *m, const ModelInput *in, Tensor all);
+/** model_unpick — for networks: *dall := the gradient of all[R,D] in memory of that size, from m->dh. */
+int model_unpick(Model *m, const ModelInput *in, Tensor memory, Tensor *dall);
 /** model_ready — for a network's backward: the gradients of this parameter and of those added after it are final. */
 int model_ready(const Model *m, const ModelInput *in, int parameter);
 /** model_logits — logits[R,V] = head(h[R,D]). */
 int model_logits(Model *m, Tensor logits, Tensor h);
 /** model_logits_backward — dh[R,D] =, and gradients of the head +=, from dlogits[R,V] and h[R,D]. */
 int model_logits_backward(Model *m, Tensor dh, Tensor dlogits, Tensor h);
-/** model_flops — floating-point operations of a forward pass per row: the matrix products of body, attention and
- *  head. Returns their sum. */
+/** model_flops — floating-point operations of a forward pass: the matrix products of body and attention per row, those
+ *  of the head per wanted row, with the part of the body that only wanted rows pass through. Returns their sum. */
 double model_flops(const Model *m, double *body, double *attention, double *head);

@@ -33,9 +33,9 @@ static ResidualNorm arguments(const Model *m, const ModelInput *in, const Join *
   const ModelOptions *o = &m->options;
   const Seam *s = j->seam;
   const Param *list = m->params.list;
-  int64_t R = model_rows(in);
+  int64_t R = tensor_none(j->rows) ? model_rows(in) : tensor_count(j->rows);
   bool timed = j->conditioning->timed;
-  ResidualNorm a = {.kind = s->kind, .rows_per_group = timed ? in->L : R};
+  ResidualNorm a = {.kind = s->kind, .rows_per_group = timed ? in->L : R, .index = j->rows};
   a.x = tensor_rows(j->x, 0, R);
   if (!tensor_none(j->branch)) {
     a.branch = tensor_rows(j->branch, 0, R);

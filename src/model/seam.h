@@ -9,10 +9,11 @@ typedef struct Seam { /* parameters of the norm, and its results */
   Tensor x, h, mean, rstd; /* x: the residual stream after the addition; mean: NORM_LAYER only */
 } Seam;
 
-/* Join — the inputs of a seam. Tensors have the rows of the full batch. */
+/* Join — the inputs of a seam. Tensors have the rows of the full batch, or more. */
 typedef struct Join {
   const Seam *seam;
   const Conditioning *conditioning;
+  Tensor rows;                 /* [n] i32: the seam has n rows, these of the pass; none: it has all rows of the pass */
   Tensor x, branch;            /* the residual stream; the branch to add, or none */
   uint32_t layer;              /* of the branch's dropout */
   const Modulation *gated;     /* has the gate of the branch; NULL without branch or conditioning; not owned */
@@ -25,9 +26,9 @@ int seam_add(Params *p, Seam *s, const char *name, NormKind kind, int64_t D, boo
 void seam_plan(Arena *a, Seam *s, int64_t R, int64_t D);
 /** seam_share — use the memory of another seam. */
 void seam_share(Seam *s, const Seam *first);
-/** seam_forward — the seam's x and h for the rows of this pass. */
+/** seam_forward — the seam's x and h for its rows. Chosen rows are not for conditioning by time. */
 int seam_forward(Model *m, const ModelInput *in, Join j);
-/** seam_backward — for the rows [R,D] of this pass. Not for a norm with a bias.
+/** seam_backward — for the rows [R,D] of the seam. Not for a norm with a bias.
  *  dh       in      gradient of h
  *  dx       in/out  gradient of the residual stream: after the seam in, before it out
  *  dbranch  out     gradient of the branch, if there is one

@@ -38,9 +38,10 @@ int transformer_parameters(Model *m, Transformer *t) {
 }
 
 /* ---- memory */
-static void block_plan(Arena *a, Block *b, const ModelOptions *o) {
+static void block_plan(Arena *a, Block *b, const Model *m) {
+  const ModelOptions *o = &m->options;
   DType act = a->dev->act;
-  int64_t R = o->batch * o->length, D = o->width;
+  int64_t R = m->capacity, D = o->width;
   seam_plan(a, &b->norm1, R, D);
   b->qkv_out = arena_tensor(a, act, R, 3 * D);
   b->lse = arena_tensor(a, a->dev->real, R, o->heads);
@@ -63,21 +64,21 @@ static void block_share(Block *b, const Block *first) {
 static void plan(Arena *a, Model *m, Transformer *t) {
   const ModelOptions *o = &m->options;
   DType real = m->dev->real, act = m->dev->act;
-  int64_t R = o->batch * o->length, D = o->width;
-  m->ids = arena_tensor(a, DT_I32, R, 0);
+  int64_t R = m->capacity, D = o->width;
+  model_plan(a, m, t->conditioning.timed);
+  if (!t->conditioning.timed) t->late_o = arena_tensor(a, act, R, D);
   if (o->mask_padding) t->lengths = arena_tensor(a, DT_I32, o->batch, 0);
   t->x0 = arena_tensor(a, real, R, D);
   if (t->options.conditioned) conditioning_plan(a, &t->conditioning, real, o, MODS);
   for (int i = 0; i < o->blocks; i++) {
     if (i == 0 || o->training)
-      block_plan(a, &t->blocks[i], o);
+      block_plan(a, &t->blocks[i], m);
     else
       block_share(&t->blocks[i], &t->blocks[0]);
   }
   seam_plan(a, &t->final, R, D);
   m->h = t->final.h;
   if (!o->training) return;
-  m->dh = arena_tensor(a, act, R, D);
   t->dx = arena_tensor(a, real, R, D);
   t->dbranch = arena_tensor(a, act, R, D);
   t->dnorm = arena_tensor(a, act, R, D);
@@ -96,6 +97,7 @@ int transformer_create(Model *m, TransformerOptions options, int (*parameters)(M
   TRY(mem_alloc(&t->blocks, (size_t)o->blocks * sizeof(Block)));
   TRY(parameters(m, t));
   TRY(params_commit(&m->params, m->dev, o->training));
+  if (!t->conditioning.timed) m->late_flops = 2 * (double)o->width * (double)o->width * (1 + 2 * (double)o->mlp_ratio);
   m->attention_flops = 4 * (double)o->width * (double)o->length * (double)o->blocks / (options.causal ? 2 : 1);
   arena_measure(&m->arena, m->dev);
   plan(&m->arena, m, t);

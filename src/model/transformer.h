@@ -11,7 +11,11 @@
  * and shift 0.
  *
  * Each residual addition is done by the norm that follows it. A block is therefore: norm1 (adds the MLP of the previous
- * block), attention, norm2 (adds the attention), MLP. The final norm does the last addition. */
+ * block), attention, norm2 (adds the attention), MLP. The final norm does the last addition.
+ *
+ * Rows meet in attention only: behind that of the last block, only the wanted rows are computed. They are gathered there,
+ * and their gradients are scattered there. Conditioned by time all rows are computed, since the sums over the rows of a
+ * sequence that its modulation needs are those of whole sequences. */
 #pragma once
 #include "model/seam.h"
 
@@ -38,6 +42,7 @@ typedef struct Transformer {
   Seam final;
   Tensor lengths; /* [batch] i32: real positions of each sequence; none without mask_padding */
   Tensor x0;      /* [R,D] embedded tokens */
+  Tensor late_o;  /* [capacity,D] act: attention's output at the wanted rows */
   Tensor dx, dbranch, dnorm, dqkv, dact;
   Arena caches; /* the blocks' caches, allocated by the first step */
 } Transformer;
@@ -51,9 +56,11 @@ int transformer_parameters(Model *m, Transformer *t);
 int transformer_forward(Model *m, const ModelInput *in);
 int transformer_backward(Model *m, const ModelInput *in);
 /** transformer_step — model_step for causal networks. */
-int transformer_step(Model *m, int64_t B, int64_t position);
+int transformer_step(Model *m, const ModelInput *in, int64_t position);
 
 /* ---- shared by forward and backward */
+/** transformer_late — the wanted rows if behind block i's attention only they are computed in this pass, else none. */
+Tensor transformer_late(const Model *m, int64_t i);
 /** transformer_join1, transformer_join2 — the seams before the attention of block i (i = blocks: the final one), and
  *  before its MLP. */
 Join transformer_join1(const Model *m, int64_t i);

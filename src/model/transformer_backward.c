@@ -1,34 +1,69 @@
 #include "base/err.h"
 #include "model/transformer.h"
 
-static int block_backward(Model *m, const ModelInput *in, int i) {
+/* Gradients [n,D] of the residual stream behind the attention of block i. Where only the wanted rows are computed there,
+ * they lie in the memory of dqkv, which the attention's backward writes after they have been scattered. */
+static Tensor late_dx(const Model *m, const ModelInput *in, int64_t i) {
+  const Transformer *t = m->impl;
+  Tensor late = transformer_late(m, i);
+  if (tensor_none(late)) return tensor_rows(t->dx, 0, model_rows(in));
+  return tensor_2d(t->dqkv.data, m->dev->real, tensor_count(late), m->options.width);
+}
+
+/* t->dx [R,D] from that of the wanted rows, and d_o [R,D] from the gradient of theirs; zero for the others. */
+static int scatter_late(Model *m, const ModelInput *in, Tensor late, Tensor dx, Tensor d_o, Tensor late_d_o) {
+  const Transformer *t = m->impl;
+  Tensor real = tensor_rows(late, 0, in->n_rows); /* without padding */
+  TRY(op_scatter_rows(m->dev, tensor_rows(t->dx, 0, model_rows(in)), tensor_rows(dx, 0, in->n_rows), real));
+  return op_scatter_rows(m->dev, d_o, tensor_rows(late_d_o, 0, in->n_rows), real);
+}
+
+/* Behind the attention: from dbranch and dx of its rows to *d_o [R,D], the gradient of the attention's output. */
+static int mlp_backward(Model *m, const ModelInput *in, int i, Tensor *d_o) {
   Transformer *t = m->impl;
   Block *b = &t->blocks[i];
   Params *p = &m->params;
-  int64_t R = model_rows(in);
-  Tensor dx = tensor_rows(t->dx, 0, R), dbranch = tensor_rows(t->dbranch, 0, R), dnorm = tensor_rows(t->dnorm, 0, R);
-  Tensor dact = tensor_rows(t->dact, 0, R), act = tensor_rows(b->act, 0, R);
-  Tensor h1 = tensor_rows(b->norm1.h, 0, R), h2 = tensor_rows(b->norm2.h, 0, R);
-
+  Tensor late = transformer_late(m, i), dx = late_dx(m, in, i);
+  int64_t n = rows_of(dx), R = model_rows(in);
+  Tensor dbranch = tensor_rows(t->dbranch, 0, n), dnorm = tensor_rows(t->dnorm, 0, n);
+  Tensor dact = tensor_rows(t->dact, 0, n), act = tensor_rows(b->act, 0, n), h2 = tensor_rows(b->norm2.h, 0, n);
   TRY(linear_backward(p, b->down, dact, false, dbranch, act));
-  TRY(linear_gelu_backward(p, b->up, dnorm, dact, tensor_rows(b->pre, 0, R), h2));
+  TRY(linear_gelu_backward(p, b->up, dnorm, dact, tensor_rows(b->pre, 0, n), h2));
   TRY(seam_backward(m, in, transformer_join2(m, i), dnorm, dx, dbranch));
+  Tensor o = tensor_rows(tensor_none(late) ? b->o : t->late_o, 0, n);
+  TRY(linear_backward(p, b->out, dnorm, false, dbranch, o));
+  *d_o = tensor_rows(tensor_none(late) ? t->dnorm : t->dbranch, 0, R);
+  return tensor_none(late) ? OK : scatter_late(m, in, late, dx, *d_o, dnorm);
+}
+
+static int block_backward(Model *m, const ModelInput *in, int i) {
+  Transformer *t = m->impl;
+  Block *b = &t->blocks[i];
+  int64_t R = model_rows(in);
+  Tensor dnorm = tensor_rows(t->dnorm, 0, R), h1 = tensor_rows(b->norm1.h, 0, R);
   Attention a = transformer_attention(m, in, b);
-  TRY(linear_backward(p, b->out, dnorm, false, dbranch, a.o));
-  a.d_o = dnorm;
+  TRY(mlp_backward(m, in, i, &a.d_o));
   TRY(op_attention_backward(m->dev, &a));
   TRY(op_rotary(m->dev, a.dqkv, m->options.heads, in->L, 0, true));
-  TRY(linear_backward(p, b->qkv, dnorm, false, a.dqkv, h1));
-  return seam_backward(m, in, transformer_join1(m, i), dnorm, dx, dbranch);
+  TRY(linear_backward(&m->params, b->qkv, dnorm, false, a.dqkv, h1));
+  return seam_backward(m, in, transformer_join1(m, i), dnorm, tensor_rows(t->dx, 0, R), tensor_rows(t->dbranch, 0, R));
+}
+
+/* From m->dh to dx and dbranch of the rows behind the last block's attention. */
+static int final_backward(Model *m, const ModelInput *in) {
+  Transformer *t = m->impl;
+  int64_t blocks = m->options.blocks;
+  Tensor dx = late_dx(m, in, blocks - 1), dh = tensor_rows(m->dh, 0, rows_of(dx));
+  if (t->conditioning.timed) TRY(model_unpick(m, in, t->dnorm, &dh));
+  TRY(tensor_zero(m->dev, dx));
+  return seam_backward(m, in, transformer_join1(m, blocks), dh, dx, tensor_rows(t->dbranch, 0, rows_of(dx)));
 }
 
 int transformer_backward(Model *m, const ModelInput *in) {
   Transformer *t = m->impl;
   int64_t R = model_rows(in);
-  Tensor dx = tensor_rows(t->dx, 0, R), dbranch = tensor_rows(t->dbranch, 0, R);
   ASSERT(!t->options.positions); /* learned positions have no backward */
-  TRY(tensor_zero(m->dev, dx));
-  TRY(seam_backward(m, in, transformer_join1(m, m->options.blocks), tensor_rows(m->dh, 0, R), dx, dbranch));
+  TRY(final_backward(m, in));
   TRY(modulation_backward(&m->params, &t->conditioning, m->options.blocks, in->B));
   TRY(model_ready(m, in, t->final.weight));
   for (int i = (int)m->options.blocks - 1; i >= 0; i--) {
@@ -37,5 +72,6 @@ int transformer_backward(Model *m, const ModelInput *in) {
     TRY(model_ready(m, in, t->blocks[i].norm1.weight));
   }
   TRY(conditioning_backward(&m->params, &t->conditioning));
-  return op_embed_backward(m->dev, m->params.list[t->embedding].grad, dx, tensor_rows(m->ids, 0, R));
+  return op_embed_backward(m->dev, m->params.list[t->embedding].grad, tensor_rows(t->dx, 0, R),
+                           tensor_rows(m->ids, 0, R));
 }

@@ -6,11 +6,17 @@ static const Modulation *modulation(const Transformer *t, int64_t i) {
   return t->options.conditioned ? &t->conditioning.list[i] : NULL;
 }
 
+Tensor transformer_late(const Model *m, int64_t i) {
+  const Transformer *t = m->impl;
+  return i + 1 < m->options.blocks || t->conditioning.timed ? TENSOR_NONE : m->rows;
+}
+
 Join transformer_join1(const Model *m, int64_t i) {
   const Transformer *t = m->impl;
   const Block *last = i ? &t->blocks[i - 1] : NULL;
   Join j = {.seam = i < m->options.blocks ? &t->blocks[i].norm1 : &t->final,
             .conditioning = &t->conditioning,
+            .rows = last ? transformer_late(m, i - 1) : TENSOR_NONE,
             .x = last ? last->norm2.x : t->x0,
             .layer = (uint32_t)(2 * i),
             .modulated = modulation(t, i),
@@ -22,9 +28,13 @@ Join transformer_join1(const Model *m, int64_t i) {
 Join transformer_join2(const Model *m, int64_t i) {
   const Transformer *t = m->impl;
   const Block *b = &t->blocks[i];
+  Tensor late = transformer_late(m, i);
   return (Join){.seam = &b->norm2,
                 .conditioning = &t->conditioning,
-                .x = i ? b->norm1.x : t->x0,
+                .rows = late,
+                .x = !tensor_none(late) ? b->norm2.x
+                     : i                ? b->norm1.x
+                                        : t->x0, /* gathered in place */
                 .branch = b->branch1,
                 .layer = (uint32_t)(2 * i + 1),
                 .gated = modulation(t, i),
@@ -66,19 +76,44 @@ static int attend_step(Model *m, int64_t B, Block *b, int64_t position) {
   return op_attention_step(m->dev, &a);
 }
 
+/* The wanted rows of block i's attention and of its residual stream, where only those are computed from here on.
+ * *o: the rows [*n,D] that the output projection takes. */
+static int gather_late(Model *m, const ModelInput *in, int i, int64_t *n, Tensor *o) {
+  Transformer *t = m->impl;
+  const Block *b = &t->blocks[i];
+  Tensor late = transformer_late(m, i), x = tensor_rows(i ? b->norm1.x : t->x0, 0, model_rows(in));
+  *n = model_rows(in);
+  *o = tensor_rows(b->o, 0, *n);
+  if (tensor_none(late)) return OK;
+  *n = tensor_count(late);
+  TRY(op_gather_rows(m->dev, tensor_rows(t->late_o, 0, *n), *o, late));
+  *o = tensor_rows(t->late_o, 0, *n);
+  return op_gather_rows(m->dev, tensor_rows(b->norm2.x, 0, *n), x, late);
+}
+
 static int block_forward(Model *m, const ModelInput *in, int i, int64_t position) {
   Transformer *t = m->impl;
   Block *b = &t->blocks[i];
   Params *p = &m->params;
-  int64_t R = model_rows(in);
-  Tensor h1 = tensor_rows(b->norm1.h, 0, R), h2 = tensor_rows(b->norm2.h, 0, R);
+  int64_t R = model_rows(in), n;
+  Tensor o;
   TRY(seam_forward(m, in, transformer_join1(m, i)));
-  TRY(linear_forward(p, b->qkv, tensor_rows(b->qkv_out, 0, R), TENSOR_NONE, h1));
+  TRY(linear_forward(p, b->qkv, tensor_rows(b->qkv_out, 0, R), TENSOR_NONE, tensor_rows(b->norm1.h, 0, R)));
   TRY(position == WHOLE ? attend(m, in, b) : attend_step(m, in->B, b, position));
-  TRY(linear_forward(p, b->out, tensor_rows(b->branch1, 0, R), TENSOR_NONE, tensor_rows(b->o, 0, R)));
+  TRY(gather_late(m, in, i, &n, &o));
+  Tensor pre = tensor_rows(b->pre, 0, n), act = tensor_rows(b->act, 0, n);
+  TRY(linear_forward(p, b->out, tensor_rows(b->branch1, 0, n), TENSOR_NONE, o));
   TRY(seam_forward(m, in, transformer_join2(m, i)));
-  TRY(linear_forward(p, b->up, tensor_rows(b->act, 0, R), tensor_rows(b->pre, 0, R), h2));
-  return linear_forward(p, b->down, tensor_rows(b->branch2, 0, R), TENSOR_NONE, tensor_rows(b->act, 0, R));
+  TRY(linear_forward(p, b->up, act, pre, tensor_rows(b->norm2.h, 0, n)));
+  return linear_forward(p, b->down, tensor_rows(b->branch2, 0, n), TENSOR_NONE, act);
+}
+
+/* The final norm, of the wanted rows if only those are left, else of all. */
+static int final_forward(Model *m, const ModelInput *in) {
+  Transformer *t = m->impl;
+  TRY(seam_forward(m, in, transformer_join1(m, m->options.blocks)));
+  m->h = t->final.h;
+  return t->conditioning.timed ? model_pick(m, in, t->final.h) : OK;
 }
 
 /* Embed the tokens; the rows of each sequence start at position `first`. */
@@ -113,7 +148,7 @@ int transformer_forward(Model *m, const ModelInput *in) {
   TRY(embed_forward(m, in, 0));
   if (t->options.conditioned) TRY(conditioning_forward(&m->params, &t->conditioning, in->sigma, in->B));
   for (int i = 0; i < m->options.blocks; i++) TRY(block_forward(m, in, i, WHOLE));
-  return seam_forward(m, in, transformer_join1(m, m->options.blocks));
+  return final_forward(m, in);
 }
 
 static int caches_create(Model *m) {
@@ -129,12 +164,11 @@ static int caches_create(Model *m) {
 }
 
 /* One position of B sequences passes through the network as B sequences of length 1; only attention differs. */
-int transformer_step(Model *m, int64_t B, int64_t position) {
+int transformer_step(Model *m, const ModelInput *in, int64_t position) {
   Transformer *t = m->impl;
   ASSERT(t->options.causal && !t->options.conditioned);
   if (t->caches.base == NULL) TRY(caches_create(m));
-  const ModelInput in = {.B = B, .L = 1};
-  TRY(embed_forward(m, &in, position));
-  for (int i = 0; i < m->options.blocks; i++) TRY(block_forward(m, &in, i, position));
-  return seam_forward(m, &in, transformer_join1(m, m->options.blocks));
+  TRY(embed_forward(m, in, position));
+  for (int i = 0; i < m->options.blocks; i++) TRY(block_forward(m, in, i, position));
+  return final_forward(m, in);
 }

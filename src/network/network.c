@@ -65,11 +65,17 @@ static int describe(Network *n, const NetworkOptions *x) {
   return check(x, model, &n->objective);
 }
 
-/* A GPU's libraries plan their work, and allocate scratch, per shape. Run a whole batch of zeros once, so that
- * out-of-memory errors surface here, where a smaller batch can still be suggested, and no step has to wait. */
+/* Libraries plan their work, and allocate memory, per shape. Run a batch of zeros once: on a GPU for all rows, so that
+ * out-of-memory errors surface here, where a smaller batch can still be suggested, and no step has to wait. Where the
+ * library creates a primitive per shape (bf16 on the CPU), for 2^k − 1 rows: numbers of rows are composed of such. */
 static int warm_up(Network *n) {
   const ModelOptions *o = &n->model.options;
   ModelInput in = {.B = o->batch, .ids = n->noised.z, .sigma = n->noised.sigma};
+  if (n->dev.ops->host) {
+    for (in.n_rows = 1; 2 * in.n_rows + 1 <= o->batch * o->length;) in.n_rows = 2 * in.n_rows + 1;
+    for (int64_t i = 0; i < in.n_rows; i++) n->noised.rows[i] = (int32_t)i;
+    in.rows = n->noised.rows;
+  }
   TRY(model_forward(&n->model, &in));
   if (!o->training) return device_sync(&n->dev);
   TRY(model_backward(&n->model, &in));
@@ -107,7 +113,7 @@ static int create(Network *n, const NetworkOptions *x) {
   TRY(rows_create(&n->rows, &n->model, n->objective.terms));
   TRY(noised_create(&n->noised, x->batch, x->length, n->objective.terms));
   TRY(mem_alloc(&n->row_loss, (size_t)(x->batch * x->length) * sizeof *n->row_loss));
-  return n->dev.ops->host ? OK : warm_up(n);
+  return n->dev.ops->host && !(x->training && n->dev.bf16) ? OK : warm_up(n);
 }
 
 int network_create(Network *n, const NetworkOptions *options) {
@@ -130,7 +136,13 @@ void network_destroy(Network *n) {
 /* One pass: forward on n->noised, the rows' losses summed by sequence, backward. */
 static int pass(Network *n, const Dropout *dropout, bool last, bool gradient, double *loss) {
   Noised *z = &n->noised;
-  ModelInput in = {.B = z->B, .ids = z->z, .sigma = z->sigma, .lengths = z->length, .dropout = *dropout};
+  ModelInput in = {.B = z->B,
+                   .ids = z->z,
+                   .sigma = z->sigma,
+                   .lengths = z->length,
+                   .rows = z->rows,
+                   .n_rows = z->n_rows,
+                   .dropout = *dropout};
   if (last) in.ready = n->ready;
   device_phase(&n->dev, "forward");
   TRY(model_forward(&n->model, &in));

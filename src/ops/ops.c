@@ -84,7 +84,9 @@ static int residual_norm_check(const Device *dev, const ResidualNorm *a) {
   SHAPE("residual_norm", tensor_none(a->scale) || !tensor_none(a->shift));
   SHAPE("residual_norm", tensor_none(a->branch) ? tensor_none(a->gate) : is(a->x_out, t, R, D));
   SHAPE("residual_norm", (a->kind == NORM_RMS || vec(a->mean, t, R)) && vec(a->rstd, t, R));
-  SHAPE("residual_norm", a->dropout.p == 0 || (a->dropout.L > 0 && R % a->dropout.L == 0 && D % 8 == 0));
+  SHAPE("residual_norm", maybe_vec(a->index, DT_I32, R));
+  SHAPE("residual_norm", a->dropout.p == 0 || (a->dropout.L > 0 && D % 8 == 0));
+  SHAPE("residual_norm", a->dropout.p == 0 || !tensor_none(a->index) || R % a->dropout.L == 0);
   return OK;
 }
 

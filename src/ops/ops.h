@@ -60,12 +60,13 @@ typedef struct Dropout {
 /* ResidualNorm — gated residual addition, norm and modulation:
  *   x_out = x + gate ⊙ dropout(branch)
  *   h     = norm(x_out)·weight·(1 + scale) + shift
- * Row r belongs to group r / rows_per_group. Without branch, x_out is x. Defaults: gate 1, scale 0, shift 0. A scale
- * needs a shift. */
+ * Row r belongs to group r / rows_per_group. Without branch, x_out is x; with one it may alias x. Defaults: gate 1,
+ * scale 0, shift 0. A scale needs a shift. With `index`, row r is row index[r] of the batch, which decides its dropout. */
 typedef struct ResidualNorm {
   NormKind kind;
   int64_t rows_per_group;
   Dropout dropout;
+  Tensor index;              /* [R] i32 in; may be none: row r of the batch */
   Tensor x, branch;          /* [R,D] in; branch is act, and may be none */
   Tensor gate, shift, scale; /* [G,D] in, rows may be strided; may be none */
   Tensor weight;             /* [D]   in */

@@ -84,13 +84,13 @@ static int64_t pass_size(const SamplerJob *job, int64_t B) {
 
 /* With another number of sequences a GPU's library may choose other kernels: the hidden rows of a sequence then differ
  * by rounding. What the other sequences are makes no difference. */
-int draws_evaluate(SamplerJob *job, int32_t *z, int64_t B, double t) {
+int draws_evaluate(SamplerJob *job, const Draws *d, int32_t *z, int64_t B, double t) {
   int64_t L = job->model->options.length, size = pass_size(job, B);
   double *sigma = NULL;
   TRY(mem_alloc(&sigma, (size_t)size * sizeof *sigma));
   for (int64_t b = 0; b < size; b++) sigma[b] = objective_condition(job->objective, t);
   for (int64_t b = B; b < size; b++) memcpy(z + b * L, z, (size_t)L * sizeof *z);
-  ModelInput in = {.B = size, .ids = z, .sigma = sigma};
+  ModelInput in = {.B = size, .ids = z, .sigma = sigma, .rows = d->rows, .n_rows = d->n};
   int err = model_forward(job->model, &in);
   mem_free(&sigma);
   job->evaluations++;
@@ -102,8 +102,8 @@ int draws_fill(SamplerJob *job, Draws *d, int32_t *z, bool likeliest, bool *chan
   DrawRule rule = job->draw;
   bool any = false;
   rule.keep = d->rule;
-  TRY(rows_draw(job->rows, job->objective, d->rows, d->n, likeliest ? NULL : d->uniform,
-                d->rule == KEEP_NEVER ? NULL : d->keep, &rule, d->ids));
+  TRY(rows_draw(job->rows, job->objective, d->n, likeliest ? NULL : d->uniform, d->rule == KEEP_NEVER ? NULL : d->keep,
+                &rule, d->ids));
   for (int64_t i = 0; i < d->n; i++) {
     z[d->rows[i]] = d->ids[i];
     any = any || d->ids[i] != job->objective->mask;
@@ -115,6 +115,6 @@ int draws_fill(SamplerJob *job, Draws *d, int32_t *z, bool likeliest, bool *chan
 int draws_finish(SamplerJob *job, Draws *d, bool likeliest) {
   draws_chosen(d, job, job->steps, 1);
   if (!job->noise_removal || d->n == 0) return OK;
-  TRY(draws_evaluate(job, job->z, job->n, job_time(job->steps, job->steps)));
+  TRY(draws_evaluate(job, d, job->z, job->n, job_time(job->steps, job->steps)));
   return draws_fill(job, d, job->z, likeliest, NULL);
 }

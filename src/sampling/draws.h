@@ -35,11 +35,11 @@ void draws_masked(Draws *d, const SamplerJob *job, int64_t step, double chance, 
 bool draws_unmasks(const SamplerJob *job, int64_t sample, int64_t step, int64_t l, double chance);
 /** draws_token — the random number that decides the token of position l of a sample in that step. */
 double draws_token(const SamplerJob *job, int64_t sample, int64_t step, int64_t l);
-/** draws_evaluate — one pass of the network over z[B,L] at time t, B ≤ job->n. z has room for [job->n,L]: on a GPU the
- *  pass may be padded by copies of sequence 0, which job->evaluated does not count. */
-int draws_evaluate(SamplerJob *job, int32_t *z, int64_t B, double t);
-/** draws_fill — tokens of d's positions, from the last pass, into z: drawn, or the most likely ones. *changed (may be
- *  NULL): whether one of them is not the mask. */
+/** draws_evaluate — one pass of the network over z[B,L] at time t, B ≤ job->n, for d's positions. z has room for
+ *  [job->n,L]: on a GPU the pass may be padded by copies of sequence 0, which job->evaluated does not count. */
+int draws_evaluate(SamplerJob *job, const Draws *d, int32_t *z, int64_t B, double t);
+/** draws_fill — tokens of d's positions, for which the last pass was, into z: drawn, or the most likely ones. *changed
+ *  (may be NULL): whether one of them is not the mask. */
 int draws_fill(SamplerJob *job, Draws *d, int32_t *z, bool likeliest, bool *changed);
 /** draws_finish — the noise removal after the last step, if the job wants it: all remaining masks are filled at the
  *  last time, with the most likely tokens or with drawn ones. */

@@ -62,7 +62,7 @@ static int pass(SamplerJob *job, Clocks *c, bool removal, bool *more) {
   }
   *more = B > 0;
   if (B == 0) return OK;
-  TRY(draws_evaluate(job, c->z, B, 1));
+  TRY(draws_evaluate(job, &c->draws, c->z, B, 1));
   TRY(draws_fill(job, &c->draws, c->z, removal, NULL));
   for (int64_t i = 0; i < B; i++) memcpy(job->z + c->who[i] * L, c->z + i * L, (size_t)L * sizeof *c->z);
   return OK;

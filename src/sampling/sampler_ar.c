@@ -42,16 +42,16 @@ static int start(SamplerJob *job, int32_t bos, int64_t *last) {
   return OK;
 }
 
-/* A pass of the network over `count` positions of every sequence from `first` on; with the cache, one position. */
-static int evaluate(SamplerJob *job, bool cache, int32_t *ids, int64_t first, int64_t count) {
+/* A pass of the network for d's rows over `count` positions of every sequence from `first` on; with the cache, one
+ * position. */
+static int evaluate(SamplerJob *job, bool cache, const Draws *d, int32_t *ids, int64_t first, int64_t count) {
   int64_t L = job->model->options.length;
   for (int64_t b = 0; b < job->n; b++)
     for (int64_t i = 0; i < count; i++) ids[b * count + i] = job->z[b * L + first + i];
   job->evaluations++;
   job->evaluated += job->n;
-  if (cache) return model_step(job->model, ids, job->n, first);
-  ModelInput in = {.B = job->n, .L = count, .ids = ids};
-  return model_forward(job->model, &in);
+  ModelInput in = {.B = job->n, .L = count, .ids = ids, .rows = d->rows, .n_rows = d->n};
+  return cache ? model_step(job->model, &in, first) : model_forward(job->model, &in);
 }
 
 /* Token l + 1 of every sequence that has it free. */
@@ -66,7 +66,7 @@ static int write_next(SamplerJob *job, bool cache, Draws *d, int32_t *ids, int64
     d->uniform[d->n++] = draws_token(job, job->first + b, l + 1, l + 1);
   }
   if (d->n == 0 && !cache) return OK;
-  TRY(evaluate(job, cache, ids, first, count));
+  TRY(evaluate(job, cache, d, ids, first, count));
   TRY(draws_fill(job, d, ids, false, NULL)); /* each replaces the token before it in ids */
   for (int64_t i = 0; i < d->n; i++) job->z[d->rows[i] / count * L + l + 1] = ids[d->rows[i]];
   return OK;

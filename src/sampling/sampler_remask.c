@@ -134,9 +134,9 @@ static int take_step(Remask *r, SamplerJob *job, int64_t step) {
   Draws *d = &r->draws;
   choose(r, job, step);
   if (d->n > 0) {
-    TRY(draws_evaluate(job, job->z, job->n, job_time(step, job->steps)));
+    TRY(draws_evaluate(job, d, job->z, job->n, job_time(step, job->steps)));
     TRY(draws_fill(job, d, job->z, false, NULL));
-    if (r->options->kind == CONFIDENCE) TRY(rows_nll(job->rows, job->objective, d->rows, d->n, d->ids, r->nll));
+    if (r->options->kind == CONFIDENCE) TRY(rows_nll(job->rows, job->objective, d->n, d->ids, r->nll));
   }
   for (int64_t i = 0; i < d->n && r->options->kind == CONFIDENCE; i++) r->confidence[d->rows[i]] = exp(-r->nll[i]);
   for (int64_t i = 0; i < r->n; i++) job->z[r->again[i]] = job->objective->mask;

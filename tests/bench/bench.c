@@ -153,8 +153,17 @@ static void floor_add(Floor *f, bool bf16, double times, int64_t rows, const Par
                          alone_seconds(bf16, true, false, out, in, rows, 5));
 }
 
-/* The time oneDNN alone needs: every large matrix multiplies every row of every pass once, the head only the scored
- * rows, chunk by chunk. Matrices of equal shape are measured once. */
+/* Whether only scored rows pass through a matrix other than the head: the last ones, late_flops in all. */
+static bool late(const Model *m, const Param *w) {
+  const Param *list = m->params.list, *head = &list[m->head_weight];
+  double after = 0;
+  for (const Param *x = w; x < list + m->params.n; x++)
+    if (x->matrix && x != head) after += 2 * (double)x->count;
+  return after <= m->late_flops;
+}
+
+/* The time oneDNN alone needs: every large matrix multiplies every row of every pass once, the late ones only the scored
+ * rows, the head these chunk by chunk. Matrices of equal shape and rows are measured once. */
 static Floor dense_floor(const Bench *b, bool bf16) {
   const Model *m = &b->net.model;
   const Param *list = m->params.list, *head = &list[m->head_weight];
@@ -165,8 +174,10 @@ static Floor dense_floor(const Bench *b, bool bf16) {
   for (const Param *w = list; w < list + m->params.n; w++) {
     int equal = 0, before = 0;
     for (const Param *x = list; x < list + m->params.n; x++)
-      if (x->matrix && x != head && x->dims[0] == w->dims[0] && x->dims[1] == w->dims[1]) equal++, before += x < w;
-    if (w->matrix && w != head && before == 0) floor_add(&f, bf16, micros * passes * equal, R, w);
+      if (x->matrix && x != head && x->dims[0] == w->dims[0] && x->dims[1] == w->dims[1] && late(m, x) == late(m, w))
+        equal++, before += x < w;
+    if (!w->matrix || w == head || before > 0) continue;
+    floor_add(&f, bf16, micros * passes * equal, late(m, w) ? b->rows / (int64_t)passes : R, w);
   }
   return f;
 }

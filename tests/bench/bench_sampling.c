@@ -154,7 +154,8 @@ static int reference_look(Bench *b, SamplerJob *job, double t) {
   Model *m = job->model;
   int64_t R = b->B * b->L, chunk = job->rows->chunk;
   int mask = b->mask;
-  TRY(draws_evaluate(job, job->z, b->B, t));
+  const Draws all = {0};
+  TRY(draws_evaluate(job, &all, job->z, b->B, t));
   for (int64_t first = 0; first < R; first += chunk) {
     int64_t n = R - first < chunk ? R - first : chunk;
     Tensor logits = tensor_rows(job->rows->logits, 0, n);

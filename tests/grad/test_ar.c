@@ -57,7 +57,7 @@ static void test_parameters(void **state) {
   double body, attention, head, dit_body, dit_attention, dit_head;
   model_flops(&n.model, &body, &attention, &head);
   model_flops(&dit.model, &dit_body, &dit_attention, &dit_head);
-  assert_true(body == 2.0 * 2 * 12 * D * D && head == 2.0 * D * V);
+  assert_true(body == 2.0 * (2 * 12 - 9) * D * D && head == 2.0 * D * V + 2.0 * 9 * D * D);
   assert_true(body == dit_body && head == dit_head);
   assert_true(attention == 2.0 * D * L * 2 && dit_attention == 2 * attention);
   network_destroy(&n);

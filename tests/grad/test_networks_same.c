@@ -3,6 +3,7 @@
 #include "toy_network.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/mem.h"
 
@@ -47,6 +48,47 @@ static void test_forward_only(void **state) {
     network_destroy(&n);
     network_destroy(&still);
   }
+}
+
+/* ---- wanted rows: the bits that they have among all rows */
+static void test_wanted_rows(void **state) {
+  const ToyNetwork *x = *state;
+  static const int32_t some[] = {2, 3, 6, 8, 9, 14}, last[] = {14}, moved[] = {7, 1, 12};
+  static const struct {
+    const int32_t *rows;
+    int n;
+  } wanted[] = {{some, 6}, {last, 1}, {moved, 3}, {some, 0}};
+  for (int i = 0; i < (x->timed ? 4 : 2); i++) {
+    Network n;
+    Toy t = toy_in(x, i % 2 ? F32 : F64, i / 2);
+    toy_network_open(&n, &t);
+    double *all = toy_hidden(&n, &toy_mixed, 0, B, toy_quarter);
+    for (int k = 0; k < 4; k++) {
+      double *h = toy_hidden_rows(&n, &toy_mixed, 0, B, toy_quarter, wanted[k].rows, wanted[k].n);
+      for (int r = 0; r < wanted[k].n; r++) toy_same("wanted row", h + r * D, all + wanted[k].rows[r] * D, D);
+      mem_free(&h);
+    }
+    mem_free(&all);
+    network_destroy(&n);
+  }
+}
+
+/* Where no row is scored, no gradient is left over from the pass before. */
+static void test_no_row_scored(void **state) {
+  const ToyNetwork *x = *state;
+  Network n;
+  Toy t = toy_in(x, F32, x->timed);
+  toy_network_open(&n, &t);
+  ToyBatch clean = toy_mixed;
+  if (n.objective.diffusion) memcpy(clean.z, clean.x0, sizeof clean.z);
+  for (int b = 0; b < B && !n.objective.diffusion; b++) clean.length[b] = 1;
+  toy_pass(&n, &toy_mixed, 0, B, toy_quarter, true);
+  double loss, *grad = toy_gradients(&n, &clean, 0, B, toy_quarter, &loss);
+  assert_int_equal(n.noised.n_rows, 0);
+  assert_true(loss == 0);
+  for (int64_t i = 0; i < n.model.params.count; i++) assert_true(grad[i] == 0);
+  mem_free(&grad);
+  network_destroy(&n);
 }
 
 /* ---- threads: same bits */
@@ -241,6 +283,8 @@ static void test_no_allocation_bf16(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_forward_only),
+      cmocka_unit_test(test_wanted_rows),
+      cmocka_unit_test(test_no_row_scored),
       cmocka_unit_test(test_threads),
       cmocka_unit_test(test_threads_bf16),
       cmocka_unit_test(test_f32),

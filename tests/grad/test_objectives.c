@@ -127,7 +127,8 @@ static void test_dropout_of_the_second_pass(void **state) {
   assert_int_equal(z->n_rows, real);
   for (int same = 0; same < 2; same++) { /* z still lists the rows of the second pass */
     const double sigma[B] = {0};
-    ModelInput in = {.B = B, .ids = ends.x0, .sigma = sigma, .dropout = toy_quarter};
+    ModelInput in = {.B = B, .ids = ends.x0, .sigma = sigma, .rows = z->rows, .n_rows = z->n_rows};
+    in.dropout = toy_quarter;
     if (same) in.dropout.layer += 1 << 20;
     MUST(model_forward(&n.model, &in));
     MUST(rows_loss(&n.rows, &n.objective, z, false, again[same]));

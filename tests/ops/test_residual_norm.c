@@ -305,7 +305,69 @@ static void test_slices(void **state) {
   check_every(slices, &four);
 }
 
-/* ---- in place: networks that keep no activations pass x as x_out */
+/* ---- chosen rows: with their index they have the bits that they have among all rows, if nothing flows back into the
+ * others; sums over rows agree within rounding */
+enum { CHOSEN = 9 };
+static const int32_t some[CHOSEN] = {0, 3, 4, 7, 8, 9, 11, 13, 14}; /* of 15 */
+
+static Tensor chosen(Check *c, Tensor t, Tensor index) {
+  Tensor y = t.type == c->dev.act ? check_act_out(c, CHOSEN, cols_of(t)) : check_out(c, CHOSEN, cols_of(t));
+  MUST(op_gather_rows(&c->dev, y, t, index));
+  return y;
+}
+
+/* t with zeros in the rows that are not chosen. */
+static void zero_others(Check *c, Tensor t) {
+  double *v = check_read(c, t);
+  for (int64_t r = 0, i = 0; r < rows_of(t); r++) {
+    bool is = i < CHOSEN && some[i] == r;
+    i += is;
+    for (int64_t d = 0; d < cols_of(t) && !is; d++) v[r * cols_of(t) + d] = 0;
+  }
+  check_write(c, t, v);
+}
+
+static void chosen_rows(Check *c, const void *shape) {
+  const Shape *s = shape;
+  title(c, s);
+  ResidualNorm all = make(c, s), few = all;
+  make_backward(c, s, &all);
+  zero_others(c, all.dh), zero_others(c, all.dx);
+  few = all;
+  few.index = check_ids(c, CHOSEN, some);
+  few.rows_per_group = CHOSEN;
+  Tensor *in[] = {&few.x, &few.branch, &few.dh, &few.dx};
+  for (int i = 0; i < 4; i++) *in[i] = chosen(c, *in[i], few.index);
+  few.x_out = few.x;
+  few.h = check_act_out(c, CHOSEN, s->D), few.dbranch = check_act_out(c, CHOSEN, s->D);
+  few.mean = check_out(c, CHOSEN, 0), few.rstd = check_out(c, CHOSEN, 0);
+  few.dgate = check_out(c, 1, s->D), few.dshift = check_out(c, 1, s->D), few.dscale = check_out(c, 1, s->D);
+  few.dweight = check_random(c, s->D, 0);
+  check_write(c, few.dweight, check_read(c, all.dweight));
+  MUST(op_residual_norm(&c->dev, &all));
+  MUST(op_residual_norm(&c->dev, &few));
+  check_same(c, "x_out of chosen rows", few.x_out, check_read(c, chosen(c, all.x_out, few.index)));
+  check_same(c, "h of chosen rows", few.h, check_read(c, chosen(c, all.h, few.index)));
+  MUST(op_residual_norm_backward(&c->dev, &all));
+  MUST(op_residual_norm_backward(&c->dev, &few));
+  check_same(c, "dx of chosen rows", few.dx, check_read(c, chosen(c, all.dx, few.index)));
+  check_same(c, "dbranch of chosen rows", few.dbranch, check_read(c, chosen(c, all.dbranch, few.index)));
+  double sums = 4 * c->mode->sum; /* of nine terms */
+  check_near(c, "dweight", few.dweight, check_read(c, all.dweight), sums);
+  check_near(c, "dgate", few.dgate, check_read(c, all.dgate), sums);
+  check_near(c, "dshift", few.dshift, check_read(c, all.dshift), sums);
+  check_near(c, "dscale", few.dscale, check_read(c, all.dscale), sums);
+}
+
+static void test_chosen_rows(void **state) {
+  (void)state;
+  static const Shape list[] = {{NORM_LAYER, 3, 5, 72, true, true, true, true, true, 0.5, false},
+                               {NORM_LAYER, 1, 15, 264, true, true, true, true, true, 0.1, false},
+                               {NORM_LAYER, 3, 5, 1160, true, true, true, true, true, 0.1, false}};
+  for (int i = 0; i < 3; i++) check_every(chosen_rows, &list[i]);
+}
+
+/* ---- in place: a network that gathers rows into x_out passes it as x, too */
 static void in_place(Check *c, const void *shape) {
   const Shape *s = shape;
   title(c, s);
@@ -353,6 +415,9 @@ static void refusals(Check *c, const void *shape) {
   REFUSED(op_residual_norm, a.gate = odd, "gate of other groups");
   REFUSED(op_residual_norm, a.shift = TENSOR_NONE, "scale without shift");
   REFUSED(op_residual_norm, a.dropout.L = 0, "dropout without L");
+  REFUSED(op_residual_norm, a.dropout.L = s->L + 1, "dropout of rows that are no whole sequences");
+  REFUSED(op_residual_norm, a.index = word, "an index that is no integers");
+  REFUSED(op_residual_norm, a.index = check_ids(c, 2, some), "an index of other rows");
   REFUSED(op_residual_norm_backward, a.dh = odd, "dh of other rows");
   REFUSED(op_residual_norm_backward, a.dx = thin, "dx of another width");
   REFUSED(op_residual_norm_backward, a.dbranch = TENSOR_NONE, "no dbranch");
@@ -372,8 +437,9 @@ static void test_refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_values), cmocka_unit_test(test_hard_rows), cmocka_unit_test(test_slopes),
-      cmocka_unit_test(test_slices), cmocka_unit_test(test_in_place),  cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_values),      cmocka_unit_test(test_hard_rows), cmocka_unit_test(test_slopes),
+      cmocka_unit_test(test_slices),      cmocka_unit_test(test_in_place),  cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_chosen_rows),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -48,7 +48,7 @@ static int toy_run(SamplerJob *job, const void *own) {
     for (int64_t b = 0; b < job->n; b++)
       for (int64_t l = last - 1; l >= 0 && l >= last - width; l--)
         if (job->z[b * L + l] == job->objective->mask) draws_add(&d, job, b, l, draws_token(job, job->first + b, 0, l));
-    TRY_TO(done, draws_evaluate(job, job->z, job->n, 1));
+    TRY_TO(done, draws_evaluate(job, &d, job->z, job->n, 1));
     TRY_TO(done, draws_fill(job, &d, job->z, false, NULL));
   }
 done:

@@ -124,7 +124,8 @@ static void hidden_rows(const Case *c) {
     double *want = toy_values(&n, tensor_rows(n.model.h, 0, B * length));
     for (int64_t l = 0; l < length; l++) {
       for (int64_t b = 0; b < B; b++) part[b] = ids[b * length + l];
-      MUST(model_step(&n.model, part, B, l));
+      ModelInput step = {.B = B, .L = 1, .ids = part};
+      MUST(model_step(&n.model, &step, l));
       double *got = toy_values(&n, tensor_rows(n.model.h, 0, B));
       for (int64_t b = 0; b < B; b++) near_rows(c, "rows of a step", got + b * WIDTH, want + (b * length + l) * WIDTH);
       mem_free(&got);

@@ -47,7 +47,7 @@ static void fill_table(Bound *b) {
     noised_add(&b->n.objective, z, s, c->x0, c->length, 1);
   }
   for (int64_t i = 0; i < z->n_rows; i++) z->weight[i] = 1;
-  ModelInput in = {.B = sets, .ids = z->z, .sigma = z->sigma};
+  ModelInput in = {.B = sets, .ids = z->z, .sigma = z->sigma, .rows = z->rows, .n_rows = z->n_rows};
   MUST(model_forward(&b->n.model, &in));
   MUST(rows_loss(&b->n.rows, &b->n.objective, z, false, loss));
   for (int64_t i = 0; i < z->n_rows; i++) {
@@ -231,7 +231,7 @@ static void test_losses_are_the_table(void **state) {
         noised_add(&b.n.objective, n, k, c->x0, c->length, t);
         for (int64_t r = first; r < n->n_rows; r++) assert_true(fabs(n->weight[r] * t - 1) < 1e-12);
       }
-      ModelInput in = {.B = N, .ids = n->z, .sigma = n->sigma};
+      ModelInput in = {.B = N, .ids = n->z, .sigma = n->sigma, .rows = n->rows, .n_rows = n->n_rows};
       MUST(model_forward(&b.n.model, &in));
       MUST(rows_loss(&b.n.rows, &b.n.objective, n, false, loss));
       int64_t row = 0;

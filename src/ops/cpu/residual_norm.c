@@ -16,6 +16,15 @@
 enum { CHUNK = 32, SUMS = 4 };
 #define EPSILON ((real)1e-5)
 
+/* keep[D] of row r. */
+static void kept(real *keep, const ResidualNorm *a, int64_t r, int64_t D) {
+  if (a->dropout.p > 0) {
+    dropout_row(keep, &a->dropout, tensor_none(a->index) ? r : ((const int32_t *)a->index.data)[r], D);
+  } else {
+    for (int64_t d = 0; d < D; d++) keep[d] = 1;
+  }
+}
+
 int FN(residual_norm)(Device *dev, const ResidualNorm *a) {
   int64_t R = rows_of(a->x), D = cols_of(a->x);
   real *thread_rows;
@@ -27,11 +36,7 @@ int FN(residual_norm)(Device *dev, const ResidualNorm *a) {
     if (!tensor_none(a->branch)) {
       real *keep = thread_rows + omp_get_thread_num() * D, *y = row(a->x_out, r);
       const real *b = row(a->branch, r), *gate = tensor_none(a->gate) ? NULL : row(a->gate, g);
-      if (a->dropout.p > 0) {
-        dropout_row(keep, &a->dropout, r, D);
-      } else {
-        for (int64_t d = 0; d < D; d++) keep[d] = 1;
-      }
+      kept(keep, a, r, D);
       if (gate) {
 #pragma omp simd
         for (int64_t d = 0; d < D; d++) y[d] = x[d] + gate[d] * keep[d] * b[d];
@@ -95,11 +100,7 @@ static void row_backward(const ResidualNorm *a, int64_t r, int64_t D, real *sum,
   if (!branched) return;
   const real *b = row(a->branch, r), *gate = tensor_none(a->gate) ? NULL : row(a->gate, g);
   real *db = row(a->dbranch, r);
-  if (a->dropout.p > 0) {
-    dropout_row(keep, &a->dropout, r, D);
-  } else {
-    for (int64_t d = 0; d < D; d++) keep[d] = 1;
-  }
+  kept(keep, a, r, D);
 #pragma omp simd
   for (int64_t d = 0; d < D; d++) {
     real kept = dx[d] * keep[d], one = gate ? gate[d] : 1;
