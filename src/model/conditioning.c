@@ -75,9 +75,12 @@ void conditioning_plan(Arena *a, Conditioning *c, DType real, const ModelOptions
 }
 
 int conditioning_forward(Params *p, Conditioning *c, const double *sigma, int64_t B) {
+  bool constant = !c->timed && tensor_none(p->grad);
+  if (constant && c->bindings == p->bindings) return OK;
   TRY(time_embedding_forward(p, &c->time, c->timed ? sigma : NULL, B));
   for (int64_t i = 0; i < c->n; i++)
     TRY(linear_forward(p, c->list[i].linear, c->list[i].value, TENSOR_NONE, c->time.c));
+  c->bindings = p->bindings;
   return OK;
 }
 

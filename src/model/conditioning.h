@@ -30,6 +30,7 @@ typedef struct Conditioning {
   TimeEmbedding time;
   int64_t n; /* blocks + 1 */
   Modulation *list;
+  int64_t bindings; /* of the weights that the values are of */
 } Conditioning;
 
 enum { FINAL_COLUMNS = 2 }; /* shift and scale */
@@ -43,7 +44,8 @@ int modulation_add(Params *p, Conditioning *c, int64_t i, const char *name, cons
                    int64_t columns);
 /** conditioning_plan — its tensors, with `columns` columns per block. */
 void conditioning_plan(Arena *a, Conditioning *c, DType real, const ModelOptions *options, int64_t columns);
-/** conditioning_forward — the value of every modulation; sigma is read only if timed. */
+/** conditioning_forward — the value of every modulation; sigma is read only if timed. Neither timed nor in training, they
+ *  are kept until weights are bound. */
 int conditioning_forward(Params *p, Conditioning *c, const double *sigma, int64_t B);
 /** modulation_backward — parameter gradients += from the grad of modulation i. Call for every i, from last to first. */
 int modulation_backward(Params *p, Conditioning *c, int64_t i, int64_t B);

@@ -34,6 +34,7 @@ static Tensor view(const Param *x, Tensor flat) {
 }
 
 int params_bind(Params *p, Tensor values) {
+  p->bindings++;
   if (!tensor_none(p->low)) TRY(op_to_bf16(p->dev, p->low, values));
   for (int i = 0; i < p->n; i++) {
     Param *x = &p->list[i];

@@ -35,6 +35,7 @@ typedef struct Params {
   int64_t count;      /* elements of a flat buffer */
   Tensor value, grad; /* [count] */
   Tensor low;         /* [count] bf16, or none */
+  int64_t bindings;   /* how often params_bind has been called: without training, weights change in no other way */
 } Params;
 
 /** params_add — append a parameter; *index := its index. Only before params_commit. */

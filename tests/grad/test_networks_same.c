@@ -159,9 +159,10 @@ static void test_bf16(void **state) {
 }
 
 /* ---- switch the layers to other parameter values (the moving average), and back */
-static void bind_and_back(const ToyNetwork *x, Precision precision) {
+static void bind_and_back(const ToyNetwork *x, Precision precision, bool training) {
   Network n, other;
   Toy t = toy_in(x, precision, false);
+  t.model.training = training;
   toy_network_open(&n, &t);
   toy_open(&other, &t);
   toy_weights(&other, 2, 1.5);
@@ -184,12 +185,14 @@ static void bind_and_back(const ToyNetwork *x, Precision precision) {
 }
 
 static void test_bind(void **state) {
-  bind_and_back(*state, F64);
-  bind_and_back(*state, F32);
+  for (int training = 0; training < 2; training++) {
+    bind_and_back(*state, F64, training);
+    bind_and_back(*state, F32, training);
+  }
 }
 static void test_bind_bf16(void **state) {
   need_bf16();
-  bind_and_back(*state, BF16);
+  for (int training = 0; training < 2; training++) bind_and_back(*state, BF16, training);
 }
 
 /* ---- a sequence's result does not depend on its neighbours; it depends on tokens, dropout and time */
