@@ -8,7 +8,9 @@
  * GELU is computed as x·s with s = 1/(1 + exp(−2u)), u = √(2/π)(x + 0.044715 x³), since (1 + tanh u)/2 = s.
  *
  * A bias gradient is a column sum in two stages: over slabs of rows, then over the slabs. The slabs, and with them the
- * order of the sum, depend only on the number of rows. */
+ * order of the sum, depend only on the number of rows. A thread reads packs of neighbouring columns if the rows are
+ * aligned; where their number is not a multiple of the pack, as with 50,258 logits, the last lane takes the rest one by
+ * one. */
 #include "backend.h"
 #include "dense.cuh"
 #include "packs.cuh"
@@ -23,6 +25,11 @@ static const int64_t ROUND = 256;
                   : WITH_INT(W, 1, __VA_ARGS__))
 template <class A> static int width(Rows<A> m) { return in_packs(m, WIDE<A>) ? WIDE<A> : in_packs(m, 2) ? 2 : 1; }
 template <class A> static int width(Rows<A> m, Rows<A> n) { return width(m) < width(n) ? width(m) : width(n); }
+/* The same where the last pack of a row may be cut off. */
+template <class A> static int width_upto(Rows<A> m, Rows<A> n) {
+  auto fits = [&](int W) { return rows_aligned(m, W) && rows_aligned(n, W); };
+  return fits(WIDE<A>) ? WIDE<A> : fits(2) ? 2 : 1;
+}
 
 /* ---- GELU */
 static __device__ inline float gelu_gate(float x) {
@@ -234,18 +241,13 @@ static __device__ inline void add_pack(float *sum, Pack<A, W> d, Pack<A, W> x, A
   for (int j = 0; j < W; j++) sum[j] += get(d.v[j]);
 }
 
-/* out[s] (+)= Σ in[r] over the rows r of slab s; warps take every WARPS-th row, lanes neighbouring columns */
+/* sum[j] := Σ in[r][col + j] over every WARPS-th row from r on */
 template <class A, int W, bool GELU>
-__global__ void k_column_sums(float *out, Rows<A> in, Rows<A> pre, int64_t slab, int64_t tiles, bool add) {
-  SHARED(float, part, WARPS *WARP *W);
-  int64_t s = blockIdx.x / tiles, first = blockIdx.x % tiles * WARP * W;
-  int64_t end = (s + 1) * slab < in.rows ? (s + 1) * slab : in.rows;
-  int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-  float sum[W] = {0};
+static __device__ inline void add_rows(float (&sum)[W], Rows<A> in, Rows<A> pre, int64_t col, int64_t r, int64_t end) {
   Pack<A, W> d[AT_ONCE], x[AT_ONCE];
-  A *at = in.data + first + lane * W;
-  const A *gelu_at = pre.data + first + lane * W;
-  int64_t r = first + lane * W < in.cols ? s * slab + warp : end;
+  A *at = in.data + col;
+  const A *gelu_at = pre.data + col;
+  for (int j = 0; j < W; j++) sum[j] = 0;
   for (; r + (AT_ONCE - 1) * WARPS < end; r += AT_ONCE * WARPS) {
     for (int i = 0; i < AT_ONCE; i++) d[i] = load<W>(at + (r + i * WARPS) * in.ld);
     for (int i = 0; i < AT_ONCE; i++) x[i] = GELU ? load<W>(gelu_at + (r + i * WARPS) * pre.ld) : d[i];
@@ -256,24 +258,44 @@ __global__ void k_column_sums(float *out, Rows<A> in, Rows<A> pre, int64_t slab,
     x[0] = GELU ? load<W>(gelu_at + r * pre.ld) : d[0];
     add_pack<A, W, GELU>(sum, d[0], x[0], at + r * in.ld);
   }
-  for (int j = 0; j < W; j++) part[(warp * W + j) * WARP + lane] = sum[j];
+}
+
+/* out[s] (+)= Σ in[r] over the rows r of slab s; warps take every WARPS-th row, lanes W neighbouring columns */
+template <class A, int W, bool GELU>
+__global__ void k_column_sums(Rows<float> out, Rows<A> in, Rows<A> pre, int64_t slab, int64_t tiles, bool add) {
+  SHARED(float, part, WARPS *WARP *W);
+  int64_t s = blockIdx.x / tiles, first = blockIdx.x % tiles * WARP * W;
+  int64_t end = (s + 1) * slab < in.rows ? (s + 1) * slab : in.rows;
+  int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+  int64_t col = first + lane * W, r = s * slab + warp;
+  if (col + W <= in.cols) {
+    float sum[W];
+    add_rows<A, W, GELU>(sum, in, pre, col, r, end);
+    for (int j = 0; j < W; j++) part[(warp * W + j) * WARP + lane] = sum[j];
+  } else {
+    for (int j = 0; j < W - 1 && col + j < in.cols; j++) {
+      float sum[1];
+      add_rows<A, 1, GELU>(sum, in, pre, col + j, r, end);
+      part[(warp * W + j) * WARP + lane] = sum[0];
+    }
+  }
   __syncthreads();
   for (int i = threadIdx.x; i < WARP * W && first + i < in.cols; i += THREADS) {
     float all = 0;
     for (int w = 0; w < WARPS; w++) all += part[(w * W + i % W) * WARP + i / W];
-    float *to = out + s * in.cols + first + i;
+    float *to = out.row(s) + first + i;
     *to = all + (add ? *to : 0);
   }
 }
 
 template <class A, bool GELU>
-static int column_sums(Device *dev, float *out, Rows<A> in, Rows<A> pre, int64_t slab, bool add) {
+static int column_sums(Device *dev, Rows<float> out, Rows<A> in, Rows<A> pre, int64_t slab, bool add) {
   int64_t slabs = ceil_div(in.rows, slab);
-  return WITH_WIDTH(width(in, pre), LAUNCH(dev, (k_column_sums<A, W, GELU>), slabs * ceil_div(in.cols, WARP * W), out,
-                                           in, pre, slab, ceil_div(in.cols, WARP * W), add));
+  return WITH_WIDTH(width_upto(in, pre), LAUNCH(dev, (k_column_sums<A, W, GELU>), slabs * ceil_div(in.cols, WARP * W),
+                                                out, in, pre, slab, ceil_div(in.cols, WARP * W), add));
 }
 
-template <class A> static int first_sums(Device *dev, float *out, Tensor dy, Tensor pre, int64_t slab) {
+template <class A> static int first_sums(Device *dev, Rows<float> out, Tensor dy, Tensor pre, int64_t slab) {
   Rows<A> in = rows<A>(dy);
   if (tensor_none(pre)) return column_sums<A, false>(dev, out, in, in, slab, false);
   return column_sums<A, true>(dev, out, in, rows<A>(pre), slab, false);
@@ -283,10 +305,11 @@ template <class A> static int first_sums(Device *dev, float *out, Tensor dy, Ten
 static int bias_gradient(Device *dev, Tensor db, Tensor dy, Tensor pre) {
   int64_t R = rows_of(dy), N = cols_of(dy), slab = ceil_div(R, MOST_SLABS);
   if (slab < SLAB) slab = SLAB;
-  Rows<float> partial = {NULL, N, ceil_div(R, slab), N};
-  TRY(cuda_scratch(dev, SCRATCH_PARTIAL, (size_t)(partial.rows * N) * sizeof(float), &partial.data));
-  TRY(WITH_TYPE(dy.type, first_sums<A>(dev, partial.data, dy, pre, slab)));
-  return column_sums<float, false>(dev, (float *)db.data, partial, partial, partial.rows, true);
+  int64_t ld = round_up(N, WIDE<float>); /* aligned rows for the second stage */
+  Rows<float> partial = {NULL, ld, ceil_div(R, slab), N}, out = {(float *)db.data, N, 1, N};
+  TRY(cuda_scratch(dev, SCRATCH_PARTIAL, (size_t)(partial.rows * ld) * sizeof(float), &partial.data));
+  TRY(WITH_TYPE(dy.type, first_sums<A>(dev, partial, dy, pre, slab)));
+  return column_sums<float, false>(dev, out, partial, partial, partial.rows, true);
 }
 
 int cuda_gelu_backward(Device *dev, Tensor dy, Tensor pre, Tensor db) {

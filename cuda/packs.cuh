@@ -20,10 +20,11 @@ static inline bool rows_aligned(Tensor t, int64_t n) {
 static inline bool in_packs(Tensor t, int64_t n) {
   return tensor_none(t) || (rows_aligned(t, n) && cols_of(t) % n == 0);
 }
-/* The same for rows on the device, where the stride of a single row does not matter. */
-template <class A> static inline bool in_packs(Rows<A> m, int64_t n) {
-  return aligned(m.data, (size_t)n * sizeof(A)) && (m.rows == 1 || m.ld % n == 0) && m.cols % n == 0;
+/* The same two for rows on the device, where the stride of a single row does not matter. */
+template <class A> static inline bool rows_aligned(Rows<A> m, int64_t n) {
+  return aligned(m.data, (size_t)n * sizeof(A)) && (m.rows == 1 || m.ld % n == 0);
 }
+template <class A> static inline bool in_packs(Rows<A> m, int64_t n) { return rows_aligned(m, n) && m.cols % n == 0; }
 
 /* ---- in kernels */
 template <int N, class A> static __device__ inline Pack<A, N> load(const A *from) { return *(const Pack<A, N> *)from; }

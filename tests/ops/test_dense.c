@@ -356,6 +356,50 @@ static void test_gelu_backward(void **state) {
   for (int i = 0; i < SHAPES; i++) check_every(gelu_case, &shapes[i]);
 }
 
+/* ---- bias gradients: rows in whole packs, in packs and a rest, and in none give the same bits */
+typedef struct Sums {
+  int64_t R, N;
+} Sums;
+
+static Tensor pitched(Check *c, const Sums *s, int64_t pitch, int64_t first, const double *values) {
+  Tensor t = check_act_cols(c, s->R, s->N, s->N + pitch, first);
+  check_write(c, t, values);
+  return t;
+}
+
+static void sums_case(Check *c, const void *arg) {
+  const Sums *s = arg;
+  int64_t fit = 64 - s->N % 64; /* columns after the view, so that every row is aligned */
+  const int64_t layouts[][2] = {{fit, 0}, {0, 0}, {fit, 1}, {fit - 6, 0}, {fit - 6, 4}};
+  double *dy = check_read(c, check_act(c, s->R, s->N)), *pre = check_read(c, check_act(c, s->R, s->N));
+  double *start = check_read(c, check_random(c, s->N, 0)), *sum = NULL, *slope = NULL, *with_gelu = NULL;
+  double *want = check_host(c, s->N);
+  for (int64_t i = 0; i < s->N; i++) want[i] = start[i];
+  for (int64_t i = 0; i < s->R * s->N; i++) want[i % s->N] += dy[i];
+  for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
+    int64_t pitch = layouts[i][0], first = layouts[i][1];
+    check_title(c, "column sums R=%d N=%d, pitch +%d from %d", (int)s->R, (int)s->N, (int)pitch, (int)first);
+    Tensor d = pitched(c, s, pitch, first, dy), x = pitched(c, s, pitch, first, pre);
+    Tensor db = check_random(c, s->N, 0), gelu_db = check_random(c, s->N, 0);
+    check_write(c, db, start);
+    check_write(c, gelu_db, start);
+    MUST(op_dense_backward(&c->dev, TENSOR_NONE, false, TENSOR_NONE, db, d, TENSOR_NONE, TENSOR_NONE));
+    MUST(op_gelu_backward(&c->dev, d, x, gelu_db));
+    check_near(c, "db", db, want, c->mode->sum * sqrt((double)s->R));
+    if (sum) check_same(c, "db", db, sum);
+    if (slope) check_same(c, "dy", d, slope);
+    if (with_gelu) check_same(c, "db with gelu", gelu_db, with_gelu);
+    sum = check_read(c, db), slope = check_read(c, d), with_gelu = check_read(c, gelu_db);
+  }
+}
+
+static void test_column_sums(void **state) {
+  (void)state;
+  static const Sums shapes_of_sums[] = {{3, 5}, {700, 30}, {130, 270}, {1, 1003}, {70, 64}};
+  for (size_t i = 0; i < sizeof shapes_of_sums / sizeof *shapes_of_sums; i++)
+    check_every(sums_case, &shapes_of_sums[i]);
+}
+
 /* ---- gradients of Σ k·gelu(x wᵀ + b) by finite differences */
 typedef struct Net {
   Tensor y, pre, x, w, b;
@@ -432,7 +476,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_products),      cmocka_unit_test(test_products_bf16), cmocka_unit_test(test_left_out),
       cmocka_unit_test(test_choice),        cmocka_unit_test(test_places),        cmocka_unit_test(test_rows_alone),
-      cmocka_unit_test(test_gelu_backward), cmocka_unit_test(test_slopes),        cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_gelu_backward), cmocka_unit_test(test_column_sums),   cmocka_unit_test(test_slopes),
+      cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
