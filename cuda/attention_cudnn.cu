@@ -1,6 +1,9 @@
 /* attention_cudnn — attention by cuDNN. There is a plan for each shape and direction, built when it is first needed
  * (some tenths of a second, in which cuDNN compiles the kernel) and kept. What cuDNN refuses, when the plan is built or
- * when it runs, is left to attention.cu; both read and write the same lse. */
+ * when it runs, is left to attention.cu; both read and write the same lse.
+ *
+ * A deterministic backward runs in slices of sequences, which depend on nothing of each other, one after the other in
+ * the same workspace (graph_slice). The last slice may be smaller and then has a plan of its own. */
 #include "attention_cudnn.h"
 #include "backend.h"
 #include "packs.cuh"
@@ -165,6 +168,30 @@ static int run(Device *dev, const Attention *a, Plan *p) {
   return OK;
 }
 
+/* Sequences first … first + n − 1. */
+static Attention sequences(const Attention *a, int64_t first, int64_t n) {
+  Attention part = *a;
+  for (Tensor *t : {&part.qkv, &part.o, &part.lse, &part.d_o, &part.dqkv})
+    if (!tensor_none(*t)) *t = tensor_rows(*t, first * a->L, n * a->L);
+  return part;
+}
+
+/* *refusal := why the plan of a slice is refused; "": none is, and all slices have run */
+static int run_slices(Device *dev, const Attention *a, GraphKey key, const char **refusal) {
+  int64_t B = key.B, n = graph_slice(key);
+  key.B = n;
+  Plan *full = plan_of(dev, &key), *last = full;
+  key.B = B % n;
+  if (key.B > 0) last = plan_of(dev, &key);
+  for (int64_t first = 0; first < B && !*full->refusal && !*last->refusal; first += n) {
+    Plan *p = first + n > B ? last : full;
+    Attention part = sequences(a, first, p->key.B);
+    TRY(run(dev, &part, p));
+  }
+  *refusal = *full->refusal ? full->refusal : last->refusal;
+  return OK;
+}
+
 int attention_fused(Device *dev, const Attention *a, bool backward, bool *done, char reason[ATTENTION_REASON]) {
   *done = false;
   if (!suitable(a, reason)) return OK;
@@ -174,10 +201,10 @@ int attention_fused(Device *dev, const Attention *a, bool backward, bool *done, 
     snprintf(reason, ATTENTION_REASON, "backward of device.deterministic is not known to repeat on this GPU");
     return OK;
   }
-  Plan *p = plan_of(dev, &key);
-  if (!*p->refusal) TRY(run(dev, a, p));
-  *done = !*p->refusal;
-  snprintf(reason, ATTENTION_REASON, "%s", p->refusal);
+  const char *refusal = "";
+  TRY(run_slices(dev, a, key, &refusal));
+  *done = !*refusal;
+  snprintf(reason, ATTENTION_REASON, "%s", refusal);
   return OK;
 }
 #else

@@ -12,7 +12,11 @@
 
 /* The unique ids of tensors: 1 + GraphTensor, then the constants, which are in host memory, then the virtual ones. */
 enum { CONSTANT_SCALE = 1 + GRAPH_TENSORS, CONSTANT_ONE, CONSTANT_LEAST, INNER = 100 };
-enum { ALIGNMENT = 16, MOST_ENGINES = 16 /* configurations requested from cuDNN */ };
+enum {
+  ALIGNMENT = 16,
+  MOST_ENGINES = 16 /* configurations requested from cuDNN */,
+  TILE = 128 /* dS is padded to it */
+};
 static const cudnnDataType_t BF16 = CUDNN_DATA_BFLOAT16, F32 = CUDNN_DATA_FLOAT, I32 = CUDNN_DATA_INT32,
                              BOOLEAN = CUDNN_DATA_BOOLEAN;
 
@@ -194,7 +198,7 @@ static void forward(Graph *g, const GraphKey *k) {
 }
 
 /* dQ is summed in f32 by atomics, in the order in which blocks finish; or, when it must be deterministic, by one
- * product at the end, for which dS is kept in the workspace: 2 B H L² bytes. cuDNN's notes on its engines do not
+ * product at the end, for which dS is kept in the workspace: 2 B H L² bytes (hence graph_slice). cuDNN's notes on its engines do not
  * distinguish the two; their kernels do (9.19): only the first has atomic additions in f32. */
 static void query_gradient(Graph *g, const GraphKey *k, Descriptor ds, Descriptor k_t) {
   View packed = rows_view(k, 3);
@@ -232,6 +236,13 @@ static void backward(Graph *g, const GraphKey *k) {
   Descriptor ds_t = reshape(g, ds, inner(g, BF16, transposed(square)));
   product(g, ds_t, q, outer(g, BF16, packed, GRAPH_DK));
   query_gradient(g, k, ds, k_t);
+}
+
+int64_t graph_slice(GraphKey k) {
+  if (!k.backward || !k.deterministic) return k.B;
+  int64_t L = (k.L + TILE - 1) / TILE * TILE, most = GRAPH_SLICE_BYTES / (2 * k.H * L * L);
+  int64_t slices = most > 1 ? (k.B + most - 1) / most : k.B;
+  return (k.B + slices - 1) / slices;
 }
 
 /* ---- from a graph to a plan */

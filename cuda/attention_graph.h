@@ -1,9 +1,13 @@
 /* attention_graph — cuDNN's fused attention as operation graphs, through the C backend API: bf16 in and out, the packed
  * rows of Attention described by strides, computed in f32. Building a plan needs no GPU, only a description of one. */
 #pragma once
-#include <cudnn.h>
 #include <stddef.h>
 #include <stdint.h>
+#ifdef __CUDACC__
+#include <cudnn.h>
+#else
+#include "emulation/cudnn_on_cpu.h"
+#endif
 
 typedef cudnnBackendDescriptor_t Descriptor;
 
@@ -30,6 +34,11 @@ typedef enum GraphTensor {
   GRAPH_TENSORS
 } GraphTensor;
 
+/* The most bytes of dS that a deterministic backward keeps at a time: 8 sequences of 1,024 tokens with 12 heads, where 64
+ * would need 1.5 GiB. Their 768 blocks of 128 queries are several for each multiprocessor, so slices should cost little
+ * time (not measured). */
+enum { GRAPH_SLICE_BYTES = 192 << 20 };
+
 enum { GRAPH_DESCRIPTORS = 112, GRAPH_OPERATIONS = 32 };
 
 /* Graph — a plan and the descriptors that it was built from. */
@@ -42,6 +51,9 @@ typedef struct Graph {
   const char *refused;
 } Graph;
 
+/** graph_slice — the number of sequences that one run should cover: all, or of a deterministic backward an even part for
+ *  which dS takes at most GRAPH_SLICE_BYTES bytes. */
+int64_t graph_slice(GraphKey key);
 /** graph_build — build the plan of `key`, for the GPU of `handle` or for the one that `gpu` describes; the other is
  *  NULL.
  *  Errors  ERR_DEVICE with cuDNN's message if it has no plan; the graph must be destroyed in any case. */

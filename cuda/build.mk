@@ -42,7 +42,7 @@ EMU_FLAGS   = $(EMU_TRAPS) -std=c++20 -Isrc -Icuda -Itests -O2 -g -fno-strict-al
 # the tests linked with a device: those of ops, a whole step, the distribution of samples
 EMU_MPI    := $(BUILD)/emulated/tests/test_device_comm $(BUILD)/emulated/tests/test_reduce
 ON_DEVICE  := $(notdir $(basename $(wildcard tests/ops/test_*.c tests/cuda/test_*.c))) test_sampler_ancestral test_sampler_ar test_sampler_cached
-EMULATED   := $(addprefix $(BUILD)/emulated/,mdlm bench bench_ops tests/test_emulation) $(EMU_MPI) $(ON_DEVICE:%=$(BUILD)/emulated/tests/%)
+EMULATED   := $(addprefix $(BUILD)/emulated/,mdlm bench bench_ops tests/test_emulation tests/test_attention_cudnn) $(EMU_MPI) $(ON_DEVICE:%=$(BUILD)/emulated/tests/%)
 
 $(BUILD)/emulated/cuda/%.o: cuda/%.cu $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -64,6 +64,19 @@ $(BUILD)/emulated/tests/test_emulation.o: tests/emulation/test_emulation.cu $(BU
 $(BUILD)/emulated/tests/test_emulation: $(BUILD)/emulated/tests/test_emulation.o $(EMU_OBJ) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $^ $(LDLIBS) -lstdc++
+
+# the test of attention with the calls to cuDNN, whose plans a stand-in computes
+EMU_CUDNN  := $(BUILD)/emulated/cudnn/attention_cudnn.o $(BUILD)/emulated/cudnn/attention_graph_on_cpu.o
+$(EMU_CUDNN): $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CXX,$(filter %.cu,$^))
+	$(Q)$(CXX) $(EMU_FLAGS) -DHAVE_CUDNN -MMD -MP -x c++ -c -o $@ $(filter %.cu,$^)
+$(BUILD)/emulated/cudnn/attention_cudnn.o: cuda/attention_cudnn.cu
+$(BUILD)/emulated/cudnn/attention_graph_on_cpu.o: tests/emulation/attention_graph_on_cpu.cu
+$(BUILD)/emulated/tests/test_attention_cudnn: $(BUILD)/tests/ops/test_attention.o $(BUILD)/tests/emulation/device.o $(EMU_CUDNN) \
+  $(filter-out %/attention_cudnn.o %/attention_graph.o,$(EMU_OBJ)) $(TEST_LIB) $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) -o $@ $^ $(LDLIBS) -lcmocka -lstdc++
 
 # a program of tests/{ops,cuda,unit,mpi}, linked with the emulation and with the GPU backend
 define on_device

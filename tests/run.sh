@@ -210,6 +210,7 @@ MODE=emulated step emulated/check 600 tests/cuda/check.sh curves resume uses ran
 for t in test_sampler_ancestral test_sampler_ar test_sampler_cached; do step "emulated/$t" 300 "$BUILD/emulated/tests/$t"; done
 step emulation/test_emulation 60 "$BUILD/emulated/tests/test_emulation"
 for t in $(programs ops); do step "emulated/${t#*/}" 300 "$BUILD/emulated/tests/${t#*/}"; done
+step emulated/test_attention_cudnn 300 "$BUILD/emulated/tests/test_attention_cudnn"
 for t in $(programs cuda); do EMULATION_SEED=1 step "emulated/${t#*/}" 300 "$BUILD/emulated/tests/${t#*/}"; done
 if [ "${LONG:-}" = 1 ]; then # two more orders
   for t in $(programs ops cuda); do EMULATION_SEED=2 step "emulated/${t#*/} 2" 300 "$BUILD/emulated/tests/${t#*/}"; done

@@ -29,6 +29,11 @@ static const struct {
               {8, 12, 1024, false}, {8, 16, 1024, false}, {64, 12, 128, true},
               {8, 12, 1024, true},  {8, 16, 1024, true},  {1, 12, 1024, false}};
 
+/* Micro-batches for a GPU, and the slices of their deterministic backward. */
+static const struct {
+  int64_t B, H, L, slice;
+} sliced[] = {{64, 12, 1024, 8}, {512, 12, 128, 512}, {64, 16, 1024, 6}, {64, 12, 1000, 8}, {3, 12, 8192, 1}};
+
 static int test, failed;
 
 static Descriptor describe(const char *text) {
@@ -54,6 +59,31 @@ static void check(const char *device, Descriptor gpu, GraphKey k) {
   graph_destroy(&g);
 }
 
+/* The bytes of the plan's workspace, or −1. */
+static int64_t workspace(Descriptor gpu, GraphKey k) {
+  Graph g;
+  int64_t bytes = graph_build(&g, k, NULL, gpu) == OK ? g.workspace : -1;
+  err_clear();
+  graph_destroy(&g);
+  return bytes;
+}
+
+/* A deterministic backward runs in slices of n sequences, and the plans of a slice and of the rest keep at most
+ * GRAPH_SLICE_BYTES of dS, unless a single sequence needs more. */
+enum { EXTRA = 4096 /* bytes of workspace for other uses */ };
+
+static void check_slices(const char *device, Descriptor gpu, GraphKey k, int64_t n) {
+  GraphKey slice = k, rest = k;
+  slice.B = graph_slice(k), rest.B = k.B % slice.B;
+  int64_t whole = workspace(gpu, k), part = workspace(gpu, slice), last = rest.B > 0 ? workspace(gpu, rest) : 0;
+  bool good = slice.B == n && part >= 0 && last >= 0 && (n == 1 || part - EXTRA <= GRAPH_SLICE_BYTES) && last <= part &&
+              part <= whole;
+  printf("%s %d - %s B=%d H=%d L=%d backward in slices of %d and %d\n", good ? "ok" : "not ok", ++test, device,
+         (int)k.B, (int)k.H, (int)k.L, (int)slice.B, (int)rest.B);
+  printf("#   workspace %lld bytes, in slices %lld and %lld\n", (long long)whole, (long long)part, (long long)last);
+  failed += !good;
+}
+
 /* A shape without a kernel must be reported as an error, so that attention.cu computes it. */
 static void check_refusal(const char *device, Descriptor gpu) {
   GraphKey odd = {1, 1, 128, 7, false, false, false};
@@ -77,6 +107,10 @@ int main(void) {
       check(devices[d].name, gpu, k);
       k.deterministic = true;
       check(devices[d].name, gpu, k);
+    }
+    for (size_t i = 0; gpu && i < sizeof sliced / sizeof *sliced; i++) {
+      GraphKey k = {sliced[i].B, sliced[i].H, sliced[i].L, 64, false, true, true};
+      check_slices(devices[d].name, gpu, k, sliced[i].slice);
     }
     if (gpu) check_refusal(devices[d].name, gpu);
     if (gpu) cudnnBackendDestroyDescriptor(gpu);

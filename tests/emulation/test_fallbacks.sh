@@ -1,7 +1,7 @@
 #!/bin/bash
-# test_fallbacks.sh — if cuBLASLt refuses a product, when it is planned or when it runs, a fallback computes it with the
-# same accuracy and prints one warning. Attention with our own kernel is reported by a warning and by the bench. Runs on
-# the emulated backend.
+# test_fallbacks.sh — if cuBLASLt refuses a product, or cuDNN an attention, when it is planned or when it runs, a fallback
+# computes it with the same accuracy and prints a warning. Attention with our own kernel is reported by a warning and by
+# the bench. Runs on the emulated backend.
 # limit: 600
 # shellcheck disable=SC2317,SC2034
 PY=none # lib.sh: no Python needed
@@ -19,6 +19,13 @@ dense() {
 refusals=(epilogue every)
 [ "${LONG:-}" != 1 ] || refusals+=(first)
 for it in "${refusals[@]}"; do tap "products with refusal $it" dense "$it"; done
+
+# attention WHEN: the same for attention, if cuDNN refuses odd numbers of sequences when a plan is built or when it runs
+attention() {
+  EMULATION_CUDNN=$1 CMOCKA_MESSAGE_OUTPUT=TAP "$emulated/tests/test_attention_cudnn" > "$T/out" 2> "$T/err" || { grep -v '^ok' "$T/out"; return 1; }
+  grep -q "^warning: attention uses our own kernel.*cuDNN refuses to $1" "$T/err" || fail "no warning of a refusal"
+}
+for it in plan run; do tap "attention with cuDNN's refusal to $it" attention "$it"; done
 
 # bench REFUSAL WORD…: time a step of a small network on device cuda
 bench() {

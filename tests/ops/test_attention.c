@@ -37,6 +37,8 @@ static const Shape shapes[] = {
     {2, 35, 1, 96, false, true, {35, 9}},
     {1, 37, 2, 128, true, false, {0}},
     {1, 33, 1, 256, false, false, {0}},
+    {5, 21, 2, 8, false, false, {0}}, /* several slices of sequences, where there are any, and a rest */
+    {4, 9, 3, 16, true, false, {0}},
     {2, 18, 1, 130, true, true, {17, 18}},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
