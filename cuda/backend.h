@@ -11,6 +11,7 @@ void attention_close(Device *dev);
 int cuda_dense(Device *, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b);
 int cuda_dense_backward(Device *, Tensor dx, bool dx_add, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w);
 int cuda_gelu_backward(Device *, Tensor dy, Tensor pre, Tensor db);
+int cuda_dense_gelu_backward(Device *, Tensor dx, Tensor dy, Tensor w, Tensor pre, bool *done);
 int cuda_embed(Device *, Tensor x, Tensor ids, Tensor table);
 int cuda_embed_backward(Device *, Tensor dtable, Tensor dx, Tensor ids);
 int cuda_residual_norm(Device *, const ResidualNorm *);

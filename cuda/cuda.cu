@@ -232,6 +232,7 @@ const Ops ops_cuda = {
     .dense = cuda_dense,
     .dense_backward = cuda_dense_backward,
     .gelu_backward = cuda_gelu_backward,
+    .dense_gelu_backward = cuda_dense_gelu_backward,
     .embed = cuda_embed,
     .embed_backward = cuda_embed_backward,
     .residual_norm = cuda_residual_norm,

@@ -7,6 +7,10 @@
  *
  * GELU is computed as x·s with s = 1/(1 + exp(−2u)), u = √(2/π)(x + 0.044715 x³), since (1 + tanh u)/2 = s.
  *
+ * The gradient of GELU's input, dy w ⊙ gelu'(pre), is a product and a pass that also sums the columns; or one product
+ * with an epilogue, and the sums. Which is faster is measured once for each shape. A deterministic device always takes
+ * the first, since the two round differently.
+ *
  * A bias gradient is a column sum in two stages: over slabs of rows, then over the slabs. The slabs, and with them the
  * order of the sum, depend only on the number of rows. A thread reads packs of neighbouring columns if the rows are
  * aligned; where their number is not a multiple of the pack, as with 50,258 logits, the last lane takes the rest one by
@@ -218,7 +222,7 @@ static int product(Device *dev, Product p, bool low, Tensor bias) {
 /* c = op(a) op(b) */
 static Product plain_product(const char *op, Tensor c, Tensor a, bool ta, Tensor b, bool tb) {
   int64_t K = ta ? rows_of(a) : cols_of(a);
-  Product p = {op, ta, tb, rows_of(c), cols_of(c), K, a, b, c, TENSOR_NONE, NULL, false};
+  Product p = {op, ta, tb, rows_of(c), cols_of(c), K, a, b, c, TENSOR_NONE, NULL, false, TENSOR_NONE};
   return p;
 }
 
@@ -331,4 +335,43 @@ int cuda_dense_backward(Device *dev, Tensor dx, bool dx_add, Tensor dw, Tensor d
     TRY(product(dev, p, low, TENSOR_NONE));
   }
   return tensor_none(db) ? OK : bias_gradient(dev, db, dy, TENSOR_NONE);
+}
+
+/* ---- the gradient of GELU's input */
+/* The product by one of the ways, and the column sums that follow or are part of it. */
+static int run_way(Device *dev, const Product *p, bool fused, Tensor sums, void *workspace) {
+  bool done;
+  Product plain = *p;
+  plain.pre = TENSOR_NONE;
+  TRY(fused ? dense_library(dev, p, workspace, &done) : product(dev, plain, true, TENSOR_NONE));
+  return bias_gradient(dev, sums, p->c, fused ? TENSOR_NONE : p->pre);
+}
+
+/* Time both ways. They overwrite the output and add column sums to the workspace, where they mean nothing. */
+static int choose_way(Device *dev, const Product *p, void *workspace, Way *way) {
+  bool done;
+  float fused, separate;
+  Tensor sums = tensor_1d(workspace, DT_F32, p->N);
+  *way = WAY_SEPARATE;
+  TRY(dense_library(dev, p, workspace, &done));
+  if (!done || p->N * (int64_t)sizeof(float) > DENSE_WORKSPACE) return OK;
+  TRY(dense_time(
+      dev, [&] { return run_way(dev, p, true, sums, workspace); }, &fused));
+  TRY(dense_time(
+      dev, [&] { return run_way(dev, p, false, sums, workspace); }, &separate));
+  if (fused < separate) *way = WAY_FUSED;
+  return OK;
+}
+
+int cuda_dense_gelu_backward(Device *dev, Tensor dx, Tensor dy, Tensor w, Tensor pre, bool *done) {
+  *done = false;
+  bool low = dx.type == DT_BF16 && dy.type == DT_BF16 && w.type == DT_BF16;
+  if (dev->deterministic || !low || pre.ld % 8 != 0 || rows_of(dy) == 0) return OK;
+  Product p = plain_product("dense_gelu_backward", dx, dy, false, w, false);
+  p.pre = pre;
+  void *workspace;
+  TRY(cuda_scratch(dev, SCRATCH_DENSE, DENSE_WORKSPACE, &workspace));
+  Way *way = dense_way(dev, &p);
+  if (*way == WAY_UNKNOWN) TRY(choose_way(dev, &p, workspace, way));
+  return *way == WAY_FUSED ? dense_library(dev, &p, workspace, done) : OK;
 }

@@ -33,18 +33,18 @@
 #include "emulation/cublaslt_on_cpu.h"
 #endif
 
-enum { PROPOSALS = 8, WARM_UP = 1, TIMED = 2, WIDEST = 16, WIDEST_TILE = 128 /* of K */ };
+enum { PROPOSALS = 8, WIDEST = 16, WIDEST_TILE = 128 /* of K */ };
 static const int64_t LARGE = 1 << 24; /* multiplications */
 
 /* What a plan depends on. No padding, since keys are compared as bytes. */
 typedef struct Key {
-  int64_t M, N, K, lda, ldb, ldc, ldy;
-  uint8_t factors, output, ta, tb, add;                   /* types and flags */
-  uint8_t align_a, align_b, align_c, align_y, align_bias; /* bytes; 0: no such tensor */
-  uint8_t keep;                                           /* c is kept beside y */
-  uint8_t unused[5];
+  int64_t M, N, K, lda, ldb, ldc, ldy, ldpre;
+  uint8_t factors, output, ta, tb, add;                              /* types and flags */
+  uint8_t align_a, align_b, align_c, align_y, align_bias, align_pre; /* bytes; 0: no such tensor */
+  uint8_t keep;                                                      /* c is kept beside y */
+  uint8_t unused[4];
 } Key;
-static_assert(sizeof(Key) == 7 * sizeof(int64_t) + 16, "a key has no padding");
+static_assert(sizeof(Key) == 8 * sizeof(int64_t) + 16, "a key has no padding");
 struct KeyHash { /* FNV-1a */
   size_t operator()(const Key &k) const {
     const unsigned char *p = (const unsigned char *)&k;
@@ -67,6 +67,7 @@ typedef struct Plan {
 struct DensePlans {
   cublasLtHandle_t handle;
   std::unordered_map<Key, Plan, KeyHash, KeySame> table;
+  std::unordered_map<Key, Way, KeyHash, KeySame> ways;
   bool logged; /* the first refusal */
 };
 
@@ -84,7 +85,9 @@ static int check_refusal(Device *dev, const Product *p, cublasStatus_t s) {
   char what[160];
   snprintf(what, sizeof what, "%s, [%lld,%lld] by [%lld,%lld], %s to %s%s%s", p->op, (long long)p->M, (long long)p->K,
            (long long)p->K, (long long)p->N, dtype_name(p->a.type), dtype_name(p->c.type), p->bias ? ", bias" : "",
-           tensor_none(p->y) ? "" : ", GELU");
+           !tensor_none(p->pre) ? ", GELU's gradient"
+           : tensor_none(p->y)  ? ""
+                                : ", GELU");
   cudaError_t e = cudaGetLastError();
   CHECK(e == cudaSuccess, ERR_DEVICE, "%s: cuBLASLt: %s; CUDA: %s", what, cublasLtGetStatusString(s),
         cudaGetErrorString(e));
@@ -130,8 +133,12 @@ static uint8_t alignment(const void *p) {
   return p == NULL ? 0 : (uint8_t)(at & ~(at - 1));
 }
 
-/* Whether cuBLASLt stores GELU's input, its aux matrix, beside the output. */
-static bool has_aux(const Product *p) { return !tensor_none(p->y) && p->y.data != p->c.data; }
+/* The aux matrix: GELU's input, which cuBLASLt stores beside the output or, for the gradient, reads; or none. */
+static Tensor aux_of(const Product *p) {
+  if (!tensor_none(p->pre)) return p->pre;
+  return !tensor_none(p->y) && p->y.data != p->c.data ? p->c : TENSOR_NONE;
+}
+static bool has_aux(const Product *p) { return !tensor_none(aux_of(p)); }
 
 static Key key_of(const Product *p) {
   Key k;
@@ -139,10 +146,12 @@ static Key key_of(const Product *p) {
   k.M = p->M, k.N = p->N, k.K = p->K;
   k.lda = p->a.ld, k.ldb = p->b.ld, k.ldc = p->c.ld;
   k.ldy = tensor_none(p->y) ? 0 : p->y.ld;
+  k.ldpre = tensor_none(p->pre) ? 0 : p->pre.ld;
   k.factors = (uint8_t)p->a.type, k.output = (uint8_t)p->c.type;
   k.ta = p->ta, k.tb = p->tb, k.add = p->add;
   k.align_a = alignment(p->a.data), k.align_b = alignment(p->b.data), k.align_c = alignment(p->c.data);
   k.align_y = alignment(p->y.data), k.align_bias = alignment(p->bias);
+  k.align_pre = alignment(p->pre.data);
   k.keep = has_aux(p);
   return k;
 }
@@ -160,6 +169,7 @@ static cublasStatus_t set(cublasLtMatmulPreference_t preference, cublasLtMatmulP
 
 static cublasLtEpilogue_t epilogue(const Product *p) {
   bool bias = p->bias != NULL;
+  if (!tensor_none(p->pre)) return CUBLASLT_EPILOGUE_DGELU;
   if (tensor_none(p->y)) return bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
   if (!has_aux(p)) return bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
   return bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
@@ -176,7 +186,7 @@ static cublasStatus_t describe(const Product *p, Plan *plan) {
   if (p->bias) LT(set(plan->what, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, out));
   if (has_aux(p)) {
     LT(set(plan->what, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE, out));
-    LT(set(plan->what, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, p->c.ld));
+    LT(set(plan->what, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, aux_of(p).ld));
   }
   uint64_t M = (uint64_t)p->M, N = (uint64_t)p->N, K = (uint64_t)p->K;
   LT(cublasLtMatrixLayoutCreate(&plan->a, in, p->tb ? K : N, p->tb ? N : K, p->b.ld));
@@ -210,7 +220,8 @@ static cublasStatus_t propose(Device *dev, const Product *p, const Key *key, Pla
   cublasLtMatmulPreference_t preference = NULL;
   cublasLtMatmulHeuristicResult_t found[PROPOSALS];
   int count = 0;
-  LT(point(p, plan, (void *)(uintptr_t)key->align_bias, (void *)(uintptr_t)key->align_c));
+  LT(point(p, plan, (void *)(uintptr_t)key->align_bias,
+           (void *)(uintptr_t)(key->align_pre ? key->align_pre : key->align_c)));
   LT(cublasLtMatmulPreferenceCreate(&preference));
   cublasStatus_t s = set_preferences(key, preference);
   if (s == CUBLAS_STATUS_SUCCESS)
@@ -231,34 +242,27 @@ static cublasStatus_t run(Device *dev, const Product *p, const Plan *plan, int i
 }
 
 /* *ms := time of a few runs of algorithm i; infinite if it is refused. */
-static int measure(Device *dev, const Product *p, const Plan *plan, int i, void *d, void *workspace, cudaEvent_t from,
-                   cudaEvent_t to, float *ms) {
-  *ms = INFINITY;
-  for (int turn = 0; turn < WARM_UP + TIMED; turn++) {
-    if (turn == WARM_UP) TRY(cuda_check(cudaEventRecord(from, cuda_of(dev)->stream), "timing a product"));
-    cublasStatus_t s = run(dev, p, plan, i, d, workspace);
-    if (s != CUBLAS_STATUS_SUCCESS) return check_refusal(dev, p, s);
-  }
-  TRY(cuda_check(cudaEventRecord(to, cuda_of(dev)->stream), "timing a product"));
-  TRY(cuda_check(cudaEventSynchronize(to), "timing a product"));
-  return cuda_check(cudaEventElapsedTime(ms, from, to), "timing a product");
+static int measure(Device *dev, const Product *p, const Plan *plan, int i, void *d, void *workspace, float *ms) {
+  cublasStatus_t s = CUBLAS_STATUS_SUCCESS;
+  auto call = [&] {
+    if (s == CUBLAS_STATUS_SUCCESS) s = run(dev, p, plan, i, d, workspace);
+    return OK;
+  };
+  TRY(dense_time(dev, call, ms));
+  if (s != CUBLAS_STATUS_SUCCESS) *ms = INFINITY;
+  return check_refusal(dev, p, s);
 }
 
 /* Sort plan->list by time, measured by products into d. */
 static int sort_by_time(Device *dev, const Product *p, void *d, void *workspace, Plan *plan) {
-  cudaEvent_t from = NULL, to = NULL;
   float ms[PROPOSALS];
-  int err = cuda_check(cudaEventCreateWithFlags(&from, 0), "creating an event");
-  if (err == OK) err = cuda_check(cudaEventCreateWithFlags(&to, 0), "creating an event");
-  for (int i = 0; i < plan->count && err == OK; i++) err = measure(dev, p, plan, i, d, workspace, from, to, &ms[i]);
-  for (int i = 1; i < plan->count && err == OK; i++)
+  for (int i = 0; i < plan->count; i++) TRY(measure(dev, p, plan, i, d, workspace, &ms[i]));
+  for (int i = 1; i < plan->count; i++)
     for (int k = i; k > 0 && ms[k] < ms[k - 1]; k--) {
       std::swap(ms[k], ms[k - 1]);
       std::swap(plan->list[k], plan->list[k - 1]);
     }
-  if (from) cudaEventDestroy(from);
-  if (to) cudaEventDestroy(to);
-  return err;
+  return OK;
 }
 
 static int sort_algorithms(Device *dev, const Product *p, void *workspace, Plan *plan) {
@@ -279,7 +283,7 @@ static int sort_algorithms(Device *dev, const Product *p, void *workspace, Plan 
 static int make(Device *dev, const Product *p, const Key *key, void *workspace, Plan *plan) {
   cublasStatus_t s = describe(p, plan);
   if (s == CUBLAS_STATUS_SUCCESS) s = propose(dev, p, key, plan);
-  if (s == CUBLAS_STATUS_SUCCESS) s = point(p, plan, p->bias, p->c.data);
+  if (s == CUBLAS_STATUS_SUCCESS) s = point(p, plan, p->bias, aux_of(p).data);
   if (s != CUBLAS_STATUS_SUCCESS) {
     plan->count = 0;
     return check_refusal(dev, p, s);
@@ -300,7 +304,7 @@ int dense_library(Device *dev, const Product *p, void *workspace, bool *done) {
   }
   Plan *plan = &found->second;
   for (*done = false; plan->count > 0;) {
-    cublasStatus_t s = point(p, plan, p->bias, p->c.data);
+    cublasStatus_t s = point(p, plan, p->bias, aux_of(p).data);
     if (s == CUBLAS_STATUS_SUCCESS) s = run(dev, p, plan, 0, tensor_none(p->y) ? p->c.data : p->y.data, workspace);
     *done = s == CUBLAS_STATUS_SUCCESS;
     if (*done) return OK;
@@ -310,3 +314,5 @@ int dense_library(Device *dev, const Product *p, void *workspace, bool *done) {
   }
   return OK;
 }
+
+Way *dense_way(Device *dev, const Product *p) { return &cuda_of(dev)->dense->ways[key_of(p)]; }

@@ -24,8 +24,8 @@ int linear_backward(Params *p, Linear l, Tensor dx, bool dx_add, Tensor dy, Tens
   return op_dense_backward(p->dev, dx, dx_add, w->grad, bias_gradient(p, l), dy, x, w->weight);
 }
 
-int linear_gelu_backward(Params *p, Linear l, Tensor dx, Tensor dy, Tensor pre, Tensor x) {
+int linear_gelu_backward(Params *p, Linear l, Linear before, Tensor dpre, Tensor dy, Tensor act, Tensor pre) {
   const Param *w = &p->list[l.weight];
-  TRY(op_gelu_backward(p->dev, dy, pre, bias_gradient(p, l)));
-  return op_dense_backward(p->dev, dx, false, w->grad, TENSOR_NONE, dy, x, w->weight);
+  TRY(op_dense_backward(p->dev, TENSOR_NONE, false, w->grad, bias_gradient(p, l), dy, act, w->weight));
+  return op_dense_gelu_backward(p->dev, dpre, dy, w->weight, pre, bias_gradient(p, before));
 }

@@ -6,6 +6,8 @@ typedef struct Linear { /* indices of the parameters; bias −1: none */
   int weight, bias;
 } Linear;
 
+static inline Linear linear_without_bias(Linear l) { return (Linear){l.weight, -1}; }
+
 /** linear_add — parameters `name`.weight [out,in] and, with bias, `name`.bias [out]: U(±1/√in), or zero.
  *  matrix: see Param. */
 int linear_add(Params *p, Linear *l, const char *name, int64_t in, int64_t out, bool bias, bool zero, bool matrix);
@@ -13,5 +15,6 @@ int linear_add(Params *p, Linear *l, const char *name, int64_t in, int64_t out, 
 int linear_forward(Params *p, Linear l, Tensor y, Tensor pre, Tensor x);
 /** linear_backward — dx = or, with dx_add, += (dx may be none); parameter gradients +=. */
 int linear_backward(Params *p, Linear l, Tensor dx, bool dx_add, Tensor dy, Tensor x);
-/** linear_gelu_backward — the same of gelu(pre), pre = l(x): dy, the gradient of gelu(pre), becomes that of pre. */
-int linear_gelu_backward(Params *p, Linear l, Tensor dx, Tensor dy, Tensor pre, Tensor x);
+/** linear_gelu_backward — backward of y = l(act), act = gelu(pre), from dy to dpre =; gradients of l's parameters +=, and
+ *  that of the bias of `before`, whose output is pre, for which linear_backward must then be called without a bias. */
+int linear_gelu_backward(Params *p, Linear l, Linear before, Tensor dpre, Tensor dy, Tensor act, Tensor pre);

@@ -27,8 +27,8 @@ static int mlp_backward(Model *m, const ModelInput *in, int i, Tensor *d_o) {
   int64_t n = rows_of(dx), R = model_rows(in);
   Tensor dbranch = tensor_rows(t->dbranch, 0, n), dnorm = tensor_rows(t->dnorm, 0, n);
   Tensor dact = tensor_rows(t->dact, 0, n), act = tensor_rows(b->act, 0, n), h2 = tensor_rows(b->norm2.h, 0, n);
-  TRY(linear_backward(p, b->down, dact, false, dbranch, act));
-  TRY(linear_gelu_backward(p, b->up, dnorm, dact, tensor_rows(b->pre, 0, n), h2));
+  TRY(linear_gelu_backward(p, b->down, b->up, dact, dbranch, act, tensor_rows(b->pre, 0, n)));
+  TRY(linear_backward(p, linear_without_bias(b->up), dnorm, false, dact, h2));
   TRY(seam_backward(m, in, transformer_join2(m, i), dnorm, dx, dbranch));
   Tensor o = tensor_rows(tensor_none(late) ? b->o : t->late_o, 0, n);
   TRY(linear_backward(p, b->out, dnorm, false, dbranch, o));

@@ -62,6 +62,25 @@ int op_gelu_backward(Device *dev, Tensor dy, Tensor pre, Tensor db) {
   RUN(GROUP_BLOCK, 0, 3 * tensor_bytes(pre), dev->ops->gelu_backward(dev, dy, pre, db));
 }
 
+/* Whether the backend computed dx by one product. */
+static int fused_gelu_backward(Device *dev, Tensor dx, Tensor dy, Tensor w, Tensor pre, bool *done) {
+  RUN(GROUP_DENSE, *done ? 2 * rows_of(dy) * cols_of(dy) * cols_of(w) : 0, 0,
+      dev->ops->dense_gelu_backward(dev, dx, dy, w, pre, done));
+}
+
+int op_dense_gelu_backward(Device *dev, Tensor dx, Tensor dy, Tensor w, Tensor pre, Tensor db) {
+  int64_t R = rows_of(dy), N = cols_of(dy), K = cols_of(w);
+  bool done = false;
+  SHAPE("dense_gelu_backward", is(dy, dev->act, R, N) && is(dx, dev->act, R, K) && is(pre, dev->act, R, K));
+  SHAPE("dense_gelu_backward",
+        is(w, w.type, N, K) && (w.type == DT_BF16 || (w.type == dev->real && dev->act == w.type)));
+  SHAPE("dense_gelu_backward", maybe_vec(db, dev->real, K));
+  if (dev->ops->dense_gelu_backward) TRY(fused_gelu_backward(dev, dx, dy, w, pre, &done));
+  if (done) return op_dense_backward(dev, TENSOR_NONE, false, TENSOR_NONE, db, dx, TENSOR_NONE, TENSOR_NONE);
+  TRY(op_dense_backward(dev, dx, false, TENSOR_NONE, TENSOR_NONE, dy, TENSOR_NONE, w));
+  return op_gelu_backward(dev, dx, pre, db);
+}
+
 int op_embed(Device *dev, Tensor x, Tensor ids, Tensor table) {
   SHAPE("embed",
         is(x, dev->real, tensor_count(ids), cols_of(table)) && vec(ids, DT_I32, rows_of(x)) && table.type == dev->real);

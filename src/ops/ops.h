@@ -210,6 +210,8 @@ typedef struct Ops {
   int (*dense)(Device *, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b);
   int (*dense_backward)(Device *, Tensor dx, bool dx_add, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w);
   int (*gelu_backward)(Device *, Tensor dy, Tensor pre, Tensor db);
+  /* dx = dy w ⊙ gelu_tanh'(pre) as one product, if that is faster; *done: whether it was. May be NULL: it never is. */
+  int (*dense_gelu_backward)(Device *, Tensor dx, Tensor dy, Tensor w, Tensor pre, bool *done);
   int (*embed)(Device *, Tensor x, Tensor ids, Tensor table);
   int (*embed_backward)(Device *, Tensor dtable, Tensor dx, Tensor ids);
   int (*residual_norm)(Device *, const ResidualNorm *);
@@ -298,6 +300,9 @@ int op_dense(Device *dev, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b);
 int op_dense_backward(Device *dev, Tensor dx, bool dx_add, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor w);
 /* dy ← dy·gelu_tanh'(pre), act; then db[N] += Σ_r dy, may be none: the bias gradient, in the same pass on a GPU */
 int op_gelu_backward(Device *dev, Tensor dy, Tensor pre, Tensor db);
+/* dx = dy w ⊙ gelu_tanh'(pre), act; then db[K] += Σ_r dx, may be none: dx of op_dense_backward, then op_gelu_backward,
+ * or fewer passes on a GPU */
+int op_dense_gelu_backward(Device *dev, Tensor dx, Tensor dy, Tensor w, Tensor pre, Tensor db);
 
 /* block */
 int op_embed(Device *dev, Tensor x, Tensor ids, Tensor table);            /* x[r] = table[ids[r]]     */

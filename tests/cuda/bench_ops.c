@@ -155,6 +155,21 @@ static int bench_dense(Lab *lab, const char *name, int64_t R, int64_t N, int64_t
   snprintf(title, sizeof title, "%s, backward", name);
   return measure(lab, title, 2 * work, BYTES(a.dx, a.dw, a.dw, a.dy, a.x, a.w), call_dense_backward, &a);
 }
+/* dx from dy [R,N] through w and the GELU whose input is `pre`, and the gradient of the bias before it */
+static int call_dense_gelu_backward(Device *dev, const void *args) {
+  const Dense *a = args;
+  return op_dense_gelu_backward(dev, a->dx, a->dy, a->w, a->pre, a->db);
+}
+static int bench_gelu_backward(Lab *lab, const char *name, int64_t R, int64_t N, int64_t K) {
+  Dense a = {0};
+  TRY(make(lab, &a.dy, lab->dev.act, R, N));
+  TRY(make(lab, &a.w, lab->dev.bf16 ? DT_BF16 : DT_F32, N, K));
+  TRY(make(lab, &a.pre, lab->dev.act, R, K));
+  TRY(make(lab, &a.dx, lab->dev.act, R, K));
+  TRY(make(lab, &a.db, lab->dev.real, K, 0));
+  return measure(lab, name, 2.0 * (double)R * (double)N * (double)K, BYTES(a.dx, a.dy, a.w, a.pre),
+                 call_dense_gelu_backward, &a);
+}
 static int bench_products(Lab *lab) {
   int64_t R = lab->R, D = lab->n.D, square = lab->n.square;
   TRY(bench_dense(lab, "product", square, square, square, false, false, false));
@@ -166,6 +181,8 @@ static int bench_products(Lab *lab) {
   TRY(bench_dense(lab, "dense mlp.0 + gelu", R, 4 * D, D, true, true, true));
   clear(lab);
   TRY(bench_dense(lab, "dense mlp.2", R, D, 4 * D, false, true, true));
+  clear(lab);
+  TRY(bench_gelu_backward(lab, "dense mlp.2, backward through gelu", R, D, 4 * D));
   clear(lab);
   return bench_dense(lab, "dense head", lab->n.chunk, lab->n.V, D, false, true, true);
 }

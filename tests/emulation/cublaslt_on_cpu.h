@@ -36,7 +36,8 @@ typedef enum cublasLtEpilogue_t {
   CUBLASLT_EPILOGUE_GELU = 32,
   CUBLASLT_EPILOGUE_GELU_BIAS = 32 | 4,
   CUBLASLT_EPILOGUE_GELU_AUX = 32 | 128,
-  CUBLASLT_EPILOGUE_GELU_AUX_BIAS = 32 | 128 | 4
+  CUBLASLT_EPILOGUE_GELU_AUX_BIAS = 32 | 128 | 4,
+  CUBLASLT_EPILOGUE_DGELU = 64 | 128
 } cublasLtEpilogue_t;
 typedef enum cublasLtMatmulDescAttributes_t {
   CUBLASLT_MATMUL_DESC_TRANSA = 3,
@@ -210,6 +211,7 @@ inline void store(char *p, int32_t type, float x) {
 inline bool has_bias(Desc d) { return (d->epilogue & CUBLASLT_EPILOGUE_BIAS) != 0; }
 inline bool has_aux(Desc d) { return (d->epilogue & 128) != 0; }
 inline bool has_gelu(Desc d) { return (d->epilogue & 32) != 0; }
+inline bool has_slope(Desc d) { return d->epilogue == CUBLASLT_EPILOGUE_DGELU; }
 inline int32_t type_or(int32_t type, Layout D) { return type == -1 ? D->type : type; }
 
 /* Whether the arguments are consistent. */
@@ -296,11 +298,19 @@ inline float sum(const float *a, const float *b, int64_t K, uint32_t scheme, int
   return dot(a, b, half, K) + dot(a, b, 0, half);
 }
 inline float gelu(float x) { return 0.5f * x * (1 + tanhf(0.7978845608f * (x + 0.044715f * x * x * x))); }
+inline float gelu_slope(float x) {
+  float t = tanhf(0.7978845608f * (x + 0.044715f * x * x * x));
+  return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * 0.7978845608f * (1 + 3 * 0.044715f * x * x);
+}
 
 inline void finish(Desc d, Columns C, Columns D, int64_t m, int64_t n, float v, float beta) {
   if (beta != 0) v += beta * load(C.at(m, n), C.l->type);
   if (has_bias(d)) v += load((const char *)d->bias + (size_t)m * D.size(), D.l->type);
-  if (has_aux(d)) store((char *)d->aux + (size_t)(m + n * d->aux_ld) * D.size(), D.l->type, v);
+  char *aux = has_aux(d) ? (char *)d->aux + (size_t)(m + n * d->aux_ld) * D.size() : nullptr;
+  if (has_slope(d))
+    v *= gelu_slope(load(aux, D.l->type));
+  else if (has_aux(d))
+    store(aux, D.l->type, v);
   if (has_gelu(d)) v = gelu(v);
   store(D.at(m, n), D.l->type, v);
 }

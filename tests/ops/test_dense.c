@@ -1,4 +1,4 @@
-/* dense, dense_backward, gelu_backward against triple loops in double. */
+/* dense, dense_backward, gelu_backward, dense_gelu_backward against triple loops in double. */
 #include "check.h"
 
 #include <math.h>
@@ -356,6 +356,48 @@ static void test_gelu_backward(void **state) {
   for (int i = 0; i < SHAPES; i++) check_every(gelu_case, &shapes[i]);
 }
 
+/* ---- dense_gelu_backward; dx is written, and rounded, once or twice */
+static void gelu_product(Check *c, const void *shape) {
+  const Shape *s = shape;
+  check_title(c, "dense_gelu_backward R=%d K=%d N=%d%s%s", (int)s->R, (int)s->K, (int)s->N,
+              s->strided ? " strided" : "", s->low ? " w bf16" : "");
+  int64_t size = s->R * s->K, more = s->strided ? 8 : 0;
+  Tensor dy = check_act_cols(c, s->R, s->N, s->N + more, 0), dx = check_act_out_cols(c, s->R, s->K, s->K + more, 0);
+  Tensor pre = check_act_cols(c, s->R, s->K, s->K + 2 * more, 0), db = check_random(c, s->K, 0), w = weight(c, s);
+  check_fill(c, pre, 4);
+  double *p = check_read(c, pre), *plain_dy = check_read(c, dy), *want = check_host(c, size), *sum = check_read(c, db);
+  product(want, factors(c, dy, s->low), s->N, 1, factors(c, w, s->low), s->K, 1, s->R, s->N, s->K);
+  for (int64_t i = 0; i < size; i++) want[i] *= gelu_slope(p[i]);
+
+  double tolerance = 1.2 * (c->mode->sum * sqrt((double)s->N) + (dx.type == DT_BF16 ? CHECK_STORED : 0));
+  for (int turn = 0; turn < 2; turn++) {
+    MUST(op_dense_gelu_backward(&c->dev, dx, dy, w, pre, turn == 0 ? TENSOR_NONE : db));
+    check_near(c, "dx", dx, want, tolerance);
+  }
+  double *got = check_read(c, dx);
+  for (int64_t i = 0; i < size; i++) sum[i % s->K] += got[i];
+  check_near(c, "db", db, sum, c->mode->sum * sqrt((double)s->R));
+  check_same(c, "pre afterwards", pre, p);
+  check_same(c, "dy afterwards", dy, plain_dy);
+}
+
+/* Also with deterministic = false, where the backend may choose by time; several shapes, so that each way is chosen for
+ * some on an emulated device. */
+static void test_gelu_product(void **state) {
+  (void)state;
+  static const Shape of_w[] = {{67, 40, 72, false, false, false, false, false},
+                               {19, 11, 24, false, false, true, false, false}},
+                     low[] = {{67, 40, 72, false, false, false, true, false},
+                              {300, 64, 24, false, false, true, true, false},
+                              {19, 11, 24, false, false, false, true, false},
+                              {3, 4200, 5, false, false, false, true, false}};
+  for (size_t i = 0; i < sizeof of_w / sizeof *of_w; i++) check_case(gelu_product, &of_w[i], check_first(), CHECK_F32);
+  for (size_t i = 0; i < sizeof low / sizeof *low && has_bf16(); i++) {
+    in_f32_and_bf16(gelu_product, &low[i]);
+    for (Shape s = low[i]; s.R < low[i].R + 4; s.R++) once_freely(gelu_product, &s);
+  }
+}
+
 /* ---- bias gradients: rows in whole packs, in packs and a rest, and in none give the same bits */
 typedef struct Sums {
   int64_t R, N;
@@ -462,6 +504,13 @@ static void refusals(Check *c, const void *shape) {
   check_refused(op_gelu_backward(d, act, act4, none), ERR_SHAPE, "pre of other rows");
   check_refused(op_gelu_backward(d, ids, act, none), ERR_SHAPE, "dy of integers");
   check_refused(op_gelu_backward(d, act, act, b4), ERR_SHAPE, "db of another length");
+  if (c->dev.act == c->dev.real) {
+    Tensor wide = check_random(c, 3, 8), wide4 = check_random(c, 4, 8), b8 = check_random(c, 8, 0);
+    check_refused(op_dense_gelu_backward(d, dx, y, w7, wide, b8), ERR_SHAPE, "w of another K");
+    check_refused(op_dense_gelu_backward(d, dx, y4, w, wide, b8), ERR_SHAPE, "dy of other rows");
+    check_refused(op_dense_gelu_backward(d, dx, y, w, wide4, b8), ERR_SHAPE, "pre of other rows");
+    check_refused(op_dense_gelu_backward(d, dx, y, w, wide, b4), ERR_SHAPE, "db of another length");
+  }
   Tensor low = check_tensor(c, DT_BF16, 5, 8, 8, 0);
   if (c->dev.real == DT_F64) check_refused(op_dense(d, y, none, x, low, b), ERR_SHAPE, "w in bf16");
   check_record(c, y);
@@ -476,8 +525,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_products),      cmocka_unit_test(test_products_bf16), cmocka_unit_test(test_left_out),
       cmocka_unit_test(test_choice),        cmocka_unit_test(test_places),        cmocka_unit_test(test_rows_alone),
-      cmocka_unit_test(test_gelu_backward), cmocka_unit_test(test_column_sums),   cmocka_unit_test(test_slopes),
-      cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_gelu_backward), cmocka_unit_test(test_gelu_product),  cmocka_unit_test(test_column_sums),
+      cmocka_unit_test(test_slopes),        cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
