@@ -47,14 +47,15 @@ static void report(int err, Comm *comm) {
   int64_t first = err == ERR_ELSEWHERE ? comm->size : comm->rank;
   if (err_agreed() && comm_all_reduce(comm, &first, 1, COMM_I64, COMM_MIN) != OK) return;
   if (first != comm->rank) return;
-  log_error("%s", err_message());
+  if (err == ERR_STOPPED) log_info("%s", err_message());
+  if (err != ERR_STOPPED) log_error("%s", err_message());
   if (getenv("MDLM_TRACE")) log_error("trace:\n%s", err_backtrace());
 }
 
 /* What a command prints is its result, and an error if it could not be printed. A run goes on without its log. */
 static int check_output(const Command *command) {
   if (log_lost() == 0) return OK;
-  if (!command || !command->stops) return RAISE(ERR_IO, "cannot write to standard output: %s", strerror(log_lost()));
+  if (!command || !command->logs) return RAISE(ERR_IO, "cannot write to standard output: %s", strerror(log_lost()));
   log_warn("a part of the log is lost: cannot write to standard output: %s", strerror(log_lost()));
   return OK;
 }
@@ -82,7 +83,7 @@ int main(int argc, char **argv) {
   if (err == OK) err = comm_agree(&comm, check_output(command));
   if (err) {
     report(err, &comm);
-    exit_code = err == ERR_ELSEWHERE ? EXIT_ELSEWHERE : err;
+    exit_code = err == ERR_ELSEWHERE ? EXIT_ELSEWHERE : err == ERR_STOPPED ? EXIT_REQUEUE : err;
     if (comm.size > 1 && !err_agreed()) MPI_Abort(MPI_COMM_WORLD, exit_code);
   }
   comm_destroy(&comm);

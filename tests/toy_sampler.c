@@ -142,10 +142,11 @@ SamplerJob toy_samples(Network *n, Run r, const int32_t start[L], int32_t *z) {
   return job;
 }
 
-void toy_count_up(void *arg, int64_t step) {
+int toy_count_up(void *arg, int64_t step) {
   int64_t *last = arg;
   assert_int_equal(step, *last + 1);
   *last = step;
+  return 0;
 }
 
 int64_t toy_compare(Network *n, Run r, const int32_t start[L], int64_t draws, const double law[STATES],

@@ -66,7 +66,7 @@ SamplerJob toy_job(Network *n, Run r, int32_t *z);
 /** toy_samples — draw z[n,L] from `start`. Returns the finished job, which counts the network evaluations. */
 SamplerJob toy_samples(Network *n, Run r, const int32_t start[L], int32_t *z);
 /** toy_count_up — a SamplerJob.progress: *arg is the previous step (int64_t); asserts that `step` is the next one. */
-void toy_count_up(void *arg, int64_t step);
+int toy_count_up(void *arg, int64_t step);
 /** toy_compare — compare toy_draws(draws) samples with the distribution `law`; count[s] is how often state s was drawn.
  *  Returns the number of evaluated sequences. */
 int64_t toy_compare(Network *n, Run r, const int32_t start[L], int64_t draws, const double law[STATES],

@@ -9,16 +9,17 @@ extern "C" {
 
 enum {
   OK = 0,
-  ERR_USAGE = 2,     /* command line, deck: what the user asked for does not make sense          */
-  ERR_DATA = 3,      /* a file is missing, unreadable, damaged or does not fit the model          */
-  ERR_IO = 4,        /* a file could not be written                                               */
-  ERR_SHAPE = 5,     /* tensor shapes disagree                                                    */
-  ERR_MEMORY = 6,    /* out of host or device memory                                              */
-  ERR_DEVICE = 7,    /* a device library failed                                                   */
-  ERR_COMM = 8,      /* MPI or NCCL failed                                                        */
-  ERR_NUMERIC = 9,   /* NaN or infinity in a result                                               */
-  ERR_BUSY = 10,     /* another job holds the run directory                                       */
-  ERR_ELSEWHERE = 11 /* another rank failed and reports it; this one prints nothing               */
+  ERR_USAGE = 2,      /* command line, deck: what the user asked for does not make sense          */
+  ERR_DATA = 3,       /* a file is missing, unreadable, damaged or does not fit the model          */
+  ERR_IO = 4,         /* a file could not be written                                               */
+  ERR_SHAPE = 5,      /* tensor shapes disagree                                                    */
+  ERR_MEMORY = 6,     /* out of host or device memory                                              */
+  ERR_DEVICE = 7,     /* a device library failed                                                   */
+  ERR_COMM = 8,       /* MPI or NCCL failed                                                        */
+  ERR_NUMERIC = 9,    /* NaN or infinity in a result                                               */
+  ERR_BUSY = 10,      /* another job holds the run directory                                       */
+  ERR_ELSEWHERE = 11, /* another rank failed and reports it; this one prints nothing              */
+  ERR_STOPPED = 12    /* a stop was asked for: no failure, main: EXIT_REQUEUE                    */
 };
 /* Exit codes that are no errors of this rank's own. */
 enum {

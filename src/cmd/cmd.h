@@ -7,7 +7,8 @@ typedef struct Command {
   const char *name, *arguments;
   const char *purpose; /* one line */
   bool deck;           /* the first argument is a deck, the rest are key=value */
-  bool stops;          /* SIGTERM and SIGUSR1 wait until it asks for them (stop.h); other commands just end */
+  bool stops;          /* signals that ask for a stop wait until it looks for them (stop.h); others just end */
+  bool logs;           /* what it prints is no result: it goes on where that cannot be printed */
   int (*run)(Comm *comm, const Config *cfg, int argc, char **argv, int *exit_code);
   const char *about; /* a paragraph */
   const char *reads, *writes;

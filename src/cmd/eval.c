@@ -28,7 +28,8 @@ static int open_all(Evaluation *e, const Config *cfg, Comm *comm) {
   TRY(task_begin(t, cfg, comm, &o));
   TRY(vocab_same(&t->state.vocab, t->checkpoint, shards_vocab(e->data), data));
   TRY(task_open(t, shards_length(e->data), "eval.batch", cfg->eval_batch));
-  return estimator_find(&e->estimator, cfg->eval_estimator, &t->net.objective);
+  TRY(estimator_find(&e->estimator, cfg->eval_estimator, &t->net.objective));
+  return task_key(t, cfg, "eval", "data = %s\n", shards_protocol(e->data)->digest);
 }
 
 static int fill_output(H5 *f, const void *arg) {
@@ -48,10 +49,12 @@ static int fill_output(H5 *f, const void *arg) {
   TRY(h5_set_int(f, "/", "tokens", r->tokens));
   TRY(output_series(f, "/loss", H5_F64, n, e->result.loss, "nat",
                     "bound on the negative log-likelihood of each sequence"));
+  TRY(output_series(f, "/square", H5_F64, n, e->result.square, "nat2",
+                    "sum over the draws of the squared distance from their mean"));
   return output_series(f, "/tokens", H5_I64, n, e->result.length, "token", "scored tokens of each sequence");
 }
 
-static int run(Evaluation *e, const Config *cfg, Comm *comm) {
+static int run(Evaluation *e, const Config *cfg, Comm *comm, int *exit_code) {
   const Task *t = &e->task;
   TRY_ALL(comm, open_all(e, cfg, comm));
   NelboOptions o = {.estimator = e->estimator,
@@ -59,13 +62,17 @@ static int run(Evaluation *e, const Config *cfg, Comm *comm) {
                     .sequences = cfg->eval_sequences,
                     .seed = (uint64_t)cfg->run_seed,
                     .stratified = cfg->diffusion_stratified,
-                    .progress = "evaluating"};
+                    .progress = "evaluating",
+                    .partial = t->partial,
+                    .key = t->key};
   log_info("evaluating %s (%s weights, step %lld) on %s; estimator %s, %lld draw%s a sequence", t->checkpoint, t->which,
            (long long)t->state.step, shards_spec(e->data), e->estimator->name, (long long)o.draws,
            o.draws > 1 ? "s" : "");
   if (!e->estimator->whole) network_warn(&t->net);
   TRY(nelbo_run(&e->result, &e->task.net, e->data, comm, &o));
   const Interval *r = &e->result.interval;
+  if (e->result.stop)
+    return task_stopped(t, e->result.stop, e->result.done, e->result.sequences, "sequences", exit_code), OK;
   TRY(task_publish(&e->task, r->nll, fill_output, e));
   log_info("per-sequence values: %s", t->output);
   log_info("nll=%.5f bits=%.5f ppl=%.4f ci95=[%.4f,%.4f] sequences=%lld tokens=%lld", r->nll, r->nll / log(2.0),
@@ -74,9 +81,9 @@ static int run(Evaluation *e, const Config *cfg, Comm *comm) {
 }
 
 static int eval(Comm *comm, const Config *cfg, int argc, char **argv, int *exit_code) {
-  (void)argc, (void)argv, (void)exit_code;
+  (void)argc, (void)argv;
   static Evaluation e;
-  int err = run(&e, cfg, comm);
+  int err = run(&e, cfg, comm, exit_code);
   nelbo_destroy(&e.result);
   shards_close(&e.data);
   task_end(&e.task);
@@ -89,6 +96,7 @@ const Command command_eval = {
     .arguments = "DECK [key=value…]",
     .purpose = "perplexity of a checkpoint on a data set, with its 95 % interval",
     .deck = true,
+    .stops = true,
     .run = eval,
     .about = "Estimates the bound on the negative log-likelihood, or computes its exact value where the model predicts "
              "the next token. The last line reads nll=… bits=… ppl=… ci95=[…,…] sequences=… tokens=…, per token.",

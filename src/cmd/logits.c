@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "cmd/cmd.h"
 #include "cmd/task.h"
+#include "measure/items.h"
 #include <math.h>
 
 /* Logits of a batch are held on the host: at most this many bytes, but one sequence at least. */
@@ -146,6 +147,7 @@ static int fill_output(H5 *f, const void *arg) {
   progress_start(&progress, "logits", "sequences", p->N);
   for (int64_t first = 0; first < p->N; first += p->batch) {
     int64_t B = p->N - first < p->batch ? p->N - first : p->batch;
+    TRY(items_stop());
     TRY(run_batch(p, f, first, B));
     progress_show(&progress, first + B);
   }
@@ -182,6 +184,7 @@ const Command command_logits = {
     .arguments = "DECK [key=value…]",
     .purpose = "output of the network at given tokens and times, HDF5 to HDF5",
     .deck = true,
+    .stops = true,
     .run = logits,
     .about =
         "Writes the raw logits and, on request, log p(x0 | z) for the sequences and times of a file. Runs on one rank.",

@@ -5,8 +5,8 @@
 #include "base/mem.h"
 #include "cmd/cmd.h"
 #include "cmd/task.h"
-#include "dist/share.h"
 #include "measure/entropy.h"
+#include "measure/items.h"
 #include "sampling/strides.h"
 #include "store/prompt.h"
 #include <math.h>
@@ -18,16 +18,19 @@ typedef struct Sampling {
   Strides strides;
   Prompts prompts;
   int64_t length;   /* tokens of a sample */
-  Share share;      /* the samples of this rank */
-  int32_t *mine;    /* [share.part,length] */
-  int32_t *all;     /* [share.part·ranks,length], rank 0, as the next two */
+  int64_t batch;    /* samples of a call, at most */
+  void *results;    /* rank 0: rows of ROW_HEAD + length */
+  int32_t *all;     /* [count,length], rank 0, as the next two */
   char **text;      /* [count], NULL-ended */
   double *entropy;  /* [count] nat */
   double mean;      /* of the entropies */
   int64_t count[2]; /* passes of the network; sequences in them */
   Progress progress;
-  int64_t done; /* steps of the finished batches of this rank */
+  int64_t steps; /* of the finished batches of this rank */
 } Sampling;
+
+/* A result is the passes and sequences of a batch, divided among its samples, and then the tokens. */
+enum { PASSES, SEQUENCES, ROW_HEAD };
 
 static int open_sampler(Sampling *s, const Config *cfg) {
   const Network *net = &s->task.net;
@@ -48,19 +51,15 @@ static int open_all(Sampling *s, const Config *cfg, Comm *comm) {
   const CheckpointState *state = &s->task.state;
   s->strides = (Strides){.count = cfg->sample_num_strides, .stride = cfg->sample_stride_length};
   s->length = strides_length(&s->strides, state->length);
-  s->share = share_of(comm, cfg->sample_count, 1);
-  int64_t part = s->share.part, batch = cfg->sample_batch < part ? cfg->sample_batch : part;
-  TRY(task_open(&s->task, state->length, "sample.batch", batch));
+  int64_t part = (cfg->sample_count + comm->size - 1) / comm->size;
+  s->batch = cfg->sample_batch < part ? cfg->sample_batch : part;
+  TRY(task_open(&s->task, state->length, "sample.batch", s->batch));
   TRY(open_sampler(s, cfg));
   TRY(*cfg->sample_prompt ? prompts_read(&s->prompts, cfg->sample_prompt, &state->vocab, s->length)
                           : prompts_none(&s->prompts, &state->vocab, s->length));
-  int err = mem_alloc(&s->mine, (size_t)(part * s->length) * sizeof *s->mine);
-  if (err == OK && comm->rank == 0) err = mem_alloc(&s->all, (size_t)(part * comm->size * s->length) * sizeof *s->all);
-  CHECK(err != ERR_MEMORY, ERR_MEMORY,
-        "out of memory: sample.count = %lld samples of %lld tokens; draw fewer per run, with different "
-        "run.seed",
-        (long long)cfg->sample_count, (long long)s->length);
-  return err;
+  char stamp[FILES_STAMP];
+  files_stamp(cfg->sample_prompt, stamp);
+  return task_key(&s->task, cfg, "sample", "prompt = %s\n", stamp);
 }
 
 static void start(const Sampling *s, const SamplerJob *job) {
@@ -76,12 +75,13 @@ static void check_fixed(const Sampling *s, const SamplerJob *job) {
   }
 }
 
-static void show(void *arg, int64_t step) {
+static int show(void *arg, int64_t step) {
   Sampling *s = arg;
-  progress_show(&s->progress, s->done + step);
+  progress_show(&s->progress, s->steps + step);
+  return items_stop();
 }
 
-static SamplerJob job_at(Sampling *s, int64_t at, int64_t n) {
+static SamplerJob job_at(Sampling *s, int64_t first, int64_t n, int32_t *z) {
   const Config *cfg = s->task.cfg;
   Network *net = &s->task.net;
   return (SamplerJob){.model = &net->model,
@@ -93,31 +93,67 @@ static SamplerJob job_at(Sampling *s, int64_t at, int64_t n) {
                                .nucleus = cfg->sample_nucleus,
                                .f32 = strcmp(cfg->sample_draw, "f32") == 0},
                       .seed = (uint64_t)cfg->run_seed,
-                      .first = s->share.first + at,
+                      .first = first,
                       .n = n,
-                      .z = s->mine + at * s->length,
+                      .z = z,
                       .progress = show,
                       .progress_arg = s};
 }
 
-static int draw_part(Sampling *s) {
-  int64_t batch = s->task.net.model.options.batch, n = s->share.n;
-  int64_t steps = s->task.cfg->sample_steps * (s->strides.count + 1);
-  progress_start(&s->progress, "sampling", "steps", (n + batch - 1) / batch * steps);
-  for (int64_t at = 0; at < n; at += batch) {
-    SamplerJob job = job_at(s, at, n - at < batch ? n - at : batch);
-    start(s, &job);
-    int err = strides_run(&s->strides, &s->sampler, &job);
-    CHECK(err != ERR_NUMERIC, ERR_NUMERIC, "%s: the network's output is NaN: its weights are damaged",
-          s->task.checkpoint);
-    TRY(err);
-    check_fixed(s, &job);
-    s->count[0] += job.evaluations;
-    s->count[1] += job.evaluated;
-    s->done += steps;
+/* Sample b's part of a number that belongs to a batch of n. */
+static int32_t part_of(int64_t whole, int64_t b, int64_t n) { return (int32_t)(whole / n + (b < whole % n)); }
+
+static int draw_batch(void *arg, const int64_t *items, int64_t n, void *results) {
+  Sampling *s = arg;
+  int32_t *z = NULL;
+  TRY(mem_alloc(&z, (size_t)(n * s->length) * sizeof *z));
+  SamplerJob job = job_at(s, items[0], n, z);
+  start(s, &job);
+  int err = strides_run(&s->strides, &s->sampler, &job);
+  if (err == ERR_NUMERIC)
+    err = RAISE(ERR_NUMERIC, "%s: the network's output is NaN: its weights are damaged", s->task.checkpoint);
+  if (err == OK) check_fixed(s, &job);
+  for (int64_t b = 0; b < n && err == OK; b++) {
+    int32_t *row = (int32_t *)results + b * (ROW_HEAD + s->length);
+    row[PASSES] = part_of(job.evaluations, b, n);
+    row[SEQUENCES] = part_of(job.evaluated, b, n);
+    memcpy(row + ROW_HEAD, z + b * s->length, (size_t)s->length * sizeof *z);
   }
-  progress_end(&s->progress, s->done);
+  mem_free(&z);
+  s->steps += s->task.cfg->sample_steps * (s->strides.count + 1);
+  return err;
+}
+
+/* All samples to rank 0. */
+static int draw_all(Sampling *s, Comm *comm, int64_t *done, int *stop) {
+  int64_t count = s->task.cfg->sample_count;
+  ItemsWork items = {.n = count,
+                     .batch = s->batch,
+                     .unit = 1,
+                     .neighbours = true,
+                     .type = H5_I32,
+                     .columns = ROW_HEAD + s->length,
+                     .run = draw_batch,
+                     .arg = s,
+                     .partial = s->task.partial,
+                     .key = s->task.key,
+                     .units = "samples"};
+  int64_t part = (count + comm->size - 1) / comm->size, batches = (part + s->batch - 1) / s->batch;
+  progress_start(&s->progress, "sampling", "steps", batches * s->task.cfg->sample_steps * (s->strides.count + 1));
+  TRY(items_run(&items, comm, &s->results, done, stop));
+  progress_end(&s->progress, s->steps);
   return OK;
+}
+
+/* Rank 0: the tokens of all samples next to each other, and the passes they took. */
+static void unpack(Sampling *s) {
+  s->all = s->results;
+  for (int64_t i = 0; i < s->task.cfg->sample_count; i++) {
+    const int32_t *row = (int32_t *)s->results + i * (ROW_HEAD + s->length);
+    s->count[0] += row[PASSES];
+    s->count[1] += row[SEQUENCES];
+    memmove(s->all + i * s->length, row + ROW_HEAD, (size_t)s->length * sizeof *s->all);
+  }
 }
 
 /* Text and entropy of every sample. */
@@ -183,21 +219,23 @@ static int publish(Sampling *s) {
   Task *t = &s->task;
   TRY(read_samples(s, t->cfg));
   int err = output_write(t->output, t->format, t->cfg, t->checkpoint, &t->state, t->which, fill_output, s);
+  if (err == OK) task_done(t);
   int printed = print_text(s); /* also without the file: then they are all that is left of the work */
   TRY(err);
   if (printed != ERR_IO) return printed;
   return RAISE(ERR_IO, "cannot write the texts to standard output; they are in %s", t->output);
 }
 
-static int run(Sampling *s, const Config *cfg, Comm *comm) {
+static int run(Sampling *s, const Config *cfg, Comm *comm, int *exit_code) {
   const Task *t = &s->task;
+  int64_t done;
+  int stop;
   TRY_ALL(comm, open_all(s, cfg, comm));
   double begun = clock_now();
-  TRY_ALL(comm, draw_part(s));
+  TRY(draw_all(s, comm, &done, &stop));
+  if (stop) return task_stopped(t, stop, done, cfg->sample_count, "samples", exit_code), OK;
   double seconds = clock_now() - begun;
-  size_t bytes = (size_t)(s->share.part * s->length) * sizeof *s->mine;
-  TRY(comm_gather(comm, s->all, s->mine, bytes, 0));
-  TRY(comm_all_reduce(comm, s->count, 2, COMM_I64, COMM_SUM));
+  if (comm->rank == 0) unpack(s);
   TRY_ALL(comm, comm->rank == 0 ? publish(s) : OK);
   log_info("%lld samples of %lld tokens from %s: %s, %lld network evaluations, %.1f s; in %s",
            (long long)cfg->sample_count, (long long)s->length, t->checkpoint, s->sampler.table->name,
@@ -208,12 +246,11 @@ static int run(Sampling *s, const Config *cfg, Comm *comm) {
 }
 
 static int sample(Comm *comm, const Config *cfg, int argc, char **argv, int *exit_code) {
-  (void)argc, (void)argv, (void)exit_code;
+  (void)argc, (void)argv;
   static Sampling s;
-  int err = run(&s, cfg, comm);
+  int err = run(&s, cfg, comm, exit_code);
   sampler_destroy(&s.sampler);
-  mem_free(&s.mine);
-  mem_free(&s.all);
+  mem_free(&s.results);
   mem_free(&s.entropy);
   h5_list_free(&s.text);
   prompts_destroy(&s.prompts);
@@ -227,6 +264,7 @@ const Command command_sample = {
     .arguments = "DECK [key=value…]",
     .purpose = "draw text from a checkpoint",
     .deck = true,
+    .stops = true,
     .run = sample,
     .about = "Draws samples and prints them. sample.prompt fixes some of their tokens, sample.num_strides makes them "
              "longer than the sequences of the network. A sample is a function of run.seed and its number, whatever "

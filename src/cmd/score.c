@@ -72,7 +72,10 @@ static int open_all(Score *s, const Config *cfg, Comm *comm) {
   t->cfg = &s->network;
   int err = task_open(t, width < length ? width : length, "score.batch", cfg->score_batch);
   t->cfg = cfg;
-  return err;
+  TRY(err);
+  char stamp[FILES_STAMP];
+  files_stamp(s->input, stamp);
+  return task_key(t, cfg, "score", "input = %s (%s)\n", s->input, stamp);
 }
 
 static int fill_output(H5 *f, const void *arg) {
@@ -91,13 +94,16 @@ static int fill_output(H5 *f, const void *arg) {
   return output_series(f, "/entropy", H5_F64, r->rows, r->entropies, "nat", "token entropy of each row");
 }
 
-static int run(Score *s, const Config *cfg, Comm *comm) {
+static int run(Score *s, const Config *cfg, Comm *comm, int *exit_code) {
   Task *t = &s->task;
   TRY_ALL(comm, open_all(s, cfg, comm));
   log_info("scoring %lld rows of %s by %s (%s, %s weights) in windows of %lld tokens",
            (long long)tokens_rows(s->tokens), s->input, t->checkpoint, s->trained.model_name, t->which,
            (long long)t->state.length);
-  TRY(genppl_run(&s->result, &t->net, s->tokens, t->state.vocab.eos, comm, "scoring"));
+  const GenpplOptions o = {.progress = "scoring", .partial = t->partial, .key = t->key};
+  TRY(genppl_run(&s->result, &t->net, s->tokens, t->state.vocab.eos, comm, &o));
+  if (s->result.stop)
+    return task_stopped(t, s->result.stop, s->result.done, s->result.windows, "windows", exit_code), OK;
   const Interval *r = &s->result.interval;
   TRY(task_publish(t, r->nll, fill_output, s));
   log_info("per-row values: %s", t->output);
@@ -107,9 +113,9 @@ static int run(Score *s, const Config *cfg, Comm *comm) {
 }
 
 static int score(Comm *comm, const Config *cfg, int argc, char **argv, int *exit_code) {
-  (void)argc, (void)argv, (void)exit_code;
+  (void)argc, (void)argv;
   static Score s;
-  int err = run(&s, cfg, comm);
+  int err = run(&s, cfg, comm, exit_code);
   genppl_destroy(&s.result);
   tokens_close(&s.tokens);
   config_free(&s.trained);
@@ -123,6 +129,7 @@ const Command command_score = {
     .arguments = "DECK [key=value…]",
     .purpose = "generative perplexity of samples under a next-token model",
     .deck = true,
+    .stops = true,
     .run = score,
     .about = "Scores samples, or any tokenized file, by a network that predicts the next token, and prints their "
              "perplexity next to their token entropy. The file must have the vocabulary of that network.",

@@ -1,6 +1,16 @@
 #include "cmd/task.h"
 #include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/stop.h"
+#include "base/version.h"
+#include "store/partial.h"
 #include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 int task_begin(Task *t, const Config *cfg, Comm *comm, const TaskOptions *o) {
   *t = (Task){.cfg = cfg, .comm = comm, .format = o->format, .which = o->which};
@@ -14,18 +24,86 @@ int task_open(Task *t, int64_t length, const char *key, int64_t batch) {
   return weights_open(&t->net, t->cfg, t->comm, t->checkpoint, t->which, &t->state, length, key, batch);
 }
 
+/* Keys of any section that results do not depend on, beyond rounding at most. */
+static bool indifferent(const char *key) {
+  static const char *const names[] = {
+      "run.dir",      "run.resume",  "device.threads",   "device.pin",        "eval.output",    "eval.checkpoint",
+      "eval.weights", "eval.batch",  "eval.data",        "sample.checkpoint", "sample.weights", "sample.batch",
+      "score.output", "score.input", "score.checkpoint", "score.weights",     "sample.output"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    if (strcmp(key, names[i]) == 0) return true;
+  return false;
+}
+
+typedef struct Keys {
+  const char *section;
+  FILE *to;
+} Keys;
+
+static void add_key(void *arg, const char *key, const char *now, const char *before) {
+  const Keys *k = arg;
+  const char *const always[] = {"run", "model", "diffusion", "device", k->section};
+  (void)before;
+  for (size_t i = 0; i < sizeof always / sizeof *always; i++) {
+    size_t n = strlen(always[i]);
+    if (strncmp(key, always[i], n) == 0 && key[n] == '.' && !indifferent(key)) fprintf(k->to, "%s = %s\n", key, now);
+  }
+}
+
+/* The keys that differ from their defaults. */
+static int add_keys(const Config *cfg, const char *section, FILE *to) {
+  Config defaults;
+  Keys keys = {section, to};
+  TRY(config_load(&defaults, NULL, 0, NULL));
+  int err = config_compare(cfg, &defaults, add_key, &keys);
+  config_free(&defaults);
+  return err;
+}
+
+int task_key(Task *t, const Config *cfg, const char *section, const char *more, ...) {
+  char *text = NULL;
+  size_t size = 0;
+  va_list list;
+  CHECK(snprintf(t->partial, sizeof t->partial, "%s" PARTIAL_SUFFIX, t->output) < (int)sizeof t->partial, ERR_USAGE,
+        "%s: the path is too long", t->output);
+  FILE *to = open_memstream(&text, &size);
+  CHECK(to, ERR_MEMORY, "out of memory");
+  fprintf(to, "program = %s\nformat = %s\ncheckpoint = %s\nweights = %s\n", MDLM_VERSION, t->format,
+          t->state.weights_digest, t->which);
+  va_start(list, more);
+  vfprintf(to, more, list);
+  va_end(list);
+  int err = add_keys(cfg, section, to);
+  fclose(to);
+  if (err == OK) err = mem_strdup(&t->key, text);
+  free(text);
+  return err;
+}
+
+void task_stopped(const Task *t, int stop, int64_t done, int64_t n, const char *units, int *exit_code) {
+  log_info("stopped by %s: %lld of %lld %s are kept in %s; run the same command to go on", stop_name(stop),
+           (long long)done, (long long)n, units, t->partial);
+  *exit_code = EXIT_REQUEUE;
+}
+
+void task_done(const Task *t) {
+  if (*t->partial) unlink(t->partial);
+}
+
 int task_publish(Task *t, double nll, int (*fill)(H5 *f, const void *arg), const void *arg) {
   int err = OK;
   if (t->comm->rank == 0 && !isfinite(nll))
     err = RAISE(ERR_NUMERIC, "%s: the nll is %g: its weights are damaged", t->checkpoint, nll);
   if (t->comm->rank == 0 && err == OK)
     err = output_write(t->output, t->format, t->cfg, t->checkpoint, &t->state, t->which, fill, arg);
+  if (t->comm->rank == 0 && err == OK) task_done(t);
   return comm_agree(t->comm, err);
 }
 
 void task_end(Task *t) {
   if (t == NULL) return;
   network_destroy(&t->net);
+  mem_free(&t->key);
   checkpoint_state_destroy(&t->state);
   *t = (Task){0};
 }

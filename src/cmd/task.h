@@ -9,6 +9,8 @@ typedef struct Task {
   const char *format; /* of the output */
   const char *which;  /* weights: "ema" or "live" */
   char checkpoint[FILES_PATH], output[FILES_PATH];
+  char partial[FILES_PATH]; /* of finished items (measure/items.h) */
+  char *key;                /* and its key; both set by task_key */
   CheckpointState state;
   Network net;
 } Task;
@@ -26,6 +28,15 @@ int task_begin(Task *t, const Config *cfg, Comm *comm, const TaskOptions *option
 /** task_open — the network for `batch` sequences of `length` tokens, weights included. key: the deck's word for the
  *  batch, which an error names. Not collective. */
 int task_open(Task *t, int64_t length, const char *key, int64_t batch);
+/** task_key — t->partial beside the output, and t->key: checkpoint, weights, the keys of `cfg` that results of the
+ *  command depend on, those of `section` included, and more lines "name = value". Not collective.
+ *  Errors  ERR_MEMORY; ERR_USAGE: a path that is too long */
+int task_key(Task *t, const Config *cfg, const char *section, const char *more, ...)
+    __attribute__((format(printf, 4, 5)));
+/** task_stopped — after a stop: says how many of the n items, "sequences", are kept, and sets the exit code. */
+void task_stopped(const Task *t, int stop, int64_t done, int64_t n, const char *units, int *exit_code);
+/** task_done — the output is written: remove the partial file. On rank 0. */
+void task_done(const Task *t);
 /** task_publish — rank 0 writes the output: common attributes, then fill(). nll: NaN or infinite is refused.
  *  Collective. Errors  ERR_IO, ERR_NUMERIC */
 int task_publish(Task *t, double nll, int (*fill)(H5 *f, const void *arg), const void *arg);

@@ -32,8 +32,7 @@ static int train(Comm *comm, const Config *cfg, int argc, char **argv, int *exit
   int stop = 0;
   TRY(trainer_create(&t, cfg, comm, true));
   introduce(&t);
-  bool complete = t.optimizer.step >= cfg->train_steps;
-  int err = complete ? OK : trainer_run(&t, &stop);
+  int err = trainer_complete(&t) ? OK : trainer_run(&t, &stop);
   if (err && comm->size > 1 && !err_agreed()) return err; /* the other ranks are blocked: main aborts them */
   long long step = t.optimizer.step;
   double best = t.best;
@@ -57,10 +56,12 @@ const Command command_train = {
     .purpose = "train a model, or resume training it",
     .deck = true,
     .stops = true,
+    .logs = true,
     .run = train,
     .about = "Trains the network of the deck, validates the moving average of its weights, and saves checkpoints. "
              "Where run.dir holds a checkpoint it resumes, on any number of ranks; a complete run is left alone. "
-             "SIGTERM, SIGUSR1 or a file STOP in run.dir end it after the current step, with the state saved. "
+             "SIGTERM, SIGUSR1, SIGINT (Ctrl-C), SIGHUP or a file STOP in run.dir end it after the current pass of the "
+             "network, with the state saved. "
              "It goes on when its log cannot be written any more.",
     .reads = "data.train, data.valid and the checkpoints of run.dir",
     .writes =

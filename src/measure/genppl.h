@@ -12,6 +12,8 @@
 
 typedef struct Genppl {
   int64_t rows, windows; /* windows of at least two tokens */
+  int stop;              /* the signal that stopped it: then there are no results; 0: complete */
+  int64_t done;          /* finished windows */
   Interval interval;     /* over rows */
   double entropy;        /* mean over rows, nat */
   double *loss;          /* [rows] nat, rank 0 only */
@@ -19,9 +21,13 @@ typedef struct Genppl {
   double *entropies;     /* [rows] rank 0 only */
 } Genppl;
 
+typedef struct GenpplOptions {
+  const char *progress;      /* label of the progress line, NULL: quiet */
+  const char *partial, *key; /* file of finished windows and its key (items.h); NULL: none */
+} GenpplOptions;
+
 /** genppl_run — scores all rows with a network that gives the next token. Batches, and so the results, are bitwise the
- *  same on any number of ranks. `progress`: label of the progress line, NULL: quiet. Collective; every rank gets
- *  interval and entropy.
- *  Errors  ERR_DATA: tokens_read's, or no token is scored */
-int genppl_run(Genppl *result, Network *net, Tokens *tokens, int32_t eos, Comm *comm, const char *progress);
+ *  same on any number of ranks. Collective; every rank gets interval and entropy. A stop signal is obeyed after a batch.
+ *  Errors  ERR_DATA: tokens_read's, or no token is scored; those of items_run */
+int genppl_run(Genppl *result, Network *net, Tokens *tokens, int32_t eos, Comm *comm, const GenpplOptions *options);
 void genppl_destroy(Genppl *g);

@@ -99,7 +99,7 @@ int events_run(SamplerJob *job, void (*events)(const SamplerJob *, int64_t, Even
   for (int removal = 0; removal < 2; removal++) {
     for (bool more = true; more;) {
       TRY_TO(done, pass(job, &c, removal, &more));
-      if (job->progress) job->progress(job->progress_arg, progress(job, &c));
+      if (job->progress) TRY_TO(done, job->progress(job->progress_arg, progress(job, &c)));
     }
   }
 done:

@@ -17,7 +17,7 @@ typedef struct SamplerJob {
   int32_t *z;          /* [n,L] in: where ≠ m, fixed tokens; out: the samples */
   int64_t evaluations; /* out: passes of the network, of any number of sequences */
   int64_t evaluated;   /* out: sequences in these passes, summed */
-  void (*progress)(void *arg, int64_t step); /* callback; may be NULL */
+  int (*progress)(void *arg, int64_t step); /* callback after each step; an error ends the sampler; may be NULL */
   void *progress_arg;
 } SamplerJob;
 

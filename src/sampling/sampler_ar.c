@@ -83,7 +83,7 @@ static int ar_run(SamplerJob *job, const void *own) {
   TRY_TO(done, start(job, ar->bos, &last));
   for (int64_t l = 0; l < last; l++) {
     TRY_TO(done, write_next(job, ar->cache, &d, ids, l));
-    if (job->progress) job->progress(job->progress_arg, (l + 1) * job->steps / last);
+    if (job->progress) TRY_TO(done, job->progress(job->progress_arg, (l + 1) * job->steps / last));
   }
 done:
   mem_free(&ids);

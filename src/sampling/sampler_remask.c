@@ -149,7 +149,7 @@ static int remask_run(SamplerJob *job, const void *own) {
   TRY_TO(done, begin(&r, job, own));
   for (int64_t i = 0; i < job->steps; i++) {
     TRY_TO(done, take_step(&r, job, i));
-    if (job->progress) job->progress(job->progress_arg, i + 1);
+    if (job->progress) TRY_TO(done, job->progress(job->progress_arg, i + 1));
   }
   TRY_TO(done, draws_finish(job, &r.draws, true));
 done:

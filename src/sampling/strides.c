@@ -25,9 +25,9 @@ typedef struct Whole {
   int64_t block;
 } Whole;
 
-static void progress(void *arg, int64_t step) {
+static int progress(void *arg, int64_t step) {
   const Whole *w = arg;
-  w->job->progress(w->job->progress_arg, w->block * w->job->steps + step);
+  return w->job->progress(w->job->progress_arg, w->block * w->job->steps + step);
 }
 
 /* Copies rows of n tokens between arrays with row strides `from` and `to`. */

@@ -16,7 +16,7 @@ int walk_run(SamplerJob *job, Walk how) {
     if (how.every_step || (changed && d.n > 0))
       TRY_TO(done, draws_evaluate(job, &d, job->z, job->n, job_time(i, job->steps)));
     TRY_TO(done, draws_fill(job, &d, job->z, false, d.n > 0 ? &changed : NULL));
-    if (job->progress) job->progress(job->progress_arg, i + 1);
+    if (job->progress) TRY_TO(done, job->progress(job->progress_arg, i + 1));
   }
   TRY_TO(done, draws_finish(job, &d, !how.draw_last));
 done:

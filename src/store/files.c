@@ -89,6 +89,14 @@ int files_claim(char path[FILES_PATH]) {
   return OK;
 }
 
+void files_stamp(const char *path, char text[FILES_STAMP]) {
+  struct stat st;
+  *text = 0;
+  if (stat(path, &st) == 0)
+    snprintf(text, FILES_STAMP, "%lld bytes, changed at %lld.%09ld", (long long)st.st_size,
+             (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+}
+
 bool files_same(const char *a, const char *b) {
   struct stat of_a, of_b;
   return stat(a, &of_a) == 0 && stat(b, &of_b) == 0 && of_a.st_dev == of_b.st_dev && of_a.st_ino == of_b.st_ino;

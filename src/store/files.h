@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { FILES_PATH = 512 };
+enum { FILES_PATH = 512, FILES_STAMP = 80 };
 #define FILES_DRAFT ".tmp" /* suffix of an unfinished file */
 
 /** files_check — OK if path is a non-empty regular file; *bytes := its size.
@@ -16,6 +16,8 @@ int files_path(char path[FILES_PATH], const char *folder, const char *name);
  *  its target. An existing file stays as it is. Not for two ranks at once.
  *  Errors  ERR_IO: a directory, not a regular file, a dangling link, or the system's reason */
 int files_claim(char path[FILES_PATH]);
+/** files_stamp — text := size and time of the last change of the file at path, "" if there is none. */
+void files_stamp(const char *path, char text[FILES_STAMP]);
 /** files_same — whether both paths exist and name the same file. */
 bool files_same(const char *a, const char *b);
 /** files_read — to[n] := bytes from position `at`; returns how many were read: fewer than n only at the end of the

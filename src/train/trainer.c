@@ -93,15 +93,28 @@ int trainer_update(Trainer *t, StepResult *sum) {
   return OK;
 }
 
-/* One whole step. Errors of a rank's data or device are not agreed. */
-static int step(Trainer *t, StepResult *sum) {
+/* Whether any rank was asked to stop; only rank 0 looks for the file. */
+static int agree_stop(Trainer *t, int *stop) {
+  int64_t request = stop_requested(t->writes && t->comm->rank == 0 ? t->dir.path : NULL);
+  TRY(comm_all_reduce(t->comm, &request, 1, COMM_I64, COMM_MAX));
+  *stop = (int)request;
+  return OK;
+}
+
+/* One whole step, or, if a stop is asked for between its micro-batches, none: then weights and moments are as before,
+ * and *stop is set. Errors of a rank's data or device are not agreed. */
+static int step(Trainer *t, StepResult *sum, int *stop) {
   *sum = (StepResult){0};
   TRY(reduction_begin(&t->reduction));
-  for (int64_t i = 0; i < t->local_micro; i++) TRY(trainer_micro(t, sum));
+  for (int64_t i = 0; i < t->local_micro; i++) {
+    if (i > 0) TRY(agree_stop(t, stop));
+    if (*stop) return OK;
+    TRY(trainer_micro(t, sum));
+  }
   return trainer_update(t, sum);
 }
 
-int trainer_validate(Trainer *t) {
+int trainer_validate(Trainer *t, int *stop) {
   if (t->valid == NULL) return OK;
   Params *p = &t->net.model.params;
   NelboOptions o = {.draws = 1,
@@ -114,7 +127,10 @@ int trainer_validate(Trainer *t) {
   TRY(params_bind(p, t->optimizer.ema));
   TRY(nelbo_run(&r, &t->net, t->valid, t->comm, &o));
   TRY(params_bind(p, p->value));
+  *stop = r.stop;
+  if (r.stop) return OK;
   double seconds = clock_now() - start, row[VALID_COLUMNS] = {0};
+  t->valid_seconds = seconds;
   bool sound = isfinite(r.interval.nll);
   if (!sound) nelbo_destroy(&r);
   int err =
@@ -175,33 +191,55 @@ static int report(Trainer *t, const StepResult *last, Window *w, double begun, i
 
 static bool due(int64_t n, int64_t every, int64_t total) { return n == total || (every > 0 && n % every == 0); }
 
-/* Whether any rank was asked to stop; only rank 0 looks for the file. */
-static int agree_stop(Trainer *t, int *stop) {
-  int64_t request = stop_requested(t->writes && t->comm->rank == 0 ? t->dir.path : NULL);
-  TRY(comm_all_reduce(t->comm, &request, 1, COMM_I64, COMM_MAX));
-  *stop = (int)request;
-  return OK;
-}
-
 /* Whether the last validation in the history is of the current step. */
 static bool validated(const Trainer *t) {
   const MetricsTable *v = &t->history.valid;
   return v->n_rows > 0 && v->rows[(v->n_rows - 1) * VALID_COLUMNS + VALID_STEP] == (double)t->optimizer.step;
 }
 
+/* Whether a stop has left the validation of the current step to the resumed run. */
+static bool owes_validation(const Trainer *t) {
+  const Config *cfg = t->cfg;
+  return t->valid && t->optimizer.step > 0 && due(t->optimizer.step, cfg->train_valid_every, cfg->train_steps) &&
+         !validated(t);
+}
+
+bool trainer_complete(const Trainer *t) { return t->optimizer.step >= t->cfg->train_steps && !owes_validation(t); }
+
+/* Whether a validation takes longer than the steps between two checkpoints, of `seconds` each: by the last one, or by
+ * the time of a forward pass, a third of a step's. The same on all ranks. */
+static int long_validation(Trainer *t, double seconds, bool *is) {
+  const Config *cfg = t->cfg;
+  double expected = t->valid_seconds;
+  int64_t n = t->valid ? shards_rows(t->valid) : 0;
+  if (cfg->train_valid_sequences > 0 && cfg->train_valid_sequences < n) n = cfg->train_valid_sequences;
+  if (expected == 0) expected = (double)n / (double)cfg->train_global_batch * seconds / 3;
+  return comm_any(t->comm, cfg->train_save_every > 0 && expected > seconds * (double)cfg->train_save_every, is);
+}
+
+/* The validation after a step, which takes `seconds`: a long one finds the state saved. */
+static int validate(Trainer *t, double seconds, int *stop) {
+  bool is_long;
+  TRY(long_validation(t, seconds, &is_long));
+  if (is_long) TRY(trainer_save(t, "last.h5"));
+  return trainer_validate(t, stop);
+}
+
 int trainer_run(Trainer *t, int *stop) {
   const Config *cfg = t->cfg;
-  int64_t total = cfg->train_steps, first = t->optimizer.step;
+  int64_t total = cfg->train_steps, first = t->optimizer.step, saved = first > 0 ? first : -1;
   Window w = {.start = clock_now()};
   double begun = w.start;
   Progress live;
   progress_start(&live, "step", "tokens", total);
-  *stop = 0;
-  if (t->valid && first > 0 && due(first, cfg->train_valid_every, total) && !validated(t)) TRY(trainer_validate(t));
+  TRY(agree_stop(t, stop)); /* while everything was loaded */
+  if (owes_validation(t) && !*stop) TRY(trainer_validate(t, stop));
   while (t->optimizer.step < total && !*stop) {
     StepResult r;
-    TRY(step(t, &r));
+    int64_t before = t->optimizer.step;
+    TRY(step(t, &r, stop));
     int64_t n = t->optimizer.step;
+    if (n == before) break;
     w.loss += r.loss;
     w.steps++;
     w.tokens += r.tokens;
@@ -209,14 +247,16 @@ int trainer_run(Trainer *t, int *stop) {
     progress_live(&live, n, t->tokens, "loss %.4f", r.loss);
     TRY(agree_stop(t, stop));
     if (due(n, cfg->train_log_every, total) || *stop) TRY(report(t, &r, &w, begun, first));
-    if (due(n, cfg->train_valid_every, total) && (!*stop || n == total)) { /* a stop leaves it to the resumed run */
-      TRY(trainer_validate(t));
+    if (due(n, cfg->train_valid_every, total) && !*stop) { /* a stop leaves it to the resumed run */
+      TRY(validate(t, (clock_now() - begun) / (double)(n - first), stop));
       w.start = clock_now();
       progress_start(&live, "step", "tokens", total); /* its speed is that of steps alone */
     }
     if (due(n, cfg->train_save_every, total) || *stop) TRY(trainer_save(t, "last.h5"));
-    if (*stop == STOP_FILE && t->comm->rank == 0) rundir_remove(&t->dir, "STOP"); /* the request has been served */
+    saved = due(n, cfg->train_save_every, total) || *stop ? n : saved;
   }
+  if (*stop && saved != t->optimizer.step) TRY(trainer_save(t, "last.h5"));
+  if (*stop == STOP_FILE && t->comm->rank == 0) rundir_remove(&t->dir, "STOP"); /* the request has been served */
   char path[512];
   int err = OK;
   if (t->comm->rank == 0 && t->writes)

@@ -34,6 +34,7 @@ typedef struct Trainer {
   bool writes;            /* false: nothing is written (mdlm check) */
   int64_t local_micro;    /* micro-batches of this rank a step */
   int64_t tokens, masked; /* since the start of the run */
+  double valid_seconds;   /* of the last validation, 0: none yet */
   double best;            /* nat per token of the best validation, NaN: none */
   double peak;            /* FLOP/s of matrix products on this rank */
 } Trainer;
@@ -49,12 +50,16 @@ int trainer_micro(Trainer *t, StepResult *sum);
 /** trainer_update — reduce, clip, update after local_micro micro-batches; *sum becomes the global result.
  *  Errors  ERR_NUMERIC naming step and rank of a loss that is not finite: weights and checkpoints are as before */
 int trainer_update(Trainer *t, StepResult *sum);
-/** trainer_validate — bound of the validation data under the moving average; a new best is saved as best.h5. */
-int trainer_validate(Trainer *t);
+/** trainer_validate — bound of the validation data under the moving average; a new best is saved as best.h5. *stop: the
+ *  signal that ended it, and then nothing is changed; else 0. */
+int trainer_validate(Trainer *t, int *stop);
 /** trainer_save — write the state as `name` in the run directory. */
 int trainer_save(Trainer *t, const char *name);
+/** trainer_complete — whether all steps and their last validation are done. */
+bool trainer_complete(const Trainer *t);
 /** trainer_run — steps up to train.steps, with log, validations and checkpoints. *stop: what ended it early
- * (stop_name), or 0. */
+ * (stop_name), or 0. A stop is obeyed after a pass of the network: the state saved is that before an unfinished step or
+ * validation. */
 int trainer_run(Trainer *t, int *stop);
 /** trainer_flops — floating-point operations of training on that many rows of input and rows of logits. */
 double trainer_flops(const Trainer *t, double tokens, double rows);

@@ -24,6 +24,8 @@ static const int32_t rows[ROWS][WIDTH] = {
 static const int64_t lengths[ROWS] = {14, 14, 14, 14, 7, 13, 1};
 static const int64_t counts[ROWS] = {11, 6, 9, 0, 4, 8, 0}; /* counted by hand */
 
+static const GenpplOptions quiet = {0};
+
 static void open_network(Network *n, int64_t length, int64_t batch) {
   Toy toy = toy_tiny(V, MASK, length, batch);
   toy.eps = 1e-3;
@@ -78,7 +80,7 @@ static void score(Genppl *r, int64_t batch) {
   must(comm_null_create(&comm));
   open_network(&n, WINDOW, batch);
   must(tokens_open(&t, write_file("rows.h5", rows[0], ROWS, WIDTH, lengths), &vocab, "judge.h5"));
-  must(genppl_run(r, &n, t, EOS, &comm, NULL));
+  must(genppl_run(r, &n, t, EOS, &comm, &quiet));
   tokens_close(&t);
   network_destroy(&n);
   comm_destroy(&comm);
@@ -134,7 +136,7 @@ static void test_whole_rows(void **state) {
   must(comm_null_create(&comm));
   open_network(&n, WIDTH + 3, 2);
   must(tokens_open(&t, write_file("rows.h5", rows[0], ROWS, WIDTH, lengths), &vocab, "judge.h5"));
-  must(genppl_run(&r, &n, t, EOS, &comm, NULL));
+  must(genppl_run(&r, &n, t, EOS, &comm, &quiet));
   score(&windows, 2);
   const int64_t whole[ROWS] = {13, 6, 9, 0, 5, 9, 0};
   assert_int_equal(r.windows, ROWS - 1);
@@ -155,7 +157,7 @@ static void test_nothing_scored(void **state) {
   must(comm_null_create(&comm));
   open_network(&n, WINDOW, 2);
   must(tokens_open(&t, write_file("eos.h5", rows[3], 1, WIDTH, NULL), &vocab, "judge.h5"));
-  refused(genppl_run(&r, &n, t, EOS, &comm, NULL), ERR_DATA, "eos.h5", "no token is scored");
+  refused(genppl_run(&r, &n, t, EOS, &comm, &quiet), ERR_DATA, "eos.h5", "no token is scored");
   tokens_close(&t);
   network_destroy(&n);
 }
