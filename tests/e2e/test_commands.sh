@@ -163,7 +163,7 @@ adds_up() { # NAME: whether the values of the sequences sum to those of the prin
 values = h5.File(sys.argv[1]); line = dict(w.split("=") for w in open(sys.argv[2]).read().split())
 nll = values["loss"][()].sum() / values["tokens"][()].sum()
 error = values["loss"][()] - nll * values["tokens"][()]; n = len(error)
-half = 1.96 * np.sqrt(n / (n - 1) * (error**2).sum()) / values["tokens"][()].sum()
+half = 1.998972 * np.sqrt(n / (n - 1) * (error**2).sum()) / values["tokens"][()].sum() # t of 62 degrees of freedom
 low, high = map(float, line["ci95"].strip("[]").split(","))
 print(nll, half, line)
 assert n == int(line["sequences"]) and values["tokens"][()].sum() == int(line["tokens"])

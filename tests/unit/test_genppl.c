@@ -178,20 +178,6 @@ static void test_entropy(void **state) {
   genppl_destroy(&r);
 }
 
-static void test_interval(void **state) {
-  (void)state;
-  const double loss[] = {2, 9, 4};
-  const int64_t tokens[] = {1, 5, 4};
-  Interval r = interval_of(loss, tokens, 3);
-  double se = sqrt(1.5 * (0.5 * 0.5 + 1.5 * 1.5 + 2 * 2)) / 10;
-  assert_true(fabs(r.nll - 1.5) < 1e-15 && r.tokens == 10);
-  assert_true(fabs(r.high - r.nll - 1.96 * se) < 1e-14 && fabs(r.nll - r.low - 1.96 * se) < 1e-14);
-  r = interval_of(loss, tokens, 1);
-  assert_true(r.nll == 2 && isnan(r.low) && isnan(r.high));
-  r = interval_of((double[]){4, 0}, (int64_t[]){2, 0}, 2); /* a row without scored tokens does not count */
-  assert_true(r.nll == 2 && isnan(r.low) && isnan(r.high));
-}
-
 /* ---- what is refused */
 static void bad_row(const char *name, int at, int32_t value, const char *word) {
   int32_t ids[2][WIDTH] = {{0}};
@@ -247,9 +233,9 @@ static void test_bad_files(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_rule),     cmocka_unit_test(test_batches),        cmocka_unit_test(test_whole_rows),
-      cmocka_unit_test(test_entropy),  cmocka_unit_test(test_nothing_scored), cmocka_unit_test(test_interval),
-      cmocka_unit_test(test_bad_rows), cmocka_unit_test(test_bad_files),
+      cmocka_unit_test(test_rule),      cmocka_unit_test(test_batches),        cmocka_unit_test(test_whole_rows),
+      cmocka_unit_test(test_entropy),   cmocka_unit_test(test_nothing_scored), cmocka_unit_test(test_bad_rows),
+      cmocka_unit_test(test_bad_files),
   };
   return cmocka_run_group_tests(tests, bench_setup, bench_teardown);
 }
