@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cmd/cmd.h"
+#include "cmd/results.h"
 #include "store/checkpoint.h"
 #include "store/h5.h"
 #include "store/shards.h"
@@ -10,20 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { DECK_HEAD = 13 }; /* lines: the sections run and data of a resolved deck */
-
-static void info_deck(const char *path, const char *deck) {
-  int more = 0;
-  const char *p = deck;
-  log_info("  deck, its head; `mdlm info --deck %s` prints all of it:", path);
-  for (int i = 0; i < DECK_HEAD && *p; i++) {
-    int n = (int)strcspn(p, "\n");
-    log_info("    %.*s", n, p);
-    p += n + (p[n] == '\n');
-  }
-  for (; *p; p++) more += *p == '\n';
-  if (more > 0) log_info("    … %d more lines", more);
-}
+static void info_deck(const char *path) { log_info("  deck: `mdlm info --deck %s` prints it", path); }
 
 static int info_data(const char *path) {
   Shards *s = NULL;
@@ -98,7 +86,7 @@ static int info_checkpoint(const char *path) {
   H5 *f = NULL;
   int err = h5_open(&f, path, false);
   for (int i = 0; i < 4 && err == OK; i++) err = info_norms(f, groups[i]);
-  if (err == OK) info_deck(path, s.deck);
+  if (err == OK) info_deck(path);
   h5_close(&f);
   checkpoint_state_destroy(&s);
   if (err == OK) err = checkpoint_verify(path);
@@ -151,7 +139,7 @@ static int info_group(H5 *f, const char *group) {
   return err;
 }
 
-/* ---- metrics, evaluations, samples …: results, attributes, series, the head of the deck */
+/* ---- metrics, evaluations, samples …: results, attributes, series, how to see the deck */
 
 typedef struct Field {
   const char *name;
@@ -160,13 +148,14 @@ typedef struct Field {
 
 /* In the order of the output; a file has some of them. */
 static const Field fields[] = {
-    {"entropy", REAL},      {"estimator", WORD},      {"draws", WHOLE},     {"tokens", WHOLE},
-    {"share", REAL},        {"sampler", WORD},        {"steps", WHOLE},     {"noise_removal", WHOLE},
-    {"num_strides", WHOLE}, {"stride_length", WHOLE}, {"prompt", WORD},     {"evaluations", WHOLE},
-    {"evaluated", WHOLE},   {"seed", WHOLE},          {"checkpoint", WORD}, {"checkpoint_digest", WORD},
-    {"step", WHOLE},        {"weights", WORD},        {"input", WORD},      {"data", WORD},
-    {"data_digest", WORD},  {"source", WORD},         {"tokenizer", WORD},  {"version", WORD},
-    {"git", WORD},          {"created", WORD},        {"started", WORD},    {NULL, WORD}};
+    {"entropy", REAL},      {"estimator", WORD},      {"draws", WHOLE},      {"tokens", WHOLE},
+    {"share", REAL},        {"data", WORD},           {"data_digest", WORD}, {"source", WORD},
+    {"split", WORD},        {"wrap", WHOLE},          {"detokenizer", WORD}, {"input", WORD},
+    {"window", WHOLE},      {"sampler", WORD},        {"steps", WHOLE},      {"noise_removal", WHOLE},
+    {"num_strides", WHOLE}, {"stride_length", WHOLE}, {"prompt", WORD},      {"evaluations", WHOLE},
+    {"evaluated", WHOLE},   {"seed", WHOLE},          {"checkpoint", WORD},  {"checkpoint_digest", WORD},
+    {"step", WHOLE},        {"weights", WORD},        {"tokenizer", WORD},   {"version", WORD},
+    {"git", WORD},          {"created", WORD},        {"started", WORD},     {NULL, WORD}};
 
 static int info_field(H5 *f, const Field *field) {
   char *word = NULL;
@@ -176,7 +165,7 @@ static int info_field(H5 *f, const Field *field) {
   switch (field->type) {
   case WORD:
     TRY(h5_get_str(f, "/", field->name, &word));
-    log_info("  %-18s %s", field->name, word);
+    if (*word) log_info("  %-18s %s", field->name, word);
     mem_free(&word);
     break;
   case WHOLE:
@@ -191,31 +180,37 @@ static int info_field(H5 *f, const Field *field) {
   return OK;
 }
 
-/* The likelihood of an evaluation or a score, with its 95 % interval. */
-static int info_likelihood(H5 *f) {
-  double nll, low, high;
-  if (!h5_has(f, "/", "nll")) return OK;
-  TRY(h5_get_real(f, "/", "nll", &nll));
-  TRY(h5_get_real(f, "/", "nll_low", &low));
-  TRY(h5_get_real(f, "/", "nll_high", &high));
-  log_info("  %-18s %.4f   95 %% interval %.4f to %.4f", "ppl", exp(nll), exp(low), exp(high));
-  log_info("  %-18s %.5f  95 %% interval %.5f to %.5f, nat per token", "nll", nll, low, high);
+/* What an evaluation, a score or samples say. */
+static int info_result(H5 *f) {
+  Results r;
+  H5Info samples;
+  double sum = 0, *entropy = NULL;
+  if (h5_has(f, "/", "nll")) {
+    TRY(results_read(&r, f));
+    results_show(&r.losses, r.block);
+    results_destroy(&r);
+  } else if (h5_exists(f, "/entropy")) {
+    TRY(h5_info(f, "/entropy", &samples));
+    CHECK(samples.rank == 1, ERR_DATA, "%s: /entropy is not a list of numbers", h5_path(f));
+    int64_t n = samples.dims[0];
+    TRY(mem_alloc(&entropy, (size_t)n * sizeof *entropy));
+    int err = n ? h5_read(f, "/entropy", H5_F64, 1, &n, entropy) : OK;
+    for (int64_t i = 0; i < n && err == OK; i++) sum += entropy[i];
+    mem_free(&entropy);
+    TRY(err);
+    log_info("  %-18s %lld, of token entropy %.4f nat (mean)", "samples", (long long)n, sum / (double)n);
+  }
   return OK;
 }
 
 static int describe(H5 *f, const char *path, const char *format) {
-  char *deck = NULL;
   bool metrics = strcmp(format, "mdlm-metrics") == 0;
   log_info("%s: %s", path, format);
-  TRY(info_likelihood(f));
+  TRY(info_result(f));
   for (const Field *field = fields; field->name; field++) TRY(info_field(f, field));
   TRY(info_group(f, metrics ? "/train" : "/"));
   if (metrics) TRY(info_group(f, "/valid"));
-  if (h5_has(f, "/", "deck")) {
-    TRY(h5_get_str(f, "/", "deck", &deck));
-    info_deck(path, deck);
-    mem_free(&deck);
-  }
+  if (h5_has(f, "/", "deck")) info_deck(path);
   log_info("  whole: every value could be read");
   return OK;
 }
