@@ -1,0 +1,64 @@
+#include "cmd/evaluation.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include <math.h>
+
+int evaluation_estimate(Evaluation *e, const Config *cfg) {
+  const Objective *o = &e->task.net.objective;
+  TRY(estimator_find(&e->estimator, cfg->eval_estimator, o));
+  e->draws = o->diffusion ? cfg->eval_draws : 1;
+  return task_key(&e->task, cfg, "eval", "data = %s\n", shards_protocol(e->data)->digest);
+}
+
+static int fill_results(H5 *f, const Evaluation *e) {
+  const Nelbo *r = &e->result;
+  int64_t n = r->sequences;
+  TRY(h5_set_real(f, "/", "nll", r->interval.nll));
+  TRY(h5_set_real(f, "/", "nll_low", r->interval.low));
+  TRY(h5_set_real(f, "/", "nll_high", r->interval.high));
+  TRY(h5_set_int(f, "/", "tokens", r->interval.tokens));
+  TRY(output_series(f, "/loss", H5_F64, n, r->loss, "nat", "bound on the negative log-likelihood of each sequence"));
+  TRY(output_series(f, "/square", H5_F64, n, r->square, "nat2",
+                    "sum over the draws of the squared distance from their mean"));
+  return output_series(f, "/tokens", H5_I64, n, r->length, "token", "scored tokens of each sequence");
+}
+
+static int fill_output(H5 *f, const void *arg) {
+  const Evaluation *e = arg;
+  const Protocol *p = shards_protocol(e->data);
+  TRY(h5_set_str(f, "/", "estimator", e->estimator->name));
+  TRY(h5_set_int(f, "/", "draws", e->task.cfg->eval_draws));
+  TRY(h5_set_real(f, "/", "share", e->estimator->whole ? 1 : objective_share(&e->task.net.objective)));
+  TRY(h5_set_str(f, "/", "data", shards_spec(e->data)));
+  TRY(h5_set_str(f, "/", "data_digest", p->digest));
+  TRY(h5_set_int(f, "/", "length", shards_length(e->data)));
+  TRY(h5_set_str(f, "/", "tokenizer", e->task.state.vocab.tokenizer));
+  TRY(h5_set_real(f, "/", "seconds", e->seconds));
+  TRY(protocol_store(p, f));
+  return fill_results(f, e);
+}
+
+int evaluation_run(Evaluation *e, const Config *cfg, Comm *comm, const char *progress) {
+  NelboOptions o = {.estimator = e->estimator,
+                    .draws = e->draws,
+                    .sequences = cfg->eval_sequences,
+                    .seed = (uint64_t)cfg->run_seed,
+                    .stratified = cfg->diffusion_stratified,
+                    .progress = progress,
+                    .partial = e->task.partial,
+                    .key = e->task.key};
+  double start = clock_now();
+  TRY(nelbo_run(&e->result, &e->task.net, e->data, comm, &o));
+  e->seconds = clock_now() - start;
+  return e->result.stop ? OK : task_publish(&e->task, e->result.interval.nll, fill_output, e);
+}
+
+Losses evaluation_losses(const Evaluation *e) {
+  const Nelbo *r = &e->result;
+  return (Losses){.n = r->sequences,
+                  .loss = r->loss,
+                  .square = r->square,
+                  .tokens = r->length,
+                  .draws = e->task.net.objective.diffusion ? e->draws : 0};
+}

@@ -1,0 +1,21 @@
+/* evaluation — one data set under one checkpoint: for eval and, cell by cell, for sweep. */
+#pragma once
+#include "cmd/task.h"
+#include "measure/nelbo.h"
+
+typedef struct Evaluation {
+  Task task;
+  Shards *data;
+  const EstimatorTable *estimator;
+  int64_t draws; /* 1 where the network's value is exact */
+  Nelbo result;
+  double seconds; /* of this run */
+} Evaluation;
+
+/** evaluation_estimate — the estimator and the draws of the deck, for e's network and data, and the key of the partial
+ *  file. Not collective. ERR_USAGE, ERR_MEMORY */
+int evaluation_estimate(Evaluation *e, const Config *cfg);
+/** evaluation_run — e->result; not published where that was stopped. progress: NULL: quiet. Collective. */
+int evaluation_run(Evaluation *e, const Config *cfg, Comm *comm, const char *progress);
+/** evaluation_losses — the values of the sequences. Rank 0. */
+Losses evaluation_losses(const Evaluation *e);
