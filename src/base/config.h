@@ -38,6 +38,9 @@ int config_load_text(Config *cfg, const char *text, const char *name, char **gon
  *  Errors  ERR_MEMORY */
 int config_compare(const Config *now, const Config *before,
                    void (*tell)(void *arg, const char *key, const char *now, const char *before), void *arg);
+/** config_borrow — the keys of a section of `to` := those of `from`, whose strings stay its own: `to` is not for
+ *  config_free. */
+void config_borrow(Config *to, const Config *from, const char *section);
 /** config_free — release the strings; NULL-safe, clears cfg. */
 void config_free(Config *cfg);
 /* Which keys `word` asks for, whatever the case of its letters. */

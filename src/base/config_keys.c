@@ -215,3 +215,13 @@ int config_keys_unknown(const char *place, const char *section, const char *name
                  k->name);
   return RAISE(ERR_USAGE, "%s: unknown key %s%s%s; `mdlm help` lists them all", place, section, dot, name);
 }
+
+void config_borrow(Config *to, const Config *from, const char *section) {
+  static const size_t size[] = {[KEY_IS_INT] = sizeof(int64_t),
+                                [KEY_IS_REAL] = sizeof(double),
+                                [KEY_IS_BOOL] = sizeof(bool),
+                                [KEY_IS_STR] = sizeof(char *),
+                                [KEY_IS_WORD] = sizeof(char *)};
+  for (const Key *k = config_keys; k < config_keys + config_key_count; k++)
+    if (strcmp(k->section, section) == 0) memcpy((char *)to + k->offset, (const char *)from + k->offset, size[k->type]);
+}

@@ -19,26 +19,6 @@ typedef struct Score {
   Genppl result;
 } Score;
 
-/* The judging network is that of the checkpoint; the deck, which is that of the judged samples, only says on which
- * device it runs. */
-static void describe(Config *network, const Config *trained, const Config *cfg) {
-  *network = *trained;
-#define KEY(section, name)                                                                                             \
-  if (strcmp(#section, "device") == 0) network->section##_##name = cfg->section##_##name;
-#define KEY_INT(section, name, def, min, max, unit, help) KEY(section, name)
-#define KEY_REAL(section, name, def, min, max, unit, help) KEY(section, name)
-#define KEY_BOOL(section, name, def, help) KEY(section, name)
-#define KEY_STR(section, name, def, help) KEY(section, name)
-#define KEY_WORD(section, name, def, choices, help) KEY(section, name)
-#include "base/keys.def"
-#undef KEY
-#undef KEY_INT
-#undef KEY_REAL
-#undef KEY_BOOL
-#undef KEY_STR
-#undef KEY_WORD
-}
-
 /* A judge predicts the next token. */
 static int check_judge(const Score *s) {
   const ObjectiveTable *objective;
@@ -65,7 +45,8 @@ static int open_all(Score *s, const Config *cfg, Comm *comm) {
   TRY(checkpoint_state(t->checkpoint, &t->state));
   TRY(network_deck(&s->trained, t->state.deck, t->checkpoint));
   TRY(check_judge(s));
-  describe(&s->network, &s->trained, cfg);
+  s->network = s->trained; /* the deck is that of the judged samples: of it only the device matters */
+  config_borrow(&s->network, cfg, "device");
   TRY(tokens_open(&s->tokens, s->input, &t->state.vocab, t->checkpoint));
   int64_t length = t->state.length, width = tokens_width(s->tokens);
   CHECK(width > 1, ERR_DATA, "%s: rows of one token have no next token to score", s->input);

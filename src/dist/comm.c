@@ -27,6 +27,8 @@ int comm_gather(Comm *c, void *all, const void *mine, size_t bytes, int root) {
   return c->table->gather(c, all, mine, bytes, root);
 }
 
+int comm_split(Comm *c, int color, Comm *part) { return c->table->split(c, color, part); }
+
 int comm_barrier(Comm *c) { return c->table->barrier(c); }
 
 int comm_any(Comm *c, bool flag, bool *any) {

@@ -19,6 +19,7 @@ typedef struct CommTable {
   int (*broadcast)(Comm *, void *x, size_t bytes, int root);
   int (*gather)(Comm *, void *all, const void *mine, size_t bytes, int root);
   int (*barrier)(Comm *);
+  int (*split)(Comm *, int color, Comm *part);
   void (*destroy)(Comm *);
 } CommTable;
 
@@ -57,6 +58,9 @@ int comm_broadcast(Comm *c, void *x, size_t bytes, int root);
 /** comm_gather — root's all [size][bytes] := every rank's mine [bytes]. Collective. */
 int comm_gather(Comm *c, void *all, const void *mine, size_t bytes, int root);
 int comm_barrier(Comm *c);
+/** comm_split — *part := the ranks of c with the same color, in the same order. Destroy it with comm_destroy.
+ *  Collective. */
+int comm_split(Comm *c, int color, Comm *part);
 /** comm_agree — every rank passes its own error code; all return OK if all are OK. Otherwise a rank that failed returns
  *  its own error and the others ERR_ELSEWHERE, and the error is marked as agreed. Collective. */
 int comm_agree(Comm *c, int code);

@@ -121,6 +121,8 @@ static int mpi_barrier(Comm *c) { return check(MPI_Barrier(of(c)), "MPI_Barrier"
 
 /* ---- life */
 
+static int mpi_split(Comm *c, int color, Comm *part);
+
 static void mpi_destroy(Comm *c) {
   Mpi *m = c->impl;
   int gone = 0;
@@ -136,6 +138,7 @@ static const CommTable comm_mpi = {
     .broadcast = mpi_broadcast,
     .gather = mpi_gather,
     .barrier = mpi_barrier,
+    .split = mpi_split,
     .destroy = mpi_destroy,
 };
 
@@ -164,6 +167,21 @@ static int find_node(Comm *c) {
   if (err == OK) err = check(MPI_Comm_size(node, &c->place.local_size), "MPI_Comm_size");
   if (err == OK) err = find_share(c, node);
   MPI_Comm_free(&node);
+  return err;
+}
+
+static int mpi_split(Comm *c, int color, Comm *part) {
+  int err = OK;
+  *part = (Comm){.table = c->table, .place = c->place};
+  TRY(mem_alloc(&part->impl, sizeof(Mpi)));
+  Mpi *m = part->impl;
+  m->comm = MPI_COMM_NULL;
+  TRY_TO(fail, check(MPI_Comm_split(of(c), color, c->rank, &m->comm), "MPI_Comm_split"));
+  TRY_TO(fail, check(MPI_Comm_rank(m->comm, &part->rank), "MPI_Comm_rank"));
+  TRY_TO(fail, check(MPI_Comm_size(m->comm, &part->size), "MPI_Comm_size"));
+  return OK;
+fail:
+  comm_destroy(part);
   return err;
 }
 

@@ -30,6 +30,11 @@ static int null_barrier(Comm *c) {
   return OK;
 }
 
+static int null_split(Comm *c, int color, Comm *part) {
+  (void)c, (void)color;
+  return comm_null_create(part);
+}
+
 static void null_destroy(Comm *c) { (void)c; }
 
 static const CommTable comm_null = {
@@ -39,6 +44,7 @@ static const CommTable comm_null = {
     .broadcast = null_broadcast,
     .gather = null_gather,
     .barrier = null_barrier,
+    .split = null_split,
     .destroy = null_destroy,
 };
 

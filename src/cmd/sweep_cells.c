@@ -1,0 +1,257 @@
+#include "cmd/sweep_cells.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "diffusion/objective.h"
+#include "network/match.h"
+#include <errno.h>
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+enum { MOST_CELLS = 1 << 20, MOST_VALUES = 64 };
+
+/* The next part of a list, without blanks around it; NULL at its end. Parts that are empty are left out. */
+static char *next_part(char **list, const char *separator) {
+  for (char *p; (p = strsep(list, separator));) {
+    p += strspn(p, " \t\n");
+    size_t n = strlen(p);
+    while (n > 0 && strchr(" \t\n", p[n - 1])) p[--n] = '\0';
+    if (n > 0) return p;
+  }
+  return NULL;
+}
+
+/* ---- checkpoints */
+static int checkpoint_open(SweepCheckpoint *c) {
+  const ObjectiveTable *objective;
+  struct stat st;
+  TRY(checkpoint_state(c->path, &c->state));
+  TRY(checkpoint_digest(c->path, c->state.weights_digest));
+  TRY(network_deck(&c->trained, c->state.deck, c->path));
+  TRY(objective_find(&objective, c->trained.diffusion_objective));
+  c->exact = objective->gives == GIVES_NEXT;
+  c->bytes = stat(c->path, &st) == 0 ? (double)st.st_size : 0;
+  return OK;
+}
+
+static int checkpoint_add(Sweep *s, const char *path) {
+  SweepCheckpoint *more = realloc(s->checkpoints, (size_t)(s->n_checkpoints + 1) * sizeof *more);
+  CHECK(more, ERR_MEMORY, "out of memory");
+  s->checkpoints = more;
+  SweepCheckpoint *c = &more[s->n_checkpoints++];
+  *c = (SweepCheckpoint){0};
+  TRY(files_path(c->path, NULL, path));
+  return checkpoint_open(c);
+}
+
+static int pattern_add(Sweep *s, const char *pattern) {
+  glob_t g = {0};
+  int found = glob(pattern, 0, NULL, &g);
+  int err = found == 0 ? OK : RAISE(ERR_DATA, "sweep.checkpoints: no file matches %s", pattern);
+  for (size_t i = 0; i < g.gl_pathc && err == OK; i++) err = checkpoint_add(s, g.gl_pathv[i]);
+  globfree(&g);
+  return err;
+}
+
+static int checkpoints_open(Sweep *s) {
+  const Config *cfg = s->cfg;
+  char *copy = NULL, path[FILES_PATH];
+  int err = OK;
+  if (!*cfg->sweep_checkpoints) {
+    TRY(weights_path(cfg, cfg->eval_checkpoint, path));
+    return checkpoint_add(s, path);
+  }
+  TRY(mem_strdup(&copy, cfg->sweep_checkpoints));
+  char *list = copy;
+  for (char *p; err == OK && (p = next_part(&list, ";"));) err = pattern_add(s, p);
+  mem_free(&copy);
+  return err;
+}
+
+/* ---- data sets */
+static int data_add(Sweep *s, char *part) {
+  char *equals = strchr(part, '='), *spec = equals ? equals + 1 : part;
+  SweepData *more = realloc(s->data, (size_t)(s->n_data + 1) * sizeof *more);
+  CHECK(more, ERR_MEMORY, "out of memory");
+  s->data = more;
+  SweepData *d = &more[s->n_data++];
+  *d = (SweepData){0};
+  if (equals) *equals = '\0';
+  const char *slash = strrchr(part, '/'), *base = slash && !equals ? slash + 1 : part;
+  snprintf(d->name, sizeof d->name, "%s", base);
+  if (!equals) d->name[strcspn(d->name, ".,*?[")] = '\0';
+  for (int i = 0; i + 1 < s->n_data; i++)
+    CHECK(strcmp(s->data[i].name, d->name) != 0, ERR_USAGE,
+          "sweep.data: two data sets are called %s: name them, as in one=%s", d->name, spec);
+  TRY(mem_strdup(&d->spec, spec));
+  return shards_open(&d->shards, d->spec);
+}
+
+static int data_open(Sweep *s) {
+  const Config *cfg = s->cfg;
+  const char *given = *cfg->sweep_data ? cfg->sweep_data : *cfg->eval_data ? cfg->eval_data : cfg->data_valid;
+  char *copy = NULL;
+  int err = OK;
+  CHECK(*given, ERR_USAGE, "no data to evaluate: set sweep.data");
+  TRY(mem_strdup(&copy, given));
+  char *list = copy;
+  for (char *p; err == OK && (p = next_part(&list, ";"));) err = data_add(s, p);
+  mem_free(&copy);
+  return err;
+}
+
+/* ---- lists of values */
+typedef struct Values {
+  int64_t list[MOST_VALUES];
+  int n;
+} Values;
+
+/* The integers of a list, at least `least`; `otherwise` where it is empty. */
+static int values_read(Values *v, const char *key, const char *text, int64_t least, int64_t otherwise) {
+  char *copy = NULL;
+  int err = OK;
+  *v = (Values){.list = {otherwise}, .n = 1};
+  if (!*text) return OK;
+  TRY(mem_strdup(&copy, text));
+  char *list = copy, *end;
+  v->n = 0;
+  for (char *p; err == OK && (p = next_part(&list, ","));) {
+    errno = 0;
+    long long x = strtoll(p, &end, 10);
+    if (*end || errno || x < least || v->n == MOST_VALUES)
+      err = RAISE(ERR_USAGE, "%s = %s: %s is not one of at most %d integers from %lld on, separated by commas", key,
+                  text, p, MOST_VALUES, (long long)least);
+    else
+      v->list[v->n++] = x;
+  }
+  mem_free(&copy);
+  return err;
+}
+
+/* ---- cells */
+Config sweep_config(const Sweep *s, const SweepCell *cell) {
+  Config c = s->checkpoints[cell->checkpoint].trained;
+  config_borrow(&c, s->cfg, "device");
+  config_borrow(&c, s->cfg, "eval");
+  config_borrow(&c, s->cfg, "run");
+  c.eval_estimator = (char *)cell->estimator;
+  c.eval_draws = cell->draws;
+  c.diffusion_T = cell->T;
+  c.run_seed = cell->seed;
+  return c;
+}
+
+bool sweep_done(const SweepCell *cell) { return access(cell->path, F_OK) == 0; }
+
+static int cell_name(const Sweep *s, SweepCell *cell) {
+  const SweepCheckpoint *c = &s->checkpoints[cell->checkpoint];
+  const Config cfg = sweep_config(s, cell);
+  Task t = {.format = "mdlm-eval", .which = s->cfg->eval_weights, .state = c->state};
+  TRY(task_key(&t, &cfg, "eval", "data = %s\n", shards_protocol(s->data[cell->data].shards)->digest));
+  XXH128_hash_t sum = XXH3_128bits(t.key, strlen(t.key));
+  mem_free(&t.key);
+  snprintf(cell->name, sizeof cell->name, "%016llx%016llx", (unsigned long long)sum.high64,
+           (unsigned long long)sum.low64);
+  CHECK(snprintf(cell->path, sizeof cell->path, "%s/cells/%s.h5", s->dir, cell->name) < (int)sizeof cell->path,
+        ERR_USAGE, "sweep.dir = %s: the path is too long", s->dir);
+  return OK;
+}
+
+static int cell_add(Sweep *s, SweepCell cell) {
+  SweepData *d = &s->data[cell.data];
+  int64_t rows = shards_rows(d->shards);
+  if (s->cfg->eval_sequences > 0 && s->cfg->eval_sequences < rows) rows = s->cfg->eval_sequences;
+  cell.cost = s->checkpoints[cell.checkpoint].bytes * (double)(rows * shards_length(d->shards)) * (double)cell.draws;
+  TRY(cell_name(s, &cell));
+  for (int i = 0; i < s->n_cells; i++)
+    if (s->cells[i].checkpoint == cell.checkpoint && strcmp(s->cells[i].name, cell.name) == 0) return OK;
+  s->cells[s->n_cells++] = cell;
+  return OK;
+}
+
+typedef struct Axes {
+  Values draws, T, seeds;
+  const char *estimators[MOST_VALUES];
+  int n_estimators;
+} Axes;
+
+static int axes_read(Axes *a, Sweep *s) {
+  const Config *cfg = s->cfg;
+  TRY(values_read(&a->draws, "sweep.draws", cfg->sweep_draws, 1, cfg->eval_draws));
+  TRY(values_read(&a->T, "sweep.T", cfg->sweep_T, 0, -1));
+  TRY(values_read(&a->seeds, "sweep.seeds", cfg->sweep_seeds, 0, cfg->run_seed));
+  TRY(mem_strdup(&s->words, *cfg->sweep_estimators ? cfg->sweep_estimators : cfg->eval_estimator));
+  char *list = s->words;
+  for (char *p; (p = next_part(&list, ","));) {
+    const EstimatorTable *const *e = estimators;
+    while (*e && strcmp((*e)->name, p) != 0) e++;
+    CHECK(*e && a->n_estimators < MOST_VALUES, ERR_USAGE, "sweep.estimators: there is no estimator %s", p);
+    a->estimators[a->n_estimators++] = p;
+  }
+  CHECK(a->n_estimators > 0 && a->draws.n > 0 && a->T.n > 0 && a->seeds.n > 0, ERR_USAGE,
+        "the sweep has no cell: a list of values is empty");
+  return OK;
+}
+
+/* The cells of a checkpoint and a data set. */
+static int cells_add(Sweep *s, const Axes *a, int checkpoint, int data) {
+  const SweepCheckpoint *c = &s->checkpoints[checkpoint];
+  SweepCell cell = {.checkpoint = checkpoint, .data = data};
+  int counts[4] = {a->n_estimators, a->draws.n, a->T.n, a->seeds.n};
+  for (int k = 0; k < 4 && c->exact; k++) counts[k] = 1;
+  for (int i = 0; i < counts[0]; i++)
+    for (int d = 0; d < counts[1]; d++)
+      for (int t = 0; t < counts[2]; t++)
+        for (int k = 0; k < counts[3]; k++) {
+          cell.estimator = c->exact ? estimators[0]->name : a->estimators[i];
+          cell.draws = c->exact ? 1 : a->draws.list[d];
+          cell.T = c->exact || a->T.list[t] < 0 ? c->trained.diffusion_T : a->T.list[t];
+          cell.seed = a->seeds.list[k];
+          TRY(cell_add(s, cell));
+        }
+  return OK;
+}
+
+static int create(Sweep *s) {
+  Axes *a = NULL;
+  const Config *cfg = s->cfg;
+  TRY(*cfg->sweep_dir ? files_path(s->dir, NULL, cfg->sweep_dir) : output_path(cfg, "", "sweep", s->dir));
+  TRY(checkpoints_open(s));
+  TRY(data_open(s));
+  TRY(mem_alloc(&a, sizeof *a));
+  int err = axes_read(a, s);
+  double most = (double)s->n_checkpoints * s->n_data * a->n_estimators * a->draws.n * a->T.n * a->seeds.n;
+  if (err == OK && !(most <= MOST_CELLS)) err = RAISE(ERR_USAGE, "a sweep of %g cells is too large", most);
+  if (err == OK) err = mem_alloc(&s->cells, (size_t)most * sizeof *s->cells);
+  for (int c = 0; c < s->n_checkpoints && err == OK; c++)
+    for (int d = 0; d < s->n_data && err == OK; d++) err = cells_add(s, a, c, d);
+  mem_free(&a);
+  return err;
+}
+
+int sweep_create(Sweep *s, const Config *cfg) {
+  *s = (Sweep){.cfg = cfg};
+  int err = create(s);
+  if (err) sweep_destroy(s);
+  return err;
+}
+
+void sweep_destroy(Sweep *s) {
+  for (int i = 0; i < s->n_checkpoints; i++) {
+    checkpoint_state_destroy(&s->checkpoints[i].state);
+    config_free(&s->checkpoints[i].trained);
+  }
+  for (int i = 0; i < s->n_data; i++) {
+    mem_free(&s->data[i].spec);
+    shards_close(&s->data[i].shards);
+  }
+  free(s->checkpoints);
+  free(s->data);
+  mem_free(&s->cells);
+  mem_free(&s->words);
+  *s = (Sweep){0};
+}
