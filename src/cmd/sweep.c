@@ -109,5 +109,4 @@ const Command command_sweep = {
     .reads = "sweep.checkpoints and sweep.data",
     .writes = "in sweep.dir: an evaluation file for each cell (as mdlm eval writes), sweep.h5",
     .sections = "run eval sweep device",
-    .example =
-        "mpirun -n 4 mdlm sweep deck.cfg sweep.checkpoints='runs/*/best.h5' sweep.data='ptb.h5; wikitext=wt*.h5'"};
+    .example = "mpirun -n 4 mdlm sweep deck.cfg 'sweep.checkpoints=runs/*/best.h5'"};

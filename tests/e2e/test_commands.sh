@@ -40,8 +40,8 @@ pages() { # each command's help fits a terminal, and the sections that it names 
   [ "$(wc -w <<< "$commands")" -ge 8 ]
 }
 tap "every command has a page" pages
-only_train() { prints '^  75 +stopped by a signal' -- train any.cfg -h && ! grep '^  75 ' <("$MDLM" eval -h); }
-tap "only train has the exit code of a stop" only_train
+stops() { prints '^  75 +stopped by a signal' -- train any.cfg -h && grep -q '^  75 ' <("$MDLM" eval -h) && ! grep '^  75 ' <("$MDLM" check -h); }
+tap "commands that can be stopped have the exit code of a stop" stops
 all_keys() {
   ranks 1 help > "$T/out" &&
     grep -oE '^KEY_[A-Z]+ *\([a-z]+, [A-Za-z_0-9]+' src/base/keys.def | sed -E 's/.*\(([a-z]+), /\1./' > "$T/keys" &&
@@ -148,7 +148,7 @@ tap "a pattern names several files" several
 
 # ---- evaluation
 number='-?[0-9]+\.[0-9]+'
-line="^nll=$number bits=$number ppl=$number ci95=\[$number,$number\] sequences=63 tokens=2016\$"
+line="^nll=$number bits=$number ppl=$number ci95=\[$number,$number\] sequences=63 tokens=2016 estimator=[a-z]+ draws=[14] T=0\$"
 evaluate() { # NAME [KEY=VALUE…]: write the last line to $T/NAME.line and the values to $T/NAME.h5
   ranks 1 eval "$D" run.dir="$T/longer" eval.output="$T/$1.h5" "${@:2}" > "$T/out" || return 1
   cat "$T/out"
@@ -163,7 +163,8 @@ adds_up() { # NAME: whether the values of the sequences sum to those of the prin
 values = h5.File(sys.argv[1]); line = dict(w.split("=") for w in open(sys.argv[2]).read().split())
 nll = values["loss"][()].sum() / values["tokens"][()].sum()
 error = values["loss"][()] - nll * values["tokens"][()]; n = len(error)
-half = 1.998972 * np.sqrt(n / (n - 1) * (error**2).sum()) / values["tokens"][()].sum() # t of 62 degrees of freedom
+blocks = np.add.reduceat(error, np.arange(0, n, 2)) # rows of running text: 32 blocks of two neighbours
+half = 2.039513 * np.sqrt(32 / 31 * (blocks**2).sum()) / values["tokens"][()].sum() # t of 31 degrees of freedom
 low, high = map(float, line["ci95"].strip("[]").split(","))
 print(nll, half, line)
 assert n == int(line["sequences"]) and values["tokens"][()].sum() == int(line["tokens"])
@@ -181,7 +182,7 @@ assert abs((a + b) - (c + d)) / 2 < 1.5 * ((b - a) + (d - c)) / 2' "$T/time.line
 }
 tap "the two estimators agree within their intervals" agree
 tap "the two weights differ" exits 1 cmp "$T/time.line" "$T/live.line"
-tap "eval.sequences = 10" prints 'sequences=10 tokens=320$' \
+tap "eval.sequences = 10" prints 'sequences=10 tokens=320 estimator=time draws=1 T=0$' \
   -- eval "$D" run.dir="$T/longer" eval.sequences=10 eval.output="$T/ten.h5"
 tap "eval with nothing but run.dir" ranks 1 eval "$D"
 tap "eval writes to run.dir" test -s "$T/run/eval.h5"

@@ -63,7 +63,7 @@ as_eval() {
     eval.output="$T/eval.h5" > "$T/eval.log" || return 1
   score data 1 score.input="$T/plain.h5" score.batch=32 || return 1
   last eval && last data
-  [ "$(word eval nll)" = "$(word data nll)" ] && [ "$(word eval ci95)" = "$(word data ci95)" ] &&
+  [ "$(word eval nll)" = "$(word data nll)" ] &&
     [ "$(word eval tokens)" = "$(word data tokens)" ] && same "$T/eval.h5" "$T/data.h5" tokens loss --close 1e-6
 }
 tap "data without eos: the perplexity of eval" as_eval
