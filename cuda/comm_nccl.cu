@@ -8,7 +8,6 @@
 #include "base/clock.h"
 #include "cuda.cuh"
 #include "dist/device_comm.h"
-#include "dist/tree.h"
 #include <string.h>
 #include <time.h>
 #ifdef __CUDACC__
@@ -161,7 +160,8 @@ static int nccl_all_reduce(DeviceComm *c, Tensor x) {
 }
 
 /* Send and receive in one group; the partner does the mirror image. */
-static int swap(DeviceComm *c, int partner, const float *out, size_t n_out, float *in, size_t n_in) {
+static int swap(void *arg, int partner, const char *out, size_t n_out, char *in, size_t n_in) {
+  DeviceComm *c = (DeviceComm *)arg;
   ncclComm_t comm = nccl_of(c)->comm;
   if (n_out == 0 && n_in == 0) return OK;
   ncclResult_t start = ncclGroupStart(), sent = ncclSuccess, received = ncclSuccess;
@@ -174,22 +174,15 @@ static int swap(DeviceComm *c, int partner, const float *out, size_t n_out, floa
   return settle(c, end, "send and receive");
 }
 
-static int nccl_all_reduce_tree(DeviceComm *c, Tensor x, Tensor scratch) {
-  float *p = (float *)x.data, *from_partner = (float *)scratch.data;
-  TreeStep steps[TREE_STEPS];
-  int count = tree_plan(steps, c->comm->rank, c->comm->size, (size_t)x.dims[0]);
+static int add(void *arg, char *x, const char *y, size_t n) {
+  DeviceComm *c = (DeviceComm *)arg;
+  return cuda_add(&nccl_of(c)->side, tensor_1d(x, DT_F32, (int64_t)n), tensor_1d((char *)y, DT_F32, (int64_t)n));
+}
+
+static int nccl_all_reduce_tree(DeviceComm *c, const Tree *t, void *const *arrays, Tensor scratch, int64_t n) {
+  const TreeCarrier carrier = {c, sizeof(float), swap, add};
   TRY(begin(c));
-  for (int i = 0; i < count; i++) {
-    TreeRange mine = steps[i].mine, other = steps[i].other;
-    TRY(swap(c, steps[i].partner, p + other.start, other.n, from_partner, mine.n));
-    Tensor sum = tensor_1d(p + mine.start, DT_F32, (int64_t)mine.n);
-    TRY(cuda_add(&nccl_of(c)->side, sum, tensor_1d(from_partner, DT_F32, (int64_t)mine.n)));
-  }
-  for (int i = count - 1; i >= 0; i--) {
-    TreeRange mine = steps[i].mine, other = steps[i].other;
-    TRY(swap(c, steps[i].partner, p + mine.start, mine.n, p + other.start, other.n));
-  }
-  return OK;
+  return tree_sum(t, &carrier, arrays, scratch.data, (size_t)n);
 }
 
 static int nccl_reduce_scatter(DeviceComm *c, Tensor x) {

@@ -1,7 +1,7 @@
 #!/bin/bash
 # run.sh [WORD…] — run the tests (those whose step's name contains a WORD); end with "N passed, N failed, N skipped".
 #
-# Steps: the rules; each C test program, those of tests/mpi on 1, 2 and 4 ranks; each tests/*/test_*.sh and *_test.sh;
+# Steps: the rules; each C test program, those of tests/mpi on 1 to 8 ranks; each tests/*/test_*.sh and *_test.sh;
 # pytest on tests/python; the unit and ops programs again under the sanitizers, the unit programs under valgrind.
 # A test program prints TAP on stdout; "# skip: …" before a skipped test is its reason. A crash, a missing test, no
 # output and running out of time are failures. Each process of a step has a limit of CPU seconds, which do not depend on
@@ -216,18 +216,18 @@ if [ "${LONG:-}" = 1 ]; then # two more orders
   for t in $(programs ops cuda); do EMULATION_SEED=2 step "emulated/${t#*/} 2" 300 "$BUILD/emulated/tests/${t#*/}"; done
 fi
 
-# on_ranks NAME PROGRAM: run on 1, 2 and 4 ranks; rank 0 prints TAP, the output of the others is kept for failures
+# on_ranks NAME PROGRAM N…: run on each number of ranks; rank 0 prints TAP, the output of the others is kept for failures
 on_ranks() {
   local n
-  for n in 1 2 4; do
+  for n in "${@:3}"; do
     # shellcheck disable=SC2016 # each rank expands its variables
-    step "$1 -n $n" 180 mpirun -n $n bash -c \
+    step "$1 -n $n" 180 mpirun -n "$n" bash -c \
       '[ "$OMPI_COMM_WORLD_RANK" = 0 ] && exec "$0"; exec "$0" > "$RANK_LOG$OMPI_COMM_WORLD_RANK" 2>&1' "$2"
   done
 }
 in_lanes 1
-for t in $(programs mpi); do on_ranks "$t" "$BUILD/tests/$t"; done
-for t in test_device_comm test_reduce; do on_ranks emulated/$t "$BUILD/emulated/tests/$t"; done
+for t in $(programs mpi); do on_ranks "$t" "$BUILD/tests/$t" 1 2 3 4 5 6 8; done
+for t in test_device_comm test_reduce; do on_ranks emulated/$t "$BUILD/emulated/tests/$t" 1 2 3 4; done
 
 # Python and the scripts, those with the largest time limit first
 in_lanes "$most"
@@ -275,7 +275,7 @@ in_threads() {
     in_lanes "$most"
     for t; do [[ $t == mpi/* ]] || step "$name/$t, $threads" 300 "$folder/tests/$t"; done
     in_lanes 1
-    for t; do [[ $t != mpi/* ]] || on_ranks "$name/$t, $threads" "$folder/tests/$t"; done
+    for t; do [[ $t != mpi/* ]] || on_ranks "$name/$t, $threads" "$folder/tests/$t" 1 2 4; done
   done
 }
 

@@ -41,8 +41,7 @@ static int report_device(Trainer *t) {
 
 static void report_memory(const Trainer *t, size_t before) {
   const Params *p = &t->net.model.params;
-  double flat = (double)tensor_bytes(p->value),
-         tree = t->reduction.levels * flat + (double)tensor_bytes(t->reduction.exchange);
+  double flat = (double)tensor_bytes(p->value), tree = reduction_memory(&t->reduction, t->comm->size);
   double activations = (double)t->net.model.arena.size, rows = (double)t->net.rows.arena.size;
   double other = (double)t->net.dev.allocated - 5 * flat - (double)tensor_bytes(p->low) - tree - activations - rows;
   log_info("memory of a rank, MiB: program %.0f, weights %.0f, gradients %.0f, AdamW %.0f, EMA %.0f, bf16 copy %.0f, "
@@ -51,11 +50,9 @@ static void report_memory(const Trainer *t, size_t before) {
            mib(tree), mib(activations), mib(rows), mib(other));
 }
 
-/* Memory that a rank of so many would hold less than this one, bytes: levels of the reduction tree. */
+/* Memory that a rank of so many would hold less than this one, bytes: of the reduction tree. */
 static double less_memory(const Trainer *t, int64_t ranks) {
-  double flat = (double)tensor_bytes(t->net.model.params.value), less = 0;
-  for (int64_t n = 1; t->reduction.tree && n < ranks; n *= 2) less += flat;
-  return t->reduction.tree && ranks > 1 ? less - flat / 2 : less; /* half a gradient to exchange */
+  return reduction_memory(&t->reduction, 1) - reduction_memory(&t->reduction, ranks);
 }
 
 /* The step of 1, 2, 4 … ranks, and from where on reductions are felt. */
@@ -88,7 +85,7 @@ static void report_plan(Timing *m, const Trainer *t, const Ceilings *ceilings, d
     log_info(
         "           %lld ranks cannot run this deck: they must divide its %lld micro-batches and fill whole nodes%s",
         (long long)cfg->plan_ranks, (long long)p->micros,
-        p->leaves ? ", and dist.reduce = tree needs a power of two, at most dist.tree_leaves" : "");
+        p->leaves ? ", and with dist.reduce = tree divide its leaves, at most dist.tree_leaves" : "");
   if (felt)
     log_info("           from %lld ranks on, more than %.0f %% of a step is waiting for reductions", (long long)felt,
              100 * FELT);

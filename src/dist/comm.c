@@ -2,7 +2,6 @@
 #include "dist/comm.h"
 
 #include "base/err.h"
-#include "dist/tree.h"
 
 #include <string.h>
 
@@ -16,9 +15,10 @@ int comm_all_reduce(Comm *c, void *x, size_t n, CommType type, CommOp op) {
   return c->table->all_reduce(c, x, n, type, op);
 }
 
-int comm_all_reduce_tree(Comm *c, void *x, void *scratch, size_t n, CommType type) {
-  TRY(tree_check(c->size));
-  return c->table->all_reduce_tree(c, x, scratch, n, type);
+int comm_all_reduce_tree(Comm *c, int64_t leaves, void *const *arrays, void *scratch, size_t n, CommType type) {
+  const Tree t = {leaves, c->rank, c->size};
+  TRY(tree_check(&t));
+  return c->table->all_reduce_tree(c, &t, arrays, scratch, n, type);
 }
 
 int comm_broadcast(Comm *c, void *x, size_t bytes, int root) { return c->table->broadcast(c, x, bytes, root); }

@@ -1,5 +1,6 @@
 /* comm — the ranks of a run and their collectives in host memory. One table of functions per implementation. */
 #pragma once
+#include "dist/tree.h"
 #include "ops/ops.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,7 +16,7 @@ typedef struct Comm Comm;
 typedef struct CommTable {
   const char *name;
   int (*all_reduce)(Comm *, void *x, size_t n, CommType, CommOp);
-  int (*all_reduce_tree)(Comm *, void *x, void *scratch, size_t n, CommType);
+  int (*all_reduce_tree)(Comm *, const Tree *, void *const *arrays, void *scratch, size_t n, CommType);
   int (*broadcast)(Comm *, void *x, size_t bytes, int root);
   int (*gather)(Comm *, void *all, const void *mine, size_t bytes, int root);
   int (*barrier)(Comm *);
@@ -46,13 +47,13 @@ void comm_destroy(Comm *c);
 /** comm_all_reduce — x[n] := op over ranks, in place, in host memory, for any n (chunked). Collective.
  *  The MPI library chooses the order of additions: the result is the same on all ranks, but depends on their number. */
 int comm_all_reduce(Comm *c, void *x, size_t n, CommType type, CommOp op);
-/** comm_all_reduce_tree — x[n] := Σ over ranks, in place, by the fixed binary tree of dist/tree.h:
- *    ((r0 + r1) + (r2 + r3)) + …
- *  Reduce-scatter by recursive halving, then all-gather: each rank moves 2 n (P−1)/P elements. Collective.
- *  scratch [n]   of x's type; half of it is used
- *  Errors  ERR_USAGE unless the number of ranks is a power of two
- *  Repeat  bitwise: the same as summing the subtrees of 2^k ranks on fewer ranks */
-int comm_all_reduce_tree(Comm *c, void *x, void *scratch, size_t n, CommType type);
+/** comm_all_reduce_tree — Σ over the leaves of all ranks, in the order of dist/tree.h. Collective.
+ *  arrays  [tree_own][n] in   the sums of this rank's nodes; undefined afterwards, except
+ *          the last one  out  the sum
+ *  scratch [tree_scratch]     of the arrays' type
+ *  Errors  ERR_USAGE unless the ranks can share the leaves equally
+ *  Repeat  bitwise the same on any number of ranks */
+int comm_all_reduce_tree(Comm *c, int64_t leaves, void *const *arrays, void *scratch, size_t n, CommType type);
 /** comm_broadcast — x[bytes] from root to all ranks. Collective. */
 int comm_broadcast(Comm *c, void *x, size_t bytes, int root);
 /** comm_gather — root's all [size][bytes] := every rank's mine [bytes]. Collective. */

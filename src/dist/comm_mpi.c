@@ -43,49 +43,49 @@ static int mpi_all_reduce(Comm *c, void *x, size_t n, CommType type, CommOp op) 
 
 /* ---- tree */
 
+typedef struct Typed {
+  MPI_Comm comm;
+  CommType type;
+} Typed;
+
 /* Both partners know both lengths and so make the same number of calls; either side of a call may be empty. */
-static int swap(Comm *c, int partner, const char *out, size_t n_out, char *in, size_t n_in, CommType type) {
-  size_t turns = n_out > n_in ? n_out : n_in, b = bytes_of(type);
+static int swap(void *arg, int partner, const char *out, size_t n_out, char *in, size_t n_in) {
+  const Typed *t = arg;
+  MPI_Datatype type = type_of(t->type);
+  size_t turns = n_out > n_in ? n_out : n_in, b = bytes_of(t->type);
   for (size_t at = 0; at < turns; at += comm_mpi_chunk) {
     size_t out_at = at < n_out ? at : n_out, in_at = at < n_in ? at : n_in;
-    TRY(check(MPI_Sendrecv(out + out_at * b, chunk_of(n_out - out_at), type_of(type), partner, TAG, in + in_at * b,
-                           chunk_of(n_in - in_at), type_of(type), partner, TAG, of(c), MPI_STATUS_IGNORE),
+    const char *from = n_out ? out + out_at * b : NULL;
+    char *to = n_in ? in + in_at * b : NULL;
+    TRY(check(MPI_Sendrecv(from, chunk_of(n_out - out_at), type, partner, TAG, to, chunk_of(n_in - in_at), type,
+                           partner, TAG, t->comm, MPI_STATUS_IGNORE),
               "MPI_Sendrecv"));
   }
   return OK;
 }
 
-static void add_host(void *x, const void *y, size_t n, CommType type) {
-  if (type == COMM_F32) {
-    float *a = x;
-    const float *b = y;
+static int add_host(void *arg, char *x, const char *y, size_t n) {
+  const Typed *t = arg;
+  if (t->type == COMM_F32) {
+    float *a = (void *)x;
+    const float *b = (const void *)y;
     for (size_t i = 0; i < n; i++) a[i] += b[i];
-  } else if (type == COMM_F64) {
-    double *a = x;
-    const double *b = y;
+  } else if (t->type == COMM_F64) {
+    double *a = (void *)x;
+    const double *b = (const void *)y;
     for (size_t i = 0; i < n; i++) a[i] += b[i];
   } else {
-    int64_t *a = x;
-    const int64_t *b = y;
+    int64_t *a = (void *)x;
+    const int64_t *b = (const void *)y;
     for (size_t i = 0; i < n; i++) a[i] += b[i];
   }
+  return OK;
 }
 
-static int mpi_all_reduce_tree(Comm *c, void *x, void *scratch, size_t n, CommType type) {
-  char *p = x;
-  size_t b = bytes_of(type);
-  TreeStep steps[TREE_STEPS];
-  int count = tree_plan(steps, c->rank, c->size, n);
-  for (int i = 0; i < count; i++) {
-    TreeRange mine = steps[i].mine, other = steps[i].other;
-    TRY(swap(c, steps[i].partner, p + other.start * b, other.n, scratch, mine.n, type));
-    add_host(p + mine.start * b, scratch, mine.n, type);
-  }
-  for (int i = count - 1; i >= 0; i--) {
-    TreeRange mine = steps[i].mine, other = steps[i].other;
-    TRY(swap(c, steps[i].partner, p + mine.start * b, mine.n, p + other.start * b, other.n, type));
-  }
-  return OK;
+static int mpi_all_reduce_tree(Comm *c, const Tree *t, void *const *arrays, void *scratch, size_t n, CommType type) {
+  Typed typed = {of(c), type};
+  TreeCarrier carrier = {.arg = &typed, .width = bytes_of(type), .swap = swap, .add = add_host};
+  return tree_sum(t, &carrier, arrays, scratch, n);
 }
 
 /* ---- bytes */

@@ -9,8 +9,8 @@ static int null_all_reduce(Comm *c, void *x, size_t n, CommType type, CommOp op)
   return OK;
 }
 
-static int null_all_reduce_tree(Comm *c, void *x, void *scratch, size_t n, CommType type) {
-  (void)c, (void)x, (void)scratch, (void)n, (void)type;
+static int null_all_reduce_tree(Comm *c, const Tree *t, void *const *arrays, void *scratch, size_t n, CommType type) {
+  (void)c, (void)t, (void)arrays, (void)scratch, (void)n, (void)type;
   return OK;
 }
 

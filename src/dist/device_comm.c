@@ -2,14 +2,13 @@
  * implementation for host memory, which forwards to the ranks' communicator and completes before a call returns. */
 #include "dist/device_comm.h"
 #include "base/err.h"
-#include "dist/tree.h"
 #include <string.h>
 
 size_t device_comm_bucket = (size_t)25 << 20;
 double device_comm_patience = 600;
 
 /* ---- host memory */
-static CommType type_of(Tensor x) { return x.type == DT_F64 ? COMM_F64 : COMM_F32; }
+static CommType type_of(DType type) { return type == DT_F64 ? COMM_F64 : COMM_F32; }
 static size_t count_of(Tensor x) { return (size_t)tensor_count(x); }
 
 static int host_create(DeviceComm *c) {
@@ -18,11 +17,11 @@ static int host_create(DeviceComm *c) {
 }
 
 static int host_all_reduce(DeviceComm *c, Tensor x) {
-  return comm_all_reduce(c->comm, x.data, count_of(x), type_of(x), COMM_SUM);
+  return comm_all_reduce(c->comm, x.data, count_of(x), type_of(x.type), COMM_SUM);
 }
 
-static int host_all_reduce_tree(DeviceComm *c, Tensor x, Tensor scratch) {
-  return comm_all_reduce_tree(c->comm, x.data, scratch.data, count_of(x), type_of(x));
+static int host_all_reduce_tree(DeviceComm *c, const Tree *t, void *const *arrays, Tensor scratch, int64_t n) {
+  return comm_all_reduce_tree(c->comm, t->leaves, arrays, scratch.data, (size_t)n, type_of(c->dev->real));
 }
 
 static int host_all_gather(DeviceComm *c, Tensor x) {
@@ -88,13 +87,21 @@ int device_comm_all_reduce(DeviceComm *c, Tensor x) {
   return c->table->all_reduce(c, x);
 }
 
-int device_comm_all_reduce_tree(DeviceComm *c, Tensor x, Tensor scratch) {
-  TRY(check(c, x, "an all-reduce"));
-  TRY(tree_check(c->comm->size));
-  CHECK(c->comm->size == 1 || x.dims[0] == 0 ||
-            (scratch.type == x.type && tensor_count(scratch) >= x.dims[0] - x.dims[0] / 2),
-        ERR_SHAPE, "a tree all-reduce of %lld elements needs scratch for half of them", (long long)x.dims[0]);
-  return c->table->all_reduce_tree(c, x, scratch);
+int device_comm_all_reduce_tree(DeviceComm *c, int64_t leaves, const Tensor *nodes, Tensor scratch) {
+  const Tree t = {leaves, c->comm->rank, c->comm->size};
+  TreeNode own[TREE_NODES];
+  void *arrays[TREE_NODES];
+  TRY(tree_check(&t));
+  int count = tree_own(own, &t);
+  for (int i = 0; i < count; i++) {
+    TRY(check(c, nodes[i], "an all-reduce"));
+    CHECK(nodes[i].dims[0] == nodes[0].dims[0], ERR_SHAPE, "the nodes of a tree have equal lengths");
+    arrays[i] = nodes[i].data;
+  }
+  size_t n = count_of(nodes[0]), need = tree_scratch(&t, n);
+  CHECK(n == 0 || need == 0 || (scratch.type == nodes[0].type && count_of(scratch) >= need), ERR_SHAPE,
+        "a tree all-reduce of %zu elements needs scratch for %zu", n, need);
+  return c->table->all_reduce_tree(c, &t, arrays, scratch, (int64_t)n);
 }
 
 int device_comm_reduce_scatter(DeviceComm *c, Tensor x) {

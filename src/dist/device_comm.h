@@ -16,7 +16,7 @@ typedef struct DeviceCommTable {
   const char *name;
   int (*create)(DeviceComm *);
   int (*all_reduce)(DeviceComm *, Tensor x);
-  int (*all_reduce_tree)(DeviceComm *, Tensor x, Tensor scratch);
+  int (*all_reduce_tree)(DeviceComm *, const Tree *, void *const *arrays, Tensor scratch, int64_t n);
   int (*reduce_scatter)(DeviceComm *, Tensor x);
   int (*all_gather)(DeviceComm *, Tensor x);
   int (*wait)(DeviceComm *);
@@ -47,11 +47,13 @@ void device_comm_destroy(DeviceComm *c);
 /** device_comm_all_reduce — x[n] := Σ over ranks. The library chooses the order of additions: the result is the same on
  *  all ranks, but depends on their number. */
 int device_comm_all_reduce(DeviceComm *c, Tensor x);
-/** device_comm_all_reduce_tree — x[n] := Σ over ranks in the order of dist/tree.h, the same bits as
+/** device_comm_all_reduce_tree — Σ over the leaves of all ranks in the order of dist/tree.h, the same bits as
  *  comm_all_reduce_tree.
- *  scratch [≥ ⌈n/2⌉]
- *  Errors  ERR_USAGE unless the number of ranks is a power of two */
-int device_comm_all_reduce_tree(DeviceComm *c, Tensor x, Tensor scratch);
+ *  nodes   [tree_own][n] in   the sums of this rank's nodes; undefined afterwards, except
+ *          the last one  out  the sum
+ *  scratch [≥ tree_scratch]
+ *  Errors  ERR_USAGE unless the ranks can share the leaves equally */
+int device_comm_all_reduce_tree(DeviceComm *c, int64_t leaves, const Tensor *nodes, Tensor scratch);
 /** device_comm_reduce_scatter — x[n] in equal parts, one per rank: this rank's part := Σ over ranks; the other parts
  *  are undefined afterwards.
  *  Errors  ERR_SHAPE unless n is a multiple of the number of ranks */

@@ -30,9 +30,8 @@ void plan_links(Plan *p, const Config *cfg) {
 }
 
 bool plan_ranks(const Plan *p, int64_t ranks) {
-  bool power = (ranks & (ranks - 1)) == 0;
   return p->micros % ranks == 0 && (ranks <= p->per_node || ranks % p->per_node == 0) &&
-         (p->leaves == 0 || (power && ranks <= p->leaves));
+         (p->leaves == 0 || p->leaves % ranks == 0);
 }
 
 double plan_reduction(const Plan *p, int64_t ranks, double bytes) {
@@ -41,10 +40,11 @@ double plan_reduction(const Plan *p, int64_t ranks, double bytes) {
   if (p->leaves == 0)
     return 2 * (r - 1) / r * bytes / p->node.bytes + 2 * (r - 1) * p->node.seconds +
            2 * (m - 1) / m * (bytes / r) / p->network.bytes + 2 * ceil(log2(m)) * p->network.seconds;
-  for (int64_t d = 1; d < ranks; d *= 2) {
+  for (int64_t d = 1, f = 2; d < ranks; d *= f) {
+    while (ranks / d % f != 0) f++;
     const PlanLink *link = d < R ? &p->node : &p->network;
-    double part = bytes / (2 * (double)d);
-    seconds += 2 * (part / link->bytes + link->seconds) + 3 * part / p->sum;
+    double part = bytes / (double)(f * d);
+    seconds += (double)(f - 1) * (2 * (part / link->bytes + link->seconds) + 3 * part / p->sum);
   }
   return seconds;
 }

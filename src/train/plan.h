@@ -7,8 +7,9 @@
  *          each of them adds to it.
  * A reduction of b bytes over P ranks, R of them on a node, M = P/R nodes, takes
  *   fast   2(R−1)/R·b/node + 2(R−1)·node_latency + 2(M−1)/M·(b/R)/network + 2⌈log2 M⌉·network_latency
- *   tree   Σ over s = 0, 1, … with d = 2^s < P:  2(b/2d/link + latency) + 3(b/2d)/sum,  where link is the node's while
- *          d < R and then the network's
+ *   tree   Σ over the prime factors f of P, d the product of those before:  (f−1)·(2(b/fd/link + latency) + 3(b/fd)/sum),
+ *          where link is the node's while d < R and then the network's. More where a rank's leaves are not one node of
+ *          the tree (dist/tree.h)
  * with bandwidths per rank, and `sum` the speed of adding arrays. CPU ranks that share cores slow each other down by the
  * number of threads for each core. That all cores together are slower than one alone, and that ranks poll while they
  * wait, is not in the model; tests/bench-results.md has its errors. */

@@ -1,5 +1,6 @@
 #include "train/reduce.h"
 #include "base/err.h"
+#include <stdio.h>
 
 static int buffer(Params *p, Tensor *t, int64_t n) {
   void *data;
@@ -8,27 +9,81 @@ static int buffer(Params *p, Tensor *t, int64_t n) {
   return OK;
 }
 
-static int plan_tree(Reduction *r, int64_t global_micro, int64_t tree_leaves) {
-  int64_t size = r->comm->size, leaves = 1;
-  CHECK((size & (size - 1)) == 0, ERR_USAGE,
-        "dist.reduce = tree needs 1, 2, 4, 8 … ranks, not %lld; with this number use dist.reduce = fast",
-        (long long)size);
-  CHECK(tree_leaves >= size, ERR_USAGE, "dist.tree_leaves = %lld is less than the %lld ranks", (long long)tree_leaves,
-        (long long)size);
-  while (global_micro % (2 * leaves) == 0 && 2 * leaves <= tree_leaves) leaves *= 2;
-  ASSERT(leaves % size == 0); /* size is a power of two that divides global_micro */
-  r->leaves = leaves / size;
-  r->micro_per_leaf = global_micro / leaves;
-  while ((INT64_C(1) << r->levels) < r->leaves) r->levels++;
-  return OK;
+/* Powers of two first: they divide most numbers of ranks, and so the order of sums is that of versions which had only
+ * them. */
+int64_t reduction_leaves(int64_t micros, int64_t most) {
+  int64_t a = 1, b;
+  while (micros % (2 * a) == 0 && 2 * a <= most) a *= 2;
+  for (b = most / a < micros / a ? most / a : micros / a; micros / a % b != 0;) b--;
+  return a * b;
+}
+
+static int refuse(int64_t micros, int64_t ranks, int64_t tree_leaves) {
+  const int64_t LIMIT = 65536; /* of dist.tree_leaves */
+  int64_t better = tree_leaves;
+  do better++;
+  while (better <= LIMIT && (micros % better != 0 || reduction_leaves(micros, better) % ranks != 0));
+  char advice[64] = "raise train.micro_batch";
+  if (better <= LIMIT) snprintf(advice, sizeof advice, "set dist.tree_leaves = %lld", (long long)better);
+  return RAISE(
+      ERR_USAGE,
+      "dist.tree_leaves = %lld: the %lld micro-batches of a step make %lld leaves, which %lld ranks cannot share "
+      "equally: %s, or dist.reduce = fast",
+      (long long)tree_leaves, (long long)micros, (long long)reduction_leaves(micros, tree_leaves), (long long)ranks,
+      advice);
+}
+
+/* A leaf of the rank is done: the latest node, which becomes the one that waiting nodes, one for each add, make with
+ * it. Returns the number of adds. */
+static int push(const Tree *t, TreeNode *node, int *waiting) {
+  int adds = 0, top = *waiting;
+  int64_t first = top > 0 ? node[top - 1].end : t->leaves / t->size * t->rank;
+  TreeNode it = {first, first + 1};
+  while (top > 0 && tree_siblings(node[top - 1], it, t->leaves)) {
+    it.first = node[--top].first;
+    adds++;
+  }
+  node[top] = it;
+  *waiting = top;
+  return adds;
+}
+
+/* The most nodes that wait on a rank, and the adds to its last leaf. */
+static int count_levels(const Tree *t, int *last_adds) {
+  TreeNode node[TREE_NODES + 1];
+  int waiting = 0, most = 0;
+  for (int64_t i = 0; i < t->leaves / t->size; i++) {
+    waiting += i > 0; /* so does the latest */
+    most = waiting > most ? waiting : most;
+    *last_adds = push(t, node, &waiting);
+  }
+  return most;
 }
 
 static int plan(Reduction *r, int64_t global_micro, int64_t tree_leaves) {
   Params *p = r->params;
+  int64_t size = r->comm->size, leaves = reduction_leaves(global_micro, tree_leaves);
   if (!r->tree) return OK;
-  TRY(plan_tree(r, global_micro, tree_leaves));
-  for (int i = 0; i < r->levels; i++) TRY(buffer(p, &r->level[i], p->count));
-  return r->comm->size > 1 ? buffer(p, &r->exchange, p->count / 2 + 1) : OK;
+  if (leaves % size != 0) return refuse(global_micro, size, tree_leaves);
+  r->shape = (Tree){leaves, r->comm->rank, r->comm->size};
+  r->leaves = leaves / size;
+  r->micro_per_leaf = global_micro / leaves;
+  int levels = count_levels(&r->shape, &r->last_adds);
+  for (; r->levels < levels; r->levels++) TRY(buffer(p, &r->level[r->levels], p->count));
+  int64_t scratch = (int64_t)tree_scratch(&r->shape, (size_t)p->count);
+  return scratch > 0 ? buffer(p, &r->exchange, scratch) : OK;
+}
+
+double reduction_memory(const Reduction *r, int64_t ranks) {
+  double most = 0, flat = (double)tensor_bytes(r->params->grad);
+  int adds;
+  for (int64_t i = 0; r->tree && i < ranks; i++) {
+    const Tree t = {r->shape.leaves, (int)i, (int)ranks};
+    double scratch = (double)tree_scratch(&t, (size_t)r->params->count) / (double)r->params->count;
+    double bytes = flat * (count_levels(&t, &adds) + scratch);
+    most = bytes > most ? bytes : most;
+  }
+  return most;
 }
 
 int reduction_create(Reduction *r, Comm *comm, Params *params, bool tree, int64_t global_micro, int64_t tree_leaves) {
@@ -48,22 +103,32 @@ void reduction_destroy(Reduction *r) {
 }
 
 int reduction_begin(Reduction *r) {
-  r->micro = r->leaf = 0;
+  r->micro = r->waiting = 0;
   r->begun = r->params->count;
   return tensor_zero(r->params->dev, r->params->grad);
 }
 
-/* Reduces the gradients from `first` on whose reduction has not started: with tree, adds the last leaf to the subtrees
- * that wait for it, then over the ranks. The order of an element's additions does not depend on its bucket. */
+/* The sum over the ranks of n gradients from `first` on. */
+static int begin_across(Reduction *r, int64_t first, int64_t n) {
+  Tensor nodes[TREE_NODES], part = tensor_rows(r->params->grad, first, n);
+  if (r->comm->size == 1) return OK;
+  if (!r->tree) return device_comm_all_reduce(&r->across, part);
+  int others = r->waiting - r->last_adds;
+  for (int i = 0; i < others; i++) nodes[i] = tensor_rows(r->level[i], first, n);
+  nodes[others] = part;
+  return device_comm_all_reduce_tree(&r->across, r->shape.leaves, nodes, r->exchange);
+}
+
+/* Reduces the gradients from `first` on whose reduction has not started: with tree, adds to the last leaf the nodes that
+ * wait for it, then over the ranks. The order of an element's additions does not depend on its bucket. */
 static int begin_sum(Reduction *r, int64_t first) {
   int64_t n = r->begun - first;
   if (n == 0) return OK;
   r->begun = first;
   Tensor part = tensor_rows(r->params->grad, first, n);
-  for (int i = 0; i < r->levels; i++) TRY(op_add(r->params->dev, part, tensor_rows(r->level[i], first, n)));
-  if (r->comm->size == 1) return OK;
-  return r->tree ? device_comm_all_reduce_tree(&r->across, part, r->exchange)
-                 : device_comm_all_reduce(&r->across, part);
+  for (int i = 1; i <= r->last_adds; i++)
+    TRY(op_add(r->params->dev, part, tensor_rows(r->level[r->waiting - i], first, n)));
+  return begin_across(r, first, n);
 }
 
 static int final_from(void *arg, int64_t first) {
@@ -79,12 +144,12 @@ Ready reduction_ready(Reduction *r) {
   return r->comm->size > 1 ? (Ready){final_from, r} : r->watch;
 }
 
-/* A leaf is done, not the last one: add to it the subtrees that wait for it, as carries in a binary counter. */
+/* A leaf is done, not the last one: add to it the nodes that wait for it, and let the sum wait. */
 static int leaf_done(Reduction *r) {
   Params *p = r->params;
-  int level = 0;
-  for (int64_t i = r->leaf++; i & 1; i >>= 1) TRY(op_add(p->dev, p->grad, r->level[level++]));
-  TRY(tensor_copy(p->dev, r->level[level], p->grad));
+  int top = r->waiting, adds = push(&r->shape, r->node, &r->waiting);
+  for (int i = 1; i <= adds; i++) TRY(op_add(p->dev, p->grad, r->level[top - i]));
+  TRY(tensor_copy(p->dev, r->level[r->waiting++], p->grad));
   return tensor_zero(p->dev, p->grad);
 }
 

@@ -112,8 +112,9 @@ RANKS=1 bad "micro-batches do not fill the batch" 'train.global_batch = 8.*micro
   "${go_on[@]}" train.micro_batch=3
 RANKS=2 bad "ranks do not divide the batch" 'train.global_batch = 9.*2 ranks' \
   "${go_on[@]}" train.global_batch=9 train.micro_batch=1
-RANKS=3 bad "tree on 3 ranks" 'dist.reduce' "${go_on[@]}" train.global_batch=9 train.micro_batch=1
-RANKS=2 bad "fewer leaves than ranks" 'dist.tree_leaves = 1' "${go_on[@]}" dist.tree_leaves=1
+RANKS=3 bad "ranks that do not divide the leaves" '24 micro-batches.* 8 leaves.*3 ranks.*set dist.tree_leaves = 24' \
+  "${go_on[@]}" train.global_batch=24 train.micro_batch=1
+RANKS=2 bad "fewer leaves than ranks" 'dist.tree_leaves = 1:.*set dist.tree_leaves = 2' "${go_on[@]}" dist.tree_leaves=1
 
 # ---- a missing device
 RANKS="1 2"

@@ -88,7 +88,7 @@ tap "check predicts other ranks and devices" prints 'predicted for a device of 1
   '^plan +predicted: 1 a node by memory \(2 GB/s\), nodes by ethernet \(1.1 GB/s\)' '^ +1 +1 +[0-9.e-]+ +[0-9]+ +1.00 +0 ' \
   '^ +2 +2 +[0-9.e-]+ ' -- check "$D" plan.ranks=2 plan.per_node=1 plan.node_link=memory plan.node_gb_per_s=2 plan.network=ethernet \
   plan.tflops=1 plan.memory_gb_per_s=10
-tap "check says which number of ranks is impossible" prints '^ +3 ranks cannot run this deck: .*power of two' -- check "$D" plan.ranks=3
+tap "check says which number of ranks is impossible" prints '^ +3 ranks cannot run this deck: .*divide its leaves' -- check "$D" plan.ranks=3
 says_plan() { ranks 2 check "$D" plan.ranks=2 2>&1 | grep '^warning: plan.ranks: .*on one rank, not 2'; }
 tap "check on 2 ranks predicts nothing and says so" says_plan
 

@@ -44,6 +44,22 @@ for n in 2 4; do
   tap "train on $n ranks" train ranks$n $n
   tap "$n ranks: same weights, averages, moments and losses as 1 rank, bit for bit" same_run one ranks$n
 done
+# 12 micro-batches are 12 leaves: any number of ranks that divides 12 sums them in the order of one tree
+many=(train.global_batch=24 train.micro_batch=2)
+tap "12 micro-batches on 1 rank" train many1 1 "${many[@]}"
+for n in 2 3 4 6; do
+  tap "12 micro-batches on $n ranks" train many$n $n "${many[@]}"
+  tap "12 micro-batches on $n ranks: the bits of 1 rank" same_run many1 many$n
+done
+# on another number of ranks every two steps; each end is validated
+moved() {
+  train moved 6 "${many[@]}" train.steps=2 && train moved 4 "${many[@]}" train.steps=4 && train moved 3 "${many[@]}"
+}
+same_moved() {
+  same "$T/many1/last.h5" "$T/moved/last.h5" "${STATE[@]}" && same "$T/many1/metrics.h5" "$T/moved/metrics.h5" train --rows
+}
+tap "resume on 6, then 4, then 3 ranks" moved
+tap "resumed on other numbers of ranks: the bits of 1 rank" same_moved
 tap "train with 2 threads" train threads 1 device.threads=2
 tap "2 threads: the same bits" same_run one threads
 tap "dist.reduce = fast on 2 ranks" train fast 2 dist.reduce=fast

@@ -1,4 +1,4 @@
-/* comm — the null communicator, and the MPI communicator on the ranks of this run (1, 2 and 4). */
+/* comm — the null communicator, and the MPI communicator on the ranks of this run (1 to 8). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -36,12 +36,13 @@ static void null_is_one_rank(void **state) {
   (void)state;
   Comm c;
   float x[3] = {1, 2, 3}, scratch[3], all[3];
+  void *arrays[] = {x};
   double most = -4;
   bool any = true;
   assert_int_equal(comm_null_create(&c), OK);
   assert_true(c.rank == 0 && c.size == 1 && c.place.local_rank == 0 && c.place.local_size == 1);
   assert_int_equal(comm_all_reduce(&c, x, 3, COMM_F32, COMM_SUM), OK);
-  assert_int_equal(comm_all_reduce_tree(&c, x, scratch, 3, COMM_F32), OK);
+  assert_int_equal(comm_all_reduce_tree(&c, 5, arrays, scratch, 3, COMM_F32), OK);
   assert_int_equal(comm_broadcast(&c, x, sizeof x, 0), OK);
   assert_int_equal(comm_gather(&c, all, x, sizeof x, 0), OK);
   assert_true(all[0] == 1 && all[1] == 2 && all[2] == 3);
@@ -119,52 +120,110 @@ static void sum_is_equal_on_all_ranks(void **state) {
   assert_memory_equal(x, first, sizeof x);
 }
 
-static float tree_f32(int first, int ranks, size_t i) {
-  if (ranks == 1) return (float)number(first, i);
-  return tree_f32(first, ranks / 2, i) + tree_f32(first + ranks / 2, ranks / 2, i);
+/* ---- the tree, whose leaf k has the numbers number(k, i) */
+
+static int left_half(int leaves) {
+  int n = 1;
+  while (2 * n < leaves) n *= 2;
+  return n;
 }
 
-static double tree_f64(int first, int ranks, size_t i) {
-  if (ranks == 1) return number(first, i);
-  return tree_f64(first, ranks / 2, i) + tree_f64(first + ranks / 2, ranks / 2, i);
+static float tree_f32(int first, int leaves, size_t i) {
+  int left = left_half(leaves);
+  return leaves == 1 ? (float)number(first, i) : tree_f32(first, left, i) + tree_f32(first + left, leaves - left, i);
 }
 
-static void tree_case(size_t n) {
-  float *x = zeros(n, sizeof *x), *want = zeros(n, sizeof *want);
-  double *y = zeros(n, sizeof *y), *want_y = zeros(n, sizeof *want_y);
-  int64_t *z = zeros(n, sizeof *z);
-  char *scratch = zeros((n + 1) / 2, sizeof(double)); /* half the length suffices, as documented */
+static double tree_f64(int first, int leaves, size_t i) {
+  int left = left_half(leaves);
+  return leaves == 1 ? number(first, i) : tree_f64(first, left, i) + tree_f64(first + left, leaves - left, i);
+}
+
+/* The sum over `ranks` leaves of the numbers k + 1, times i: exact in any order. */
+static int64_t tree_i64(int first, int leaves, size_t i) {
+  int64_t sum = 0;
+  for (int k = first; k < first + leaves; k++) sum += (int64_t)i * (k + 1);
+  return sum;
+}
+
+static void fill(void *x, CommType type, TreeNode node, size_t n) {
+  int first = (int)node.first, leaves = (int)(node.end - node.first);
   for (size_t i = 0; i < n; i++) {
-    x[i] = (float)number(world.rank, i);
-    y[i] = number(world.rank, i);
-    z[i] = (int64_t)i * (world.rank + 1);
-    want[i] = tree_f32(0, world.size, i);
-    want_y[i] = tree_f64(0, world.size, i);
+    if (type == COMM_F32) ((float *)x)[i] = tree_f32(first, leaves, i);
+    if (type == COMM_F64) ((double *)x)[i] = tree_f64(first, leaves, i);
+    if (type == COMM_I64) ((int64_t *)x)[i] = tree_i64(first, leaves, i);
   }
-  assert_int_equal(comm_all_reduce_tree(&world, x, scratch, n, COMM_F32), OK);
-  assert_int_equal(comm_all_reduce_tree(&world, y, scratch, n, COMM_F64), OK);
-  assert_int_equal(comm_all_reduce_tree(&world, z, scratch, n, COMM_I64), OK);
-  assert_memory_equal(x, want, n * sizeof *x);
-  assert_memory_equal(y, want_y, n * sizeof *y);
-  for (size_t i = 0; i < n; i++) assert_true(z[i] == (int64_t)i * world.size * (world.size + 1) / 2);
-  free(scratch);
-  free(x);
-  free(want);
-  free(y);
-  free(want_y);
-  free(z);
 }
 
-/* Bitwise equal to the pairwise sum on one rank, also for lengths that are not divisible by the number of ranks or are
- * smaller. */
+/* With `leaves` leaves, and scratch no longer than documented. */
+static void tree_case(CommType type, int64_t leaves, size_t n) {
+  const Tree tree = {leaves, world.rank, world.size};
+  const size_t width = type == COMM_F32 ? 4 : 8;
+  TreeNode nodes[TREE_NODES];
+  void *arrays[TREE_NODES], *want = zeros(n, width);
+  char *scratch = malloc(tree_scratch(&tree, n) * width + 1);
+  int count = tree_own(nodes, &tree);
+  for (int k = 0; k < count; k++) fill(arrays[k] = zeros(n, width), type, nodes[k], n);
+  fill(want, type, (TreeNode){0, leaves}, n);
+  assert_int_equal(comm_all_reduce_tree(&world, leaves, arrays, scratch, n, type), OK);
+  assert_memory_equal(arrays[count - 1], want, n * width);
+  for (int k = 0; k < count; k++) free(arrays[k]);
+  free(scratch);
+  free(want);
+}
+
+/* Bitwise equal to the serial sum in the order of the tree, for any number of leaves, and for lengths that are not
+ * divisible by the number of ranks or are smaller. */
 static void tree_equals_serial_tree(void **state) {
   (void)state;
-  const size_t sizes[] = {0, 1, 2, 3, 5, 8, 17, 1000, 4099}, kept = comm_mpi_chunk, chunks[] = {2, 7, kept};
+  const size_t sizes[] = {0, 1, 2, 3, 5, 8, 17, 401}, kept = comm_mpi_chunk, chunks[] = {2, 7, kept};
   for (int chunk = 0; chunk < 3; chunk++) {
     comm_mpi_chunk = chunks[chunk];
-    for (int s = 0; s < 9; s++) tree_case(sizes[s]);
+    for (int s = 0; s < 8; s++)
+      for (CommType type = COMM_F32; type <= COMM_I64; type++)
+        for (int64_t leaves = 1; leaves <= (chunk == 2 ? 9 : 3); leaves++)
+          tree_case(type, leaves * world.size, sizes[s]);
   }
   comm_mpi_chunk = kept;
+}
+
+/* With a power of two of ranks and leaves, half of the elements of scratch suffice, and every rank has one node. */
+static void powers_of_two_cost_the_least(void **state) {
+  (void)state;
+  TreeNode nodes[TREE_NODES];
+  for (int size = 2; size <= 64; size *= 2)
+    for (int rank = 0; rank < size; rank++) {
+      const Tree tree = {8 * size, rank, size};
+      assert_int_equal(tree_own(nodes, &tree), 1);
+      assert_int_equal(tree_scratch(&tree, 1000 * 64), 500 * 64);
+    }
+}
+
+/* The nodes of every run of leaves: adjacent, as the definition makes them, and no two are the halves of a node. */
+static bool is_node(TreeNode node, int first, int leaves) {
+  int left = left_half(leaves);
+  if (node.first == first && node.end == first + leaves) return true;
+  if (leaves == 1) return false;
+  return node.end <= first + left ? is_node(node, first, left)
+                                  : node.first >= first + left && is_node(node, first + left, leaves - left);
+}
+
+static void runs_are_few_nodes(void **state) {
+  (void)state;
+  TreeNode nodes[TREE_NODES];
+  for (int leaves = 1; leaves <= 33; leaves++)
+    for (int first = 0; first < leaves; first++)
+      for (int end = first + 1; end <= leaves; end++) {
+        int count = tree_nodes(nodes, first, end, leaves);
+        assert_true(nodes[0].first == first && nodes[count - 1].end == end);
+        for (int k = 0; k < count; k++) {
+          assert_true(is_node(nodes[k], 0, leaves));
+          if (k == 0) continue;
+          TreeNode both = {nodes[k - 1].first, nodes[k].end};
+          assert_true(nodes[k - 1].end == nodes[k].first && !is_node(both, 0, leaves));
+          assert_false(tree_siblings(nodes[k - 1], nodes[k], leaves));
+        }
+      }
+  assert_int_equal(tree_nodes(nodes, 1, 65535, 65536), 30);
 }
 
 /* The numbers above distinguish orders: added from left to right they give other sums. */
@@ -179,13 +238,14 @@ static void order_matters(void **state) {
   assert_true(differ > 50);
 }
 
-static void tree_wants_a_power_of_two(void **state) {
+static void leaves_are_shared_equally(void **state) {
   (void)state;
   Comm three = world;
   float x[3] = {0}, scratch[3];
+  void *arrays[] = {x};
   three.size = 3;
-  assert_int_equal(comm_all_reduce_tree(&three, x, scratch, 3, COMM_F32), ERR_USAGE);
-  assert_non_null(strstr(err_message(), "there are 3"));
+  assert_int_equal(comm_all_reduce_tree(&three, 4, arrays, scratch, 3, COMM_F32), ERR_USAGE);
+  assert_non_null(strstr(err_message(), "3 ranks cannot share a tree of 4 leaves"));
   err_clear();
 }
 
@@ -284,12 +344,20 @@ static int destroy(void **state) {
 
 int main(int argc, char **argv) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(null_is_one_rank),          cmocka_unit_test(ranks_are_mpis),
-      cmocka_unit_test(all_reduce_types_and_ops),  cmocka_unit_test(sum_is_equal_on_all_ranks),
-      cmocka_unit_test(tree_equals_serial_tree),   cmocka_unit_test(order_matters),
-      cmocka_unit_test(tree_wants_a_power_of_two), cmocka_unit_test(broadcast_from_every_root),
-      cmocka_unit_test(gather_to_every_root),      cmocka_unit_test(any_and_max),
-      cmocka_unit_test(agree_on_the_outcome),      cmocka_unit_test(mpi_errors_have_text),
+      cmocka_unit_test(null_is_one_rank),
+      cmocka_unit_test(ranks_are_mpis),
+      cmocka_unit_test(all_reduce_types_and_ops),
+      cmocka_unit_test(sum_is_equal_on_all_ranks),
+      cmocka_unit_test(tree_equals_serial_tree),
+      cmocka_unit_test(order_matters),
+      cmocka_unit_test(powers_of_two_cost_the_least),
+      cmocka_unit_test(runs_are_few_nodes),
+      cmocka_unit_test(leaves_are_shared_equally),
+      cmocka_unit_test(broadcast_from_every_root),
+      cmocka_unit_test(gather_to_every_root),
+      cmocka_unit_test(any_and_max),
+      cmocka_unit_test(agree_on_the_outcome),
+      cmocka_unit_test(mpi_errors_have_text),
   };
   MPI_Init(&argc, &argv);
   int failed = cmocka_run_group_tests(tests, create, destroy);

@@ -1,4 +1,4 @@
-/* device_comm — reductions over ranks in device memory, on the ranks of this run (1, 2 and 4). Linked with another
+/* device_comm — reductions over ranks in device memory, on the ranks of this run (1 to 8). Linked with another
  * check_device it tests that device. `test_device_comm fault` reduces until something fails and then exits as main
  * does; in `test_device_comm absent` rank 0 waits for ranks that never join. */
 #include "check.h"
@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MOST = 5000 };
+enum { MOST = 10000 };
 
 static Comm world;
 static Device dev;
@@ -107,21 +107,37 @@ static void calls_stand_in_line(void **state) {
   for (int i = 0; i < 4; i++) release(all[i]);
 }
 
+/* The arrays of this rank's nodes: rotations of its numbers. */
+static void tree_case(int64_t leaves, int64_t n) {
+  static float host[TREE_NODES][MOST], scratch[8 * MOST];
+  const Tree tree = {leaves, world.rank, world.size};
+  TreeNode nodes[TREE_NODES];
+  Tensor x[TREE_NODES];
+  void *arrays[TREE_NODES];
+  size_t need = tree_scratch(&tree, (size_t)n);
+  int count = tree_own(nodes, &tree);
+  assert_true(need <= 8 * MOST);
+  for (int k = 0; k < count; k++) {
+    x[k] = filled(n, number);
+    for (int64_t i = 0; i < n; i++) host[k][i] = mine[(i + k) % n];
+    MUST(tensor_upload(&dev, x[k], host[k]));
+    arrays[k] = host[k];
+  }
+  Tensor space = array((int64_t)need);
+  MUST(device_comm_all_reduce_tree(&comm, leaves, x, space));
+  MUST(device_comm_wait(&comm));
+  MUST(comm_all_reduce_tree(&world, leaves, arrays, scratch, (size_t)n, COMM_F32));
+  memcpy(want, host[count - 1], sizeof want);
+  same(x[count - 1], "the tree's sum", 0, n);
+  for (int k = 0; k < count; k++) release(x[k]);
+  release(space);
+}
+
 /* Bitwise equal to the tree sum in host memory, with scratch no longer than documented. */
 static void tree_equals_the_hosts(void **state) {
   (void)state;
-  static float scratch[MOST];
-  for (int s = 0; s < SIZES; s++) {
-    int64_t n = sizes[s];
-    Tensor x = filled(n, number), half = array(n - n / 2);
-    MUST(device_comm_all_reduce_tree(&comm, x, half));
-    MUST(device_comm_wait(&comm));
-    memcpy(want, mine, sizeof want);
-    MUST(comm_all_reduce_tree(&world, want, scratch, (size_t)n, COMM_F32));
-    same(x, "the tree's sum", 0, n);
-    release(x);
-    release(half);
-  }
+  for (int64_t share = 1; share <= 7; share += 3) /* leaves of a rank */
+    for (int s = 0; s < SIZES; s++) tree_case(share * world.size, sizes[s]);
 }
 
 static void parts_are_added_and_gathered(void **state) {
@@ -151,12 +167,12 @@ static void wrong_arguments_are_refused(void **state) {
   if (world.size > 1) {
     check_refused(device_comm_reduce_scatter(&comm, x), ERR_SHAPE, "unequal parts");
     check_refused(device_comm_all_gather(&comm, x), ERR_SHAPE, "unequal parts");
-    check_refused(device_comm_all_reduce_tree(&comm, x, short_one), ERR_SHAPE, "too little scratch");
+    check_refused(device_comm_all_reduce_tree(&comm, world.size, &x, short_one), ERR_SHAPE, "too little scratch");
   }
   Comm three = world;
   three.size = 3;
   comm.comm = &three;
-  check_refused(device_comm_all_reduce_tree(&comm, x, x), ERR_USAGE, "a tree of three");
+  check_refused(device_comm_all_reduce_tree(&comm, 4, &x, x), ERR_USAGE, "a tree of four on three ranks");
   comm.comm = &world;
   release(x);
   release(short_one);
@@ -210,11 +226,11 @@ static int destroy(void **state) {
 /* ---- for tests/emulation/test_nccl.sh */
 
 static int add_up(void) {
-  Tensor x = array(1000), half = array(500);
+  Tensor x = array(1000), half = array(1000);
   for (int i = 0; i < 8; i++) {
     TRY(device_comm_all_reduce(&comm, x));
     TRY(device_comm_wait(&comm));
-    TRY(device_comm_all_reduce_tree(&comm, x, half));
+    TRY(device_comm_all_reduce_tree(&comm, world.size, &x, half));
     TRY(device_comm_wait(&comm));
   }
   release(x);
