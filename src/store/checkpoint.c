@@ -47,6 +47,7 @@ static int state_write(H5 *f, const CheckpointState *s) {
   char text[SUM_SIZE];
   TRY(h5_set_format(f, FORMAT, FORMAT_VERSION));
   TRY(h5_set_int(f, "/", "step", s->step));
+  TRY(h5_set_int(f, "/", "sequences", s->sequences));
   TRY(h5_set_int(f, "/", "tokens", s->tokens));
   TRY(h5_set_int(f, "/", "masked_tokens", s->masked_tokens));
   TRY(h5_set_int(f, "/", "seed", s->seed));
@@ -116,6 +117,8 @@ static int checkpoint_open(H5 **f, const char *path) {
 
 static int state_read(H5 *f, CheckpointState *s) {
   TRY(h5_get_int(f, "/", "step", &s->step));
+  s->sequences = -1;
+  if (h5_has(f, "/", "sequences")) TRY(h5_get_int(f, "/", "sequences", &s->sequences));
   TRY(h5_get_int(f, "/", "tokens", &s->tokens));
   TRY(h5_get_int(f, "/", "masked_tokens", &s->masked_tokens));
   TRY(h5_get_int(f, "/", "seed", &s->seed));

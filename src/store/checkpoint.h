@@ -4,8 +4,8 @@
  *   /params /ema /adam_m /adam_v   groups of float32 data sets, one per parameter, under its name, dots included
  *   /vocab                         as in a data file (shards.h)
  *   /metrics/<group>/<series>      as in metrics.h5 (metrics.h), with HDF5's fletcher32
- *   attributes of /                format, format_version, version, step, tokens, masked_tokens, seed, length, deck, git,
- *                                  data_digest, wrap, detokenizer, source, split, valid_nll, saved
+ *   attributes of /                format, format_version, version, step, sequences, tokens, masked_tokens, seed, length,
+ *                                  deck, git, data_digest, wrap, detokenizer, source, split, valid_nll, saved
  * The data sets of the parameter groups and of /vocab have the attribute xxh3: XXH3-64 of their little-endian bytes, in
  * hex. A seal (seal.h) covers the whole file. */
 #pragma once
@@ -21,8 +21,9 @@ typedef struct CheckpointArray { /* one parameter on the host */
 
 typedef struct CheckpointState {
   int64_t step, tokens, masked_tokens, seed, length; /* length: L of the training sequences */
-  double valid_nll;                                  /* nat per token of the best validation so far, NaN if none */
-  char *deck;                                        /* resolved deck; owned after a read */
+  int64_t sequences; /* drawn from the data so far; −1: not in the file, which an older version wrote */
+  double valid_nll;  /* nat per token of the best validation so far, NaN if none */
+  char *deck;        /* resolved deck; owned after a read */
   char git[64], data_digest[40];
   char weights_digest[33]; /* from checkpoint_digest; "" unless the caller has set it */
   Protocol protocol;

@@ -89,8 +89,8 @@ static int slot_fill(Loader *l, int64_t m) {
   const Slot *slot = &l->slots[m % SLOTS];
   int64_t step, first;
   place_of(l, m, &step, &first);
-  for (int64_t i = 0; i < l->o.micro_batch; i++)
-    slot->rows[i] = loader_row(l->o.order, l->o.seed, l->N, step * l->o.global_batch + first + i);
+  int64_t j = l->o.sequences + (step - l->o.step) * l->o.global_batch + first;
+  for (int64_t i = 0; i < l->o.micro_batch; i++) slot->rows[i] = loader_row(l->o.order, l->o.seed, l->N, j + i);
   TRY(shards_read(l->o.shards, slot->rows, l->o.micro_batch, slot->tokens, slot->lengths));
   return l->o.crop ? slot_crop(l, slot, step, first) : OK;
 }
@@ -132,7 +132,8 @@ static int thread_start(Loader *l) {
 /* ---- the caller ---- */
 
 static int options_check(const LoaderOptions *o) {
-  CHECK(o->global_batch > 0 && o->first >= 0 && o->count > 0 && o->first + o->count <= o->global_batch && o->step >= 0,
+  CHECK(o->global_batch > 0 && o->first >= 0 && o->count > 0 && o->first + o->count <= o->global_batch &&
+            o->step >= 0 && o->sequences >= 0,
         ERR_USAGE, "a rank cannot take sequences %lld to %lld of a global batch of %lld", (long long)o->first,
         (long long)(o->first + o->count - 1), (long long)o->global_batch);
   CHECK(o->micro_batch > 0 && o->count % o->micro_batch == 0, ERR_USAGE,

@@ -1,10 +1,12 @@
 /* loader — the sequences of each step, prefetched by a thread.
  *
- * Sequence k of step n is number j of an endless stream over the N rows of the data:
- *   j   = n·global_batch + k
+ * Sequence k of step n is number j of an endless stream over the N rows of the data. A loader that starts at step n0,
+ * before which `sequences` of the stream were drawn (n0·global_batch, unless the batch has changed), has
+ *   j   = sequences + (n − n0)·global_batch + k
  *   e   = j / N                                               (the epoch)
  *   row = rng_permute(key(seed, RNG_ORDER, e), N, j mod N)    (other values of data.order: see loader_row)
- * This is a pure function: any rank can take any part of any step, and resuming needs only the step. A rank takes
+ * This is a pure function: any rank can take any part of any step, and resuming needs only the step and
+ * the number of sequences. A rank takes
  * k = first … first+count−1 of every step.
  *
  * With crop, rows have 2L tokens and each visit takes L of them, from position loader_crop on, so that a token of the
@@ -20,6 +22,7 @@ typedef struct LoaderOptions {
   LoaderOrder order;
   uint64_t seed;
   int64_t step;         /* the first step to deliver */
+  int64_t sequences;    /* of the stream that were drawn before it */
   int64_t global_batch; /* sequences a step */
   int64_t first, count; /* this rank's part of it */
   int64_t micro_batch;  /* sequences delivered at a time; divides count */

@@ -16,6 +16,7 @@ static int save(Trainer *t, const char *name) {
   Flat host[CKPT_GROUPS] = {{0}};
   CheckpointArray *groups[CKPT_GROUPS];
   CheckpointState state = {.step = t->optimizer.step,
+                           .sequences = t->sequences,
                            .tokens = t->tokens,
                            .masked_tokens = t->masked,
                            .seed = t->cfg->run_seed,
@@ -95,6 +96,7 @@ static int load(Trainer *t, const char *path) {
   TRY_TO(done, params_bind(p, p->value));
   TRY_TO(done, report_changes(t, &trained, s.step));
   t->optimizer.step = s.step;
+  t->sequences = s.sequences >= 0 ? s.sequences : s.step * trained.train_global_batch;
   t->tokens = s.tokens;
   t->masked = s.masked_tokens;
   t->best = s.valid_nll;

@@ -88,6 +88,7 @@ int trainer_update(Trainer *t, StepResult *sum) {
               : RAISE(ERR_NUMERIC, "step %lld: the gradient's norm is %g; the last checkpoint is kept. Lower train.lr",
                       (long long)t->optimizer.step, sum->norm);
   TRY(comm_agree(t->comm, err));
+  t->sequences += t->cfg->train_global_batch;
   t->tokens += sum->tokens;
   t->masked += sum->masked;
   return OK;

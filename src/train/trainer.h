@@ -31,12 +31,12 @@ typedef struct Trainer {
   Loader *loader;
   History history;
   RunDir dir;
-  bool writes;            /* false: nothing is written (mdlm check) */
-  int64_t local_micro;    /* micro-batches of this rank a step */
-  int64_t tokens, masked; /* since the start of the run */
-  double valid_seconds;   /* of the last validation, 0: none yet */
-  double best;            /* nat per token of the best validation, NaN: none */
-  double peak;            /* FLOP/s of matrix products on this rank */
+  bool writes;                       /* false: nothing is written (mdlm check) */
+  int64_t local_micro;               /* micro-batches of this rank a step */
+  int64_t sequences, tokens, masked; /* since the start of the run */
+  double valid_seconds;              /* of the last validation, 0: none yet */
+  double best;                       /* nat per token of the best validation, NaN: none */
+  double peak;                       /* FLOP/s of matrix products on this rank */
 } Trainer;
 
 /** trainer_create — opens and allocates everything; with `writes`, locks the run directory and resumes as run.resume

@@ -153,6 +153,7 @@ static int open_loader(Trainer *t) {
                      .order = order_of(cfg),
                      .seed = (uint64_t)cfg->run_seed,
                      .step = t->optimizer.step,
+                     .sequences = t->sequences,
                      .global_batch = cfg->train_global_batch,
                      .first = part * t->comm->rank,
                      .count = part,

@@ -148,6 +148,36 @@ refuses() { # PATTERN NAME N STEPS KEY=VALUE
   [ "$(grep -c 'mdlm: error' "$T/refused")" = 1 ] && grep -q "mdlm: error.*$1" "$T/refused"
 }
 
+# grown NAME N: a copy of $T/part goes on with a batch of 12 instead of 8
+grown() { train "$1" "$2" 25 train.global_batch=12; }
+
+# counted NAME N: with that number of sequences in its checkpoint, or none if N is "none", as in those of old versions
+counted() {
+  cp -r "$T/part" "$T/$1" && "$PY" - "$T/$1/last.h5" "$2" << 'PYTHON'
+import sys
+import h5py
+with h5py.File(sys.argv[1], "r+") as f:
+    assert f.attrs["sequences"] == 21 * 8
+    del f.attrs["sequences"]
+    if sys.argv[2] != "none":
+        f.attrs["sequences"] = int(sys.argv[2])
+PYTHON
+}
+
+sequences() { # NAME: in its checkpoint
+  "$PY" -c 'import h5py, sys; print(h5py.File(sys.argv[1])["/"].attrs["sequences"])' "$T/$1/last.h5"
+}
+
+# The stream of data goes on where it stood, whatever the batch was. If the position were the step times the batch (252),
+# rows would be skipped.
+goes_on() {
+  cp -r "$T/part" "$T/grown" && grown grown 2 && [ "$(sequences grown)" = $((21 * 8 + 4 * 12)) ]
+}
+same_data() { # NAME N: whether a run that resumes from N sequences ends as `grown` did
+  counted "$1" "$2" && grown "$1" 3 && same_run grown "$1"
+}
+skips_data() { ! same_data skipped $((21 * 12)); }
+
 says_complete() {
   cp "$T/short/last.h5" "$T/last" && train short "$1" "$SHORT" > "$T/out" || return 1
   cat "$T/out"
@@ -171,6 +201,10 @@ for n in 1 4; do
   tap "resume on $n rank(s)" train "on$n" "$n" "$SHORT"
   tap "resumed on $n rank(s): the same run" same_run short "on$n"
 done
+
+tap "another train.global_batch: the data go on where they stood" goes_on
+tap "a checkpoint without the number of sequences: its step and batch tell it" same_data old none
+tap "another position in the data: another run" skips_data
 
 # stops with a saved state
 for stop in "1 TERM process" "2 USR1 process" "2 USR1 rank1" "2 TERM rank0" "2 STOP file"; do

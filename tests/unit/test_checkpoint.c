@@ -52,6 +52,7 @@ static void model_create(Model *m, uint32_t salt) {
   m->state = (CheckpointState){.step = 1000 + salt,
                                .tokens = INT64_C(1) << 40,
                                .masked_tokens = 77,
+                               .sequences = INT64_C(1) << 33,
                                .seed = 5,
                                .valid_nll = NAN,
                                .git = "abc",
@@ -102,6 +103,7 @@ static void there_and_back(void **state) {
   assert_int_equal(s.step, m.state.step);
   assert_int_equal(s.tokens, m.state.tokens);
   assert_int_equal(s.masked_tokens, 77);
+  assert_true(s.sequences == INT64_C(1) << 33);
   assert_int_equal(s.seed, 5);
   assert_true(isnan(s.valid_nll));
   assert_string_equal(s.deck, m.state.deck);

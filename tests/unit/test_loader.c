@@ -67,7 +67,8 @@ static void expect_micro(const Micro *m, const Data *d, const LoaderOptions *o, 
   assert_int_equal(m->n, o->micro_batch);
   assert_int_equal(m->L, d->L);
   for (int64_t i = 0; i < m->n; i++) {
-    int64_t row = loader_row(o->order, o->seed, d->N, step * o->global_batch + first + i);
+    int64_t j = o->sequences + (step - o->step) * o->global_batch + first + i;
+    int64_t row = loader_row(o->order, o->seed, d->N, j);
     assert_int_equal(m->rows[i], row);
     assert_int_equal(m->lengths[i], data_length(d, row));
     for (int64_t p = 0; p < d->L; p++) assert_int_equal(m->tokens[i * d->L + p], data_token(d, row, p));
@@ -108,10 +109,57 @@ static void splits(void **state) {
                                    .micro_batch = micro};
           run_rank(s, &d, options, 7); /* past the end of an epoch */
           options.step = 1234567;
+          options.sequences = 1234567 * 16;
           run_rank(s, &d, options, 2);
         }
   LoaderOptions large = {.order = ORDER_BLOCKED, .global_batch = 100, .count = 100, .micro_batch = 50}; /* > 2 N */
   run_rank(s, &d, large, 3);
+  shards_close(&s);
+}
+
+/* Append to rows[] those of so many steps on two ranks. */
+static int64_t *draw_steps(LoaderOptions o, int64_t steps, int64_t *rows) {
+  int64_t half = o.global_batch / 2, total = steps * o.global_batch;
+  Micro m;
+  o.count = half;
+  for (o.first = 0; o.first < o.global_batch; o.first += half) {
+    Loader *l;
+    must(loader_create(&l, &o));
+    for (int64_t step = 0; step < steps; step++)
+      for (int64_t k = o.first; k < o.first + half; k += o.micro_batch) {
+        must(loader_next(l, &m));
+        assert_true(m.step == o.step + step && m.first == k);
+        memcpy(rows + step * o.global_batch + k, m.rows, (size_t)m.n * sizeof *rows);
+      }
+    loader_destroy(&l);
+  }
+  return rows + total;
+}
+
+/* A batch that changes in the middle of an epoch, from 4 to 10 to 2 sequences: the stream goes on, and every row of an
+ * epoch is seen once. */
+static void batch_changes(void **state) {
+  (void)state;
+  enum { N = 45, ALL = 3 * 4 + 5 * 10 + 14 * 2 }; /* two epochs */
+  Data d = {.N = N, .L = 6, .V = 100, .type = H5_U16, .chunk_rows = 8};
+  int64_t rows[ALL], batch[] = {4, 10, 2}, steps[] = {3, 5, 14};
+  Shards *s;
+  data_write(bench_path("changes.h5"), &d);
+  must(shards_open(&s, bench_path("changes.h5")));
+  for (int o = 0; o < LENGTH(orders); o++) {
+    LoaderOptions options = {.shards = s, .order = orders[o], .seed = 11, .micro_batch = 1};
+    int64_t *end = rows, seen[2][N] = {{0}};
+    for (int i = 0; i < 3; i++) {
+      options.global_batch = batch[i];
+      options.sequences = end - rows;
+      end = draw_steps(options, steps[i], end);
+      options.step += steps[i];
+    }
+    assert_true(end == rows + ALL);
+    for (int j = 0; j < ALL; j++) assert_int_equal(rows[j], loader_row(orders[o], 11, N, j));
+    for (int j = 0; j < ALL; j++) seen[j / N][rows[j]]++;
+    for (int i = 0; i < N; i++) assert_true(seen[0][i] == 1 && seen[1][i] == 1);
+  }
   shards_close(&s);
 }
 
@@ -138,7 +186,8 @@ static void crops_are_uniform(void **state) {
 
 /* The token at position p of the crop of sequence k of a step. */
 static int32_t crop_token(const Data *d, const LoaderOptions *o, int64_t step, int64_t k, int64_t p) {
-  int64_t L = d->L / 2, row = loader_row(o->order, o->seed, d->N, step * o->global_batch + k);
+  int64_t L = d->L / 2, j = o->sequences + (step - o->step) * o->global_batch + k;
+  int64_t row = loader_row(o->order, o->seed, d->N, j);
   if (p == 0) return o->bos;
   if (p == L - 1 && o->eos >= 0) return o->eos;
   return (int32_t)data_token(d, row, loader_crop(o->seed, step, k, L) + p);
@@ -173,9 +222,9 @@ static void crops(void **state) {
     for (int64_t rank = 0; rank < ranks; rank++)
       for (o.micro_batch = 1; o.micro_batch <= 3; o.micro_batch += 2) {
         o.count = 12 / ranks, o.first = rank * o.count;
-        o.step = 0, o.eos = -1;
+        o.step = 0, o.sequences = 0, o.eos = -1;
         expect_crops(&d, &o, 4);
-        o.step = 3, o.eos = 98;
+        o.step = 3, o.sequences = 36, o.eos = 98;
         expect_crops(&d, &o, 1);
       }
   int64_t start[12], again = 0;
@@ -314,12 +363,18 @@ static void signals_stay_out(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(every_row_once),       cmocka_unit_test(orders_differ),
-      cmocka_unit_test(blocks_stay_together), cmocka_unit_test(splits),
-      cmocka_unit_test(crops_are_uniform),    cmocka_unit_test(crops),
-      cmocka_unit_test(crops_refused),        cmocka_unit_test(stays_and_takes_no_memory),
-      cmocka_unit_test(error_is_carried),     cmocka_unit_test(ends_in_any_state),
-      cmocka_unit_test(wrong_options),        cmocka_unit_test(signals_stay_out)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(every_row_once),
+                                     cmocka_unit_test(orders_differ),
+                                     cmocka_unit_test(blocks_stay_together),
+                                     cmocka_unit_test(splits),
+                                     cmocka_unit_test(batch_changes),
+                                     cmocka_unit_test(crops_are_uniform),
+                                     cmocka_unit_test(crops),
+                                     cmocka_unit_test(crops_refused),
+                                     cmocka_unit_test(stays_and_takes_no_memory),
+                                     cmocka_unit_test(error_is_carried),
+                                     cmocka_unit_test(ends_in_any_state),
+                                     cmocka_unit_test(wrong_options),
+                                     cmocka_unit_test(signals_stay_out)};
   return cmocka_run_group_tests(tests, bench_setup, bench_teardown);
 }
