@@ -11,9 +11,9 @@
  * where n/P is a power of two. The sum over ranks then takes one stage for each prime factor f of P, the smallest first:
  * f neighbouring groups of d ranks, d the product of the factors before, become one group. Reduce-scatter: ranks at the
  * same place of the f groups divide their range of elements into f parts, each takes one, receives all nodes of the
- * others for it, and adds siblings. At the end one node is left, and the all-gather takes the stages in reverse. With one
- * node per rank, a rank sends 2 n (P−1)/P of n elements where P is a power of two (recursive halving), and half of
- * that is multiplied by the number of nodes where there are more. */
+ * others for it, and adds siblings. At the end one node is left, and the all-gather takes the stages in reverse. Where
+ * all groups are one node, a rank sends 2 N (P−1)/P of N elements, as with recursive halving, which this is for powers of
+ * two; where they are c nodes, the reduce-scatter sends c times as much. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

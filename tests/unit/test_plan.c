@@ -55,6 +55,8 @@ static void test_tree(void **state) {
   Plan p = made(true, 8);
   assert_near(plan_reduction(&p, 2, 100), 2 * 50.0 / 10 + 3 * 50.0 / 30);
   assert_near(plan_reduction(&p, 4, 100), 2 * 75.0 / 10 + 3 * 75.0 / 30);
+  assert_near(plan_reduction(&p, 3, 90), 2 * 60.0 / 10 + 3 * 60.0 / 30);
+  assert_near(plan_reduction(&p, 12, 120), 2 * 90.0 / 10 + 2 * 20.0 / 5 + 3 * 110.0 / 30);
   assert_near(plan_reduction(&p, 8, 100), 2 * 75.0 / 10 + 2 * 12.5 / 5 + 3 * 87.5 / 30);
 }
 
@@ -92,6 +94,8 @@ static void test_ranks(void **state) {
   fast.micros = tree.micros = 24;
   assert_true(plan_ranks(&fast, 3) && plan_ranks(&fast, 12) && !plan_ranks(&fast, 6) && !plan_ranks(&fast, 16));
   assert_true(plan_ranks(&tree, 4) && !plan_ranks(&tree, 3) && !plan_ranks(&tree, 8));
+  tree.leaves = 12;
+  assert_true(plan_ranks(&tree, 3) && plan_ranks(&tree, 12) && !plan_ranks(&tree, 8));
 }
 
 static void test_links(void **state) {
