@@ -9,7 +9,7 @@ double clock_now(void) {
 }
 
 const char *clock_stamp(void) {
-  static char text[40];
+  static _Thread_local char text[40];
   time_t now = time(NULL);
   struct tm parts;
   localtime_r(&now, &parts);

@@ -1,4 +1,5 @@
-/* h5 — the only interface to HDF5. The library is not thread-safe: a lock is held around every call. */
+/* h5 — the only interface to HDF5. The library is not thread-safe: a lock is held around every call, and threads get it
+ * in the order in which they ask. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -48,7 +49,8 @@ bool h5_whole(H5Type type);
 /** h5_dims_text — text := the dims as in "[3072,768]"; returns text. */
 const char *h5_dims_text(char text[96], int rank, const int64_t *dims);
 
-/** h5_write — create data set `name` [dims], stored as `type`, and fill it. */
+/** h5_write — create data set `name` [dims], stored as `type`, and fill it; other threads can use the library between
+ *  pieces of a few MiB. */
 int h5_write(H5 *f, const char *name, H5Type type, int rank, const int64_t *dims, const void *data);
 /** h5_make — create a data set without data; with chunk_rows > 0 chunked, checksummed and extendible in the first
  *  dimension. */

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CHUNK_CACHE = 4 << 20 };
+enum { CHUNK_CACHE = 4 << 20, PIECE = 4 << 20 }; /* bytes */
 
 static hid_t memory_type(H5Type type) {
   const hid_t ids[H5_TEXT] = {H5T_NATIVE_FLOAT,  H5T_NATIVE_DOUBLE, H5T_NATIVE_INT8,  H5T_NATIVE_INT16,
@@ -32,6 +32,12 @@ static H5Type type_of(hid_t id) {
   if (H5Tget_sign(id) == H5T_SGN_2)
     return size == 1 ? H5_I8 : size == 2 ? H5_I16 : size == 4 ? H5_I32 : size == 8 ? H5_I64 : H5_OTHER;
   return size == 1 ? H5_U8 : size == 2 ? H5_U16 : size == 4 ? H5_U32 : size == 8 ? H5_U64 : H5_OTHER;
+}
+
+static int64_t type_bytes(H5Type type) {
+  static const int64_t bytes[H5_TEXT] = {4, 8, 1, 2, 4, 8, 1, 2, 4, 8};
+  ASSERT(type >= 0 && type < H5_TEXT);
+  return bytes[type];
 }
 
 /* *id := the data set of that name. f keeps it open and closes it. */
@@ -167,15 +173,24 @@ int h5_append(H5 *f, const char *name, H5Type type, int64_t n, const void *data)
   return n == 0 ? OK : (h5_enter(), h5_leave(rows_append(f, name, type, n, data)));
 }
 
-static int whole_write(H5 *f, const char *name, H5Type type, int rank, const int64_t *dims, const void *data) {
+static int whole_write(H5 *f, const char *name, H5Type type, const void *data) {
   hid_t id;
-  TRY(dataset_make(f, name, type, rank, dims, 0));
   TRY(dataset_get(f, name, &id));
   return h5_wrote(f, H5Dwrite(id, memory_type(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0, name);
 }
 
+/* In pieces, each under a lock of its own: a large array on a slow file system must not keep other threads from reading. */
 int h5_write(H5 *f, const char *name, H5Type type, int rank, const int64_t *dims, const void *data) {
-  return h5_enter(), h5_leave(whole_write(f, name, type, rank, dims, data));
+  TRY(h5_make(f, name, type, rank, dims, 0));
+  int64_t rows = rank > 0 ? dims[0] : 1, row_bytes = type_bytes(type);
+  for (int i = 1; i < rank; i++) row_bytes *= dims[i];
+  int64_t most = row_bytes > 0 && row_bytes < PIECE ? PIECE / row_bytes : 1;
+  if (rank == 0 || rows <= most) return h5_enter(), h5_leave(whole_write(f, name, type, data));
+  for (int64_t i = 0, n; i < rows; i += n) {
+    n = rows - i < most ? rows - i : most;
+    TRY(h5_write_rows(f, name, type, i, n, (const char *)data + i * row_bytes));
+  }
+  return OK;
 }
 
 static int whole_read(H5 *f, const char *name, H5Type type, int rank, const int64_t *dims, void *data) {

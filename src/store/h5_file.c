@@ -1,22 +1,32 @@
 #include "store/h5_file.h"
 #include "base/err.h"
 #include <pthread.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
+/* First come, first served: a thread that writes piece by piece would take a plain mutex again before a waiting thread
+ * has woken up. */
 static pthread_mutex_t h5_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t h5_free = PTHREAD_COND_INITIALIZER;
+static uint64_t tickets, serving;
 static bool started;
 
 /* ---- entering, leaving, failing ---- */
 
 void h5_enter(void) {
   pthread_mutex_lock(&h5_lock);
+  for (uint64_t mine = tickets++; mine != serving;) pthread_cond_wait(&h5_free, &h5_lock);
+  pthread_mutex_unlock(&h5_lock);
   if (!started) H5dont_atexit(); /* exit may come while another thread is inside the library */
   started = true;
   H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
 int h5_leave(int err) {
+  pthread_mutex_lock(&h5_lock);
+  serving++;
+  pthread_cond_broadcast(&h5_free);
   pthread_mutex_unlock(&h5_lock);
   return err;
 }

@@ -20,7 +20,7 @@ struct H5 {
   char path[];
 };
 
-/** h5_enter — take the library's lock; every function below and every HDF5 call needs it. */
+/** h5_enter — take the library's lock, in the order of the calls; every function below and every HDF5 call needs it. */
 void h5_enter(void);
 /** h5_leave — release the lock; returns err. */
 int h5_leave(int err);

@@ -3,6 +3,8 @@
 
 #include <hdf5.h>
 #include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
 
 static void types_round_trip(void **state) {
   (void)state;
@@ -243,6 +245,47 @@ static void strings(void **state) {
   must(h5_close(&f));
 }
 
+enum { BIG_ROWS = 1001, BIG_COLUMNS = 2049 }; /* 7.8 MiB: several pieces, the last one smaller */
+static atomic_bool written;
+
+/* Returns NULL unless all reads of the open file succeed. */
+static void *read_on(void *file) {
+  bool good = true;
+  do {
+    int64_t got = 0;
+    good = h5_read(file, "/x", H5_I64, 1, (int64_t[]){1}, &got) == OK && got == 17;
+  } while (good && !atomic_load(&written));
+  return good ? file : NULL;
+}
+
+/* An array that is written in pieces, while another thread reads another file. */
+static void two_threads(void **state) {
+  (void)state;
+  const int64_t dims[] = {BIG_ROWS, BIG_COLUMNS}, n = dims[0] * dims[1];
+  float *x = malloc((size_t)n * sizeof *x), *got = malloc((size_t)n * sizeof *got);
+  pthread_t reader;
+  void *good;
+  H5 *f, *small;
+  for (int64_t i = 0; i < n; i++) x[i] = (float)i;
+  must(h5_create(&f, bench_path("small.h5")));
+  must(h5_write(f, "/x", H5_I64, 1, (int64_t[]){1}, (int64_t[]){17}));
+  must(h5_close(&f));
+  must(h5_open(&small, bench_path("small.h5"), false));
+  assert_int_equal(pthread_create(&reader, NULL, read_on, small), 0);
+  must(h5_create(&f, bench_path("big.h5")));
+  must(h5_write(f, "/x", H5_F32, 2, dims, x));
+  must(h5_close(&f));
+  atomic_store(&written, true);
+  pthread_join(reader, &good);
+  assert_non_null(good);
+  must(h5_close(&small));
+  must(h5_open(&f, bench_path("big.h5"), false));
+  must(h5_read(f, "/x", H5_F32, 2, dims, got));
+  assert_memory_equal(got, x, (size_t)n * sizeof *x);
+  must(h5_close(&f));
+  free(x), free(got);
+}
+
 static void version(void **state) {
   (void)state;
   unsigned a, b, c;
@@ -253,9 +296,9 @@ static void version(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(types_round_trip), cmocka_unit_test(rows_grow),    cmocka_unit_test(attributes_round_trip),
-      cmocka_unit_test(names_with_dots),  cmocka_unit_test(python_forms), cmocka_unit_test(strings),
-      cmocka_unit_test(version)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(types_round_trip),      cmocka_unit_test(rows_grow),
+                                     cmocka_unit_test(attributes_round_trip), cmocka_unit_test(names_with_dots),
+                                     cmocka_unit_test(python_forms),          cmocka_unit_test(strings),
+                                     cmocka_unit_test(two_threads),           cmocka_unit_test(version)};
   return cmocka_run_group_tests(tests, bench_setup, bench_teardown);
 }
