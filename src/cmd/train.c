@@ -33,6 +33,7 @@ static int train(Comm *comm, const Config *cfg, int argc, char **argv, int *exit
   TRY(trainer_create(&t, cfg, comm, true));
   introduce(&t);
   int err = trainer_complete(&t) ? OK : trainer_run(&t, &stop);
+  if (err && t.saver) saver_wait(t.saver);                /* before main aborts, or another rank does */
   if (err && comm->size > 1 && !err_agreed()) return err; /* the other ranks are blocked: main aborts them */
   long long step = t.optimizer.step;
   double best = t.best;
@@ -58,13 +59,17 @@ const Command command_train = {
     .stops = true,
     .logs = true,
     .run = train,
-    .about = "Trains the network of the deck, validates the moving average of its weights, and saves checkpoints. "
-             "Where run.dir holds a checkpoint it resumes, on any number of ranks; a complete run is left alone. "
-             "SIGTERM, SIGUSR1, SIGINT (Ctrl-C), SIGHUP or a file STOP in run.dir end it after the current pass of the "
-             "network, with the state saved. "
-             "It goes on when its log cannot be written any more.",
+    .about =
+        "Trains the network of the deck, validates the moving average of its weights, and saves checkpoints. "
+        "Where run.dir holds a checkpoint it resumes, on any number of ranks; a complete run is left alone. "
+        "SIGTERM, SIGUSR1, SIGINT (Ctrl-C), SIGHUP or a file STOP in run.dir end it after the current pass of the "
+        "network, with the state saved. "
+        "A thread writes the checkpoints, from a copy of weights, moving average and moments that takes 16 bytes for "
+        "each parameter in the host memory of rank 0. A checkpoint that cannot be written is tried again at the next "
+        "save; the last one of a run must succeed. "
+        "It goes on when its log cannot be written any more.",
     .reads = "data.train, data.valid and the checkpoints of run.dir",
-    .writes =
-        "in run.dir: last.h5, previous.h5 and best.h5 (checkpoints), metrics.h5, deck.cfg (all keys with their values)",
+    .writes = "in run.dir: last.h5, previous.h5 and best.h5 (checkpoints), step-NUMBER.h5 (with train.keep_every), "
+              "metrics.h5, deck.cfg (all keys with their values)",
     .sections = "run data model diffusion train device dist",
     .example = "mpirun -n 2 --bind-to none mdlm train deck.cfg run.dir=runs/a"};

@@ -11,6 +11,8 @@ void comm_destroy(Comm *c) {
   memset(c, 0, sizeof *c);
 }
 
+int comm_node(Comm *c, Comm *node) { return c->table->node(c, node); }
+
 int comm_all_reduce(Comm *c, void *x, size_t n, CommType type, CommOp op) {
   return c->table->all_reduce(c, x, n, type, op);
 }

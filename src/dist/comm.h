@@ -21,6 +21,7 @@ typedef struct CommTable {
   int (*gather)(Comm *, void *all, const void *mine, size_t bytes, int root);
   int (*barrier)(Comm *);
   int (*split)(Comm *, int color, Comm *part);
+  int (*node)(Comm *, Comm *node);
   void (*destroy)(Comm *);
 } CommTable;
 
@@ -41,6 +42,9 @@ int comm_mpi_create(Comm *c);
 extern size_t comm_mpi_chunk;
 /** comm_version — name and version of the MPI library. Not collective. */
 const char *comm_version(void);
+/** comm_node — *node := the ranks of c on this node, in the same order; rank 0 of c is rank 0 of its node. Destroy it
+ *  with comm_destroy. Collective; its error is not agreed. */
+int comm_node(Comm *c, Comm *node);
 /** comm_destroy — NULL-safe, clears c. Collective. */
 void comm_destroy(Comm *c);
 

@@ -131,6 +131,19 @@ static void mpi_destroy(Comm *c) {
   mem_free(&c->impl);
 }
 
+static int mpi_node(Comm *c, Comm *node) {
+  *node = (Comm){.table = c->table, .place = c->place};
+  TRY(mem_alloc(&node->impl, sizeof(Mpi)));
+  Mpi *m = node->impl;
+  m->comm = MPI_COMM_NULL;
+  int err =
+      check(MPI_Comm_split_type(of(c), MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &m->comm), "MPI_Comm_split_type");
+  if (err == OK) err = check(MPI_Comm_rank(m->comm, &node->rank), "MPI_Comm_rank");
+  if (err == OK) err = check(MPI_Comm_size(m->comm, &node->size), "MPI_Comm_size");
+  if (err) comm_destroy(node);
+  return err;
+}
+
 static const CommTable comm_mpi = {
     .name = "mpi",
     .all_reduce = mpi_all_reduce,
@@ -139,6 +152,7 @@ static const CommTable comm_mpi = {
     .gather = mpi_gather,
     .barrier = mpi_barrier,
     .split = mpi_split,
+    .node = mpi_node,
     .destroy = mpi_destroy,
 };
 

@@ -35,6 +35,8 @@ static int null_split(Comm *c, int color, Comm *part) {
   return comm_null_create(part);
 }
 
+static int null_node(Comm *c, Comm *node) { return (void)c, comm_null_create(node); }
+
 static void null_destroy(Comm *c) { (void)c; }
 
 static const CommTable comm_null = {
@@ -45,6 +47,7 @@ static const CommTable comm_null = {
     .gather = null_gather,
     .barrier = null_barrier,
     .split = null_split,
+    .node = null_node,
     .destroy = null_destroy,
 };
 

@@ -3,18 +3,11 @@
 #include "base/mem.h"
 #include <string.h>
 
-int flat_create(Flat *f, Params *p, Tensor flat, bool fill) {
+int flat_create(Flat *f, Params *p, Tensor flat, bool copy) {
   *f = (Flat){0};
-  f->owned = !(p->dev->ops->host && flat.type == DT_F32);
+  f->owned = copy || !(p->dev->ops->host && flat.type == DT_F32);
   f->data = flat.data;
-  if (f->owned) {
-    void *scratch = NULL;
-    TRY(mem_alloc(&f->data, (size_t)p->count * sizeof(float)));
-    int err = fill && flat.type != DT_F32 ? mem_alloc(&scratch, tensor_bytes(flat)) : OK;
-    if (fill && err == OK) err = tensor_to_f32(p->dev, f->data, flat, scratch);
-    mem_free(&scratch);
-    TRY(err);
-  }
+  if (f->owned) TRY(mem_alloc(&f->data, (size_t)p->count * sizeof(float)));
   TRY(mem_alloc(&f->arrays, (size_t)p->n * sizeof *f->arrays));
   for (int i = 0; i < p->n; i++) {
     CheckpointArray *a = &f->arrays[i];
@@ -26,24 +19,44 @@ int flat_create(Flat *f, Params *p, Tensor flat, bool fill) {
   return OK;
 }
 
+int flat_fill(Flat *f, Params *p, Tensor flat) {
+  void *scratch = NULL;
+  ASSERT(f->owned);
+  int err = flat.type != DT_F32 ? mem_alloc(&scratch, tensor_bytes(flat)) : OK;
+  if (err == OK) err = tensor_to_f32(p->dev, f->data, flat, scratch);
+  mem_free(&scratch);
+  return err;
+}
+
 void flat_destroy(Flat *f) {
   if (f->owned) mem_free(&f->data);
   mem_free(&f->arrays);
   *f = (Flat){0};
 }
 
-int flat_load(const char *path, CheckpointGroup group, Params *p, Tensor flat) {
-  Flat f;
+/* `flat` := the values that were read. */
+static int use(const Flat *f, Params *p, Tensor flat) {
   void *scratch = NULL;
-  int err = OK;
-  TRY_TO(done, flat_create(&f, p, flat, false));
-  TRY_TO(done, checkpoint_load(path, group, f.arrays, p->n));
-  if (f.owned) {
-    if (flat.type != DT_F32) TRY_TO(done, mem_alloc(&scratch, tensor_bytes(flat)));
-    TRY_TO(done, tensor_from_f32(p->dev, flat, f.data, scratch));
-  }
-done:
+  if (!f->owned) return OK;
+  int err = flat.type != DT_F32 ? mem_alloc(&scratch, tensor_bytes(flat)) : OK;
+  if (err == OK) err = tensor_from_f32(p->dev, flat, f->data, scratch);
   mem_free(&scratch);
+  return err;
+}
+
+static int share(Flat *f, const char *path, CheckpointGroup group, Params *p, Tensor flat, Comm *readers) {
+  int err = flat_create(f, p, flat, false);
+  if (err == OK && readers->rank == 0) err = checkpoint_load(path, group, f->arrays, p->n);
+  TRY(comm_agree(readers, err));
+  TRY(comm_broadcast(readers, f->data, (size_t)p->count * sizeof *f->data, 0));
+  return comm_agree(readers, use(f, p, flat));
+}
+
+int flat_load(const char *path, CheckpointGroup group, Params *p, Tensor flat, Comm *readers) {
+  Flat f;
+  Comm alone;
+  if (!readers) TRY(comm_null_create(&alone));
+  int err = share(&f, path, group, p, flat, readers ? readers : &alone);
   flat_destroy(&f);
   return err;
 }

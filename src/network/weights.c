@@ -42,7 +42,7 @@ int weights_open(Network *net, const Config *cfg, const Comm *comm, const char *
   if (err == ERR_MEMORY) return network_too_large(&network, key, 0, 0);
   TRY(err);
   Params *p = &net->model.params;
-  err = flat_load(path, strcmp(which, "live") == 0 ? CKPT_PARAMS : CKPT_EMA, p, p->value);
+  err = flat_load(path, strcmp(which, "live") == 0 ? CKPT_PARAMS : CKPT_EMA, p, p->value, NULL);
   if (err == OK) err = params_bind(p, p->value);
   if (err) network_destroy(net);
   return err;

@@ -21,6 +21,36 @@ void metrics_table_destroy(MetricsTable *t) {
   memset(t, 0, sizeof *t);
 }
 
+/* Room for n rows; all rows of the table may be lost. */
+static int table_reserve(MetricsTable *t, int64_t n) {
+  if (n <= t->capacity) return OK;
+  mem_free(&t->rows);
+  t->capacity = t->n_rows = 0;
+  TRY(mem_alloc(&t->rows, (size_t)(n * t->n_columns) * sizeof *t->rows));
+  t->capacity = n;
+  return OK;
+}
+
+static size_t table_bytes(const MetricsTable *t) { return (size_t)(t->n_rows * t->n_columns) * sizeof *t->rows; }
+
+int metrics_table_copy(MetricsTable *to, const MetricsTable *from) {
+  to->group = from->group;
+  to->columns = from->columns;
+  to->n_columns = from->n_columns;
+  TRY(table_reserve(to, from->capacity));
+  to->n_rows = from->n_rows;
+  if (from->n_rows > 0) memcpy(to->rows, from->rows, table_bytes(from));
+  return OK;
+}
+
+int metrics_table_share(MetricsTable *t, Comm *c) {
+  int64_t n = t->n_rows;
+  TRY(comm_broadcast(c, &n, sizeof n, 0));
+  TRY_ALL(c, c->rank == 0 ? OK : table_reserve(t, n));
+  t->n_rows = n;
+  return comm_broadcast(c, t->rows, table_bytes(t), 0);
+}
+
 int metrics_add(MetricsTable *t, const double *row) {
   const size_t row_size = (size_t)t->n_columns * sizeof *row;
   if (t->n_rows == t->capacity) {

@@ -7,6 +7,7 @@
  * Readers may open the file at any time between two writes. Every checkpoint also holds the whole history, and a
  * resumed run rewrites the file up to its step: a kill in the middle of a write loses nothing. */
 #pragma once
+#include "dist/comm.h"
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,6 +27,10 @@ typedef struct MetricsTable {   /* rows in memory, row-major */
 int metrics_table_create(MetricsTable *t, const char *group, const MetricsColumn *columns, int n_columns,
                          int64_t capacity);
 void metrics_table_destroy(MetricsTable *t);
+/** metrics_table_copy — *to, which is a table or zeros, := the rows of `from`. Reuses its memory if they fit. */
+int metrics_table_copy(MetricsTable *to, const MetricsTable *from);
+/** metrics_table_share — the rows of rank 0 on all ranks, whose tables have the same columns. Collective. */
+int metrics_table_share(MetricsTable *t, Comm *c);
 /** metrics_add — append a row of n_columns values in memory. */
 int metrics_add(MetricsTable *t, const double *row);
 /** metrics_begin — (re)write path with the tables' rows so far, under a temporary name that is then renamed. */

@@ -10,11 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static int save(Trainer *t, const char *name) {
-  Params *p = &t->net.model.params;
-  const Tensor flat[CKPT_GROUPS] = {p->value, t->optimizer.ema, t->optimizer.m, t->optimizer.v};
-  Flat host[CKPT_GROUPS] = {{0}};
-  CheckpointArray *groups[CKPT_GROUPS];
+CheckpointState trainer_state(const Trainer *t) {
   CheckpointState state = {.step = t->optimizer.step,
                            .sequences = t->sequences,
                            .tokens = t->tokens,
@@ -27,29 +23,7 @@ static int save(Trainer *t, const char *name) {
                            .vocab = *shards_vocab(t->train)};
   snprintf(state.git, sizeof state.git, "%s", version_git());
   snprintf(state.data_digest, sizeof state.data_digest, "%s", state.protocol.digest);
-  char path[512];
-  double squares;
-  int err = OK;
-  TRY(op_sum_squares(p->dev, t->optimizer.squares, p->value));
-  TRY(tensor_download(p->dev, &squares, t->optimizer.squares));
-  CHECK(isfinite(squares), ERR_NUMERIC,
-        "step %lld: the weights contain NaN or infinity; the last checkpoint is kept. Lower train.lr",
-        (long long)t->optimizer.step);
-  for (int g = 0; g < CKPT_GROUPS; g++) {
-    TRY_TO(done, flat_create(&host[g], p, flat[g], true));
-    groups[g] = host[g].arrays;
-  }
-  if (strcmp(name, "last.h5") == 0) TRY_TO(done, rundir_rotate(&t->dir));
-  TRY_TO(done, checkpoint_save(rundir_file(&t->dir, name, path), &state, groups, p->n, t->history.tables, 2));
-done:
-  for (int g = 0; g < CKPT_GROUPS; g++) flat_destroy(&host[g]);
-  return err;
-}
-
-int trainer_save(Trainer *t, const char *name) {
-  if (!t->writes) return OK;
-  int err = t->comm->rank == 0 ? save(t, name) : OK;
-  return comm_agree(t->comm, err);
+  return state;
 }
 
 /* What must not change between a checkpoint and the run that resumes from it. */
@@ -74,27 +48,46 @@ static int check_state(const Trainer *t, const CheckpointState *s, const Config 
 /* Tells of changed keys that change the weights or the validation: all keys of these sections, except those that are
  * checked above or promised to change no bit. A changed number of steps is expected, unless the learning rate depends on
  * it. */
-#define QUIET "data.train train.log_every train.save_every device.threads device.pin"
+#define QUIET                                                                                                          \
+  "data.train train.log_every train.save_every train.save_minutes train.keep_every device.threads device.pin"
 static int report_changes(const Trainer *t, const Config *trained, int64_t step) {
   const char *quiet = t->optimizer.lr.table->of_steps ? QUIET : QUIET " train.steps";
   return network_changes(t->cfg, trained, step, "data model diffusion train device dist", quiet);
 }
 
-static int load(Trainer *t, const char *path) {
+/* Rank 0 of the node: all that is no array. */
+static int read_head(Trainer *t, const char *path, CheckpointState *s, Config *trained) {
+  TRY(checkpoint_state(path, s));
+  TRY(network_deck(trained, s->deck, path));
+  TRY(check_state(t, s, trained, path));
+  return checkpoint_metrics(path, t->history.tables, 2);
+}
+
+/* What rank 0 of the node has read to its other ranks, which get no deck and no vocabulary: those were compared. */
+static int share_head(Trainer *t, CheckpointState *s, Comm *node) {
+  char *deck = s->deck;
+  Vocab vocab = s->vocab;
+  TRY(comm_broadcast(node, s, sizeof *s, 0));
+  s->deck = deck;
+  s->vocab = vocab;
+  for (int i = 0; i < 2; i++) TRY(metrics_table_share(t->history.tables[i], node));
+  return OK;
+}
+
+/* One rank of each node reads the file, and its error is that of all. */
+static int load(Trainer *t, const char *path, Comm *node) {
   CheckpointState s = {0};
   Config trained = {0};
   Params *p = &t->net.model.params;
-  int err = OK;
-  TRY_TO(done, checkpoint_state(path, &s));
-  TRY_TO(done, network_deck(&trained, s.deck, path));
-  TRY_TO(done, check_state(t, &s, &trained, path));
-  TRY_TO(done, flat_load(path, CKPT_PARAMS, p, p->value));
-  TRY_TO(done, flat_load(path, CKPT_EMA, p, t->optimizer.ema));
-  TRY_TO(done, flat_load(path, CKPT_ADAM_M, p, t->optimizer.m));
-  TRY_TO(done, flat_load(path, CKPT_ADAM_V, p, t->optimizer.v));
-  TRY_TO(done, checkpoint_metrics(path, t->history.tables, 2));
+  int err = node->rank == 0 ? read_head(t, path, &s, &trained) : OK;
+  TRY_TO(done, comm_agree(node, err));
+  TRY_TO(done, share_head(t, &s, node));
+  TRY_TO(done, flat_load(path, CKPT_PARAMS, p, p->value, node));
+  TRY_TO(done, flat_load(path, CKPT_EMA, p, t->optimizer.ema, node));
+  TRY_TO(done, flat_load(path, CKPT_ADAM_M, p, t->optimizer.m, node));
+  TRY_TO(done, flat_load(path, CKPT_ADAM_V, p, t->optimizer.v, node));
   TRY_TO(done, params_bind(p, p->value));
-  TRY_TO(done, report_changes(t, &trained, s.step));
+  if (node->rank == 0) TRY_TO(done, report_changes(t, &trained, s.step));
   t->optimizer.step = s.step;
   t->sequences = s.sequences >= 0 ? s.sequences : s.step * trained.train_global_batch;
   t->tokens = s.tokens;
@@ -119,26 +112,28 @@ static int set_aside(const RunDir *dir, const char *name) {
 /* The outcome of loading a checkpoint, the worst of all ranks. */
 enum { LOAD_GOOD, LOAD_DAMAGED, LOAD_FAILED };
 
-static int load_agreed(Trainer *t, const char *name, int64_t *outcome) {
+static int load_agreed(Trainer *t, const char *name, Comm *node, int64_t *outcome) {
   char path[512];
-  int err = rundir_has(&t->dir, name) ? load(t, rundir_file(&t->dir, name, path))
-                                      : RAISE(ERR_IO,
-                                              "run.dir = %s: rank %d does not see %s there: the directory must be on a "
-                                              "file system that all ranks share",
-                                              t->dir.path, t->comm->rank, name);
-  *outcome = err == OK ? LOAD_GOOD : err == ERR_DATA ? LOAD_DAMAGED : LOAD_FAILED;
+  bool there = node->rank > 0 || rundir_has(&t->dir, name);
+  int err = comm_agree(node, there ? OK
+                                   : RAISE(ERR_IO,
+                                           "run.dir = %s: rank %d does not see %s there: the directory must be on a "
+                                           "file system that all nodes share",
+                                           t->dir.path, t->comm->rank, name));
+  if (err == OK) err = load(t, rundir_file(&t->dir, name, path), node);
+  *outcome = err == OK || err == ERR_ELSEWHERE ? LOAD_GOOD : err == ERR_DATA ? LOAD_DAMAGED : LOAD_FAILED;
   TRY(comm_all_reduce(t->comm, outcome, 1, COMM_I64, COMM_MAX));
   return comm_agree(t->comm, err);
 }
 
-/* Resumes from last.h5 or, if that is damaged, previous.h5. Rank 0 checks which exist; all ranks read the same file. */
-int trainer_resume(Trainer *t) {
+/* From last.h5 or, if that is damaged, previous.h5; rank 0 checks which exist. */
+static int resume(Trainer *t, Comm *node) {
   static const char *const names[] = {"last.h5", "previous.h5"};
   int64_t there[2] = {rundir_has(&t->dir, names[0]), rundir_has(&t->dir, names[1])}, outcome;
   TRY(comm_broadcast(t->comm, there, sizeof there, 0));
   for (int i = 0; i < 2; i++) {
     if (!there[i]) continue;
-    int err = load_agreed(t, names[i], &outcome);
+    int err = load_agreed(t, names[i], node, &outcome);
     if (err == OK && i == 1) err = comm_agree(t->comm, t->comm->rank == 0 ? set_aside(&t->dir, names[0]) : OK);
     if (err == OK) {
       log_info("resuming from %s/%s at step %lld", t->dir.path, names[i], (long long)t->optimizer.step);
@@ -150,4 +145,12 @@ int trainer_resume(Trainer *t) {
     err_clear();
   }
   return OK;
+}
+
+int trainer_resume(Trainer *t) {
+  Comm node;
+  TRY_ALL(t->comm, comm_node(t->comm, &node));
+  int err = resume(t, &node);
+  comm_destroy(&node);
+  return err;
 }

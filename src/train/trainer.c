@@ -228,7 +228,7 @@ static int validate(Trainer *t, double seconds, int *stop) {
 
 int trainer_run(Trainer *t, int *stop) {
   const Config *cfg = t->cfg;
-  int64_t total = cfg->train_steps, first = t->optimizer.step, saved = first > 0 ? first : -1;
+  int64_t total = cfg->train_steps, first = t->optimizer.step;
   Window w = {.start = clock_now()};
   double begun = w.start;
   Progress live;
@@ -253,14 +253,14 @@ int trainer_run(Trainer *t, int *stop) {
       w.start = clock_now();
       progress_start(&live, "step", "tokens", total); /* its speed is that of steps alone */
     }
-    if (due(n, cfg->train_save_every, total) || *stop) TRY(trainer_save(t, "last.h5"));
-    saved = due(n, cfg->train_save_every, total) || *stop ? n : saved;
+    TRY(trainer_save_due(t, *stop != 0));
   }
-  if (*stop && saved != t->optimizer.step) TRY(trainer_save(t, "last.h5"));
+  if (*stop && (first == 0 || t->optimizer.step > first)) TRY(trainer_save(t, "last.h5")); /* nothing if it is saved */
   if (*stop == STOP_FILE && t->comm->rank == 0) rundir_remove(&t->dir, "STOP"); /* the request has been served */
   char path[512];
   int err = OK;
   if (t->comm->rank == 0 && t->writes)
     err = metrics_flush(rundir_file(&t->dir, "metrics.h5", path), t->history.tables, 2);
-  return comm_agree(t->comm, err);
+  TRY(comm_agree(t->comm, err));
+  return trainer_saved(t);
 }

@@ -12,6 +12,7 @@
 #include "train/optimizer.h"
 #include "train/reduce.h"
 #include "train/rundir.h"
+#include "train/saver.h"
 
 typedef struct StepResult { /* of one step, summed over the global batch */
   double loss;              /* nat per token */
@@ -32,6 +33,8 @@ typedef struct Trainer {
   History history;
   RunDir dir;
   bool writes;                       /* false: nothing is written (mdlm check) */
+  Saver *saver;                      /* on rank 0, where it writes */
+  double saved;                      /* clock when last.h5 was last saved, at first that of the start */
   int64_t local_micro;               /* micro-batches of this rank a step */
   int64_t sequences, tokens, masked; /* since the start of the run */
   double valid_seconds;              /* of the last validation, 0: none yet */
@@ -53,8 +56,15 @@ int trainer_update(Trainer *t, StepResult *sum);
 /** trainer_validate — bound of the validation data under the moving average; a new best is saved as best.h5. *stop: the
  *  signal that ended it, and then nothing is changed; else 0. */
 int trainer_validate(Trainer *t, int *stop);
-/** trainer_save — write the state as `name` in the run directory. */
+/** trainer_save — copy the state, which a thread then writes as `name` in the run directory. Waits for the files of an
+ *  earlier step, if the thread is still writing them.
+ *  Errors  ERR_NUMERIC: the weights are not finite; those of saver_retry */
 int trainer_save(Trainer *t, const char *name);
+/** trainer_save_due — the checkpoints that train.save_every, train.save_minutes and train.keep_every ask for after this
+ *  step; last.h5 also after the last step, or with `stop`. Warns of files that could not be written. */
+int trainer_save_due(Trainer *t, bool stop);
+/** trainer_saved — wait until the files are written. ERR_IO if one of the last save was not. */
+int trainer_saved(Trainer *t);
 /** trainer_complete — whether all steps and their last validation are done. */
 bool trainer_complete(const Trainer *t);
 /** trainer_run — steps up to train.steps, with log, validations and checkpoints. *stop: what ended it early
@@ -65,4 +75,7 @@ int trainer_run(Trainer *t, int *stop);
 double trainer_flops(const Trainer *t, double tokens, double rows);
 
 /* state.c: the trainer's state in a checkpoint */
+/** trainer_state — what a checkpoint holds besides arrays and metrics. The pointers are the trainer's. Not collective. */
+CheckpointState trainer_state(const Trainer *t);
+/** trainer_resume — load last.h5 or, if that is damaged, previous.h5. One rank of each node reads the file. */
 int trainer_resume(Trainer *t);

@@ -1,4 +1,5 @@
 /* trainer_create — opens and allocates all that a run needs, and takes its directory. */
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "network/fit.h"
@@ -145,6 +146,12 @@ static int open_history(Trainer *t) {
   return comm_agree(t->comm, err);
 }
 
+static int open_saver(Trainer *t) {
+  t->saved = clock_now();
+  return comm_agree(t->comm,
+                    t->comm->rank > 0 ? OK : saver_create(&t->saver, &t->dir, &t->net.model.params, &t->history));
+}
+
 static int open_loader(Trainer *t) {
   const Config *cfg = t->cfg;
   const Vocab *vocab = shards_vocab(t->train);
@@ -181,6 +188,7 @@ static int create(Trainer *t) {
     TRY_ALL(t->comm, optimizer_begin(&t->optimizer));
   }
   if (t->writes) TRY(open_history(t));
+  if (t->writes) TRY(open_saver(t));
   device_profile_reset(&t->net.dev);
   return comm_agree(t->comm, open_loader(t));
 }
@@ -193,6 +201,7 @@ int trainer_create(Trainer *t, const Config *cfg, Comm *comm, bool writes) {
 }
 
 void trainer_destroy(Trainer *t) {
+  saver_destroy(&t->saver);
   loader_destroy(&t->loader);
   reduction_destroy(&t->reduction);
   optimizer_destroy(&t->optimizer);
