@@ -48,6 +48,8 @@ static void report_memory(const Trainer *t, size_t before) {
            "reduction tree %.0f, activations %.0f, scored rows %.0f, scratch %.0f",
            mib((double)before), mib(flat), mib(flat), mib(2 * flat), mib(flat), mib((double)tensor_bytes(p->low)),
            mib(tree), mib(activations), mib(rows), mib(other));
+  log_info("           while training, rank 0 also holds a copy of the state being saved, %.0f MiB of host memory",
+           mib(CKPT_GROUPS * sizeof(float) * (double)p->count));
 }
 
 /* Memory that a rank of so many would hold less than this one, bytes: of the reduction tree. */

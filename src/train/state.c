@@ -60,6 +60,7 @@ static int read_head(Trainer *t, const char *path, CheckpointState *s, Config *t
   TRY(checkpoint_state(path, s));
   TRY(network_deck(trained, s->deck, path));
   TRY(check_state(t, s, trained, path));
+  if (s->sequences < 0) s->sequences = s->step * trained->train_global_batch; /* a file of an older version */
   return checkpoint_metrics(path, t->history.tables, 2);
 }
 
@@ -89,7 +90,7 @@ static int load(Trainer *t, const char *path, Comm *node) {
   TRY_TO(done, params_bind(p, p->value));
   if (node->rank == 0) TRY_TO(done, report_changes(t, &trained, s.step));
   t->optimizer.step = s.step;
-  t->sequences = s.sequences >= 0 ? s.sequences : s.step * trained.train_global_batch;
+  t->sequences = s.sequences;
   t->tokens = s.tokens;
   t->masked = s.masked_tokens;
   t->best = s.valid_nll;

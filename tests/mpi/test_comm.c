@@ -351,6 +351,26 @@ static void agree_on_the_outcome(void **state) {
   }
 }
 
+/* The ranks of this node, which are all ranks here; their communicator works beside the world's. */
+static void ranks_of_a_node(void **state) {
+  (void)state;
+  Comm node, alone;
+  int32_t x = world.rank;
+  assert_int_equal(comm_node(&world, &node), OK);
+  assert_int_equal(node.rank, world.place.local_rank);
+  assert_int_equal(node.size, world.place.local_size);
+  assert_int_equal(comm_broadcast(&node, &x, sizeof x, node.size - 1), OK);
+  assert_int_equal(x, world.rank - node.rank + node.size - 1);
+  assert_int_equal(comm_agree(&node, node.rank == 0 ? RAISE(ERR_DATA, "mine") : OK),
+                   node.rank == 0 ? ERR_DATA : ERR_ELSEWHERE);
+  err_clear();
+  comm_destroy(&node);
+  assert_int_equal(comm_barrier(&world), OK);
+  assert_int_equal(comm_null_create(&alone), OK);
+  assert_int_equal(comm_node(&alone, &node), OK);
+  assert_true(node.rank == 0 && node.size == 1);
+}
+
 static void mpi_errors_have_text(void **state) {
   (void)state;
   char x = 0;
@@ -386,6 +406,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(gather_to_every_root),
       cmocka_unit_test(any_and_max),
       cmocka_unit_test(agree_on_the_outcome),
+      cmocka_unit_test(ranks_of_a_node),
       cmocka_unit_test(mpi_errors_have_text),
   };
   MPI_Init(&argc, &argv);
