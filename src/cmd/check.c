@@ -48,8 +48,6 @@ static void report_memory(const Trainer *t, size_t before) {
            "reduction tree %.0f, activations %.0f, scored rows %.0f, scratch %.0f",
            mib((double)before), mib(flat), mib(flat), mib(2 * flat), mib(flat), mib((double)tensor_bytes(p->low)),
            mib(tree), mib(activations), mib(rows), mib(other));
-  log_info("           while training, rank 0 also holds a copy of the state being saved, %.0f MiB of host memory",
-           mib(CKPT_GROUPS * sizeof(float) * (double)p->count));
 }
 
 /* Memory that a rank of so many would hold less than this one, bytes: of the reduction tree. */
@@ -120,10 +118,12 @@ static int predict(Trainer *t, Comm *comm, size_t before) {
   bool host = t->net.dev.ops->host;
   if (!host) TRY(report_device(t));
   double expected = (double)before + (host ? (double)t->net.dev.allocated : 0);
+  double copy = CKPT_GROUPS * sizeof(float) * (double)t->net.model.params.count;
   all = m.seconds * (double)t->cfg->train_steps;
   log_info("resident   %.0f MiB expected, %.0f MiB measured after %lld of %lld micro-batches; %.0f MiB free",
            mib(expected), mib((double)mem_resident()), (long long)m.micros, (long long)t->local_micro,
            mib((double)mem_available()));
+  log_info("           %.0f MiB on rank 0 of a run, which copies the state that it saves", mib(expected + copy));
   log_info("step       %.3f s, %.0f tokens/s; %lld steps take %s", m.seconds,
            (double)(t->cfg->train_global_batch * t->net.model.options.length) / m.seconds,
            (long long)t->cfg->train_steps, log_duration(duration, sizeof duration, all));
