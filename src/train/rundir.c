@@ -1,5 +1,6 @@
 #include "train/rundir.h"
 #include "base/err.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -73,6 +74,24 @@ const char *rundir_file(const RunDir *d, const char *name, char buf[512]) {
 bool rundir_has(const RunDir *d, const char *name) {
   char path[512];
   return access(rundir_file(d, name, path), F_OK) == 0;
+}
+
+const char *rundir_number(int64_t step, char name[64]) {
+  snprintf(name, 64, "step-%07lld.h5", (long long)step);
+  return name;
+}
+
+bool rundir_has_number(const RunDir *d) {
+  bool found = false;
+  DIR *folder = opendir(d->path);
+  if (!folder) return false;
+  for (struct dirent *e; !found && (e = readdir(folder));) {
+    char name[64];
+    long long step;
+    found = sscanf(e->d_name, "step-%lld", &step) == 1 && strcmp(rundir_number(step, name), e->d_name) == 0;
+  }
+  closedir(folder);
+  return found;
 }
 
 void rundir_remove(const RunDir *d, const char *name) {

@@ -1,6 +1,7 @@
 /* rundir — the directory of a run: creation, a lock against a second job, paths of its files. */
 #pragma once
 #include <stdbool.h>
+#include <stdint.h>
 
 typedef struct RunDir {
   char path[448];
@@ -16,6 +17,10 @@ void rundir_close(RunDir *d);
 const char *rundir_file(const RunDir *d, const char *name, char buf[512]);
 /** rundir_has — whether the run has that file. */
 bool rundir_has(const RunDir *d, const char *name);
+/** rundir_number — name of the numbered checkpoint of a step in name[64], which is returned. */
+const char *rundir_number(int64_t step, char name[64]);
+/** rundir_has_number — whether the run has a numbered checkpoint. */
+bool rundir_has_number(const RunDir *d);
 /** rundir_remove — remove a file of the run, if it is there. */
 void rundir_remove(const RunDir *d, const char *name);
 /** rundir_rotate — before last.h5 is replaced: keeps it as previous.h5, if it exists. */

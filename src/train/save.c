@@ -3,7 +3,6 @@
 #include "base/err.h"
 #include "train/trainer.h"
 #include <math.h>
-#include <stdio.h>
 
 static int check_weights(Trainer *t) {
   Params *p = &t->net.model.params;
@@ -54,10 +53,7 @@ int trainer_save_due(Trainer *t, bool stop) {
   bool late;
   if (t->saver) saver_warn(t->saver);
   TRY(check_clock(t, &late));
-  if (every(n, cfg->train_keep_every)) {
-    snprintf(name, sizeof name, "step-%07lld.h5", (long long)n);
-    TRY(trainer_save(t, name));
-  }
+  if (every(n, cfg->train_keep_every)) TRY(trainer_save(t, rundir_number(n, name)));
   if (!every(n, cfg->train_save_every) && n < cfg->train_steps && !stop && !late) return OK;
   TRY(trainer_save(t, "last.h5"));
   t->saved = clock_now();

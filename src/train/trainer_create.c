@@ -123,7 +123,7 @@ static int open_dir(Trainer *t, bool *resume) {
     t->dir.lock = -1;
     strncpy(t->dir.path, t->cfg->run_dir, sizeof t->dir.path - 1);
   }
-  bool there = has_checkpoint(&t->dir), any = there || rundir_has(&t->dir, "best.h5");
+  bool there = has_checkpoint(&t->dir), any = there || rundir_has(&t->dir, "best.h5") || rundir_has_number(&t->dir);
   TRY(comm_broadcast(t->comm, &there, sizeof there, 0));
   TRY(comm_broadcast(t->comm, &any, sizeof any, 0));
   const char *how = t->cfg->run_resume;

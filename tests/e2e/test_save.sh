@@ -47,6 +47,12 @@ from_number() {
     same_state "$T/branch/last.h5" "$T/numbered/last.h5"
 }
 tap "a run goes on from a numbered checkpoint" from_number
+never() { # numbered checkpoints alone are a run, too
+  mkdir "$T/never" && cp "$T/numbered/step-0000004.h5" "$T/never"
+  train never 1 run.resume=never > "$T/out" 2> "$T/err"
+  one_line "$T/err" 'run.dir = .*never holds a checkpoint' 1 && [ ! -e "$T/never/last.h5" ]
+}
+tap "run.resume = never refuses numbered checkpoints" never
 
 # ---- saves by time
 
