@@ -1,8 +1,10 @@
-/* main — MPI up, the command line, one command, the error if there is one, MPI down. Only this file exits or aborts. */
+/* main — MPI up, the command line, one command, the error if there is one, MPI down. Only this file and the watchdog
+ * (dist/watch.c) exit or abort. */
 #include "base/err.h"
 #include "base/log.h"
 #include "base/stop.h"
 #include "cmd/cmd.h"
+#include "dist/watch.h"
 #include <fcntl.h>
 #include <mpi.h>
 #include <signal.h>
@@ -24,7 +26,8 @@ static int run_deck(Comm *comm, const Command *command, int argc, char **argv, i
                              command->arguments, command->name)
                      : config_load(&cfg, argv[0], argc - 1, argv + 1);
   TRY(comm_agree(comm, err));
-  err = command->run(comm, &cfg, argc - 1, argv + 1, exit_code);
+  err = watch_start(comm, cfg.dist_timeout, cfg.dist_heartbeat);
+  if (err == OK) err = command->run(comm, &cfg, argc - 1, argv + 1, exit_code);
   config_free(&cfg);
   return err;
 }
@@ -88,5 +91,6 @@ int main(int argc, char **argv) {
   }
   comm_destroy(&comm);
   MPI_Finalize();
+  watch_stop();
   return exit_code;
 }

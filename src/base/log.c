@@ -1,6 +1,7 @@
 /* log — every line is flushed at once, so that a killed job loses no output. */
 #include "base/log.h"
 
+#include "base/activity.h"
 #include "base/clock.h"
 
 #include <errno.h>
@@ -19,6 +20,8 @@ void log_init(int rank, int size) {
   my_rank = rank;
   ranks = size;
 }
+
+static bool on_terminal(void) { return isatty(STDERR_FILENO); }
 
 static void wipe(void) {
   if (!drawn) return;
@@ -72,13 +75,25 @@ void log_warn(const char *fmt, ...) {
   va_end(args);
 }
 
+static void error_head(char head[64]) {
+  snprintf(head, 64, "mdlm: error: ");
+  if (ranks > 1) snprintf(head, 64, "mdlm: error on rank %d: ", my_rank);
+}
+
 void log_error(const char *fmt, ...) {
-  char head[64] = "mdlm: error: ";
-  if (ranks > 1) snprintf(head, sizeof head, "mdlm: error on rank %d: ", my_rank);
+  char head[64];
+  error_head(head);
   va_list args;
   va_start(args, fmt);
   put_line(stderr, head, fmt, args);
   va_end(args);
+}
+
+void log_urgent(bool error, const char *text) {
+  char head[64] = "warning: ", line[1024];
+  if (error) error_head(head);
+  snprintf(line, sizeof line, "%s%s%s\n", on_terminal() ? "\r\033[K" : "", head, text);
+  if (write(STDERR_FILENO, line, strlen(line)) < 0) return; /* there is no other place to say it */
 }
 
 const char *log_duration(char *buf, size_t n, double seconds) {
@@ -104,8 +119,6 @@ int log_columns(FILE *stream) {
 /* ---- progress, on stderr: stdout may be piped into another program */
 
 static const double REDRAW = 0.2, NEXT_LINE = 10;
-
-static bool on_terminal(void) { return isatty(STDERR_FILENO); }
 
 /* Draw the line in place of the last one, cut to what the terminal shows: a wrapped line could not be wiped. */
 static void redraw(char *line) {
@@ -140,6 +153,7 @@ static void show(const Progress *p, long long done, double now, bool terminal, b
 }
 
 void progress_show(Progress *p, long long done) {
+  activity_tick();
   if (my_rank != 0) return;
   bool terminal = on_terminal();
   double now = clock_now();

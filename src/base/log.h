@@ -1,5 +1,6 @@
 /* log — messages to the user. Rank 0 prints them; an error is printed by the rank where it occurred. */
 #pragma once
+#include <stdbool.h>
 #include <stdio.h>
 #ifdef __cplusplus
 extern "C" {
@@ -18,6 +19,10 @@ int log_lost(void);
 void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /** log_error — one line on stderr, headed "mdlm: error" and, with several ranks, the rank; any rank. */
 void log_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/** log_urgent — an error or a warning, as log_error and log_warn print it, but by any rank, and without the locks of
+ * stdio, which a thread that hangs may hold. */
+void log_urgent(bool error, const char *text);
 
 /** log_columns — width of the stream's terminal, 0 if it is not a terminal or the width is unknown. */
 int log_columns(FILE *stream);

@@ -1,6 +1,7 @@
 /* comm — the public calls: checks in front of the table, and small agreements built on all_reduce. */
 #include "dist/comm.h"
 
+#include "base/activity.h"
 #include "base/err.h"
 
 #include <string.h>
@@ -11,27 +12,48 @@ void comm_destroy(Comm *c) {
   memset(c, 0, sizeof *c);
 }
 
-int comm_node(Comm *c, Comm *node) { return c->table->node(c, node); }
+/* The watchdog sees where a rank waits, and the time does not count as the rank's own. */
+static int waited(int err) {
+  activity_end();
+  return err;
+}
+
+int comm_node(Comm *c, Comm *node) {
+  activity_begin(ACTIVITY_COLLECTIVE, "a split of the ranks");
+  return waited(c->table->node(c, node));
+}
 
 int comm_all_reduce(Comm *c, void *x, size_t n, CommType type, CommOp op) {
-  return c->table->all_reduce(c, x, n, type, op);
+  activity_begin(ACTIVITY_COLLECTIVE, "an all-reduce");
+  return waited(c->table->all_reduce(c, x, n, type, op));
 }
 
 int comm_all_reduce_tree(Comm *c, int64_t leaves, void *const *arrays, void *scratch, size_t n, CommType type) {
   const Tree t = {leaves, c->rank, c->size};
   TRY(tree_check(&t));
-  return c->table->all_reduce_tree(c, &t, arrays, scratch, n, type);
+  activity_begin(ACTIVITY_COLLECTIVE, "an all-reduce");
+  return waited(c->table->all_reduce_tree(c, &t, arrays, scratch, n, type));
 }
 
-int comm_broadcast(Comm *c, void *x, size_t bytes, int root) { return c->table->broadcast(c, x, bytes, root); }
+int comm_broadcast(Comm *c, void *x, size_t bytes, int root) {
+  activity_begin(ACTIVITY_COLLECTIVE, "a broadcast");
+  return waited(c->table->broadcast(c, x, bytes, root));
+}
 
 int comm_gather(Comm *c, void *all, const void *mine, size_t bytes, int root) {
-  return c->table->gather(c, all, mine, bytes, root);
+  activity_begin(ACTIVITY_COLLECTIVE, "a gather");
+  return waited(c->table->gather(c, all, mine, bytes, root));
 }
 
-int comm_split(Comm *c, int color, Comm *part) { return c->table->split(c, color, part); }
+int comm_split(Comm *c, int color, Comm *part) {
+  activity_begin(ACTIVITY_COLLECTIVE, "a split of the ranks");
+  return waited(c->table->split(c, color, part));
+}
 
-int comm_barrier(Comm *c) { return c->table->barrier(c); }
+int comm_barrier(Comm *c) {
+  activity_begin(ACTIVITY_COLLECTIVE, "a barrier");
+  return waited(c->table->barrier(c));
+}
 
 int comm_any(Comm *c, bool flag, bool *any) {
   int64_t x = flag;
@@ -44,7 +66,7 @@ int comm_max(Comm *c, double *x) { return comm_all_reduce(c, x, 1, COMM_F64, COM
 
 int comm_agree(Comm *c, int code) {
   int64_t failed = code != OK;
-  int err = c->table->all_reduce(c, &failed, 1, COMM_I64, COMM_MAX);
+  int err = comm_all_reduce(c, &failed, 1, COMM_I64, COMM_MAX);
   if (err != OK) return code != OK ? code : err; /* the agreement itself failed */
   if (!failed) return OK;
   if (code == OK) code = RAISE(ERR_ELSEWHERE, "another rank failed");

@@ -1,4 +1,5 @@
 #include "network/network.h"
+#include "base/activity.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -144,10 +145,12 @@ static int pass(Network *n, const Dropout *dropout, bool last, bool gradient, do
                    .n_rows = z->n_rows,
                    .dropout = *dropout};
   if (last) in.ready = n->ready;
+  activity_phase("the forward pass");
   device_phase(&n->dev, "forward");
   TRY(model_forward(&n->model, &in));
   device_phase(&n->dev, "loss");
   TRY(rows_loss(&n->rows, &n->objective, z, gradient, loss ? n->row_loss : NULL));
+  if (gradient) activity_phase("the backward pass");
   device_phase(&n->dev, "backward");
   if (gradient) TRY(model_backward(&n->model, &in));
   device_phase(&n->dev, NULL);

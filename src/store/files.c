@@ -1,4 +1,5 @@
 #include "store/files.h"
+#include "base/activity.h"
 #include "base/err.h"
 #include "base/nearest.h"
 #include <dirent.h>
@@ -105,7 +106,9 @@ bool files_same(const char *a, const char *b) {
 int64_t files_read(int fd, void *to, size_t n, int64_t at) {
   size_t done = 0;
   while (done < n) {
+    activity_begin(ACTIVITY_IO, "a file read");
     ssize_t got = pread(fd, (char *)to + done, n - done, (off_t)at + (off_t)done);
+    activity_end();
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return -1;
     if (got == 0) break;
@@ -116,7 +119,9 @@ int64_t files_read(int fd, void *to, size_t n, int64_t at) {
 
 int files_write(int fd, const void *from, size_t n, int64_t at) {
   for (size_t done = 0; done < n;) {
+    activity_begin(ACTIVITY_IO, "a file write");
     ssize_t put = pwrite(fd, (const char *)from + done, n - done, (off_t)at + (off_t)done);
+    activity_end();
     if (put < 0 && errno == EINTR) continue;
     if (put < 0) return -1;
     done += (size_t)put;
@@ -127,8 +132,10 @@ int files_write(int fd, const void *from, size_t n, int64_t at) {
 static int sync_path(const char *path, int flags) {
   int fd = open(path, flags | O_CLOEXEC);
   CHECK(fd >= 0, ERR_IO, "cannot open %s to flush it: %s", path, strerror(errno));
+  activity_begin(ACTIVITY_IO, "a flush to disk");
   /* some file systems cannot flush a directory and return EINVAL */
   int reason = fsync(fd) != 0 && !(flags & O_DIRECTORY && errno == EINVAL) ? errno : 0;
+  activity_end();
   close(fd);
   CHECK(reason == 0, ERR_IO, "cannot flush %s to disk: %s", path, strerror(reason));
   return OK;

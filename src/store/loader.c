@@ -1,10 +1,10 @@
 #include "store/loader.h"
+#include "base/activity.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#include <errno.h>
+#include "base/thread.h"
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -117,18 +117,6 @@ static void *loader_run(void *arg) {
   return NULL;
 }
 
-/* All signals are blocked in the thread: handlers run in the main thread only. */
-static int thread_start(Loader *l) {
-  sigset_t all, old;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &old);
-  int failure = pthread_create(&l->thread, NULL, loader_run, l);
-  pthread_sigmask(SIG_SETMASK, &old, NULL);
-  CHECK(failure == 0, ERR_MEMORY, "cannot start the loader thread: %s", strerror(failure));
-  l->started = true;
-  return OK;
-}
-
 /* ---- the caller ---- */
 
 static int options_check(const LoaderOptions *o) {
@@ -164,7 +152,8 @@ int loader_create(Loader **out, const LoaderOptions *options) {
     TRY_TO(failed, mem_alloc(&l->slots[i].lengths, n * sizeof(int32_t)));
     TRY_TO(failed, mem_alloc(&l->slots[i].rows, n * sizeof(int64_t)));
   }
-  TRY_TO(failed, thread_start(l));
+  TRY_TO(failed, thread_start(&l->thread, loader_run, l, "loader"));
+  l->started = true;
   *out = l;
   return OK;
 failed:
@@ -173,6 +162,7 @@ failed:
 }
 
 int loader_next(Loader *l, Micro *m) {
+  activity_begin(ACTIVITY_IO, "training data");
   pthread_mutex_lock(&l->lock);
   l->released = l->taken; /* the caller is done with the previous micro-batch */
   pthread_cond_broadcast(&l->changed);
@@ -181,6 +171,7 @@ int loader_next(Loader *l, Micro *m) {
   int64_t number = l->taken;
   if (there) l->taken++;
   pthread_mutex_unlock(&l->lock);
+  activity_end();
   if (!there) return RAISE(l->error, "%s", l->message); /* no lock: the thread has ended */
   const Slot *slot = &l->slots[number % SLOTS];
   *m = (Micro){.n = l->o.micro_batch, .L = l->L, .tokens = slot->tokens, .lengths = slot->lengths, .rows = slot->rows};

@@ -1,4 +1,5 @@
 #include "train/trainer.h"
+#include "base/activity.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
@@ -66,8 +67,11 @@ int trainer_update(Trainer *t, StepResult *sum) {
   device_phase(&t->net.dev, "reduce");
   TRY(reduction_finish(&t->reduction));
   device_phase(&t->net.dev, "update");
-  TRY(optimizer_squares(&t->optimizer, &squares));
-  TRY(rows_total(&t->net.rows, &sum->loss));
+  activity_begin(ACTIVITY_DEVICE, "its device's results");
+  int err = optimizer_squares(&t->optimizer, &squares);
+  if (err == OK) err = rows_total(&t->net.rows, &sum->loss);
+  activity_end();
+  TRY(err);
   double local = sum->loss, total[4] = {sum->loss, (double)sum->tokens, (double)sum->masked, (double)sum->rows};
   TRY(comm_all_reduce(t->comm, total, 4, COMM_F64, COMM_SUM)); /* the counts are integers, exact below 2^53 */
   TRY(check_loss(t, local, total[0]));
@@ -80,7 +84,7 @@ int trainer_update(Trainer *t, StepResult *sum) {
                                            (long long)t->optimizer.step));
   *sum = (StepResult){
       .loss = total[0] / total[1], .tokens = (int64_t)total[1], .masked = (int64_t)total[2], .rows = (int64_t)total[3]};
-  int err = optimizer_step(&t->optimizer, squares, 1 / total[1], &sum->norm, &sum->lr);
+  err = optimizer_step(&t->optimizer, squares, 1 / total[1], &sum->norm, &sum->lr);
   device_phase(&t->net.dev, NULL);
   if (err == ERR_NUMERIC)
     err = t->comm->rank > 0
@@ -106,6 +110,7 @@ static int agree_stop(Trainer *t, int *stop) {
  * and *stop is set. Errors of a rank's data or device are not agreed. */
 static int step(Trainer *t, StepResult *sum, int *stop) {
   *sum = (StepResult){0};
+  activity_step(t->optimizer.step + 1);
   TRY(reduction_begin(&t->reduction));
   for (int64_t i = 0; i < t->local_micro; i++) {
     if (i > 0) TRY(agree_stop(t, stop));
