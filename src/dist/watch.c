@@ -160,10 +160,10 @@ static int create(const Comm *comm, double timeout, double silence) {
 }
 
 int watch_start(Comm *comm, double timeout, double silence) {
+  activity_follow();
   if (timeout <= 0) return OK;
   int err = comm_agree(comm, create(comm, timeout, silence));
   if (err == OK) err = introduce(comm);
-  activity_follow();
   if (err != OK) return err;
   err = thread_start(&w.thread, watch_run, NULL, "watchdog");
   w.runs = err == OK;

@@ -8,7 +8,8 @@
 #include "dist/comm.h"
 
 /** watch_start — start the thread; the calling thread is the one that is watched. timeout, silence: seconds, see
- *  peers.h; timeout 0: no watchdog. Collective.
+ *  peers.h; timeout 0: no watchdog, only
+ *  the activity is followed. Collective.
  *  Errors  ERR_COMM, ERR_MEMORY, agreed */
 int watch_start(Comm *comm, double timeout, double silence);
 /** watch_stop — tell the others that this rank leaves, and end the thread; harmless without watch_start. Not

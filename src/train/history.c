@@ -13,6 +13,9 @@ static const MetricsColumn train_columns[TRAIN_COLUMNS] = {
     {"mfu", "1",
      "floating-point operations of the model per second over the matrix-product rate measured at the start"},
     {"seconds", "s", "time since this process started training"},
+    {"step_median", "s", "time of a step on the median rank, waiting for other ranks left out; CPU only, NaN on GPUs"},
+    {"step_slowest", "s", "the same on the slowest rank"},
+    {"slowest_rank", "", "which rank that is"},
 };
 static const MetricsColumn valid_columns[VALID_COLUMNS] = {
     {"step", "step", "optimizer steps taken"},

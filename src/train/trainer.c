@@ -7,6 +7,7 @@
 #include "base/stop.h"
 #include "diffusion/timestep.h"
 #include "measure/nelbo.h"
+#include "train/pace.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -165,7 +166,24 @@ int trainer_validate(Trainer *t, int *stop) {
 typedef struct Window { /* since the last line of the log */
   double start, loss;
   int64_t steps, tokens, rows;
+  Pace pace;
 } Window;
+
+/* The ranks' own times for a step; on a GPU, where a rank's waiting is hidden in its queue, NaN. */
+static int compare_ranks(Trainer *t, Window *w, double row[TRAIN_COLUMNS]) {
+  PaceResult r;
+  row[TRAIN_STEP_MEDIAN] = row[TRAIN_STEP_SLOWEST] = row[TRAIN_SLOWEST_RANK] = NAN;
+  if (!t->net.dev.ops->host) return OK;
+  TRY(pace_compare(&w->pace, t->comm, &r));
+  row[TRAIN_STEP_MEDIAN] = r.median;
+  row[TRAIN_STEP_SLOWEST] = r.slowest;
+  row[TRAIN_SLOWEST_RANK] = r.rank;
+  if (pace_uneven(&r, w->steps))
+    log_info("step time per rank, without waiting for others: slowest is rank %d on %s with %.3g s, the median is "
+             "%.3g s",
+             r.rank, r.host, r.slowest, r.median);
+  return OK;
+}
 
 static int report(Trainer *t, const StepResult *last, Window *w, double begun, int64_t first) {
   char left[32], path[512];
@@ -188,6 +206,7 @@ static int report(Trainer *t, const StepResult *last, Window *w, double begun, i
   row[TRAIN_RATE] = rate;
   row[TRAIN_MFU] = mfu;
   row[TRAIN_SECONDS] = now - begun;
+  TRY(compare_ranks(t, w, row));
   int err = metrics_add(&t->history.train, row);
   if (err == OK && t->comm->rank == 0 && t->writes)
     err = metrics_flush(rundir_file(&t->dir, "metrics.h5", path), t->history.tables, 2);
@@ -243,7 +262,9 @@ int trainer_run(Trainer *t, int *stop) {
   while (t->optimizer.step < total && !*stop) {
     StepResult r;
     int64_t before = t->optimizer.step;
+    pace_begin(&w.pace);
     TRY(step(t, &r, stop));
+    pace_end(&w.pace);
     int64_t n = t->optimizer.step;
     if (n == before) break;
     w.loss += r.loss;

@@ -16,7 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-TIMES = {"tokens_per_s", "mfu", "seconds"}
+TIMES = {"tokens_per_s", "mfu", "seconds", "step_median", "step_slowest", "slowest_rank"}
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 #!/bin/bash
 # test_watchdog.sh — a rank that is stopped ends the job within dist.heartbeat, with one line that names it; a job that
-# is suspended as a whole goes on.
+# is suspended as a whole goes on; a rank that is slow is named in the log and in the metrics.
 # limit: 120
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
@@ -64,27 +64,46 @@ stops_in() {
 # suspended: all ranks stop for longer than a rank may be silent, and continue
 suspended() {
   local code=0
-  launch suspended 2 train run.dir="$T/suspended" train.micro_batch=1 train.steps=300 || return 1
+  launch suspended 2 train run.dir="$T/suspended" train.micro_batch=1 train.steps=100 || return 1
   wait_for "$LIMIT" trained suspended || fail "no checkpoint" || return 1
   kill -STOP "${pids[@]}"
   sleep $((2 * BEAT))
   kill -CONT "${pids[@]}"
   ended "$pid" || code=$?
   cat "$T/suspended.log"
-  [ "$code" = 0 ] && grep "^complete at step 300" "$T/suspended.log"
+  [ "$code" = 0 ] && grep "^complete at step 100" "$T/suspended.log"
 }
 
 # paused: with the watchdog off a rank may stop for as long as it likes
 paused() {
   local code=0
-  launch paused 2 train run.dir="$T/paused" train.micro_batch=1 train.steps=300 dist.timeout=0 || return 1
+  launch paused 2 train run.dir="$T/paused" train.micro_batch=1 train.steps=100 dist.timeout=0 || return 1
   wait_for "$LIMIT" trained paused || fail "no checkpoint" || return 1
   kill -STOP "${pids[1]}"
   sleep $((2 * BEAT))
   kill -CONT "${pids[1]}"
   ended "$pid" || code=$?
   cat "$T/paused.log"
-  [ "$code" = 0 ] && grep "^complete at step 300" "$T/paused.log"
+  [ "$code" = 0 ] && grep "^complete at step 100" "$T/paused.log"
+}
+
+# slow RANK: a rank that is stopped three quarters of the time is the slowest in the log and in the metrics
+slow() {
+  local code=0
+  launch slow 2 train run.dir="$T/slow" train.steps=40 train.log_every=10 train.save_every=0 model.width=256 || return 1
+  while kill -STOP "${pids[$1]}" && sleep 0.3 && kill -CONT "${pids[$1]}" && sleep 0.1; do :; done 2> /dev/null
+  ended "$pid" || code=$?
+  cat "$T/slow.log"
+  [ "$code" = 0 ] || fail "exit code $code" || return 1
+  grep "slowest is rank $1 on $(hostname) with" "$T/slow.log" || return 1
+  "$PY" - "$T/slow/metrics.h5" "$1" << 'PYTHON'
+import sys, h5py
+with h5py.File(sys.argv[1]) as f:
+    t = {name: f["train"][name][()] for name in ("step_median", "step_slowest", "slowest_rank")}
+    print(t)
+    rows = (t["step_slowest"] > 1.5 * t["step_median"]) & (t["slowest_rank"] == int(sys.argv[2]))
+    sys.exit(0 if rows.sum() * 2 > len(rows) and (t["step_median"] > 0).all() else 1)
+PYTHON
 }
 
 for case in "2 0" "2 1" "4 2"; do
@@ -98,4 +117,5 @@ for rank in 0 1; do
 done
 tap "a job that is suspended as a whole goes on" suspended
 tap "dist.timeout = 0: no watchdog" paused
+for rank in 0 1; do tap "a slow rank $rank is named" slow $rank; done
 finish
