@@ -3,6 +3,7 @@
  * Files are created in HDF5's 1.8 format. It checksums metadata, and has no "open for writing" mark, which a killed
  * process would leave behind. */
 #include "store/h5.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "store/files.h"
@@ -52,6 +53,8 @@ static int file_open(H5 **out, const char *path, bool write, bool create) {
   f->id =
       create ? H5Fcreate(path, H5F_ACC_TRUNC, fcpl, fapl) : H5Fopen(path, write ? H5F_ACC_RDWR : H5F_ACC_RDONLY, fapl);
   int err = OK;
+  if (stat(path, &f->at_path) != 0) f->at_path = f->at_open;
+  f->looked = clock_now();
   if (f->id < 0) err = create ? h5_failed(f, "create", "the file") : open_failed(f, (long long)bytes);
   H5Pclose(fapl);
   if (create) H5Pclose(fcpl);
@@ -77,6 +80,25 @@ int h5_close(H5 **f) {
   *f = NULL;
   return file ? (h5_enter(), h5_leave(file_close(file))) : OK;
 }
+
+static int unchanged(H5 *f) {
+  const struct stat *was = &f->at_open;
+  struct stat is;
+  if (fstat(f->fd, &is) != 0) return OK; /* reading fails too, and says why */
+  CHECK(is.st_size == was->st_size, ERR_DATA,
+        "%s was changed while it was in use: it has %lld bytes and had %lld; restore it, or start a new run", f->path,
+        (long long)is.st_size, (long long)was->st_size);
+  CHECK(is.st_mtim.tv_sec == was->st_mtim.tv_sec && is.st_mtim.tv_nsec == was->st_mtim.tv_nsec, ERR_DATA,
+        "%s was changed while it was in use: it has been written to; restore it, or start a new run", f->path);
+  double now = clock_now();
+  if (now - f->looked < 1) return OK;
+  f->looked = now;
+  CHECK(stat(f->path, &is) != 0 || (is.st_dev == f->at_path.st_dev && is.st_ino == f->at_path.st_ino), ERR_DATA,
+        "%s was replaced by another file while it was in use; restore it, or start a new run", f->path);
+  return OK;
+}
+
+int h5_unchanged(H5 *f) { return h5_enter(), h5_leave(unchanged(f)); }
 
 const char *h5_path(const H5 *f) { return f->path; }
 

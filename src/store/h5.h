@@ -34,6 +34,11 @@ int h5_open(H5 **f, const char *path, bool write);
 int h5_create(H5 **f, const char *path);
 /** h5_close — flush and close; ERR_IO if a write did not reach the file (a full disk). NULL-safe, clears the handle. */
 int h5_close(H5 **f);
+/** h5_unchanged — whether the file is still what was opened: its size, its time of modification and, looked at once a
+ *  second, the file at its path, since another may take that while the old one stays open. A path that leads nowhere is
+ *  no change: what is open can still be read. Costs an fstat.
+ *  Errors  ERR_DATA naming the file and what changed */
+int h5_unchanged(H5 *f);
 const char *h5_path(const H5 *f);
 
 /** h5_exists — whether the file has an object of that path. */

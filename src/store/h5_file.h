@@ -3,6 +3,7 @@
 #pragma once
 #include <hdf5.h>
 #include <stdbool.h>
+#include <sys/stat.h>
 
 enum { H5_KEPT = 4, H5_NAME_SIZE = 256 };
 
@@ -10,9 +11,12 @@ typedef struct H5 H5;
 struct H5 {
   hid_t id;
   bool write;
-  bool damaged; /* a block does not match its seal */
-  int os_error; /* errno of the first read or write that failed, 0 if none */
-  int next;     /* the kept data set to close next */
+  bool damaged;                 /* a block does not match its seal */
+  int fd;                       /* not owned */
+  struct stat at_open, at_path; /* what the descriptor and the path referred to when the file was opened */
+  double looked;                /* when the path was last looked at */
+  int os_error;                 /* errno of the first read or write that failed, 0 if none */
+  int next;                     /* the kept data set to close next */
   struct {
     char name[H5_NAME_SIZE];
     hid_t id;

@@ -14,6 +14,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "digests are defined o
 
 typedef struct ShardFile {
   H5 *f;
+  int64_t read;        /* number of the last call of shards_read that read from it */
   int64_t first, rows; /* the file has rows first … first+rows−1 of the whole */
   char digest[40];
 } ShardFile;
@@ -23,6 +24,7 @@ struct Shards {
   ShardFile *files;
   int n_files, room;
   int64_t rows, length;
+  int64_t reads; /* calls of shards_read */
   Vocab vocab;
   Protocol protocol;
 };
@@ -228,15 +230,26 @@ static int run_read(const Shards *s, ShardFile *file, int64_t first, int64_t n, 
   return OK;
 }
 
-int shards_read(Shards *s, const int64_t *rows, int64_t n, int32_t *tokens, int32_t *lengths) {
+static int rows_read(Shards *s, const int64_t *rows, int64_t n, int32_t *tokens, int32_t *lengths) {
+  s->reads++;
   for (int64_t i = 0, run; i < n; i += run) {
     CHECK(rows[i] >= 0 && rows[i] < s->rows, ERR_DATA, "%s: row %lld does not exist, there are %lld", s->spec,
           (long long)rows[i], (long long)s->rows);
     ShardFile *file = file_of(s, rows[i]);
+    file->read = s->reads;
     for (run = 1; i + run < n && rows[i + run] == rows[i] + run && rows[i + run] < file->first + file->rows;) run++;
     TRY(run_read(s, file, rows[i] - file->first, run, tokens + i * s->length, lengths + i));
   }
   return OK;
+}
+
+/* The files are looked at after the read: what changes later was not read. A change also explains why rows are damaged.
+ */
+int shards_read(Shards *s, const int64_t *rows, int64_t n, int32_t *tokens, int32_t *lengths) {
+  int err = rows_read(s, rows, n, tokens, lengths);
+  for (int i = 0; i < s->n_files; i++)
+    if (s->files[i].read == s->reads) TRY(h5_unchanged(s->files[i].f));
+  return err;
 }
 
 /* ---- verifying ---- */

@@ -39,7 +39,7 @@ const Protocol *shards_protocol(const Shards *s); /* of the first file; digest c
 const char *shards_spec(const Shards *s);
 /** shards_read — tokens[n,L] and lengths[n] := the rows rows[n], in that order; a run of consecutive rows is one read.
  *  Checks that every token is < V and that no scored one is the mask, that every length is in 1 … L, and the data set's
- *  checksum if it has one.
+ *  checksum if it has one, and that the files read from are those that were opened (h5_unchanged).
  *  Errors  ERR_DATA naming file, row and value */
 int shards_read(Shards *s, const int64_t *rows, int64_t n, int32_t *tokens, int32_t *lengths);
 /** shards_verify — read and check everything: ids, lengths, digest. `done` (may be NULL) is a callback for progress,

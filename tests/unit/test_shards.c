@@ -1,7 +1,9 @@
 /* shards — every layout of a data file, many files as one, and every kind of invalid file. */
+#include "store/seal.h"
 #include "store_bench.h"
 
 #include <hdf5.h>
+#include <time.h>
 
 static const Data plain = {.N = 37, .L = 9, .V = 200, .type = H5_U16};
 
@@ -23,6 +25,93 @@ static void expect_rows(Shards *s, const Data *const *files, int n_files) {
     assert_int_equal(lengths[i], data_length(files[k], r));
     for (int64_t p = 0; p < L; p++) assert_int_equal(tokens[i * L + p], data_token(files[k], r, p));
   }
+}
+
+/* ---- files that change while they are open */
+
+enum { CHANGES_ROWS = 37 };
+
+static void pass_time(double seconds) { /* a file system's clock ticks every few milliseconds */
+  const struct timespec t = {(time_t)seconds, (long)(1e9 * (seconds - (double)(time_t)seconds))};
+  nanosleep(&t, NULL);
+}
+
+static void overwrite(const char *path) { /* in place, by other tokens of the same size */
+  Data other = plain;
+  other.salt = 5;
+  long n;
+  data_write(bench_path("other.h5"), &other);
+  char *bytes = bench_slurp(bench_path("other.h5"), &n);
+  bench_spit(path, bytes, n);
+  free(bytes);
+}
+
+static void overwrite_a_byte(const char *path) {
+  bench_flip(path, bench_sealed(path) - 1, 0); /* the same byte again: only the time of modification changes */
+}
+
+static void cut_to_half(const char *path) { assert_int_equal(truncate(path, bench_sealed(path) / 2), 0); }
+
+static void replace(const char *path) {
+  data_write(bench_path("other.h5"), &plain);
+  assert_int_equal(rename(bench_path("other.h5"), path), 0);
+}
+
+static void removed(const char *path) { assert_int_equal(unlink(path), 0); }
+
+typedef struct Change {
+  void (*change)(const char *path);
+  const char *message; /* NULL: no error */
+  double wait;         /* seconds until it must be noticed */
+} Change;
+
+static void files_that_change(void **state) {
+  (void)state;
+  static const Change changes[] = {
+      {overwrite, "changes.h5 was changed while it was in use", 0},
+      {overwrite_a_byte, "changes.h5 was changed while it was in use: it has been written", 0},
+      {cut_to_half, "changes.h5 was changed while it was in use: it has", 0},
+      {replace, "changes.h5 was replaced by another file", 1.1},
+      {removed, NULL, 1.1}};
+  const char *path = bench_path("changes.h5");
+  int64_t rows[CHANGES_ROWS];
+  int32_t tokens[CHANGES_ROWS * 9], lengths[CHANGES_ROWS];
+  for (int64_t i = 0; i < CHANGES_ROWS; i++) rows[i] = i;
+  for (int sealed = 0; sealed < 2; sealed++)
+    for (int i = 0; i < LENGTH(changes); i++) {
+      Shards *s;
+      data_write(path, &plain);
+      if (sealed) must(seal_append(path));
+      pass_time(0.02);
+      must(shards_open(&s, path));
+      if (i % 2 == 0) must(shards_read(s, rows, CHANGES_ROWS, tokens, lengths));
+      changes[i].change(path);
+      pass_time(changes[i].wait);
+      int err = shards_read(s, rows, CHANGES_ROWS, tokens, lengths);
+      if (changes[i].message)
+        refused(err, ERR_DATA, changes[i].message);
+      else
+        must(err);
+      shards_close(&s);
+    }
+}
+
+/* A file from which no row is read may change: its rows are read later, and then it is noticed. */
+static void a_change_is_noticed_when_it_matters(void **state) {
+  (void)state;
+  Shards *s;
+  int64_t first = 0, last = 2 * plain.N - 1;
+  int32_t tokens[9], length;
+  char spec[700];
+  data_write(bench_path("one.h5"), &plain);
+  data_write(bench_path("two.h5"), &plain);
+  compose(spec, "%s,%s", bench_path("one.h5"), bench_path("two.h5"));
+  pass_time(0.02);
+  must(shards_open(&s, spec));
+  cut_to_half(bench_path("two.h5"));
+  must(shards_read(s, &first, 1, tokens, &length));
+  refused(shards_read(s, &last, 1, tokens, &length), ERR_DATA, "two.h5 was changed");
+  shards_close(&s);
 }
 
 static void count_rows(void *arg, int64_t rows) { *(int64_t *)arg = rows; }
@@ -292,9 +381,16 @@ static void flipped(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(layouts),      cmocka_unit_test(many_files),   cmocka_unit_test(nothing_found),
-      cmocka_unit_test(wrong_files),  cmocka_unit_test(wrong_shapes), cmocka_unit_test(wrong_values),
-      cmocka_unit_test(disagreement), cmocka_unit_test(cut),          cmocka_unit_test(flipped)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(files_that_change),
+                                     cmocka_unit_test(a_change_is_noticed_when_it_matters),
+                                     cmocka_unit_test(layouts),
+                                     cmocka_unit_test(many_files),
+                                     cmocka_unit_test(nothing_found),
+                                     cmocka_unit_test(wrong_files),
+                                     cmocka_unit_test(wrong_shapes),
+                                     cmocka_unit_test(wrong_values),
+                                     cmocka_unit_test(disagreement),
+                                     cmocka_unit_test(cut),
+                                     cmocka_unit_test(flipped)};
   return cmocka_run_group_tests(tests, bench_setup, bench_teardown);
 }
