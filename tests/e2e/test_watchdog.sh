@@ -4,7 +4,7 @@
 # limit: 120
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
-BEAT=2 # seconds; the default is 30
+BEAT=3 # seconds; the default is 30
 prepare && deck "$T/deck.cfg" || exit 1
 
 # launch NAME N COMMAND [KEY=VALUE…]: the command in the background; $pid is mpirun, $pids are the ranks in order
@@ -61,6 +61,48 @@ stops_in() {
   ended_by_watchdog "$1$2" "$2"
 }
 
+# hang PID: suspend the main thread of a process, and no other, until the process ends; 77: not allowed here
+hang() {
+  "$PY" - "$1" << 'PYTHON'
+import ctypes, os, sys
+SEIZE, INTERRUPT = 0x4206, 0x4207
+libc, pid = ctypes.CDLL(None, use_errno=True), int(sys.argv[1])
+for request in SEIZE, INTERRUPT:
+    if libc.ptrace(request, pid, None, None) != 0:
+        sys.exit(77)
+os.waitpid(pid, 0x40000000)  # until it stops
+os.waitpid(pid, 0x40000000)  # until it ends
+PYTHON
+}
+
+can_trace() { # whether hang works here
+  local tracer code=0
+  sleep 60 &
+  started+=($!)
+  hang $! &
+  tracer=$!
+  sleep 1
+  kill -KILL "${started[-1]}"
+  wait $tracer || code=$?
+  [ $code != 77 ]
+} 2> /dev/null
+
+# hangs RANK: a rank that lives but computes no longer ends the job after dist.timeout
+hangs() {
+  local began
+  rm -rf "$T/hangs"
+  launch hangs 2 train run.dir="$T/hangs" train.micro_batch=1 train.steps=1000000 dist.timeout=3 || return 1
+  wait_for "$LIMIT" trained hangs || fail "no checkpoint" || return 1
+  began=${EPOCHREALTIME/./}
+  hang "${pids[$1]}" &
+  ended "$pid" && fail "exit code 0" && return 1
+  cat "$T/hangs.log"
+  [ $((${EPOCHREALTIME/./} - began)) -lt 30000000 ] || fail "it took too long" || return 1
+  wait_for 20 gone "${pids[@]}" || fail "a rank lives on" || return 1
+  [ "$(grep -c 'mdlm: error' "$T/hangs.log")" = 1 ] || fail "not one error" || return 1
+  grep "mdlm: error on rank 0: no progress for dist.timeout = 3 s: .*of step [0-9]" "$T/hangs.log"
+}
+
 # suspended: all ranks stop for longer than a rank may be silent, and continue
 suspended() {
   local code=0
@@ -90,6 +132,7 @@ paused() {
 # slow RANK: a rank that is stopped three quarters of the time is the slowest in the log and in the metrics
 slow() {
   local code=0
+  rm -rf "$T/slow"
   launch slow 2 train run.dir="$T/slow" train.steps=40 train.log_every=10 train.save_every=0 model.width=256 || return 1
   while kill -STOP "${pids[$1]}" && sleep 0.3 && kill -CONT "${pids[$1]}" && sleep 0.1; do :; done 2> /dev/null
   ended "$pid" || code=$?
@@ -117,5 +160,12 @@ for rank in 0 1; do
 done
 tap "a job that is suspended as a whole goes on" suspended
 tap "dist.timeout = 0: no watchdog" paused
+for rank in 0 1; do
+  if can_trace; then
+    tap "rank $rank hangs: the job ends after dist.timeout" hangs $rank
+  else
+    tap_skip "rank $rank hangs: the job ends after dist.timeout" "this user may not trace processes"
+  fi
+done
 for rank in 0 1; do tap "a slow rank $rank is named" slow $rank; done
 finish
