@@ -51,25 +51,29 @@ static Verdict judge_silence(const Peers *p, double now, char text[PEERS_TEXT]) 
     const Peer *peer = &p->peer[r];
     if (r == p->rank || !counts(peer) || now - peer->last <= limit) continue;
     snprintf(text, PEERS_TEXT,
-             "rank %d on %s has not answered for %.3g s: it is stopped or lost (it last said that it %s); rank %d %s",
+             "rank %d on %s has not answered for %.0f s: it is stopped or lost (it last said that it %s); rank %d %s",
              r, peer->host, now - peer->last, doing(peer, was), p->rank, doing(&p->peer[p->rank], is));
     return VERDICT_END;
   }
   return VERDICT_NONE;
 }
 
+/* A rank that should be heard and never was, −1: none. */
+static int unheard(const Peers *p) {
+  for (int r = 0; r < (p->rank == 0 ? p->size : 1); r++)
+    if (r != p->rank && !p->peer[r].heard) return r;
+  return -1;
+}
+
 static Verdict judge_unheard(Peers *p, double now, char text[PEERS_TEXT]) {
-  if (p->rank > 0 || p->warned || now - p->start <= p->silence) return VERDICT_NONE;
-  for (int r = 1; r < p->size; r++) {
-    if (p->peer[r].heard) continue;
-    snprintf(text, PEERS_TEXT,
-             "no heartbeats (UDP) arrive from rank %d on %s: a stop or loss of such a rank is noticed only after "
-             "dist.timeout = %.3g s",
-             r, p->peer[r].host, p->timeout);
-    p->warned = true;
-    return VERDICT_WARN;
-  }
-  return VERDICT_NONE;
+  int r = unheard(p);
+  if (p->rank > 0 || p->warned || now - p->start <= p->silence || r < 0) return VERDICT_NONE; /* rank 0 warns */
+  snprintf(text, PEERS_TEXT,
+           "no heartbeats (UDP) arrive from rank %d on %s: a stop or loss of such a rank is noticed only after "
+           "dist.timeout = %g s",
+           r, p->peer[r].host, p->timeout);
+  p->warned = true;
+  return VERDICT_WARN;
 }
 
 /* ---- no progress */
@@ -101,10 +105,14 @@ static Verdict judge_progress(const Peers *p, double now, char text[PEERS_TEXT])
     waiting = waiting || waits(&p->peer[r]);
   }
   if (!waiting) return VERDICT_NONE;
-  int who = culprit(p), n = snprintf(text, PEERS_TEXT, "no progress for dist.timeout = %.3g s: ", p->timeout);
+  int who = culprit(p), lost = unheard(p),
+      n = snprintf(text, PEERS_TEXT, "no progress for dist.timeout = %g s: ", p->timeout);
   size_t room = PEERS_TEXT - (size_t)n;
-  if (who < 0)
-    snprintf(text + n, room, "every rank that answers waits; rank %d on %s %s", p->rank, me->host, doing(me, me_is));
+  if (who < 0 && lost >= 0)
+    snprintf(text + n, room, "rank %d on %s was never heard; rank %d %s", lost, p->peer[lost].host, p->rank,
+             doing(me, me_is));
+  else if (who < 0)
+    snprintf(text + n, room, "all ranks wait; rank %d on %s %s", p->rank, me->host, doing(me, me_is));
   else if (who == p->rank)
     snprintf(text + n, room, "rank %d on %s %s", who, me->host, doing(me, me_is));
   else

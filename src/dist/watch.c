@@ -16,7 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { ADDRESSES = 16 };
+enum { ADDRESSES = 16, PULSE_ROOM = 4096 };  /* bytes that the system needs to keep a datagram, and more */
 static const double PERIOD = 1, PERIODS = 5; /* seconds between pulses; at least so many in the time of silence */
 
 typedef struct Invitation { /* of rank 0 to the others */
@@ -155,6 +155,8 @@ static int create(const Comm *comm, double timeout, double silence) {
   w.wake = eventfd(0, EFD_CLOEXEC);
   CHECK(w.wake >= 0, ERR_MEMORY, "the watchdog gets no event from the system; dist.timeout = 0 does without it");
   w.socket = comm->size > 1 ? socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1;
+  int room = comm->rank == 0 ? comm->size * PULSE_ROOM : PULSE_ROOM; /* all ranks may send at the same moment */
+  if (w.socket >= 0) setsockopt(w.socket, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
   TRY(mem_alloc(&w.from, (size_t)comm->size * sizeof *w.from));
   return peers_create(&w.peers, comm->rank, comm->size, silence, timeout, clock_now());
 }
