@@ -75,5 +75,5 @@ const Command command_eval = {
              "per token; its interval is that of the source, as above it.",
     .reads = "eval.checkpoint (or the best of run.dir) and eval.data (or data.valid)",
     .writes = "eval.output (or eval.h5 in run.dir): the result and the values of each sequence",
-    .sections = "run data model diffusion eval device",
+    .sections = "run data model diffusion eval device dist",
     .example = "mdlm eval deck.cfg run.dir=runs/a eval.draws=4"};

@@ -271,5 +271,5 @@ const Command command_sample = {
              "the batch and the number of ranks.",
     .reads = "sample.checkpoint (or the best of run.dir) and sample.prompt",
     .writes = "sample.output (or samples.h5 in run.dir): token ids, text, entropies",
-    .sections = "run model diffusion sample device",
+    .sections = "run model diffusion sample device dist",
     .example = "mdlm sample deck.cfg run.dir=runs/a sample.count=4 sample.sampler=event"};

@@ -116,5 +116,5 @@ const Command command_score = {
              "perplexity next to their token entropy. The file must have the vocabulary of that network.",
     .reads = "score.checkpoint and score.input (or samples.h5 in run.dir)",
     .writes = "score.output (or score.h5 in run.dir): the result and the values of each row",
-    .sections = "run score device",
+    .sections = "run score device dist",
     .example = "mdlm score deck.cfg run.dir=runs/a score.checkpoint=gpt2.h5"};

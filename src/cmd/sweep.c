@@ -108,5 +108,5 @@ const Command command_sweep = {
         "masks; checkpoints are compared pair by pair where rows and masks are the same.",
     .reads = "sweep.checkpoints and sweep.data",
     .writes = "in sweep.dir: an evaluation file for each cell (as mdlm eval writes), sweep.h5",
-    .sections = "run eval sweep device",
+    .sections = "run eval sweep device dist",
     .example = "mpirun -n 4 mdlm sweep deck.cfg 'sweep.checkpoints=runs/*/best.h5'"};
