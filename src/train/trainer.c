@@ -237,9 +237,10 @@ static int long_validation(Trainer *t, double seconds, bool *is) {
   const Config *cfg = t->cfg;
   double expected = t->valid_seconds;
   int64_t n = t->valid ? shards_rows(t->valid) : 0;
+  int64_t steps = cfg->train_save_every > 0 ? cfg->train_save_every : cfg->train_steps;
   if (cfg->train_valid_sequences > 0 && cfg->train_valid_sequences < n) n = cfg->train_valid_sequences;
   if (expected == 0) expected = (double)n / (double)cfg->train_global_batch * seconds / 3;
-  return comm_any(t->comm, cfg->train_save_every > 0 && expected > seconds * (double)cfg->train_save_every, is);
+  return comm_any(t->comm, expected > seconds * (double)steps, is);
 }
 
 /* The validation after a step, which takes `seconds`: a long one finds the state saved. */
@@ -250,30 +251,44 @@ static int validate(Trainer *t, double seconds, int *stop) {
   return trainer_validate(t, stop);
 }
 
+/* After the last step: a line of the log for the steps since the last one, and the state, unless a save has it. */
+static int wind_up(Trainer *t, const StepResult *last, Window *w, double begun, int64_t first, bool unsaved) {
+  if (w->steps > 0) TRY(report(t, last, w, begun, first));
+  return unsaved ? trainer_save(t, "last.h5") : OK;
+}
+
 int trainer_run(Trainer *t, int *stop) {
   const Config *cfg = t->cfg;
   int64_t total = cfg->train_steps, first = t->optimizer.step;
+  bool unsaved = first == 0;
+  StepResult last = {0};
   Window w = {.start = clock_now()};
   double begun = w.start;
   Progress live;
   progress_start(&live, "step", "tokens", total);
   TRY(agree_stop(t, stop)); /* while everything was loaded */
-  if (owes_validation(t) && !*stop) TRY(trainer_validate(t, stop));
+  if (owes_validation(t) && !*stop) {
+    TRY(trainer_validate(t, stop));
+    unsaved = !*stop;
+    w.start = clock_now();
+  }
   while (t->optimizer.step < total && !*stop) {
-    StepResult r;
     int64_t before = t->optimizer.step;
+    StepResult r;
     pace_begin(&w.pace);
     TRY(step(t, &r, stop));
     pace_end(&w.pace);
     int64_t n = t->optimizer.step;
     if (n == before) break;
+    last = r;
+    unsaved = true;
     w.loss += r.loss;
     w.steps++;
     w.tokens += r.tokens;
     w.rows += r.rows;
     progress_live(&live, n, t->tokens, "loss %.4f", r.loss);
     TRY(agree_stop(t, stop));
-    if (due(n, cfg->train_log_every, total) || *stop) TRY(report(t, &r, &w, begun, first));
+    if (due(n, cfg->train_log_every, total)) TRY(report(t, &last, &w, begun, first));
     if (due(n, cfg->train_valid_every, total) && !*stop) { /* a stop leaves it to the resumed run */
       TRY(validate(t, (clock_now() - begun) / (double)(n - first), stop));
       w.start = clock_now();
@@ -281,7 +296,7 @@ int trainer_run(Trainer *t, int *stop) {
     }
     TRY(trainer_save_due(t, *stop != 0));
   }
-  if (*stop && (first == 0 || t->optimizer.step > first)) TRY(trainer_save(t, "last.h5")); /* nothing if it is saved */
+  TRY(wind_up(t, &last, &w, begun, first, unsaved));
   if (*stop == STOP_FILE && t->comm->rank == 0) rundir_remove(&t->dir, "STOP"); /* the request has been served */
   char path[512];
   int err = OK;
