@@ -1,8 +1,9 @@
 /* stop — graceful stop: SIGTERM, SIGUSR1, SIGINT (Ctrl-C), SIGHUP, or, while training, a file named STOP in the run
- * directory. A second Ctrl-C ends the process at once.
+ * directory. Once a Ctrl-C has been seen, the next one ends the process at once.
  *
- * The signals are blocked and polled between passes of the network. A handler would run on the stack of the interrupted code, and code
- * that libraries generate at run time may keep data below the stack pointer, where the handler's frame would go. */
+ * The signals are blocked and polled between passes of the network. A handler would run on the stack of the interrupted
+ * code, and code that libraries generate at run time may keep data below the stack pointer, where the handler's frame
+ * would go. */
 #pragma once
 
 enum { STOP_FILE = 1000 };

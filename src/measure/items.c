@@ -98,12 +98,19 @@ static int collect(Run *r) {
   return OK;
 }
 
-static int save(Run *r) {
+/* What is finished into the partial file. Only a `last` write must succeed: another one follows a failed one. */
+static int save(Run *r, bool last) {
   TRY(collect(r));
   r->saved = clock_now();
   if (!r->w->partial) return OK;
   Partial p = partial_of(r->w);
-  return comm_agree(r->comm, r->comm->rank == 0 ? partial_write(&p, r->all, r->done) : OK);
+  int err = r->comm->rank == 0 ? partial_write(&p, r->all, r->done) : OK;
+  if (err && !last) {
+    log_warn("%s; the computation goes on, and a stop would lose what it has finished", err_message());
+    err_clear();
+    err = OK;
+  }
+  return comm_agree(r->comm, err);
 }
 
 typedef struct Agreed { /* maxima over ranks */
@@ -116,8 +123,9 @@ static int round_end(Run *r, int err, Agreed *a) {
                 .save = root && r->w->partial && clock_now() - r->saved > SAVE_SECONDS,
                 .stop = stop_requested(NULL),
                 .failed = err != OK && err != ERR_STOPPED};
+  if (err == ERR_STOPPED) err_clear(), err = OK;
   TRY(comm_all_reduce(r->comm, a, sizeof *a / sizeof a->more, COMM_I64, COMM_MAX));
-  return a->failed ? comm_agree(r->comm, err == ERR_STOPPED ? OK : err) : OK;
+  return a->failed ? comm_agree(r->comm, err) : OK;
 }
 
 static int rounds(Run *r, int *stop) {
@@ -128,7 +136,7 @@ static int rounds(Run *r, int *stop) {
   TRY(round_end(r, OK, &a)); /* a stop while everything was loaded */
   while (a.more && !a.stop) {
     TRY(round_end(r, batch(r), &a));
-    if (a.save || a.stop) TRY(save(r));
+    if (a.save || a.stop) TRY(save(r, a.stop));
     if (w->progress && !w->quiet_done) progress_show(&progress, r->at);
   }
   if (w->progress && !w->quiet_done) progress_end(&progress, r->at);

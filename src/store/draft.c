@@ -26,13 +26,18 @@ static int put(const char *draft, const char *path) {
   return files_flush_folder(path);
 }
 
+static bool is_draft(const char *name) {
+  size_t n = strlen(name), suffix = strlen(FILES_DRAFT);
+  return n > suffix && strcmp(name + n - suffix, FILES_DRAFT) == 0;
+}
+
 int draft_publish(H5 **f, int err, const char *path) {
   char *name = NULL;
   if (!*f) return err;
   int copied = mem_strdup(&name, h5_path(*f)), closed = h5_close(f);
   if (err == OK) err = copied != OK ? copied : closed;
   if (err == OK) err = put(name, path);
-  if (err != OK && name) unlink(name); /* fails harmlessly once the file is renamed */
+  if (err != OK && name && is_draft(name)) unlink(name); /* fails harmlessly once the file is renamed */
   mem_free(&name);
   return err;
 }

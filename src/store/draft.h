@@ -6,5 +6,6 @@
 int draft_create(H5 **f, const char *path);
 /** draft_publish — close the draft *f. If err is OK, seal it (seal.h), flush it, rename it to `path` and flush the
  *  directory. If err is not OK, or if one of these steps fails, remove the draft; an older file at path is untouched.
+ *  A file under another name than a draft's, as partial_open gives it, is published too, but never removed.
  *  Returns err, or the error met here. */
 int draft_publish(H5 **f, int err, const char *path);

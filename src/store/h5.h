@@ -79,6 +79,8 @@ int h5_read_text(H5 *f, const char *name, int64_t n, char ***text);
 int h5_set_int(H5 *f, const char *obj, const char *name, int64_t value);
 int h5_set_real(H5 *f, const char *obj, const char *name, double value);
 int h5_set_str(H5 *f, const char *obj, const char *name, const char *value);
+/** h5_unset — remove an attribute, if it is there. */
+int h5_unset(H5 *f, const char *obj, const char *name);
 bool h5_has(H5 *f, const char *obj, const char *name);
 int h5_get_int(H5 *f, const char *obj, const char *name, int64_t *value);
 int h5_get_real(H5 *f, const char *obj, const char *name, double *value);

@@ -6,8 +6,13 @@
 #include "store/h5_file.h"
 #include <string.h>
 
+static int attr_remove(H5 *f, const char *obj, const char *name) {
+  if (H5Aexists_by_name(f->id, obj, name, H5P_DEFAULT) <= 0) return OK;
+  return h5_wrote(f, H5Adelete_by_name(f->id, obj, name, H5P_DEFAULT) >= 0, name);
+}
+
 static int attr_write(H5 *f, const char *obj, const char *name, hid_t type, hid_t memory, const void *value) {
-  if (H5Aexists_by_name(f->id, obj, name, H5P_DEFAULT) > 0) H5Adelete_by_name(f->id, obj, name, H5P_DEFAULT);
+  TRY(attr_remove(f, obj, name));
   hid_t space = H5Screate(H5S_SCALAR);
   hid_t id = H5Acreate_by_name(f->id, obj, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
   int err = h5_wrote(f, id >= 0 && H5Awrite(id, memory, value) >= 0, name);
@@ -31,6 +36,8 @@ int h5_set_str(H5 *f, const char *obj, const char *name, const char *value) {
   H5Tclose(type);
   return h5_leave(err);
 }
+
+int h5_unset(H5 *f, const char *obj, const char *name) { return h5_enter(), h5_leave(attr_remove(f, obj, name)); }
 
 bool h5_has(H5 *f, const char *obj, const char *name) {
   h5_enter();
