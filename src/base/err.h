@@ -17,7 +17,7 @@ enum {
   ERR_DEVICE = 7,     /* a device library failed                                                   */
   ERR_COMM = 8,       /* MPI or NCCL failed                                                        */
   ERR_NUMERIC = 9,    /* NaN or infinity in a result                                               */
-  ERR_BUSY = 10,      /* another job holds the run directory                                       */
+  ERR_BUSY = 10,      /* another job holds the run directory or writes the output                 */
   ERR_ELSEWHERE = 11, /* another rank failed and reports it; this one prints nothing              */
   ERR_STOPPED = 12    /* a stop was asked for: no failure, main: EXIT_REQUEUE                    */
 };

@@ -41,7 +41,7 @@ static int open_all(Score *s, const Config *cfg, Comm *comm) {
   TRY(files_path(t->checkpoint, NULL, cfg->score_checkpoint));
   TRY(output_path(cfg, cfg->score_input, "samples.h5", s->input));
   TRY(output_path(cfg, cfg->score_output, "score.h5", t->output));
-  TRY(output_claim(comm, t->output, t->format, s->input));
+  TRY(task_claim(t, s->input));
   TRY(checkpoint_state(t->checkpoint, &t->state));
   TRY(network_deck(&s->trained, t->state.deck, t->checkpoint));
   TRY(check_judge(s));

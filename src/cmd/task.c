@@ -12,12 +12,17 @@
 #include <string.h>
 #include <unistd.h>
 
+int task_claim(Task *t, const char *input) {
+  TRY(output_claim(t->comm, t->output, t->format, input));
+  return t->comm->rank == 0 ? lock_take(&t->lock, t->output) : OK;
+}
+
 int task_begin(Task *t, const Config *cfg, Comm *comm, const TaskOptions *o) {
   *t = (Task){.cfg = cfg, .comm = comm, .format = o->format, .which = o->which};
   TRY(weights_path(cfg, o->checkpoint, t->checkpoint));
   TRY(weights_state(cfg, t->checkpoint, &t->state));
   TRY(output_path(cfg, o->output, o->name, t->output));
-  return output_claim(comm, t->output, o->format, o->input);
+  return task_claim(t, o->input);
 }
 
 int task_open(Task *t, int64_t length, const char *key, int64_t batch) {
@@ -26,10 +31,12 @@ int task_open(Task *t, int64_t length, const char *key, int64_t batch) {
 
 /* Keys of any section that results do not depend on, beyond rounding at most. */
 static bool indifferent(const char *key) {
-  static const char *const names[] = {
-      "run.dir",      "run.resume",  "device.threads",   "device.pin",        "eval.output",    "eval.checkpoint",
-      "eval.weights", "eval.batch",  "eval.data",        "sample.checkpoint", "sample.weights", "sample.batch",
-      "score.output", "score.input", "score.checkpoint", "score.weights",     "sample.output"};
+  static const char *const names[] = {"run.dir",       "run.resume",        "device.threads",    "device.pin",
+                                      "eval.output",   "eval.checkpoint",   "eval.weights",      "eval.batch",
+                                      "eval.data",     "sample.checkpoint", "sample.weights",    "sample.batch",
+                                      "logits.output", "logits.input",      "logits.checkpoint", "logits.weights",
+                                      "logits.batch",  "score.output",      "score.input",       "score.checkpoint",
+                                      "score.weights", "sample.output"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (strcmp(key, names[i]) == 0) return true;
   return false;
@@ -81,8 +88,10 @@ int task_key(Task *t, const Config *cfg, const char *section, const char *more, 
 }
 
 void task_stopped(const Task *t, int stop, int64_t done, int64_t n, const char *units, int *exit_code) {
-  log_info("stopped by %s: %lld of %lld %s are kept in %s; run the same command to go on", stop_name(stop),
-           (long long)done, (long long)n, units, t->partial);
+  if (done == 0) log_info("stopped by %s: none of %lld %s is finished", stop_name(stop), (long long)n, units);
+  if (done > 0)
+    log_info("stopped by %s: %lld of %lld %s are kept in %s; run the same command to go on", stop_name(stop),
+             (long long)done, (long long)n, units, t->partial);
   *exit_code = EXIT_REQUEUE;
 }
 
@@ -104,6 +113,7 @@ void task_end(Task *t) {
   if (t == NULL) return;
   network_destroy(&t->net);
   mem_free(&t->key);
+  lock_release(&t->lock, t->output);
   checkpoint_state_destroy(&t->state);
   *t = (Task){0};
 }

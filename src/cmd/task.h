@@ -2,6 +2,7 @@
 #pragma once
 #include "cmd/output.h"
 #include "network/weights.h"
+#include "store/lock.h"
 
 typedef struct Task {
   const Config *cfg; /* not owned, nor the next one */
@@ -11,6 +12,7 @@ typedef struct Task {
   char checkpoint[FILES_PATH], output[FILES_PATH];
   char partial[FILES_PATH]; /* of finished items (measure/items.h) */
   char *key;                /* and its key; both set by task_key */
+  Lock lock;                /* rank 0: on the output */
   CheckpointState state;
   Network net;
 } Task;
@@ -22,8 +24,10 @@ typedef struct TaskOptions {
   const char *input;              /* a file that is read and must not be overwritten, or "" */
 } TaskOptions;
 
+/** task_claim — rank 0: t->output can be written (output_claim), and no other job is writing it until task_end. */
+int task_claim(Task *t, const char *input);
 /** task_begin — the state of the checkpoint, whose deck must describe the network of cfg, and a claim on the output.
- *  Errors  ERR_USAGE, ERR_DATA, ERR_IO. Not collective. */
+ *  Errors  ERR_USAGE, ERR_DATA, ERR_IO, ERR_BUSY. Not collective. */
 int task_begin(Task *t, const Config *cfg, Comm *comm, const TaskOptions *options);
 /** task_open — the network for `batch` sequences of `length` tokens, weights included. key: the deck's word for the
  *  batch, which an error names. Not collective. */
