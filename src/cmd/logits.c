@@ -2,9 +2,11 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/stop.h"
 #include "cmd/cmd.h"
 #include "cmd/task.h"
-#include "measure/items.h"
+#include "store/draft.h"
+#include "store/partial.h"
 #include <math.h>
 
 /* Logits of a batch are held on the host: at most this many bytes, but one sequence at least. */
@@ -103,7 +105,10 @@ static int open_all(Logits *p, const Config *cfg, Comm *comm) {
   TRY(check_input(p, cfg->logits_input));
   TRY(make_room(p));
   TRY(task_open(&p->task, p->L, "logits.batch", p->batch));
-  return fill_sigma(p);
+  TRY(fill_sigma(p));
+  char stamp[FILES_STAMP];
+  files_stamp(cfg->logits_input, stamp);
+  return task_key(&p->task, cfg, "logits", "input = %s (%s)\n", cfg->logits_input, stamp);
 }
 
 /* log p(x0 | z), or the log score, of B sequences from `first` on */
@@ -131,43 +136,78 @@ static int run_batch(Logits *p, H5 *f, int64_t first, int64_t B) {
   return h5_write_rows(f, "/log_p", H5_F32, first, B, p->log_p);
 }
 
-static int fill_output(H5 *f, const void *arg) {
-  Logits *p = *(Logits *const *)arg;
+static int make_sets(const Logits *p, H5 *f) {
   int64_t dims[3] = {p->N, p->L, p->task.state.vocab.size};
-  Progress progress;
-  TRY(h5_set_str(f, "/", "input", p->task.cfg->logits_input));
+  bool score = p->task.net.objective.gives == GIVES_SCORE;
   TRY(h5_make(f, "/logits", H5_F32, 3, dims, 0));
   TRY(h5_set_str(f, "/logits", "description", "raw output of the network, vocabulary fastest"));
-  if (p->log_p) {
-    bool score = p->task.net.objective.gives == GIVES_SCORE;
-    TRY(h5_make(f, "/log_p", H5_F32, 3, dims, 0));
-    TRY(h5_set_str(f, "/log_p", "unit", "nat"));
-    TRY(h5_set_str(f, "/log_p", "description", score ? "log score" : "log p(x0 | z)"));
-  }
+  if (p->log_p == NULL) return OK;
+  TRY(h5_make(f, "/log_p", H5_F32, 3, dims, 0));
+  TRY(h5_set_str(f, "/log_p", "unit", "nat"));
+  return h5_set_str(f, "/log_p", "description", score ? "log score" : "log p(x0 | z)");
+}
+
+/* The output of an interrupted run, or a new one. */
+static int open_output(const Logits *p, H5 **f, int64_t *done) {
+  const Task *t = &p->task;
+  TRY(partial_open(f, t->partial, t->key, done));
+  if (*f) return log_info("%lld of %lld sequences are in %s", (long long)*done, (long long)p->N, t->partial), OK;
+  TRY(draft_create(f, t->output));
+  int err = make_sets(p, *f);
+  return err ? draft_publish(f, err, t->output) : OK;
+}
+
+/* The sequences from *done on; *stop: the signal that ended it early, or 0. */
+static int run_all(Logits *p, H5 *f, int64_t *done, int *stop) {
+  Progress progress;
   progress_start(&progress, "logits", "sequences", p->N);
-  for (int64_t first = 0; first < p->N; first += p->batch) {
-    int64_t B = p->N - first < p->batch ? p->N - first : p->batch;
-    TRY(items_stop());
-    TRY(run_batch(p, f, first, B));
-    progress_show(&progress, first + B);
+  while (*done < p->N && !(*stop = stop_requested(NULL))) {
+    int64_t B = p->N - *done < p->batch ? p->N - *done : p->batch;
+    TRY(run_batch(p, f, *done, B));
+    *done += B;
+    progress_show(&progress, *done);
   }
-  progress_end(&progress, p->N);
+  progress_end(&progress, *done);
   return OK;
 }
 
-static int run(Logits *p, const Config *cfg, Comm *comm) {
+static int complete(const Logits *p, H5 *f) {
+  const Task *t = &p->task;
+  TRY(partial_complete(f));
+  TRY(output_attributes(f, t->format, t->cfg, t->checkpoint, &t->state, t->which));
+  return h5_set_str(f, "/", "input", t->cfg->logits_input);
+}
+
+static int write_output(Logits *p, int64_t *done, int *stop) {
+  const Task *t = &p->task;
+  H5 *f = NULL;
+  *stop = 0;
+  TRY(open_output(p, &f, done));
+  int err = run_all(p, f, done, stop);
+  if (err == OK && *stop) return partial_keep(&f, t->partial, t->key, *done);
+  if (err == OK) err = complete(p, f);
+  TRY(draft_publish(&f, err, t->output));
+  task_done(t); /* one that did not fit */
+  return OK;
+}
+
+static int run(Logits *p, const Config *cfg, Comm *comm, int *exit_code) {
+  const Task *t = &p->task;
+  int64_t done;
+  int stop;
   TRY_ALL(comm, open_all(p, cfg, comm));
-  TRY(task_publish(&p->task, 0, fill_output, &p));
+  TRY_ALL(comm, write_output(p, &done, &stop));
+  if (stop) return task_stopped(t, stop, done, p->N, "sequences", exit_code), OK;
   log_info("logits%s of %lld sequences of %lld tokens, V = %lld, from %s (%s weights, step %lld): %s",
-           p->log_p ? " and log_p" : "", (long long)p->N, (long long)p->L, (long long)p->task.state.vocab.size,
-           p->task.checkpoint, p->task.which, (long long)p->task.state.step, p->task.output);
+           p->log_p ? " and log_p" : "", (long long)p->N, (long long)p->L, (long long)t->state.vocab.size,
+           t->checkpoint, t->which, (long long)t->state.step, t->output);
   return OK;
 }
 
 static int logits(Comm *comm, const Config *cfg, int argc, char **argv, int *exit_code) {
-  (void)argc, (void)argv, (void)exit_code;
+  (void)argc, (void)argv;
   static Logits p;
-  int err = run(&p, cfg, comm);
+  int err = run(&p, cfg, comm, exit_code);
   mem_free(&p.z);
   mem_free(&p.t);
   mem_free(&p.sigma);

@@ -32,7 +32,7 @@ int output_claim(const Comm *comm, char path[FILES_PATH], const char *format, co
   return OK;
 }
 
-static int attributes(H5 *f, const char *format, const Config *cfg, const char *checkpoint,
+int output_attributes(H5 *f, const char *format, const Config *cfg, const char *checkpoint,
                       const CheckpointState *state, const char *weights) {
   char *deck = NULL;
   TRY(h5_set_format(f, format, 1));
@@ -54,7 +54,7 @@ int output_write(const char *path, const char *format, const Config *cfg, const 
                  const void *arg) {
   H5 *f = NULL;
   TRY(draft_create(&f, path));
-  int err = attributes(f, format, cfg, checkpoint, state, weights);
+  int err = output_attributes(f, format, cfg, checkpoint, state, weights);
   if (err == OK) err = fill(f, arg);
   return draft_publish(&f, err, path);
 }

@@ -25,7 +25,8 @@ static const struct {
     {ERR_COMM, "MPI or NCCL failed"},
     {ERR_NUMERIC, "NaN or infinity in a loss, gradient or output"},
     {ERR_BUSY, "another job holds run.dir"},
-    {EXIT_REQUEUE, "stopped by a signal or a file STOP, state saved: run the same command again to resume"},
+    {EXIT_REQUEUE,
+     "stopped by a signal, or training by a file STOP; finished work is kept: the same command goes on from it"},
 };
 
 static void exit_rows(const PageStyle *page, bool stops) {
