@@ -40,8 +40,12 @@ pages() { # each command's help fits a terminal, and the sections that it names 
   [ "$(wc -w <<< "$commands")" -ge 8 ]
 }
 tap "every command has a page" pages
-stops() { prints '^  75 +stopped by a signal' -- train any.cfg -h && grep -q '^  75 ' <("$MDLM" eval -h) && ! grep '^  75 ' <("$MDLM" check -h); }
-tap "commands that can be stopped have the exit code of a stop" stops
+has_stop() { # those that can be stopped
+  local it
+  for it in train eval sample score logits; do prints '^  75 +stopped by a signal' -- $it any.cfg -h || return 1; done
+  ! grep '^  75 ' <("$MDLM" info -h; "$MDLM" compare -h; "$MDLM" check -h)
+}
+tap "the commands that can be stopped have its exit code" has_stop
 all_keys() {
   ranks 1 help > "$T/out" &&
     grep -oE '^KEY_[A-Z]+ *\([a-z]+, [A-Za-z_0-9]+' src/base/keys.def | sed -E 's/.*\(([a-z]+), /\1./' > "$T/keys" &&
