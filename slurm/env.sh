@@ -26,6 +26,9 @@ LAUNCH=${LAUNCH:-srun --mpi=pmix --kill-on-bad-exit=1}
 # ---- Open MPI
 # By default mpirun binds a rank, with all its threads, to one core. mdlm binds its threads itself.
 export OMPI_MCA_hwloc_base_binding_policy=${OMPI_MCA_hwloc_base_binding_policy:-none}
+# On SIGTERM mpirun waits this many seconds, 1 by default, sends SIGTERM to its ranks, waits again and kills them, whether
+# they have saved or not. It also waits after an error. Twice the time should be less than Slurm's KillWait of 30 s.
+export OMPI_MCA_odls_base_sigkill_timeout=${OMPI_MCA_odls_base_sigkill_timeout:-10}
 # The network of MPI, where the default choice is wrong:
 # export OMPI_MCA_pml=ucx                        # InfiniBand through UCX
 # export OMPI_MCA_btl_tcp_if_include=eth0        # Ethernet by interface or by 10.0.0.0/16

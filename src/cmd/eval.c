@@ -69,10 +69,12 @@ const Command command_eval = {
     .deck = true,
     .stops = true,
     .run = eval,
-    .about = "Estimates the bound on the negative log-likelihood, or computes its exact value where the model predicts "
-             "the next token. The last line reads nll=… bits=… ppl=… ci95=[…,…] sequences=… tokens=… estimator=… "
-             "draws=… T=…, "
-             "per token; its interval is that of the source, as above it.",
+    .about =
+        "Estimates the bound on the negative log-likelihood, or computes its exact value where the model predicts "
+        "the next token. The last line reads nll=… bits=… ppl=… ci95=[…,…] sequences=… tokens=… estimator=… draws=… "
+        "T=…, per token; its interval is that of the source, as above it. "
+        "A stop (SIGTERM, SIGUSR1, SIGINT, SIGHUP) ends it after the current pass of the network and keeps what is "
+        "finished in OUTPUT.part, as does every minute; the same command goes on from there, on any number of ranks.",
     .reads = "eval.checkpoint (or the best of run.dir) and eval.data (or data.valid)",
     .writes = "eval.output (or eval.h5 in run.dir): the result and the values of each sequence",
     .sections = "run data model diffusion eval device dist",

@@ -24,7 +24,7 @@ static const struct {
     {ERR_DEVICE, "a device library failed"},
     {ERR_COMM, "MPI or NCCL failed"},
     {ERR_NUMERIC, "NaN or infinity in a loss, gradient or output"},
-    {ERR_BUSY, "another job holds run.dir"},
+    {ERR_BUSY, "another job holds run.dir, or writes the same output"},
     {EXIT_REQUEUE,
      "stopped by a signal, or training by a file STOP; finished work is kept: the same command goes on from it"},
 };

@@ -266,9 +266,12 @@ const Command command_sample = {
     .deck = true,
     .stops = true,
     .run = sample,
-    .about = "Draws samples and prints them. sample.prompt fixes some of their tokens, sample.num_strides makes them "
-             "longer than the sequences of the network. A sample is a function of run.seed and its number, whatever "
-             "the batch and the number of ranks.",
+    .about =
+        "Draws samples and prints them. sample.prompt fixes some of their tokens, sample.num_strides makes them "
+        "longer than the sequences of the network. A sample is a function of run.seed and its number, whatever "
+        "the batch and the number of ranks. "
+        "A stop (SIGTERM, SIGUSR1, SIGINT, SIGHUP) ends it after the current pass of the network and keeps what is "
+        "finished in OUTPUT.part, as does every minute; the same command goes on from there, on any number of ranks.",
     .reads = "sample.checkpoint (or the best of run.dir) and sample.prompt",
     .writes = "sample.output (or samples.h5 in run.dir): token ids, text, entropies",
     .sections = "run model diffusion sample device dist",

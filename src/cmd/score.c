@@ -112,8 +112,11 @@ const Command command_score = {
     .deck = true,
     .stops = true,
     .run = score,
-    .about = "Scores samples, or any tokenized file, by a network that predicts the next token, and prints their "
-             "perplexity next to their token entropy. The file must have the vocabulary of that network.",
+    .about =
+        "Scores samples, or any tokenized file, by a network that predicts the next token, and prints their "
+        "perplexity next to their token entropy. The file must have the vocabulary of that network. "
+        "A stop (SIGTERM, SIGUSR1, SIGINT, SIGHUP) ends it after the current pass of the network and keeps what is "
+        "finished in OUTPUT.part, as does every minute; the same command goes on from there, on any number of ranks.",
     .reads = "score.checkpoint and score.input (or samples.h5 in run.dir)",
     .writes = "score.output (or score.h5 in run.dir): the result and the values of each row",
     .sections = "run score device dist",
