@@ -112,7 +112,7 @@ for it in eval sample score logits; do
   tap "$it: SIGTERM" stops $it TERM term-$it.h5
   numbers="1 2 3" signals="USR1 INT HUP"
   [ $it = logits ] && numbers=1 signals=HUP
-  for signal in $signals; do tap "$it goes on: SIG$signal" stops $it $signal $signal-$it.h5 term-$it.h5; done
+  for signal in $signals; do tap "$it goes on: SIG$signal" stops $it "$signal" "$signal-$it.h5" "term-$it.h5"; done
   for n in $numbers; do tap "$it goes on to the end on $n rank(s): the same bits" goes_on $it HUP-$it.h5 "$n"; done
 done
 
