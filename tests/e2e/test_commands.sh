@@ -42,7 +42,7 @@ pages() { # each command's help fits a terminal, and the sections that it names 
 tap "every command has a page" pages
 has_stop() { # those that can be stopped
   local it
-  for it in train eval sample score logits; do prints '^  75 +stopped by a signal' -- $it any.cfg -h || return 1; done
+  for it in train eval sweep sample score logits; do prints '^  75 +stopped by a signal' -- "$it" any.cfg -h || return 1; done
   ! grep '^  75 ' <("$MDLM" info -h; "$MDLM" compare -h; "$MDLM" check -h)
 }
 tap "the commands that can be stopped have its exit code" has_stop

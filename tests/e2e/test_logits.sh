@@ -27,7 +27,7 @@ chain_rule() { # all real tokens but the first of each row are scored, and nothi
   cat "$T/out"
   ranks 1 info "$T/ar/last.h5" | grep ' 0 masked tokens' || return 1
   grep "1 draw a sequence" "$T/out" && grep " tokens=$("$PY" -c 'import h5py, sys; l = h5py.File(sys.argv[1])["lengths"][()]
-print(l.astype(int).sum() - l.size)' "$T/valid.h5")$" "$T/out"
+print(l.astype(int).sum() - l.size)' "$T/valid.h5") " "$T/out"
 }
 tap "ar scores all tokens but the first" chain_rule
 tap "dimamba" probe dimamba subs model.name=dimamba
