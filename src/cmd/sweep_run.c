@@ -3,13 +3,12 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "store/lock.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 typedef struct Group { /* the ranks of a cell, and the network they have open */
   Sweep *sweep;        /* not owned */
@@ -18,7 +17,7 @@ typedef struct Group { /* the ranks of a cell, and the network they have open */
   Evaluation e;
   Config cfg;  /* of the cell */
   int open;    /* the cell whose network is open, −1: none */
-  int lock;    /* file descriptor of the claimed cell, rank 0 of the group */
+  Lock lock;   /* of the claimed cell, rank 0 of the group */
   bool *tried; /* [n_cells] scratch of next_cell */
 } Group;
 
@@ -32,36 +31,18 @@ static int make_folders(const Sweep *s) {
   return OK;
 }
 
-static void lock_path(const SweepCell *cell, char path[FILES_PATH + 8]) {
-  snprintf(path, FILES_PATH + 8, "%s.lock", cell->path);
-}
-
 /* *mine: whether this process now holds the cell's lock, and the cell is not done. */
 static int claim(Group *g, const SweepCell *cell, bool *mine) {
-  char path[FILES_PATH + 8];
-  struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
   *mine = false;
   if (sweep_done(cell) || *cell->error) return OK;
-  lock_path(cell, path);
-  int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  CHECK(fd >= 0, ERR_IO, "%s: cannot write: %s", path, strerror(errno));
-  bool locked = fcntl(fd, F_SETLK, &whole) == 0, busy = errno == EACCES || errno == EAGAIN;
-  int reason = errno;
-  *mine = locked && !sweep_done(cell);
-  if (*mine) g->lock = fd;
-  if (!*mine) close(fd);
-  CHECK(locked || busy, ERR_IO, "%s: cannot lock it: %s; choose a sweep.dir on a file system with locks", path,
-        strerror(reason));
+  int err = lock_take(&g->lock, cell->path);
+  if (err == ERR_BUSY) err_clear(); /* another group's, or another job's */
+  if (err) return err == ERR_BUSY ? OK : err;
+  CHECK(g->lock.held, ERR_IO,
+        "sweep.dir = %s: its file system has no locks, by which cells are shared out: choose another", g->sweep->dir);
+  *mine = !sweep_done(cell);
+  if (!*mine) lock_release(&g->lock, cell->path);
   return OK;
-}
-
-static void release(Group *g, const SweepCell *cell) {
-  char path[FILES_PATH + 8];
-  if (g->lock < 0) return;
-  lock_path(cell, path);
-  unlink(path);
-  close(g->lock);
-  g->lock = -1;
 }
 
 /* Whether a cell is better to take now than another: one with the open network, then the dearest. */
@@ -165,7 +146,7 @@ static int work(Group *g, int *stop) {
     if (number < 0) return OK;
     SweepCell *cell = &s->cells[number];
     int err = run_cell(g, number);
-    release(g, cell);
+    lock_release(&g->lock, cell->path);
     if (err) TRY(failed(g, cell, err));
     if (err) continue;
     const Nelbo *r = &g->e.result;
@@ -179,7 +160,7 @@ static int work(Group *g, int *stop) {
 int sweep_run(Sweep *s, Comm *comm, int *stop) {
   int64_t size = s->cfg->sweep_ranks_per_cell, any;
   static Group g; /* a network must not be moved */
-  g = (Group){.sweep = s, .number = (int)(comm->rank / size), .open = -1, .lock = -1};
+  g = (Group){.sweep = s, .number = (int)(comm->rank / size), .open = -1};
   TRY_ALL(comm, comm->rank == 0 ? make_folders(s) : OK);
   TRY_ALL(comm, mem_alloc(&g.tried, (size_t)s->n_cells * sizeof *g.tried));
   TRY(comm_split(comm, g.number, &g.comm));
@@ -204,7 +185,7 @@ int sweep_time(Sweep *s, Comm *comm, double *seconds) {
   for (int i = s->n_cells - 1; i >= 0; i--)
     if (!sweep_done(&s->cells[i])) first = i, left += s->cells[i].cost;
   if (first < 0) return OK;
-  g = (Group){.sweep = s, .open = -1, .lock = -1};
+  g = (Group){.sweep = s, .open = -1};
   TRY(comm_split(comm, comm->rank, &g.comm));
   int err = open_cell(&g, first);
   const SweepCell *cell = &s->cells[first];

@@ -4,10 +4,12 @@
 #include "base/mem.h"
 #include "cmd/results.h"
 #include "store/draft.h"
+#include "store/lock.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 typedef struct Row { /* of a cell that is done, else all zero */
   bool done;
@@ -339,14 +341,34 @@ static int fill(H5 *f, const Table *t) {
   return store_pairs(f, t);
 }
 
-int sweep_store(const Sweep *s) {
+/* Jobs that share the cells may end at the same time: each waits for the one that writes. */
+static int lock_wait(Lock *lock, const char *path) {
+  enum { TRIES = 600 };
+  const struct timespec tenth = {.tv_nsec = 100000000};
+  for (int i = 1;; i++) {
+    int err = lock_take(lock, path);
+    if (err != ERR_BUSY || i == TRIES) return err;
+    err_clear();
+    nanosleep(&tenth, NULL);
+  }
+}
+
+static int store(const Sweep *s, const char *path) {
   Table t;
   H5 *f = NULL;
-  char path[FILES_PATH];
-  TRY(files_path(path, s->dir, "sweep.h5"));
   TRY(table_create(&t, s));
   int err = draft_create(&f, path);
   if (err == OK) err = draft_publish(&f, fill(f, &t), path);
   table_destroy(&t);
+  return err;
+}
+
+int sweep_store(const Sweep *s) {
+  char path[FILES_PATH];
+  Lock lock = {0};
+  TRY(files_path(path, s->dir, "sweep.h5"));
+  TRY(lock_wait(&lock, path));
+  int err = store(s, path); /* reads the cells anew: the last job to write has them all */
+  lock_release(&lock, path);
   return err;
 }

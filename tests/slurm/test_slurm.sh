@@ -120,6 +120,13 @@ samples() {
   id=$(submit --nodes=2 slurm/sample.sbatch sample.output="$DIR/samples.h5") && within 20 job_is "$id" COMPLETED &&
     [ -f "$DIR/samples.h5" ]
 }
+sweeps() { # two tasks of an array share the cells
+  local id
+  ended() { ! scontrol show job "$id" | grep -qE 'JobState=(PENDING|RUNNING|COMPLETING)'; }
+  id=$(submit --array=1-2 slurm/sweep.sbatch sweep.dir="$DIR/sweep" sweep.seeds=1,2,3,4 eval.sequences=8) &&
+    within 30 test -f "$DIR/sweep/sweep.h5" && within 30 ended && ! scontrol show job "$id" | grep JobState=FAILED &&
+    [ "$(find "$DIR/sweep/cells" -name '*.h5' | wc -l)" = 4 ]
+}
 fails() { # whether the job has the program's exit code and is not requeued
   local id
   id=$(submit slurm/train.sbatch train.stepz=1) && within 20 job_is "$id" FAILED && [ "$(job "$id" Restarts)" = 0 ] &&
@@ -136,7 +143,7 @@ cancels() { # cancel shortly after the first regular checkpoint, long before the
     within 10 saved_between "$saved" "$half" "$STEPS"
 }
 
-echo 1..11
+echo 1..12
 check "a tiny corpus is prepared" prepare
 check "an uninterrupted run under mpirun completes" uninterrupted
 check "two virtual nodes come up" tests/slurm/sandbox.sh start 2
@@ -146,6 +153,7 @@ check "it resumes and completes" resumes
 check "its weights, averages and moments are bitwise those of the uninterrupted run" same_bits
 check "eval.sbatch starts after it and prints its perplexity" evaluates
 check "sample.sbatch writes samples" samples
+check "sweep.sbatch as an array fills its table" sweeps
 check "an error of the program fails the job with its exit code" fails
 check "scancel ends the job with its state saved" cancels
 exit $FAILED
