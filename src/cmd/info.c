@@ -204,12 +204,13 @@ static int info_result(H5 *f) {
 }
 
 static int describe(H5 *f, const char *path, const char *format) {
-  bool metrics = strcmp(format, "mdlm-metrics") == 0;
+  bool metrics = strcmp(format, "mdlm-metrics") == 0, cells = strcmp(format, "mdlm-sweep") == 0;
   log_info("%s: %s", path, format);
   TRY(info_result(f));
   for (const Field *field = fields; field->name; field++) TRY(info_field(f, field));
-  TRY(info_group(f, metrics ? "/train" : "/"));
+  TRY(info_group(f, metrics ? "/train" : cells ? "/cells" : "/"));
   if (metrics) TRY(info_group(f, "/valid"));
+  if (cells && h5_exists(f, "/pairs")) TRY(info_group(f, "/pairs"));
   if (h5_has(f, "/", "deck")) info_deck(path);
   log_info("  whole: every value could be read");
   return OK;

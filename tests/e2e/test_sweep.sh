@@ -56,6 +56,9 @@ PYTHON
 }
 tap "the values of a cell are those of eval, differences are of the same masks" one_cell
 
+described() { ranks 1 info "$T/one/sweep.h5" > "$T/log" && grep -q mdlm-sweep "$T/log" && grep -q se_source "$T/log" && grep -q whole "$T/log"; }
+tap "info describes sweep.h5" described
+
 # ---- forms
 csv() { table sweep.format=csv > "$T/csv" && [ "$(wc -l < "$T/csv")" = $((CELLS + 1)) ] && ! grep -qv '^\([^,]*,\)\{10\}[^,]*$' "$T/csv"; }
 tap "CSV" csv
