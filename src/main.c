@@ -50,8 +50,7 @@ static void report(int err, Comm *comm) {
   int64_t first = err == ERR_ELSEWHERE ? comm->size : comm->rank;
   if (err_agreed() && comm_all_reduce(comm, &first, 1, COMM_I64, COMM_MIN) != OK) return;
   if (first != comm->rank) return;
-  if (err == ERR_STOPPED) log_info("%s", err_message());
-  if (err != ERR_STOPPED) log_error("%s", err_message());
+  log_error("%s", err_message());
   if (getenv("MDLM_TRACE")) log_error("trace:\n%s", err_backtrace());
 }
 
@@ -86,7 +85,7 @@ int main(int argc, char **argv) {
   if (err == OK) err = comm_agree(&comm, check_output(command));
   if (err) {
     report(err, &comm);
-    exit_code = err == ERR_ELSEWHERE ? EXIT_ELSEWHERE : err == ERR_STOPPED ? EXIT_REQUEUE : err;
+    exit_code = err == ERR_ELSEWHERE ? EXIT_ELSEWHERE : err;
     if (comm.size > 1 && !err_agreed()) MPI_Abort(MPI_COMM_WORLD, exit_code);
   }
   comm_destroy(&comm);

@@ -19,7 +19,7 @@ enum {
   ERR_NUMERIC = 9,    /* NaN or infinity in a result                                               */
   ERR_BUSY = 10,      /* another job holds the run directory or writes the output                 */
   ERR_ELSEWHERE = 11, /* another rank failed and reports it; this one prints nothing              */
-  ERR_STOPPED = 12    /* a stop was asked for: no failure, main: EXIT_REQUEUE                    */
+  ERR_STOPPED = 12    /* a stop was asked for: no failure; it does not leave measure/items.c      */
 };
 /* Exit codes that are no errors of this rank's own. */
 enum {

@@ -48,7 +48,7 @@ static int read_all(const Partial *p, H5 *f, void *results, uint8_t *done) {
   return h5_read(f, "/done", H5_U8, 1, dims, done);
 }
 
-/* Whether no number of item i is NaN or infinite. */
+/* Whether every number of item i is finite. */
 static bool sound(const Partial *p, const void *results, int64_t i) {
   const double *x = (const double *)results + i * p->columns;
   for (int64_t c = 0; p->type == H5_F64 && c < p->columns; c++)
