@@ -79,6 +79,7 @@ static int same_masks(const Side *s) {
   TRY(same_word_attribute(s, "estimator", "eval.estimator"));
   TRY(same_whole_attribute(s, "draws", "eval.draws"));
   TRY(same_whole_attribute(s, "seed", "run.seed"));
+  TRY(same_whole(s, "diffusion.T", s[0].results.deck.diffusion_T, s[1].results.deck.diffusion_T, "diffusion.T"));
   return a == b ? OK : refuse(s, "diffusion.stratified", words[a], words[b], "diffusion.stratified");
 }
 

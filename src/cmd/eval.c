@@ -21,14 +21,14 @@ static int open_all(Evaluation *e, const Config *cfg, Comm *comm) {
   TRY(task_begin(t, cfg, comm, &o));
   TRY(vocab_same(&t->state.vocab, t->checkpoint, shards_vocab(e->data), data));
   TRY(task_open(t, shards_length(e->data), "eval.batch", cfg->eval_batch));
-  return evaluation_estimate(e, cfg);
+  return evaluation_estimate(e);
 }
 
 /* Rank 0: both intervals, and the line that programs read. */
 static void report(const Evaluation *e, const Config *cfg) {
   const Losses l = evaluation_losses(e);
   int64_t block = interval_block(l.n, shards_protocol(e->data)->wrap);
-  const Spread s = interval_sequences(&l, block);
+  const Spread s = evaluation_source(e);
   results_show(&l, block);
   log_info("nll=%.5f bits=%.5f ppl=%.4f ci95=[%.4f,%.4f] sequences=%lld tokens=%lld estimator=%s draws=%lld T=%lld",
            s.value, s.value / log(2.0), exp(s.value), exp(s.low), exp(s.high), (long long)l.n,
@@ -39,12 +39,12 @@ static void report(const Evaluation *e, const Config *cfg) {
 static int run(Evaluation *e, const Config *cfg, Comm *comm, int *exit_code) {
   const Task *t = &e->task;
   const Nelbo *r = &e->result;
-  TRY_ALL(comm, open_all(e, cfg, comm));
+  TRY(task_agree(&e->task, comm, open_all(e, cfg, comm)));
   log_info("evaluating %s (%s weights, step %lld) on %s; estimator %s, %lld draw%s a sequence", t->checkpoint, t->which,
            (long long)t->state.step, shards_spec(e->data), e->estimator->name, (long long)e->draws,
            e->draws > 1 ? "s" : "");
   if (!e->estimator->whole) network_warn(&t->net);
-  TRY(evaluation_run(e, cfg, comm, "evaluating"));
+  TRY(evaluation_run(e, "evaluating"));
   if (r->stop) return task_stopped(t, r->stop, r->done, r->sequences, "sequences", exit_code), OK;
   log_info("per-sequence values: %s", t->output);
   if (comm->rank == 0) report(e, cfg);

@@ -4,19 +4,35 @@
 #include "base/log.h"
 #include <math.h>
 
-int evaluation_estimate(Evaluation *e, const Config *cfg) {
+int evaluation_estimate(Evaluation *e) {
+  const Config *cfg = e->task.cfg;
   const Objective *o = &e->task.net.objective;
   TRY(estimator_find(&e->estimator, cfg->eval_estimator, o));
   e->draws = o->diffusion ? cfg->eval_draws : 1;
   return task_key(&e->task, cfg, "eval", "data = %s\n", shards_protocol(e->data)->digest);
 }
 
+Losses evaluation_losses(const Evaluation *e) {
+  const Nelbo *r = &e->result;
+  return (Losses){.n = r->sequences,
+                  .loss = r->loss,
+                  .square = r->square,
+                  .tokens = r->length,
+                  .draws = e->task.net.objective.diffusion ? e->draws : 0};
+}
+
+Spread evaluation_source(const Evaluation *e) {
+  const Losses l = evaluation_losses(e);
+  return interval_sequences(&l, interval_block(l.n, shards_protocol(e->data)->wrap));
+}
+
 static int fill_results(H5 *f, const Evaluation *e) {
   const Nelbo *r = &e->result;
+  const Spread source = evaluation_source(e);
   int64_t n = r->sequences;
   TRY(h5_set_real(f, "/", "nll", r->interval.nll));
-  TRY(h5_set_real(f, "/", "nll_low", r->interval.low));
-  TRY(h5_set_real(f, "/", "nll_high", r->interval.high));
+  TRY(h5_set_real(f, "/", "nll_low", source.low));
+  TRY(h5_set_real(f, "/", "nll_high", source.high));
   TRY(h5_set_int(f, "/", "tokens", r->interval.tokens));
   TRY(output_series(f, "/loss", H5_F64, n, r->loss, "nat", "bound on the negative log-likelihood of each sequence"));
   TRY(output_series(f, "/square", H5_F64, n, r->square, "nat2",
@@ -39,7 +55,8 @@ static int fill_output(H5 *f, const void *arg) {
   return fill_results(f, e);
 }
 
-int evaluation_run(Evaluation *e, const Config *cfg, Comm *comm, const char *progress) {
+int evaluation_run(Evaluation *e, const char *progress) {
+  const Config *cfg = e->task.cfg;
   NelboOptions o = {.estimator = e->estimator,
                     .draws = e->draws,
                     .sequences = cfg->eval_sequences,
@@ -49,16 +66,7 @@ int evaluation_run(Evaluation *e, const Config *cfg, Comm *comm, const char *pro
                     .partial = e->task.partial,
                     .key = e->task.key};
   double start = clock_now();
-  TRY(nelbo_run(&e->result, &e->task.net, e->data, comm, &o));
+  TRY(nelbo_run(&e->result, &e->task.net, e->data, e->task.comm, &o));
   e->seconds = clock_now() - start;
   return e->result.stop ? OK : task_publish(&e->task, e->result.interval.nll, fill_output, e);
-}
-
-Losses evaluation_losses(const Evaluation *e) {
-  const Nelbo *r = &e->result;
-  return (Losses){.n = r->sequences,
-                  .loss = r->loss,
-                  .square = r->square,
-                  .tokens = r->length,
-                  .draws = e->task.net.objective.diffusion ? e->draws : 0};
 }

@@ -77,7 +77,7 @@ static int info_norms(H5 *f, const char *group) {
 static int info_checkpoint(const char *path) {
   CheckpointState s = {0};
   static const char *const groups[] = {"/params", "/ema", "/adam_m", "/adam_v"};
-  TRY(checkpoint_state(path, &s));
+  TRY(checkpoint_read(path, &s));
   log_info("%s: checkpoint at step %lld, %lld tokens, %lld masked tokens, seed %lld", path, (long long)s.step,
            (long long)s.tokens, (long long)s.masked_tokens, (long long)s.seed);
   if (!isnan(s.valid_nll)) log_info("  best validation nll %.5f, ppl %.4f", s.valid_nll, exp(s.valid_nll));

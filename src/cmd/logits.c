@@ -195,7 +195,7 @@ static int run(Logits *p, const Config *cfg, Comm *comm, int *exit_code) {
   const Task *t = &p->task;
   int64_t done;
   int stop;
-  TRY_ALL(comm, open_all(p, cfg, comm));
+  TRY(task_agree(&p->task, comm, open_all(p, cfg, comm)));
   TRY_ALL(comm, write_output(p, &done, &stop));
   if (stop) return task_stopped(t, stop, done, p->N, "sequences", exit_code), OK;
   log_info("logits%s of %lld sequences of %lld tokens, V = %lld, from %s (%s weights, step %lld): %s",

@@ -230,7 +230,7 @@ static int run(Sampling *s, const Config *cfg, Comm *comm, int *exit_code) {
   const Task *t = &s->task;
   int64_t done;
   int stop;
-  TRY_ALL(comm, open_all(s, cfg, comm));
+  TRY(task_agree(&s->task, comm, open_all(s, cfg, comm)));
   double begun = clock_now();
   TRY(draw_all(s, comm, &done, &stop));
   if (stop) return task_stopped(t, stop, done, cfg->sample_count, "samples", exit_code), OK;

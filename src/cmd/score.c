@@ -42,7 +42,8 @@ static int open_all(Score *s, const Config *cfg, Comm *comm) {
   TRY(output_path(cfg, cfg->score_input, "samples.h5", s->input));
   TRY(output_path(cfg, cfg->score_output, "score.h5", t->output));
   TRY(task_claim(t, s->input));
-  TRY(checkpoint_state(t->checkpoint, &t->state));
+  TRY(checkpoint_open(&t->file, t->checkpoint));
+  TRY(checkpoint_state(t->file, &t->state));
   TRY(network_deck(&s->trained, t->state.deck, t->checkpoint));
   TRY(check_judge(s));
   s->network = s->trained; /* the deck is that of the judged samples: of it only the device matters */
@@ -77,7 +78,7 @@ static int fill_output(H5 *f, const void *arg) {
 
 static int run(Score *s, const Config *cfg, Comm *comm, int *exit_code) {
   Task *t = &s->task;
-  TRY_ALL(comm, open_all(s, cfg, comm));
+  TRY(task_agree(&s->task, comm, open_all(s, cfg, comm)));
   log_info("scoring %lld rows of %s by %s (%s, %s weights) in windows of %lld tokens",
            (long long)tokens_rows(s->tokens), s->input, t->checkpoint, s->trained.model_name, t->which,
            (long long)t->state.length);

@@ -1,59 +1,64 @@
 /* mdlm sweep DECK [key=value…] — the perplexities of many checkpoints on many data sets, in one job or several. */
 #include "base/err.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "base/stop.h"
 #include "cmd/cmd.h"
 #include "cmd/sweep_run.h"
 #include "cmd/sweep_table.h"
+#include <math.h>
 #include <string.h>
 
 /* The cells and the time they take, on one rank; nothing is written. */
-static int plan(Sweep *s, Comm *comm) {
-  double seconds, all = 0, left = 0;
-  char text[32];
-  int done = 0;
+static int plan(Sweep *s, Comm *comm, int *exit_code) {
+  double each, left = 0;
+  char text[SWEEP_WORDS], time[32];
+  int done = 0, stop;
   CHECK(comm->size == 1, ERR_USAGE, "sweep.action = plan works on one rank, not on %d: start it without mpirun",
         comm->size);
-  TRY(sweep_time(s, comm, &seconds));
-  for (int i = 0; i < s->n_cells; i++) {
-    all += s->cells[i].cost;
-    left += sweep_done(&s->cells[i]) ? 0 : s->cells[i].cost;
-  }
+  TRY(sweep_time(s, comm, &each, &stop));
+  if (stop) *exit_code = EXIT_REQUEUE;
+  if (stop) return OK;
   for (int i = 0; i < s->n_cells; i++) {
     const SweepCell *c = &s->cells[i];
     bool is_done = sweep_done(c);
     done += is_done;
-    log_info("%-8s %s on %s, %s, draws %lld, T %lld, seed %lld: %s", is_done ? "done" : "to do",
-             s->checkpoints[c->checkpoint].path, s->data[c->data].name, c->estimator, (long long)c->draws,
-             (long long)c->T, (long long)c->seed,
-             is_done ? c->path : log_duration(text, sizeof text, seconds * c->cost / left));
+    left += is_done ? 0 : c->cost;
+    log_info("%-8s %s: %s", is_done ? "done" : "to do", sweep_words(s, c, text),
+             is_done     ? c->path
+             : *c->error ? c->error
+                         : log_duration(time, sizeof time, each * c->cost));
   }
-  log_info("%d cells, %d done; the others take about %s on one group of ranks like this one", s->n_cells, done,
-           log_duration(text, sizeof text, seconds));
+  if (done < s->n_cells && !isnan(each))
+    log_info("%d cells, %d done; the others take about %s on one group of ranks like this one", s->n_cells, done,
+             log_duration(time, sizeof time, each * left));
+  else
+    log_info("%d cells, %d done", s->n_cells, done);
   return OK;
 }
 
-/* Rank 0: what has been found, and what has not. */
-static int report(Sweep *s, bool store) {
-  int done, failed = 0;
-  if (store) TRY(sweep_store(s));
-  TRY(sweep_table(s, &done));
-  for (int i = 0; i < s->n_cells; i++) failed += *s->cells[i].error != '\0';
+/* Rank 0: what has been found. */
+static int report(const Sweep *s, bool stores) {
+  int done;
+  TRY(sweep_report(s, stores, &done));
   if (strcmp(s->cfg->sweep_format, "text") != 0) return OK;
-  log_info("%d of %d cells are done%s%s", done, s->n_cells, store ? "; all values: " : "", store ? s->dir : "");
+  log_info("%d of %d cells are done%s%s", done, s->n_cells, stores ? "; all values: " : "", stores ? s->dir : "");
   return OK;
 }
 
-/* Cells that failed on any rank. */
+/* *n: the cells that failed on some rank. */
 static int failures(Sweep *s, Comm *comm, int64_t *n) {
+  int64_t *bad = NULL;
   *n = 0;
+  TRY_ALL(comm, mem_alloc(&bad, (size_t)s->n_cells * sizeof *bad));
+  for (int i = 0; i < s->n_cells; i++) bad[i] = *s->cells[i].error && !sweep_done(&s->cells[i]);
+  int err = comm_all_reduce(comm, bad, (size_t)s->n_cells, COMM_I64, COMM_MAX);
   for (int i = 0; i < s->n_cells; i++) {
-    int64_t bad = *s->cells[i].error != '\0' && !sweep_done(&s->cells[i]);
-    TRY(comm_all_reduce(comm, &bad, 1, COMM_I64, COMM_MAX));
-    if (bad && !*s->cells[i].error) strcpy(s->cells[i].error, "failed");
-    *n += bad;
+    if (bad[i] && !*s->cells[i].error) strcpy(s->cells[i].error, "failed");
+    *n += bad[i];
   }
-  return OK;
+  mem_free(&bad);
+  return err;
 }
 
 static int run(Sweep *s, Comm *comm, int *exit_code) {
@@ -64,13 +69,13 @@ static int run(Sweep *s, Comm *comm, int *exit_code) {
         comm->size);
   log_info("sweep: %d cells of %d checkpoints and %d data sets in %s", s->n_cells, s->n_checkpoints, s->n_data, s->dir);
   TRY(sweep_run(s, comm, &stop));
-  TRY(failures(s, comm, &bad));
   if (stop) {
     log_info("stopped by %s: finished cells and the finished part of others are kept; run the same command to go on",
              stop_name(stop));
     *exit_code = EXIT_REQUEUE;
     return OK;
   }
+  TRY(failures(s, comm, &bad));
   TRY_ALL(comm, comm->rank == 0 ? report(s, true) : OK);
   if (bad == 0) return OK;
   return comm_agree(comm, RAISE(ERR_DATA, "%lld cells failed, as told above", (long long)bad));
@@ -78,16 +83,26 @@ static int run(Sweep *s, Comm *comm, int *exit_code) {
 
 static int act(Sweep *s, Comm *comm, int *exit_code) {
   const char *action = s->cfg->sweep_action;
-  if (strcmp(action, "plan") == 0) return comm_agree(comm, plan(s, comm));
+  if (strcmp(action, "plan") == 0) return comm_agree(comm, plan(s, comm, exit_code));
   if (strcmp(action, "table") == 0) return comm_agree(comm, comm->rank == 0 ? report(s, false) : OK);
   return run(s, comm, exit_code);
 }
 
+/* Ranks number the cells alike only if they have seen the same files. */
+static int same_cells(const Sweep *s, Comm *comm) {
+  uint64_t mine = sweep_digest(s), first = mine;
+  TRY(comm_broadcast(comm, &first, sizeof first, 0));
+  return comm_agree(comm, mine == first ? OK
+                                        : RAISE(ERR_DATA, "the checkpoints or data of the sweep changed while ranks "
+                                                          "were reading them: run the command again"));
+}
+
 static int sweep(Comm *comm, const Config *cfg, int argc, char **argv, int *exit_code) {
   (void)argc, (void)argv;
-  Sweep s;
-  TRY_ALL(comm, sweep_create(&s, cfg));
-  int err = act(&s, comm, exit_code);
+  Sweep s = {0};
+  int err = comm_agree(comm, sweep_create(&s, cfg));
+  if (err == OK) err = same_cells(&s, comm);
+  if (err == OK) err = act(&s, comm, exit_code);
   sweep_destroy(&s);
   return err;
 }

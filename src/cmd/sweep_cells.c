@@ -4,7 +4,6 @@
 #include "diffusion/objective.h"
 #include "network/match.h"
 #include <errno.h>
-#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,11 +25,10 @@ static char *next_part(char **list, const char *separator) {
 }
 
 /* ---- checkpoints */
-static int checkpoint_open(SweepCheckpoint *c) {
+static int checkpoint_examine(SweepCheckpoint *c) {
   const ObjectiveTable *objective;
   struct stat st;
-  TRY(checkpoint_state(c->path, &c->state));
-  TRY(checkpoint_digest(c->path, c->state.weights_digest));
+  TRY(checkpoint_read(c->path, &c->state));
   TRY(network_deck(&c->trained, c->state.deck, c->path));
   TRY(objective_find(&objective, c->trained.diffusion_objective));
   c->exact = objective->gives == GIVES_NEXT;
@@ -38,23 +36,15 @@ static int checkpoint_open(SweepCheckpoint *c) {
   return OK;
 }
 
-static int checkpoint_add(Sweep *s, const char *path) {
+static int checkpoint_add(void *arg, const char *path) {
+  Sweep *s = arg;
   SweepCheckpoint *more = realloc(s->checkpoints, (size_t)(s->n_checkpoints + 1) * sizeof *more);
   CHECK(more, ERR_MEMORY, "out of memory");
   s->checkpoints = more;
   SweepCheckpoint *c = &more[s->n_checkpoints++];
   *c = (SweepCheckpoint){0};
   TRY(files_path(c->path, NULL, path));
-  return checkpoint_open(c);
-}
-
-static int pattern_add(Sweep *s, const char *pattern) {
-  glob_t g = {0};
-  int found = glob(pattern, 0, NULL, &g);
-  int err = found == 0 ? OK : RAISE(ERR_DATA, "sweep.checkpoints: no file matches %s", pattern);
-  for (size_t i = 0; i < g.gl_pathc && err == OK; i++) err = checkpoint_add(s, g.gl_pathv[i]);
-  globfree(&g);
-  return err;
+  return checkpoint_examine(c);
 }
 
 static int checkpoints_open(Sweep *s) {
@@ -67,7 +57,7 @@ static int checkpoints_open(Sweep *s) {
   }
   TRY(mem_strdup(&copy, cfg->sweep_checkpoints));
   char *list = copy;
-  for (char *p; err == OK && (p = next_part(&list, ";"));) err = pattern_add(s, p);
+  for (char *p; err == OK && (p = next_part(&list, ";"));) err = files_matching(p, checkpoint_add, s);
   mem_free(&copy);
   return err;
 }
@@ -161,14 +151,30 @@ static int cell_name(const Sweep *s, SweepCell *cell) {
   return OK;
 }
 
-static int cell_add(Sweep *s, SweepCell cell) {
+const char *sweep_words(const Sweep *s, const SweepCell *c, char text[SWEEP_WORDS]) {
+  const SweepCheckpoint *k = &s->checkpoints[c->checkpoint];
+  int n = snprintf(text, SWEEP_WORDS, "%s on %s", k->path, s->data[c->data].name);
+  if (!k->exact)
+    snprintf(text + n, (size_t)(SWEEP_WORDS - n), ", %s, draws %lld, T %lld, seed %lld", c->estimator,
+             (long long)c->draws, (long long)c->T, (long long)c->seed);
+  return text;
+}
+
+uint64_t sweep_digest(const Sweep *s) {
+  uint64_t sum = (uint64_t)s->n_cells;
+  for (int i = 0; i < s->n_cells; i++) sum = XXH3_64bits_withSeed(s->cells[i].path, strlen(s->cells[i].path), sum);
+  return sum;
+}
+
+/* Leaves out a cell that is there already, from number `first` on: a value that a list has twice. */
+static int cell_add(Sweep *s, SweepCell cell, int first) {
   SweepData *d = &s->data[cell.data];
   int64_t rows = shards_rows(d->shards);
   if (s->cfg->eval_sequences > 0 && s->cfg->eval_sequences < rows) rows = s->cfg->eval_sequences;
   cell.cost = s->checkpoints[cell.checkpoint].bytes * (double)(rows * shards_length(d->shards)) * (double)cell.draws;
   TRY(cell_name(s, &cell));
-  for (int i = 0; i < s->n_cells; i++)
-    if (s->cells[i].checkpoint == cell.checkpoint && strcmp(s->cells[i].name, cell.name) == 0) return OK;
+  for (int i = first; i < s->n_cells; i++)
+    if (strcmp(s->cells[i].name, cell.name) == 0) return OK;
   s->cells[s->n_cells++] = cell;
   return OK;
 }
@@ -201,7 +207,7 @@ static int axes_read(Axes *a, Sweep *s) {
 static int cells_add(Sweep *s, const Axes *a, int checkpoint, int data) {
   const SweepCheckpoint *c = &s->checkpoints[checkpoint];
   SweepCell cell = {.checkpoint = checkpoint, .data = data};
-  int counts[4] = {a->n_estimators, a->draws.n, a->T.n, a->seeds.n};
+  int counts[4] = {a->n_estimators, a->draws.n, a->T.n, a->seeds.n}, first = s->n_cells;
   for (int k = 0; k < 4 && c->exact; k++) counts[k] = 1;
   for (int i = 0; i < counts[0]; i++)
     for (int d = 0; d < counts[1]; d++)
@@ -210,8 +216,8 @@ static int cells_add(Sweep *s, const Axes *a, int checkpoint, int data) {
           cell.estimator = c->exact ? estimators[0]->name : a->estimators[i];
           cell.draws = c->exact ? 1 : a->draws.list[d];
           cell.T = c->exact || a->T.list[t] < 0 ? c->trained.diffusion_T : a->T.list[t];
-          cell.seed = a->seeds.list[k];
-          TRY(cell_add(s, cell));
+          cell.seed = c->exact ? 0 : a->seeds.list[k];
+          TRY(cell_add(s, cell, first));
         }
   return OK;
 }

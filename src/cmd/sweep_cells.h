@@ -29,6 +29,7 @@ typedef struct SweepCell {
   char path[FILES_PATH]; /* of its file */
   char error[256];       /* why it failed in this run, "" otherwise */
 } SweepCell;
+enum { SWEEP_WORDS = 2 * FILES_PATH };
 
 typedef struct Sweep {
   const Config *cfg; /* not owned */
@@ -49,3 +50,7 @@ void sweep_destroy(Sweep *s);
 Config sweep_config(const Sweep *s, const SweepCell *cell);
 /** sweep_done — whether the cell's file is there. */
 bool sweep_done(const SweepCell *cell);
+/** sweep_words — text := the cell as people know it; returns text. */
+const char *sweep_words(const Sweep *s, const SweepCell *cell, char text[SWEEP_WORDS]);
+/** sweep_digest — of all cells: the same on ranks that have seen the same files. */
+uint64_t sweep_digest(const Sweep *s);

@@ -15,10 +15,10 @@ typedef struct Group { /* the ranks of a cell, and the network they have open */
   Comm comm;
   int number;
   Evaluation e;
-  Config cfg;  /* of the cell */
-  int open;    /* the cell whose network is open, −1: none */
-  Lock lock;   /* of the claimed cell, rank 0 of the group */
-  bool *tried; /* [n_cells] scratch of next_cell */
+  Config cfg; /* of the cell */
+  int open;   /* the cell whose network is open, −1: none */
+  Lock lock;  /* of the claimed cell, rank 0 of the group */
+  char *gone; /* [n_cells] of next_cell: DONE for good, BUSY for this call */
 } Group;
 
 /* ---- claims */
@@ -45,29 +45,42 @@ static int claim(Group *g, const SweepCell *cell, bool *mine) {
   return OK;
 }
 
-/* Whether a cell is better to take now than another: one with the open network, then the dearest. */
+/* Whether the open network is the cell's. */
+static bool same_network(const Group *g, const SweepCell *cell) {
+  if (g->open < 0) return false;
+  const SweepCell *open = &g->sweep->cells[g->open];
+  return open->checkpoint == cell->checkpoint && open->T == cell->T &&
+         g->e.task.net.model.options.length == shards_length(g->sweep->data[cell->data].shards);
+}
+
+/* Whether a cell is better to take now than another: one of the open network, then one of its checkpoint, or of the
+ * group's own at first, then the dearest. */
 static bool better(const Group *g, const SweepCell *a, const SweepCell *b) {
   const SweepCell *open = g->open < 0 ? NULL : &g->sweep->cells[g->open];
   int mine = open ? open->checkpoint : g->number % g->sweep->n_checkpoints;
+  if (same_network(g, a) != same_network(g, b)) return same_network(g, a);
   if ((a->checkpoint == mine) != (b->checkpoint == mine)) return a->checkpoint == mine;
-  if (open && (a->data == open->data) != (b->data == open->data)) return a->data == open->data;
   return a->cost > b->cost;
 }
+
+enum { OPEN, BUSY, DONE };
 
 /* *number: the cell that the group takes next, −1: none is left that no one has. On rank 0 of the group. */
 static int next_cell(Group *g, int64_t *number) {
   const Sweep *s = g->sweep;
   bool mine = false;
-  memset(g->tried, 0, (size_t)s->n_cells * sizeof *g->tried);
+  for (int i = 0; i < s->n_cells; i++)
+    if (g->gone[i] == BUSY) g->gone[i] = OPEN;
   for (;;) {
     int best = -1;
     for (int i = 0; i < s->n_cells; i++)
-      if (!g->tried[i] && (best < 0 || better(g, &s->cells[i], &s->cells[best]))) best = i;
+      if (g->gone[i] == OPEN && (best < 0 || better(g, &s->cells[i], &s->cells[best]))) best = i;
     *number = best;
     if (best < 0) return OK;
-    TRY(claim(g, &s->cells[best], &mine));
+    const SweepCell *cell = &s->cells[best];
+    TRY(claim(g, cell, &mine));
+    g->gone[best] = mine || *cell->error || sweep_done(cell) ? DONE : BUSY;
     if (mine) return OK;
-    g->tried[best] = true;
   }
 }
 
@@ -80,12 +93,13 @@ static void close_network(Group *g) {
   g->open = -1;
 }
 
-/* Whether the open network is the cell's. */
-static bool same_network(const Group *g, const SweepCell *cell) {
-  if (g->open < 0) return false;
-  const SweepCell *open = &g->sweep->cells[g->open];
-  return open->checkpoint == cell->checkpoint && open->T == cell->T &&
-         g->e.task.net.model.options.length == shards_length(g->sweep->data[cell->data].shards);
+/* Fails where the file is no longer the one that the cells were made for. */
+static int open_checkpoint(Task *t, const SweepCheckpoint *c) {
+  char digest[sizeof c->state.weights_digest];
+  TRY(checkpoint_open(&t->file, c->path));
+  TRY(checkpoint_digest(t->file, digest));
+  CHECK(strcmp(digest, c->state.weights_digest) == 0, ERR_DATA, "%s was replaced while the sweep was running", c->path);
+  return OK;
 }
 
 static int open_cell(Group *g, int64_t number) {
@@ -103,9 +117,10 @@ static int open_cell(Group *g, int64_t number) {
   snprintf(t->checkpoint, sizeof t->checkpoint, "%s", c->path);
   snprintf(t->output, sizeof t->output, "%s", cell->path);
   TRY(vocab_same(&c->state.vocab, c->path, shards_vocab(e->data), shards_spec(e->data)));
+  if (!same) TRY(open_checkpoint(t, c));
   if (!same) TRY(task_open(t, shards_length(e->data), "eval.batch", s->cfg->eval_batch));
   g->open = (int)number;
-  return evaluation_estimate(e, &g->cfg);
+  return evaluation_estimate(e);
 }
 
 static int run_cell(Group *g, int64_t number) {
@@ -115,21 +130,14 @@ static int run_cell(Group *g, int64_t number) {
     return err;
   }
   nelbo_destroy(&g->e.result);
-  return evaluation_run(&g->e, &g->cfg, &g->comm, NULL);
-}
-
-/* The words a person knows a cell by. */
-static void describe(const Sweep *s, const SweepCell *c, char *text, size_t size) {
-  snprintf(text, size, "%s on %s, %s, draws %lld, T %lld, seed %lld", s->checkpoints[c->checkpoint].path,
-           s->data[c->data].name, c->estimator, (long long)c->draws, (long long)c->T, (long long)c->seed);
+  return evaluation_run(&g->e, NULL);
 }
 
 /* A failed cell is told by the group's ranks that know why, and is not tried again in this run. */
 static int failed(Group *g, SweepCell *cell, int err) {
-  char text[2 * FILES_PATH];
+  char text[SWEEP_WORDS];
   if (!err_agreed() || err == ERR_COMM || err == ERR_DEVICE) return err;
-  describe(g->sweep, cell, text, sizeof text);
-  if (err != ERR_ELSEWHERE) log_error("%s: %s", text, err_message());
+  if (err != ERR_ELSEWHERE) log_error("%s: %s", sweep_words(g->sweep, cell, text), err_message());
   snprintf(cell->error, sizeof cell->error, "%.255s", err_message());
   err_clear();
   err_set_agreed(0);
@@ -138,7 +146,7 @@ static int failed(Group *g, SweepCell *cell, int err) {
 
 static int work(Group *g, int *stop) {
   Sweep *s = g->sweep;
-  char text[2 * FILES_PATH];
+  char text[SWEEP_WORDS];
   for (;;) {
     int64_t number = -1;
     TRY_ALL(&g->comm, g->comm.rank == 0 ? next_cell(g, &number) : OK);
@@ -152,8 +160,7 @@ static int work(Group *g, int *stop) {
     const Nelbo *r = &g->e.result;
     *stop = r->stop;
     if (r->stop) return OK;
-    describe(s, cell, text, sizeof text);
-    log_info("%s: nll %.5f, %.1f s", text, r->interval.nll, g->e.seconds);
+    log_info("%s: nll %.5f, %.1f s", sweep_words(s, cell, text), r->interval.nll, g->e.seconds);
   }
 }
 
@@ -162,13 +169,13 @@ int sweep_run(Sweep *s, Comm *comm, int *stop) {
   static Group g; /* a network must not be moved */
   g = (Group){.sweep = s, .number = (int)(comm->rank / size), .open = -1};
   TRY_ALL(comm, comm->rank == 0 ? make_folders(s) : OK);
-  TRY_ALL(comm, mem_alloc(&g.tried, (size_t)s->n_cells * sizeof *g.tried));
+  TRY_ALL(comm, mem_alloc(&g.gone, (size_t)s->n_cells));
   TRY(comm_split(comm, g.number, &g.comm));
   *stop = 0;
   int err = work(&g, stop);
   close_network(&g);
   comm_destroy(&g.comm);
-  mem_free(&g.tried);
+  mem_free(&g.gone);
   if (err) err_set_agreed(0); /* only the ranks of this group know of it */
   TRY(err);
   any = *stop;
@@ -177,27 +184,36 @@ int sweep_run(Sweep *s, Comm *comm, int *stop) {
   return OK;
 }
 
-int sweep_time(Sweep *s, Comm *comm, double *seconds) {
-  static Group g;
-  int64_t first = -1;
-  double left = 0;
-  *seconds = 0;
-  for (int i = s->n_cells - 1; i >= 0; i--)
-    if (!sweep_done(&s->cells[i])) first = i, left += s->cells[i].cost;
-  if (first < 0) return OK;
-  g = (Group){.sweep = s, .open = -1};
-  TRY(comm_split(comm, comm->rank, &g.comm));
-  int err = open_cell(&g, first);
-  const SweepCell *cell = &s->cells[first];
-  NelboOptions o = {.estimator = g.e.estimator, .draws = 1, .sequences = g.cfg.eval_batch, .seed = 1};
-  for (int i = 0; i < 2 && err == OK; i++) { /* the first pass warms up */
+/* Seconds of a batch of a cell, per unit of its cost. */
+static int time_cell(Group *g, int number, double *each, int *stop) {
+  const Sweep *s = g->sweep;
+  const SweepCell *cell = &s->cells[number];
+  TRY(open_cell(g, number));
+  NelboOptions o = {.estimator = g->e.estimator, .draws = 1, .sequences = g->cfg.eval_batch, .seed = 1};
+  for (int i = 0; i < 2 && !*stop; i++) { /* the first pass warms up */
     double start = clock_now();
-    nelbo_destroy(&g.e.result);
-    err = nelbo_run(&g.e.result, &g.e.task.net, g.e.data, &g.comm, &o);
-    double part = s->checkpoints[cell->checkpoint].bytes * (double)(g.e.result.sequences * shards_length(g.e.data));
-    *seconds = (clock_now() - start) / part * left;
+    nelbo_destroy(&g->e.result);
+    TRY(nelbo_run(&g->e.result, &g->e.task.net, g->e.data, &g->comm, &o));
+    *stop = g->e.result.stop;
+    double part = s->checkpoints[cell->checkpoint].bytes * (double)(g->e.result.sequences * shards_length(g->e.data));
+    *each = (clock_now() - start) / part;
+  }
+  return OK;
+}
+
+int sweep_time(Sweep *s, Comm *comm, double *each, int *stop) {
+  static Group g;
+  int err = ERR_DATA;
+  g = (Group){.sweep = s, .open = -1};
+  *each = NAN, *stop = 0;
+  TRY(comm_split(comm, comm->rank, &g.comm));
+  for (int i = 0; i < s->n_cells && err && !*stop; i++) {
+    if (sweep_done(&s->cells[i])) continue;
+    err = time_cell(&g, i, each, stop);
+    if (err) snprintf(s->cells[i].error, sizeof s->cells[i].error, "%.255s", err_message());
+    if (err) err_clear();
   }
   close_network(&g);
   comm_destroy(&g.comm);
-  return err;
+  return OK;
 }

@@ -8,6 +8,7 @@
  *  none; finished parts of the cell are kept. Collective.
  *  Errors  ERR_IO: the directory; ERR_COMM, ERR_DEVICE */
 int sweep_run(Sweep *s, Comm *comm, int *stop);
-/** sweep_time — *seconds := the time of the whole sweep's cells that are not done, on one group, from a batch of the
- *  first of them; 0 if all are done. On one rank. */
-int sweep_time(Sweep *s, Comm *comm, double *seconds);
+/** sweep_time — *each := seconds on one group of ranks per unit of a cell's cost, from a batch of the first cell that is
+ *  not done and can be opened; cells before it that cannot have their `error`. NaN: there is no such cell, or *stop. On
+ *  one rank. */
+int sweep_time(Sweep *s, Comm *comm, double *each, int *stop);

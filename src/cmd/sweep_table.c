@@ -101,10 +101,11 @@ enum { COLUMNS = 11, CELL = 160 };
 static const char *const titles[COLUMNS] = {"checkpoint", "step", "data",    "estimator", "draws", "T",
                                             "seed",       "nll",  "se rows", "se source", "ppl"};
 
-/* A name as the form can hold it. */
+/* A name as the form can hold it: of a long path its end, which tells checkpoints apart. */
 static void put_name(char *to, const Form *f, const char *text) {
   bool latex = strcmp(f->name, "latex") == 0;
-  size_t n = 0;
+  size_t n = 0, size = strlen(text), most = latex ? CELL / 2 - 2 : CELL - 3;
+  if (size > most) text += size - most;
   for (; *text && n + 3 < CELL; text++) {
     if (latex && strchr("_%&#$", *text)) to[n++] = '\\';
     to[n++] = *text == ',' || *text == '|' ? ';' : *text;
@@ -127,9 +128,9 @@ static void put_row(char cells[COLUMNS][CELL], const Table *t, const Form *f, in
   snprintf(cells[1], CELL, "%lld", (long long)k->state.step);
   put_name(cells[2], f, t->sweep->data[c->data].name);
   snprintf(cells[3], CELL, "%s", k->exact ? "exact" : c->estimator);
-  snprintf(cells[4], CELL, "%lld", (long long)c->draws);
-  snprintf(cells[5], CELL, "%lld", (long long)c->T);
-  snprintf(cells[6], CELL, "%lld", (long long)c->seed);
+  snprintf(cells[4], CELL, k->exact ? "-" : "%lld", (long long)c->draws);
+  snprintf(cells[5], CELL, k->exact ? "-" : "%lld", (long long)c->T);
+  snprintf(cells[6], CELL, k->exact ? "-" : "%lld", (long long)c->seed);
   for (int n = 7; n < COLUMNS; n++) snprintf(cells[n], CELL, "%s", n > 7 ? "-" : *c->error ? "failed" : "missing");
   if (!r->done) return;
   put_number(cells[7], r->source.value, 5);
@@ -138,13 +139,17 @@ static void put_row(char cells[COLUMNS][CELL], const Table *t, const Form *f, in
   put_number(cells[10], exp(r->source.value), 4);
 }
 
+static int put_line(const char *line) {
+  return log_text(line) == 0 ? OK : RAISE(ERR_IO, "cannot write the table to standard output");
+}
+
 static int print_row(char cells[COLUMNS][CELL], const Form *f, const int width[COLUMNS]) {
   char line[COLUMNS * (CELL + 8)];
   size_t n = (size_t)snprintf(line, sizeof line, "%s", f->begin);
   for (int k = 0; k < COLUMNS; k++)
     n += (size_t)snprintf(line + n, sizeof line - n, "%-*s%s", f->padded && k + 1 < COLUMNS ? width[k] : 0, cells[k],
                           k + 1 < COLUMNS ? f->between : f->end);
-  return log_text(line) == 0 ? OK : RAISE(ERR_IO, "cannot write the table to standard output");
+  return put_line(line);
 }
 
 static int print_table(const Table *t, const Form *f) {
@@ -156,44 +161,38 @@ static int print_table(const Table *t, const Form *f) {
     for (int k = 0; k < COLUMNS; k++) width[k] = (int)strlen(cells[k]) > width[k] ? (int)strlen(cells[k]) : width[k];
   }
   for (int k = 0; k < COLUMNS; k++) snprintf(cells[k], CELL, "%s", titles[k]), snprintf(rule[k], CELL, "---");
-  if (strcmp(f->name, "latex") == 0 && log_text("\\begin{tabular}{lllllllrrrr}") != 0) return ERR_IO;
+  if (strcmp(f->name, "latex") == 0) TRY(put_line("\\begin{tabular}{lllllllrrrr}"));
   TRY(print_row(cells, f, width));
   if (strcmp(f->name, "markdown") == 0) TRY(print_row(rule, f, width));
   for (int i = 0; i < t->sweep->n_cells; i++) {
     put_row(cells, t, f, i);
     TRY(print_row(cells, f, width));
   }
-  return strcmp(f->name, "latex") == 0 && log_text("\\end{tabular}") != 0 ? ERR_IO : OK;
+  return strcmp(f->name, "latex") == 0 ? put_line("\\end{tabular}") : OK;
 }
 
 /* For people: which of two checkpoints is better. */
 static void print_pairs(const Table *t) {
   enum { MOST = 60 };
   const Sweep *s = t->sweep;
-  if (t->n_pairs > 0) log_info("differences, the second checkpoint less the first, 95 %% interval of the source:");
+  char text[SWEEP_WORDS];
+  if (t->n_pairs > 0) log_info("differences of nll, 95 %% interval of the source:");
   for (int i = 0; i < t->n_pairs && i < MOST; i++) {
     const Pair *p = &t->pairs[i];
     const SweepCell *a = &s->cells[p->a], *b = &s->cells[p->b];
     const Spread *d = &p->difference.spread;
-    log_info("  %s, %s on %s (%s, draws %lld, T %lld, seed %lld): %.5f [%.5f, %.5f], p = %.2g",
-             s->checkpoints[a->checkpoint].path, s->checkpoints[b->checkpoint].path, s->data[a->data].name,
-             a->estimator, (long long)a->draws, (long long)a->T, (long long)a->seed, d->value, d->low, d->high,
-             p->difference.p);
+    log_info("  %s less %s: %.5f [%.5f, %.5f], p = %.2g", s->checkpoints[b->checkpoint].path, sweep_words(s, a, text),
+             d->value, d->low, d->high, p->difference.p);
   }
   if (t->n_pairs > MOST) log_info("  … and %d more in sweep.h5", t->n_pairs - MOST);
 }
 
-int sweep_table(const Sweep *s, int *done) {
-  Table t;
+static int print(const Table *t) {
   const Form *f = forms;
-  while (strcmp(f->name, s->cfg->sweep_format) != 0) f++;
-  TRY(table_create(&t, s));
-  int err = print_table(&t, f);
-  if (err == OK && f->padded) print_pairs(&t);
-  *done = 0;
-  for (int i = 0; i < s->n_cells; i++) *done += t.rows[i].done;
-  table_destroy(&t);
-  return err;
+  while (strcmp(f->name, t->sweep->cfg->sweep_format) != 0) f++;
+  TRY(print_table(t, f));
+  if (f->padded) print_pairs(t);
+  return OK;
 }
 
 /* ---- HDF5 */
@@ -353,22 +352,26 @@ static int lock_wait(Lock *lock, const char *path) {
   }
 }
 
-static int store(const Sweep *s, const char *path) {
-  Table t;
+static int store(const Table *t, const char *path) {
   H5 *f = NULL;
-  TRY(table_create(&t, s));
-  int err = draft_create(&f, path);
-  if (err == OK) err = draft_publish(&f, fill(f, &t), path);
-  table_destroy(&t);
-  return err;
+  TRY(draft_create(&f, path));
+  return draft_publish(&f, fill(f, t), path);
 }
 
-int sweep_store(const Sweep *s) {
+int sweep_report(const Sweep *s, bool stores, int *done) {
   char path[FILES_PATH];
   Lock lock = {0};
+  Table t;
   TRY(files_path(path, s->dir, "sweep.h5"));
-  TRY(lock_wait(&lock, path));
-  int err = store(s, path); /* reads the cells anew: the last job to write has them all */
+  int locked = stores ? lock_wait(&lock, path) : OK;
+  int err = table_create(&t, s); /* behind the lock: the last job that writes has the cells of all */
+  if (err == OK) {
+    err = print(&t);
+    if (stores && locked == OK && err == OK) err = store(&t, path);
+    *done = 0;
+    for (int i = 0; i < s->n_cells; i++) *done += t.rows[i].done;
+    table_destroy(&t);
+  }
   lock_release(&lock, path);
-  return err;
+  return err ? err : locked;
 }

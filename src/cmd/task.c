@@ -20,13 +20,26 @@ int task_claim(Task *t, const char *input) {
 int task_begin(Task *t, const Config *cfg, Comm *comm, const TaskOptions *o) {
   *t = (Task){.cfg = cfg, .comm = comm, .format = o->format, .which = o->which};
   TRY(weights_path(cfg, o->checkpoint, t->checkpoint));
-  TRY(weights_state(cfg, t->checkpoint, &t->state));
+  TRY(checkpoint_open(&t->file, t->checkpoint));
+  TRY(weights_state(cfg, t->file, &t->state));
   TRY(output_path(cfg, o->output, o->name, t->output));
   return task_claim(t, o->input);
 }
 
 int task_open(Task *t, int64_t length, const char *key, int64_t batch) {
-  return weights_open(&t->net, t->cfg, t->comm, t->checkpoint, t->which, &t->state, length, key, batch);
+  int err = weights_open(&t->net, t->cfg, t->comm, t->file, t->which, &t->state, length, key, batch);
+  h5_close(&t->file);
+  return err;
+}
+
+int task_agree(Task *t, Comm *comm, int err) {
+  char first[sizeof t->state.weights_digest];
+  TRY(comm_agree(comm, err));
+  memcpy(first, t->state.weights_digest, sizeof first);
+  TRY(comm_broadcast(comm, first, sizeof first, 0));
+  if (strcmp(first, t->state.weights_digest) != 0)
+    err = RAISE(ERR_DATA, "%s was replaced while ranks were reading it: run the command again", t->checkpoint);
+  return comm_agree(comm, err);
 }
 
 /* Keys of any section that results do not depend on, beyond rounding at most. */
@@ -73,6 +86,8 @@ int task_key(Task *t, const Config *cfg, const char *section, const char *more, 
   va_list list;
   CHECK(snprintf(t->partial, sizeof t->partial, "%s" PARTIAL_SUFFIX, t->output) < (int)sizeof t->partial, ERR_USAGE,
         "%s: the path is too long", t->output);
+  ASSERT(*t->state.weights_digest);
+  mem_free(&t->key);
   FILE *to = open_memstream(&text, &size);
   CHECK(to, ERR_MEMORY, "out of memory");
   fprintf(to, "program = %s\nformat = %s\ncheckpoint = %s\nweights = %s\n", MDLM_VERSION, t->format,
@@ -112,6 +127,7 @@ int task_publish(Task *t, double nll, int (*fill)(H5 *f, const void *arg), const
 void task_end(Task *t) {
   if (t == NULL) return;
   network_destroy(&t->net);
+  h5_close(&t->file);
   mem_free(&t->key);
   lock_release(&t->lock, t->output);
   checkpoint_state_destroy(&t->state);

@@ -13,6 +13,7 @@ typedef struct Task {
   char partial[FILES_PATH]; /* of finished items (measure/items.h) */
   char *key;                /* and its key; both set by task_key */
   Lock lock;                /* rank 0: on the output */
+  H5 *file;                 /* the checkpoint, until its weights are loaded */
   CheckpointState state;
   Network net;
 } Task;
@@ -29,9 +30,12 @@ int task_claim(Task *t, const char *input);
 /** task_begin — the state of the checkpoint, whose deck must describe the network of cfg, and a claim on the output.
  *  Errors  ERR_USAGE, ERR_DATA, ERR_IO, ERR_BUSY. Not collective. */
 int task_begin(Task *t, const Config *cfg, Comm *comm, const TaskOptions *options);
-/** task_open — the network for `batch` sequences of `length` tokens, weights included. key: the deck's word for the
- *  batch, which an error names. Not collective. */
+/** task_open — the network for `batch` sequences of `length` tokens, weights included; closes t->file. key: the deck's
+ *  word for the batch, which an error names. Not collective. */
 int task_open(Task *t, int64_t length, const char *key, int64_t batch);
+/** task_agree — the outcome of opening on all ranks, which must have read the same weights. Collective.
+ *  Errors  those of any rank; ERR_DATA: a running job has replaced the checkpoint in between */
+int task_agree(Task *t, Comm *comm, int err);
 /** task_key — t->partial beside the output, and t->key: checkpoint, weights, the keys of `cfg` that results of the
  *  command depend on, those of `section` included, and more lines "name = value". Not collective.
  *  Errors  ERR_MEMORY; ERR_USAGE: a path that is too long */

@@ -137,9 +137,9 @@ static int rounds(Run *r, int *stop) {
   while (a.more && !a.stop) {
     TRY(round_end(r, batch(r), &a));
     if (a.save || a.stop) TRY(save(r, a.stop));
-    if (w->progress && !w->quiet_done) progress_show(&progress, r->at);
+    if (w->progress) progress_show(&progress, r->at);
   }
-  if (w->progress && !w->quiet_done) progress_end(&progress, r->at);
+  if (w->progress) progress_end(&progress, r->at);
   *stop = (int)a.stop;
   return OK;
 }

@@ -21,7 +21,6 @@ typedef struct ItemsWork {
   void *arg;
   const char *partial, *key;    /* path of the partial file, and its key (partial.h); NULL: none */
   const char *progress, *units; /* label and unit of the progress line; NULL: quiet */
-  bool quiet_done;              /* run shows its progress itself */
 } ItemsWork;
 
 /** items_run — *results := [n,columns], allocated, on rank 0; NULL elsewhere, and where *stop. *stop: the signal that

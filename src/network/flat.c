@@ -44,19 +44,19 @@ static int use(const Flat *f, Params *p, Tensor flat) {
   return err;
 }
 
-static int share(Flat *f, const char *path, CheckpointGroup group, Params *p, Tensor flat, Comm *readers) {
+static int share(Flat *f, H5 *from, CheckpointGroup group, Params *p, Tensor flat, Comm *readers) {
   int err = flat_create(f, p, flat, false);
-  if (err == OK && readers->rank == 0) err = checkpoint_load(path, group, f->arrays, p->n);
+  if (err == OK && readers->rank == 0) err = checkpoint_load(from, group, f->arrays, p->n);
   TRY(comm_agree(readers, err));
   TRY(comm_broadcast(readers, f->data, (size_t)p->count * sizeof *f->data, 0));
   return comm_agree(readers, use(f, p, flat));
 }
 
-int flat_load(const char *path, CheckpointGroup group, Params *p, Tensor flat, Comm *readers) {
-  Flat f;
+int flat_load(H5 *f, CheckpointGroup group, Params *p, Tensor flat, Comm *readers) {
+  Flat all;
   Comm alone;
   if (!readers) TRY(comm_null_create(&alone));
-  int err = share(&f, path, group, p, flat, readers ? readers : &alone);
-  flat_destroy(&f);
+  int err = share(&all, f, group, p, flat, readers ? readers : &alone);
+  flat_destroy(&all);
   return err;
 }

@@ -20,6 +20,7 @@ int flat_fill(Flat *f, Params *p, Tensor flat);
 /** flat_destroy — clears f; fine after a failed flat_create or on zeros. */
 void flat_destroy(Flat *f);
 /** flat_load — `flat` := a group of that checkpoint, names and shapes checked. Rank 0 of `readers` reads the file and
- *  broadcasts it; NULL: this rank reads for itself. Collective over readers, and so are its errors.
+ *  broadcasts it, the others' `f` is not used; NULL: this rank reads for itself. Collective over readers, and so are
+ *  its errors.
  *  Errors  ERR_DATA, ERR_MEMORY, ERR_DEVICE */
-int flat_load(const char *path, CheckpointGroup group, Params *p, Tensor flat, Comm *readers);
+int flat_load(H5 *f, CheckpointGroup group, Params *p, Tensor flat, Comm *readers);

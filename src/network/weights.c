@@ -17,18 +17,17 @@ int weights_path(const Config *cfg, const char *given, char path[FILES_PATH]) {
   return RAISE(ERR_DATA, "run.dir = %s holds no checkpoint: train first, or name one", cfg->run_dir);
 }
 
-int weights_state(const Config *cfg, const char *path, CheckpointState *state) {
+int weights_state(const Config *cfg, H5 *f, CheckpointState *state) {
   Config trained;
-  TRY(checkpoint_state(path, state));
-  TRY(checkpoint_digest(path, state->weights_digest));
-  TRY(network_deck(&trained, state->deck, path));
-  int err = network_match(cfg, &trained, path);
+  TRY(checkpoint_state(f, state));
+  TRY(network_deck(&trained, state->deck, h5_path(f)));
+  int err = network_match(cfg, &trained, h5_path(f));
   if (err == OK) err = network_changes(cfg, &trained, state->step, "diffusion", "");
   config_free(&trained);
   return err;
 }
 
-int weights_open(Network *net, const Config *cfg, const Comm *comm, const char *path, const char *which,
+int weights_open(Network *net, const Config *cfg, const Comm *comm, H5 *f, const char *which,
                  const CheckpointState *state, int64_t length, const char *key, int64_t batch) {
   const Vocab *v = &state->vocab;
   NetworkOptions network = {.cfg = cfg,
@@ -42,7 +41,7 @@ int weights_open(Network *net, const Config *cfg, const Comm *comm, const char *
   if (err == ERR_MEMORY) return network_too_large(&network, key, 0, 0);
   TRY(err);
   Params *p = &net->model.params;
-  err = flat_load(path, strcmp(which, "live") == 0 ? CKPT_PARAMS : CKPT_EMA, p, p->value, NULL);
+  err = flat_load(f, strcmp(which, "live") == 0 ? CKPT_PARAMS : CKPT_EMA, p, p->value, NULL);
   if (err == OK) err = params_bind(p, p->value);
   if (err) network_destroy(net);
   return err;

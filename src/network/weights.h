@@ -8,10 +8,10 @@
 
 /** weights_path — `given` if not empty, else best.h5 of run.dir, last.h5 or previous.h5; ERR_DATA if there is none. */
 int weights_path(const Config *cfg, const char *given, char path[FILES_PATH]);
-/** weights_state — the state of that checkpoint and its digest; its deck must describe the same network as cfg.
+/** weights_state — the state of that checkpoint; its deck must describe the same network as cfg.
  *  ERR_DATA; ERR_USAGE naming the key */
-int weights_state(const Config *cfg, const char *path, CheckpointState *state);
+int weights_state(const Config *cfg, H5 *f, CheckpointState *state);
 /** weights_open — a network for `batch` sequences with the "ema" or "live" weights of the checkpoint. key: the deck's
  *  word for the batch, which an error names. Not collective. */
-int weights_open(Network *net, const Config *cfg, const Comm *comm, const char *path, const char *which,
+int weights_open(Network *net, const Config *cfg, const Comm *comm, H5 *f, const char *which,
                  const CheckpointState *state, int64_t length, const char *key, int64_t batch);

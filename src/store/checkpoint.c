@@ -106,41 +106,10 @@ int checkpoint_save(const char *path, const CheckpointState *state, CheckpointAr
   return OK;
 }
 
-/* ---- reading the state ---- */
-
-static int checkpoint_open(H5 **f, const char *path) {
+int checkpoint_open(H5 **f, const char *path) {
   TRY(h5_open(f, path, false));
   int err = h5_check_format(*f, "a checkpoint", FORMAT, FORMAT_VERSION);
   if (err != OK) h5_close(f);
-  return err;
-}
-
-static int state_read(H5 *f, CheckpointState *s) {
-  TRY(h5_get_int(f, "/", "step", &s->step));
-  s->sequences = -1;
-  if (h5_has(f, "/", "sequences")) TRY(h5_get_int(f, "/", "sequences", &s->sequences));
-  TRY(h5_get_int(f, "/", "tokens", &s->tokens));
-  TRY(h5_get_int(f, "/", "masked_tokens", &s->masked_tokens));
-  TRY(h5_get_int(f, "/", "seed", &s->seed));
-  TRY(h5_get_int(f, "/", "length", &s->length));
-  TRY(h5_get_str(f, "/", "deck", &s->deck));
-  TRY(h5_get_text(f, "/", "git", s->git, sizeof s->git));
-  TRY(h5_get_text(f, "/", "data_digest", s->data_digest, sizeof s->data_digest));
-  TRY(h5_get_real(f, "/", "valid_nll", &s->valid_nll));
-  TRY(protocol_load(&s->protocol, f));
-  strcpy(s->protocol.digest, s->data_digest);
-  TRY(vocab_load(&s->vocab, f));
-  TRY(sum_check(f, "/vocab/bytes", vocab_bytes_sum(&s->vocab)));
-  return sum_check(f, "/vocab/offsets", vocab_offsets_sum(&s->vocab));
-}
-
-int checkpoint_state(const char *path, CheckpointState *state) {
-  H5 *f;
-  memset(state, 0, sizeof *state);
-  TRY(checkpoint_open(&f, path));
-  int err = state_read(f, state);
-  h5_close(&f);
-  if (err != OK) checkpoint_state_destroy(state);
   return err;
 }
 
@@ -163,17 +132,53 @@ done:
   return err;
 }
 
-int checkpoint_digest(const char *path, char digest[33]) {
-  H5 *f = NULL;
+int checkpoint_digest(H5 *f, char digest[33]) {
   XXH3_state_t *state = XXH3_createState();
+  int err = OK;
   CHECK(state, ERR_MEMORY, "out of memory for a checksum");
   XXH3_128bits_reset(state);
-  int err = checkpoint_open(&f, path);
   for (int g = CKPT_PARAMS; g <= CKPT_EMA && err == OK; g++) err = group_digest(f, group_names[g], state);
   XXH128_hash_t sum = XXH3_128bits_digest(state);
   XXH3_freeState(state);
+  snprintf(digest, 33, "%016llx%016llx", (unsigned long long)sum.high64, (unsigned long long)sum.low64);
+  return err;
+}
+
+/* ---- reading the state ---- */
+
+static int state_read(H5 *f, CheckpointState *s) {
+  TRY(h5_get_int(f, "/", "step", &s->step));
+  s->sequences = -1;
+  if (h5_has(f, "/", "sequences")) TRY(h5_get_int(f, "/", "sequences", &s->sequences));
+  TRY(h5_get_int(f, "/", "tokens", &s->tokens));
+  TRY(h5_get_int(f, "/", "masked_tokens", &s->masked_tokens));
+  TRY(h5_get_int(f, "/", "seed", &s->seed));
+  TRY(h5_get_int(f, "/", "length", &s->length));
+  TRY(h5_get_str(f, "/", "deck", &s->deck));
+  TRY(h5_get_text(f, "/", "git", s->git, sizeof s->git));
+  TRY(h5_get_text(f, "/", "data_digest", s->data_digest, sizeof s->data_digest));
+  TRY(h5_get_real(f, "/", "valid_nll", &s->valid_nll));
+  TRY(checkpoint_digest(f, s->weights_digest));
+  TRY(protocol_load(&s->protocol, f));
+  strcpy(s->protocol.digest, s->data_digest);
+  TRY(vocab_load(&s->vocab, f));
+  TRY(sum_check(f, "/vocab/bytes", vocab_bytes_sum(&s->vocab)));
+  return sum_check(f, "/vocab/offsets", vocab_offsets_sum(&s->vocab));
+}
+
+int checkpoint_state(H5 *f, CheckpointState *state) {
+  memset(state, 0, sizeof *state);
+  int err = state_read(f, state);
+  if (err != OK) checkpoint_state_destroy(state);
+  return err;
+}
+
+int checkpoint_read(const char *path, CheckpointState *state) {
+  H5 *f;
+  memset(state, 0, sizeof *state);
+  TRY(checkpoint_open(&f, path));
+  int err = checkpoint_state(f, state);
   h5_close(&f);
-  if (err == OK) snprintf(digest, 33, "%016llx%016llx", (unsigned long long)sum.high64, (unsigned long long)sum.low64);
   return err;
 }
 
@@ -204,7 +209,8 @@ static int surplus_check(H5 *f, const char *group, char *const *names, const Che
   return OK;
 }
 
-static int group_load(H5 *f, const char *group, CheckpointArray *arrays, int n) {
+int checkpoint_load(H5 *f, CheckpointGroup g, CheckpointArray *arrays, int n) {
+  const char *group = group_names[g];
   char path[NAME_SIZE], **names;
   snprintf(path, sizeof path, "/%s", group);
   CHECK(h5_exists(f, path), ERR_DATA, "%s: the group %s is missing", h5_path(f), path);
@@ -212,14 +218,6 @@ static int group_load(H5 *f, const char *group, CheckpointArray *arrays, int n) 
   TRY(h5_list(f, path, &names));
   int err = surplus_check(f, group, names, arrays, n);
   h5_list_free(&names);
-  return err;
-}
-
-int checkpoint_load(const char *path, CheckpointGroup group, CheckpointArray *arrays, int n) {
-  H5 *f;
-  TRY(checkpoint_open(&f, path));
-  int err = group_load(f, group_names[group], arrays, n);
-  h5_close(&f);
   return err;
 }
 
@@ -262,13 +260,9 @@ static int table_load(H5 *f, MetricsTable *t) {
   return OK;
 }
 
-int checkpoint_metrics(const char *path, MetricsTable *const *tables, int n_tables) {
-  H5 *f;
-  int err = OK;
-  TRY(checkpoint_open(&f, path));
-  for (int i = 0; i < n_tables && err == OK; i++) err = table_load(f, tables[i]);
-  h5_close(&f);
-  return err;
+int checkpoint_metrics(H5 *f, MetricsTable *const *tables, int n_tables) {
+  for (int i = 0; i < n_tables; i++) TRY(table_load(f, tables[i]));
+  return OK;
 }
 
 /* ---- verifying ---- */

@@ -9,6 +9,7 @@
  * The data sets of the parameter groups and of /vocab have the attribute xxh3: XXH3-64 of their little-endian bytes, in
  * hex. A seal (seal.h) covers the whole file. */
 #pragma once
+#include "store/h5.h"
 #include "store/metrics.h"
 #include "store/shards.h"
 
@@ -25,7 +26,7 @@ typedef struct CheckpointState {
   double valid_nll;  /* nat per token of the best validation so far, NaN if none */
   char *deck;        /* resolved deck; owned after a read */
   char git[64], data_digest[40];
-  char weights_digest[33]; /* from checkpoint_digest; "" unless the caller has set it */
+  char weights_digest[33]; /* of checkpoint_digest; filled by a read */
   Protocol protocol;
   Vocab vocab; /* owned after a read */
 } CheckpointState;
@@ -37,17 +38,23 @@ typedef enum CheckpointGroup { CKPT_PARAMS, CKPT_EMA, CKPT_ADAM_M, CKPT_ADAM_V, 
  *  Errors  ERR_IO naming path and the system's reason; an older file at path is untouched */
 int checkpoint_save(const char *path, const CheckpointState *state, CheckpointArray *const groups[CKPT_GROUPS], int n,
                     MetricsTable *const *tables, int n_tables);
-/** checkpoint_state — read and check the attributes and the vocabulary only. */
-int checkpoint_state(const char *path, CheckpointState *state);
+/** checkpoint_open — open it and check its format; h5_close it. What is read through one handle belongs together, even
+ *  while a running job replaces the file.
+ *  Errors  ERR_DATA; ERR_USAGE: a newer format */
+int checkpoint_open(H5 **f, const char *path);
+/** checkpoint_state — read and check the attributes and the vocabulary only. ERR_DATA */
+int checkpoint_state(H5 *f, CheckpointState *state);
 /** checkpoint_digest — XXH3-128, in hex, over the names and checksums of the arrays in /params and /ema: equal weights
- *  have equal digests, whatever else the file holds. Does not read the values. */
-int checkpoint_digest(const char *path, char digest[33]);
+ *  have equal digests, whatever else the file holds. Does not read the values. ERR_DATA */
+int checkpoint_digest(H5 *f, char digest[33]);
+/** checkpoint_read — open, state, close. */
+int checkpoint_read(const char *path, CheckpointState *state);
 /** checkpoint_load — fill the arrays of one group. The group must have exactly these names and dims, and every checksum
  *  must match.
  *  Errors  ERR_DATA naming file, data set and what differs */
-int checkpoint_load(const char *path, CheckpointGroup group, CheckpointArray *arrays, int n);
+int checkpoint_load(H5 *f, CheckpointGroup group, CheckpointArray *arrays, int n);
 /** checkpoint_metrics — load the tables' rows from a checkpoint; series that the file does not have become NaN. */
-int checkpoint_metrics(const char *path, MetricsTable *const *tables, int n_tables);
+int checkpoint_metrics(H5 *f, MetricsTable *const *tables, int n_tables);
 /** checkpoint_verify — read every data set and check every checksum. */
 int checkpoint_verify(const char *path);
 void checkpoint_state_destroy(CheckpointState *state);

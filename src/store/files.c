@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,6 +89,20 @@ int files_claim(char path[FILES_PATH]) {
   close(fd);
   if (made) unlink(draft);
   return OK;
+}
+
+int files_matching(const char *pattern, int (*add)(void *arg, const char *path), void *arg) {
+  glob_t g = {0};
+  if (!strpbrk(pattern, "*?[") || access(pattern, F_OK) == 0) return add(arg, pattern);
+  int found = glob(pattern, 0, NULL, &g), err = OK;
+  if (found == GLOB_NOMATCH)
+    err = RAISE(ERR_DATA, "no file matches %s", pattern);
+  else if (found != 0)
+    err = RAISE(ERR_DATA, "cannot look for %s: %s", pattern,
+                found == GLOB_NOSPACE ? "out of memory" : "a directory cannot be read");
+  for (size_t i = 0; err == OK && i < g.gl_pathc; i++) err = add(arg, g.gl_pathv[i]);
+  globfree(&g);
+  return err;
 }
 
 void files_stamp(const char *path, char text[FILES_STAMP]) {

@@ -12,6 +12,10 @@ enum { FILES_PATH = 512, FILES_STAMP = 80 };
 int files_check(const char *path, int64_t *bytes);
 /** files_path — path := name, inside folder unless that is NULL; ERR_USAGE if it is too long. */
 int files_path(char path[FILES_PATH], const char *folder, const char *name);
+/** files_matching — add(arg, path) for each file that the glob pattern matches, sorted; a file whose name is the pattern
+ *  itself is that file.
+ *  Errors  ERR_DATA: no match, a directory that cannot be read; add's */
+int files_matching(const char *pattern, int (*add)(void *arg, const char *path), void *arg);
 /** files_claim — check, before a long computation, that a file can be written at path. A link is resolved: path becomes
  *  its target. An existing file stays as it is. Not for two ranks at once.
  *  Errors  ERR_IO: a directory, not a regular file, a dangling link, or the system's reason */

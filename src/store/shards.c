@@ -1,9 +1,9 @@
 #include "store/shards.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "store/files.h"
 #include "store/h5.h"
 #include <errno.h>
-#include <glob.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -116,19 +116,7 @@ static int file_add(Shards *s, const char *path) {
   return protocol_load(&s->protocol, file->f);
 }
 
-static int pattern_add(Shards *s, const char *pattern) {
-  glob_t g = {0};
-  if (!strpbrk(pattern, "*?[") || access(pattern, F_OK) == 0) return file_add(s, pattern);
-  int found = glob(pattern, 0, NULL, &g), err = OK;
-  if (found == GLOB_NOMATCH)
-    err = RAISE(ERR_DATA, "no file matches %s", pattern);
-  else if (found != 0)
-    err = RAISE(ERR_DATA, "cannot look for %s: %s", pattern,
-                found == GLOB_NOSPACE ? "out of memory" : "a directory cannot be read");
-  for (size_t i = 0; err == OK && i < g.gl_pathc; i++) err = file_add(s, g.gl_pathv[i]);
-  globfree(&g);
-  return err;
-}
+static int matching_add(void *s, const char *path) { return file_add(s, path); }
 
 static int patterns_add(Shards *s) {
   char *copy, *save = NULL;
@@ -138,7 +126,7 @@ static int patterns_add(Shards *s) {
     p += strspn(p, " \t\n");
     size_t n = strlen(p);
     while (n > 0 && strchr(" \t\n", p[n - 1])) p[--n] = '\0';
-    if (n > 0) err = pattern_add(s, p);
+    if (n > 0) err = files_matching(p, matching_add, s);
   }
   mem_free(&copy);
   if (err != OK) return err;

@@ -56,12 +56,12 @@ static int report_changes(const Trainer *t, const Config *trained, int64_t step)
 }
 
 /* Rank 0 of the node: all that is no array. */
-static int read_head(Trainer *t, const char *path, CheckpointState *s, Config *trained) {
-  TRY(checkpoint_state(path, s));
-  TRY(network_deck(trained, s->deck, path));
-  TRY(check_state(t, s, trained, path));
+static int read_head(Trainer *t, H5 *f, CheckpointState *s, Config *trained) {
+  TRY(checkpoint_state(f, s));
+  TRY(network_deck(trained, s->deck, h5_path(f)));
+  TRY(check_state(t, s, trained, h5_path(f)));
   if (s->sequences < 0) s->sequences = s->step * trained->train_global_batch; /* a file of an older version */
-  return checkpoint_metrics(path, t->history.tables, 2);
+  return checkpoint_metrics(f, t->history.tables, 2);
 }
 
 /* What rank 0 of the node has read to its other ranks, which get no deck and no vocabulary: those were compared. */
@@ -80,13 +80,15 @@ static int load(Trainer *t, const char *path, Comm *node) {
   CheckpointState s = {0};
   Config trained = {0};
   Params *p = &t->net.model.params;
-  int err = node->rank == 0 ? read_head(t, path, &s, &trained) : OK;
+  H5 *f = NULL;
+  int err = node->rank == 0 ? checkpoint_open(&f, path) : OK;
+  if (node->rank == 0 && err == OK) err = read_head(t, f, &s, &trained);
   TRY_TO(done, comm_agree(node, err));
   TRY_TO(done, share_head(t, &s, node));
-  TRY_TO(done, flat_load(path, CKPT_PARAMS, p, p->value, node));
-  TRY_TO(done, flat_load(path, CKPT_EMA, p, t->optimizer.ema, node));
-  TRY_TO(done, flat_load(path, CKPT_ADAM_M, p, t->optimizer.m, node));
-  TRY_TO(done, flat_load(path, CKPT_ADAM_V, p, t->optimizer.v, node));
+  TRY_TO(done, flat_load(f, CKPT_PARAMS, p, p->value, node));
+  TRY_TO(done, flat_load(f, CKPT_EMA, p, t->optimizer.ema, node));
+  TRY_TO(done, flat_load(f, CKPT_ADAM_M, p, t->optimizer.m, node));
+  TRY_TO(done, flat_load(f, CKPT_ADAM_V, p, t->optimizer.v, node));
   TRY_TO(done, params_bind(p, p->value));
   if (node->rank == 0) TRY_TO(done, report_changes(t, &trained, s.step));
   t->optimizer.step = s.step;
@@ -95,6 +97,7 @@ static int load(Trainer *t, const char *path, Comm *node) {
   t->masked = s.masked_tokens;
   t->best = s.valid_nll;
 done:
+  h5_close(&f);
   config_free(&trained);
   checkpoint_state_destroy(&s);
   return err;

@@ -110,6 +110,7 @@ different "another split" 'f.attrs["split"] = "test"' 'split is valid and test$'
 different "another estimator" 'f.attrs["estimator"] = "count"' 'estimator is time and count; .*eval.estimator$'
 different "other draws" 'f.attrs["draws"] = 7' 'draws is 2 and 7; .*eval.draws$'
 different "another seed" 'f.attrs["seed"] = 2' 'seed is 1 and 2; evaluate both with the same run.seed$'
+different "other steps of the bound" 'f.attrs["deck"] = f.attrs["deck"].replace("T = 0", "T = 10")' 'diffusion.T is 0 and 10; .*diffusion.T$'
 different "strata on one side only" 'f.attrs["deck"] = f.attrs["deck"].replace("stratified = true", "stratified = false")' \
   'diffusion.stratified is true and false; '
 bad "compare: one file" 'usage: mdlm compare A.h5 B.h5' compare "$T/long.h5"

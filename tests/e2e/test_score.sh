@@ -55,6 +55,13 @@ assert abs(np.mean(own) - float(line["entropy"])) < 1e-4
 PYTHON
 }
 tap "the file holds the values of each row" of_file
+names_judge() { # by the digest of its weights
+  "$PY" - "$T/one.h5" << 'PYTHON'
+import sys, h5py
+assert len(h5py.File(sys.argv[1]).attrs["checkpoint_digest"]) == 32
+PYTHON
+}
+tap "the file names the judge's weights" names_judge
 
 # ---- data: without eos the result equals that of eval
 edit valid.h5 plain.h5 't = f["tokens"][()]; t[t == f["vocab"].attrs["eos"]] = 9; f["tokens"][...] = t'

@@ -260,7 +260,8 @@ tap "it goes on to that validation and is complete" complete last 1 1
 killed_in_validation() {
   train_line killed train.save_every=0
   launch "$T/killed.log" 1 "${line[@]}"
-  after "$T/killed.log" '^step 1/' 15 && kill -KILL "$pid" && ! ended "$pid" && at_step killed 1 && complete killed 1 2
+  after "$T/killed.log" '^step 1/' 0 && wait_for "$LIMIT" test -e "$T/killed/last.h5" || return 1
+  kill -KILL "$pid" && ! ended "$pid" && at_step killed 1 && complete killed 1 2
 }
 tap "train: killed in a long validation, it loses nothing" killed_in_validation
 finish
