@@ -121,8 +121,6 @@ static int mpi_barrier(Comm *c) { return check(MPI_Barrier(of(c)), "MPI_Barrier"
 
 /* ---- life */
 
-static int mpi_split(Comm *c, int color, Comm *part);
-
 static void mpi_destroy(Comm *c) {
   Mpi *m = c->impl;
   int gone = 0;
@@ -131,18 +129,37 @@ static void mpi_destroy(Comm *c) {
   mem_free(&c->impl);
 }
 
-static int mpi_node(Comm *c, Comm *node) {
-  *node = (Comm){.table = c->table, .place = c->place};
-  TRY(mem_alloc(&node->impl, sizeof(Mpi)));
-  Mpi *m = node->impl;
+enum { EVERY_RANK = -2, SAME_NODE = -1 }; /* in place of a color, which is not negative */
+
+static int select_ranks(MPI_Comm from, int color, MPI_Comm *part) {
+  switch (color) {
+  case EVERY_RANK:
+    return check(MPI_Comm_dup(from, part), "MPI_Comm_dup");
+  case SAME_NODE:
+    return check(MPI_Comm_split_type(from, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, part), "MPI_Comm_split_type");
+  default:
+    return check(MPI_Comm_split(from, color, 0, part), "MPI_Comm_split");
+  }
+}
+
+/* *c := the ranks of `from` with the same color, in the same order. */
+static int create(Comm *c, const CommTable *table, Place place, MPI_Comm from, int color) {
+  int err = OK;
+  *c = (Comm){.table = table, .place = place};
+  TRY(mem_alloc(&c->impl, sizeof(Mpi)));
+  Mpi *m = c->impl;
   m->comm = MPI_COMM_NULL;
-  int err =
-      check(MPI_Comm_split_type(of(c), MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &m->comm), "MPI_Comm_split_type");
-  if (err == OK) err = check(MPI_Comm_rank(m->comm, &node->rank), "MPI_Comm_rank");
-  if (err == OK) err = check(MPI_Comm_size(m->comm, &node->size), "MPI_Comm_size");
-  if (err) comm_destroy(node);
+  TRY_TO(fail, select_ranks(from, color, &m->comm));
+  TRY_TO(fail, check(MPI_Comm_rank(m->comm, &c->rank), "MPI_Comm_rank"));
+  TRY_TO(fail, check(MPI_Comm_size(m->comm, &c->size), "MPI_Comm_size"));
+  return OK;
+fail:
+  comm_destroy(c);
   return err;
 }
+
+static int mpi_split(Comm *c, int color, Comm *part) { return create(part, c->table, c->place, of(c), color); }
+static int mpi_node(Comm *c, Comm *node) { return create(node, c->table, c->place, of(c), SAME_NODE); }
 
 static const CommTable comm_mpi = {
     .name = "mpi",
@@ -175,44 +192,20 @@ static int find_share(Comm *c, MPI_Comm node) {
 /* Node-local rank and size come from MPI: every launcher has variables of its own for them, and a variable inherited
  * from another launcher is wrong. */
 static int find_node(Comm *c) {
-  MPI_Comm node;
-  TRY(check(MPI_Comm_split_type(of(c), MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &node), "MPI_Comm_split_type"));
-  int err = check(MPI_Comm_rank(node, &c->place.local_rank), "MPI_Comm_rank");
-  if (err == OK) err = check(MPI_Comm_size(node, &c->place.local_size), "MPI_Comm_size");
-  if (err == OK) err = find_share(c, node);
-  MPI_Comm_free(&node);
-  return err;
-}
-
-static int mpi_split(Comm *c, int color, Comm *part) {
-  int err = OK;
-  *part = (Comm){.table = c->table, .place = c->place};
-  TRY(mem_alloc(&part->impl, sizeof(Mpi)));
-  Mpi *m = part->impl;
-  m->comm = MPI_COMM_NULL;
-  TRY_TO(fail, check(MPI_Comm_split(of(c), color, c->rank, &m->comm), "MPI_Comm_split"));
-  TRY_TO(fail, check(MPI_Comm_rank(m->comm, &part->rank), "MPI_Comm_rank"));
-  TRY_TO(fail, check(MPI_Comm_size(m->comm, &part->size), "MPI_Comm_size"));
-  return OK;
-fail:
-  comm_destroy(part);
+  Comm node;
+  TRY(mpi_node(c, &node));
+  c->place.local_rank = node.rank;
+  c->place.local_size = node.size;
+  int err = find_share(c, of(&node));
+  comm_destroy(&node);
   return err;
 }
 
 int comm_mpi_create(Comm *c) {
-  int err = OK;
-  *c = (Comm){.table = &comm_mpi};
-  TRY(mem_alloc(&c->impl, sizeof(Mpi)));
-  Mpi *m = c->impl;
-  m->comm = MPI_COMM_NULL;
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN); /* inherited by the duplicate */
-  TRY_TO(fail, check(MPI_Comm_dup(MPI_COMM_WORLD, &m->comm), "MPI_Comm_dup"));
-  TRY_TO(fail, check(MPI_Comm_rank(m->comm, &c->rank), "MPI_Comm_rank"));
-  TRY_TO(fail, check(MPI_Comm_size(m->comm, &c->size), "MPI_Comm_size"));
-  TRY_TO(fail, find_node(c));
-  return OK;
-fail:
-  comm_destroy(c);
+  TRY(create(c, &comm_mpi, (Place){0}, MPI_COMM_WORLD, EVERY_RANK));
+  int err = find_node(c);
+  if (err != OK) comm_destroy(c);
   return err;
 }
 
