@@ -49,7 +49,8 @@ static int check_state(const Trainer *t, const CheckpointState *s, const Config 
  * checked above or promised to change no bit. A changed number of steps is expected, unless the learning rate depends on
  * it. */
 #define QUIET                                                                                                          \
-  "data.train train.log_every train.save_every train.save_minutes train.keep_every device.threads device.pin"
+  "data.train train.log_every train.save_every train.save_minutes train.keep_every device.threads device.pin "         \
+  "dist.timeout dist.heartbeat"
 static int report_changes(const Trainer *t, const Config *trained, int64_t step) {
   const char *quiet = t->optimizer.lr.table->of_steps ? QUIET : QUIET " train.steps";
   return network_changes(t->cfg, trained, step, "data model diffusion train device dist", quiet);
