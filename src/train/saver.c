@@ -2,9 +2,8 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "network/flat.h"
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -75,18 +74,6 @@ static void *saver_run(void *arg) {
   return NULL;
 }
 
-/* All signals are blocked in the thread: they are polled by the main thread only. */
-static int thread_start(Saver *s) {
-  sigset_t all, old;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &old);
-  int failure = pthread_create(&s->thread, NULL, saver_run, s);
-  pthread_sigmask(SIG_SETMASK, &old, NULL);
-  CHECK(failure == 0, ERR_MEMORY, "cannot start the thread that writes checkpoints: %s", strerror(failure));
-  s->started = true;
-  return OK;
-}
-
 /* ---- the caller ---- */
 
 int saver_create(Saver **out, const RunDir *dir, Params *p, const History *history) {
@@ -102,7 +89,8 @@ int saver_create(Saver **out, const RunDir *dir, Params *p, const History *histo
     s->groups[g] = s->flat[g].arrays;
   }
   for (int i = 0; i < 2; i++) TRY_TO(failed, metrics_table_copy(&s->tables[i], history->tables[i]));
-  TRY_TO(failed, thread_start(s));
+  TRY_TO(failed, thread_start(&s->thread, saver_run, s, "checkpoint"));
+  s->started = true;
   *out = s;
   return OK;
 failed:
