@@ -1,4 +1,5 @@
 #include "train/saver.h"
+#include "base/activity.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -120,7 +121,13 @@ bool saver_holds(const Saver *s, int64_t step) {
 }
 
 static void wait_locked(Saver *s) {
-  while (first_in(s, FILE_WAITING)) pthread_cond_wait(&s->changed, &s->lock);
+  if (!first_in(s, FILE_WAITING)) return;
+  activity_begin(ACTIVITY_IO, "its checkpoint's file");
+  while (first_in(s, FILE_WAITING)) {
+    pthread_cond_wait(&s->changed, &s->lock);
+    activity_tick(); /* a file is done, and the next one has its own time */
+  }
+  activity_end();
 }
 
 void saver_wait(Saver *s) {
