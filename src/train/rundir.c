@@ -1,5 +1,6 @@
 #include "train/rundir.h"
 #include "base/err.h"
+#include "store/lock.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -22,31 +23,17 @@ static int make_path(const char *path) {
   return OK;
 }
 
-/* Who holds the lock, from the file's text. */
-static int busy(const RunDir *d, int fd) {
-  char who[256] = "";
-  ssize_t n = pread(fd, who, sizeof who - 1, 0);
-  if (n > 0) who[strcspn(who, "\n")] = 0;
-  return RAISE(ERR_BUSY, "run.dir = %s is in use by another job (%s): wait for it, or choose another directory",
-               d->path, n > 0 ? who : "unknown");
-}
-
 static int take_lock(RunDir *d) {
-  char path[512], who[256], host[128] = "";
+  char path[512], who[LOCK_WHO];
   int fd = open(rundir_file(d, "lock", path), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   CHECK(fd >= 0, ERR_IO, "run.dir = %s: cannot write there: %s", d->path, strerror(errno));
-  struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-  if (fcntl(fd, F_SETLK, &whole)) {
-    int code = errno == EACCES || errno == EAGAIN ? busy(d, fd)
-                                                  : RAISE(ERR_IO, "%s: cannot lock it: %s", path, strerror(errno));
+  LockState state = lock_file(fd, path, who);
+  if (state == LOCK_HELD)
+    d->lock = fd;
+  else
     close(fd);
-    return code;
-  }
-  gethostname(host, sizeof host - 1);
-  int n = snprintf(who, sizeof who, "host %s, process %ld\n", host, (long)getpid());
-  d->lock = fd;
-  CHECK(ftruncate(fd, 0) == 0 && pwrite(fd, who, (size_t)n, 0) == n, ERR_IO, "%s: cannot write: %s", path,
-        strerror(errno));
+  CHECK(state != LOCK_BUSY, ERR_BUSY,
+        "run.dir = %s is in use by another job (%s): wait for it, or choose another directory", d->path, who);
   return OK;
 }
 
@@ -56,9 +43,7 @@ int rundir_open(RunDir *d, const char *path) {
   CHECK(strlen(path) < sizeof d->path, ERR_USAGE, "run.dir: a path of %zu characters is too long", strlen(path));
   snprintf(d->path, sizeof d->path, "%s", path);
   TRY(make_path(path));
-  int err = take_lock(d);
-  if (err) rundir_close(d);
-  return err;
+  return take_lock(d);
 }
 
 void rundir_close(RunDir *d) {
