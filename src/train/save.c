@@ -15,15 +15,16 @@ static int check_weights(Trainer *t) {
   return OK;
 }
 
-/* A file that failed is written again before its copy is replaced, except last.h5, which the new one replaces. If that
- * fails again the run ends, since best.h5 and numbered checkpoints cannot be made later; the new state is saved first. */
+/* A file that failed is written again before its copy is replaced, except the one that the new file replaces. If
+ * best.h5 or a numbered checkpoint, which cannot be made later, fails again, the run ends; the new state is saved first.
+ */
 static int save(Trainer *t, const char *name) {
   const Tensor flat[CKPT_GROUPS] = {t->net.model.params.value, t->optimizer.ema, t->optimizer.m, t->optimizer.v};
   int lost = OK;
   if (!saver_holds(t->saver, t->optimizer.step)) {
     CheckpointState state = trainer_state(t);
     TRY(check_weights(t));
-    lost = saver_retry(t->saver);
+    lost = saver_retry(t->saver, name);
     TRY(saver_take(t->saver, &state, flat));
   }
   saver_write(t->saver, name);

@@ -14,7 +14,7 @@ typedef enum FileState { FILE_WAITING, FILE_WRITTEN, FILE_FAILED } FileState;
 typedef struct SaverFile {
   char name[64];
   FileState state;
-  bool warned;
+  bool told; /* of its failure */
   int error;
   char message[2048];
 } SaverFile;
@@ -162,37 +162,63 @@ void saver_write(Saver *s, const char *name) {
   pthread_mutex_unlock(&s->lock);
 }
 
-void saver_warn(Saver *s) {
-  pthread_mutex_lock(&s->lock);
+static void warn_locked(Saver *s, const char *outlook) {
   for (int i = 0; i < s->n; i++) {
     SaverFile *f = &s->files[i];
-    if (f->state != FILE_FAILED || f->warned) continue;
-    log_warn("step %lld is not saved in %s: %s; it is tried again at the next save", (long long)s->state.step, f->name,
-             f->message);
-    f->warned = true;
+    if (f->state != FILE_FAILED || f->told) continue;
+    log_warn("step %lld is not saved in %s: %s%s", (long long)s->state.step, f->name, f->message, outlook);
+    f->told = true;
   }
+}
+
+static const char AGAIN[] = "; it is tried again at the next save";
+
+void saver_warn(Saver *s) {
+  pthread_mutex_lock(&s->lock);
+  warn_locked(s, AGAIN);
   pthread_mutex_unlock(&s->lock);
 }
 
-int saver_retry(Saver *s) {
+void saver_end(Saver *s) {
   pthread_mutex_lock(&s->lock);
   wait_locked(s);
-  int err = OK;
-  for (int i = 0; i < s->n; i++)
-    if (strcmp(s->files[i].name, "last.h5") == 0)
-      s->files[i].state = FILE_WRITTEN; /* no longer wanted */
-    else if (s->files[i].state == FILE_FAILED)
-      s->files[i].state = FILE_WAITING;
+  warn_locked(s, "");
+  pthread_mutex_unlock(&s->lock);
+}
+
+/* Lets the thread write again what failed, except `name`, and waits. */
+static void retry_locked(Saver *s, const char *name) {
+  for (int i = 0; i < s->n; i++) {
+    SaverFile *f = &s->files[i];
+    if (f->state != FILE_FAILED || strcmp(f->name, name) == 0) continue;
+    f->state = FILE_WAITING;
+    f->told = false;
+  }
   pthread_cond_broadcast(&s->changed);
   wait_locked(s);
-  const SaverFile *failed = first_in(s, FILE_FAILED);
-  if (failed) err = RAISE(failed->error, "step %lld: %s", (long long)s->state.step, failed->message);
+}
+
+int saver_retry(Saver *s, const char *name) {
+  int err = OK;
+  pthread_mutex_lock(&s->lock);
+  wait_locked(s);
+  warn_locked(s, AGAIN);
+  retry_locked(s, name);
+  for (int i = 0; i < s->n && err == OK; i++) {
+    SaverFile *f = &s->files[i];
+    if (f->state != FILE_FAILED || strcmp(f->name, name) == 0 || strcmp(f->name, "last.h5") == 0) continue;
+    err = RAISE(f->error, "step %lld: %s", (long long)s->state.step, f->message);
+    f->told = true;
+  }
+  warn_locked(s, AGAIN);
   pthread_mutex_unlock(&s->lock);
   return err;
 }
 
 int saver_result(Saver *s) {
   saver_wait(s);
-  const SaverFile *failed = first_in(s, FILE_FAILED); /* no lock: the thread has nothing to do */
-  return failed ? RAISE(failed->error, "%s", failed->message) : OK;
+  SaverFile *failed = first_in(s, FILE_FAILED); /* no lock: the thread has nothing to do */
+  if (!failed) return OK;
+  failed->told = true;
+  return RAISE(failed->error, "%s", failed->message);
 }

@@ -27,8 +27,11 @@ void saver_write(Saver *s, const char *name);
 void saver_wait(Saver *s);
 /** saver_warn — a warning for each file that could not be written since the last call. */
 void saver_warn(Saver *s);
-/** saver_retry — write again what failed, and wait; not last.h5, which the next save replaces.
- *  Errors  ERR_IO of the first file that failed again */
-int saver_retry(Saver *s);
+/** saver_end — saver_wait, then saver_warn: for a run that ends by an error and saves no more. */
+void saver_end(Saver *s);
+/** saver_retry — before another step is saved as `name`: write again what failed, and wait; not `name`, which is
+ *  replaced. Warns of what saver_warn has not.
+ *  Errors  ERR_IO of the first file that failed again. Not of last.h5, which a later save can make: it is warned of */
+int saver_retry(Saver *s, const char *name);
 /** saver_result — wait; OK if all files of the copy were written, else the error of the first one that was not. */
 int saver_result(Saver *s);
