@@ -68,37 +68,49 @@ latex() { table sweep.format=latex > "$T/tex" && head -1 "$T/tex" | grep -q 'beg
 tap "LaTeX" latex
 
 # ---- interruptions
-same_table() { # DIR
-  table sweep.dir="$1" > "$T/other" && sed "s#$1#$T/one#g" "$T/other" | diff "$T/table" -
+same_table() { # NAME FILE [KEY=VALUE…]: whether the table of the sweep in $T/NAME is that file
+  table sweep.dir="$T/$1" "${@:3}" | diff "$2" -
 }
-killed() { # SECONDS: all ranks die without a word
-  sweep 4 sweep.dir="$T/two" > "$T/log" 2>&1 & # the ranks' names are those of this temporary directory only
-  sleep "$1"
-  pkill -KILL -f "$MDLM sweep $S sweep.dir=$T/two"
-  wait $!
-  true
-}
-killed 0.4
-killed 0.6
-tap "killed twice and finished on two ranks" sweep 2 sweep.dir="$T/two"
-tap "then the table is the same" same_table "$T/two"
-tap "two ranks a cell" sweep 4 sweep.dir="$T/three" sweep.ranks_per_cell=2
-tap "give the same table" same_table "$T/three"
-stopped() { # stopped by a signal once a cell is done: 75, and the same command goes on
-  "$MDLM" sweep "$S" sweep.dir="$T/four" eval.draws=40 > "$T/log" 2>&1 &
-  local it=$!
-  for _ in $(seq 200); do grep -q nll "$T/log" && break; sleep 0.05; done
-  kill -TERM "$it"
-  exits 75 wait "$it" && grep -q 'stopped by SIGTERM' "$T/log" || return 1
+tap "two ranks a cell" sweep 4 sweep.dir="$T/pairs" sweep.ranks_per_cell=2
+tap "give the same table" same_table pairs "$T/table"
+
+LONG_CELLS=eval.draws=100 # tenths of a second each, so that a run is interrupted inside them
+more_cells() { [ "$(cells "$1")" -gt "$2" ]; } # FOLDER N
+some_cells() { # FOLDER: whether some are done, and not all
   local n
-  n=$(cells "$T/four")
+  n=$(cells "$1")
+  echo "$n of $CELLS cells are done"
   [ "$n" -gt 0 ] && [ "$n" -lt "$CELLS" ]
 }
-tap "a signal stops it with 75 and keeps what is done" stopped
+killed() { # all four ranks die inside cells once one more is done
+  local pid pids before
+  before=$(cells "$T/killed")
+  start "$T/log" 4 sweep "$S" sweep.dir="$T/killed" "$LONG_CELLS"
+  pid=$!
+  wait_for "$LIMIT" more_cells "$T/killed" "$before" || fail "no cell: $(cat "$T/log")" || return 1
+  read -r -a pids <<< "$(rank_pids "$pid" | tr '\n' ' ')"
+  kill -KILL "${pids[@]}" || return 1
+  ended "$pid" && fail "exit code 0" && return 1
+  some_cells "$T/killed"
+}
+tap "long cells, uninterrupted" sweep 2 sweep.dir="$T/calm" "$LONG_CELLS"
+table sweep.dir="$T/calm" "$LONG_CELLS" > "$T/calm-table"
+tap "four ranks are killed inside cells" killed
+tap "… and again, after at least one more cell" killed
+tap "two ranks finish it" sweep 2 sweep.dir="$T/killed" "$LONG_CELLS"
+tap "… with the table of the uninterrupted sweep" same_table killed "$T/calm-table" "$LONG_CELLS"
+stopped() {
+  start "$T/log" 1 sweep "$S" sweep.dir="$T/stopped" "$LONG_CELLS"
+  wait_for "$LIMIT" grep ': nll ' "$T/log" || fail "no cell: $(cat "$T/log")" || return 1
+  kill -TERM $! && exits 75 ended $! && grep 'stopped by SIGTERM' "$T/log" && some_cells "$T/stopped"
+}
+tap "a signal stops it with 75 once a cell is done, which is kept" stopped
+tap "the same command goes on to the end" sweep 1 sweep.dir="$T/stopped" "$LONG_CELLS"
+tap "… with the table of the uninterrupted sweep" same_table stopped "$T/calm-table" "$LONG_CELLS"
 jobs_share() { # two jobs at once: each cell is computed once
-  sweep 1 sweep.dir="$T/five" > "$T/a" & sweep 1 sweep.dir="$T/five" > "$T/b"
-  wait $!
-  [ "$(cat "$T/a" "$T/b" | grep -c ': nll ')" = "$CELLS" ] && [ "$(cells "$T/five")" = "$CELLS" ]
+  start "$T/a" 1 sweep "$S" sweep.dir="$T/shared"
+  sweep 1 sweep.dir="$T/shared" > "$T/b" && ended $! || return 1
+  [ "$(cat "$T/a" "$T/b" | grep -c ': nll ')" = "$CELLS" ] && [ "$(cells "$T/shared")" = "$CELLS" ]
 }
 tap "two jobs at once share the cells" jobs_share
 
@@ -106,8 +118,8 @@ tap "two jobs at once share the cells" jobs_share
 "$PY" -m mdlm_data.prepare "$T/text" --tokenizer bpe:290 --length 32 --valid-documents 40 --quiet --out-train "$T/x.h5" \
   --out-valid "$T/foreign.h5"
 fails() {
-  exits 3 sweep 2 sweep.dir="$T/six" sweep.data="held out=$T/valid.h5; foreign=$T/foreign.h5" > "$T/log" 2>&1 || return 1
-  grep -q 'foreign.*vocabular' "$T/log" && grep -q ' failed ' "$T/log" && [ "$(cells "$T/six")" = $((CELLS / 2)) ]
+  exits 3 sweep 2 sweep.dir="$T/fails" sweep.data="held out=$T/valid.h5; foreign=$T/foreign.h5" > "$T/log" 2>&1 || return 1
+  grep -q 'foreign.*vocabular' "$T/log" && grep -q ' failed ' "$T/log" && [ "$(cells "$T/fails")" = $((CELLS / 2)) ]
 }
 tap "a cell that fails is told and does not end the others" fails
 changed() {
@@ -129,7 +141,13 @@ tap "a pattern without files" refused 3 'no file matches' "sweep.checkpoints=$T/
 tap "two data sets of one name" refused 2 'two data sets are called' "sweep.data=$T/valid.h5;$T/run/../valid.h5"
 tap "no cell" refused 2 'no cell' sweep.draws=,
 tap "ranks that do not divide" eval "exits 2 sweep 3 sweep.ranks_per_cell=2"
-chmod a-w "$T/one/cells"
-unwritable() { exits 4 sweep 1 sweep.seeds=9 > "$T/log" 2>&1; }
+unwritable() {
+  local code=0
+  chmod a-w "$T/one/cells"
+  exits 4 sweep 1 sweep.seeds=9 > "$T/log" 2>&1 || code=1
+  chmod u+w "$T/one/cells"
+  cat "$T/log"
+  return "$code"
+}
 if [ "$(id -u)" = 0 ]; then tap_skip "a directory that cannot be written" "root can write anywhere"; else tap "a directory that cannot be written" unwritable; fi
 finish
