@@ -19,7 +19,7 @@ export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=no
 export UBSAN_OPTIONS=print_stacktrace=1 ASAN_OPTIONS=allocator_may_return_null=1
 cores=$(nproc) most=$((cores < 8 ? cores : 8)) # most: the number of lanes
 filters=("$@")
-passed=0 failed=0 skipped=0 reasons=() seconds=() # CPU seconds of the steps
+passed=0 failed=0 skipped=0 reasons=() failures=() seconds=() # CPU seconds of the steps
 out=$(mktemp -d "${TMPDIR:-/tmp}/mdlm-tests-XXXXXX")
 trap 'kill "${!under_way[@]}" 2> /dev/null; rm -rf "$out"' EXIT
 trap 'echo "interrupted"; exit 1' INT TERM
@@ -58,9 +58,19 @@ report() {
     out_of_time "$1" "$3"
     [ "$3" != 0 ] && echo "    | exit code $3"
     tail -n 60 "$1"/log "$1"/rank* 2>/dev/null | sed 's/^/    | /'
+    not_passed "$1" "$2" "$3"
   fi
   seconds+=("$4")
   passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+}
+
+# not_passed FOLDER NAME CODE: remember its failed tests with the first lines of what each printed, or, without such, the
+# last lines of its output
+not_passed() {
+  local lines
+  lines=$(grep -a -A 4 '^not ok' "$1/log" | grep -avE '^(ok|--)')
+  [ -n "$lines" ] || lines=$(tail -qn 4 "$1"/log "$1"/rank* 2> /dev/null)
+  failures+=("$2, exit code $3"$'\n'"$(cut -c 1-200 <<< "$lines" | sed 's/^/    /')")
 }
 
 # out_of_time FOLDER CODE: print a line if one of the limits ended the step
@@ -306,6 +316,7 @@ fi
 
 settle 0
 [ ${#reasons[@]} -gt 0 ] && printf 'skipped: %s\n' "${reasons[@]}"
+[ ${#failures[@]} -gt 0 ] && printf 'failed: %s\n' "${failures[@]}"
 printf '%s\n' "${seconds[@]}" | awk '{ sum += $1 } END { printf "%.0f CPU seconds\n", sum }'
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ] && [ $((passed + skipped)) -gt 0 ]
