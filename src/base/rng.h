@@ -31,6 +31,7 @@ typedef enum RngPurpose {
   RNG_CROP,          /* where a cropped row begins: step, place in the global batch                */
   RNG_SAMPLE_NOISE,  /* noise of a draw in f32: seed = the bits of the draw's own number            */
   RNG_EVAL_ROWS,     /* which rows a subset of a data set has                                      */
+  RNG_VALID,         /* the seed of the masks of training's validations                            */
   RNG_PURPOSES
 } RngPurpose;
 

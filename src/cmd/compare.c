@@ -78,7 +78,7 @@ static int same_masks(const Side *s) {
   if (s[0].results.losses.draws == 0 && s[1].results.losses.draws == 0) return OK; /* nothing is masked */
   TRY(same_word_attribute(s, "estimator", "eval.estimator"));
   TRY(same_whole_attribute(s, "draws", "eval.draws"));
-  TRY(same_whole_attribute(s, "seed", "run.seed"));
+  TRY(same_whole_attribute(s, "seed", "eval.seed"));
   TRY(same_whole(s, "diffusion.T", s[0].results.deck.diffusion_T, s[1].results.deck.diffusion_T, "diffusion.T"));
   return a == b ? OK : refuse(s, "diffusion.stratified", words[a], words[b], "diffusion.stratified");
 }
@@ -158,7 +158,7 @@ const Command command_compare = {
     .run = compare,
     .about =
         "Takes two files of mdlm eval with the same rows and the same masks (data, sequences, estimator, draws and "
-        "run.seed; others are refused), and tells the difference of their nll with its 95 % interval and p value. "
+        "eval.seed; others are refused), and tells the difference of their nll with its 95 % interval and p value. "
         "What makes a row easy or hard for both cancels, so that differences count that are far smaller than the "
         "intervals of either. Rows of running text are taken in blocks. The last line reads difference=… "
         "ci95=[…,…] p=… ratio=… better=… blocks=… tokens=…; ratio is that of the perplexities, B to A.",

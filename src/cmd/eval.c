@@ -43,6 +43,7 @@ static int run(Evaluation *e, const Config *cfg, Comm *comm, int *exit_code) {
   log_info("evaluating %s (%s weights, step %lld) on %s; estimator %s, %lld draw%s a sequence", t->checkpoint, t->which,
            (long long)t->state.step, shards_spec(e->data), e->estimator->name, (long long)e->draws,
            e->draws > 1 ? "s" : "");
+  evaluation_warn(&t->state, t->checkpoint, e->data);
   if (!e->estimator->whole) network_warn(&t->net);
   TRY(evaluation_run(e, "evaluating"));
   if (r->stop) return task_stopped(t, r->stop, r->done, r->sequences, "sequences", exit_code), OK;

@@ -3,13 +3,27 @@
 #include "base/err.h"
 #include "base/log.h"
 #include <math.h>
+#include <string.h>
 
 int evaluation_estimate(Evaluation *e) {
   const Config *cfg = e->task.cfg;
   const Objective *o = &e->task.net.objective;
   TRY(estimator_find(&e->estimator, cfg->eval_estimator, o));
   e->draws = o->diffusion ? cfg->eval_draws : 1;
-  return task_key(&e->task, cfg, "eval", "data = %s\n", shards_protocol(e->data)->digest);
+  return task_key(&e->task, cfg, "eval", "data = %s\nestimator = %s\n", shards_protocol(e->data)->digest,
+                  e->estimator->name);
+}
+
+static const char *cut(const Protocol *p) { return p->wrap ? "rows cut from running text" : "one document a row"; }
+
+void evaluation_warn(const CheckpointState *state, const char *checkpoint, const Shards *data) {
+  const Protocol *p = shards_protocol(data);
+  bool known = strcmp(state->data_digest, "none") != 0; /* imported weights do not say what they were trained on */
+  if (shards_length(data) == state->length && (!known || p->wrap == state->protocol.wrap)) return;
+  log_warn("%s was trained on %lld tokens a row%s%s, %s has %lld%s%s: the perplexity is not comparable with that of "
+           "data like those of training",
+           checkpoint, (long long)state->length, known ? ", " : "", known ? cut(&state->protocol) : "",
+           shards_spec(data), (long long)shards_length(data), known ? ", " : "", known ? cut(p) : "");
 }
 
 Losses evaluation_losses(const Evaluation *e) {
@@ -45,6 +59,7 @@ static int fill_output(H5 *f, const void *arg) {
   const Protocol *p = shards_protocol(e->data);
   TRY(h5_set_str(f, "/", "estimator", e->estimator->name));
   TRY(h5_set_int(f, "/", "draws", e->task.cfg->eval_draws));
+  TRY(h5_set_int(f, "/", "seed", e->task.cfg->eval_seed));
   TRY(h5_set_real(f, "/", "share", e->estimator->whole ? 1 : objective_share(&e->task.net.objective)));
   TRY(h5_set_str(f, "/", "data", shards_spec(e->data)));
   TRY(h5_set_str(f, "/", "data_digest", p->digest));
@@ -60,7 +75,7 @@ int evaluation_run(Evaluation *e, const char *progress) {
   NelboOptions o = {.estimator = e->estimator,
                     .draws = e->draws,
                     .sequences = cfg->eval_sequences,
-                    .seed = (uint64_t)cfg->run_seed,
+                    .seed = (uint64_t)cfg->eval_seed,
                     .stratified = cfg->diffusion_stratified,
                     .progress = progress,
                     .partial = e->task.partial,

@@ -15,6 +15,8 @@ typedef struct Evaluation {
 /** evaluation_estimate — the estimator and the draws of the task's deck, for e's network and data, and the key of the
  *  partial file. Not collective. ERR_USAGE, ERR_MEMORY */
 int evaluation_estimate(Evaluation *e);
+/** evaluation_warn — says so if rows of the data have another length or cut than those the weights were trained on. */
+void evaluation_warn(const CheckpointState *state, const char *checkpoint, const Shards *data);
 /** evaluation_run — e->result; not published where that was stopped. progress: NULL: quiet. Collective. */
 int evaluation_run(Evaluation *e, const char *progress);
 /** evaluation_losses — the values of the sequences. Rank 0. */

@@ -40,7 +40,6 @@ int output_attributes(H5 *f, const char *format, const Config *cfg, const char *
   TRY(h5_set_str(f, "/", "checkpoint_digest", state->weights_digest));
   TRY(h5_set_int(f, "/", "step", state->step));
   TRY(h5_set_str(f, "/", "weights", weights));
-  TRY(h5_set_int(f, "/", "seed", cfg->run_seed));
   TRY(h5_set_str(f, "/", "git", version_git()));
   TRY(h5_set_str(f, "/", "created", clock_stamp()));
   TRY(config_resolved(cfg, &deck));

@@ -12,8 +12,7 @@ int output_path(const Config *cfg, const char *given, const char *name, char pat
  * is an older output of that format and not the input (may be ""). Other ranks do nothing.
  *  Errors  ERR_IO; ERR_USAGE: another file has that name */
 int output_claim(const Comm *comm, char path[FILES_PATH], const char *format, const char *input);
-/** output_attributes — the common attributes: format, checkpoint and its digest, step, weights, seed, git, created,
- *  deck. */
+/** output_attributes — the common attributes: format, checkpoint and its digest, step, weights, git, created, deck. */
 int output_attributes(H5 *f, const char *format, const Config *cfg, const char *checkpoint,
                       const CheckpointState *state, const char *weights);
 /** output_write — make `path`: common attributes, then fill(). Call on one rank. An interrupted or failed write leaves the old file. ERR_IO. */

@@ -59,7 +59,7 @@ static int open_all(Sampling *s, const Config *cfg, Comm *comm) {
                           : prompts_none(&s->prompts, &state->vocab, s->length));
   char stamp[FILES_STAMP];
   files_stamp(cfg->sample_prompt, stamp);
-  return task_key(&s->task, cfg, "sample", "prompt = %s\n", stamp);
+  return task_key(&s->task, cfg, "sample", "seed = %lld\nprompt = %s\n", (long long)cfg->run_seed, stamp);
 }
 
 static void start(const Sampling *s, const SamplerJob *job) {
@@ -172,6 +172,7 @@ static int read_samples(Sampling *s, const Config *cfg) {
 static int fill_options(H5 *f, const Sampling *s) {
   const Config *cfg = s->task.cfg;
   TRY(h5_set_str(f, "/", "sampler", s->sampler.table->name));
+  TRY(h5_set_int(f, "/", "seed", cfg->run_seed));
   TRY(h5_set_int(f, "/", "steps", cfg->sample_steps));
   TRY(h5_set_int(f, "/", "noise_removal", cfg->sample_noise_removal));
   TRY(h5_set_str(f, "/", "remask", cfg->sample_remask));

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/stop.h"
 #include "cmd/cmd.h"
+#include "cmd/evaluation.h"
 #include "cmd/sweep_run.h"
 #include "cmd/sweep_table.h"
 #include <math.h>
@@ -68,6 +69,9 @@ static int run(Sweep *s, Comm *comm, int *exit_code) {
         "sweep.ranks_per_cell = %lld does not divide the %d ranks", (long long)s->cfg->sweep_ranks_per_cell,
         comm->size);
   log_info("sweep: %d cells of %d checkpoints and %d data sets in %s", s->n_cells, s->n_checkpoints, s->n_data, s->dir);
+  for (int c = 0; c < s->n_checkpoints; c++)
+    for (int d = 0; d < s->n_data; d++)
+      evaluation_warn(&s->checkpoints[c].state, s->checkpoints[c].path, s->data[d].shards);
   TRY(sweep_run(s, comm, &stop));
   if (stop) {
     log_info("stopped by %s: finished cells and the finished part of others are kept; run the same command to go on",

@@ -1,6 +1,7 @@
 #include "cmd/sweep_cells.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/menu.h"
 #include "diffusion/objective.h"
 #include "network/match.h"
 #include <errno.h>
@@ -131,7 +132,7 @@ Config sweep_config(const Sweep *s, const SweepCell *cell) {
   c.eval_estimator = (char *)cell->estimator;
   c.eval_draws = cell->draws;
   c.diffusion_T = cell->T;
-  c.run_seed = cell->seed;
+  c.eval_seed = cell->seed;
   return c;
 }
 
@@ -189,18 +190,32 @@ static int axes_read(Axes *a, Sweep *s) {
   const Config *cfg = s->cfg;
   TRY(values_read(&a->draws, "sweep.draws", cfg->sweep_draws, 1, cfg->eval_draws));
   TRY(values_read(&a->T, "sweep.T", cfg->sweep_T, 0, -1));
-  TRY(values_read(&a->seeds, "sweep.seeds", cfg->sweep_seeds, 0, cfg->run_seed));
+  TRY(values_read(&a->seeds, "sweep.seeds", cfg->sweep_seeds, 0, cfg->eval_seed));
   TRY(mem_strdup(&s->words, *cfg->sweep_estimators ? cfg->sweep_estimators : cfg->eval_estimator));
   char *list = s->words;
   for (char *p; (p = next_part(&list, ","));) {
-    const EstimatorTable *const *e = estimators;
-    while (*e && strcmp((*e)->name, p) != 0) e++;
-    CHECK(*e && a->n_estimators < MOST_VALUES, ERR_USAGE, "sweep.estimators: there is no estimator %s", p);
+    const EstimatorTable *e;
+    MENU_FIND(e, estimators, p);
+    CHECK((e || strcmp(p, "auto") == 0) && a->n_estimators < MOST_VALUES, ERR_USAGE,
+          "sweep.estimators: there is no estimator %s", p);
     a->estimators[a->n_estimators++] = p;
   }
   CHECK(a->n_estimators > 0 && a->draws.n > 0 && a->T.n > 0 && a->seeds.n > 0, ERR_USAGE,
         "the sweep has no cell: a list of values is empty");
   return OK;
+}
+
+/* The estimator of that word for a checkpoint in T steps; the word itself where the network refuses those. */
+static const char *estimator_of(const SweepCheckpoint *c, const char *word, int64_t T) {
+  Config cfg = c->trained;
+  Schedule schedule;
+  Objective objective;
+  const EstimatorTable *e;
+  cfg.diffusion_T = T;
+  int err = network_objective(&objective, &schedule, &cfg, c->state.vocab.size, c->state.vocab.mask);
+  if (err == OK) err = estimator_find(&e, word, &objective);
+  if (err) err_clear();
+  return err ? word : e->name;
 }
 
 /* The cells of a checkpoint and a data set. */
@@ -213,9 +228,9 @@ static int cells_add(Sweep *s, const Axes *a, int checkpoint, int data) {
     for (int d = 0; d < counts[1]; d++)
       for (int t = 0; t < counts[2]; t++)
         for (int k = 0; k < counts[3]; k++) {
-          cell.estimator = c->exact ? estimators[0]->name : a->estimators[i];
           cell.draws = c->exact ? 1 : a->draws.list[d];
           cell.T = c->exact || a->T.list[t] < 0 ? c->trained.diffusion_T : a->T.list[t];
+          cell.estimator = c->exact ? estimators[0]->name : estimator_of(c, a->estimators[i], cell.T);
           cell.seed = c->exact ? 0 : a->seeds.list[k];
           TRY(cell_add(s, cell, first));
         }

@@ -44,12 +44,11 @@ int task_agree(Task *t, Comm *comm, int err) {
 
 /* Keys of any section that results do not depend on, beyond rounding at most. */
 static bool indifferent(const char *key) {
-  static const char *const names[] = {"run.dir",       "run.resume",        "device.threads",    "device.pin",
-                                      "eval.output",   "eval.checkpoint",   "eval.weights",      "eval.batch",
-                                      "eval.data",     "sample.checkpoint", "sample.weights",    "sample.batch",
-                                      "logits.output", "logits.input",      "logits.checkpoint", "logits.weights",
-                                      "logits.batch",  "score.output",      "score.input",       "score.checkpoint",
-                                      "score.weights", "sample.output"};
+  static const char *const names[] = {"device.threads",    "device.pin",       "eval.output",   "eval.checkpoint",
+                                      "eval.weights",      "eval.batch",       "eval.data",     "sample.checkpoint",
+                                      "sample.weights",    "sample.batch",     "logits.output", "logits.input",
+                                      "logits.checkpoint", "logits.weights",   "logits.batch",  "score.output",
+                                      "score.input",       "score.checkpoint", "score.weights", "sample.output"};
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     if (strcmp(key, names[i]) == 0) return true;
   return false;
@@ -62,7 +61,7 @@ typedef struct Keys {
 
 static void add_key(void *arg, const char *key, const char *now, const char *before) {
   const Keys *k = arg;
-  const char *const always[] = {"run", "model", "diffusion", "device", k->section};
+  const char *const always[] = {"model", "diffusion", "device", k->section};
   (void)before;
   for (size_t i = 0; i < sizeof always / sizeof *always; i++) {
     size_t n = strlen(always[i]);

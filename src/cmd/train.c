@@ -37,6 +37,7 @@ static int train(Comm *comm, const Config *cfg, int argc, char **argv, int *exit
   if (err && comm->size > 1 && !err_agreed()) return err; /* the other ranks are blocked: main aborts them */
   long long step = t.optimizer.step;
   double best = t.best;
+  int64_t validations = t.history.valid.n_rows;
   trainer_destroy(&t);
   if (err) return err;
   if (stop) {
@@ -45,7 +46,9 @@ static int train(Comm *comm, const Config *cfg, int argc, char **argv, int *exit
   } else if (isnan(best)) {
     log_info("complete at step %lld", step);
   } else {
-    log_info("complete at step %lld; best validation nll %.4f, ppl %.3f", step, best, exp(best));
+    log_info("complete at step %lld; best validation nll %.4f, ppl %.3f%s", step, best, exp(best),
+             validations > 1 ? ": the lowest of several, so optimistic; mdlm eval measures best.h5 with other masks"
+                             : "");
   }
   return OK;
 }

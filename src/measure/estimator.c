@@ -1,8 +1,19 @@
 #include "measure/estimator.h"
 #include "base/err.h"
 #include "base/menu.h"
+#include <string.h>
+
+/* The menu goes from the estimator that suits every objective to the one with the least variance. */
+static const EstimatorTable *best(const Objective *o) {
+  const EstimatorTable *found = estimators[0];
+  for (int i = 1; estimators[i]; i++)
+    if (!estimators[i]->check || estimators[i]->check(o) == OK) found = estimators[i];
+  err_clear();
+  return found;
+}
 
 int estimator_find(const EstimatorTable **table, const char *name, const Objective *o) {
+  if (strcmp(name, "auto") == 0) return *table = best(o), OK;
   MENU_FIND(*table, estimators, name);
   CHECK(*table, ERR_USAGE, "eval.estimator = %s: no such estimator", name);
   return (*table)->check ? (*table)->check(o) : OK;

@@ -23,5 +23,6 @@ typedef struct EstimatorTable {
 
 extern const EstimatorTable *const estimators[]; /* NULL-ended; the first suits every objective */
 
-/** estimator_find — the estimator of that word. ERR_USAGE if the objective does not have it, with one that fits. */
+/** estimator_find — the estimator of that word; "auto": the last one of the menu that the objective has. ERR_USAGE if it
+ *  does not have it, with one that fits. */
 int estimator_find(const EstimatorTable **table, const char *name, const Objective *o);

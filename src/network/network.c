@@ -47,22 +47,25 @@ static int check(const NetworkOptions *x, const ModelTable *model, const Objecti
   return OK;
 }
 
-static int describe(Network *n, const NetworkOptions *x) {
-  const Config *cfg = x->cfg;
-  TRY(schedule_create(&n->schedule, cfg->diffusion_schedule, cfg->diffusion_schedule_eps, cfg->diffusion_sigma_min,
+int network_objective(Objective *objective, Schedule *schedule, const Config *cfg, int64_t vocab, int32_t mask) {
+  TRY(schedule_create(schedule, cfg->diffusion_schedule, cfg->diffusion_schedule_eps, cfg->diffusion_sigma_min,
                       cfg->diffusion_sigma_max));
   ObjectiveOptions o = {.name = cfg->diffusion_objective,
-                        .schedule = &n->schedule,
-                        .mask = x->mask,
-                        .vocab = x->vocab,
+                        .schedule = schedule,
+                        .mask = mask,
+                        .vocab = vocab,
                         .T = cfg->diffusion_T,
                         .tau = cfg->diffusion_sampling_eps,
                         .subs_masking = cfg->diffusion_subs_masking,
                         .importance_sampling = cfg->diffusion_importance_sampling,
                         .change_of_variables = cfg->diffusion_change_of_variables};
-  TRY(objective_create(&n->objective, &o));
+  return objective_create(objective, &o);
+}
+
+static int describe(Network *n, const NetworkOptions *x) {
   const ModelTable *model;
-  TRY(model_find(&model, cfg->model_name));
+  TRY(network_objective(&n->objective, &n->schedule, x->cfg, x->vocab, x->mask));
+  TRY(model_find(&model, x->cfg->model_name));
   return check(x, model, &n->objective);
 }
 

@@ -25,6 +25,9 @@ typedef struct NetworkOptions {
   bool training;
 } NetworkOptions;
 
+/** network_objective — the objective and its schedule as a deck describes them; neither must be moved afterwards.
+ *  ERR_USAGE */
+int network_objective(Objective *o, Schedule *schedule, const Config *cfg, int64_t vocab, int32_t mask);
 /** network_create — weights are zero. Must not be moved in memory afterwards. Not collective.
  *  Errors  ERR_USAGE, ERR_MEMORY (network_too_large tells what would fit), ERR_DEVICE */
 int network_create(Network *n, const NetworkOptions *options);

@@ -98,7 +98,7 @@ tap "check on 2 ranks predicts nothing and says so" says_plan
 
 partial() {
   prints '^complete' -- train "$D" run.dir="$T/partial" diffusion.schedule=geometric 2> "$T/err" &&
-    prints '^nll=' -- eval "$D" run.dir="$T/partial" diffusion.schedule=geometric 2>> "$T/err" &&
+    prints '^nll=' -- eval "$D" run.dir="$T/partial" diffusion.schedule=geometric eval.estimator=time 2>> "$T/err" &&
     [ "$(grep -c 'warning: diffusion.schedule = geometric covers only 0.63' "$T/err")" = 2 ] &&
     python 'assert abs(h5.File(sys.argv[1]).attrs["share"] - 0.63) < 0.01' "$T/partial/eval.h5"
 }
@@ -159,7 +159,7 @@ evaluate() { # NAME [KEY=VALUE…]: write the last line to $T/NAME.line and the 
   tail -n 1 "$T/out" > "$T/$1.line"
   grep -E "$line" "$T/$1.line"
 }
-tap "eval prints its line" evaluate time
+tap "eval prints its line" evaluate time eval.estimator=time
 tap "eval with estimator = count" evaluate count eval.estimator=count eval.draws=4
 tap "eval of the live weights" evaluate live eval.weights=live
 adds_up() { # NAME: whether the values of the sequences sum to those of the printed line
@@ -186,7 +186,7 @@ assert abs((a + b) - (c + d)) / 2 < 1.5 * ((b - a) + (d - c)) / 2' "$T/time.line
 }
 tap "the two estimators agree within their intervals" agree
 tap "the two weights differ" exits 1 cmp "$T/time.line" "$T/live.line"
-tap "eval.sequences = 10" prints 'sequences=10 tokens=320 estimator=time draws=1 T=0$' \
+tap "eval.sequences = 10" prints 'sequences=10 tokens=320 estimator=count draws=1 T=0$' \
   -- eval "$D" run.dir="$T/longer" eval.sequences=10 eval.output="$T/ten.h5"
 tap "eval with nothing but run.dir" ranks 1 eval "$D"
 tap "eval writes to run.dir" test -s "$T/run/eval.h5"
@@ -365,7 +365,7 @@ tap "info on a checkpoint" prints 'checkpoint at step 6, 1536 tokens' 'vocab_emb
   '/adam_v' 'info --deck .* prints it' 'every checksum agrees' -- info "$T/run/last.h5"
 tap "info on metrics" prints 'mdlm-metrics' '/train/loss +6 values +nat/token.*; last [0-9.]+$' '/valid/nll +1 values' \
   -- info "$T/run/metrics.h5"
-tap "info on an evaluation" prints 'mdlm-eval' '^  estimator +time' '/loss +63 values +nat' -- info "$T/run/eval.h5"
+tap "info on an evaluation" prints 'mdlm-eval' '^  estimator +count' '/loss +63 values +nat' -- info "$T/run/eval.h5"
 first() { # whether nll, bits and perplexity, as eval printed them, come right after the name
   "$MDLM" info "$T/time.h5" > "$T/out" && cat "$T/out" &&
     [ "$(sed -n '2s/^  nll *\([0-9.]*\) nat per token, \([0-9.]*\) bits$/nll=\1 bits=\2/p;3s/^  ppl */ppl=/p' "$T/out" | paste -sd' ')" = \

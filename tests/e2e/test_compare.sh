@@ -7,7 +7,7 @@ D=$T/deck.cfg KEEP=$T RANKS=1 LOOSE=(out err tap before)
 prepare && deck "$D" || exit 1
 ranks 1 train "$D" run.dir="$T/short" > "$T/log" || { cat "$T/log"; exit 1; }
 ranks 1 train "$D" run.dir="$T/long" train.steps=40 > "$T/log" || exit 1
-for it in short long; do ranks 1 eval "$D" run.dir="$T/$it" eval.draws=2 eval.output="$T/$it.h5" > "$T/log" || exit 1; done
+for it in short long; do ranks 1 eval "$D" run.dir="$T/$it" eval.estimator=time eval.draws=2 eval.output="$T/$it.h5" > "$T/log" || exit 1; done
 
 # edit FILE COPY CODE: copy FILE.h5 to COPY.h5 and change it by the code
 edit() {
@@ -109,7 +109,7 @@ different "another detokenizer" 'f.attrs["detokenizer"] = "lm1b"' 'detokenizer i
 different "another split" 'f.attrs["split"] = "test"' 'split is valid and test$'
 different "another estimator" 'f.attrs["estimator"] = "count"' 'estimator is time and count; .*eval.estimator$'
 different "other draws" 'f.attrs["draws"] = 7' 'draws is 2 and 7; .*eval.draws$'
-different "another seed" 'f.attrs["seed"] = 2' 'seed is 1 and 2; evaluate both with the same run.seed$'
+different "another seed" 'f.attrs["seed"] = 2' 'seed is 1 and 2; evaluate both with the same eval.seed$'
 different "other steps of the bound" 'f.attrs["deck"] = f.attrs["deck"].replace("T = 0", "T = 10")' 'diffusion.T is 0 and 10; .*diffusion.T$'
 different "strata on one side only" 'f.attrs["deck"] = f.attrs["deck"].replace("stratified = true", "stratified = false")' \
   'diffusion.stratified is true and false; '

@@ -35,7 +35,7 @@ tap "the plan of a finished sweep" eval "sweep 1 sweep.action=plan | grep -q '$C
 # ---- a cell is what eval computes
 one_cell() {
   ranks 1 eval "$D" eval.checkpoint="$T/run/last.h5" eval.data="$T/train.h5" eval.estimator=count eval.draws=2 \
-    eval.sequences=30 eval.output="$T/cell.h5" run.seed=2 > "$T/log" || return 1
+    eval.sequences=30 eval.output="$T/cell.h5" eval.seed=2 > "$T/log" || return 1
   "$PY" - "$T/one/sweep.h5" "$T/cell.h5" "$T/run/last.h5" << 'PYTHON'
 import sys, h5py, numpy as np
 f, e = h5py.File(sys.argv[1]), h5py.File(sys.argv[2])

@@ -119,11 +119,11 @@ static void test_served(void **state) {
     assert_true(!samplers[i]->create == !samplers[i]->destroy);
   }
   assert_int_equal(given & ~taken, 0);
-  /* validation uses the first estimator: it suits every objective and is eval's default */
+  /* validation uses the first estimator: it suits every objective */
   assert_null(estimators[0]->check);
   Config defaults;
   must(config_load(&defaults, NULL, 0, NULL));
-  assert_string_equal(estimators[0]->name, defaults.eval_estimator);
+  assert_string_equal("auto", defaults.eval_estimator);
   assert_string_equal(objectives[0]->name, defaults.diffusion_objective);
   assert_string_equal(samplers[0]->name, defaults.sample_sampler);
   config_free(&defaults);

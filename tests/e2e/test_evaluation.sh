@@ -1,0 +1,59 @@
+#!/bin/bash
+# test_evaluation.sh — what an evaluation says of itself: its estimator, its masks, and data unlike those of training.
+# limit: 60
+# shellcheck source=tests/e2e/lib.sh disable=SC2317
+. "$(dirname "$0")/lib.sh"
+D=$T/deck.cfg
+prepare && deck "$D" || exit 1
+"$PY" -m mdlm_data.prepare "$T/text" --tokenizer "data:$T/train.h5" --length 16 --quiet --out "$T/half.h5" &&
+  "$PY" -m mdlm_data.prepare "$T/text" --tokenizer "data:$T/train.h5" --length 32 --no-wrap --quiet --out "$T/lines.h5" ||
+  exit 1
+
+last_line() { ranks 1 eval "$D" "$@" 2> "$T/err" | tail -n 1; } # [KEY=VALUE…]
+says() { grep -E "$1" <<< "$2"; } # PATTERN TEXT
+
+optimistic() {
+  ranks 1 train "$D" train.valid_every=2 > "$T/log" &&
+    grep '^complete at step 6; best .*: the lowest of several, so optimistic' "$T/log" &&
+    ranks 1 train "$D" run.dir="$T/once" > "$T/log" && grep '^complete at step 6; best [^:]*$' "$T/log"
+}
+tap "train says that the lowest of several validations is optimistic" optimistic
+
+auto() {
+  says ' estimator=count draws=1 T=0$' "$(last_line)" && says ' estimator=time draws=1 T=9$' "$(last_line diffusion.T=9)" &&
+    says ' estimator=time ' "$(last_line eval.estimator=time)"
+}
+tap "the estimator is count where it can be used" auto
+auto_sweep() {
+  ranks 1 sweep "$D" sweep.dir="$T/sweep" sweep.T=0,9 sweep.estimators=auto,count,time > "$T/log" 2>&1
+  grep -E ' count +1 +0 ' "$T/log" && grep -E ' time +1 +0 ' "$T/log" && grep -E ' time +1 +9 ' "$T/log" &&
+    [ "$(find "$T/sweep/cells" -name '*.h5' | wc -l)" = 3 ]
+}
+tap "in a sweep, too, and no cell twice" auto_sweep
+
+seeds() {
+  local one
+  one=$(last_line) && [ "$(last_line run.seed=9)" = "$one" ] && [ "$(last_line eval.seed=9)" != "$one" ] &&
+    "$PY" -c 'import sys, h5py; assert h5py.File(sys.argv[1]).attrs["seed"] == 9' "$T/run/eval.h5"
+}
+tap "the masks depend on eval.seed, not on run.seed" seeds
+other_masks() { # the validation of the last weights has one draw by time, too
+  local valid eval
+  valid=$("$PY" -c 'import sys, h5py; print("%.5f" % h5py.File(sys.argv[1])["valid/nll"][-1])' "$T/once/metrics.h5") &&
+    eval=$(last_line run.dir="$T/once" eval.checkpoint="$T/once/last.h5" eval.estimator=time) || return 1
+  echo "$valid $eval"
+  "$PY" -c 'import sys; assert 0 < abs(float(sys.argv[1]) - float(sys.argv[2])) < 0.3' "$valid" \
+    "$(sed 's/nll=\([^ ]*\).*/\1/' <<< "$eval")"
+}
+tap "a validation has other masks than an evaluation" other_masks
+
+unlike() { # DATA PATTERN: the warning of eval and that of sweep
+  ranks 1 eval "$D" eval.data="$T/$1.h5" eval.output="$T/e.h5" > "$T/log" 2>&1 && grep -E "^warning: .*$2" "$T/log" &&
+    ranks 1 sweep "$D" sweep.dir="$T/$1" sweep.data="$T/$1.h5" > "$T/log" 2>&1 && grep -E "^warning: .*$2" "$T/log"
+}
+tap "data of another length: a warning" unlike half 'trained on 32 tokens a row, .* has 16, .*not comparable'
+tap "data cut otherwise: a warning" unlike lines 'rows cut from running text, .* has 32, one document a row: .*not comparable'
+calm() { ! grep -r 'not comparable' "$T/err"; }
+last_line > "$T/log"
+tap "data like those of training: none" calm
+finish
