@@ -112,19 +112,21 @@ static int show_side(const Side *s, char letter) {
 
 static void show_difference(const Difference *d, int64_t tokens) {
   const Spread *s = &d->spread;
-  char origin[64];
+  char origin[64], range[INTERVAL_TEXT], p[32] = "unknown";
   const char *better = d->p < 0.05 ? s->value < 0 ? "B" : "A" : "none";
-  log_info("B - A  nll %+.5f  95 %% interval %+.5f to %+.5f, from %s; p = %.3g", s->value, s->low, s->high,
-           results_origin(s, origin), d->p);
-  log_info("B / A  ppl %.5f   95 %% interval %.5f to %.5f", exp(s->value), exp(s->low), exp(s->high));
+  if (!isnan(d->p)) snprintf(p, sizeof p, "%.3g", d->p);
+  log_info("B - A  nll %+.5f  95 %% interval %s, from %s; p = %s", s->value, interval_text(range, s->low, s->high, 5),
+           results_origin(s, origin), p);
+  log_info("B / A  ppl %.5f   95 %% interval %s", exp(s->value), interval_text(range, exp(s->low), exp(s->high), 5));
   if (isnan(d->p))
     log_info("too few rows for an interval");
   else if (d->p < 0.05)
     log_info("%s is better: its nll is lower", better);
   else
     log_info("no difference at 95 %%");
-  log_info("difference=%.5f ci95=[%.5f,%.5f] p=%.3g ratio=%.5f better=%s blocks=%lld tokens=%lld", s->value, s->low,
-           s->high, d->p, exp(s->value), isnan(d->p) ? "unknown" : better, (long long)s->blocks, (long long)tokens);
+  log_info("difference=%.5f ci95=%s p=%s ratio=%.5f better=%s blocks=%lld tokens=%lld", s->value,
+           interval_text(range, s->low, s->high, 5), p, exp(s->value), isnan(d->p) ? "unknown" : better,
+           (long long)s->blocks, (long long)tokens);
 }
 
 static int compare_files(Side *s, char **paths) {

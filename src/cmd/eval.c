@@ -29,9 +29,10 @@ static void report(const Evaluation *e, const Config *cfg) {
   const Losses l = evaluation_losses(e);
   int64_t block = interval_block(l.n, shards_protocol(e->data)->wrap);
   const Spread s = evaluation_source(e);
+  char range[INTERVAL_TEXT];
   results_show(&l, block);
-  log_info("nll=%.5f bits=%.5f ppl=%.4f ci95=[%.4f,%.4f] sequences=%lld tokens=%lld estimator=%s draws=%lld T=%lld",
-           s.value, s.value / log(2.0), exp(s.value), exp(s.low), exp(s.high), (long long)l.n,
+  log_info("nll=%.5f bits=%.5f ppl=%.4f ci95=%s sequences=%lld tokens=%lld estimator=%s draws=%lld T=%lld", s.value,
+           s.value / log(2.0), exp(s.value), interval_text(range, exp(s.low), exp(s.high), 4), (long long)l.n,
            (long long)e->result.interval.tokens, l.draws ? e->estimator->name : "exact", (long long)e->draws,
            (long long)cfg->diffusion_T);
 }

@@ -22,10 +22,12 @@ static bool is_output(const char *path, const char *format) {
   return strcmp(found, format) == 0;
 }
 
-int output_claim(const Comm *comm, char path[FILES_PATH], const char *format, const char *input) {
+int output_claim(const Comm *comm, const char *run_dir, char path[FILES_PATH], const char *format, const char *input) {
   struct stat st;
   if (comm->rank != 0) return OK;
   CHECK(!files_same(path, input), ERR_USAGE, "%s is both read and written: choose another output", path);
+  size_t n = strlen(run_dir);
+  if (n > 0 && strncmp(path, run_dir, n) == 0 && path[n] == '/') mkdir(run_dir, 0777); /* a failure shows below */
   TRY(files_claim(path));
   CHECK(stat(path, &st) != 0 || st.st_size == 0 || is_output(path, format), ERR_USAGE,
         "%s exists and is not a %s file: choose another output, or remove it", path, format);

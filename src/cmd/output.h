@@ -9,9 +9,10 @@
 /** output_path — `given` if not empty, else run.dir/name; ERR_USAGE if both are empty or it is too long. */
 int output_path(const Config *cfg, const char *given, const char *name, char path[FILES_PATH]);
 /** output_claim — rank 0, before the work: check that the file can be written (files_claim), and that an existing file
- * is an older output of that format and not the input (may be ""). Other ranks do nothing.
+ *  is an older output of that format and not the input (may be ""). Makes run_dir if the file belongs there. Other ranks
+ *  do nothing.
  *  Errors  ERR_IO; ERR_USAGE: another file has that name */
-int output_claim(const Comm *comm, char path[FILES_PATH], const char *format, const char *input);
+int output_claim(const Comm *comm, const char *run_dir, char path[FILES_PATH], const char *format, const char *input);
 /** output_attributes — the common attributes: format, checkpoint and its digest, step, weights, git, created, deck. */
 int output_attributes(H5 *f, const char *format, const Config *cfg, const char *checkpoint,
                       const CheckpointState *state, const char *weights);

@@ -87,10 +87,12 @@ static int run(Score *s, const Config *cfg, Comm *comm, int *exit_code) {
   if (s->result.stop)
     return task_stopped(t, s->result.stop, s->result.done, s->result.windows, "windows", exit_code), OK;
   const Interval *r = &s->result.interval;
+  char range[INTERVAL_TEXT];
   TRY(task_publish(t, r->nll, fill_output, s));
   log_info("per-row values: %s", t->output);
-  log_info("nll=%.5f ppl=%.4f ci95=[%.4f,%.4f] entropy=%.4f rows=%lld tokens=%lld", r->nll, exp(r->nll), exp(r->low),
-           exp(r->high), s->result.entropy, (long long)s->result.rows, (long long)r->tokens);
+  log_info("nll=%.5f ppl=%.4f ci95=%s entropy=%.4f rows=%lld tokens=%lld", r->nll, exp(r->nll),
+           interval_text(range, exp(r->low), exp(r->high), 4), s->result.entropy, (long long)s->result.rows,
+           (long long)r->tokens);
   return OK;
 }
 

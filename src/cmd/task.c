@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 int task_claim(Task *t, const char *input) {
-  TRY(output_claim(t->comm, t->output, t->format, input));
+  TRY(output_claim(t->comm, t->cfg->run_dir, t->output, t->format, input));
   return t->comm->rank == 0 ? lock_take(&t->lock, t->output) : OK;
 }
 

@@ -31,6 +31,7 @@ void noised_destroy(Noised *n) {
 void noised_begin(Noised *n, int64_t B) {
   ASSERT(B <= n->capacity);
   n->B = B;
+  n->end = -1;
   n->n_rows = n->masked = n->scored = 0;
 }
 
@@ -38,9 +39,10 @@ void noised_add(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int
   memcpy(n->x0 + b * n->L, x0, (size_t)n->L * sizeof *x0);
   n->length[b] = (int32_t)length;
   n->sigma[b] = o->options.change_of_variables ? t : schedule_sigma(o->schedule, t);
-  n->scored += o->diffusion ? length : length - 1;
   for (int64_t l = 0; l < length && o->diffusion; l++) n->masked += n->z[b * n->L + l] == o->mask;
+  int64_t before = n->n_rows;
   o->table->score(o, n, b, t);
+  n->scored += o->diffusion ? length : n->n_rows - before;
 }
 
 void noised_draw(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t, RngKey mask) {

@@ -2,6 +2,8 @@
 #include "measure/student.h"
 #include <math.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <string.h>
 
 static Spread spread(double value, double se, double freedom) {
   double half = se == 0 ? 0 : se * student_quantile(0.05, freedom);
@@ -61,6 +63,12 @@ int64_t interval_block(int64_t n, bool running) {
   enum { ROWS = 50, BLOCKS = 25 };
   int64_t block = running ? n / BLOCKS : 1;
   return block > ROWS ? ROWS : block > 1 ? block : 1;
+}
+
+const char *interval_text(char text[INTERVAL_TEXT], double low, double high, int digits) {
+  if (isnan(low)) return strcpy(text, "unknown");
+  snprintf(text, INTERVAL_TEXT, "[%.*f,%.*f]", digits, low, digits, high);
+  return text;
 }
 
 Interval interval_of(const double *loss, const int64_t *tokens, int64_t n) {

@@ -25,6 +25,10 @@ typedef struct Interval {
 /** interval_of — the interval of n independent sequences: loss[n] in nat, tokens[n] scored tokens of each. */
 Interval interval_of(const double *loss, const int64_t *tokens, int64_t n);
 
+enum { INTERVAL_TEXT = 64 };
+/** interval_text — text := "[low,high]" with so many digits after the point, or "unknown" for NaN. */
+const char *interval_text(char text[INTERVAL_TEXT], double low, double high, int digits);
+
 typedef struct Losses { /* of a data set; not owned */
   int64_t n;            /* sequences */
   const double *loss;   /* [n] nat: mean over draws */

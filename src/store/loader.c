@@ -79,7 +79,6 @@ static int slot_crop(const Loader *l, const Slot *slot, int64_t step, int64_t fi
     memmove(crop, slot->tokens + i * l->row + loader_crop(l->o.seed, step, first + i, l->L),
             (size_t)l->L * sizeof *crop);
     crop[0] = l->o.bos;
-    if (l->o.eos >= 0) crop[l->L - 1] = l->o.eos;
     slot->lengths[i] = (int32_t)l->L;
   }
   return OK;

@@ -10,7 +10,7 @@
  * k = first … first+count−1 of every step.
  *
  * With crop, rows have 2L tokens and each visit takes L of them, from position loader_crop on, so that a token of the
- * text is seen at varying positions. The first token of the crop is replaced by bos, and the last by eos if given. */
+ * text is seen at varying positions. The first token of the crop is replaced by bos. */
 #pragma once
 #include "store/shards.h"
 #include <stdbool.h>
@@ -27,7 +27,7 @@ typedef struct LoaderOptions {
   int64_t first, count; /* this rank's part of it */
   int64_t micro_batch;  /* sequences delivered at a time; divides count */
   bool crop;            /* needs rows of even length without padding */
-  int32_t bos, eos;     /* for crops; eos −1: keep the last token */
+  int32_t bos;          /* for crops */
 } LoaderOptions;
 
 typedef struct Micro {    /* one micro-batch; valid until the next loader_next */

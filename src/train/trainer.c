@@ -23,6 +23,7 @@ static void noise(Trainer *t, const Micro *micro) {
   const Config *cfg = t->cfg;
   Network *net = &t->net;
   noised_begin(&net->noised, micro->n);
+  if (cfg->data_crop) net->noised.end = shards_vocab(t->train)->eos;
   for (int64_t b = 0; b < micro->n; b++) {
     int64_t i = micro->first + b;
     const int32_t *x0 = micro->tokens + b * micro->L;
@@ -153,10 +154,10 @@ int trainer_validate(Trainer *t, int *stop) {
           : RAISE(ERR_NUMERIC, "step %lld: the validation loss is %g; the last checkpoint is kept. Lower train.lr",
                   (long long)t->optimizer.step, r.interval.nll);
   const Interval *v = &r.interval;
+  char range[INTERVAL_TEXT];
   TRY(comm_agree(t->comm, err));
-  log_info("step %lld  validation nll %.4f  ppl %.3f  [%.3f, %.3f]  (%lld sequences, %.1f s)",
-           (long long)t->optimizer.step, v->nll, exp(v->nll), exp(v->low), exp(v->high), (long long)r.sequences,
-           seconds);
+  log_info("step %lld  validation nll %.4f  ppl %.3f  ci95 %s  (%lld sequences, %.1f s)", (long long)t->optimizer.step,
+           v->nll, exp(v->nll), interval_text(range, exp(v->low), exp(v->high), 3), (long long)r.sequences, seconds);
   row[VALID_STEP] = (double)t->optimizer.step;
   row[VALID_NLL] = v->nll;
   row[VALID_PPL] = exp(v->nll);

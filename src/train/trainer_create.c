@@ -166,8 +166,7 @@ static int open_loader(Trainer *t) {
                      .count = part,
                      .micro_batch = cfg->train_micro_batch,
                      .crop = cfg->data_crop,
-                     .bos = vocab->bos,
-                     .eos = t->net.objective.diffusion ? -1 : vocab->eos};
+                     .bos = vocab->bos};
   return loader_create(&t->loader, &o);
 }
 

@@ -47,6 +47,31 @@ other_masks() { # the validation of the last weights has one draw by time, too
 }
 tap "a validation has other masks than an evaluation" other_masks
 
+alone() { # a single sequence has no interval
+  says '^nll=[0-9.]+ .* ci95=unknown sequences=1 ' "$(last_line eval.sequences=1)" &&
+    ranks 1 train "$D" run.dir="$T/alone" train.valid_sequences=1 > "$T/log" && grep 'ci95 unknown  (1 sequences' "$T/log"
+}
+tap "one sequence: no interval" alone
+elsewhere() { # a run directory that is not there yet
+  ranks 1 sample "$D" run.dir="$T/new" sample.checkpoint="$T/run/best.h5" > "$T/log" && test -s "$T/new/samples.h5" &&
+    ranks 1 train "$D" run.dir="$T/judge" model.name=ar diffusion.objective=ar > "$T/log" &&
+    ranks 1 score "$D" run.dir="$T/scores" score.input="$T/new/samples.h5" score.checkpoint="$T/judge/best.h5" > "$T/log" &&
+    test -s "$T/scores/score.h5" && ranks 1 eval "$D" run.dir="$T/evals" eval.checkpoint="$T/run/best.h5" > "$T/log" &&
+    test -s "$T/evals/eval.h5"
+}
+tap "sample, score and eval make run.dir" elsewhere
+
+# ---- crops: rows of 2L tokens. An ar row has L targets, the last one eos.
+cropped() { # OBJECTIVE NETWORK: every position of a row is scored
+  "$PY" -m mdlm_data.prepare "$T/text" --tokenizer "data:$T/train.h5" --length 32 --quiet --out "$T/wide.h5" &&
+    ranks 1 train "$D" run.dir="$T/crop-$1" data.crop=true data.train="$T/wide.h5" data.valid="$T/half.h5" \
+      diffusion.objective="$1" model.name="$2" > "$T/log" || return 1
+  "$PY" -c 'import sys, h5py; t = h5py.File(sys.argv[1])["train/tokens"][()]; print(t); assert t[-1] == 6 * 8 * 16' \
+    "$T/crop-$1/metrics.h5"
+}
+tap "data.crop with subs" cropped subs dit
+tap "data.crop with ar" cropped ar ar
+
 unlike() { # DATA PATTERN: the warning of eval and that of sweep
   ranks 1 eval "$D" eval.data="$T/$1.h5" eval.output="$T/e.h5" > "$T/log" 2>&1 && grep -E "^warning: .*$2" "$T/log" &&
     ranks 1 sweep "$D" sweep.dir="$T/$1" sweep.data="$T/$1.h5" > "$T/log" 2>&1 && grep -E "^warning: .*$2" "$T/log"

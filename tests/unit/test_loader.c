@@ -189,7 +189,6 @@ static int32_t crop_token(const Data *d, const LoaderOptions *o, int64_t step, i
   int64_t L = d->L / 2, j = o->sequences + (step - o->step) * o->global_batch + k;
   int64_t row = loader_row(o->order, o->seed, d->N, j);
   if (p == 0) return o->bos;
-  if (p == L - 1 && o->eos >= 0) return o->eos;
   return (int32_t)data_token(d, row, loader_crop(o->seed, step, k, L) + p);
 }
 
@@ -215,16 +214,16 @@ static void expect_crops(const Data *d, const LoaderOptions *o, int64_t steps) {
 static void crops(void **state) {
   (void)state;
   Data d = {.N = 12, .L = 32, .V = 100, .type = H5_U16, .full = true};
-  LoaderOptions o = {.order = ORDER_PERMUTED, .seed = 7, .global_batch = 12, .crop = true, .bos = 97, .eos = -1};
+  LoaderOptions o = {.order = ORDER_PERMUTED, .seed = 7, .global_batch = 12, .crop = true, .bos = 97};
   data_write(bench_path("crop.h5"), &d);
   must(shards_open(&o.shards, bench_path("crop.h5")));
   for (int64_t ranks = 1; ranks <= 4; ranks *= 2)
     for (int64_t rank = 0; rank < ranks; rank++)
       for (o.micro_batch = 1; o.micro_batch <= 3; o.micro_batch += 2) {
         o.count = 12 / ranks, o.first = rank * o.count;
-        o.step = 0, o.sequences = 0, o.eos = -1;
+        o.step = 0, o.sequences = 0;
         expect_crops(&d, &o, 4);
-        o.step = 3, o.sequences = 36, o.eos = 98;
+        o.step = 3, o.sequences = 36;
         expect_crops(&d, &o, 1);
       }
   int64_t start[12], again = 0;
