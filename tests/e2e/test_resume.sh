@@ -4,7 +4,7 @@
 # limit: 300
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
-LONG=480 SHORT=42 # steps
+FULL=$([ "${LONG:-}" = 1 ] && echo 3000 || echo 480) SHORT=42 # steps
 RANDOM=11         # fixed seed for the times of the kills
 prepare && deck "$T/deck.cfg" || exit 1
 
@@ -35,7 +35,7 @@ did() { # NAME STEPS: whether the log shows at least that many steps
 # run_for NAME N STEPS: start or resume the run and wait until it has done that many steps, and a moment longer. $pid is
 # the started process, $pids are the ranks.
 run_for() {
-  start_train "$1" "$2" "$LONG"
+  start_train "$1" "$2" "$FULL"
   pid=$!
   wait_for "$LIMIT" did "$1" "$3" || fail "not $3 steps" "$(tail "$T/$1.log")" || return 1
   sleep "0.0$((RANDOM % 4))$((RANDOM % 10))"
@@ -184,15 +184,19 @@ says_complete() {
   grep -q "^complete at step $SHORT" "$T/out" && ! grep -q '^step' "$T/out" && cmp "$T/short/last.h5" "$T/last"
 }
 
-tap "the long run, uninterrupted" train long 1 "$LONG"
+tap "the long run, uninterrupted" train long 1 "$FULL"
 tap "the short run, uninterrupted" train short 1 "$SHORT"
 
-# SIGKILL at random times, with changing numbers of ranks
-for kill in "1 all" "2 all" "2 one" "4 one" "2 launcher" "1 all"; do
+# SIGKILL at random times, with changing numbers of ranks; with LONG=1 so many that the run begins again several times
+kills=("1 all" "2 all" "2 one" "4 one" "2 launcher" "1 all")
+if [ "${LONG:-}" = 1 ]; then
+  for _ in {1..48}; do kills+=("$((1 << RANDOM % 3)) $([ $((RANDOM % 2)) = 0 ] && echo all || echo one)"); done
+fi
+for kill in "${kills[@]}"; do
   # shellcheck disable=SC2086
   tap "killed (ranks, whom: $kill): the job ends" killed killed $kill
 done
-tap "the killed run completes" train killed 2 "$LONG"
+tap "the killed run completes" train killed 2 "$FULL"
 tap "same weights bit for bit, same metrics, no row twice" same_run long killed
 
 tap "save on 2 ranks" train part 2 21
@@ -211,7 +215,7 @@ for stop in "1 TERM process" "2 USR1 process" "2 USR1 rank1" "2 TERM rank0" "2 S
   # shellcheck disable=SC2086
   tap "stop (ranks, by, sent to: $stop): exit code 75, state saved" stopped stopped $stop
 done
-tap "the stopped run completes" train stopped 1 "$LONG"
+tap "the stopped run completes" train stopped 1 "$FULL"
 tap "same weights bit for bit, same metrics" same_run long stopped
 
 tap "SIGTERM to mpirun: the job ends and can be resumed" terminated
