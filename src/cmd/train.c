@@ -33,7 +33,7 @@ static int train(Comm *comm, const Config *cfg, int argc, char **argv, int *exit
   TRY(trainer_create(&t, cfg, comm, true));
   introduce(&t);
   int err = trainer_complete(&t) ? OK : trainer_run(&t, &stop);
-  if (err && t.saver) saver_wait(t.saver);                /* before main aborts, or another rank does */
+  if (err && t.saver) saver_end(t.saver);                 /* before main aborts, or another rank does */
   if (err && comm->size > 1 && !err_agreed()) return err; /* the other ranks are blocked: main aborts them */
   long long step = t.optimizer.step;
   double best = t.best;

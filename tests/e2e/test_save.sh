@@ -134,6 +134,17 @@ twice() {
   one_line "$T/twice.log" 'step 3: cannot write .*/step-0000003.h5.tmp: File too large' 1
 }
 tap "a numbered checkpoint that fails twice ends the run" twice
+diverges() { # no save comes after the last one
+  local code=0 step log=$T/diverges.log
+  begin_limited diverges "${LIMITED[@]}" train.save_every=1 train.keep_every=0 train.steps=100 train.warmup=0 \
+    train.lr=1e3 train.weight_decay=10 || return 1
+  ended $! || code=$?
+  [ "$code" = 9 ] || fail "exit code $code" || return 1
+  one_line "$log" 'step [0-9]+: the (loss|gradient.s norm) is' 1 || return 1
+  step=$(sed -n 's/^mdlm: error: step \([0-9]*\):.*/\1/p' "$log")
+  [ "$(grep -c "^warning: step $step is not saved in last.h5: .*: File too large$" "$log")" = 1 ] || fail "no warning"
+}
+tap "a run that ends by another error tells of the checkpoint that failed" diverges
 
 # ---- resuming
 
