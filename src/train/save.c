@@ -3,6 +3,7 @@
 #include "base/err.h"
 #include "train/trainer.h"
 #include <math.h>
+#include <string.h>
 
 static int check_weights(Trainer *t) {
   Params *p = &t->net.model.params;
@@ -34,7 +35,9 @@ static int save(Trainer *t, const char *name) {
 
 int trainer_save(Trainer *t, const char *name) {
   if (!t->writes) return OK;
-  return comm_agree(t->comm, t->saver ? save(t, name) : OK);
+  TRY(comm_agree(t->comm, t->saver ? save(t, name) : OK));
+  if (strcmp(name, "last.h5") == 0) t->saved = clock_now();
+  return OK;
 }
 
 static bool every(int64_t step, int64_t steps) { return steps > 0 && step % steps == 0; }
@@ -56,9 +59,7 @@ int trainer_save_due(Trainer *t, bool stop) {
   TRY(check_clock(t, &late));
   if (every(n, cfg->train_keep_every)) TRY(trainer_save(t, rundir_number(n, name)));
   if (!every(n, cfg->train_save_every) && n < cfg->train_steps && !stop && !late) return OK;
-  TRY(trainer_save(t, "last.h5"));
-  t->saved = clock_now();
-  return OK;
+  return trainer_save(t, "last.h5");
 }
 
 int trainer_saved(Trainer *t) { return comm_agree(t->comm, t->saver ? saver_result(t->saver) : OK); }

@@ -239,19 +239,20 @@ static bool owes_validation(const Trainer *t) {
 
 bool trainer_complete(const Trainer *t) { return t->optimizer.step >= t->cfg->train_steps && !owes_validation(t); }
 
-/* Whether a validation takes longer than the steps between two checkpoints, of `seconds` each: by the last one, or by
- * the time of a forward pass, a third of a step's. The same on all ranks. */
+/* Whether a validation takes longer than the time between two saves, with steps of `seconds` each: by the last one, or
+ * by the time of a forward pass, a third of a step's. The same on all ranks. */
 static int long_validation(Trainer *t, double seconds, bool *is) {
   const Config *cfg = t->cfg;
-  double expected = t->valid_seconds;
+  double expected = t->valid_seconds, between = seconds * (double)cfg->train_steps;
   int64_t n = t->valid ? shards_rows(t->valid) : 0;
-  int64_t steps = cfg->train_save_every > 0 ? cfg->train_save_every : cfg->train_steps;
   if (cfg->train_valid_sequences > 0 && cfg->train_valid_sequences < n) n = cfg->train_valid_sequences;
   if (expected == 0) expected = (double)n / (double)cfg->train_global_batch * seconds / 3;
-  return comm_any(t->comm, expected > seconds * (double)steps, is);
+  if (cfg->train_save_every > 0) between = seconds * (double)cfg->train_save_every;
+  if (cfg->train_save_minutes > 0) between = fmin(between, 60 * cfg->train_save_minutes);
+  return comm_any(t->comm, expected > between, is);
 }
 
-/* The validation after a step, which takes `seconds`: a long one finds the state saved. */
+/* The validation after a step; steps take `seconds` each. A long one finds the state saved. */
 static int validate(Trainer *t, double seconds, int *stop) {
   bool is_long;
   TRY(long_validation(t, seconds, &is_long));
@@ -271,7 +272,7 @@ int trainer_run(Trainer *t, int *stop) {
   bool unsaved = first == 0;
   StepResult last = {0};
   Window w = {.start = clock_now()};
-  double begun = w.start;
+  double begun = w.start, stepping = 0; /* seconds of the steps */
   Progress live;
   progress_start(&live, "step", "tokens", total);
   TRY(agree_stop(t, stop)); /* while everything was loaded */
@@ -283,11 +284,13 @@ int trainer_run(Trainer *t, int *stop) {
   while (t->optimizer.step < total && !*stop) {
     int64_t before = t->optimizer.step;
     StepResult r;
+    double start = clock_now();
     pace_begin(&w.pace);
     TRY(step(t, &r, stop));
     pace_end(&w.pace);
     int64_t n = t->optimizer.step;
     if (n == before) break;
+    stepping += clock_now() - start;
     last = r;
     unsaved = true;
     w.loss += r.loss;
@@ -298,7 +301,7 @@ int trainer_run(Trainer *t, int *stop) {
     TRY(agree_stop(t, stop));
     if (due(n, cfg->train_log_every, total)) TRY(report(t, &last, &w, begun, first));
     if (due(n, cfg->train_valid_every, total) && !*stop) { /* a stop leaves it to the resumed run */
-      TRY(validate(t, (clock_now() - begun) / (double)(n - first), stop));
+      TRY(validate(t, stepping / (double)(n - first), stop));
       w.start = clock_now();
       progress_start(&live, "step", "tokens", total); /* its speed is that of steps alone */
     }

@@ -217,7 +217,7 @@ same_run() { # NAME
     same "$T/calm/metrics.h5" "$T/$1/metrics.h5" train valid --rows
 }
 
-at_step() { "$MDLM" info "$T/$1/last.h5" | grep "checkpoint at step $2,"; } # NAME STEP
+at_step() { "$MDLM" info "$T/$1/${3:-last.h5}" | grep "checkpoint at step $2,"; } # NAME STEP [FILE]
 
 # stops_train NAME SIGNAL STEP PATTERN TICKS: stopped so much CPU time after that line, or, without a pattern, as soon as
 # it can be, at that step
@@ -264,4 +264,13 @@ killed_in_validation() {
   kill -KILL "$pid" && ! ended "$pid" && at_step killed 1 && complete killed 1 2
 }
 tap "train: killed in a long validation, it loses nothing" killed_in_validation
+
+# A state that is saved before the last validation, and again after it, is also in previous.h5.
+saved_before() { # NAME STEP KEY=VALUE…: before the last validation, at that step
+  train "$1" 1 train.steps="$2" train.save_every=0 "${@:3}" && cat "$T/$1.log" && at_step "$1" "$2" &&
+    at_step "$1" "$2" previous.h5
+}
+tap "train: the state is saved before the second long validation, too" saved_before second 2 train.global_batch=1
+tap "train: the time between saves is train.save_minutes at most" saved_before minutes 1 train.save_minutes=1e-9 \
+  train.valid_sequences=1
 finish
