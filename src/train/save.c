@@ -50,7 +50,7 @@ static int check_clock(Trainer *t, bool *late) {
   return comm_any(t->comm, t->comm->rank == 0 && clock_now() - t->saved >= seconds, late);
 }
 
-int trainer_save_due(Trainer *t, bool stop) {
+int trainer_save_due(Trainer *t) {
   const Config *cfg = t->cfg;
   int64_t n = t->optimizer.step;
   char name[64];
@@ -58,7 +58,7 @@ int trainer_save_due(Trainer *t, bool stop) {
   if (t->saver) saver_warn(t->saver);
   TRY(check_clock(t, &late));
   if (every(n, cfg->train_keep_every)) TRY(trainer_save(t, rundir_number(n, name)));
-  if (!every(n, cfg->train_save_every) && n < cfg->train_steps && !stop && !late) return OK;
+  if (!every(n, cfg->train_save_every) && n < cfg->train_steps && !late) return OK;
   return trainer_save(t, "last.h5");
 }
 

@@ -305,7 +305,8 @@ int trainer_run(Trainer *t, int *stop) {
       w.start = clock_now();
       progress_start(&live, "step", "tokens", total); /* its speed is that of steps alone */
     }
-    TRY(trainer_save_due(t, *stop != 0));
+    if (*stop && w.steps > 0) TRY(report(t, &last, &w, begun, first)); /* before the save, which is the last one */
+    TRY(trainer_save_due(t));
   }
   TRY(wind_up(t, &last, &w, begun, first, unsaved));
   if (*stop == STOP_FILE && t->comm->rank == 0) rundir_remove(&t->dir, "STOP"); /* the request has been served */

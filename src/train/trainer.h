@@ -61,8 +61,8 @@ int trainer_validate(Trainer *t, int *stop);
  *  Errors  ERR_NUMERIC: the weights are not finite; those of saver_retry */
 int trainer_save(Trainer *t, const char *name);
 /** trainer_save_due — the checkpoints that train.save_every, train.save_minutes and train.keep_every ask for after this
- *  step; last.h5 also after the last step, or with `stop`. Warns of files that could not be written. */
-int trainer_save_due(Trainer *t, bool stop);
+ *  step; last.h5 also after the last step. Warns of files that could not be written. */
+int trainer_save_due(Trainer *t);
 /** trainer_saved — wait until the files are written. ERR_IO if one of the last save was not. */
 int trainer_saved(Trainer *t);
 /** trainer_complete — whether all steps and their last validation are done. */

@@ -67,6 +67,20 @@ by_time() {
 }
 tap "saves by time" by_time
 
+# ---- a stop at the end of a step, the only place for it if a step is one micro-batch
+
+once() { # NAME SAVE_EVERY FILE: stopped when FILE is there, it saves its last step once, so not in previous.h5, too
+  local pid last
+  begin "$1" train.save_every="$2" train.keep_every=3 train.micro_batch=8 train.steps=1000000 train.log_every=1000000
+  pid=$!
+  wait_for "$LIMIT" test -e "$T/$1/$3" && touch "$T/$1/STOP" && exits 75 ended "$pid" || return 1
+  last=$(saved_step "$T/$1/last.h5")
+  grep "at step $last; the state is saved" "$T/$1.log" || return 1
+  [ ! -e "$T/$1/previous.h5" ] || [ "$(saved_step "$T/$1/previous.h5")" -lt "$last" ] || fail "saved twice"
+}
+tap "a stop saves the state once" once unsaved 0 step-0000003.h5
+tap "a stop at a step that is saved anyway saves it once" once saved 1 previous.h5
+
 # ---- kills: a network whose files take as long to write as several steps
 
 WIDE=(model.width=256 model.heads=4 train.steps=12 train.save_every=2 train.keep_every=3)
