@@ -14,9 +14,10 @@ void pace_begin(Pace *p) {
   p->waited = activity_waited();
 }
 
-void pace_end(Pace *p) {
-  p->seconds += clock_now() - p->start - (activity_waited() - p->waited);
-  p->steps++;
+double pace_end(Pace *p) {
+  double seconds = clock_now() - p->start;
+  p->own += seconds - (activity_waited() - p->waited);
+  return seconds;
 }
 
 typedef struct Mine {
@@ -30,9 +31,9 @@ static int by_seconds(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-int pace_compare(Pace *p, Comm *comm, PaceResult *result) {
+int pace_compare(Pace *p, int64_t steps, Comm *comm, PaceResult *result) {
   int n = comm->size;
-  Mine mine = {.seconds = p->steps > 0 ? p->seconds / (double)p->steps : 0, .rank = comm->rank}, *all = NULL;
+  Mine mine = {.seconds = p->own / (double)steps, .rank = comm->rank}, *all = NULL;
   gethostname(mine.host, sizeof mine.host - 1);
   *p = (Pace){0};
   TRY_ALL(comm, mem_alloc(&all, (size_t)n * sizeof *all));

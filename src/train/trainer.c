@@ -182,7 +182,7 @@ static int compare_ranks(Trainer *t, Window *w, double row[TRAIN_COLUMNS]) {
   PaceResult r;
   row[TRAIN_STEP_MEDIAN] = row[TRAIN_STEP_SLOWEST] = row[TRAIN_SLOWEST_RANK] = NAN;
   if (!t->net.dev.ops->host) return OK;
-  TRY(pace_compare(&w->pace, t->comm, &r));
+  TRY(pace_compare(&w->pace, w->steps, t->comm, &r));
   row[TRAIN_STEP_MEDIAN] = r.median;
   row[TRAIN_STEP_SLOWEST] = r.slowest;
   row[TRAIN_SLOWEST_RANK] = r.rank;
@@ -284,13 +284,11 @@ int trainer_run(Trainer *t, int *stop) {
   while (t->optimizer.step < total && !*stop) {
     int64_t before = t->optimizer.step;
     StepResult r;
-    double start = clock_now();
     pace_begin(&w.pace);
     TRY(step(t, &r, stop));
-    pace_end(&w.pace);
     int64_t n = t->optimizer.step;
     if (n == before) break;
-    stepping += clock_now() - start;
+    stepping += pace_end(&w.pace);
     last = r;
     unsaved = true;
     w.loss += r.loss;
