@@ -299,8 +299,9 @@ int trainer_run(Trainer *t, int *stop) {
     TRY(agree_stop(t, stop));
     if (due(n, cfg->train_log_every, total)) TRY(report(t, &last, &w, begun, first));
     if (due(n, cfg->train_valid_every, total) && !*stop) { /* a stop leaves it to the resumed run */
+      double start = clock_now();
       TRY(validate(t, stepping / (double)(n - first), stop));
-      w.start = clock_now();
+      w.start += clock_now() - start;
       progress_start(&live, "step", "tokens", total); /* its speed is that of steps alone */
     }
     if (*stop && w.steps > 0) TRY(report(t, &last, &w, begun, first)); /* before the save, which is the last one */

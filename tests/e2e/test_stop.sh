@@ -270,7 +270,18 @@ saved_before() { # NAME STEP KEY=VALUE…: before the last validation, at that s
   train "$1" 1 train.steps="$2" train.save_every=0 "${@:3}" && cat "$T/$1.log" && at_step "$1" "$2" &&
     at_step "$1" "$2" previous.h5
 }
-tap "train: the state is saved before the second long validation, too" saved_before second 2 train.global_batch=1
+tap "train: the state is saved before the second long validation, too" saved_before second 2 train.global_batch=1 \
+  train.log_every=2
+counts_steps() { # of one row of two steps with a validation between; step_median is the mean on one rank
+  "$PY" - "$T/second/metrics.h5" << 'PYTHON'
+import sys, h5py
+with h5py.File(sys.argv[1]) as f:
+    tokens, rate, step = (f["train"][name][()] for name in ("tokens", "tokens_per_s", "step_median"))
+    print(tokens, rate, step)
+    sys.exit(0 if len(step) == 1 and tokens[0] / rate[0] >= 2 * step[0] else 1)
+PYTHON
+}
+tap "train: tokens per second count the steps before a validation, too" counts_steps
 tap "train: the time between saves is train.save_minutes at most" saved_before minutes 1 train.save_minutes=1e-9 \
   train.valid_sequences=1
 finish
