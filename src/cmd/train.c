@@ -65,8 +65,8 @@ const Command command_train = {
     .about =
         "Trains the network of the deck, validates the moving average of its weights, and saves checkpoints. "
         "Where run.dir holds a checkpoint it resumes, on any number of ranks; a complete run is left alone. "
-        "SIGTERM, SIGUSR1, SIGINT (Ctrl-C), SIGHUP or a file STOP in run.dir end it after the current pass of the "
-        "network, with the state saved. "
+        "SIGTERM, SIGUSR1, SIGINT (Ctrl-C) or SIGHUP end it after the current pass of the network, a file STOP in "
+        "run.dir after the current step, with the state saved. "
         "A thread writes the checkpoints, from a copy of weights, moving average and moments that takes 16 bytes for "
         "each parameter in the host memory of rank 0. A checkpoint that cannot be written is tried again at the next "
         "save; the last one of a run must succeed. "

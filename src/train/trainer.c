@@ -100,22 +100,24 @@ int trainer_update(Trainer *t, StepResult *sum) {
   return OK;
 }
 
-/* Whether any rank was asked to stop; only rank 0 looks for the file. */
-static int agree_stop(Trainer *t, int *stop) {
-  int64_t request = stop_requested(t->writes && t->comm->rank == 0 ? t->dir.path : NULL);
+/* Whether any rank was asked to stop. Only rank 0 looks for the file, and only between steps: run.dir may be on a slow
+ * network file system. */
+static int agree_stop(Trainer *t, bool between_steps, int *stop) {
+  bool look = between_steps && t->writes && t->comm->rank == 0;
+  int64_t request = stop_requested(look ? t->dir.path : NULL);
   TRY(comm_all_reduce(t->comm, &request, 1, COMM_I64, COMM_MAX));
   *stop = (int)request;
   return OK;
 }
 
-/* One whole step, or, if a stop is asked for between its micro-batches, none: then weights and moments are as before,
- * and *stop is set. Errors of a rank's data or device are not agreed. */
+/* One whole step, or, if a signal asks for a stop between its micro-batches, none: then weights and moments are as
+ * before, and *stop is set. Errors of a rank's data or device are not agreed. */
 static int step(Trainer *t, StepResult *sum, int *stop) {
   *sum = (StepResult){0};
   activity_step(t->optimizer.step + 1);
   TRY(reduction_begin(&t->reduction));
   for (int64_t i = 0; i < t->local_micro; i++) {
-    if (i > 0) TRY(agree_stop(t, stop));
+    if (i > 0) TRY(agree_stop(t, false, stop));
     if (*stop) return OK;
     TRY(trainer_micro(t, sum));
   }
@@ -275,7 +277,7 @@ int trainer_run(Trainer *t, int *stop) {
   double begun = w.start, stepping = 0; /* seconds of the steps */
   Progress live;
   progress_start(&live, "step", "tokens", total);
-  TRY(agree_stop(t, stop)); /* while everything was loaded */
+  TRY(agree_stop(t, true, stop)); /* while everything was loaded */
   if (owes_validation(t) && !*stop) {
     TRY(trainer_validate(t, stop));
     unsaved = !*stop;
@@ -296,7 +298,7 @@ int trainer_run(Trainer *t, int *stop) {
     w.tokens += r.tokens;
     w.rows += r.rows;
     progress_live(&live, n, t->tokens, "loss %.4f", r.loss);
-    TRY(agree_stop(t, stop));
+    TRY(agree_stop(t, true, stop));
     if (due(n, cfg->train_log_every, total)) TRY(report(t, &last, &w, begun, first));
     if (due(n, cfg->train_valid_every, total) && !*stop) { /* a stop leaves it to the resumed run */
       double start = clock_now();

@@ -68,8 +68,8 @@ int trainer_saved(Trainer *t);
 /** trainer_complete — whether all steps and their last validation are done. */
 bool trainer_complete(const Trainer *t);
 /** trainer_run — steps up to train.steps, with log, validations and checkpoints. *stop: what ended it early
- * (stop_name), or 0. A stop is obeyed after a pass of the network: the state saved is that before an unfinished step or
- * validation. */
+ * (stop_name), or 0. A signal is obeyed after a pass of the network, the file STOP after a step: the state saved is that
+ * before an unfinished step or validation. */
 int trainer_run(Trainer *t, int *stop);
 /** trainer_flops — floating-point operations of training on that many rows of input and rows of logits. */
 double trainer_flops(const Trainer *t, double tokens, double rows);
