@@ -83,6 +83,7 @@ static int info_checkpoint(const char *path) {
   if (!isnan(s.valid_nll)) log_info("  best validation nll %.5f, ppl %.4f", s.valid_nll, exp(s.valid_nll));
   log_info("  git %s, data %s (%s, %s), V = %lld (%s)", s.git, s.data_digest, s.protocol.source,
            s.protocol.wrap ? "wrapped" : "one document a row", (long long)s.vocab.size, s.vocab.tokenizer);
+  if (*s.init_digest) log_info("  began with weights of digest %s (run.init in its deck)", s.init_digest);
   H5 *f = NULL;
   int err = h5_open(&f, path, false);
   for (int i = 0; i < 4 && err == OK; i++) err = info_norms(f, groups[i]);

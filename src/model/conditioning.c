@@ -61,7 +61,9 @@ int conditioning_create(Conditioning *c, const ModelOptions *o) {
 void conditioning_destroy(Conditioning *c) { mem_free(&c->list); }
 
 int modulation_add(Params *p, Conditioning *c, int64_t i, const char *name, const ModelOptions *o, int64_t columns) {
-  return linear_add(p, &c->list[i].linear, name, o->cond_dim, columns * o->width, true, true, false);
+  TRY(linear_add(p, &c->list[i].linear, name, o->cond_dim, columns * o->width, true, true, false));
+  p->list[c->list[i].linear.bias].gate = o->width;
+  return OK;
 }
 
 void conditioning_plan(Arena *a, Conditioning *c, DType real, const ModelOptions *o, int64_t columns) {

@@ -34,8 +34,7 @@ void flat_destroy(Flat *f) {
   *f = (Flat){0};
 }
 
-/* `flat` := the values that were read. */
-static int use(const Flat *f, Params *p, Tensor flat) {
+int flat_use(const Flat *f, Params *p, Tensor flat) {
   void *scratch = NULL;
   if (!f->owned) return OK;
   int err = flat.type != DT_F32 ? mem_alloc(&scratch, tensor_bytes(flat)) : OK;
@@ -49,7 +48,7 @@ static int share(Flat *f, H5 *from, CheckpointGroup group, Params *p, Tensor fla
   if (err == OK && readers->rank == 0) err = checkpoint_load(from, group, f->arrays, p->n);
   TRY(comm_agree(readers, err));
   TRY(comm_broadcast(readers, f->data, (size_t)p->count * sizeof *f->data, 0));
-  return comm_agree(readers, use(f, p, flat));
+  return comm_agree(readers, flat_use(f, p, flat));
 }
 
 int flat_load(H5 *f, CheckpointGroup group, Params *p, Tensor flat, Comm *readers) {

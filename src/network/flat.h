@@ -17,6 +17,8 @@ typedef struct Flat {
 int flat_create(Flat *f, Params *p, Tensor flat, bool copy);
 /** flat_fill — f, which owns its memory, := the values of `flat`. ERR_MEMORY, ERR_DEVICE. Not collective. */
 int flat_fill(Flat *f, Params *p, Tensor flat);
+/** flat_use — `flat` := the values of f. ERR_MEMORY, ERR_DEVICE. Not collective. */
+int flat_use(const Flat *f, Params *p, Tensor flat);
 /** flat_destroy — clears f; fine after a failed flat_create or on zeros. */
 void flat_destroy(Flat *f);
 /** flat_load — `flat` := a group of that checkpoint, names and shapes checked. Rank 0 of `readers` reads the file and

@@ -57,6 +57,7 @@ static int state_write(H5 *f, const CheckpointState *s) {
   TRY(h5_set_str(f, "/", "data_digest", s->data_digest));
   TRY(h5_set_real(f, "/", "valid_nll", s->valid_nll));
   TRY(h5_set_str(f, "/", "saved", clock_stamp()));
+  if (*s->init_digest) TRY(h5_set_str(f, "/", "init_digest", s->init_digest));
   TRY(protocol_store(&s->protocol, f));
   TRY(vocab_store(&s->vocab, f));
   TRY(h5_set_str(f, "/vocab/bytes", "xxh3", sum_text(text, vocab_bytes_sum(&s->vocab))));
@@ -158,6 +159,7 @@ static int state_read(H5 *f, CheckpointState *s) {
   TRY(h5_get_text(f, "/", "git", s->git, sizeof s->git));
   TRY(h5_get_text(f, "/", "data_digest", s->data_digest, sizeof s->data_digest));
   TRY(h5_get_real(f, "/", "valid_nll", &s->valid_nll));
+  if (h5_has(f, "/", "init_digest")) TRY(h5_get_text(f, "/", "init_digest", s->init_digest, sizeof s->init_digest));
   TRY(checkpoint_digest(f, s->weights_digest));
   TRY(protocol_load(&s->protocol, f));
   strcpy(s->protocol.digest, s->data_digest);
@@ -196,6 +198,29 @@ static int array_load(H5 *f, const char *group, const CheckpointArray *a) {
         h5_dims_text(want, a->rank, a->dims));
   TRY(h5_read(f, name, H5_F32, a->rank, a->dims, a->data));
   return sum_check(f, name, XXH3_64bits(a->data, array_bytes(a->rank, a->dims)));
+}
+
+int checkpoint_array(H5 *f, CheckpointGroup group, const CheckpointArray *a) {
+  return array_load(f, group_names[group], a);
+}
+
+int checkpoint_shape(H5 *f, CheckpointGroup group, CheckpointArray *a, bool *exists) {
+  char name[NAME_SIZE];
+  H5Info info;
+  TRY(array_name(name, group_names[group], a->name));
+  *exists = h5_exists(f, name);
+  if (!*exists) return OK;
+  TRY(h5_info(f, name, &info));
+  a->rank = info.rank;
+  memcpy(a->dims, info.dims, sizeof a->dims);
+  return OK;
+}
+
+int checkpoint_names(H5 *f, CheckpointGroup group, char ***names) {
+  char path[NAME_SIZE];
+  snprintf(path, sizeof path, "/%s", group_names[group]);
+  CHECK(h5_exists(f, path), ERR_DATA, "%s: the group %s is missing", h5_path(f), path);
+  return h5_list(f, path, names);
 }
 
 /* A parameter that the model does not have shows, like a missing one, that the checkpoint belongs to another model. */

@@ -5,7 +5,8 @@
  *   /vocab                         as in a data file (shards.h)
  *   /metrics/<group>/<series>      as in metrics.h5 (metrics.h), with HDF5's fletcher32
  *   attributes of /                format, format_version, version, step, sequences, tokens, masked_tokens, seed, length,
- *                                  deck, git, data_digest, wrap, detokenizer, source, split, valid_nll, saved
+ *                                  deck, git, data_digest, wrap, detokenizer, source, split, valid_nll, saved,
+ *                                  init_digest (with run.init)
  * The data sets of the parameter groups and of /vocab have the attribute xxh3: XXH3-64 of their little-endian bytes, in
  * hex. A seal (seal.h) covers the whole file. */
 #pragma once
@@ -26,6 +27,7 @@ typedef struct CheckpointState {
   double valid_nll;  /* nat per token of the best validation so far, NaN if none */
   char *deck;        /* resolved deck; owned after a read */
   char git[64], data_digest[40];
+  char init_digest[33];    /* of the weights that the run began with (run.init), or "" */
   char weights_digest[33]; /* of checkpoint_digest; filled by a read */
   Protocol protocol;
   Vocab vocab; /* owned after a read */
@@ -53,6 +55,12 @@ int checkpoint_read(const char *path, CheckpointState *state);
  *  must match.
  *  Errors  ERR_DATA naming file, data set and what differs */
 int checkpoint_load(H5 *f, CheckpointGroup group, CheckpointArray *arrays, int n);
+/** checkpoint_shape — rank and dims of the array a->name of a group, or *exists = false. ERR_DATA */
+int checkpoint_shape(H5 *f, CheckpointGroup group, CheckpointArray *a, bool *exists);
+/** checkpoint_array — fill one array, which must have that shape; its checksum must match. ERR_DATA */
+int checkpoint_array(H5 *f, CheckpointGroup group, const CheckpointArray *a);
+/** checkpoint_names — the names of a group's arrays; free them with h5_list_free. ERR_DATA */
+int checkpoint_names(H5 *f, CheckpointGroup group, char ***names);
 /** checkpoint_metrics — load the tables' rows from a checkpoint; series that the file does not have become NaN. */
 int checkpoint_metrics(H5 *f, MetricsTable *const *tables, int n_tables);
 /** checkpoint_verify — read every data set and check every checksum. */

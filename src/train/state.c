@@ -21,6 +21,7 @@ CheckpointState trainer_state(const Trainer *t) {
                            .deck = t->deck,
                            .protocol = *shards_protocol(t->train),
                            .vocab = *shards_vocab(t->train)};
+  memcpy(state.init_digest, t->init_digest, sizeof state.init_digest);
   snprintf(state.git, sizeof state.git, "%s", version_git());
   snprintf(state.data_digest, sizeof state.data_digest, "%s", state.protocol.digest);
   return state;
@@ -97,6 +98,7 @@ static int load(Trainer *t, const char *path, Comm *node) {
   t->tokens = s.tokens;
   t->masked = s.masked_tokens;
   t->best = s.valid_nll;
+  memcpy(t->init_digest, s.init_digest, sizeof t->init_digest);
 done:
   h5_close(&f);
   config_free(&trained);

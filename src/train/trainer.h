@@ -38,6 +38,7 @@ typedef struct Trainer {
   int64_t local_micro;               /* micro-batches of this rank a step */
   int64_t sequences, tokens, masked; /* since the start of the run */
   double valid_seconds;              /* of the last validation, 0: none yet */
+  char init_digest[33];              /* of the weights of run.init, "" without */
   double best;                       /* nat per token of the best validation, NaN: none */
   double peak;                       /* FLOP/s of matrix products on this rank */
 } Trainer;

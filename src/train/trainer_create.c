@@ -3,6 +3,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "network/fit.h"
+#include "train/init.h"
 #include "train/peak.h"
 #include "train/trainer.h"
 #include <math.h>
@@ -132,6 +133,13 @@ static int open_dir(Trainer *t, bool *resume) {
                 t->dir.path);
   if (!there && strcmp(how, "must") == 0)
     err = RAISE(ERR_USAGE, "run.dir = %s holds no checkpoint and run.resume = must", t->dir.path);
+  if (any && !there && strcmp(how, "auto") == 0 && !rundir_has(&t->dir, "metrics.h5") && err == OK &&
+      t->comm->rank == 0)
+    err = RAISE(
+        ERR_USAGE,
+        "run.dir = %s holds a checkpoint but no last.h5: a new run would replace it. Choose another directory; to "
+        "begin with its weights name it in run.init",
+        t->dir.path);
   *resume = there;
   return comm_agree(t->comm, err);
 }
@@ -184,6 +192,8 @@ static int create(Trainer *t) {
     TRY(trainer_resume(t));
   } else {
     TRY_ALL(t->comm, params_init(&t->net.model.params, (uint64_t)t->cfg->run_seed));
+    if (*t->cfg->run_init)
+      TRY(init_weights(&t->net.model.params, t->cfg, shards_vocab(t->train), t->comm, t->init_digest));
     TRY_ALL(t->comm, optimizer_begin(&t->optimizer));
   }
   if (t->writes) TRY(open_history(t));
