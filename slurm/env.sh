@@ -1,6 +1,6 @@
 # env.sh — the settings of a site: modules, program, launcher, MPI. Edit it once; every .sbatch file here sources it.
 # Each value can also be set in the environment of sbatch.
-# shellcheck shell=bash disable=SC2034 # the scripts that source this read SIGNALLED
+# shellcheck shell=bash
 
 # ---- modules that mdlm was built with
 # module purge
@@ -35,18 +35,3 @@ export OMPI_MCA_odls_base_sigkill_timeout=${OMPI_MCA_odls_base_sigkill_timeout:-
 
 # ---- HDF5 on a file system without locks (some Lustre and NFS mounts)
 # export HDF5_USE_FILE_LOCKING=FALSE
-
-# launch WORD… — run mdlm WORD… on all tasks and return its exit code. SIGUSR1, which Slurm sends to this shell, is
-# passed on to the ranks and sets SIGNALLED to 1. The shell ignores SIGTERM: Slurm sends it to the ranks too, and they
-# save.
-launch() {
-  local pid
-  SIGNALLED=0
-  $LAUNCH mdlm "$@" &
-  pid=$!
-  trap 'SIGNALLED=1; kill -USR1 $pid 2>/dev/null' USR1
-  trap : TERM
-  while kill -0 $pid 2>/dev/null; do wait $pid; done # a trapped signal ends wait early
-  trap - USR1 TERM
-  wait $pid # returns the exit code, which the shell remembers
-}

@@ -45,13 +45,18 @@ static int run(Comm *comm, const Command *command, int argc, char **argv, int *e
   return command->run(comm, NULL, argc - 2, argv + 2, exit_code);
 }
 
-/* Report the error once: of the ranks that return together with an error of their own, the lowest one prints it. */
-static void report(int err, Comm *comm) {
-  int64_t first = err == ERR_ELSEWHERE ? comm->size : comm->rank;
-  if (err_agreed() && comm_all_reduce(comm, &first, 1, COMM_I64, COMM_MIN) != OK) return;
-  if (first != comm->rank) return;
-  log_error("%s", err_message());
-  if (getenv("MDLM_TRACE")) log_error("trace:\n%s", err_backtrace());
+/* Report the error once: of the ranks that return together with an error of their own, the lowest one prints it, and all
+ * exit with its code. Returns the exit code. */
+static int report(int err, Comm *comm) {
+  enum { CODES = 256 };
+  const int64_t none = (int64_t)comm->size * CODES + ERR_COMM;
+  int64_t mine = err == ERR_ELSEWHERE ? none : (int64_t)comm->rank * CODES + err, first = mine;
+  if (err_agreed() && comm_all_reduce(comm, &first, 1, COMM_I64, COMM_MIN) != OK) return ERR_COMM;
+  if (first == mine && mine != none) {
+    log_error("%s", err_message());
+    if (getenv("MDLM_TRACE")) log_error("trace:\n%s", err_backtrace());
+  }
+  return (int)(first % CODES);
 }
 
 /* What a command prints is its result, and an error if it could not be printed. A run goes on without its log. */
@@ -84,8 +89,7 @@ int main(int argc, char **argv) {
   if (err == OK) err = run(&comm, command, argc, argv, &exit_code);
   if (err == OK) err = comm_agree(&comm, check_output(command));
   if (err) {
-    report(err, &comm);
-    exit_code = err == ERR_ELSEWHERE ? EXIT_ELSEWHERE : err;
+    exit_code = report(err, &comm);
     if (comm.size > 1 && !err_agreed()) MPI_Abort(MPI_COMM_WORLD, exit_code);
   }
   comm_destroy(&comm);

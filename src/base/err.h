@@ -21,11 +21,7 @@ enum {
   ERR_ELSEWHERE = 11, /* another rank failed and reports it; this one prints nothing              */
   ERR_STOPPED = 12    /* a stop was asked for: no failure; it does not leave measure/items.c      */
 };
-/* Exit codes that are no errors of this rank's own. */
-enum {
-  EXIT_ELSEWHERE = 1, /* for ERR_ELSEWHERE */
-  EXIT_REQUEUE = 75   /* stopped by a signal or a STOP file, state saved: submit again (EX_TEMPFAIL) */
-};
+enum { EXIT_REQUEUE = 75 }; /* stopped by a signal or a STOP file, state saved: submit again (EX_TEMPFAIL) */
 
 /** err_raise — record a formatted message with its place and return code. Control characters in it become spaces. */
 int err_raise(int code, const char *file, int line, const char *fmt, ...) __attribute__((format(printf, 4, 5)));

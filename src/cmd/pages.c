@@ -15,14 +15,13 @@ static const struct {
   const char *meaning;
 } exits[] = {
     {OK, "done"},
-    {EXIT_ELSEWHERE, "another rank failed and reports why"},
     {ERR_USAGE, "the command line or the deck is wrong"},
     {ERR_DATA, "a file is missing, unreadable, damaged or does not fit the model"},
     {ERR_IO, "a file could not be written"},
     {ERR_SHAPE, "tensor shapes disagree"},
     {ERR_MEMORY, "out of host or device memory"},
     {ERR_DEVICE, "a device library failed"},
-    {ERR_COMM, "MPI or NCCL failed"},
+    {ERR_COMM, "MPI or NCCL failed, or the watchdog found a rank lost or hanging"},
     {ERR_NUMERIC, "NaN or infinity in a loss, gradient or output"},
     {ERR_BUSY, "another job holds run.dir, or writes the same output"},
     {EXIT_REQUEUE,

@@ -71,7 +71,7 @@ static void receive(double now) {
     size = sizeof from;
     bool fits = p.token == w.rank0.token && p.rank >= 0 && p.rank < w.peers.size && p.rank != me;
     if (!fits || (me > 0 && p.rank > 0)) continue;
-    if (p.kind == PULSE_END) _exit(EXIT_ELSEWHERE); /* rank 0 has printed why */
+    if (p.kind == PULSE_END) _exit(ERR_COMM); /* rank 0 has printed why */
     p.what[sizeof p.what - 1] = '\0';
     if (p.activity < ACTIVITY_COMPUTE || p.activity > ACTIVITY_DEVICE) p.activity = ACTIVITY_COMPUTE;
     peers_hear(&w.peers, &p, now);

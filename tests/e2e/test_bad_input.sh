@@ -193,6 +193,7 @@ bad "eval: nowhere to write" 'none/eval.h5' eval "$D" eval.output="$T/none/eval.
 # … errors found before the work, which would take too long
 long=(sample "$D" sample.steps=10000000 sample.count=1000 sample.sampler=ancestral)
 RANKS="1 2"
+tap "every rank exits with the code of the one that failed" exits 4 ranks 2 sample "$D" sample.output="$T/none/samples.h5"
 bad "sample: nowhere to write" 'none/samples.h5' "${long[@]}" sample.output="$T/none/samples.h5"
 bad "sample: an output that would overwrite a checkpoint" 'last.h5 exists and is not a mdlm-samples file' "${long[@]}" sample.output="$T/run/last.h5"
 RANKS=1

@@ -132,6 +132,31 @@ fails() { # whether the job has the program's exit code and is not requeued
   id=$(submit slurm/train.sbatch train.stepz=1) && within 20 job_is "$id" FAILED && [ "$(job "$id" Restarts)" = 0 ] &&
     ! job "$id" ExitCode | grep -q '^\(0\|75\):'
 }
+diverges() { # a NaN is not tried again
+  local id
+  id=$(submit slurm/train.sbatch run.dir="$DIR/diverges" train.lr=1e3 train.warmup=0 train.clip=0) &&
+    within 40 job_is "$id" FAILED && [ "$(job "$id" ExitCode)" = 9:0 ] && [ "$(job "$id" Restarts)" = 0 ] &&
+    grep -q 'not requeued: mdlm itself has ended the run' "$DIR/$id.out"
+}
+kill_rank() { # JOB RANK
+  local it
+  for it in $(pgrep -x mdlm); do
+    [ "$(tr '\0' '\n' <"/proc/$it/environ" | grep -cx -e "SLURM_JOB_ID=$1" -e "SLURM_PROCID=$2")" != 2 ] ||
+      { kill -KILL "$it" && return; }
+  done
+  return 1
+}
+training() { # JOB STARTS: whether the job has started that often and has trained since
+  [ "$(awk '/^train.sbatch: /  { starts++; steps = 0 } /^step / { steps++ } END { print starts, (steps > 0) }' "$DIR/$1.out" 2>/dev/null)" = "$2 1" ]
+}
+loses() { # a rank that is killed requeues the job once; killed again, it is not requeued
+  local id
+  id=$(MDLM_RETRIES=1 submit slurm/train.sbatch run.dir="$DIR/lost" train.steps=100000) &&
+    within 20 test -f "$DIR/lost/last.h5" && kill_rank "$id" 1 && within 30 requeued "$id" &&
+    within 10 cleaned && within 40 started "$id" && within 30 training "$id" 2 &&
+    grep -q '^resuming from .*last.h5' "$DIR/$id.out" && kill_rank "$id" 0 && within 30 job_is "$id" FAILED &&
+    [ "$(job "$id" Restarts)" = 1 ] && ! ls ./*.lost 2>/dev/null && grep -q '2 losses in a row' "$DIR/$id.out"
+}
 saved_between() { # FILE FIRST LAST: whether FILE is a checkpoint with FIRST < step < LAST
   local step
   step=$(step_of "$1" 2>/dev/null) && [ "$step" -gt "$2" ] && [ "$step" -lt "$3" ]
@@ -143,7 +168,7 @@ cancels() { # cancel shortly after the first regular checkpoint, long before the
     within 10 saved_between "$saved" "$half" "$STEPS"
 }
 
-echo 1..12
+echo 1..14
 check "a tiny corpus is prepared" prepare
 check "an uninterrupted run under mpirun completes" uninterrupted
 check "two virtual nodes come up" tests/slurm/sandbox.sh start 2
@@ -155,5 +180,7 @@ check "eval.sbatch starts after it and prints its perplexity" evaluates
 check "sample.sbatch writes samples" samples
 check "sweep.sbatch as an array fills its table" sweeps
 check "an error of the program fails the job with its exit code" fails
+check "a NaN fails it with its exit code" diverges
+check "a killed rank requeues the job as often as MDLM_RETRIES says" loses
 check "scancel ends the job with its state saved" cancels
 exit $FAILED
