@@ -185,19 +185,30 @@ format: ## lay out C and CUDA sources (clang-format) and Python (ruff)
 	$(PY) -m ruff format --config input/pyproject.toml $$(git ls-files '*.py')
 
 ##@ Install
-SHARE = $(DESTDIR)$(PREFIX)/share/mdlm
-install: all ## program, man page, decks, Python commands and Slurm scripts under $(DESTDIR)$(PREFIX)
+HOME_DIR = $(abspath $(PREFIX))/share/mdlm
+SHARE    = $(DESTDIR)$(HOME_DIR)
+install: all ## program, man page, decks, Python commands, Slurm scripts and READMEs under $(DESTDIR)$(PREFIX)
 	install -Dm755 $(BUILD)/mdlm $(DESTDIR)$(PREFIX)/bin/mdlm
 	[ ! -f "$(BUILD)/mdlm.1" ] || install -Dm644 $(BUILD)/mdlm.1 $(DESTDIR)$(PREFIX)/share/man/man1/mdlm.1
 	$(if $(CUDA_SO),[ ! -f "$(CUDA_SO)" ] || install -Dm755 $(CUDA_SO) $(DESTDIR)$(PREFIX)/lib/libmdlm_cuda.so)
 	for d in . sizes objectives recipes smoke; do install -Dm644 -t $(SHARE)/input/$$d input/$$d/*.cfg; done
-	install -Dm644 -t $(SHARE)/slurm slurm/*
+	install -Dm644 -t $(SHARE) README.md CHANGELOG LICENSE
+	for d in input analysis slurm; do install -Dm644 -t $(SHARE)/$$d $$d/README.md; done
+	for f in env.sh job.sh $(notdir $(wildcard slurm/*.sbatch)); do sed $(PLACES) slurm/$$f | \
+	  install -Dm644 /dev/stdin $(SHARE)/slurm/$$f.new; done
+	cd $(SHARE)/slurm; for f in *.new; do old=$${f%.new}; \
+	  if [ $$old != env.sh ] || [ ! -e env.sh ] || cmp -s $$f env.sh; then mv $$f $$old; \
+	  else echo "$(SHARE)/slurm/env.sh is kept; the new one is env.sh.new"; fi; done
 	install -Dm644 -t $(SHARE)/python/mdlm_data input/mdlm_data/*.py
 	install -Dm644 -t $(SHARE)/python/mdlm_analysis analysis/mdlm_analysis/*.py
+	sed -n 's/^dependencies = //p' input/pyproject.toml analysis/pyproject.toml | grep -o '"[a-z0-9]*>=[^"]*"' | tr -d '"' | sort -u | \
+	  install -Dm644 /dev/stdin $(SHARE)/python/requirements.txt
 	for command in $(COMMANDS); do sed "s/@MODULE@/$${command#*=}/" input/launcher.sh | \
 	  install -Dm755 /dev/stdin $(DESTDIR)$(PREFIX)/bin/$${command%=*}; done
 # command=module, from the pyprojects
 COMMANDS = $(shell sed -n 's/^\(mdlm-[a-z]*\) = "\(.*\):main"$$/\1=\2/p' input/pyproject.toml analysis/pyproject.toml)
+# where the Slurm scripts find what is installed, instead of in the directory of sbatch
+PLACES = -e 's|{MDLM_HOME:-[^}]*}|{MDLM_HOME:-$(HOME_DIR)}|' -e 's|{BUILD:-[^}]*}|{BUILD:-$(abspath $(PREFIX))/bin}|'
 
 clean: ## remove what was built
 	rm -rf $(BUILD)

@@ -1,4 +1,5 @@
-# env.sh — the settings of a site: modules, program, launcher, MPI. Edit it once; every .sbatch file here sources it.
+# env.sh — the settings of a site: modules, program, launcher, MPI. Edit it once, every job sources it;
+# `make install` keeps an installed one that differs.
 # Each value can also be set in the environment of sbatch.
 # shellcheck shell=bash
 
@@ -6,8 +7,8 @@
 # module purge
 # module load gcc openmpi hdf5-mpi   # for GPUs also those of CUDA, NCCL and cuDNN
 
-# ---- the program: build/mdlm in the directory where sbatch was called, else the one in PATH
-PATH=${BUILD:-$SLURM_SUBMIT_DIR/build}:$PATH
+# ---- the program: that of BUILD, else that beside this folder or of the same `make install`, else the one in PATH
+PATH=${BUILD:-$MDLM_HOME/build}:$PATH
 
 # ---- the launcher: starts one process per task of the #SBATCH header
 # srun starts Open MPI through PMIx ("srun --mpi=list" lists what a site has). With --kill-on-bad-exit a rank that dies

@@ -1,5 +1,9 @@
-# job.sh — functions of the job scripts: start mdlm on all tasks; requeue the job.
+# job.sh — sourced by the job scripts: the settings of the site, and functions that start mdlm on all tasks and requeue
+# the job.
 # shellcheck shell=bash
+
+# shellcheck source=slurm/env.sh
+. "${MDLM_ENV:-$MDLM_HOME/slurm/env.sh}" || return 1
 
 # launch WORD… — run mdlm WORD… on all tasks and return its exit code. SIGUSR1, which Slurm sends to this shell, is
 # passed on to the ranks and sets SIGNALLED to 1. SIGTERM sets TERMINATED to 1 and is not passed on: Slurm sends it to

@@ -110,9 +110,10 @@ if different or not a:
     sys.exit(f"# {len(different)} of {len(a)} data sets differ: {sorted(different)[:5]}")
 END
 }
-evaluates() {
+evaluates() { # by an installed script, from a directory without build/ and slurm/
   local id
-  id=$(submit --nodes=2 --dependency=afterok:"$TRAIN" slurm/eval.sbatch) && within 20 job_is "$id" COMPLETED &&
+  make -s -o all install CUDA=0 PREFIX="$DIR/usr" && id=$(unset BUILD; cd "$DIR" &&
+    submit --nodes=2 --dependency=afterok:"$TRAIN" usr/share/mdlm/slurm/eval.sbatch) && within 20 job_is "$id" COMPLETED &&
     grep -q '^nll=.* ppl=' "$DIR/$id.out"
 }
 samples() {
@@ -149,11 +150,15 @@ kill_rank() { # JOB RANK
 training() { # JOB STARTS: whether the job has started that often and has trained since
   [ "$(awk '/^train.sbatch: /  { starts++; steps = 0 } /^step / { steps++ } END { print starts, (steps > 0) }' "$DIR/$1.out" 2>/dev/null)" = "$2 1" ]
 }
+trains_again() { # JOB: whether it does in its second start, which is brought forward
+  started "$1"
+  training "$1" 2
+}
 loses() { # a rank that is killed requeues the job once; killed again, it is not requeued
   local id
   id=$(MDLM_RETRIES=1 submit slurm/train.sbatch run.dir="$DIR/lost" train.steps=100000) &&
     within 20 test -f "$DIR/lost/last.h5" && kill_rank "$id" 1 && within 30 requeued "$id" &&
-    within 10 cleaned && within 40 started "$id" && within 30 training "$id" 2 &&
+    within 10 cleaned && within 60 trains_again "$id" &&
     grep -q '^resuming from .*last.h5' "$DIR/$id.out" && kill_rank "$id" 0 && within 30 job_is "$id" FAILED &&
     [ "$(job "$id" Restarts)" = 1 ] && ! ls ./*.lost 2>/dev/null && grep -q '2 losses in a row' "$DIR/$id.out"
 }
@@ -176,7 +181,7 @@ check "train.sbatch trains on two nodes" trains
 check "signalled before its limit, it saves and is requeued" stops
 check "it resumes and completes" resumes
 check "its weights, averages and moments are bitwise those of the uninterrupted run" same_bits
-check "eval.sbatch starts after it and prints its perplexity" evaluates
+check "installed, eval.sbatch starts after it and prints its perplexity" evaluates
 check "sample.sbatch writes samples" samples
 check "sweep.sbatch as an array fills its table" sweeps
 check "an error of the program fails the job with its exit code" fails
