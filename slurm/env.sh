@@ -34,5 +34,6 @@ export OMPI_MCA_odls_base_sigkill_timeout=${OMPI_MCA_odls_base_sigkill_timeout:-
 # export OMPI_MCA_pml=ucx                        # InfiniBand through UCX
 # export OMPI_MCA_btl_tcp_if_include=eth0        # Ethernet by interface or by 10.0.0.0/16
 
-# ---- HDF5 on a file system without locks (some Lustre and NFS mounts)
+# ---- a file system without locks (some Lustre and NFS mounts)
+# mdlm and its mdlm-… commands open HDF5 without locks. h5py, h5dump and other programs of your own need
 # export HDF5_USE_FILE_LOCKING=FALSE

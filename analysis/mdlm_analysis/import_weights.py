@@ -101,7 +101,7 @@ def import_weights(o: argparse.Namespace) -> str:
     text = deck(family, s, o)
     average = averages(weights, kept, o.source)
     with replacing(o.target) as partial:
-        with h5py.File(partial, "w") as f:
+        with h5py.File(partial, "w", locking=False) as f:
             state_write(f, o, text, s.length, weights.step, vocabulary)
             group_write(f.create_group("params"), kept, family, vocabulary)
             if average is None:

@@ -38,7 +38,7 @@ class DataFile:
         if chunk_rows is None:
             chunk_rows = max(1, CHUNK_BYTES // (length * np.dtype(dtype).itemsize))
         try:
-            self.file = h5py.File(self.partial, "w")
+            self.file = h5py.File(self.partial, "w", locking=False)
         except OSError as e:
             raise InputError(f"{path}: cannot write it: {reason(e)}") from e
         self.tokens = Column(self.file, "tokens", (length,), dtype, chunk_rows)

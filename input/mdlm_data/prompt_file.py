@@ -77,7 +77,7 @@ def write(rows: list[list[int]], v: Vocabulary, o: argparse.Namespace, command: 
     }
     try:
         with replacing(o.out) as partial:
-            with h5py.File(partial, "w") as f:
+            with h5py.File(partial, "w", locking=False) as f:
                 f["tokens"] = tokens
                 f["tokens"].attrs["description"] = "token ids, one prompt a row; the mask id is a hole"
                 set_attributes(f, attributes)
@@ -95,7 +95,7 @@ def report(rows: list[list[int]], v: Vocabulary, corpus: Corpus, o: argparse.Nam
 
 
 def warnings(rows: list[list[int]], v: Vocabulary, corpus: Corpus, data: str) -> Iterator[str]:
-    with h5py.File(data, "r") as f:
+    with h5py.File(data, "r", locking=False) as f:
         length = f["tokens"].shape[1]
     longest = max(range(len(rows)), key=lambda i: len(rows[i]))
     unknown = [i for i, row in enumerate(rows) if v.unknown is not None and v.unknown in row]

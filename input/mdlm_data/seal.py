@@ -35,7 +35,7 @@ def sealed_open(path: str | os.PathLike[str]) -> h5py.File:
     try:
         if not _intact(path):
             raise InputError(f"{path} is damaged: checksum error; restore it or make it again")
-        return h5py.File(path, "r")
+        return h5py.File(path, "r", locking=False)
     except OSError as e:
         raise InputError(f"{path}: cannot be read as HDF5: {e}") from e
 

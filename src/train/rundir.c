@@ -1,9 +1,7 @@
 #include "train/rundir.h"
 #include "base/err.h"
-#include "store/lock.h"
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -25,20 +23,15 @@ static int make_path(const char *path) {
 
 static int take_lock(RunDir *d) {
   char path[512], who[LOCK_WHO];
-  int fd = open(rundir_file(d, "lock", path), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  CHECK(fd >= 0, ERR_IO, "run.dir = %s: cannot write there: %s", d->path, strerror(errno));
-  LockState state = lock_file(fd, path, who);
-  if (state == LOCK_HELD)
-    d->lock = fd;
-  else
-    close(fd);
+  LockState state = lock_hold(&d->lock, rundir_file(d, "lock", path), who);
+  CHECK(state != LOCK_NONE, ERR_IO, "run.dir = %s: cannot write there: %s", d->path, strerror(errno));
   CHECK(state != LOCK_BUSY, ERR_BUSY,
         "run.dir = %s is in use by another job (%s): wait for it, or choose another directory", d->path, who);
   return OK;
 }
 
 int rundir_open(RunDir *d, const char *path) {
-  d->lock = -1;
+  d->lock = (Lock){0};
   CHECK(*path, ERR_USAGE, "run.dir is empty: say where the run's files go, as in run.dir=runs/first");
   CHECK(strlen(path) < sizeof d->path, ERR_USAGE, "run.dir: a path of %zu characters is too long", strlen(path));
   snprintf(d->path, sizeof d->path, "%s", path);
@@ -47,8 +40,8 @@ int rundir_open(RunDir *d, const char *path) {
 }
 
 void rundir_close(RunDir *d) {
-  if (d->lock >= 0) close(d->lock);
-  d->lock = -1;
+  char path[512];
+  lock_drop(&d->lock, rundir_file(d, "lock", path));
 }
 
 const char *rundir_file(const RunDir *d, const char *name, char buf[512]) {

@@ -1,15 +1,16 @@
 /* rundir — the directory of a run: creation, a lock against a second job, paths of its files. */
 #pragma once
+#include "store/lock.h"
 #include <stdbool.h>
 #include <stdint.h>
 
 typedef struct RunDir {
   char path[448];
-  int lock; /* file descriptor, −1: none */
+  Lock lock;
 } RunDir;
 
 /** rundir_open — creates the directory if it is missing, checks that it is writable, and locks it until rundir_close or
- *  the end of the process; where the file system has no locks, a warning. Call on one rank.
+ *  the end of the process. Call on one rank.
  *  Errors  ERR_IO with the system's reason; ERR_BUSY naming host and process of the job that holds it */
 int rundir_open(RunDir *d, const char *path);
 void rundir_close(RunDir *d);

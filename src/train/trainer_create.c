@@ -120,10 +120,7 @@ static int open_dir(Trainer *t, bool *resume) {
   int err = OK;
   if (t->comm->rank == 0) err = rundir_open(&t->dir, t->cfg->run_dir);
   TRY(comm_agree(t->comm, err));
-  if (t->comm->rank != 0) {
-    t->dir.lock = -1;
-    strncpy(t->dir.path, t->cfg->run_dir, sizeof t->dir.path - 1);
-  }
+  if (t->comm->rank != 0) strncpy(t->dir.path, t->cfg->run_dir, sizeof t->dir.path - 1);
   bool there = has_checkpoint(&t->dir), any = there || rundir_has(&t->dir, "best.h5") || rundir_has_number(&t->dir);
   TRY(comm_broadcast(t->comm, &there, sizeof there, 0));
   TRY(comm_broadcast(t->comm, &any, sizeof any, 0));
@@ -203,7 +200,7 @@ static int create(Trainer *t) {
 }
 
 int trainer_create(Trainer *t, const Config *cfg, Comm *comm, bool writes) {
-  *t = (Trainer){.cfg = cfg, .comm = comm, .writes = writes, .best = NAN, .dir = {.lock = -1}};
+  *t = (Trainer){.cfg = cfg, .comm = comm, .writes = writes, .best = NAN};
   int err = create(t);
   if (err) trainer_destroy(t);
   return err;
