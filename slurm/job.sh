@@ -5,6 +5,15 @@
 # shellcheck source=slurm/env.sh
 . "${MDLM_ENV:-$MDLM_HOME/slurm/env.sh}" || return 1
 
+# For `mdlm check`: the end of the allocation, in seconds since 1970, which Slurm itself tells since 23.02; and how many
+# seconds before it the signal of --signal comes, as the header says.
+if [ -z "${SLURM_JOB_END_TIME:-}" ]; then
+  SLURM_JOB_END_TIME=$(scontrol show job "$SLURM_JOB_ID" 2>/dev/null | sed -n 's/.*EndTime=\([0-9T:-]*\).*/\1/p')
+  SLURM_JOB_END_TIME=$(date -d "${SLURM_JOB_END_TIME:-unknown}" +%s 2>/dev/null)
+fi
+MDLM_SIGNAL_SECONDS=${MDLM_SIGNAL_SECONDS:-$(sed -n 's/^#SBATCH --signal=B:USR1@\([0-9]*\).*/\1/p' "$0")}
+export SLURM_JOB_END_TIME MDLM_SIGNAL_SECONDS
+
 # launch WORD… — run mdlm WORD… on all tasks and return its exit code. SIGUSR1, which Slurm sends to this shell, is
 # passed on to the ranks and sets SIGNALLED to 1. SIGTERM sets TERMINATED to 1 and is not passed on: Slurm sends it to
 # the ranks too, and they save.

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cmd/cmd.h"
+#include "cmd/preflight.h"
 #include "cmd/timing.h"
 #include "train/trainer.h"
 
@@ -108,12 +109,14 @@ static int report_speed(Trainer *t, Timing *m, double resident) {
   return OK;
 }
 
-static int predict(Trainer *t, Comm *comm, size_t before) {
+static int predict(Trainer *t, Comm *comm, size_t before, Preflight *pre) {
   double all;
   char duration[32];
   Timing m;
   TRY(timing_measure(&m, t));
   TRY(comm_max(comm, &m.seconds));
+  pre->micro = m.micro;
+  TRY(comm_max(comm, &pre->micro));
   report_memory(t, before);
   bool host = t->net.dev.ops->host;
   if (!host) TRY(report_device(t));
@@ -132,6 +135,10 @@ static int predict(Trainer *t, Comm *comm, size_t before) {
     TRY(report_speed(t, &m, host ? expected : (double)t->net.dev.allocated));
   else if (t->cfg->plan_ranks > 0)
     log_warn("plan.ranks: predictions are made by mdlm check on one rank, not %d", comm->size);
+  pre->trainer = t;
+  pre->step = m.seconds;
+  pre->resident = expected;
+  TRY(preflight_run(pre));
   log_info("check passed: nothing was written");
   return OK;
 }
@@ -145,11 +152,16 @@ static int check(Comm *comm, const Config *cfg, int argc, char **argv, int *exit
     if (err == OK && *cfg->data_valid) err = read_data("data.valid", cfg->data_valid);
   }
   TRY(comm_agree(comm, err));
+  Preflight pre;
+  TRY(preflight_begin(&pre, comm));
   size_t before = mem_resident();
-  TRY(trainer_create(&t, cfg, comm, false));
-  err = predict(&t, comm, before);
-  if (err && comm->size > 1 && !err_agreed()) return err; /* the other ranks are blocked: main aborts them */
-  trainer_destroy(&t);
+  err = trainer_create(&t, cfg, comm, false);
+  if (err == OK) {
+    err = predict(&t, comm, before, &pre);
+    if (err && comm->size > 1 && !err_agreed()) return err; /* the other ranks are blocked: main aborts them */
+    trainer_destroy(&t);
+  }
+  preflight_end(&pre);
   return err;
 }
 
@@ -160,10 +172,14 @@ const Command command_check = {
     .purpose = "pre-flight: read all data, run one step, predict memory and time",
     .deck = true,
     .run = check,
-    .about = "Does what train would do, for one step: reads all data, verifies its digest, allocates everything, and "
-             "predicts memory per rank, speed and the time of the whole run. On one rank it also "
-             "compares the time of each group of ops with its roofline and, with plan.ranks, predicts the step on many "
-             "ranks.",
+    .about =
+        "Does what train would do, for one step: reads all data, verifies its digest, allocates everything, and "
+        "predicts memory per rank, speed and the time of the whole run. Then a line for each finding on hosts, "
+        "cores, device, network, reductions, rows, free disk, memory, locks of run.dir and, under Slurm, the time "
+        "limit: a warning where the run would be slow, an error that says what to change where it would stop. On one "
+        "rank it also "
+        "compares the time of each group of ops with its roofline and, with plan.ranks, predicts the step on many "
+        "ranks.",
     .reads = "data.train and data.valid",
     .writes = "nothing",
     .sections = "run data model diffusion train device dist plan",

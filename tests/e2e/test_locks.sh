@@ -61,6 +61,11 @@ python_commands() (
     bare "$PY" -m mdlm_analysis.plot run
 )
 
+checks() { # the pre-flight says so, too, and leaves nothing
+  ranks 2 check "$D" run.dir="$T/new/run" 2> "$T/err" && cat "$T/err" && ! [ -e "$T/new" ] &&
+    grep "^warning: locks: run.dir = $T/new/run: its file system has none (Function not implemented): .*HDF5_USE_FILE_LOCKING=FALSE" "$T/err"
+}
+
 # A second job is refused while the first runs. The first one is killed; the third replaces what it left, and resumes.
 second_and_third() {
   local code=0 pid
@@ -99,6 +104,7 @@ cut_off() { # a job killed between creation and first write
 }
 
 tap "mdlm-prepare" prepares
+tap "check tells what to set" checks
 tap "train on 2 ranks warns once and leaves no lock" trains
 tap "eval, sample and sweep" other_commands
 tap "prompt, retokenize, convert and plot" python_commands

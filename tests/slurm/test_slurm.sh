@@ -139,6 +139,12 @@ diverges() { # a NaN is not tried again
     within 40 job_is "$id" FAILED && [ "$(job "$id" ExitCode)" = 9:0 ] && [ "$(job "$id" Restarts)" = 0 ] &&
     grep -q 'not requeued: mdlm itself has ended the run' "$DIR/$id.out"
 }
+checks() { # the pre-flight knows the allocation and its signal
+  local id
+  id=$(COMMAND=check submit --time=10 slurm/train.sbatch run.dir="$DIR/checked") && within 20 job_is "$id" COMPLETED &&
+    grep -E '^hosts +2; ranks on each: node1 \(1\), node2 \(1\)' "$DIR/$id.out" &&
+    grep -E '^ +9:[0-9][0-9] of the allocation are left, the signal comes 120 s before its end' "$DIR/$id.out"
+} >"$DIR/checks"
 kill_rank() { # JOB RANK
   local it
   for it in $(pgrep -x mdlm); do
@@ -156,11 +162,12 @@ trains_again() { # JOB: whether it does in its second start, which is brought fo
 }
 loses() { # a rank that is killed requeues the job once; killed again, it is not requeued
   local id
-  id=$(MDLM_RETRIES=1 submit slurm/train.sbatch run.dir="$DIR/lost" train.steps=100000) &&
-    within 20 test -f "$DIR/lost/last.h5" && kill_rank "$id" 1 && within 30 requeued "$id" &&
-    within 10 cleaned && within 60 trains_again "$id" &&
-    grep -q '^resuming from .*last.h5' "$DIR/$id.out" && kill_rank "$id" 0 && within 30 job_is "$id" FAILED &&
-    [ "$(job "$id" Restarts)" = 1 ] && ! ls ./*.lost 2>/dev/null && grep -q '2 losses in a row' "$DIR/$id.out"
+  id=$(cd "$DIR" && MDLM_RETRIES=1 submit usr/share/mdlm/slurm/train.sbatch run.dir="$DIR/lost" train.steps=100000) &&
+    within 20 test -f "$DIR/lost/last.h5" && kill_rank "$id" 1 && within 30 requeued "$id" && within 10 cleaned &&
+    sleep 2 && # the old credential is revoked for the second of the requeueing
+    within 60 trains_again "$id" && grep -q '^resuming from .*last.h5' "$DIR/$id.out" &&
+    kill_rank "$id" 0 && within 30 job_is "$id" FAILED && [ "$(job "$id" Restarts)" = 1 ] &&
+    ! ls "$DIR"/*.lost 2>/dev/null && grep -q '2 losses in a row' "$DIR/$id.out"
 }
 saved_between() { # FILE FIRST LAST: whether FILE is a checkpoint with FIRST < step < LAST
   local step
@@ -173,7 +180,7 @@ cancels() { # cancel shortly after the first regular checkpoint, long before the
     within 10 saved_between "$saved" "$half" "$STEPS"
 }
 
-echo 1..14
+echo 1..15
 check "a tiny corpus is prepared" prepare
 check "an uninterrupted run under mpirun completes" uninterrupted
 check "two virtual nodes come up" tests/slurm/sandbox.sh start 2
@@ -185,6 +192,7 @@ check "installed, eval.sbatch starts after it and prints its perplexity" evaluat
 check "sample.sbatch writes samples" samples
 check "sweep.sbatch as an array fills its table" sweeps
 check "an error of the program fails the job with its exit code" fails
+check "a pre-flight on the allocation" checks
 check "a NaN fails it with its exit code" diverges
 check "a killed rank requeues the job as often as MDLM_RETRIES says" loses
 check "scancel ends the job with its state saved" cancels
