@@ -48,6 +48,15 @@ check() {
     tail -n 40 "$DIR"/*.out 2>/dev/null | sed 's/^/# /'
   fi
 }
+# long_check TITLE COMMAND…: the same, with LONG=1 only
+long_check() {
+  if [ "${LONG:-}" = 1 ]; then
+    check "$@"
+  else
+    COUNT=$((COUNT + 1))
+    echo "ok $COUNT - $1 # SKIP make check-long runs it"
+  fi
+}
 # within SECONDS COMMAND… — wait until COMMAND succeeds.
 within() {
   local end=$((SECONDS + $1))
@@ -179,8 +188,17 @@ cancels() { # cancel shortly after the first regular checkpoint, long before the
     within 20 test -f "$saved" && scancel "$id" && within 10 job_is "$id" CANCELLED &&
     within 10 saved_between "$saved" "$half" "$STEPS"
 }
+# taken COMMAND…: a job that Slurm requeues by this command, long before its next regular checkpoint, has saved
+taken() {
+  local id half=$((STEPS / 2)) saved=$DIR/taken/last.h5
+  rm -rf "$DIR/taken"
+  id=$(submit slurm/train.sbatch run.dir="$DIR/taken" train.save_every="$half") && within 20 test -f "$saved" &&
+    "${@/JOB/$id}" && within 10 requeued "$id" && within 10 saved_between "$saved" "$half" "$STEPS" && scancel "$id" &&
+    within 20 cleaned
+}
+node_fails() { taken scontrol update nodename=node2 state=down reason=test; }
 
-echo 1..15
+echo 1..17
 check "a tiny corpus is prepared" prepare
 check "an uninterrupted run under mpirun completes" uninterrupted
 check "two virtual nodes come up" tests/slurm/sandbox.sh start 2
@@ -196,4 +214,6 @@ check "a pre-flight on the allocation" checks
 check "a NaN fails it with its exit code" diverges
 check "a killed rank requeues the job as often as MDLM_RETRIES says" loses
 check "scancel ends the job with its state saved" cancels
+long_check "preempted, it saves and is requeued" taken scontrol requeue JOB
+long_check "when a node goes down, it saves and is requeued" node_fails
 exit $FAILED
