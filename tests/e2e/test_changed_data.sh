@@ -15,7 +15,7 @@ os.truncate(sys.argv[1], struct.unpack("<Q", data[-32:-24])[0])
 PYTHON
 }
 
-other() { # FILE: other data of the same shape: all tokens are the same
+other() { # FILE: other data of the same shape in FILE.other: all tokens are the same
   cp "$1" "$1.other"
   "$PY" - "$1.other" << 'PYTHON'
 import sys, h5py
@@ -26,9 +26,9 @@ PYTHON
 
 change() { # HOW FILE
   case $1 in
-  overwritten) other "$2" && cat "$2.other" > "$2" ;;
+  overwritten) cat "$2.other" > "$2" ;;
   halved) truncate -s "$(($(stat -c %s "$2") / 2))" "$2" ;;
-  replaced) other "$2" && mv "$2.other" "$2" ;;
+  replaced) mv "$2.other" "$2" ;;
   esac
 }
 
@@ -41,7 +41,8 @@ changes() {
   rm -rf "$T/run"
   cp "$T/train.h5" "$T/data.h5"
   [ "$3" = yes ] || unseal "$T/data.h5" || return 1
-  [ "$1" = train ] || { key=eval.data ready=evaluates went_on=(run.dir="$T/trained" eval.draws=20 eval.batch=1); }
+  other "$T/data.h5" || return 1
+  [ "$1" = train ] || { key=eval.data ready=evaluates went_on=(run.dir="$T/trained" eval.draws=200 eval.batch=1); }
   sleep 0.05 # the clock of a file system ticks every few milliseconds
   start "$T/log" "$2" "$1" "$T/deck.cfg" "$key=$T/data.h5" "${went_on[@]}"
   wait_for "$LIMIT" "$ready" || fail "it does not start" || return 1
