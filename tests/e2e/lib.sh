@@ -19,6 +19,7 @@ LIMIT=300 # seconds until a run counts as hung, even on a busy machine
 [ "$PY" = none ] || [ -x "$PY" ] || { echo "1..0 # SKIP no Python environment in ${PY%/bin/*}; make setup makes it"; exit 0; }
 [ -x "$MDLM" ] || { echo "1..1"; echo "not ok 1 - there is no program $MDLM; make builds it"; exit 1; }
 T=$(mktemp -d "${TMPDIR:-/tmp}/mdlm-e2e-XXXXXX")
+export OMPI_MCA_orte_tmpdir_base=$T # private: programs that start and end at the same time race for a shared one
 
 tests=0 failures=0 started=() mounts=()
 
@@ -100,6 +101,19 @@ start() {
 rank_pids() {
   if [ "$(cat /proc/"$1"/comm)" = mdlm ]; then echo "$1"; return; fi
   grep -ls "^PPid:[[:space:]]*$1$" /proc/[0-9]*/status | cut -d/ -f3
+}
+
+said() { grep -qE "$2" "$1"; } # LOG PATTERN
+
+# more PID TICKS: wait until the process has used that much more CPU time, in units of 10 ms, whatever else runs
+more() {
+  local f
+  read -r -a f < "/proc/$1/stat" && wait_for "$LIMIT" used "$1" $((f[13] + f[14] + $2))
+}
+used() { # PID TICKS: whether it has used that much since its start, or has ended
+  local f
+  read -r -a f < "/proc/$1/stat" || return 0
+  [ "${f[2]}" = Z ] || [ $((f[13] + f[14])) -ge "$2" ]
 }
 
 gone() { # PID…: whether all of these have ended
