@@ -41,7 +41,7 @@ int cuda_scatter_rows(Device *dev, Tensor y, Tensor x, Tensor rows) {
   int32_t *from = NULL;
   TRY(cuda_scratch(dev, SCRATCH_PARTIAL, (size_t)R * sizeof *from, &from));
   TRY(cuda_check(cudaMemsetAsync(from, 0xff, (size_t)R * sizeof *from, cuda_of(dev)->stream), "scattering rows"));
-  if (n > 0) TRY(LAUNCH(dev, k_invert, ceil_div(n, THREADS), from, (const int32_t *)rows.data, n));
+  TRY(LAUNCH(dev, k_invert, ceil_div(n, THREADS), from, (const int32_t *)rows.data, n));
   return WITH_TYPE(y.type, gather<A>(dev, y, x, from));
 }
 

@@ -10,6 +10,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/mem.h"
 
@@ -88,6 +89,27 @@ static void compare(const Case *c, bool bf16) {
 static void test_f32(void **state) { compare(*state, false); }
 static void test_bf16(void **state) { compare(*state, true); }
 
+/* Without a mask there is no row to score, as may happen on a rank of many: no loss and no gradient. */
+static void test_no_rows(void **state) {
+  const char *const networks[] = {"dit", "dimamba"};
+  ToyBatch clean = toy_mixed;
+  (void)state;
+  memcpy(clean.z, clean.x0, sizeof clean.z);
+  for (int i = 0; i < 4; i++) {
+    const Case c = {.network = networks[i / 2], .objective = "subs"};
+    Network n;
+    Toy t = toy_of(&c, check_device, i % 2);
+    double loss;
+    toy_network_open(&n, &t);
+    double *gradient = toy_gradients(&n, &clean, 0, B, toy_quarter, &loss);
+    assert_int_equal(n.noised.n_rows, 0);
+    assert_true(loss == 0);
+    for (int64_t k = 0; k < n.model.params.count; k++) assert_true(gradient[k] == 0);
+    mem_free(&gradient);
+    network_destroy(&n);
+  }
+}
+
 /* GPT-2 has no backward pass. */
 static double *gpt2_hidden(Network *n, const char *backend, bool bf16) {
   Toy t = toy_dit(backend, false);
@@ -116,7 +138,7 @@ static void test_gpt2(void **state) {
 }
 
 int main(void) {
-  static struct CMUnitTest tests[2 * CASES + 1];
+  static struct CMUnitTest tests[2 * CASES + 2];
   static char names[2 * CASES][80];
   for (int i = 0; i < 2 * CASES; i++) {
     const Case *c = &cases[i / 2];
@@ -127,5 +149,6 @@ int main(void) {
     tests[i].name = names[i];
   }
   tests[2 * CASES] = (struct CMUnitTest)cmocka_unit_test(test_gpt2);
+  tests[2 * CASES + 1] = (struct CMUnitTest)cmocka_unit_test(test_no_rows);
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
