@@ -79,12 +79,14 @@ exits() {
   [ "$code" = "$1" ] || fail "exit code $code, expected $1: ${*:2}"
 }
 
+exec {NAP}<> <(:) # nothing ever arrives there, so that reading from it passes the time without a process
+
 # wait_for SECONDS COMMAND…: wait until the command succeeds, at most that long
 wait_for() {
   local deadline=$((${EPOCHREALTIME/./} + $1 * 1000000))
   until "${@:2}" > /dev/null 2>&1; do
     [ "${EPOCHREALTIME/./}" -lt $deadline ] || return 1
-    sleep 0.01
+    read -r -t 0.01 -u "$NAP" || :
   done
 }
 
@@ -103,7 +105,11 @@ rank_pids() {
   grep -ls "^PPid:[[:space:]]*$1$" /proc/[0-9]*/status | cut -d/ -f3
 }
 
-said() { grep -qE "$2" "$1"; } # LOG PATTERN
+said() { # LOG PATTERN: whether a line matches; without a process, too
+  local line
+  while IFS= read -r line; do [[ $line =~ $2 ]] && return 0; done < "$1"
+  return 1
+}
 
 # more PID TICKS: wait until the process has used that much more CPU time, in units of 10 ms, whatever else runs
 more() {

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""same.py A B [--close R] [--rows] [NAME…] — whether the named groups and data sets of two HDF5 files are the same.
+"""same.py A B [--close R] [--rows] [NAME…] [and A B …] — whether the named groups and data sets of two HDF5 files are the
+same; with `and`, those of several pairs.
 
 The same means: the same names, types, shapes and bits. --close R: values may differ by less than R, relative in the
 2-norm. --rows: each group is a table of metrics: steps ascend strictly, and columns that depend on the clock are left
@@ -20,21 +21,29 @@ TIMES = {"tokens_per_s", "mfu", "seconds", "step_median", "step_slowest", "slowe
 
 
 def main() -> int:
+    arguments = sys.argv[1:]
+    faults = []
+    while arguments:
+        end = arguments.index("and") if "and" in arguments else len(arguments)
+        faults += faults_of(arguments[:end])
+        arguments = arguments[end + 1 :]
+    for fault in faults:
+        print(fault)
+    return 1 if faults else 0
+
+
+def faults_of(arguments: list[str]) -> list[str]:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("a")
     p.add_argument("b")
     p.add_argument("names", nargs="*")
     p.add_argument("--close", type=float, default=0.0)
     p.add_argument("--rows", action="store_true")
-    o = p.parse_args()
-    if o.names:
-        with h5py.File(o.a, "r") as a, h5py.File(o.b, "r") as b:
-            faults = [fault for name in o.names for fault in compare(a, b, name, o)]
-    else:
-        faults = compare_folders(Path(o.a), Path(o.b), o.close)
-    for fault in faults:
-        print(fault)
-    return 1 if faults else 0
+    o = p.parse_args(arguments)
+    if not o.names:
+        return compare_folders(Path(o.a), Path(o.b), o.close)
+    with h5py.File(o.a, "r") as a, h5py.File(o.b, "r") as b:
+        return [fault for name in o.names for fault in compare(a, b, name, o)]
 
 
 def compare_folders(a: Path, b: Path, close: float) -> list[str]:

@@ -13,8 +13,8 @@ train() {
 
 # same_run A B OPTION…: whether the runs $T/A and $T/B ended in the same state with the same losses
 same_run() {
-  same "$T/$1/last.h5" "$T/$2/last.h5" "${STATE[@]}" "${@:3}" &&
-    same "$T/$1/metrics.h5" "$T/$2/metrics.h5" train valid --rows "${@:3}"
+  same "$T/$1/last.h5" "$T/$2/last.h5" "${STATE[@]}" "${@:3}" \
+    and "$T/$1/metrics.h5" "$T/$2/metrics.h5" train valid --rows "${@:3}"
 }
 
 evaluate() { # NAME N [KEY=VALUE…]: write the last line that eval prints to $T/NAME.line
@@ -23,7 +23,7 @@ evaluate() { # NAME N [KEY=VALUE…]: write the last line that eval prints to $T
 
 same_evaluation() { # NAME N [KEY=VALUE…]
   evaluate "$@" && cat "$T/eval1.line" "$T/$1.line" && cmp "$T/eval1.line" "$T/$1.line" &&
-    same "$T/eval1.h5" "$T/$1.h5" tokens && same "$T/eval1.h5" "$T/$1.h5" loss --close 1e-6
+    same "$T/eval1.h5" "$T/$1.h5" tokens and "$T/eval1.h5" "$T/$1.h5" loss --close 1e-6
 }
 
 draw() { # NAME N [KEY=VALUE…]
@@ -56,7 +56,7 @@ moved() {
   train moved 6 "${many[@]}" train.steps=2 && train moved 4 "${many[@]}" train.steps=4 && train moved 3 "${many[@]}"
 }
 same_moved() {
-  same "$T/many1/last.h5" "$T/moved/last.h5" "${STATE[@]}" && same "$T/many1/metrics.h5" "$T/moved/metrics.h5" train --rows
+  same "$T/many1/last.h5" "$T/moved/last.h5" "${STATE[@]}" and "$T/many1/metrics.h5" "$T/moved/metrics.h5" train --rows
 }
 tap "resume on 6, then 4, then 3 ranks" moved
 tap "resumed on other numbers of ranks: the bits of 1 rank" same_moved

@@ -20,7 +20,7 @@ begin() { # NAME KEY=VALUE…: train on one rank in the background, log in $T/NA
   start "$T/$1.log" 1 $(job "$@")
 }
 same_state() { # FILE FILE
-  same "$1" "$2" "${STATE[@]}" && same "$1" "$2" metrics/train --rows
+  same "$1" "$2" "${STATE[@]}" and "$1" "$2" metrics/train --rows
 }
 saved_step() { # FILE
   "$MDLM" info "$1" | sed -n 's/.*checkpoint at step \([0-9]*\),.*/\1/p'
