@@ -1,14 +1,14 @@
 #!/bin/bash
 # run.sh [WORD…] — run the tests (those whose step's name contains a WORD); end with "N passed, N failed, N skipped".
 #
-# Steps: the rules; each C test program, those of tests/mpi on 1 to 8 ranks; each tests/*/test_*.sh and *_test.sh;
+# Steps: the rules; each C test program, those of tests/mpi on 1 to 6 ranks; each tests/*/test_*.sh and *_test.sh;
 # pytest on tests/python; the unit and ops programs again under the sanitizers, the unit programs under valgrind.
 # A test program prints TAP on stdout; "# skip: …" before a skipped test is its reason. A crash, a missing test, no
 # output and running out of time are failures. Each process of a step has a limit of CPU seconds, which do not depend on
 # other load ("# limit: N" in a script); the limit of elapsed time is much larger and only stops hangs. Steps run in
 # parallel, one per core, and are listed as they end with the CPU seconds (user and system) of all their processes.
 # Variables: BUILD (where the programs are), PY (the Python of the environment), FAST=1 (no sanitizers, no valgrind),
-# LONG=1 (more draws, more orders of emulated threads, and builds for other processors). See tests/README.md.
+# LONG=1 (more draws, ranks and orders of emulated threads, and builds for other processors). See tests/README.md.
 set -u
 export LC_ALL=C.UTF-8 # numbers with decimal points, messages in English
 cd "$(dirname "$0")/.." || exit 1
@@ -236,13 +236,18 @@ on_ranks() {
   done
 }
 in_lanes 1
+ranks="1 2 3 4 6" emulated_reduce="2 3"
+[ "${LONG:-}" != 1 ] || ranks="1 2 3 4 5 6 8" emulated_reduce="1 2 3 4"
+# shellcheck disable=SC2086
 for t in $(programs mpi); do
   case $t in
     mpi/test_items) on_ranks "$t" "$BUILD/tests/$t" 1 2 3 4 ;; # more ranks finish its items before it can stop them
-    *) on_ranks "$t" "$BUILD/tests/$t" 1 2 3 4 5 6 8 ;;
+    *) on_ranks "$t" "$BUILD/tests/$t" $ranks ;;
   esac
 done
-for t in test_device_comm test_reduce; do on_ranks emulated/$t "$BUILD/emulated/tests/$t" 1 2 3 4; done
+on_ranks emulated/test_device_comm "$BUILD/emulated/tests/test_device_comm" 1 2 3 4
+# shellcheck disable=SC2086
+on_ranks emulated/test_reduce "$BUILD/emulated/tests/test_reduce" $emulated_reduce
 
 # Python and the scripts, those with the largest time limit first
 in_lanes "$most"

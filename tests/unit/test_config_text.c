@@ -52,11 +52,11 @@ static void assert_refused(int got, const char *want) {
   err_clear();
 }
 
-/* A deck is read, or refused, in less than a second. */
+/* A deck is read, or refused, in a few seconds on any processor. */
 static int load_at_once(Config *c) {
   clock_t begun = clock();
   int err = config_load(c, deck, 0, NULL);
-  assert_true(clock() - begun < (check_watched() ? 20 : 1) * CLOCKS_PER_SEC);
+  assert_true(clock() - begun < (check_watched() ? 100 : 5) * CLOCKS_PER_SEC);
   return err;
 }
 
@@ -350,7 +350,7 @@ static bool assert_read_or_refused(int n) {
 
 static void changed_decks(void **state) {
   (void)state;
-  int decks = check_watched() ? 400 : 6000, good = 0;
+  int decks = check_watched() ? 100 : check_long() ? 6000 : 1500, good = 0;
   for (int i = 0; i < decks; i++) {
     RngKey key = rng_key(1, RNG_TEST, 0, (uint64_t)i, 0);
     uint64_t k = 0;

@@ -1,11 +1,6 @@
 /* test_interval — Student's t against published values and closed forms; standard errors of small cases by hand; how
  * often the intervals cover the true value, over simulated data sets. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h> /* needs the four above */
+#include "check.h"
 
 #include <math.h>
 
@@ -157,8 +152,11 @@ static double normal(void) {
   return radius * cos(2 * PI * uniform());
 }
 
+static int seeds(void) { return check_statistics() ? SEEDS : 3; }
+
 /* Within 93 and 97 %: 1,000 trials of 95 % have a standard deviation of 0.7 %. */
 static void covered(const char *what, int count, bool as_said) {
+  if (!check_statistics()) return;
   bool covers = count >= 0.93 * SEEDS && count <= 0.97 * SEEDS;
   if (covers != as_said) fail_msg("%s covers %.1f %%", what, 100.0 * count / SEEDS);
 }
@@ -181,7 +179,7 @@ static void masks_cover(int64_t draws) {
     sum += tokens[i];
   }
   truth /= (double)sum;
-  for (int seed = 0; seed < SEEDS; seed++) {
+  for (int seed = 0; seed < seeds(); seed++) {
     for (int64_t i = 0; i < SET; i++) {
       double x[4];
       loss[i] = squares[i] = 0;
@@ -209,7 +207,7 @@ static void test_sequences_cover(void **state) {
   Losses a = {.n = ROWS, .loss = loss, .tokens = tokens}, b = {.n = ROWS, .loss = other, .tokens = tokens};
   for (int64_t i = 0; i < ROWS; i++) tokens[i] = 32;
   tokens[ROWS - 1] = 7;
-  for (int seed = 0; seed < SEEDS; seed++) {
+  for (int seed = 0; seed < seeds(); seed++) {
     double topic = normal();
     for (int64_t i = 0; i < ROWS; i++) {
       topic = 0.8 * topic + 0.6 * normal();
@@ -228,7 +226,8 @@ static void test_sequences_cover(void **state) {
   covered("the interval by blocks", by_blocks, true);
   covered("the interval by rows", by_rows, false);
   covered("the interval of the difference", of_difference, true);
-  assert_true(found > 0.2 * SEEDS); /* while half the difference is less than a standard error of either */
+  assert_true(found > 0.2 * SEEDS ||
+              !check_statistics()); /* while half the difference is less than a standard error of either */
 }
 
 int main(void) {

@@ -6,7 +6,7 @@
 
 #include <math.h>
 
-enum { N = 3, BIG = 1000 };
+enum { N = 3, BIG = 300 };
 
 static Device device;
 static Params params;
