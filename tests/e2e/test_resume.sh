@@ -191,11 +191,11 @@ says_complete() {
 tap "the short run, uninterrupted" train short 1 "$SHORT"
 
 # SIGKILL at random times, with changing numbers of ranks; with LONG=1 so many that the run begins again several times
-kills=("1 all" "2 all" "2 one" "4 one" "2 launcher" "1 all")
+rounds=("1 all" "2 all" "2 one" "4 one" "2 launcher" "1 all")
 if [ "${LONG:-}" = 1 ]; then
-  for _ in {1..48}; do kills+=("$((1 << RANDOM % 3)) $([ $((RANDOM % 2)) = 0 ] && echo all || echo one)"); done
+  for _ in {1..48}; do rounds+=("$((1 << RANDOM % 3)) $([ $((RANDOM % 2)) = 0 ] && echo all || echo one)"); done
 fi
-for kill in "${kills[@]}"; do
+for kill in "${rounds[@]}"; do
   # shellcheck disable=SC2086
   tap "killed (ranks, whom: $kill): the job ends" killed killed $kill
 done

