@@ -129,9 +129,9 @@ fi
 RANKS="1 2"
 bad "data is missing" "$T/trian.h5: no such file; did you mean $T/train.h5" "${go_on[@]}" data.train="$T/trian.h5"
 bad "data is cut short" 'data_half.h5' "${go_on[@]}" data.train="$B/data_half.h5"
+RANKS=1
 bad "data has no rows" 'data_norows.h5.*no sequence' "${go_on[@]}" data.train="$B/data_norows.h5"
 bad "validation data of another vocabulary" 'data_vocab.h5' "${go_on[@]}" data.valid="$B/data_vocab.h5"
-RANKS=1
 bad "no data is named" 'data.train is empty' "${go_on[@]}" data.train=
 bad "a pattern without files" 'no-\*.h5' "${go_on[@]}" data.train="$T/no-*.h5"
 bad "data is a directory" "$T/bad" "${go_on[@]}" data.train="$B"
@@ -157,9 +157,9 @@ done
 LOOSE=(metrics.h5 deck.cfg) RANKS="1 2"
 bad "a token id beyond the vocabulary" 'data_token.h5: row [0-9]+, position 5 holds token 300' \
   "${go_on[@]}" data.train="$B/data_token.h5"
+RANKS=1
 bad "a length beyond L" 'data_long.h5: row [0-9]+ has length 33' "${go_on[@]}" data.train="$B/data_long.h5"
 bad "data with a flipped bit" 'data_flip.h5' "${go_on[@]}" data.train="$B/data_flip.h5"
-RANKS=1
 bad "a length of 0" 'data_short.h5: row [0-9]+ has length 0' "${go_on[@]}" data.train="$B/data_short.h5"
 bad "eval: a token id beyond the vocabulary" 'data_token.h5: row 0, position 5' eval "$D" eval.data="$B/data_token.h5"
 bad "eval: data with a flipped bit" 'data_flip.h5' eval "$D" eval.data="$B/data_flip.h5"
@@ -169,6 +169,9 @@ LOOSE=()
 RANKS="1 2"
 bad "eval: the checkpoint is missing" 'none.h5: no such file' eval "$D" eval.checkpoint="$T/none.h5"
 bad "eval: the checkpoint is cut short" 'ckpt_half.h5' eval "$D" eval.checkpoint="$B/ckpt_half.h5"
+bad "eval: weights with NaN" 'ckpt_nan.h5.*nan' eval "$D" eval.checkpoint="$B/ckpt_nan.h5"
+bad "train: a deck of another width" 'run/(last|previous).h5.*(model.width|\[)' "${go_on[@]}" model.width=64
+RANKS=1
 bad "eval: the checkpoint has a flipped bit" 'ckpt_flip.h5' eval "$D" eval.checkpoint="$B/ckpt_flip.h5"
 bad "eval: a tensor of another shape" \
   'ckpt_shape.h5: /ema/vocab_embed.embedding is \[300,31\] in the file, \[300,32\]' \
@@ -176,10 +179,7 @@ bad "eval: a tensor of another shape" \
 bad "eval: a deck of another width" 'last.h5 was trained with model.width = 32, the deck says 64' \
   eval "$D" model.width=64 eval.checkpoint="$T/run/last.h5"
 bad "eval: data of another vocabulary" 'data_vocab.h5' eval "$D" eval.data="$B/data_vocab.h5"
-bad "eval: weights with NaN" 'ckpt_nan.h5.*nan' eval "$D" eval.checkpoint="$B/ckpt_nan.h5"
-bad "train: a deck of another width" 'run/(last|previous).h5.*(model.width|\[)' "${go_on[@]}" model.width=64
 bad "train: other data than the run's" 'last.h5 was trained on other data' "${go_on[@]}" data.train="$T/valid.h5"
-RANKS=1
 bad "train: data of another vocabulary" 'last.h5.*data_vocab.h5' "${go_on[@]}" data.train="$B/data_vocab.h5" data.valid=
 bad "train: another seed" 'last.h5 was trained with run.seed = 1' "${go_on[@]}" run.seed=2
 bad "train: fewer steps than already done" 'last.h5 is at step 6, beyond train.steps = 4' "${go_on[@]}" train.steps=4

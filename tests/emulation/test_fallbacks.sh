@@ -9,6 +9,7 @@ PY=none # lib.sh: no Python needed
 . "$(dirname "$0")/../e2e/lib.sh"
 emulated=${BUILD:-build}/emulated
 export OMP_NUM_THREADS=1
+[ "${LONG:-}" = 1 ] || export CHECK_RUNS=1 # the bits of fallbacks are compared by LONG=1 only
 refusal='^warning: cuBLASLt refuses a product (.*): an unsupported value or parameter'
 
 # dense REFUSAL: whether the tests of matrix products pass with this refusal and print the warning
