@@ -1,66 +1,70 @@
-"""Documents of a text corpus, one at a time: plain files, .gz files, standard input.
+"""The documents of a corpus, from files of any form (package forms) or standard input.
 
-A corpus may be far larger than memory: only one document is held at a time. A pipe that must be read more than once (to
-count its documents, to train a tokenizer) is first copied to an unnamed temporary file.
+A corpus may be far larger than memory: documents come in pieces of bounded size. A pipe that must be read more than once
+(to count its documents, to train a tokenizer) is first copied to an unnamed temporary file.
 """
 
 from __future__ import annotations
 
 import codecs
-import gzip
 import io
-import itertools
 import os
 import stat
 import sys
 import tempfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from mdlm_data.documents import Cut, Piece, Unit, bounded, take
 from mdlm_data.errors import InputError
-
-UNITS = ("line", "blank", "file", "chunk")
+from mdlm_data.forms import Counts, Item, Options, expanded, opened
+from mdlm_data.forms.stream import Peek
 
 
 class Corpus:
     """The documents of some files, in order.
 
-    unit        what a document is: a "line", text between "blank" lines, a "file", a "chunk" of `chunk` characters
+    unit        what a document is (None: a line of a text, a record, a document of token ids)
+    options     how forms are read
     limit       stop after that many documents (None: read all)
-    transform   applied to every document (a detokenizer)
     spool_dir   folder for the copy of a pipe that must be read again (None: the corpus is read once)
     """
 
     def __init__(
         self,
         paths: list[str],
-        unit: str,
+        unit: Unit | None = None,
         *,
-        chunk: int = 0,
-        keep_newline: bool = False,
+        options: Options | None = None,
         limit: int | None = None,
-        transform: Callable[[str], str] = str,
         spool_dir: str | None = None,
     ) -> None:
-        self.unit, self.chunk, self.keep_newline = unit, chunk, keep_newline
-        self.limit, self.transform = limit, transform
-        self.replaced = 0  # invalid bytes replaced in the latest pass
+        self.unit, self.limit, self.options = unit, limit, options or Options()
+        self.units: set[str] = set()  # what documents were, in the latest pass
         self._raw: BinaryIO | None = None  # the file being read
         self._before = 0  # bytes of the files already read in this pass
-        self._sources = [self._source(p, spool_dir) for p in paths]
+        self._sources = [self._source(file, spool_dir) for path in paths for file in _files(path)]
 
-    def documents(self) -> Iterator[str]:
-        """All documents. Each call starts again from the first (a pipe that was not copied can be read only once)."""
-        self.replaced = self._before = 0
+    @property
+    def replaced(self) -> int:
+        """Invalid bytes that the latest pass replaced by U+FFFD."""
+        return self.options.counts.replaced
+
+    def pieces(self, cut: Cut | None) -> Iterator[Piece]:
+        """All documents; with `cut`, long ones in pieces. Each call starts again from the first."""
+        self.options.counts = Counts()
+        self.units, self._before = set(), 0
         codecs.register_error("prepare-count", self._replace)
-        texts = itertools.chain.from_iterable(self._read(path, spool) for path, spool in self._sources)
-        return map(self.transform, itertools.islice(texts, self.limit))
+        return take((p for path, spool in self._sources for p in self._read(path, spool, cut)), self.limit)
+
+    def texts(self) -> Iterator[str]:
+        """The documents of a corpus of text, each whole."""
+        return (text for text, _ in self.pieces(None))
 
     def position(self) -> tuple[int, int | None]:
-        """Bytes read in this pass, and bytes in total (None: unknown, for a pipe); for .gz, compressed bytes."""
+        """Bytes read in this pass, and bytes in total (None: unknown, for a pipe); as they are stored."""
         here = self._before
         if self._raw is not None and not self._raw.closed:
             with suppress(OSError):  # a pipe has no position
@@ -75,7 +79,7 @@ class Corpus:
     def _replace(self, error: UnicodeError) -> tuple[str, int]:
         if not isinstance(error, UnicodeDecodeError):
             raise error
-        self.replaced += error.end - error.start
+        self.options.counts.replaced += error.end - error.start
         return "\ufffd", error.end
 
     def _source(self, path: str, spool_dir: str | None) -> tuple[str, BinaryIO | None]:
@@ -83,8 +87,6 @@ class Corpus:
         if path != "-":
             try:
                 mode = os.stat(path).st_mode
-                if stat.S_ISDIR(mode):
-                    raise InputError(f"{path}: is a folder; name the text files in it")
                 if not os.access(path, os.R_OK):
                     raise InputError(f"{path}: no permission to read it")
             except OSError as e:
@@ -105,69 +107,51 @@ class Corpus:
             raise InputError(f"cannot copy {path} to a temporary file in {spool_dir}: {e.strerror}") from e
         return spool
 
-    def _read(self, path: str, spool: BinaryIO | None) -> Iterator[str]:
+    def _read(self, path: str, spool: BinaryIO | None, cut: Cut | None) -> Iterator[Piece]:
         try:
-            self._raw = spool or (sys.stdin.buffer if path == "-" else open(path, "rb"))
+            self._raw = raw = spool or (sys.stdin.buffer if path == "-" else open(path, "rb"))
             if spool:
                 spool.seek(0)
-            binary = gzip.open(self._raw) if path.endswith(".gz") else self._raw
-            text = io.TextIOWrapper(binary, encoding="utf-8-sig", errors="prepare-count", newline="\n")
             try:
-                yield from self._split(text)
+                for item in opened(Peek(raw, "standard input" if path == "-" else path), self.options):
+                    yield from self._documents(item, cut)
             finally:
-                text.detach()
-                self._before += _size(self._raw) or 0
+                self._before += _size(raw) or 0
                 if path != "-" and spool is None:
-                    self._raw.close()
+                    raw.close()
                 self._raw = None
-        except (gzip.BadGzipFile, EOFError, zlib.error) as e:
-            raise InputError(f"{path}: damaged .gz file: {e}") from e
         except OSError as e:
             raise InputError(f"{path}: {e.strerror or e}") from e
 
-    def _split(self, text: io.TextIOWrapper) -> Iterator[str]:
-        if self.unit == "file":
-            yield text.read()
-        elif self.unit == "chunk":
-            yield from _chunks(text, self.chunk)
-        elif self.unit == "blank":
-            yield from _paragraphs(text)
+    def _documents(self, item: Item, cut: Cut | None) -> Iterator[Piece]:
+        if item.tokens:
+            self.units.add("tokens")
+            yield from item.tokens
+        elif item.records:
+            self.units.add(self.unit.name if self.unit else "record")
+            for record in item.records:
+                parts = self.unit.split(io.StringIO(record, "\n")) if self.unit else [(record, True)]
+                yield from bounded(self._clean(parts), cut)
         else:
-            yield from (_line(line, self.keep_newline) for line in text)
+            unit = self.unit or Unit("line")
+            self.units.add(unit.name)
+            text = io.TextIOWrapper(item.text, encoding="utf-8-sig", errors="prepare-count", newline="\n")
+            try:
+                yield from bounded(self._clean(unit.split(text)), cut)
+            finally:
+                text.detach()
+
+    def _clean(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        """NUL, which no decoder could print, is replaced like an invalid byte."""
+        for text, end in pieces:
+            if "\0" in text:
+                self.options.counts.replaced += text.count("\0")
+                text = text.replace("\0", "\ufffd")
+            yield text, end
 
 
-def _line(line: str, keep_newline: bool) -> str:
-    """A line as a document; a line of white space only is an empty document."""
-    if line.isspace():
-        return ""
-    line = line.rstrip("\r\n")
-    return line + "\n" if keep_newline else line
-
-
-def _paragraphs(lines: Iterator[str]) -> Iterator[str]:
-    kept: list[str] = []
-    for line in lines:
-        if not line.isspace():
-            kept.append(line.rstrip("\r\n"))
-        elif kept:
-            yield "\n".join(kept)
-            kept = []
-    if kept:
-        yield "\n".join(kept)
-
-
-def _chunks(text: io.TextIOWrapper, size: int) -> Iterator[str]:
-    """Pieces of `size` characters; the last may be shorter. The final newline of a file is dropped."""
-    held = ""
-    while piece := text.read(max(size, 1 << 16)):
-        held += piece
-        full = (len(held) - 1) // size * size  # keeps at least one character back: it may be the final newline
-        for i in range(0, full, size):
-            yield held[i : i + size]
-        held = held[full:]
-    held = held.removesuffix("\n")
-    if held:
-        yield held
+def _files(path: str) -> list[str]:
+    return ["-"] if path == "-" else expanded(path)
 
 
 def _size(source: str | BinaryIO) -> int | None:

@@ -16,7 +16,8 @@ import xxhash
 
 from mdlm_data.column import Column
 from mdlm_data.errors import InputError, reason
-from mdlm_data.framing import Rows
+from mdlm_data.fidelity import Loss
+from mdlm_data.framing import Account, Rows
 from mdlm_data.output import flush_to_disk
 from mdlm_data.seal import seal_append
 from mdlm_data.unigram import entropy
@@ -32,8 +33,9 @@ class DataFile:
     def __init__(self, path: str, vocabulary: Vocabulary, length: int, chunk_rows: int | None) -> None:
         self.path, self.partial = path, path + ".tmp"
         self.v, self.length = vocabulary, length
-        self.documents = 0
+        self.loss = Loss()
         self.counts = np.zeros(vocabulary.size, np.int64)  # of tokens at scored positions
+        self.account = Account()
         dtype = "<u2" if vocabulary.size <= 65536 else "<u4"
         if chunk_rows is None:
             chunk_rows = max(1, CHUNK_BYTES // (length * np.dtype(dtype).itemsize))
@@ -53,9 +55,8 @@ class DataFile:
     def scored(self) -> int:
         return int(self.counts.sum())
 
-    def add(self, rows: Rows, documents: int) -> None:
+    def add(self, rows: Rows) -> None:
         tokens, lengths = rows
-        self.documents += documents
         scored = tokens[np.arange(self.length) < lengths[:, None]]
         if np.any(scored == self.v.mask):
             raise InputError("the text encodes to the mask token; name another one by --special mask=TOKEN")
@@ -76,7 +77,6 @@ class DataFile:
             own = {
                 "format": "mdlm-data",
                 "format_version": 1,
-                "documents": self.documents,
                 "digest": self.digest,
                 "unigram_nats": entropy(self.counts),
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -85,7 +85,14 @@ LAMBADA: list[Rule] = [
     (re.compile(r"(?<=\S)\s+\Z"), ""),
 ]
 
-TABLES: dict[str, list[Rule]] = {"none": [], "wikitext": WIKITEXT, "ptb": PTB, "lm1b": LM1B, "lambada": LAMBADA}
+TABLES: dict[str, list[Rule]] = {
+    "none": [],
+    "wikitext": WIKITEXT,
+    "ptb": PTB,
+    "lm1b": LM1B,
+    "lambada": LAMBADA,
+    "scientific_papers": [*WIKITEXT, *LM1B],
+}
 
 
 def _apply(text: str, rule: Rule) -> str:

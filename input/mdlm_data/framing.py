@@ -1,14 +1,31 @@
-"""Framing: token ids of documents → rows of L tokens, wrapped or one document per row."""
+"""Framing: token ids of documents → rows of L tokens, wrapped or one document per row.
+
+Bytes and words of a piece of text that is only partly in rows count in proportion to its tokens that are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from mdlm_data.vocabulary import Ids, Vocabulary
+from mdlm_data.encoding import Encoded
+from mdlm_data.vocabulary import Vocabulary
 
 Rows = tuple[np.ndarray, np.ndarray]  # tokens [n,L] uint32, lengths [n] uint32
+
+
+@dataclass
+class Account:
+    """Sums over the documents of an output."""
+
+    documents: int = 0
+    empty: int = 0  # documents without a token
+    bytes: int = 0  # of the text in rows, in UTF-8, before detokenization
+    words: int = 0  # the same, separated by white space
+    truncated: int = 0  # documents of which a part is in no row
+    truncated_tokens: int = 0  # how much that is
+    dropped_tokens: int = 0  # the remainder at the end, which fills no row
 
 
 class Wrapped:
@@ -19,16 +36,22 @@ class Wrapped:
 
     def __init__(self, vocabulary: Vocabulary, length: int) -> None:
         self.v, self.length = vocabulary, length
+        self.account = Account()
         self.rest = np.empty(0, np.uint32)  # tokens that do not fill a block yet
-        self.any_row = False
+        self.tail = np.empty((0, 3), np.int64)  # tokens, bytes and words of the pieces that are in the rest
+        self.any_row = self.inside = False  # inside: a document whose end has not come has tokens
 
-    def add(self, documents: list[Ids]) -> Rows:
-        eos = np.array([self.v.eos], np.uint32)
-        parts = [p for ids in documents for p in (np.asarray(ids, np.uint32), eos)]
-        flat = np.concatenate([self.rest, *parts])
+    def add(self, e: Encoded) -> Rows:
+        sizes = e.sizes + e.ends
+        flat = np.empty(int(sizes.sum()), np.uint32)
+        is_eos = np.zeros(len(flat), bool)
+        is_eos[(np.cumsum(sizes) - 1)[e.ends]] = True
+        flat[is_eos], flat[~is_eos] = self.v.eos, e.ids
+        flat = np.concatenate([self.rest, flat])
         block = self.length - 2
         n = len(flat) // block
         self.rest = flat[n * block :].copy()
+        self._count(e, sizes)
         rows = np.empty((n, self.length), np.uint32)
         rows[:, 0], rows[:, -1] = self.v.bos, self.v.eos
         rows[:, 1:-1] = flat[: n * block].reshape(n, block)
@@ -37,13 +60,33 @@ class Wrapped:
 
     def end(self) -> Rows:
         """The last rows: none, or one row if the whole text was shorter than a block."""
-        if self.any_row or not len(self.rest):
+        n = len(self.rest)
+        if self.any_row or not n:
+            self._drop()
             return np.empty((0, self.length), np.uint32), np.empty(0, np.uint32)
         row = np.full((1, self.length), self.v.pad, np.uint32)
-        n = len(self.rest)
         row[0, 0], row[0, n + 1] = self.v.bos, self.v.eos
         row[0, 1 : n + 1] = self.rest
         return row, np.array([n + 2], np.uint32)
+
+    def _count(self, e: Encoded, sizes: np.ndarray) -> None:
+        a = self.account
+        a.bytes, a.words = a.bytes + int(e.bytes.sum()), a.words + int(e.words.sum())
+        for size, end in zip(e.sizes.tolist(), e.ends.tolist()):
+            if end:
+                a.documents, a.empty = a.documents + 1, a.empty + (not size and not self.inside)
+            self.inside = not end and (self.inside or size > 0)
+        pieces = np.concatenate([self.tail, np.stack([sizes, e.bytes, e.words], axis=1)])
+        after = np.cumsum(pieces[::-1, 0])[::-1] - pieces[:, 0]  # tokens behind each piece
+        self.tail = pieces[after < len(self.rest)]
+
+    def _drop(self) -> None:
+        left = self.account.dropped_tokens = len(self.rest)
+        for size, n_bytes, words in self.tail[::-1].tolist():
+            part = min(size, left)
+            left -= part
+            self.account.bytes -= n_bytes * part // max(size, 1)
+            self.account.words -= words * part // max(size, 1)
 
 
 class Unwrapped:
@@ -51,29 +94,35 @@ class Unwrapped:
 
     def __init__(self, vocabulary: Vocabulary, length: int) -> None:
         self.v, self.length = vocabulary, length
+        self.account = Account()
+        self.open: list[np.ndarray] = []  # of a document whose end has not come: its first ids …
+        self.sums = np.zeros(3, np.int64)  # … and its tokens, bytes and words
 
-    def add(self, documents: list[Ids]) -> Rows:
-        rows = np.full((len(documents), self.length), self.v.pad, np.uint32)
-        lengths = np.fromiter((min(len(ids), self.length - 2) + 2 for ids in documents), np.uint32, len(documents))
+    def add(self, e: Encoded) -> Rows:
+        rows = np.full((int(e.ends.sum()), self.length), self.v.pad, np.uint32)
+        lengths = np.empty(len(rows), np.uint32)
         rows[:, 0] = self.v.bos
-        for row, ids, n in zip(rows, documents, lengths.tolist()):
-            row[1 : n - 1] = ids[: n - 2]
-            row[n - 1] = self.v.eos
+        at, row, most = 0, 0, self.length - 2
+        for size, end, *text in zip(*(x.tolist() for x in (e.sizes, e.ends, e.bytes, e.words))):
+            if self.sums[0] < most:
+                self.open.append(e.ids[at : at + min(size, most)])
+            at += size
+            self.sums += (size, *text)
+            if end:
+                ids = np.concatenate(self.open)[:most] if len(self.open) > 1 else self.open[0][:most]
+                rows[row, 1 : len(ids) + 1], rows[row, len(ids) + 1] = ids, self.v.eos
+                lengths[row] = len(ids) + 2
+                self._count(len(ids))
+                row += 1
         return rows, lengths
 
     def end(self) -> Rows:
         return np.empty((0, self.length), np.uint32), np.empty(0, np.uint32)
 
-
-def blocks(texts: Iterator[str], characters: int = 1 << 20, documents: int = 4096) -> Iterator[list[str]]:
-    """Batches of documents, bounded in size, so that memory use does not grow with the corpus."""
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= characters or len(batch) >= documents:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+    def _count(self, kept: int) -> None:
+        a, (n, n_bytes, words) = self.account, self.sums.tolist()
+        a.documents, a.empty = a.documents + 1, a.empty + (n == 0)
+        a.truncated, a.truncated_tokens = a.truncated + (kept < n), a.truncated_tokens + n - kept
+        part, whole = (kept, n) if n else (1, 1)  # a text without tokens is in its row
+        a.bytes, a.words = a.bytes + n_bytes * part // whole, a.words + words * part // whole
+        self.open, self.sums = [], np.zeros(3, np.int64)

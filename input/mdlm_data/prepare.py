@@ -8,48 +8,13 @@ import shlex
 import sys
 
 from mdlm_data.command import Parser, check_paths, run
-from mdlm_data.corpus import UNITS
 from mdlm_data.detokenizers import TABLES
+from mdlm_data.documents import UNITS
 from mdlm_data.errors import require
+from mdlm_data.prepare_help import NOTES
 from mdlm_data.specials import special_tokens
 
 PROGRAM = "mdlm-prepare"
-
-NOTES = """\
-tokenizers:
-  bpe:SIZE           train a byte-level BPE on the (training) text: V = SIZE, or less if the text is too small.
-                     Ids: 256 bytes, merges, then V-2 <|endoftext|> = bos = eos and V-1 [MASK] = pad.
-                     It is trained on every k-th document of a text over 256 MiB.
-  gpt2:VOCAB,MERGES  GPT-2's vocab.json and merges.txt: V = 50258, [MASK] = pad = 50257 is appended, bos = eos = 50256.
-  bert:VOCAB         lower-casing WordPiece, such as bert-base-uncased's vocab.txt: mask [MASK], bos [CLS], eos [SEP],
-                     pad [PAD].
-  json:FILE          a Hugging Face tokenizer.json; special tokens by their usual names or --special. A mask token
-                     is appended if it has none.
-  text8              a-z and blank, V = 35; anything else is [UNK].
-  data:FILE.h5       the tokenizer stored in another data file, to tokenize another corpus with the same ids.
-  Text never becomes a special token: "[MASK]" in a corpus is encoded as ordinary characters.
-
-rows:
-  --wrap     the tokens of every document + eos, concatenated, cut into blocks of L-2, each framed bos ... eos. The
-             remainder is dropped; a text shorter than one block becomes one padded row.
-  --no-wrap  one document per row: bos ... eos, truncated to L-2 tokens so that eos survives, padded; pads are not
-             scored.
-  A line that is empty or only white space is a document too: a single eos with --wrap, the row [bos eos] without.
-
-examples:
-  mdlm-prepare bible.txt --tokenizer bpe:4096 --length 128 --valid-documents 1500 \\
-               --out-train train.h5 --out-valid valid.h5
-  zcat news/*.gz | mdlm-prepare - --tokenizer bert:vocab.txt --length 128 --no-wrap --detokenizer lm1b \\
-               --source lm1b --split test --out lm1b_test.h5
-  mdlm-prepare owt.txt.gz --documents blank --tokenizer gpt2:vocab.json,merges.txt --length 1024 \\
-               --valid-documents 100000 --out-train owt_train.h5 --out-valid owt_valid.h5
-  mdlm-prepare wiki.valid.raw --tokenizer gpt2:vocab.json,merges.txt --length 1024 --detokenizer wikitext \\
-               --keep-newline --source wikitext2 --split validation --out wikitext2.h5
-  head -c 90000000 text8 | mdlm-prepare - --tokenizer text8 --length 512 --out text8.h5   (data.crop takes L = 256)
-  mdlm-prepare other.txt --tokenizer data:train.h5 --length 128 --out other.h5
-
-An output appears under its name when it is complete and replaces a file of that name; a failed or interrupted run
-leaves no output. Exit status: 0; 2 after an error; 130 when interrupted."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -70,9 +35,16 @@ def parser() -> Parser:
         "Memory use does not grow with the corpus.",
         epilog=NOTES,
     )
-    p.add_argument("inputs", nargs="+", metavar="TEXT", help="UTF-8 text, plain or .gz; - for standard input")
-    g = p.add_argument_group("tokens and rows")
-    g.add_argument("--tokenizer", required=True, metavar="KIND:…", help="see below")
+    p.add_argument("inputs", nargs="+", metavar="INPUT", help="files of any form below; - for standard input")
+    input_options(p.add_argument_group("input"))
+    row_options(p.add_argument_group("tokens and rows"))
+    output_options(p.add_argument_group("output"))
+    return p
+
+
+def row_options(g: argparse._ArgumentGroup) -> None:
+    g.add_argument("--tokenizer", metavar="KIND:…", help="see below")
+    g.add_argument("--vocabulary", metavar="KIND:…", help="the inputs are token ids of this tokenizer")
     g.add_argument(
         "--special",
         action="append",
@@ -85,24 +57,18 @@ def parser() -> Parser:
     )
     g.add_argument("--wrap", action=argparse.BooleanOptionalAction, default=True, help="see below (default: --wrap)")
     g.add_argument(
+        "--max-loss",
+        type=float,
+        default=0.1,
+        metavar="F",
+        help="refuse a tokenizer that loses more than this share of the text (default: 0.1)",
+    )
+    g.add_argument(
         "--eos-is-bos", action="store_true", help="use the bos token as eos too (packed LM1B of some papers)"
     )
-    g.add_argument(
-        "--documents",
-        choices=UNITS,
-        help="what a document is: a line, text between blank lines, a whole file, "
-        "or a chunk of characters (default: line; chunk for text8)",
-    )
-    g.add_argument("--chunk", type=int, metavar="N", help="characters in a chunk (default: L)")
-    g.add_argument("--keep-newline", action="store_true", help="non-blank lines keep their newline, as in WikiText")
-    g.add_argument(
-        "--detokenizer",
-        default="none",
-        metavar="NAME",
-        help=f"undo the word splitting of a corpus: {', '.join(TABLES)}; several joined by + apply in order",
-    )
-    g.add_argument("--limit", type=int, metavar="N", help="read only the first N documents")
-    g = p.add_argument_group("output")
+
+
+def output_options(g: argparse._ArgumentGroup) -> None:
     g.add_argument("--out", metavar="FILE.h5", help="the data file")
     g.add_argument("--out-train", metavar="FILE.h5", help="with a split: the documents before the validation part")
     g.add_argument("--out-valid", metavar="FILE.h5", help="with a split: the validation part")
@@ -123,7 +89,36 @@ def parser() -> Parser:
         help="rows in an HDF5 chunk; 0: contiguous, without checksums (default: about 64 KiB)",
     )
     g.add_argument("--quiet", action="store_true", help="no progress and no summary")
-    return p
+    g.add_argument("--processes", type=int, metavar="N", help="processes that tokenize (default: one per core)")
+
+
+def input_options(g: argparse._ArgumentGroup) -> None:
+    g.add_argument(
+        "--documents",
+        choices=UNITS,
+        help="what a document is: a line, text between blank lines, a whole file or record, "
+        "or a chunk of characters (default: a line or a record; chunk for text8)",
+    )
+    g.add_argument("--chunk", type=int, metavar="N", help="characters in a chunk (default: L)")
+    g.add_argument("--keep-newline", action="store_true", help="non-blank lines keep their newline, as in WikiText")
+    g.add_argument(
+        "--detokenizer",
+        default="none",
+        metavar="NAME",
+        help=f"undo the word splitting of a corpus: {', '.join(TABLES)}; several joined by + apply in order",
+    )
+    g.add_argument("--limit", type=int, metavar="N", help="read only the first N documents")
+    g.add_argument(
+        "--field", metavar="NAME", help="field of records that holds the text (default: text, or the only one)"
+    )
+    g.add_argument("--plain-text", action="store_true", help="read JSON lines as text, braces and all")
+    g.add_argument(
+        "--allow-invalid",
+        type=float,
+        default=0.01,
+        metavar="F",
+        help="refuse a text of which more than this share is no UTF-8 or NUL (default: 0.01)",
+    )
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -145,9 +140,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         value = getattr(o, name)
         require(value is None or value > 0, f"--{name.replace('_', '-')} {value}: must be positive")
     require(o.inputs.count("-") < 2, "- is given twice; standard input is read once")
-    o.documents = o.documents or ("chunk" if o.tokenizer == "text8" else "line")
-    require(not o.keep_newline or o.documents == "line", "--keep-newline goes with --documents line")
-    require(o.chunk is None or o.documents == "chunk", "--chunk goes with --documents chunk")
+    check_input(o)
     o.special = special_tokens(o.special)
     o.split = o.split or "all"
     names = ",".join("stdin" if p == "-" else os.path.basename(p) for p in o.inputs)
@@ -156,8 +149,25 @@ def parse(argv: list[str]) -> argparse.Namespace:
     require(len(o.split.encode()) < 64, "--split: at most 63 bytes")
     require(len(o.detokenizer) < 32, "--detokenizer: at most 31 bytes")
     outputs = filter(None, (o.out, o.out_train, o.out_valid))
-    check_paths(outputs, [*o.inputs, *o.tokenizer.partition(":")[2].split(",")])
+    kind, _, files = (o.vocabulary or o.tokenizer).partition(":")
+    check_paths(outputs, [*o.inputs, *(files.split(",") if kind != "chars" else [])])
     return o
+
+
+def check_input(o: argparse.Namespace) -> None:
+    require(bool(o.tokenizer) != bool(o.vocabulary), "give --tokenizer for text, or --vocabulary for token ids")
+    if o.tokenizer == "text8":
+        o.documents = o.documents or "chunk"
+    elif o.keep_newline:
+        o.documents = o.documents or "line"
+    require(not o.keep_newline or o.documents == "line", "--keep-newline goes with --documents line")
+    require(o.chunk is None or o.documents == "chunk", "--chunk goes with --documents chunk")
+    require(not o.vocabulary or not o.documents, "--documents is for text; token ids have an eos after each document")
+    require(not o.vocabulary or o.detokenizer == "none", "--detokenizer is for text")
+    for name in ("allow_invalid", "max_loss"):
+        require(0 <= getattr(o, name) <= 1, f"--{name.replace('_', '-')}: a share from 0 to 1")
+    require(o.processes is None or 1 <= o.processes <= 1024, f"--processes {o.processes}: from 1 to 1024")
+    o.processes = o.processes or len(os.sched_getaffinity(0))
 
 
 if __name__ == "__main__":

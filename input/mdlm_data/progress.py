@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 from mdlm_data.corpus import Corpus
+from mdlm_data.documents import Piece
 
 
 class Progress:
@@ -18,12 +19,12 @@ class Progress:
         self.start = self.shown = time.monotonic()
         self.documents = 0
 
-    def watch(self, texts: Iterator[str]) -> Iterator[str]:
-        for text in texts:
-            self.documents += 1
+    def watch(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        for piece in pieces:
+            self.documents += piece[1]
             if time.monotonic() - self.shown > (0.2 if self.terminal else 30):
                 self._show()
-            yield text
+            yield piece
 
     def end(self) -> None:
         if self.terminal and not self.quiet:

@@ -12,6 +12,7 @@ import numpy as np
 
 from mdlm_data.command import warn
 from mdlm_data.corpus import Corpus
+from mdlm_data.documents import Unit
 from mdlm_data.errors import InputError, reason, require
 from mdlm_data.output import replacing
 from mdlm_data.seal import seal_append
@@ -25,8 +26,8 @@ MOST = 1 << 20  # tokens of a prompt
 
 def make_prompts(o: argparse.Namespace, command: str) -> None:
     vocabulary = make_vocabulary(f"data:{o.data}")
-    corpus = Corpus(o.inputs, "line")
-    rows = [tokenize(line, vocabulary, o, f"prompt {i}") for i, line in enumerate(corpus.documents())]
+    corpus = Corpus(o.inputs, Unit("line"))
+    rows = [tokenize(line, vocabulary, o, f"prompt {i}") for i, line in enumerate(corpus.texts())]
     require(rows, "there is no prompt: give one line of text per prompt")
     write(rows, vocabulary, o, command)
     report(rows, vocabulary, corpus, o)

@@ -32,11 +32,12 @@ def retokenize(o: argparse.Namespace, command: str) -> None:
         "split": "retokenized",
         "command": command,
         "document_unit": "row",
+        "documents": len(rows),
     }
     with DataFile(o.out, vocabulary, length, None) as output:
         for first in range(0, len(rows), ROWS):
             part = rows[first : first + ROWS]
-            output.add(padded(part, length, vocabulary.pad), len(part))
+            output.add(padded(part, length, vocabulary.pad))
         output.finish(attributes)
         output.publish()
     if truncated:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
-import numpy as np
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
+from mdlm_data.bpe import train_bpe
+from mdlm_data.characters import characters, characters_of, stored, text8
 from mdlm_data.errors import InputError
+from mdlm_data.fidelity import check_own_text
 from mdlm_data.specials import END_OF_TEXT, MASK, SPECIALS, USUAL_NAMES
 from mdlm_data.token_bytes import bytes_of_tokens, kind_and_bytes
-from mdlm_data.vocabulary import Ids, Vocabulary, from_tokenizer, hash_of
+from mdlm_data.vocabulary import Vocabulary, from_tokenizer
 from mdlm_data.vocabulary_group import read_specials, read_tokens
 
 
@@ -29,10 +33,14 @@ def make_vocabulary(
         raise InputError(f"--special is for json: tokenizers; {kind} fixes its special tokens")
     if kind == "text8" and not rest:
         vocabulary = text8()
+    elif kind == "chars":
+        if not rest and training_text is None:
+            raise InputError("--tokenizer chars: takes the characters of a text; name them, as in chars:ACGTN")
+        vocabulary = characters(rest) if rest else characters_of(training_text())
     elif kind == "bpe":
         if training_text is None:
             raise InputError(f"--tokenizer {spec}: trains a new tokenizer; name an existing one")
-        vocabulary = train_bpe(_bpe_size(rest), training_text())
+        vocabulary = train_bpe(rest, training_text())
     elif kind in FROM_FILES and rest:
         for path in rest.split(",") if kind == "gpt2" else [rest]:
             _check_readable(path)
@@ -45,47 +53,19 @@ def make_vocabulary(
     else:
         raise InputError(
             f"--tokenizer {spec}: give bpe:SIZE, json:FILE, bert:VOCAB.txt, gpt2:VOCAB.json,MERGES.txt, "
-            "data:FILE.h5 or text8"
+            "data:FILE.h5, chars:SET, chars or text8"
         )
     _check(vocabulary, spec)
+    check_own_text(vocabulary, spec)
     return replace(vocabulary, eos=vocabulary.bos) if eos_is_bos else vocabulary
 
 
+def trained(spec: str) -> bool:
+    """Whether the vocabulary is made from the text."""
+    return spec == "chars" or spec.startswith("bpe:")
+
+
 # ---- one function per kind
-
-
-def text8() -> Vocabulary:
-    """8 special ids, then the 27 characters of text8."""
-    names = "[CLS] [SEP] [BOS] [EOS] [MASK] [PAD] [RESERVED] [UNK]".split()
-    tokens = [n.encode() for n in names] + [c.encode() for c in "abcdefghijklmnopqrstuvwxyz "]
-    unknown = names.index("[UNK]")
-    ids = np.full(128, unknown, np.uint32)
-    for i, token in enumerate(tokens[len(names) :], len(names)):
-        ids[token[0]] = i
-
-    def encode(texts: list[str]) -> list[Ids]:
-        codes = (np.frombuffer(t.encode("utf-32-le"), "<u4") for t in texts)
-        return [np.where(c < 128, ids[np.minimum(c, 127)], unknown) for c in codes]
-
-    special = {role: names.index(f"[{role.upper()}]") for role in SPECIALS}
-    digest = hash_of([t.decode() for t in tokens])
-    return Vocabulary("text8", "chars", digest, tokens, definition="", encode=encode, unknown=unknown, **special)
-
-
-def train_bpe(size: int, texts: Iterator[str]) -> Vocabulary:
-    """A byte-level BPE of `size` tokens: 256 bytes, merges, then <|endoftext|> (bos and eos) and [MASK] (also pad)."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=size - 2,
-        show_progress=False,
-        special_tokens=[],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    tokens = [*bytes_of_tokens(tokenizer), END_OF_TEXT.encode(), MASK.encode()]
-    end, mask = len(tokens) - 2, len(tokens) - 1
-    return from_tokenizer("bpe", "byte_bpe", tokenizer, tokens, mask=mask, bos=end, eos=end, pad=mask)
 
 
 def gpt2(spec: str) -> Vocabulary:
@@ -125,7 +105,8 @@ def bert(path: str) -> Vocabulary:
 def from_json(path: str, special: dict[str, str]) -> Vocabulary:
     """A Hugging Face tokenizer.json; special tokens by usual name or by `special`; a missing mask is appended."""
     tokenizer = Tokenizer.from_file(path)
-    kind, tokens = kind_and_bytes(tokenizer, path)
+    definition = json.loads(tokenizer.to_str())
+    kind, tokens = kind_and_bytes(tokenizer, definition, path)
     ids = {role: _special_id(tokenizer, role, special.get(role), path) for role in SPECIALS}
     if ids["mask"] is None:
         ids["mask"] = len(tokens)
@@ -134,6 +115,7 @@ def from_json(path: str, special: dict[str, str]) -> Vocabulary:
         if ids[role] is None:
             raise InputError(f"{path}: no {role} token under a usual name; give --special {role}=TOKEN")
     ids["pad"] = ids["mask"] if ids["pad"] is None else ids["pad"]
+    ids["unknown"] = _unknown_id(tokenizer, definition["model"])
     return from_tokenizer(f"json:{Path(path).stem}", kind, tokenizer, tokens, **ids)
 
 
@@ -146,6 +128,8 @@ def from_data(path: str) -> Vocabulary:
         a = group.attrs
         if a["tokenizer"] == "text8":
             return text8()
+        if a["tokenizer"] == "chars":
+            return stored(read_tokens(group))
         if "json" not in group:
             raise InputError(f"{path}: holds the tokens but not the tokenizer; name the training data instead")
         tokenizer = Tokenizer.from_str(group["json"][:].tobytes().decode())
@@ -174,10 +158,10 @@ def _special_id(tokenizer: Tokenizer, role: str, token: str | None, path: str) -
     return next((i for i in found if i is not None), None)
 
 
-def _bpe_size(text: str) -> int:
-    if not text.isdigit() or not 258 <= int(text) <= 2**31:
-        raise InputError(f"--tokenizer bpe:{text}: SIZE is a number from 258 (256 bytes and 2 special tokens) to 2^31")
-    return int(text)
+def _unknown_id(tokenizer: Tokenizer, model: dict[str, Any]) -> int | None:
+    """The id that stands for what the vocabulary cannot spell, if it has one."""
+    token = model.get("unk_token")
+    return model.get("unk_id") if token is None else tokenizer.token_to_id(token)
 
 
 def _check_readable(path: str) -> None:
