@@ -12,7 +12,7 @@ Piece = tuple[str | np.ndarray, bool]  # text or token ids, and whether the docu
 Cut = Callable[[str, int], int]  # (text, limit): where to cut the text, from 1 to limit
 
 UNITS = ("line", "blank", "file", "chunk")
-PIECE = 1 << 20  # characters of a piece, about
+PIECE = 1 << 18  # characters of a piece, about
 READ = 1 << 16  # characters read at a time
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from mdlm_data.errors import InputError
 
-ALONE = 8  # items that the calling process works on before it starts others
+ALONE = 4  # items that the calling process works on before it starts others
 
 
 def in_processes(function: Callable[[Any], Any], items: Iterable[Any], processes: int) -> Iterator[Any]:
