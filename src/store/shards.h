@@ -9,7 +9,21 @@
  *   attributes of /         format, format_version, wrap (0 | 1), detokenizer, source, split, documents, created,
  *                           command, digest (XXH3-128 in hex over all tokens, then all lengths, as little-endian
  *                           uint32), unigram_nats (entropy of the best unigram model of the scored tokens, nat per
- *                           token) */
+ *                           token), document_unit
+ *   counts, also attributes of /, which older files and those of mdlm-retokenize lack:
+ *     bytes                 of the text that is in rows: its length in UTF-8, as it was before the detokenizer, after
+ *                           invalid bytes became U+FFFD; without a byte-order mark and without what separates documents
+ *                           (line ends, unless they are kept; blank lines; eos)
+ *     words                 of the same text: runs of characters that are not Unicode white space
+ *                           A document of which only some tokens are in rows (truncated, or in the remainder) counts in
+ *                           proportion: floor(bytes · kept / all tokens); wrapped documents of more than 256 Ki
+ *                           characters do so in pieces. Of files of token ids: of the text that they spell
+ *     empty_documents       documents without a token
+ *     truncated_documents, truncated_tokens   with wrap = 0: documents longer than a row, and their tokens in no row
+ *     dropped_tokens        with wrap = 1: tokens of the remainder, which fill no row (eos included)
+ *     replaced_bytes        invalid or NUL bytes that became U+FFFD, in all of the input (both parts of a split)
+ *     unknown_tokens, lost_characters   what the tokenizer did not keep, in all of the documents: tokens for what it
+ *                           cannot spell; characters that the text spelt from the ids lacks */
 #pragma once
 #include "store/vocab.h"
 

@@ -43,7 +43,7 @@ def test_random_tokenizers(tmp_path: Path) -> None:
             assert "\n" not in str(e) and "t.json" in str(e) or "json:t" in str(e), (seed, str(e))
             ends["refused"] += 1
             continue
-        for text in [random_text(rng) for _ in range(TEXTS)]:
+        for text in [random_text(rng) for _ in range(TEXTS)] + [" ".join(rng.choices(WORDS, k=8))]:
             ids = v.encode([text])[0]
             assert not np.isin(ids, [v.mask, v.bos, v.eos, v.pad]).any(), (seed, text)
             loss = Fidelity(v).compare([text], [ids])
