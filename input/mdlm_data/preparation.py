@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mdlm_data.batch_store import BatchStore
 from mdlm_data.corpus import Corpus
 from mdlm_data.datafile import DataFile
 from mdlm_data.detokenizers import detokenizer
@@ -46,7 +47,12 @@ def prepare(o: argparse.Namespace, command: str) -> None:
             name: stack.enter_context(DataFile(path, vocabulary, o.length, o.chunk_rows))
             for name, path in paths.items()
         }
-        tokenize_all(corpus, n_train, outputs, o)
+        store = None
+        if o.resume and not o.vocabulary:
+            store = stack.enter_context(
+                BatchStore(f"{o.out or o.out_train}.part", f"{vocabulary.hash} {o.detokenizer}")
+            )
+        tokenize_all(corpus, n_train, outputs, store, o)
         finish(outputs, corpus, o, command)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # both files are published or neither
@@ -109,7 +115,9 @@ def pieces_of(corpus: Corpus, cut: Any, o: argparse.Namespace) -> Iterator[Piece
         yield text, end
 
 
-def tokenize_all(corpus: Corpus, n_train: int | None, outputs: dict[str, DataFile], o: argparse.Namespace) -> None:
+def tokenize_all(
+    corpus: Corpus, n_train: int | None, outputs: dict[str, DataFile], store: BatchStore | None, o: argparse.Namespace
+) -> None:
     """The first n_train documents to the first output, the rest to the second; all to the only one."""
     progress = Progress("tokenizing", corpus, o.quiet)
     v = next(iter(outputs.values())).v
@@ -117,12 +125,14 @@ def tokenize_all(corpus: Corpus, n_train: int | None, outputs: dict[str, DataFil
     encode = BatchEncoder(v, o.detokenizer)
     for output, n in zip(outputs.values(), (n_train, None)):
         framing = (Wrapped if o.wrap else Unwrapped)(v, o.length)
-        for encoded in in_processes(encode, batches(take(pieces, n)), o.processes):
+        for encoded in (store.encoded if store else in_processes)(encode, batches(take(pieces, n)), o.processes):
             output.add(framing.add(encoded))
             output.loss += encoded.loss
         output.add(framing.end())
         output.account = framing.account
     progress.end()
+    if store and store.found and not o.quiet:
+        print(f"{store.found} of {store.batches} batches of text were taken from an interrupted run")
 
 
 def finish(outputs: dict[str, DataFile], corpus: Corpus, o: argparse.Namespace, command: str) -> None:

@@ -89,6 +89,12 @@ def output_options(g: argparse._ArgumentGroup) -> None:
         help="rows in an HDF5 chunk; 0: contiguous, without checksums (default: about 64 KiB)",
     )
     g.add_argument("--quiet", action="store_true", help="no progress and no summary")
+    g.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="keep what is tokenized in OUT.part until the file is complete (default: --resume)",
+    )
     g.add_argument("--processes", type=int, metavar="N", help="processes that tokenize (default: one per core)")
 
 

@@ -47,4 +47,5 @@ examples:
   mdlm-prepare other.txt --tokenizer data:train.h5 --length 128 --out other.h5
 
 An output appears under its name when it is complete and replaces a file of that name; a failed or interrupted run
-leaves no output. Exit status: 0; 2 after an error; 130 when interrupted."""
+leaves no output. After an interruption the same command goes on from what was tokenized, which OUT.part keeps.
+Exit status: 0; 2 after an error; 130 when interrupted."""

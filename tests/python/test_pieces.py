@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import random
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import h5py
@@ -14,8 +16,9 @@ import pytest
 from conftest import command
 
 from mdlm_data import documents
+from mdlm_data.batch_store import BatchStore
 from mdlm_data.documents import Unit, bounded, cut_at_blank
-from mdlm_data.encoding import Encoded
+from mdlm_data.encoding import BatchEncoder, Encoded
 from mdlm_data.framing import Unwrapped, Wrapped
 from mdlm_data.vocabularies import make_vocabulary
 from mdlm_data.workers import in_processes
@@ -133,22 +136,65 @@ def test_processes_keep_the_order_and_give_errors_on() -> None:
         list(in_processes(add_one, [*range(12), 1001, 1], 2))
 
 
-@pytest.mark.parametrize("extra", [(), ("--no-wrap", "--documents", "file")])
-def test_same_file_from_any_number_of_processes(prepare, tmp_path: Path, extra: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("times", "extra"), [(3, ()), (9, ("--no-wrap", "--documents", "file"))])
+def test_same_file_from_any_number_of_processes(prepare, tmp_path: Path, times: int, extra: tuple[str, ...]) -> None:
     text = text_of(5, 60_000)
-    (tmp_path / "t.txt").write_text(text * 9)
+    (tmp_path / "t.txt").write_text(text * times)
     prepare("-", "--tokenizer", "bpe:400", "--length", 64, "--out", "v.h5", stdin=text.encode())
     found = []
     for n in (1, 2, 3):
         arguments = ("--tokenizer", "data:v.h5", "--length", 64, "--processes", n, "--out", f"{n}.h5", *extra)
         said = prepare("t.txt", *arguments).stdout.decode()
         assert "MB/s per core" in said
-        with h5py.File(tmp_path / f"{n}.h5") as f:
-            attributes = {k: v for k, v in f.attrs.items() if k not in ("created", "command")}
-            found.append((attributes, f["tokens"][:].tobytes(), f["lengths"][:].tobytes()))
+        found.append(contents(tmp_path / f"{n}.h5"))
     assert found[0] == found[1] == found[2]
-    if not extra:
-        assert found[0][0]["words"] > 500_000
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_an_interrupted_run_goes_on(prepare, tmp_path: Path, number: int) -> None:
+    text = text_of(8, 60_000).encode() * 20
+    options = ("-", "--tokenizer", "text8", "--max-loss", 1, "--length", 64, "--out", "a.h5")
+    process = subprocess.Popen(
+        command("mdlm_data.prepare", *options), cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    process.stdin.write(text)
+    process.stdin.flush()  # it stays open, so that the run waits for more
+    part, deadline = tmp_path / "a.h5.part", time.monotonic() + 200
+    while not (part.exists() and part.stat().st_size > 18 * 4096 * (64 * 4 + 32)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    assert process.wait(60) == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    assert part.exists() and not (tmp_path / "a.h5").exists()
+    with part.open("r+b") as f:
+        f.truncate(part.stat().st_size - 1000)  # the last record is not whole
+    said = prepare(*options, stdin=text).stdout.decode()
+    assert int(said.split(" of ")[0]) >= 16 and "were taken from an interrupted run" in said
+    assert [p.name for p in tmp_path.iterdir()] == ["a.h5"]
+    found = contents(tmp_path / "a.h5")
+    assert "interrupted" not in prepare(*options, "--no-resume", stdin=text).stdout.decode()
+    assert found == contents(tmp_path / "a.h5")
+
+
+def contents(path: Path) -> tuple:
+    with h5py.File(path) as f:
+        attributes = {k: v for k, v in f.attrs.items() if k not in ("created", "command")}
+        return attributes, f["tokens"][:].tobytes(), f["lengths"][:].tobytes()
+
+
+def test_batches_of_another_text_are_not_taken(tmp_path: Path) -> None:
+    v = make_vocabulary("text8")
+    encode = BatchEncoder(v, "none")
+    one, two, three = ([("abc", True)], True), ([("abd", True)], True), ([("abc", False)], True)
+
+    def run(key: str, *batches: tuple) -> int:
+        store = BatchStore(str(tmp_path / "p"), key)
+        found = [e.ids.tolist() for e in store.encoded(encode, batches, 1)]
+        store.file.close()
+        assert found == [encode(b).ids.tolist() for b in batches]
+        return store.found
+
+    assert run("k", one, two) == 0 and run("k", one, two, three) == 2 and run("k", one, two, three) == 3
+    assert run("k", one, three, two) == 1 and run("k", one, three, two) == 3 and run("other", one) == 0
 
 
 def test_memory_does_not_grow_with_a_line(prepare, tmp_path: Path) -> None:
