@@ -32,7 +32,7 @@ class BatchStore:
         self.path, self.key = path, key
         self.found = self.batches = 0  # taken from an earlier run; in all
         try:
-            self.file = open(path, "r+b" if os.path.exists(path) else "w+b")
+            self.file = open(path, "r+b" if os.path.exists(path) else "w+b", buffering=0)
         except OSError as e:
             raise InputError(f"{path}: cannot write it: {e.strerror}") from e
 
@@ -83,6 +83,8 @@ class BatchStore:
 
     def _read(self, digest: bytes) -> Encoded | None:
         """The next record if it is that of this batch; otherwise the file ends here."""
+        if self.file.closed:
+            return None
         at = self.file.tell()
         head = self.file.read(HEAD.size)
         if len(head) == HEAD.size:
@@ -95,12 +97,18 @@ class BatchStore:
         return None
 
     def _write(self, digest: bytes, e: Encoded) -> None:
+        """A full disk ends the keeping, not the run."""
+        if self.file.closed:
+            return
         data = _packed(e)
+        record = HEAD.pack(digest, len(data), xxhash.xxh3_64_intdigest(data)) + data
         try:
-            self.file.write(HEAD.pack(digest, len(data), xxhash.xxh3_64_intdigest(data)) + data)
-            self.file.flush()
-        except OSError as e:
-            raise InputError(f"{self.path}: cannot write it: {e.strerror}") from e
+            whole = self.file.write(record) == len(record)
+        except OSError:
+            whole = False
+        if not whole:
+            self.file.truncate(0)
+            self.file.close()
 
 
 def _packed(e: Encoded) -> bytes:
