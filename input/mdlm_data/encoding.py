@@ -9,7 +9,6 @@ import numpy as np
 
 from mdlm_data.detokenizers import detokenizer
 from mdlm_data.documents import Piece
-from mdlm_data.errors import InputError
 from mdlm_data.fidelity import Fidelity, Loss
 from mdlm_data.vocabulary import Ids, Vocabulary
 
@@ -58,8 +57,6 @@ class BatchEncoder:
         texts = [self.detokenize(text) for text in contents]
         ids = self.v.encode(texts, [begins, *ends[:-1]])
         found = Encoded.of(ids, ends, [(len(text.encode()), len(text.split())) for text in contents])
-        if np.any(found.ids == self.v.mask):
-            raise InputError("the text encodes to the mask token; name another one by --special mask=TOKEN")
         found.loss = self.fidelity.compare(texts, ids)
         return found
 

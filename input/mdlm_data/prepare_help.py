@@ -44,6 +44,8 @@ examples:
   mdlm-prepare wiki.valid.raw --tokenizer gpt2:vocab.json,merges.txt --length 1024 --detokenizer wikitext \\
                --keep-newline --source wikitext2 --split validation --out wikitext2.h5
   head -c 90000000 text8 | mdlm-prepare - --tokenizer text8 --length 512 --out text8.h5   (data.crop takes L = 256)
+  mdlm-prepare lambada_test.jsonl --tokenizer gpt2:vocab.json,merges.txt --length 1024 --no-wrap --detokenizer lambada \\
+               --source lambada --split test --out lambada.h5
   mdlm-prepare other.txt --tokenizer data:train.h5 --length 128 --out other.h5
 
 An output appears under its name when it is complete and replaces a file of that name; a failed or interrupted run

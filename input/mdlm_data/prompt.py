@@ -38,7 +38,7 @@ def _job(argv: list[str]) -> None:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     p = Parser(prog=PROGRAM, description="Tokenize text with holes into prompts for mdlm sample.", epilog=NOTES)
-    p.add_argument("inputs", nargs="+", metavar="TEXT", help="UTF-8 text, plain or .gz; - for standard input")
+    p.add_argument("inputs", nargs="+", metavar="TEXT", help="files as mdlm-prepare reads them; - for standard input")
     p.add_argument("--data", required=True, metavar="FILE.h5", help="data file whose tokenizer is used")
     p.add_argument("--out", required=True, metavar="FILE.h5", help="the file of prompts")
     p.add_argument(

@@ -205,6 +205,18 @@ def test_fields_units_and_plain_json(tmp_path: Path) -> None:
         list(Corpus([path], options=Options(field="c")).texts())
 
 
+def test_lambada(prepare, tmp_path: Path) -> None:
+    (tmp_path / "l.jsonl").write_text('{"text": "\u201cWhere to?\u201d he asked. "}\n{"text": "go"}\n')
+    prepare("l.jsonl", "--tokenizer", "chars", "--detokenizer", "lambada", "--length", 32, "--no-wrap", "--out", "o.h5")
+    with h5py.File(tmp_path / "o.h5") as f:
+        raw, offsets = f["vocab/bytes"][:].tobytes(), f["vocab/offsets"][:].tolist()
+        letters = [raw[i:j].decode() for i, j in zip(offsets, offsets[1:])]
+        found = ["".join(letters[t] for t in row[1 : n - 1]) for row, n in zip(f["tokens"][:], f["lengths"][:])]
+        assert found == ['\n"Where to?" he asked.', "\ngo"]
+        assert (f.attrs["bytes"], f.attrs["words"]) == (26 + 2, 4 + 1)  # of the text before the detokenizer
+        assert f.attrs["document_unit"] == "record"
+
+
 def test_folder_that_save_to_disk_wrote(tmp_path: Path) -> None:
     folder = tmp_path / "train"
     folder.mkdir()
