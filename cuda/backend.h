@@ -2,6 +2,9 @@
 #pragma once
 #include "ops/ops.h"
 
+/* elements of a flat buffer whose squares one block sums: Ops.chunk */
+enum { UPDATE_CHUNK = 16384 };
+
 /** dense_open / dense_close — cuBLASLt and its plans. attention_open / attention_close — cuDNN and its plans. */
 int dense_open(Device *dev);
 void dense_close(Device *dev);
@@ -40,6 +43,7 @@ int cuda_draw(Device *, Tensor ids, Tensor logits, Tensor uniform, Tensor keep, 
 int cuda_argmax(Device *, Tensor ids, Tensor logits, int32_t forbid);
 int cuda_add(Device *, Tensor y, Tensor x);
 int cuda_sum(Device *, Tensor total, Tensor x);
-int cuda_sum_squares(Device *, Tensor sum, Tensor x);
+int cuda_squares(Device *, Tensor terms, Tensor x);
+int cuda_sum_terms(Device *, Tensor sum, Tensor terms);
 int cuda_adamw(Device *, const AdamW *);
 int cuda_to_bf16(Device *, Tensor y, Tensor x);

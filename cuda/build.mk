@@ -40,7 +40,7 @@ EMU_OBJ    := $(CU_SRC:cuda/%.cu=$(BUILD)/emulated/cuda/%.o)
 EMU_TRAPS   = -fsanitize=alignment,bounds,shift,signed-integer-overflow -fsanitize-undefined-trap-on-error
 EMU_FLAGS   = $(EMU_TRAPS) -std=c++20 -Isrc -Icuda -Itests -O2 -g -fno-strict-aliasing $(MPI_CFLAGS) -Wall -Wextra -Wshadow $(if $(WERROR),-Werror) $(SAN)
 # the tests linked with a device: those of ops, a whole step, the distribution of samples
-EMU_MPI    := $(BUILD)/emulated/tests/test_device_comm $(BUILD)/emulated/tests/test_reduce
+EMU_MPI    := $(addprefix $(BUILD)/emulated/tests/,test_device_comm test_reduce test_shard)
 ON_DEVICE  := $(notdir $(basename $(wildcard tests/ops/test_*.c tests/cuda/test_*.c))) test_sampler_ancestral test_sampler_ar test_sampler_cached
 EMULATED   := $(addprefix $(BUILD)/emulated/,mdlm bench bench_ops tests/test_emulation tests/test_attention_cudnn) $(EMU_MPI) $(ON_DEVICE:%=$(BUILD)/emulated/tests/%)
 

@@ -179,10 +179,10 @@ static int add(void *arg, char *x, const char *y, size_t n) {
   return cuda_add(&nccl_of(c)->side, tensor_1d(x, DT_F32, (int64_t)n), tensor_1d((char *)y, DT_F32, (int64_t)n));
 }
 
-static int nccl_all_reduce_tree(DeviceComm *c, const Tree *t, void *const *arrays, Tensor scratch, int64_t n) {
+static int nccl_tree(DeviceComm *c, const Tree *t, TreePhases phases, void *const *arrays, Tensor scratch, int64_t n) {
   const TreeCarrier carrier = {c, sizeof(float), swap, add};
   TRY(begin(c));
-  return tree_sum(t, &carrier, arrays, scratch.data, (size_t)n);
+  return tree_run(t, phases, &carrier, arrays, scratch.data, (size_t)n);
 }
 
 static int nccl_reduce_scatter(DeviceComm *c, Tensor x) {
@@ -231,7 +231,7 @@ const DeviceCommTable comm_nccl = {
     .name = "nccl",
     .create = nccl_create,
     .all_reduce = nccl_all_reduce,
-    .all_reduce_tree = nccl_all_reduce_tree,
+    .tree = nccl_tree,
     .reduce_scatter = nccl_reduce_scatter,
     .all_gather = nccl_all_gather,
     .wait = nccl_wait,

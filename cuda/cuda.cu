@@ -217,6 +217,7 @@ const Ops ops_cuda = {
     .real = DT_F32,
     .host = false,
     .low_activations = true,
+    .chunk = UPDATE_CHUNK,
     .library = cuda_library,
     .open = cuda_open,
     .close = cuda_close,
@@ -259,7 +260,8 @@ const Ops ops_cuda = {
     .argmax = cuda_argmax,
     .add = cuda_add,
     .sum = cuda_sum,
-    .sum_squares = cuda_sum_squares,
+    .squares = cuda_squares,
+    .sum_terms = cuda_sum_terms,
     .adamw = cuda_adamw,
     .to_bf16 = cuda_to_bf16,
 };

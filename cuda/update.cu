@@ -43,9 +43,10 @@ int cuda_add(Device *dev, Tensor y, Tensor x) {
   return LAUNCH_PACKS(dev, k_add, n, wide(y.data) && wide(x.data), (float *)y.data, (const float *)x.data, n);
 }
 
-/* ---- sum, sum_squares: each block sums SPAN neighbours, then one block sums the blocks' sums. The alignment of x
+/* ---- sum, squares, sum_terms: each block sums SPAN neighbours, then one block sums the blocks' sums. The alignment of x
  * affects how it is read, not the order of the sum. */
-static constexpr int AT_ONCE = 4, TURNS = 16, SPAN = TURNS * WIDTH * THREADS;
+static constexpr int AT_ONCE = 4, TURNS = 16, SPAN = UPDATE_CHUNK;
+static_assert(SPAN == TURNS * WIDTH * THREADS, "a block sums one chunk");
 
 template <bool SQUARES, bool ALIGNED> static __device__ double sum_of(const float *x, int64_t first, int64_t n) {
   double sum[WIDTH] = {0};
@@ -74,18 +75,24 @@ __global__ void k_sum_partial(double *out, const double *partial, int64_t n, boo
   if (threadIdx.x == 0) *out = (add ? *out : 0) + sum;
 }
 
-template <bool SQUARES> static int sum_to(Device *dev, Tensor total, Tensor x, bool add) {
+int cuda_sum(Device *dev, Tensor total, Tensor x) {
   int64_t n = tensor_count(x), blocks = ceil_div(n, SPAN);
   const float *v = (const float *)x.data;
   double *partial;
   TRY(cuda_scratch(dev, SCRATCH_PARTIAL, (size_t)blocks * sizeof *partial, &partial));
-  TRY(LAUNCH(dev, k_sum<SQUARES>, blocks, partial, v, n, wide(v)));
-  return LAUNCH(dev, k_sum_partial, 1, (double *)total.data, partial, blocks, add);
+  TRY(LAUNCH(dev, k_sum<false>, blocks, partial, v, n, wide(v)));
+  return LAUNCH(dev, k_sum_partial, 1, (double *)total.data, partial, blocks, true);
 }
 
-int cuda_sum(Device *dev, Tensor total, Tensor x) { return sum_to<false>(dev, total, x, true); }
+int cuda_squares(Device *dev, Tensor terms, Tensor x) {
+  int64_t n = tensor_count(x);
+  const float *v = (const float *)x.data;
+  return LAUNCH(dev, k_sum<true>, ceil_div(n, SPAN), (double *)terms.data, v, n, wide(v));
+}
 
-int cuda_sum_squares(Device *dev, Tensor sum, Tensor x) { return sum_to<true>(dev, sum, x, false); }
+int cuda_sum_terms(Device *dev, Tensor sum, Tensor terms) {
+  return LAUNCH(dev, k_sum_partial, 1, (double *)sum.data, (const double *)terms.data, tensor_count(terms), false);
+}
 
 /* ---- to_bf16, written out as on the CPU, so that NaN has the same bits on every device */
 static __device__ uint16_t to_nearest(float x) {

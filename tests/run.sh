@@ -247,7 +247,7 @@ for t in $(programs mpi); do
 done
 on_ranks emulated/test_device_comm "$BUILD/emulated/tests/test_device_comm" 1 2 3 4
 # shellcheck disable=SC2086
-on_ranks emulated/test_reduce "$BUILD/emulated/tests/test_reduce" $emulated_reduce
+for t in test_reduce test_shard; do on_ranks emulated/$t "$BUILD/emulated/tests/$t" $emulated_reduce; done
 
 # Python and the scripts, those with the largest time limit first
 in_lanes "$most"

@@ -44,16 +44,21 @@ static void report_memory(const Trainer *t, size_t before) {
   const Params *p = &t->net.model.params;
   double flat = (double)tensor_bytes(p->value), tree = reduction_memory(&t->reduction, t->comm->size);
   double activations = (double)t->net.model.arena.size, rows = (double)t->net.rows.arena.size;
-  double other = (double)t->net.dev.allocated - 5 * flat - (double)tensor_bytes(p->low) - tree - activations - rows;
+  double own = (double)tensor_bytes(t->optimizer.m);
+  double other =
+      (double)t->net.dev.allocated - 2 * flat - 3 * own - (double)tensor_bytes(p->low) - tree - activations - rows;
   log_info("memory of a rank, MiB: program %.0f, weights %.0f, gradients %.0f, AdamW %.0f, EMA %.0f, bf16 copy %.0f, "
            "reduction tree %.0f, activations %.0f, scored rows %.0f, scratch %.0f",
-           mib((double)before), mib(flat), mib(flat), mib(2 * flat), mib(flat), mib((double)tensor_bytes(p->low)),
+           mib((double)before), mib(flat), mib(flat), mib(2 * own), mib(own), mib((double)tensor_bytes(p->low)),
            mib(tree), mib(activations), mib(rows), mib(other));
 }
 
-/* Memory that a rank of so many would hold less than this one, bytes: of the reduction tree. */
+/* Memory that a rank of so many would hold less than this one, bytes: of the reduction tree, and of the optimizer's state
+ * where ranks share it. */
 static double less_memory(const Trainer *t, int64_t ranks) {
-  return reduction_memory(&t->reduction, 1) - reduction_memory(&t->reduction, ranks);
+  double tree = reduction_memory(&t->reduction, 1) - reduction_memory(&t->reduction, ranks);
+  double state = 3 * (double)tensor_bytes(t->optimizer.m);
+  return tree + (t->cfg->dist_shard_optimizer ? state - state / (double)ranks : 0);
 }
 
 /* The step of 1, 2, 4 … ranks, and from where on reductions are felt. */
@@ -64,10 +69,10 @@ static void report_plan(Timing *m, const Trainer *t, const Ceilings *ceilings, d
   char duration[32];
   timing_plan(m, t, ceilings);
   const Plan *p = &m->plan;
-  log_info(
-      "plan       predicted: %lld a node by %s (%.3g GB/s), nodes by %s (%.3g GB/s), %.0f MiB of gradients, reduce %s",
-      (long long)p->per_node, cfg->plan_node_link, p->node.bytes / 1e9, cfg->plan_network, p->network.bytes / 1e9,
-      mib(p->gradient), cfg->dist_reduce);
+  log_info("plan       predicted: %lld a node by %s (%.3g GB/s), nodes by %s (%.3g GB/s), %.0f MiB of gradients, "
+           "reduce %s%s",
+           (long long)p->per_node, cfg->plan_node_link, p->node.bytes / 1e9, cfg->plan_network, p->network.bytes / 1e9,
+           mib(p->gradient), cfg->dist_reduce, p->divided ? ", optimizer's state divided" : "");
   log_info("           %8s %8s %10s %12s %11s %11s %10s %s", "ranks", "nodes", "step, s", "tokens/s", "efficiency",
            "waiting, s", "MiB/rank", "steps take");
   double one = plan_step(p, 1).seconds, tokens = (double)(cfg->train_global_batch * t->net.model.options.length);

@@ -111,5 +111,6 @@ void timing_plan(Timing *m, const Trainer *t, const Ceilings *ceilings) {
   if (p->per_node == 0) p->per_node = host ? p->cores / p->threads : 8;
   if (p->per_node == 0) p->per_node = 1;
   p->overlap = !host;
+  p->divided = cfg->dist_shard_optimizer;
   plan_links(p, cfg);
 }

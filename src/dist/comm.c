@@ -30,9 +30,25 @@ int comm_all_reduce(Comm *c, void *x, size_t n, CommType type, CommOp op) {
 
 int comm_all_reduce_tree(Comm *c, int64_t leaves, void *const *arrays, void *scratch, size_t n, CommType type) {
   const Tree t = {leaves, c->rank, c->size};
-  TRY(tree_check(&t));
-  activity_begin(ACTIVITY_COLLECTIVE, "an all-reduce");
-  return waited(c->table->all_reduce_tree(c, &t, arrays, scratch, n, type));
+  return comm_tree(c, &t, TREE_SUM, arrays, scratch, n, type);
+}
+
+int comm_tree(Comm *c, const Tree *t, TreePhases phases, void *const *arrays, void *scratch, size_t n, CommType type) {
+  const char *const names[] = {
+      [TREE_SCATTER] = "a reduce-scatter", [TREE_GATHER] = "an all-gather", [TREE_SUM] = "an all-reduce"};
+  TRY(tree_check(t));
+  activity_begin(ACTIVITY_COLLECTIVE, names[phases]);
+  return waited(c->table->tree(c, t, phases, arrays, scratch, n, type));
+}
+
+int comm_reduce_scatter(Comm *c, void *x, size_t part, CommType type) {
+  activity_begin(ACTIVITY_COLLECTIVE, "a reduce-scatter");
+  return waited(c->table->reduce_scatter(c, x, part, type));
+}
+
+int comm_all_gather(Comm *c, void *all, size_t bytes) {
+  activity_begin(ACTIVITY_COLLECTIVE, "an all-gather");
+  return waited(c->table->all_gather(c, all, bytes));
 }
 
 int comm_broadcast(Comm *c, void *x, size_t bytes, int root) {

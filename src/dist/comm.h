@@ -16,7 +16,9 @@ typedef struct Comm Comm;
 typedef struct CommTable {
   const char *name;
   int (*all_reduce)(Comm *, void *x, size_t n, CommType, CommOp);
-  int (*all_reduce_tree)(Comm *, const Tree *, void *const *arrays, void *scratch, size_t n, CommType);
+  int (*tree)(Comm *, const Tree *, TreePhases, void *const *arrays, void *scratch, size_t n, CommType);
+  int (*reduce_scatter)(Comm *, void *x, size_t part, CommType);
+  int (*all_gather)(Comm *, void *all, size_t bytes);
   int (*broadcast)(Comm *, void *x, size_t bytes, int root);
   int (*gather)(Comm *, void *all, const void *mine, size_t bytes, int root);
   int (*barrier)(Comm *);
@@ -58,6 +60,14 @@ int comm_all_reduce(Comm *c, void *x, size_t n, CommType type, CommOp op);
  *  Errors  ERR_USAGE unless the ranks can share the leaves equally
  *  Repeat  bitwise the same on any number of ranks */
 int comm_all_reduce_tree(Comm *c, int64_t leaves, void *const *arrays, void *scratch, size_t n, CommType type);
+/** comm_tree — the phases of tree_run alone, where comm_all_reduce_tree has both. Collective.
+ *  Errors  ERR_USAGE unless the ranks can share the leaves equally */
+int comm_tree(Comm *c, const Tree *t, TreePhases phases, void *const *arrays, void *scratch, size_t n, CommType type);
+/** comm_reduce_scatter — x[size][part], one part per rank: this rank's part := Σ over ranks, the others are undefined
+ *  afterwards. The order of additions as for comm_all_reduce. Collective. */
+int comm_reduce_scatter(Comm *c, void *x, size_t part, CommType type);
+/** comm_all_gather — all[size][bytes]: every block := that of its rank. Collective. */
+int comm_all_gather(Comm *c, void *all, size_t bytes);
 /** comm_broadcast — x[bytes] from root to all ranks. Collective. */
 int comm_broadcast(Comm *c, void *x, size_t bytes, int root);
 /** comm_gather — root's all [size][bytes] := every rank's mine [bytes]. Collective. */

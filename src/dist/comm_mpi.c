@@ -82,10 +82,24 @@ static int add_host(void *arg, char *x, const char *y, size_t n) {
   return OK;
 }
 
-static int mpi_all_reduce_tree(Comm *c, const Tree *t, void *const *arrays, void *scratch, size_t n, CommType type) {
+static int mpi_tree(Comm *c, const Tree *t, TreePhases phases, void *const *arrays, void *scratch, size_t n,
+                    CommType type) {
   Typed typed = {of(c), type};
   TreeCarrier carrier = {.arg = &typed, .width = bytes_of(type), .swap = swap, .add = add_host};
-  return tree_sum(t, &carrier, arrays, scratch, n);
+  return tree_run(t, phases, &carrier, arrays, scratch, n);
+}
+
+/* ---- parts */
+
+/* MPI leaves the own part in the place of the first one. It has no strided parts of predefined types: what is too long
+ * for a call is reduced as a whole. */
+static int mpi_reduce_scatter(Comm *c, void *x, size_t part, CommType type) {
+  size_t bytes = part * bytes_of(type);
+  if (part * (size_t)c->size > comm_mpi_chunk) return mpi_all_reduce(c, x, part * (size_t)c->size, type, COMM_SUM);
+  TRY(check(MPI_Reduce_scatter_block(MPI_IN_PLACE, x, (int)part, type_of(type), MPI_SUM, of(c)),
+            "MPI_Reduce_scatter_block"));
+  if (part > 0) memmove((char *)x + (size_t)c->rank * bytes, x, bytes);
+  return OK;
 }
 
 /* ---- bytes */
@@ -97,16 +111,24 @@ static int mpi_broadcast(Comm *c, void *x, size_t bytes, int root) {
   return OK;
 }
 
-/* Gather bytes [at, at + n) of every rank's block; the blocks are `bytes` apart in `all`. */
-static int gather_chunk(Comm *c, char *all, const char *mine, size_t at, int n, size_t bytes, int root) {
-  MPI_Datatype piece, block;
+/* *block := n bytes of blocks that are `bytes` apart. */
+static int block_type(MPI_Datatype *block, int n, size_t bytes) {
+  MPI_Datatype piece;
   TRY(check(MPI_Type_contiguous(n, MPI_BYTE, &piece), "MPI_Type_contiguous"));
-  int err = check(MPI_Type_create_resized(piece, 0, (MPI_Aint)bytes, &block), "MPI_Type_create_resized");
+  int err = check(MPI_Type_create_resized(piece, 0, (MPI_Aint)bytes, block), "MPI_Type_create_resized");
   MPI_Type_free(&piece);
   TRY(err);
-  err = check(MPI_Type_commit(&block), "MPI_Type_commit");
+  err = check(MPI_Type_commit(block), "MPI_Type_commit");
+  if (err) MPI_Type_free(block);
+  return err;
+}
+
+/* Gather bytes [at, at + n) of every rank's block; the blocks are `bytes` apart in `all`. */
+static int gather_chunk(Comm *c, char *all, const char *mine, size_t at, int n, size_t bytes, int root) {
+  MPI_Datatype block;
+  TRY(block_type(&block, n, bytes));
   char *to = c->rank == root ? all + at : NULL;
-  if (err == OK) err = check(MPI_Gather(mine + at, n, MPI_BYTE, to, 1, block, root, of(c)), "MPI_Gather");
+  int err = check(MPI_Gather(mine + at, n, MPI_BYTE, to, 1, block, root, of(c)), "MPI_Gather");
   MPI_Type_free(&block);
   return err;
 }
@@ -114,6 +136,18 @@ static int gather_chunk(Comm *c, char *all, const char *mine, size_t at, int n, 
 static int mpi_gather(Comm *c, void *all, const void *mine, size_t bytes, int root) {
   for (size_t at = 0; at < bytes; at += comm_mpi_chunk)
     TRY(gather_chunk(c, all, mine, at, chunk_of(bytes - at), bytes, root));
+  return OK;
+}
+
+static int mpi_all_gather(Comm *c, void *all, size_t bytes) {
+  for (size_t at = 0; at < bytes; at += comm_mpi_chunk) {
+    MPI_Datatype block;
+    TRY(block_type(&block, chunk_of(bytes - at), bytes));
+    int err =
+        check(MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, (char *)all + at, 1, block, of(c)), "MPI_Allgather");
+    MPI_Type_free(&block);
+    TRY(err);
+  }
   return OK;
 }
 
@@ -164,7 +198,9 @@ static int mpi_node(Comm *c, Comm *node) { return create(node, c->table, c->plac
 static const CommTable comm_mpi = {
     .name = "mpi",
     .all_reduce = mpi_all_reduce,
-    .all_reduce_tree = mpi_all_reduce_tree,
+    .tree = mpi_tree,
+    .reduce_scatter = mpi_reduce_scatter,
+    .all_gather = mpi_all_gather,
     .broadcast = mpi_broadcast,
     .gather = mpi_gather,
     .barrier = mpi_barrier,

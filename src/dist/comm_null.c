@@ -9,8 +9,19 @@ static int null_all_reduce(Comm *c, void *x, size_t n, CommType type, CommOp op)
   return OK;
 }
 
-static int null_all_reduce_tree(Comm *c, const Tree *t, void *const *arrays, void *scratch, size_t n, CommType type) {
-  (void)c, (void)t, (void)arrays, (void)scratch, (void)n, (void)type;
+static int null_tree(Comm *c, const Tree *t, TreePhases phases, void *const *arrays, void *scratch, size_t n,
+                     CommType type) {
+  (void)c, (void)t, (void)phases, (void)arrays, (void)scratch, (void)n, (void)type;
+  return OK;
+}
+
+static int null_reduce_scatter(Comm *c, void *x, size_t part, CommType type) {
+  (void)c, (void)x, (void)part, (void)type;
+  return OK;
+}
+
+static int null_all_gather(Comm *c, void *all, size_t bytes) {
+  (void)c, (void)all, (void)bytes;
   return OK;
 }
 
@@ -42,7 +53,9 @@ static void null_destroy(Comm *c) { (void)c; }
 static const CommTable comm_null = {
     .name = "null",
     .all_reduce = null_all_reduce,
-    .all_reduce_tree = null_all_reduce_tree,
+    .tree = null_tree,
+    .reduce_scatter = null_reduce_scatter,
+    .all_gather = null_all_gather,
     .broadcast = null_broadcast,
     .gather = null_gather,
     .barrier = null_barrier,

@@ -16,7 +16,7 @@ typedef struct DeviceCommTable {
   const char *name;
   int (*create)(DeviceComm *);
   int (*all_reduce)(DeviceComm *, Tensor x);
-  int (*all_reduce_tree)(DeviceComm *, const Tree *, void *const *arrays, Tensor scratch, int64_t n);
+  int (*tree)(DeviceComm *, const Tree *, TreePhases, void *const *arrays, Tensor scratch, int64_t n);
   int (*reduce_scatter)(DeviceComm *, Tensor x);
   int (*all_gather)(DeviceComm *, Tensor x);
   int (*wait)(DeviceComm *);
@@ -54,6 +54,14 @@ int device_comm_all_reduce(DeviceComm *c, Tensor x);
  *  scratch [≥ tree_scratch]
  *  Errors  ERR_USAGE unless the ranks can share the leaves equally */
 int device_comm_all_reduce_tree(DeviceComm *c, int64_t leaves, const Tensor *nodes, Tensor scratch);
+/** device_comm_reduce_scatter_tree — the same, but the last one is defined afterwards only in part tree_part of as many
+ *  equal ones as ranks.
+ *  Errors  also ERR_SHAPE unless n is a multiple of the number of ranks */
+int device_comm_reduce_scatter_tree(DeviceComm *c, int64_t leaves, const Tensor *nodes, Tensor scratch);
+/** device_comm_all_gather_tree — x[n] in equal parts, each of the rank whose tree_part has its number: every part := the
+ *  values of its rank.
+ *  Errors  ERR_SHAPE unless n is a multiple of the number of ranks */
+int device_comm_all_gather_tree(DeviceComm *c, Tensor x);
 /** device_comm_reduce_scatter — x[n] in equal parts, one per rank: this rank's part := Σ over ranks; the other parts
  *  are undefined afterwards.
  *  Errors  ERR_SHAPE unless n is a multiple of the number of ranks */

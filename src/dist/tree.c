@@ -210,13 +210,23 @@ size_t tree_scratch(const Tree *t, size_t n) {
   return s.most;
 }
 
-int tree_sum(const Tree *t, const TreeCarrier *carrier, void *const *arrays, void *scratch, size_t n) {
+int tree_part(const Tree *t) {
+  Stage stages[STAGES];
+  int count = plan(stages, t, (size_t)t->size);
+  const Stage *last = &stages[count - 1];
+  return count == 0 ? 0 : (int)part_of(last->all, last->digit, last->f).start;
+}
+
+int tree_run(const Tree *t, TreePhases phases, const TreeCarrier *carrier, void *const *arrays, void *scratch,
+             size_t n) {
   Stage stages[STAGES];
   Sum s = {.tree = t, .carrier = carrier, .arrays = arrays, .scratch = scratch};
   int count = plan(stages, t, n);
-  begin(&s);
-  for (int i = 0; i < count; i++) TRY(reduce_stage(&s, &stages[i]));
-  ASSERT(s.parts == 1 && s.part[0].array == s.last);
-  for (int i = count - 1; i >= 0; i--) TRY(gather_stage(&s, &stages[i]));
+  if (phases & TREE_SCATTER) {
+    begin(&s);
+    for (int i = 0; i < count; i++) TRY(reduce_stage(&s, &stages[i]));
+    ASSERT(s.parts == 1 && s.part[0].array == s.last);
+  }
+  for (int i = count - 1; i >= 0 && phases & TREE_GATHER; i--) TRY(gather_stage(&s, &stages[i]));
   return OK;
 }

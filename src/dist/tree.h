@@ -13,7 +13,7 @@
  * same place of the f groups divide their range of elements into f parts, each takes one, receives all nodes of the
  * others for it, and adds siblings. At the end one node is left, and the all-gather takes the stages in reverse. Where
  * all groups are one node, a rank sends 2 N (P−1)/P of N elements, as with recursive halving, which this is for powers of
- * two; where they are c nodes, the reduce-scatter sends c times as much. */
+ * two; where they are c nodes, the reduce-scatter sends c times as much. Either half can be had alone. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,6 +23,8 @@ extern "C" {
 #endif
 
 enum { TREE_NODES = 34 }; /* that any run of up to 2^16 leaves consists of */
+
+typedef enum TreePhases { TREE_SCATTER = 1, TREE_GATHER = 2, TREE_SUM = 3 } TreePhases;
 
 typedef struct TreeNode { /* a run of leaves */
   int64_t first, end;
@@ -51,11 +53,18 @@ bool tree_siblings(TreeNode left, TreeNode right, int64_t leaves);
 int tree_nodes(TreeNode nodes[TREE_NODES], int64_t first, int64_t end, int64_t leaves);
 /** tree_own — the same for the leaves of this rank. */
 int tree_own(TreeNode nodes[TREE_NODES], const Tree *t);
-/** tree_scratch — the elements of scratch that tree_sum needs for arrays of up to n elements. */
+/** tree_scratch — the elements of scratch that tree_run needs for arrays of up to n elements. */
 size_t tree_scratch(const Tree *t, size_t n);
-/** tree_sum — arrays[k][n]: the sums of this rank's nodes. The last array := the sum of all leaves, the others are
- *  undefined afterwards. Collective. */
-int tree_sum(const Tree *t, const TreeCarrier *carrier, void *const *arrays, void *scratch, size_t n);
+/** tree_part — where n elements divide into equal parts, one per rank: the number of the part that a reduce-scatter
+ *  leaves on this rank. */
+int tree_part(const Tree *t);
+/** tree_run — arrays[k][n]. Collective.
+ *  TREE_SUM      in: the sums of this rank's nodes. The last array := the sum of all leaves, the others are undefined
+ *                afterwards
+ *  TREE_SCATTER  the same, but of the last array too only this rank's part is defined afterwards
+ *  TREE_GATHER   one array, whose parts := those of their ranks; no scratch */
+int tree_run(const Tree *t, TreePhases phases, const TreeCarrier *carrier, void *const *arrays, void *scratch,
+             size_t n);
 
 #ifdef __cplusplus
 }

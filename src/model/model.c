@@ -27,7 +27,8 @@ int64_t model_padded(const Model *m, int64_t n) {
 }
 
 int model_create(Model *m, Device *dev, const ModelOptions *options) {
-  *m = (Model){.options = *options, .dev = dev, .head_weight = -1, .head_bias = -1};
+  *m =
+      (Model){.options = *options, .dev = dev, .head_weight = -1, .head_bias = -1, .params = {.parts = options->parts}};
   CHECK(options->width % 8 == 0, ERR_USAGE, "model.width = %lld is not a multiple of 8", (long long)options->width);
   CHECK(options->length * options->width / 8 < INT64_C(1) << 32, ERR_USAGE,
         "sequences of %lld tokens at model.width = %lld are too long for the dropout streams",

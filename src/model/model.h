@@ -17,6 +17,7 @@ typedef struct ModelOptions {
   bool time_conditioning; /* false: sigma is 0 for every sequence */
   bool mask_padding;      /* attention is restricted to the real positions of a sequence */
   bool training;          /* keep activations for backward, allocate gradients */
+  int64_t parts;          /* of the flat buffers, see params.h */
 } ModelOptions;
 
 /* Ready — a callback invoked by backward as gradients become final, from the last parameters to the first: all those at

@@ -53,7 +53,9 @@ static int flat(Device *dev, Tensor *t, DType type, int64_t n) {
 }
 
 int params_commit(Params *p, Device *dev, bool training) {
+  int64_t unit = p->parts > 0 ? p->parts * dev->ops->chunk : 1;
   p->dev = dev;
+  p->count = (p->count + unit - 1) / unit * unit;
   TRY(flat(dev, &p->value, dev->real, p->count));
   if (dev->bf16) TRY(flat(dev, &p->low, DT_BF16, p->count));
   if (training) {

@@ -1,7 +1,8 @@
 /* params — a network's parameters: a list of names and shapes over flat buffers of values and gradients.
  *
  * The optimizer and the reduction work on flat buffers; layers use one view per parameter. Each parameter starts at a
- * multiple of 64 elements; the gaps are zero and stay zero. */
+ * multiple of 64 elements; the gaps are zero and stay zero, and so does the padding at the end where the buffers are to
+ * divide into parts. */
 #pragma once
 #include "ops/ops.h"
 
@@ -34,7 +35,9 @@ typedef struct Params {
   Device *dev; /* not owned */
   int n, capacity;
   Param *list;
-  int64_t count;      /* elements of a flat buffer */
+  int64_t count; /* elements of a flat buffer */
+  int64_t parts; /* set before params_commit: count is padded to that many equal parts of whole chunks of op_squares;
+                         0: not padded */
   Tensor value, grad; /* [count] */
   Tensor low;         /* [count] bf16, or none */
   int64_t bindings;   /* how often params_bind has been called: without training, weights change in no other way */

@@ -112,7 +112,8 @@ static int create(Network *n, const NetworkOptions *x) {
                         .dropout = cfg->model_dropout,
                         .time_conditioning = cfg->model_time_conditioning,
                         .mask_padding = cfg->model_mask_padding,
-                        .training = x->training};
+                        .training = x->training,
+                        .parts = x->parts};
   TRY(model_create(&n->model, &n->dev, &model));
   TRY(rows_create(&n->rows, &n->model, n->objective.terms));
   TRY(noised_create(&n->noised, x->batch, x->length, n->objective.terms));

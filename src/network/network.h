@@ -23,6 +23,7 @@ typedef struct NetworkOptions {
   int64_t batch;     /* maximum sequences per pass */
   int64_t positions; /* learned positions of networks that have them; 0: L */
   bool training;
+  int64_t parts; /* of the flat buffers, see params.h */
 } NetworkOptions;
 
 /** network_objective — the objective and its schedule as a deck describes them; neither must be moved afterwards.

@@ -322,9 +322,15 @@ int op_sum(Device *dev, Tensor total, Tensor x) {
   RUN(GROUP_LOSS, 0, tensor_bytes(x), dev->ops->sum(dev, total, x));
 }
 
-int op_sum_squares(Device *dev, Tensor sum, Tensor x) {
-  SHAPE("sum_squares", vec(x, dev->real, tensor_count(x)) && vec(sum, DT_F64, 1));
-  RUN(GROUP_UPDATE, 0, tensor_bytes(x), dev->ops->sum_squares(dev, sum, x));
+int op_squares(Device *dev, Tensor terms, Tensor x) {
+  int64_t n = tensor_count(x), chunk = dev->ops->chunk;
+  SHAPE("squares", vec(x, dev->real, n) && vec(terms, DT_F64, (n + chunk - 1) / chunk));
+  RUN(GROUP_UPDATE, 0, tensor_bytes(x), dev->ops->squares(dev, terms, x));
+}
+
+int op_sum_terms(Device *dev, Tensor sum, Tensor terms) {
+  SHAPE("sum_terms", vec(terms, DT_F64, tensor_count(terms)) && vec(sum, DT_F64, 1));
+  RUN(GROUP_UPDATE, 0, tensor_bytes(terms), dev->ops->sum_terms(dev, sum, terms));
 }
 
 int op_adamw(Device *dev, const AdamW *a) {

@@ -185,7 +185,7 @@ typedef struct DrawRule {
  * nothing is changed. */
 typedef struct AdamW {
   Tensor p, g, m, v, ema, low;                                               /* [n]; low may be none */
-  Tensor squares;                                                            /* [1] f64 in: Σ g², from sum_squares */
+  Tensor squares;                                                            /* [1] f64 in: Σ g², from sum_terms */
   double scale, clip;                                                        /* clip 0: no clipping */
   double lr, beta1, beta2, eps, weight_decay, correct1, correct2, ema_decay; /* correct = 1 − beta^n */
 } AdamW;
@@ -195,6 +195,7 @@ typedef struct Ops {
   DType real;
   bool host;                    /* device memory is host memory */
   bool low_activations;         /* act is bf16 if products are */
+  int64_t chunk;                /* of op_squares */
   const char *(*library)(void); /* name and version of the math library */
   int (*open)(Device *, const DeviceOptions *);
   void (*close)(Device *);
@@ -240,7 +241,8 @@ typedef struct Ops {
   int (*argmax)(Device *, Tensor ids, Tensor logits, int32_t forbid);
   int (*add)(Device *, Tensor y, Tensor x);
   int (*sum)(Device *, Tensor total, Tensor x);
-  int (*sum_squares)(Device *, Tensor sum, Tensor x);
+  int (*squares)(Device *, Tensor terms, Tensor x);
+  int (*sum_terms)(Device *, Tensor sum, Tensor terms);
   int (*adamw)(Device *, const AdamW *);
   int (*to_bf16)(Device *, Tensor y, Tensor x);
 } Ops;
@@ -352,9 +354,12 @@ int op_draw(Device *dev, Tensor ids, Tensor logits, Tensor uniform, Tensor keep,
 int op_argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid);
 
 /* update */
-int op_add(Device *dev, Tensor y, Tensor x);           /* y += x */
-int op_sum(Device *dev, Tensor total, Tensor x);       /* total[1] f64 += Σ x, in f64, in a fixed order */
-int op_sum_squares(Device *dev, Tensor sum, Tensor x); /* sum[1] f64 = Σ x², in f64, in a fixed order */
+int op_add(Device *dev, Tensor y, Tensor x);     /* y += x */
+int op_sum(Device *dev, Tensor total, Tensor x); /* total[1] f64 += Σ x, in f64, in a fixed order */
+/* terms[⌈n/chunk⌉] f64 = Σ x² of each chunk of x[n], chunk = ops->chunk elements, in f64 in a fixed order: those of a part
+ * that begins with a chunk are those of the whole */
+int op_squares(Device *dev, Tensor terms, Tensor x);
+int op_sum_terms(Device *dev, Tensor sum, Tensor terms); /* sum[1] f64 = Σ terms, in a fixed order */
 int op_adamw(Device *dev, const AdamW *a);
 int op_to_bf16(Device *dev, Tensor y, Tensor x); /* y[n] bf16 = round-to-nearest-even(x[n]) */
 

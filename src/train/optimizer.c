@@ -1,59 +1,104 @@
 #include "train/optimizer.h"
+#include "base/activity.h"
 #include "base/err.h"
+#include "base/mem.h"
 #include <math.h>
 
-static int flat(Optimizer *o, Tensor *t) {
+static int buffer(Device *dev, Tensor *t, DType type, int64_t n) {
   void *data;
-  TRY(device_alloc(o->params->dev, &data, tensor_bytes(o->params->value)));
-  *t = tensor_1d(data, o->params->value.type, o->params->count);
+  TRY(device_alloc(dev, &data, (size_t)n * dtype_size(type)));
+  *t = tensor_1d(data, type, n);
   return OK;
 }
 
-static int squares(Device *dev, Tensor *t) {
-  void *data;
-  TRY(device_alloc(dev, &data, sizeof(double)));
-  *t = tensor_1d(data, DT_F64, 1);
-  return OK;
+static int64_t chunks_of(const Optimizer *o, int64_t n) {
+  int64_t chunk = o->params->dev->ops->chunk;
+  return (n + chunk - 1) / chunk;
 }
 
 int optimizer_create(Optimizer *o, Params *params, const OptimizerOptions *options) {
   const OptimizerOptions *c = options;
+  Device *dev = params->dev;
   *o = (Optimizer){.options = *options, .params = params};
+  o->shard = c->shard ? *c->shard : shard_whole(params->count);
   TRY(lr_create(&o->lr, c->lr_schedule ? c->lr_schedule : "constant", c->lr, c->lr_min, c->warmup, c->steps));
-  TRY(flat(o, &o->m));
-  TRY(flat(o, &o->v));
-  TRY(squares(params->dev, &o->squares));
-  return flat(o, &o->ema);
+  Tensor *const state[] = {&o->m, &o->v, &o->ema};
+  for (int i = 0; i < 3; i++) TRY(buffer(dev, state[i], params->value.type, shard_own(&o->shard)));
+  TRY(buffer(dev, &o->terms, DT_F64, chunks_of(o, params->count)));
+  if (o->shard.parts > 1) TRY(mem_alloc(&o->shared, tensor_bytes(o->terms)));
+  return buffer(dev, &o->squares, DT_F64, 1);
 }
 
 void optimizer_destroy(Optimizer *o) {
   if (o == NULL || o->params == NULL) return;
-  device_release(o->params->dev, o->m.data, tensor_bytes(o->m));
-  device_release(o->params->dev, o->v.data, tensor_bytes(o->v));
-  device_release(o->params->dev, o->ema.data, tensor_bytes(o->ema));
-  device_release(o->params->dev, o->squares.data, tensor_bytes(o->squares));
+  const Tensor all[] = {o->m, o->v, o->ema, o->terms, o->squares};
+  for (int i = 0; i < 5; i++) device_release(o->params->dev, all[i].data, tensor_bytes(all[i]));
+  mem_free(&o->shared);
   *o = (Optimizer){0};
 }
 
 int optimizer_begin(Optimizer *o) {
   o->step = 0;
-  return tensor_copy(o->params->dev, o->ema, o->params->value);
+  return shard_take(&o->shard, o->params->dev, o->ema, o->params->value);
+}
+
+static int download(Device *dev, double *host, Tensor t) {
+  activity_begin(ACTIVITY_DEVICE, "its device's results");
+  int err = tensor_download(dev, host, t);
+  activity_end();
+  return err;
+}
+
+static int sum_terms(Optimizer *o, double *squares) {
+  TRY(op_sum_terms(o->params->dev, o->squares, o->terms));
+  return download(o->params->dev, squares, o->squares);
+}
+
+/* Each term comes from one rank, and the others add 0 to it, which is exact. */
+static int share_terms(Optimizer *o) {
+  Device *dev = o->params->dev;
+  if (o->shard.parts == 1) return OK;
+  TRY(download(dev, o->shared, o->terms));
+  TRY(comm_all_reduce(o->options.comm, o->shared, (size_t)tensor_count(o->terms), COMM_F64, COMM_SUM));
+  return tensor_upload(dev, o->terms, o->shared);
 }
 
 int optimizer_squares(Optimizer *o, double *squares) {
-  TRY(op_sum_squares(o->params->dev, o->squares, o->params->grad));
-  return tensor_download(o->params->dev, squares, o->squares);
+  Params *p = o->params;
+  ShardBlock b;
+  if (o->shard.parts > 1) TRY(tensor_zero(p->dev, o->terms));
+  for (int64_t at = 0; shard_next(&o->shard, at, &b); at += b.n) {
+    Tensor terms = tensor_rows(o->terms, b.part / p->dev->ops->chunk, chunks_of(o, b.size));
+    TRY(op_squares(p->dev, terms, tensor_rows(p->grad, b.part, b.size)));
+  }
+  TRY(share_terms(o));
+  return sum_terms(o, squares);
+}
+
+int optimizer_weights(Optimizer *o, double *squares) {
+  TRY(op_squares(o->params->dev, o->terms, o->params->value));
+  return sum_terms(o, squares);
+}
+
+/* The fields of `a` are those of the whole step. */
+static int step_block(Optimizer *o, AdamW a, const ShardBlock *b) {
+  const Params *p = o->params;
+  a.p = tensor_rows(p->value, b->part, b->size);
+  a.g = tensor_rows(p->grad, b->part, b->size);
+  a.m = tensor_rows(o->m, b->own, b->size);
+  a.v = tensor_rows(o->v, b->own, b->size);
+  a.ema = tensor_rows(o->ema, b->own, b->size);
+  a.low = o->shard.parts == 1 ? p->low : TENSOR_NONE;
+  return op_adamw(p->dev, &a);
 }
 
 int optimizer_step(Optimizer *o, double squares, double scale, double *norm, double *lr) {
   const OptimizerOptions *c = &o->options;
-  Params *p = o->params;
   double n = (double)o->step + 1;
   *lr = lr_at(&o->lr, o->step);
   *norm = scale * sqrt(squares);
   CHECK(isfinite(squares), ERR_NUMERIC, "the norm of the gradient is %g", *norm);
-  AdamW a = {.p = p->value, .g = p->grad, .m = o->m, .v = o->v, .ema = o->ema, .low = p->low, .squares = o->squares};
-  a.scale = scale;
+  AdamW a = {.squares = o->squares, .scale = scale};
   a.clip = c->clip;
   a.lr = *lr;
   a.beta1 = c->beta1;
@@ -63,7 +108,8 @@ int optimizer_step(Optimizer *o, double squares, double scale, double *norm, dou
   a.correct1 = 1 - pow(c->beta1, n);
   a.correct2 = 1 - pow(c->beta2, n);
   a.ema_decay = fmin(c->ema, (1 + n) / (10 + n));
-  TRY(op_adamw(p->dev, &a));
+  ShardBlock b;
+  for (int64_t at = 0; shard_next(&o->shard, at, &b); at += b.n) TRY(step_block(o, a, &b));
   o->step++;
   return OK;
 }

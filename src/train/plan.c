@@ -34,19 +34,32 @@ bool plan_ranks(const Plan *p, int64_t ranks) {
          (p->leaves == 0 || p->leaves % ranks == 0);
 }
 
-double plan_reduction(const Plan *p, int64_t ranks, double bytes) {
+double plan_gather(const Plan *p, int64_t ranks, double bytes) {
   int64_t R = ranks < p->per_node ? ranks : p->per_node, M = ranks / R;
   double r = (double)R, m = (double)M, seconds = 0;
   if (p->leaves == 0)
-    return 2 * (r - 1) / r * bytes / p->node.bytes + 2 * (r - 1) * p->node.seconds +
-           2 * (m - 1) / m * (bytes / r) / p->network.bytes + 2 * ceil(log2(m)) * p->network.seconds;
+    return (r - 1) / r * bytes / p->node.bytes + (r - 1) * p->node.seconds +
+           (m - 1) / m * (bytes / r) / p->network.bytes + ceil(log2(m)) * p->network.seconds;
   for (int64_t d = 1, f = 2; d < ranks; d *= f) {
     while (ranks / d % f != 0) f++;
     const PlanLink *link = d < R ? &p->node : &p->network;
-    double part = bytes / (double)(f * d);
-    seconds += (double)(f - 1) * (2 * (part / link->bytes + link->seconds) + 3 * part / p->sum);
+    seconds += (double)(f - 1) * (bytes / (double)(f * d) / link->bytes + link->seconds);
   }
   return seconds;
+}
+
+/* Adding the parts of the tree: Σ (f − 1)/(f·d) = 1 − 1/P. */
+static double adding(const Plan *p, int64_t ranks, double bytes) {
+  return p->leaves == 0 ? 0 : 3 * (1 - 1 / (double)ranks) * bytes / p->sum;
+}
+
+double plan_reduction(const Plan *p, int64_t ranks, double bytes) {
+  return 2 * plan_gather(p, ranks, bytes) + adding(p, ranks, bytes);
+}
+
+/* Of a bucket during backward: an all-reduce or a reduce-scatter. */
+static double reduction(const Plan *p, int64_t ranks, double bytes) {
+  return plan_reduction(p, ranks, bytes) - (p->divided ? plan_gather(p, ranks, bytes) : 0);
 }
 
 /* The last micro-batch, `slow` times as long as measured: when it and the reductions of its buckets are over. */
@@ -56,7 +69,7 @@ static double last_micro(const Plan *p, int64_t ranks, double slow) {
     double now = (i < p->events ? slow * p->final_at[i] : micro) + delay;
     waiting += i < p->events ? p->final_bytes[i] : 0;
     if (waiting == 0 || (waiting < p->bucket && i < p->events)) continue;
-    double seconds = plan_reduction(p, ranks, waiting);
+    double seconds = reduction(p, ranks, waiting);
     free_at = fmax(now, free_at) + seconds;
     if (!p->overlap) delay += seconds;
     waiting = 0;
@@ -67,8 +80,10 @@ static double last_micro(const Plan *p, int64_t ranks, double slow) {
 PlanStep plan_step(const Plan *p, int64_t ranks) {
   int64_t on_node = ranks < p->per_node ? ranks : p->per_node;
   double share = p->cores ? (double)(on_node * p->threads) / (double)p->cores : 0, slow = fmax(1, share);
-  double n = (double)(p->micros / ranks), computing = slow * (n * p->micro + p->update);
+  double update = p->divided ? p->update / (double)ranks : p->update;
+  double n = (double)(p->micros / ranks), computing = slow * (n * p->micro + update);
   double last = ranks > 1 ? last_micro(p, ranks, slow) : p->micro;
-  double seconds = slow * ((n - 1) * p->micro + p->update) + last;
+  double seconds = slow * ((n - 1) * p->micro + update) + last;
+  if (p->divided) seconds += plan_gather(p, ranks, p->gradient);
   return (PlanStep){seconds, seconds - computing};
 }

@@ -10,7 +10,11 @@
  *   tree   Σ over the prime factors f of P, d the product of those before:  (f−1)·(2(b/fd/link + latency) + 3(b/fd)/sum),
  *          where link is the node's while d < R and then the network's. More where a rank's leaves are not one node of
  *          the tree (dist/tree.h)
- * with bandwidths per rank, and `sum` the speed of adding arrays. CPU ranks that share cores slow each other down by the
+ * Where the optimizer's state is divided over the ranks, a reduction is a reduce-scatter, which takes half of the time of
+ * the links and all of that of adding; the weights are gathered after the update, in the other half, and the update takes
+ * 1/P of the time:
+ *   step = (n − 1)·micro + last + update/P + gather
+ * All with bandwidths per rank, and `sum` the speed of adding arrays. CPU ranks that share cores slow each other down by the
  * number of threads for each core. That all cores together are slower than one alone, and that ranks poll while they
  * wait, is not in the model; tests/bench-results.md has its errors. */
 #pragma once
@@ -35,6 +39,7 @@ typedef struct Plan {
   int64_t leaves;                   /* of the tree; 0: dist.reduce is fast */
   int64_t per_node, threads, cores; /* ranks on a node; threads of a rank and cores of a node, 0 on a GPU */
   bool overlap;                     /* reductions overlap with computation */
+  bool divided;                     /* the optimizer's state, over the ranks */
   PlanLink node, network;
 } Plan;
 
@@ -46,6 +51,8 @@ typedef struct PlanStep {
 void plan_links(Plan *p, const Config *cfg);
 /** plan_ranks — whether that many ranks can run the deck. */
 bool plan_ranks(const Plan *p, int64_t ranks);
-/** plan_reduction — seconds to reduce so many bytes over the ranks. */
+/** plan_reduction — seconds to reduce so many bytes over the ranks: an all-reduce. */
 double plan_reduction(const Plan *p, int64_t ranks, double bytes);
+/** plan_gather — seconds of its second half, an all-gather. */
+double plan_gather(const Plan *p, int64_t ranks, double bytes);
 PlanStep plan_step(const Plan *p, int64_t ranks);

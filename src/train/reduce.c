@@ -87,8 +87,12 @@ double reduction_memory(const Reduction *r, int64_t ranks) {
 }
 
 int reduction_create(Reduction *r, Comm *comm, Params *params, bool tree, int64_t global_micro, int64_t tree_leaves) {
-  *r = (Reduction){
-      .comm = comm, .params = params, .tree = tree, .leaves = 1, .micro_per_leaf = global_micro / comm->size};
+  *r = (Reduction){.comm = comm,
+                   .params = params,
+                   .tree = tree,
+                   .shard = shard_whole(params->count),
+                   .leaves = 1,
+                   .micro_per_leaf = global_micro / comm->size};
   TRY_ALL(comm, plan(r, global_micro, tree_leaves));
   return comm->size > 1 ? device_comm_create(&r->across, comm, params->dev) : OK;
 }
@@ -111,12 +115,15 @@ int reduction_begin(Reduction *r) {
 /* The sum over the ranks of n gradients from `first` on. */
 static int begin_across(Reduction *r, int64_t first, int64_t n) {
   Tensor nodes[TREE_NODES], part = tensor_rows(r->params->grad, first, n);
+  bool divided = r->shard.parts > 1;
   if (r->comm->size == 1) return OK;
-  if (!r->tree) return device_comm_all_reduce(&r->across, part);
+  if (!r->tree)
+    return divided ? device_comm_reduce_scatter(&r->across, part) : device_comm_all_reduce(&r->across, part);
   int others = r->waiting - r->last_adds;
   for (int i = 0; i < others; i++) nodes[i] = tensor_rows(r->level[i], first, n);
   nodes[others] = part;
-  return device_comm_all_reduce_tree(&r->across, r->shape.leaves, nodes, r->exchange);
+  return divided ? device_comm_reduce_scatter_tree(&r->across, r->shape.leaves, nodes, r->exchange)
+                 : device_comm_all_reduce_tree(&r->across, r->shape.leaves, nodes, r->exchange);
 }
 
 /* Reduces the gradients from `first` on whose reduction has not started: with tree, adds to the last leaf the nodes that
@@ -131,9 +138,20 @@ static int begin_sum(Reduction *r, int64_t first) {
   return begin_across(r, first, n);
 }
 
+/* The blocks that are final and whose reduction has not started, from the last to the first. */
+static int begin_blocks(Reduction *r, int64_t first) {
+  while (r->begun > first) {
+    int64_t start = shard_start(&r->shard, r->begun - 1);
+    if (start < first) break;
+    TRY(begin_sum(r, start));
+  }
+  return OK;
+}
+
 static int final_from(void *arg, int64_t first) {
   Reduction *r = arg;
   ASSERT(first <= r->begun);
+  if (r->shard.parts > 1) return begin_blocks(r, first);
   bool full = (size_t)(r->begun - first) * dtype_size(r->params->grad.type) >= device_comm_bucket;
   return full ? begin_sum(r, first) : OK;
 }
@@ -160,6 +178,16 @@ int reduction_add(Reduction *r) {
 
 int reduction_finish(Reduction *r) {
   ASSERT(r->micro == r->leaves * r->micro_per_leaf);
-  TRY(begin_sum(r, 0));
+  TRY(r->shard.parts > 1 ? begin_blocks(r, 0) : begin_sum(r, 0));
   return r->comm->size > 1 ? device_comm_wait(&r->across) : OK;
+}
+
+int reduction_gather(Reduction *r, Tensor flat) {
+  ShardBlock b;
+  if (r->shard.parts == 1) return OK;
+  for (int64_t at = 0; shard_next(&r->shard, at, &b); at += b.n) {
+    Tensor block = tensor_rows(flat, b.first, b.n);
+    TRY(r->tree ? device_comm_all_gather_tree(&r->across, block) : device_comm_all_gather(&r->across, block));
+  }
+  return device_comm_wait(&r->across);
 }

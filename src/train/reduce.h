@@ -8,15 +8,20 @@
  *         reduction over the ranks: half a buffer where n and the number of ranks are powers of two.
  *   fast  One running sum per rank and the communicator's own all-reduce.
  * Both overlap with the backward pass of the last micro-batch: buckets of gradients, from the last to the first, are
- * reduced as soon as they are final. */
+ * reduced as soon as they are final.
+ *
+ * Where the optimizer's state is divided over the ranks (shard.h), buckets are whole blocks, and a rank gets the sum of
+ * its parts alone: a reduce-scatter in place of each all-reduce. With tree, the bits are the same. */
 #pragma once
 #include "dist/device_comm.h"
 #include "model/model.h"
+#include "train/shard.h"
 
 typedef struct Reduction {
   Comm *comm;     /* not owned */
   Params *params; /* not owned */
   bool tree;
+  Shard shard;                    /* by default whole */
   int64_t micro_per_leaf, leaves; /* of this rank */
   Tree shape;
   int levels;                    /* buffers: the most nodes that ever wait */
@@ -36,7 +41,7 @@ typedef struct Reduction {
  *  micro-batches are leaves where there are at most `most`. */
 int64_t reduction_leaves(int64_t micros, int64_t most);
 /** reduction_create — for global_micro micro-batches a step over the ranks of comm. Collective; agreed as
- *  device_comm_create is.
+ *  device_comm_create is. The caller may set `shard` before the first step.
  *  Errors  ERR_USAGE: with tree, ranks that cannot share the leaves equally; ERR_COMM */
 int reduction_create(Reduction *r, Comm *comm, Params *params, bool tree, int64_t global_micro, int64_t tree_leaves);
 void reduction_destroy(Reduction *r);
@@ -51,5 +56,8 @@ int reduction_begin(Reduction *r);
 Ready reduction_ready(Reduction *r);
 /** reduction_add — a micro-batch's gradients have been added to params->grad. */
 int reduction_add(Reduction *r);
-/** reduction_finish — params->grad := the sum over the global batch, on all ranks. Collective. */
+/** reduction_finish — params->grad := the sum over the global batch, on all ranks, or of this rank's parts. Collective. */
 int reduction_finish(Reduction *r);
+/** reduction_gather — flat [params->count], of which each rank has its parts, := those of all ranks. Not in the last
+ *  micro-batch of a step. Collective; errors are local. */
+int reduction_gather(Reduction *r, Tensor flat);

@@ -6,36 +6,43 @@
 #include <string.h>
 
 static int check_weights(Trainer *t) {
-  Params *p = &t->net.model.params;
   double squares;
-  TRY(op_sum_squares(p->dev, t->optimizer.squares, p->value));
-  TRY(tensor_download(p->dev, &squares, t->optimizer.squares));
+  TRY(optimizer_weights(&t->optimizer, &squares));
   CHECK(isfinite(squares), ERR_NUMERIC,
         "step %lld: the weights contain NaN or infinity; the last checkpoint is kept. Lower train.lr",
         (long long)t->optimizer.step);
   return OK;
 }
 
+/* Rank 0's copy := the state. The ranks meet here for what they share; rank 0's errors are agreed, others are local. */
+static int copy(Trainer *t) {
+  int err = OK;
+  if (t->saver) saver_begin(t->saver);
+  for (CheckpointGroup g = 0; g < CKPT_GROUPS; g++) {
+    Tensor flat;
+    TRY(trainer_flat(t, g, &flat));
+    if (t->saver && err == OK) err = saver_copy(t->saver, g, flat);
+  }
+  CheckpointState state = trainer_state(t);
+  if (t->saver && err == OK) err = saver_take(t->saver, &state);
+  return comm_agree(t->comm, err);
+}
+
 /* A file that failed is written again before its copy is replaced, except the one that the new file replaces. If
  * best.h5 or a numbered checkpoint, which cannot be made later, fails again, the run ends; the new state is saved first.
  */
-static int save(Trainer *t, const char *name) {
-  const Tensor flat[CKPT_GROUPS] = {t->net.model.params.value, t->optimizer.ema, t->optimizer.m, t->optimizer.v};
-  int lost = OK;
-  if (!saver_holds(t->saver, t->optimizer.step)) {
-    CheckpointState state = trainer_state(t);
-    TRY(check_weights(t));
-    lost = saver_retry(t->saver, name);
-    TRY(saver_take(t->saver, &state, flat));
-  }
-  saver_write(t->saver, name);
-  if (lost) saver_wait(t->saver);
-  return lost;
-}
-
 int trainer_save(Trainer *t, const char *name) {
+  int err = OK, lost = OK;
   if (!t->writes) return OK;
-  TRY(comm_agree(t->comm, t->saver ? save(t, name) : OK));
+  bool fresh = t->saver && !saver_holds(t->saver, t->optimizer.step);
+  if (fresh) err = check_weights(t);
+  if (fresh && err == OK) lost = saver_retry(t->saver, name);
+  TRY(comm_agree(t->comm, err)); /* before the ranks share the state: rank 0 may have waited for its files */
+  TRY(comm_any(t->comm, fresh, &fresh));
+  if (fresh) TRY(copy(t));
+  if (t->saver) saver_write(t->saver, name);
+  if (lost) saver_wait(t->saver);
+  TRY(comm_agree(t->comm, lost));
   if (strcmp(name, "last.h5") == 0) t->saved = clock_now();
   return OK;
 }

@@ -136,11 +136,15 @@ void saver_wait(Saver *s) {
   pthread_mutex_unlock(&s->lock);
 }
 
-int saver_take(Saver *s, const CheckpointState *state, const Tensor flat[CKPT_GROUPS]) {
+void saver_begin(Saver *s) {
   saver_wait(s);
   s->n = 0;
   s->taken = false;
-  for (int g = 0; g < CKPT_GROUPS; g++) TRY(flat_fill(&s->flat[g], s->params, flat[g]));
+}
+
+int saver_copy(Saver *s, CheckpointGroup group, Tensor flat) { return flat_fill(&s->flat[group], s->params, flat); }
+
+int saver_take(Saver *s, const CheckpointState *state) {
   for (int i = 0; i < 2; i++) TRY(metrics_table_copy(&s->tables[i], s->history->tables[i]));
   s->state = *state;
   s->taken = true;

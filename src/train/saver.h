@@ -16,10 +16,14 @@ int saver_create(Saver **s, const RunDir *dir, Params *p, const History *history
 void saver_destroy(Saver **s);
 /** saver_holds — whether the copy is of this step with this history. */
 bool saver_holds(const Saver *s, int64_t step);
-/** saver_take — wait for the files that are being written, then copy the state. The strings, the vocabulary and so on
- *  that `state` points to are not copied.
- *  Errors  ERR_DEVICE, ERR_MEMORY */
-int saver_take(Saver *s, const CheckpointState *state, const Tensor flat[CKPT_GROUPS]);
+/** saver_begin — wait for the files that are being written; the copy is none from here to saver_take. */
+void saver_begin(Saver *s);
+/** saver_copy — the copy of a group := flat [params->count]. Errors  ERR_DEVICE, ERR_MEMORY */
+int saver_copy(Saver *s, CheckpointGroup group, Tensor flat);
+/** saver_take — after all groups: copy the history and `state`, which completes the copy. The strings, the vocabulary and
+ *  so on that `state` points to are not copied.
+ *  Errors  ERR_MEMORY */
+int saver_take(Saver *s, const CheckpointState *state);
 /** saver_write — let the thread write the copy as `name` in the run directory, and return; a file of this copy that is
  *  there already is not written again. */
 void saver_write(Saver *s, const char *name);

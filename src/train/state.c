@@ -27,6 +27,31 @@ CheckpointState trainer_state(const Trainer *t) {
   return state;
 }
 
+/* This rank's buffer of a group, or its parts of it. */
+static Tensor own(const Trainer *t, CheckpointGroup group) {
+  const Optimizer *o = &t->optimizer;
+  return group == CKPT_EMA ? o->ema : group == CKPT_ADAM_M ? o->m : o->v;
+}
+
+int trainer_flat(Trainer *t, CheckpointGroup group, Tensor *flat) {
+  Params *p = &t->net.model.params;
+  const Shard *s = &t->optimizer.shard;
+  *flat = group == CKPT_PARAMS ? p->value : own(t, group);
+  if (s->parts == 1 || group == CKPT_PARAMS) return OK;
+  TRY(shard_put(s, p->dev, p->grad, *flat));
+  *flat = p->grad;
+  return reduction_gather(&t->reduction, *flat);
+}
+
+/* A rank that keeps parts takes them from the memory of the gradients. */
+static int load_group(Trainer *t, H5 *f, CheckpointGroup group, Comm *node) {
+  Params *p = &t->net.model.params;
+  const Shard *s = &t->optimizer.shard;
+  if (s->parts == 1) return flat_load(f, group, p, own(t, group), node);
+  TRY(flat_load(f, group, p, p->grad, node));
+  return comm_agree(node, shard_take(s, p->dev, own(t, group), p->grad));
+}
+
 /* What must not change between a checkpoint and the run that resumes from it. */
 static int check_state(const Trainer *t, const CheckpointState *s, const Config *trained, const char *path) {
   char train[64];
@@ -53,7 +78,9 @@ static int check_state(const Trainer *t, const CheckpointState *s, const Config 
   "data.train train.log_every train.save_every train.save_minutes train.keep_every device.threads device.pin "         \
   "dist.timeout dist.heartbeat"
 static int report_changes(const Trainer *t, const Config *trained, int64_t step) {
-  const char *quiet = t->optimizer.lr.table->of_steps ? QUIET : QUIET " train.steps";
+  char quiet[512];
+  snprintf(quiet, sizeof quiet, QUIET "%s%s", t->optimizer.lr.table->of_steps ? "" : " train.steps",
+           t->reduction.tree ? " dist.shard_optimizer" : "");
   return network_changes(t->cfg, trained, step, "data model diffusion train device dist", quiet);
 }
 
@@ -88,9 +115,7 @@ static int load(Trainer *t, const char *path, Comm *node) {
   TRY_TO(done, comm_agree(node, err));
   TRY_TO(done, share_head(t, &s, node));
   TRY_TO(done, flat_load(f, CKPT_PARAMS, p, p->value, node));
-  TRY_TO(done, flat_load(f, CKPT_EMA, p, t->optimizer.ema, node));
-  TRY_TO(done, flat_load(f, CKPT_ADAM_M, p, t->optimizer.m, node));
-  TRY_TO(done, flat_load(f, CKPT_ADAM_V, p, t->optimizer.v, node));
+  for (CheckpointGroup g = CKPT_EMA; g < CKPT_GROUPS; g++) TRY_TO(done, load_group(t, f, g, node));
   TRY_TO(done, params_bind(p, p->value));
   if (node->rank == 0) TRY_TO(done, report_changes(t, &trained, s.step));
   t->optimizer.step = s.step;

@@ -62,6 +62,14 @@ static int check_loss(Trainer *t, double local, double total) {
   return comm_agree(t->comm, err);
 }
 
+/* The weights that other ranks have updated, and the bf16 copy of all. Errors are local. */
+static int share_weights(Trainer *t) {
+  Params *p = &t->net.model.params;
+  if (t->optimizer.shard.parts == 1) return OK;
+  TRY(reduction_gather(&t->reduction, p->value));
+  return tensor_none(p->low) ? OK : op_to_bf16(p->dev, p->low, p->value);
+}
+
 /* The sums over the ranks and the gradient's squares are queued before anything is read, so that the host waits once a
  * step and draws the next step's masks while the weights are updated. */
 int trainer_update(Trainer *t, StepResult *sum) {
@@ -69,9 +77,9 @@ int trainer_update(Trainer *t, StepResult *sum) {
   device_phase(&t->net.dev, "reduce");
   TRY(reduction_finish(&t->reduction));
   device_phase(&t->net.dev, "update");
+  TRY(optimizer_squares(&t->optimizer, &squares));
   activity_begin(ACTIVITY_DEVICE, "its device's results");
-  int err = optimizer_squares(&t->optimizer, &squares);
-  if (err == OK) err = rows_total(&t->net.rows, &sum->loss);
+  int err = rows_total(&t->net.rows, &sum->loss);
   activity_end();
   TRY(err);
   double local = sum->loss, total[4] = {sum->loss, (double)sum->tokens, (double)sum->masked, (double)sum->rows};
@@ -94,6 +102,7 @@ int trainer_update(Trainer *t, StepResult *sum) {
               : RAISE(ERR_NUMERIC, "step %lld: the gradient's norm is %g; the last checkpoint is kept. Lower train.lr",
                       (long long)t->optimizer.step, sum->norm);
   TRY(comm_agree(t->comm, err));
+  TRY(share_weights(t));
   t->sequences += t->cfg->train_global_batch;
   t->tokens += sum->tokens;
   t->masked += sum->masked;
@@ -140,8 +149,10 @@ int trainer_validate(Trainer *t, int *stop) {
                     .seed = valid_seed((uint64_t)t->cfg->run_seed),
                     .stratified = t->cfg->diffusion_stratified};
   Nelbo r;
+  Tensor ema;
   double start = clock_now();
-  TRY(params_bind(p, t->optimizer.ema));
+  TRY(trainer_flat(t, CKPT_EMA, &ema));
+  TRY(params_bind(p, ema));
   TRY(nelbo_run(&r, &t->net, t->valid, t->comm, &o));
   TRY(params_bind(p, p->value));
   *stop = r.stop;

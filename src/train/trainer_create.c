@@ -75,38 +75,51 @@ static NetworkOptions network_options(const Trainer *t) {
                           .length = t->length,
                           .mask = v->mask,
                           .batch = t->cfg->train_micro_batch,
-                          .training = true};
+                          .training = true,
+                          .parts = t->cfg->dist_shard_optimizer ? t->comm->size : 0};
 }
 
 /* After ERR_MEMORY: suggest a micro-batch that fits. */
 static int too_large(Trainer *t) {
-  enum { FLATS = 8 }; /* moments, average, and part of the reduction tree */
+  enum { STATE = 3, TREE = 5 }; /* buffers: moments and average; part of the reduction tree */
   NetworkOptions network = network_options(t);
   reduction_destroy(&t->reduction);
   optimizer_destroy(&t->optimizer);
   network_destroy(&t->net);
-  return network_too_large(&network, "train.micro_batch", t->cfg->train_global_batch / t->comm->size, FLATS);
+  int64_t parts = network.parts > 0 ? network.parts : 1, flats = TREE + (STATE + parts - 1) / parts;
+  return network_too_large(&network, "train.micro_batch", t->cfg->train_global_batch / t->comm->size, flats);
+}
+
+static bool tree_of(const Config *cfg) { return strcmp(cfg->dist_reduce, "tree") == 0; }
+
+static int open_optimizer(Trainer *t) {
+  Params *p = &t->net.model.params;
+  OptimizerOptions o = optimizer_options(t->cfg);
+  Shard shard = shard_whole(p->count);
+  if (t->cfg->dist_shard_optimizer) shard = shard_ranks(p->dev, t->comm, p->count, tree_of(t->cfg));
+  o.shard = &shard;
+  o.comm = t->comm;
+  return optimizer_create(&t->optimizer, p, &o);
 }
 
 static int open_network(Trainer *t) {
   const Config *cfg = t->cfg;
   int64_t B = cfg->train_global_batch, b = cfg->train_micro_batch, ranks = t->comm->size;
-  OptimizerOptions o = optimizer_options(cfg);
   CHECK(B % (ranks * b) == 0, ERR_USAGE,
         "train.global_batch = %lld is not a multiple of %lld ranks × train.micro_batch = %lld: change one of them",
         (long long)B, (long long)ranks, (long long)b);
   t->local_micro = B / ranks / b;
   NetworkOptions network = network_options(t);
   int err = network_create(&t->net, &network);
-  if (err == OK) err = optimizer_create(&t->optimizer, &t->net.model.params, &o);
+  if (err == OK) err = open_optimizer(t);
   return err == ERR_MEMORY ? too_large(t) : err;
 }
 
 static int open_reduction(Trainer *t) {
   const Config *cfg = t->cfg;
-  bool tree = strcmp(cfg->dist_reduce, "tree") == 0;
-  int err = reduction_create(&t->reduction, t->comm, &t->net.model.params, tree,
+  int err = reduction_create(&t->reduction, t->comm, &t->net.model.params, tree_of(cfg),
                              cfg->train_global_batch / cfg->train_micro_batch, cfg->dist_tree_leaves);
+  t->reduction.shard = t->optimizer.shard;
   if (err != ERR_MEMORY) return err;
   err = too_large(t);
   err_set_agreed(1); /* as the error that it explains was */

@@ -294,9 +294,13 @@ static int bench_loss(Lab *lab) {
 
 /* ---- update */
 static int call_adamw(Device *dev, const void *args) { return op_adamw(dev, args); }
+typedef struct Squares {
+  Tensor sum, terms, x;
+} Squares;
 static int call_sum_squares(Device *dev, const void *args) {
-  const AdamW *a = args;
-  return op_sum_squares(dev, a->squares, a->g);
+  const Squares *a = args;
+  TRY(op_squares(dev, a->terms, a->x));
+  return op_sum_terms(dev, a->sum, a->terms);
 }
 static int bench_update(Lab *lab) {
   int64_t n = lab->n.params;
@@ -307,7 +311,9 @@ static int bench_update(Lab *lab) {
   TRY(tensor_zero(&lab->dev, a.v)); /* no negative squares */
   if (lab->dev.bf16) TRY(make(lab, &a.low, DT_BF16, n, 0));
   TRY(make(lab, &a.squares, DT_F64, 1, 0));
-  TRY(measure(lab, "sum_squares", 0, BYTES(a.g), call_sum_squares, &a));
+  Squares s = {.sum = a.squares, .x = a.g};
+  TRY(make(lab, &s.terms, DT_F64, (n + lab->dev.ops->chunk - 1) / lab->dev.ops->chunk, 0));
+  TRY(measure(lab, "sum_squares", 0, BYTES(a.g), call_sum_squares, &s));
   double bytes = BYTES(a.p, a.g, a.m, a.v, a.ema, a.p, a.m, a.v, a.ema, a.low);
   return measure(lab, "adamw", 0, bytes, call_adamw, &a);
 }

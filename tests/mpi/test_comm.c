@@ -186,6 +186,76 @@ static void tree_equals_serial_tree(void **state) {
   comm_mpi_chunk = kept;
 }
 
+/* The halves of the tree's sum: a rank's part, then all parts. The other parts are spoilt in between. */
+static void halves_case(CommType type, int64_t leaves, size_t part) {
+  const Tree tree = {leaves, world.rank, world.size};
+  const size_t width = type == COMM_F32 ? 4 : 8, n = part * (size_t)world.size, bytes = part * width;
+  const size_t mine = (size_t)tree_part(&tree) * bytes;
+  TreeNode nodes[TREE_NODES];
+  void *arrays[TREE_NODES];
+  char *want = zeros(n, width), *scratch = malloc(tree_scratch(&tree, n) * width + 1), *kept = malloc(bytes + 1);
+  int count = tree_own(nodes, &tree);
+  for (int k = 0; k < count; k++) fill(arrays[k] = zeros(n, width), type, nodes[k], n);
+  fill(want, type, (TreeNode){0, leaves}, n);
+  assert_int_equal(comm_tree(&world, &tree, TREE_SCATTER, arrays, scratch, n, type), OK);
+  char *sum = arrays[count - 1];
+  assert_memory_equal(sum + mine, want + mine, bytes);
+  memcpy(kept, sum + mine, bytes);
+  memset(sum, 0x55, n * width);
+  memcpy(sum + mine, kept, bytes);
+  assert_int_equal(comm_tree(&world, &tree, TREE_GATHER, &arrays[count - 1], NULL, n, type), OK);
+  assert_memory_equal(sum, want, n * width);
+  for (int k = 0; k < count; k++) free(arrays[k]);
+  free(kept);
+  free(scratch);
+  free(want);
+}
+
+static void halves_of_the_tree(void **state) {
+  (void)state;
+  const size_t parts[] = {0, 1, 2, 37}, kept = comm_mpi_chunk, chunks[] = {2, 7, kept};
+  for (int chunk = 0; chunk < 3; chunk++) {
+    comm_mpi_chunk = chunks[chunk];
+    for (int s = 0; s < 4; s++)
+      for (CommType type = COMM_F32; type <= COMM_I64; type++)
+        for (int64_t leaves = 1; leaves <= 3; leaves++) halves_case(type, leaves * world.size, parts[s]);
+  }
+  comm_mpi_chunk = kept;
+}
+
+/* Integers: exact in any order. */
+static void parts_case(CommType type, size_t part) {
+  const size_t width = type == COMM_F32 ? 4 : 8, n = part * (size_t)world.size, bytes = part * width;
+  const size_t mine = (size_t)world.rank * bytes;
+  char *x = zeros(n, width), *want = zeros(n, width), *kept = malloc(bytes + 1);
+  int64_t sum = world.size * (world.size + 1) / 2;
+  for (size_t i = 0; i < n; i++) {
+    set(x, i, type, (int64_t)(i % 100) * (world.rank + 1));
+    set(want, i, type, (int64_t)(i % 100) * sum);
+  }
+  assert_int_equal(comm_reduce_scatter(&world, x, part, type), OK);
+  assert_memory_equal(x + mine, want + mine, bytes);
+  memcpy(kept, x + mine, bytes);
+  memset(x, 0x55, n * width);
+  memcpy(x + mine, kept, bytes);
+  assert_int_equal(comm_all_gather(&world, x, bytes), OK);
+  assert_memory_equal(x, want, n * width);
+  free(kept);
+  free(want);
+  free(x);
+}
+
+static void parts_are_summed_and_gathered(void **state) {
+  (void)state;
+  const size_t parts[] = {0, 1, 5, 1000}, kept = comm_mpi_chunk, chunks[] = {3, 64, kept};
+  for (int chunk = 0; chunk < 3; chunk++) {
+    comm_mpi_chunk = chunks[chunk];
+    for (CommType type = COMM_F32; type <= COMM_I64; type++)
+      for (int s = 0; s < 4; s++) parts_case(type, parts[s]);
+  }
+  comm_mpi_chunk = kept;
+}
+
 static int count_sent(void *arg, int partner, const char *out, size_t n_out, char *in, size_t n_in) {
   (void)partner, (void)out, (void)in, (void)n_in;
   *(size_t *)arg += n_out;
@@ -203,7 +273,7 @@ static size_t sent(const Tree *tree) {
   size_t count = 0;
   TreeCarrier carrier = {.arg = &count, .width = 1, .swap = count_sent, .add = add_nothing};
   for (int k = 0; k < TREE_NODES; k++) arrays[k] = memory;
-  assert_int_equal(tree_sum(tree, &carrier, arrays, memory, 5040), OK);
+  assert_int_equal(tree_run(tree, TREE_SUM, &carrier, arrays, memory, 5040), OK);
   return count;
 }
 
@@ -398,6 +468,8 @@ int main(int argc, char **argv) {
       cmocka_unit_test(all_reduce_types_and_ops),
       cmocka_unit_test(sum_is_equal_on_all_ranks),
       cmocka_unit_test(tree_equals_serial_tree),
+      cmocka_unit_test(halves_of_the_tree),
+      cmocka_unit_test(parts_are_summed_and_gathered),
       cmocka_unit_test(order_matters),
       cmocka_unit_test(cost),
       cmocka_unit_test(runs_are_few_nodes),

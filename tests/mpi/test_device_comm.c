@@ -133,6 +133,34 @@ static void tree_case(int64_t leaves, int64_t n) {
   release(space);
 }
 
+/* The halves of the same sum, with the other parts spoilt in between. */
+static void halves_case(int64_t part) {
+  static float scratch[8 * MOST];
+  const Tree tree = {world.size, world.rank, world.size};
+  int64_t n = part * world.size, first = tree_part(&tree) * part;
+  Tensor x = filled(n, number), space = array((int64_t)tree_scratch(&tree, (size_t)n));
+  void *host = want;
+  memcpy(want, mine, sizeof want);
+  MUST(comm_all_reduce_tree(&world, world.size, &host, scratch, (size_t)n, COMM_F32));
+  MUST(device_comm_reduce_scatter_tree(&comm, world.size, &x, space));
+  MUST(device_comm_wait(&comm));
+  same(x, "the own part's sum", first, part);
+  memset(mine, 0x55, sizeof mine);
+  memcpy(mine + first, got + first, (size_t)part * sizeof *mine);
+  MUST(tensor_upload(&dev, x, mine));
+  MUST(device_comm_all_gather_tree(&comm, x));
+  MUST(device_comm_wait(&comm));
+  same(x, "the gathered sums", 0, n);
+  release(x);
+  release(space);
+}
+
+static void halves_of_the_tree(void **state) {
+  (void)state;
+  const int64_t parts[] = {0, 1, 3, 251, 1001};
+  for (int s = 0; s < 5; s++) halves_case(parts[s]);
+}
+
 /* Bitwise equal to the tree sum in host memory, with scratch no longer than documented. */
 static void tree_equals_the_hosts(void **state) {
   (void)state;
@@ -167,6 +195,8 @@ static void wrong_arguments_are_refused(void **state) {
   if (world.size > 1) {
     check_refused(device_comm_reduce_scatter(&comm, x), ERR_SHAPE, "unequal parts");
     check_refused(device_comm_all_gather(&comm, x), ERR_SHAPE, "unequal parts");
+    check_refused(device_comm_reduce_scatter_tree(&comm, world.size, &x, x), ERR_SHAPE, "unequal parts");
+    check_refused(device_comm_all_gather_tree(&comm, x), ERR_SHAPE, "unequal parts");
     check_refused(device_comm_all_reduce_tree(&comm, world.size, &x, short_one), ERR_SHAPE, "too little scratch");
   }
   Comm three = world;
@@ -279,6 +309,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(sum_is_equal_on_all_ranks),
       cmocka_unit_test(calls_stand_in_line),
       cmocka_unit_test(tree_equals_the_hosts),
+      cmocka_unit_test(halves_of_the_tree),
       cmocka_unit_test(parts_are_added_and_gathered),
       cmocka_unit_test(wrong_arguments_are_refused),
       cmocka_unit_test(a_device_without_its_library_is_refused),

@@ -1,4 +1,4 @@
-/* add, sum_squares, adamw, to_bf16: the ops on flat buffers at the end of a step. */
+/* add, squares, sum_terms, adamw, to_bf16: the ops on flat buffers at the end of a step. */
 #include "check.h"
 
 #include <math.h>
@@ -37,23 +37,45 @@ static void add_case(Check *c, const void *shape) {
   check_same(c, "x afterwards", x, by);
 }
 
-/* ---- sum_squares: f64 sums in every mode */
+/* ---- squares, sum_terms: f64 sums in every mode */
+static Tensor terms_of(Check *c, int64_t n) {
+  int64_t chunk = c->dev.ops->chunk;
+  return check_tensor(c, DT_F64, (n + chunk - 1) / chunk, 0, 0, 0);
+}
+
+static void sum_squares(Check *c, Tensor sum, Tensor terms, Tensor x) {
+  MUST(op_squares(&c->dev, terms, x));
+  MUST(op_sum_terms(&c->dev, sum, terms));
+}
+
 static void squares_case(Check *c, const void *shape) {
   const Flat *s = shape;
   int64_t n = s->n;
-  check_title(c, "sum_squares n=%d skip=%d", (int)n, (int)s->skip);
+  check_title(c, "squares n=%d skip=%d", (int)n, (int)s->skip);
   Tensor x = flat(c, c->dev.real, n, s->skip);
   check_fill(c, x, 1e3);
-  Tensor squares = check_tensor(c, DT_F64, 1, 0, 0, 0);
+  Tensor squares = check_tensor(c, DT_F64, 1, 0, 0, 0), terms = terms_of(c, n);
   double *v = check_read(c, x), want = 0;
   for (int64_t i = 0; i < n; i++) want += v[i] * v[i];
   check_poison(c, squares);
-  MUST(op_sum_squares(&c->dev, squares, x));
+  check_poison(c, terms);
+  sum_squares(c, squares, terms, x);
   check_near(c, "squares", squares, &want, 1e-15 * sqrt((double)n));
   v[n / 2] = NAN; /* a NaN gradient must show in the sum */
   check_write(c, x, v);
-  MUST(op_sum_squares(&c->dev, squares, x));
+  sum_squares(c, squares, terms, x);
   assert_true(isnan(*check_read(c, squares)));
+}
+
+/* The terms of a part that begins with a chunk are those of the whole, bit for bit. */
+static void parts_case(Check *c, const void *shape) {
+  const Flat *s = shape;
+  int64_t n = s->n, first = n / 3 / c->dev.ops->chunk * c->dev.ops->chunk;
+  check_title(c, "squares of a part n=%d skip=%d", (int)n, (int)s->skip);
+  Tensor x = flat(c, c->dev.real, n, s->skip), whole = terms_of(c, n), part = terms_of(c, n - first);
+  MUST(op_squares(&c->dev, whole, x));
+  MUST(op_squares(&c->dev, part, tensor_rows(x, first, n - first)));
+  check_same(c, "terms", part, check_read(c, whole) + first / c->dev.ops->chunk);
 }
 
 /* the op adds to total */
@@ -74,6 +96,7 @@ static void test_sums(void **state) {
     check_every(add_case, &sizes[i]);
     check_every(sum_case, &sizes[i]);
     check_every(squares_case, &sizes[i]);
+    check_every(parts_case, &sizes[i]);
   }
 }
 
@@ -131,6 +154,7 @@ static void adamw_case(Check *c, const void *shape) {
   check_write(c, a.v, check_host(c, s->n));
   if (s->ema_decay > 0.99) check_write(c, a.ema, check_host(c, s->n)); /* so that an error in 1 − decay shows */
   a.squares = check_tensor(c, DT_F64, 1, 0, 0, 0);
+  Tensor terms = terms_of(c, s->n);
   if (s->low) a.low = flat(c, DT_BF16, s->n, s->skip), check_poison(c, a.low);
   for (int i = 0; i < 5; i++) *host[i] = check_read(c, *all[i]);
   h.g[0] = 0; /* 0/(0 + eps) at the first step */
@@ -138,7 +162,7 @@ static void adamw_case(Check *c, const void *shape) {
     a.correct1 = 1 - pow(a.beta1, step), a.correct2 = 1 - pow(a.beta2, step);
     check_write(c, a.g, h.g);
     reference(&h, &a, s->n);
-    MUST(op_sum_squares(&c->dev, a.squares, a.g));
+    sum_squares(c, a.squares, terms, a.g);
     MUST(op_adamw(&c->dev, &a));
     for (int64_t i = 0; i < s->n; i++) h.g[i] = (float)(-0.7 * h.g[i] + 0.1); /* another gradient */
   }
@@ -166,11 +190,12 @@ static void broken_case(Check *c, const void *shape) {
     if (i < 5) before[i] = check_read(c, *all[i]);
   }
   a.squares = check_tensor(c, DT_F64, 1, 0, 0, 0);
+  Tensor terms = terms_of(c, n);
   double *g = check_read(c, a.g);
   for (int kind = 0; kind < 2; kind++) {
     g[n - 1] = kind ? INFINITY : NAN;
     check_write(c, a.g, g);
-    MUST(op_sum_squares(&c->dev, a.squares, a.g));
+    sum_squares(c, a.squares, terms, a.g);
     MUST(op_adamw(&c->dev, &a));
     for (int i = 0; i < 5; i++) check_same(c, "what must not change", *all[i], before[i]);
   }
@@ -259,10 +284,11 @@ static void refusals(Check *c, const void *shape) {
   Tensor sum1 = check_tensor(c, DT_F64, 1, 0, 0, 0), two = check_tensor(c, DT_F64, 2, 0, 0, 0);
   check_refused(op_add(d, a, b), ERR_SHAPE, "x of another length");
   check_refused(op_add(d, ids, a), ERR_SHAPE, "y of integers");
-  check_refused(op_sum_squares(d, sum1, ids), ERR_SHAPE, "squares of integers");
+  check_refused(op_squares(d, sum1, ids), ERR_SHAPE, "squares of integers");
+  check_refused(op_squares(d, two, a), ERR_SHAPE, "two terms of one chunk");
   check_refused(op_sum(d, two, a), ERR_SHAPE, "two totals");
   check_refused(op_sum(d, sum1, ids), ERR_SHAPE, "sum of integers");
-  check_refused(op_sum_squares(d, two, a), ERR_SHAPE, "two sums");
+  check_refused(op_sum_terms(d, two, sum1), ERR_SHAPE, "two sums");
   check_refused(op_to_bf16(d, low, a), ERR_SHAPE, "y of another length");
   check_refused(op_to_bf16(d, a, a), ERR_SHAPE, "y that is not bf16");
   AdamW w = {.p = a, .g = a, .m = a, .v = b, .ema = a, .squares = sum1};

@@ -438,7 +438,7 @@ static void help_prints_keys(void **state) {
   assert_non_null(strstr(text, "run.resume = \"auto\"   (one of auto, never, must)\n"));
   assert_int_equal(capture_help(text, sizeof text, CONFIG_PART, "lr"), 3); /* whole parts of names, not substrings */
   assert_int_equal(capture_help(text, sizeof text, CONFIG_TEXT, "sediment"), 0);
-  assert_int_equal(capture_help(text, sizeof text, CONFIG_SECTION, "dist"), 4);
+  assert_int_equal(capture_help(text, sizeof text, CONFIG_SECTION, "dist"), 5);
   assert_non_null(strstr(text, "dist.reduce = "));
   assert_null(strstr(text, "run.dir = "));
   assert_refused(config_help_unknown("train.lerning_rate"),

@@ -77,6 +77,23 @@ static void test_timeline(void **state) {
   assert_near(plan_step(&p, 2).seconds, 41 + 2 * 0.5 * 100 / 1e12);
 }
 
+/* The state divided over two ranks: reduce-scatters of 2.5 s, half of the update, and 5 s to gather the weights. */
+static void test_divided(void **state) {
+  (void)state;
+  Plan p = made(true, 0);
+  p.divided = true;
+  assert_near(plan_step(&p, 1).seconds, 81);
+  PlanStep s = plan_step(&p, 2);
+  assert_near(s.seconds, 30 + 12.5 + 0.5 + 5);
+  assert_near(s.exposed, 2.5 + 5);
+  p.overlap = false;
+  assert_near(plan_step(&p, 2).seconds, 30 + 15 + 0.5 + 5);
+  p = made(false, 8); /* tree: all of the adding is in the reduce-scatter */
+  p.divided = true;
+  assert_near(plan_gather(&p, 3, 90), 60.0 / 10);
+  assert_near(plan_step(&p, 2).seconds, 30 + 10 + 50.0 / 10 + 3 * 50.0 / 30 + 0.5 + 5);
+}
+
 /* Ranks that share cores compute more slowly, gradients become final later. */
 static void test_shared_cores(void **state) {
   (void)state;
@@ -112,9 +129,9 @@ static void test_links(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_one_rank),     cmocka_unit_test(test_fast),
-                                     cmocka_unit_test(test_tree),         cmocka_unit_test(test_timeline),
-                                     cmocka_unit_test(test_shared_cores), cmocka_unit_test(test_ranks),
-                                     cmocka_unit_test(test_links)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_one_rank), cmocka_unit_test(test_fast),
+                                     cmocka_unit_test(test_tree),     cmocka_unit_test(test_timeline),
+                                     cmocka_unit_test(test_divided),  cmocka_unit_test(test_shared_cores),
+                                     cmocka_unit_test(test_ranks),    cmocka_unit_test(test_links)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

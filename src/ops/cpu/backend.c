@@ -113,6 +113,7 @@ const Ops ops_cpu_f64 = {
     .real = DT_F64,
 #endif
     .host = true,
+    .chunk = UPDATE_CHUNK,
     .library = cpu_library,
     .open = cpu_open,
     .close = cpu_close,
@@ -153,7 +154,8 @@ const Ops ops_cpu_f64 = {
     .argmax = FN(argmax),
     .add = FN(add),
     .sum = FN(sum),
-    .sum_squares = FN(sum_squares),
+    .squares = FN(squares),
+    .sum_terms = FN(sum_terms),
     .adamw = FN(adamw),
     .to_bf16 = FN(to_bf16),
 };

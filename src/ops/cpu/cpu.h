@@ -34,6 +34,8 @@ static inline real real_exp(real x) { return REAL_IS_FLOAT ? (real)expf((float)x
 static inline real real_log(real x) { return REAL_IS_FLOAT ? (real)logf((float)x) : (real)log((double)x); }
 static inline real real_sqrt(real x) { return REAL_IS_FLOAT ? (real)sqrtf((float)x) : (real)sqrt((double)x); }
 
+enum { UPDATE_CHUNK = 4096 }; /* Ops.chunk */
+
 typedef enum ScratchSlot {
   SCRATCH_A,
   SCRATCH_B,
@@ -112,6 +114,7 @@ int FN(draw)(Device *, Tensor ids, Tensor logits, Tensor uniform, Tensor keep, c
 int FN(argmax)(Device *, Tensor ids, Tensor logits, int32_t forbid);
 int FN(add)(Device *, Tensor y, Tensor x);
 int FN(sum)(Device *, Tensor total, Tensor x);
-int FN(sum_squares)(Device *, Tensor sum, Tensor x);
+int FN(squares)(Device *, Tensor terms, Tensor x);
+int FN(sum_terms)(Device *, Tensor sum, Tensor terms);
 int FN(adamw)(Device *, const AdamW *);
 int FN(to_bf16)(Device *, Tensor y, Tensor x);

@@ -3,7 +3,7 @@
 #include "ops/cpu/bf16.h"
 #include "ops/cpu/cpu.h"
 
-enum { CHUNK = 4096 };
+enum { CHUNK = UPDATE_CHUNK };
 
 int FN(add)(Device *dev, Tensor y, Tensor x) {
   (void)dev;
@@ -15,11 +15,9 @@ int FN(add)(Device *dev, Tensor y, Tensor x) {
   return OK;
 }
 
-/* *total += Σ x or Σ x², over chunks whose sums are added in order. */
-static int sum_chunks(Device *dev, double *total, Tensor x, bool squares) {
+/* term[c] := Σ x or Σ x² of chunk c. */
+static void sum_chunks(double *term, Tensor x, bool squares) {
   int64_t n = tensor_count(x), chunks = (n + CHUNK - 1) / CHUNK;
-  double *partial;
-  TRY(FN(scratch)(dev, SCRATCH_PARTIAL, (size_t)chunks * sizeof *partial, &partial));
   const real *v = x.data;
 #pragma omp parallel for schedule(static)
   for (int64_t c = 0; c < chunks; c++) {
@@ -27,17 +25,34 @@ static int sum_chunks(Device *dev, double *total, Tensor x, bool squares) {
     double sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = c * CHUNK; i < last; i++) sum += (double)v[i] * (squares ? (double)v[i] : 1);
-    partial[c] = sum;
+    term[c] = sum;
   }
-  for (int64_t c = 0; c < chunks; c++) *total += partial[c];
+}
+
+static void add_terms(double *total, const double *term, int64_t n) {
+  for (int64_t i = 0; i < n; i++) *total += term[i];
+}
+
+int FN(sum)(Device *dev, Tensor total, Tensor x) {
+  int64_t chunks = (tensor_count(x) + CHUNK - 1) / CHUNK;
+  double *term;
+  TRY(FN(scratch)(dev, SCRATCH_PARTIAL, (size_t)chunks * sizeof *term, &term));
+  sum_chunks(term, x, false);
+  add_terms(total.data, term, chunks);
   return OK;
 }
 
-int FN(sum)(Device *dev, Tensor total, Tensor x) { return sum_chunks(dev, total.data, x, false); }
+int FN(squares)(Device *dev, Tensor terms, Tensor x) {
+  (void)dev;
+  sum_chunks(terms.data, x, true);
+  return OK;
+}
 
-int FN(sum_squares)(Device *dev, Tensor sum, Tensor x) {
+int FN(sum_terms)(Device *dev, Tensor sum, Tensor terms) {
+  (void)dev;
   *(double *)sum.data = 0;
-  return sum_chunks(dev, sum.data, x, true);
+  add_terms(sum.data, terms.data, tensor_count(terms));
+  return OK;
 }
 
 int FN(adamw)(Device *dev, const AdamW *a) {
