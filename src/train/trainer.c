@@ -71,7 +71,8 @@ static int share_weights(Trainer *t) {
 }
 
 /* The sums over the ranks and the gradient's squares are queued before anything is read, so that the host waits once a
- * step and draws the next step's masks while the weights are updated. */
+ * step and draws the next step's masks while the weights are updated; where ranks share the optimizer's state, it waits
+ * for the terms of the norm and for the weights, too. */
 int trainer_update(Trainer *t, StepResult *sum) {
   double squares;
   device_phase(&t->net.dev, "reduce");
