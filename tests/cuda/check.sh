@@ -151,6 +151,8 @@ part_ranks() {
       RANKS=2 tap "2 ranks, $reduce" train "two-$reduce" "$deck" "$DEVICE" f32 dist.reduce=$reduce
     done
     tap "2 ranks, tree: the state of 1 rank bit for bit" same_state two-tree one-tree
+    RANKS=2 tap "2 ranks, state divided" train two-divided "$deck" "$DEVICE" f32 dist.shard_optimizer=true
+    tap "2 ranks, state divided: the state of 1 rank bit for bit" same_state two-divided one-tree
     tap "2 ranks, fast: losses within ${most[f32]} of those of 1 rank" near two-fast one-tree "${most[f32]}"
   fi
 }
