@@ -21,7 +21,7 @@ from mdlm_data.errors import InputError
 from mdlm_data.fidelity import Loss
 from mdlm_data.workers import in_processes
 
-FEW = 16  # batches: fewer are not worth a file
+FEW = 8  # batches: fewer are not worth a file
 HEAD = struct.Struct("<16sQQ")  # digest of the batch, bytes of the record, checksum of the record
 
 
@@ -68,9 +68,10 @@ class BatchStore:
     def __exit__(self, kind: type | None, *_: object) -> None:
         with suppress(OSError):  # the disk may be full
             self.file.close()
-        if kind is not KeyboardInterrupt or self.batches < FEW:
-            with suppress(FileNotFoundError):
-                os.remove(self.path)
+        if kind is KeyboardInterrupt and self.batches >= FEW:
+            raise KeyboardInterrupt(f"the same command goes on from {self.path}")
+        with suppress(FileNotFoundError):
+            os.remove(self.path)
 
     def _digest(self, batch: Batch) -> bytes:
         state = xxhash.xxh3_128(self.key.encode())

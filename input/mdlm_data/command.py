@@ -40,8 +40,8 @@ def run(program: str, job: Callable[[list[str]], None], argv: list[str] | None) 
         package = (e.name or "").partition(".")[0]
         remedy = f"run `make setup`, or {sys.executable} -m pip install {package}"
         _stop(program, f"error: Python package {package!r} is missing: {remedy}", 2)
-    except KeyboardInterrupt:
-        _stop(program, "interrupted; no file was written", 130)
+    except KeyboardInterrupt as e:
+        _stop(program, f"interrupted; {str(e) or 'no file was written'}", 130)
     except (InputError, OSError, MemoryError) as e:
         _stop(program, f"error: {e or 'out of memory'}", 2)
     return 0

@@ -155,7 +155,7 @@ def test_an_interrupted_run_goes_on(prepare, tmp_path: Path, number: int) -> Non
     text = text_of(8, 60_000).encode() * 20
     options = ("-", "--tokenizer", "text8", "--max-loss", 1, "--length", 64, "--out", "a.h5")
     process = subprocess.Popen(
-        command("mdlm_data.prepare", *options), cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+        command("mdlm_data.prepare", *options), cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE
     )
     process.stdin.write(text)
     process.stdin.flush()  # it stays open, so that the run waits for more
@@ -164,6 +164,8 @@ def test_an_interrupted_run_goes_on(prepare, tmp_path: Path, number: int) -> Non
         time.sleep(0.02)
     process.send_signal(number)
     assert process.wait(60) == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    says = b"mdlm-prepare: interrupted; the same command goes on from a.h5.part\n"
+    assert process.stderr.read() == (b"" if number == signal.SIGKILL else says)
     assert part.exists() and not (tmp_path / "a.h5").exists()
     with part.open("r+b") as f:
         f.truncate(part.stat().st_size - 1000)  # the last record is not whole
