@@ -24,21 +24,21 @@ saved_step() { # FILE
 
 tap "not divided, on 1 rank" train one 1
 for n in 1 2 3 4 6; do
-  tap "divided over $n" train over$n $n $ON
-  tap "divided over $n: the bits of 1 rank" same_run one over$n
+  tap "divided over $n" train "over$n" "$n" "$ON"
+  tap "divided over $n: the bits of 1 rank" same_run one "over$n"
 done
 
 # ---- resuming
 
 moved() {
-  train moved 3 $ON train.steps=2 && train moved 2 $OFF train.steps=3 && train moved 4 $ON train.steps=5 &&
-    train moved 1 $ON
+  train moved 3 "$ON" train.steps=2 && train moved 2 "$OFF" train.steps=3 && train moved 4 "$ON" train.steps=5 &&
+    train moved 1 "$ON"
 }
 same_moved() { same "$T/one/last.h5" "$T/moved/last.h5" params ema adam_m adam_v @step @tokens; }
 tap "divided over 3, not divided on 2, divided over 4, on 1" moved
 tap "resumed so: the bits of 1 rank" same_moved
 quiet() { # KEY=VALUE…: what the resumed run says of the changed key
-  rm -rf "$T/quiet" && train quiet 2 train.steps=2 "$@" && train quiet 2 train.steps=3 $ON "$@" > "$T/out" 2>&1
+  rm -rf "$T/quiet" && train quiet 2 train.steps=2 "$@" && train quiet 2 train.steps=3 "$ON" "$@" > "$T/out" 2>&1
 }
 silent() { quiet && ! grep shard_optimizer "$T/out"; }
 told() { quiet dist.reduce=fast && grep 'dist.shard_optimizer' "$T/out"; }
@@ -48,9 +48,9 @@ tap "with dist.reduce = fast it is told" told
 # ---- dist.reduce = fast: a sum of two numbers has one order
 
 tap "fast on 2 ranks" train fast 2 dist.reduce=fast
-tap "fast, divided over 2" train fast2 2 dist.reduce=fast $ON
+tap "fast, divided over 2" train fast2 2 dist.reduce=fast "$ON"
 tap "fast, divided over 2: the same bits" same_run fast fast2
-tap "fast, divided over 3" train fast3 3 dist.reduce=fast $ON
+tap "fast, divided over 3" train fast3 3 dist.reduce=fast "$ON"
 tap "fast, divided over 3: close" same "$T/one/last.h5" "$T/fast3/last.h5" params ema --close 1e-3
 
 # ---- stops and kills in a save: a network whose files take as long to write as several steps
@@ -59,7 +59,7 @@ WIDE=(model.width=256 model.heads=4 train.global_batch=8 train.micro_batch=4 dat
 did() { [ "$(grep -c '^step [0-9]*/' "$T/$1.log")" -ge "$2" ]; }
 midway() { [ -n "$(find "$T/$1" -name '*.h5.tmp' -size +20k)" ]; }
 begin() { # NAME: a divided run on two ranks in the background
-  start "$T/$1.log" 2 train "$T/deck.cfg" run.dir="$T/$1" "${BATCH[@]}" "${WIDE[@]}" $ON train.steps=1000000
+  start "$T/$1.log" 2 train "$T/deck.cfg" run.dir="$T/$1" "${BATCH[@]}" "${WIDE[@]}" "$ON" train.steps=1000000
 }
 valid_files() { # NAME: whether every checkpoint of the run is whole
   local it
@@ -91,7 +91,7 @@ goes_on() { # NAME: not divided on 1 rank for two more steps, beside a run witho
     same "$T/$1/last.h5" "$T/$1-whole/last.h5" params ema adam_m adam_v @step @tokens
 }
 for name in killed1 killed2 stopped; do
-  tap "$name: every checkpoint is whole" ${name%[0-9]} $name
+  tap "$name: every checkpoint is whole" "${name%[0-9]}" "$name"
   tap "$name: goes on elsewhere with the bits of a whole run" goes_on $name
 done
 
@@ -103,10 +103,10 @@ memory() { # N KEY=VALUE…: what a rank holds, in MiB, "AdamW EMA"
 }
 divided_memory() {
   local whole m e
-  read -r -a whole <<< "$(memory 2 $OFF)"
+  read -r -a whole <<< "$(memory 2 "$OFF")"
   echo "whole: ${whole[*]}"
   for n in 2 3; do
-    read -r m e <<< "$(memory $n $ON)"
+    read -r m e <<< "$(memory "$n" "$ON")"
     echo "over $n: $m $e"
     [ $((m * n - whole[0])) -le "$n" ] && [ $((whole[0] - m * n)) -le "$n" ] && [ "$m" -gt 0 ] &&
       [ $((e * n - whole[1])) -le "$n" ] && [ $((whole[1] - e * n)) -le "$n" ] || return 1
@@ -119,8 +119,8 @@ planned() { # the memory that a plan predicts for 4 ranks of a node, beside that
 }
 predicted() {
   local off on adam ema
-  off=$(planned $OFF) on=$(planned $ON) && cat "$T/out"
-  read -r adam ema <<< "$(memory 1 $OFF)"
+  off=$(planned "$OFF") on=$(planned "$ON") && cat "$T/out"
+  read -r adam ema <<< "$(memory 1 "$OFF")"
   echo "saved: $off MiB without, $on MiB with the key; state $adam + $ema MiB"
   [ $((4 * (on - off) - 3 * (adam + ema))) -le 12 ] && [ $((3 * (adam + ema) - 4 * (on - off))) -le 12 ]
 }
