@@ -29,12 +29,14 @@ static void report(const Evaluation *e, const Config *cfg) {
   const Losses l = evaluation_losses(e);
   int64_t block = interval_block(l.n, shards_protocol(e->data)->wrap);
   const Spread s = evaluation_source(e);
-  char range[INTERVAL_TEXT];
-  results_show(&l, block);
-  log_info("nll=%.5f bits=%.5f ppl=%.4f ci95=%s sequences=%lld tokens=%lld estimator=%s draws=%lld T=%lld", s.value,
+  char range[INTERVAL_TEXT], bytes[40] = "";
+  results_show(&l, block, &e->text);
+  if (!isnan(e->text.bytes))
+    snprintf(bytes, sizeof bytes, " bits_per_byte=%.5f", results_bits_per_byte(&e->text, s.value));
+  log_info("nll=%.5f bits=%.5f ppl=%.4f ci95=%s sequences=%lld tokens=%lld estimator=%s draws=%lld T=%lld%s", s.value,
            s.value / log(2.0), exp(s.value), interval_text(range, exp(s.low), exp(s.high), 4), (long long)l.n,
            (long long)e->result.interval.tokens, l.draws ? e->estimator->name : "exact", (long long)e->draws,
-           (long long)cfg->diffusion_T);
+           (long long)cfg->diffusion_T, bytes);
 }
 
 static int run(Evaluation *e, const Config *cfg, Comm *comm, int *exit_code) {
@@ -74,7 +76,9 @@ const Command command_eval = {
     .about =
         "Estimates the bound on the negative log-likelihood, or computes its exact value where the model predicts "
         "the next token. The last line reads nll=… bits=… ppl=… ci95=[…,…] sequences=… tokens=… estimator=… draws=… "
-        "T=…, per token; its interval is that of the source, as above it. "
+        "T=… and, where the data tell how many bytes their text has, bits_per_byte=…; nll, bits and ppl are per token, "
+        "the "
+        "interval is that of the source, as above it. "
         "A stop (SIGTERM, SIGUSR1, SIGINT, SIGHUP) ends it after the current pass of the network and keeps what is "
         "finished in OUTPUT.part, as does every minute; the same command goes on from there, on any number of ranks.",
     .reads = "eval.checkpoint (or the best of run.dir) and eval.data (or data.valid)",

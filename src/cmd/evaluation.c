@@ -40,6 +40,16 @@ Spread evaluation_source(const Evaluation *e) {
   return interval_sequences(&l, interval_block(l.n, shards_protocol(e->data)->wrap));
 }
 
+/* Of all rows, also where a part of them is evaluated. */
+static int text_rate(Evaluation *e) {
+  ShardsText text;
+  TRY(shards_text(e->data, &text));
+  double scored = (double)text.tokens - (e->task.net.objective.diffusion ? 0 : (double)shards_rows(e->data));
+  e->text.bytes = text.bytes > 0 ? (double)text.bytes / scored : NAN;
+  e->text.words = text.words > 0 ? (double)text.words / scored : NAN;
+  return OK;
+}
+
 static int fill_results(H5 *f, const Evaluation *e) {
   const Nelbo *r = &e->result;
   const Spread source = evaluation_source(e);
@@ -48,6 +58,8 @@ static int fill_results(H5 *f, const Evaluation *e) {
   TRY(h5_set_real(f, "/", "nll_low", source.low));
   TRY(h5_set_real(f, "/", "nll_high", source.high));
   TRY(h5_set_int(f, "/", "tokens", r->interval.tokens));
+  if (!isnan(e->text.bytes)) TRY(h5_set_real(f, "/", "bytes_per_token", e->text.bytes));
+  if (!isnan(e->text.words)) TRY(h5_set_real(f, "/", "words_per_token", e->text.words));
   TRY(output_series(f, "/loss", H5_F64, n, r->loss, "nat", "bound on the negative log-likelihood of each sequence"));
   TRY(output_series(f, "/square", H5_F64, n, r->square, "nat2",
                     "sum over the draws of the squared distance from their mean"));
@@ -83,5 +95,7 @@ int evaluation_run(Evaluation *e, const char *progress) {
   double start = clock_now();
   TRY(nelbo_run(&e->result, &e->task.net, e->data, e->task.comm, &o));
   e->seconds = clock_now() - start;
-  return e->result.stop ? OK : task_publish(&e->task, e->result.interval.nll, fill_output, e);
+  if (e->result.stop) return OK;
+  TRY_ALL(e->task.comm, e->task.comm->rank == 0 ? text_rate(e) : OK);
+  return task_publish(&e->task, e->result.interval.nll, fill_output, e);
 }

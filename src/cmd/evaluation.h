@@ -1,5 +1,6 @@
 /* evaluation — one data set under one checkpoint: for eval and, cell by cell, for sweep. */
 #pragma once
+#include "cmd/results.h"
 #include "cmd/task.h"
 #include "measure/nelbo.h"
 
@@ -9,6 +10,7 @@ typedef struct Evaluation {
   const EstimatorTable *estimator;
   int64_t draws; /* 1 where the network's value is exact */
   Nelbo result;
+  TextRate text;  /* rank 0, after the run */
   double seconds; /* of this run; one that goes on from a partial file has fewer */
 } Evaluation;
 

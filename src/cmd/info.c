@@ -25,7 +25,12 @@ static int info_data(const char *path) {
   log_info("  source %s, split %s, %s, detokenizer %s", p->source, p->split, p->wrap ? "wrapped" : "one document a row",
            p->detokenizer);
   log_info("  digest %s", p->digest);
-  int err = shards_verify(s, NULL, NULL);
+  ShardsText text;
+  int err = shards_text(s, &text);
+  if (err == OK && text.bytes >= 0)
+    log_info("  %lld tokens of %lld bytes and %lld words of text", (long long)text.tokens, (long long)text.bytes,
+             (long long)text.words);
+  if (err == OK) err = shards_verify(s, NULL, NULL);
   shards_close(&s);
   if (err == OK) log_info("  whole: ids, lengths and digest agree");
   return err;
@@ -188,7 +193,7 @@ static int info_result(H5 *f) {
   double sum = 0, *entropy = NULL;
   if (h5_has(f, "/", "nll")) {
     TRY(results_read(&r, f));
-    results_show(&r.losses, r.block);
+    results_show(&r.losses, r.block, &r.text);
     results_destroy(&r);
   } else if (h5_exists(f, "/entropy")) {
     TRY(h5_info(f, "/entropy", &samples));

@@ -48,9 +48,17 @@ static int read_all(Results *r, H5 *f) {
   return OK;
 }
 
+static int text_read(TextRate *t, H5 *f) {
+  *t = (TextRate){NAN, NAN};
+  if (h5_has(f, "/", "bytes_per_token")) TRY(h5_get_real(f, "/", "bytes_per_token", &t->bytes));
+  if (h5_has(f, "/", "words_per_token")) TRY(h5_get_real(f, "/", "words_per_token", &t->words));
+  return OK;
+}
+
 int results_read(Results *r, H5 *f) {
   *r = (Results){0};
   int err = read_all(r, f);
+  if (err == OK) err = text_read(&r->text, f);
   if (err) results_destroy(r);
   return err;
 }
@@ -77,11 +85,15 @@ static void show_interval(const char *name, const Spread *s, const char *origin)
   log_info("  %-18s nll %.5f to %.5f, ppl %.4f to %.4f; %s", name, s->low, s->high, exp(s->low), exp(s->high), origin);
 }
 
-void results_show(const Losses *l, int64_t block) {
+double results_bits_per_byte(const TextRate *text, double nll) { return nll / log(2.0) / text->bytes; }
+
+void results_show(const Losses *l, int64_t block, const TextRate *text) {
   char origin[64];
   Spread masks = interval_masks(l), rows = interval_sequences(l, block);
   log_info("  %-18s %.5f nat per token, %.5f bits", "nll", rows.value, rows.value / log(2.0));
   log_info("  %-18s %.4f", "ppl", exp(rows.value));
+  if (!isnan(text->bytes)) log_info("  %-18s %.5f", "bits per byte", results_bits_per_byte(text, rows.value));
+  if (!isnan(text->words)) log_info("  %-18s %.6g", "ppl of words", exp(rows.value / text->words));
   if (l->draws > 1) {
     snprintf(origin, sizeof origin, "%lld draws of the masks", (long long)l->draws);
     show_interval("ci95 of the rows", &masks, origin);

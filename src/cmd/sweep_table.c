@@ -240,6 +240,11 @@ static double tokens_of(const Table *t, int i) {
   return if_done(t, i, sum);
 }
 
+static double bits_per_byte_of(const Table *t, int i) {
+  const Row *r = &t->rows[i];
+  return if_done(t, i, results_bits_per_byte(&r->results.text, r->source.value));
+}
+
 static const struct {
   const char *name;
   TextOf of;
@@ -249,17 +254,19 @@ static const struct {
 static const struct {
   const char *name, *unit, *description;
   RealOf of;
-} reals[] = {{"step", "step", "of the checkpoint", step_of},
-             {"draws", "", "draws of the masks per sequence", draws_of},
-             {"T", "step", "diffusion steps of the bound, 0: continuous time", T_of},
-             {"seed", "", "seed of the masks", seed_of},
-             {"wrap", "", "1: rows are wrapped from running text", wrap_of},
-             {"length", "token", "L of the data", length_of},
-             {"nll", "nat per token", "bound on the negative log-likelihood, or its exact value", nll_of},
-             {"se_rows", "nat per token", "standard error of the value of these rows", se_rows_of},
-             {"se_source", "nat per token", "standard error of the value of their source", se_source_of},
-             {"tokens", "token", "scored tokens", tokens_of},
-             {"seconds", "s", "time of the evaluation", seconds_of}};
+} reals[] = {
+    {"step", "step", "of the checkpoint", step_of},
+    {"draws", "", "draws of the masks per sequence", draws_of},
+    {"T", "step", "diffusion steps of the bound, 0: continuous time", T_of},
+    {"seed", "", "seed of the masks", seed_of},
+    {"wrap", "", "1: rows are wrapped from running text", wrap_of},
+    {"length", "token", "L of the data", length_of},
+    {"nll", "nat per token", "bound on the negative log-likelihood, or its exact value", nll_of},
+    {"se_rows", "nat per token", "standard error of the value of these rows", se_rows_of},
+    {"se_source", "nat per token", "standard error of the value of their source", se_source_of},
+    {"bits_per_byte", "bit", "of the text before tokenization; NaN: the data do not tell its size", bits_per_byte_of},
+    {"tokens", "token", "scored tokens", tokens_of},
+    {"seconds", "s", "time of the evaluation", seconds_of}};
 
 static int store_columns(H5 *f, const Table *t) {
   int64_t n = t->sweep->n_cells;

@@ -9,7 +9,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-enum { FORMAT_VERSION = 1, VERIFY_ROWS = 1024 };
+enum { FORMAT_VERSION = 1, VERIFY_ROWS = 1024, PIECE_ROWS = 1 << 16 };
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "digests are defined over little-endian bytes");
 
 typedef struct ShardFile {
@@ -183,6 +183,36 @@ int64_t shards_length(const Shards *s) { return s->length; }
 const Vocab *shards_vocab(const Shards *s) { return &s->vocab; }
 const Protocol *shards_protocol(const Shards *s) { return &s->protocol; }
 const char *shards_spec(const Shards *s) { return s->spec; }
+
+static int count_add(H5 *f, const char *name, int64_t *sum) {
+  int64_t n = -1;
+  if (h5_has(f, "/", name)) TRY(h5_get_int(f, "/", name, &n));
+  *sum = n < 0 || *sum < 0 ? -1 : *sum + n;
+  return OK;
+}
+
+static int lengths_add(const ShardFile *file, int32_t *lengths, int64_t *sum) {
+  for (int64_t i = 0, n; i < file->rows; i += n) {
+    n = file->rows - i < PIECE_ROWS ? file->rows - i : PIECE_ROWS;
+    TRY(h5_read_rows(file->f, "/lengths", H5_U32, i, n, lengths));
+    for (int64_t k = 0; k < n; k++) *sum += lengths[k];
+  }
+  return OK;
+}
+
+int shards_text(Shards *s, ShardsText *t) {
+  int32_t *lengths;
+  int err = OK;
+  *t = (ShardsText){0};
+  TRY(mem_alloc(&lengths, PIECE_ROWS * sizeof *lengths));
+  for (int i = 0; i < s->n_files && err == OK; i++) {
+    err = count_add(s->files[i].f, "bytes", &t->bytes);
+    if (err == OK) err = count_add(s->files[i].f, "words", &t->words);
+    if (err == OK) err = lengths_add(&s->files[i], lengths, &t->tokens);
+  }
+  mem_free(&lengths);
+  return err;
+}
 
 /* ---- reading ---- */
 

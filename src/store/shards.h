@@ -51,6 +51,12 @@ int64_t shards_length(const Shards *s);           /* L */
 const Vocab *shards_vocab(const Shards *s);       /* of the first file */
 const Protocol *shards_protocol(const Shards *s); /* of the first file; digest combined over all files */
 const char *shards_spec(const Shards *s);
+typedef struct ShardsText {
+  int64_t bytes, words; /* of the text in the rows; −1: not every file says so */
+  int64_t tokens;       /* Σ of the lengths of all rows */
+} ShardsText;
+/** shards_text — how much text the rows hold. Reads the lengths of all rows. ERR_DATA, ERR_MEMORY */
+int shards_text(Shards *s, ShardsText *t);
 /** shards_read — tokens[n,L] and lengths[n] := the rows rows[n], in that order; a run of consecutive rows is one read.
  *  Checks that every token is < V and that no scored one is the mask, that every length is in 1 … L, and the data set's
  *  checksum if it has one, and that the files read from are those that were opened (h5_unchanged).

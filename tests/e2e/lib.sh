@@ -19,7 +19,9 @@ LIMIT=300 # seconds until a run counts as hung, even on a busy machine
 [ "$PY" = none ] || [ -x "$PY" ] || { echo "1..0 # SKIP no Python environment in ${PY%/bin/*}; make setup makes it"; exit 0; }
 [ -x "$MDLM" ] || { echo "1..1"; echo "not ok 1 - there is no program $MDLM; make builds it"; exit 1; }
 T=$(mktemp -d "${TMPDIR:-/tmp}/mdlm-e2e-XXXXXX")
-export OMPI_MCA_orte_tmpdir_base=$T # private: programs that start and end at the same time race for a shared one
+# private: programs that start and end at the same time race for a shared one
+OMPI_MCA_orte_tmpdir_base=$(mktemp -d "${TMPDIR:-/tmp}/mdlm-ompi-XXXXXX")
+export OMPI_MCA_orte_tmpdir_base
 
 tests=0 failures=0 started=() mounts=()
 
@@ -28,7 +30,7 @@ clean_up() {
   local it
   for it in "${started[@]}"; do kill -KILL "$it"; done
   for it in "${mounts[@]}"; do umount "$it"; done
-  rm -rf "$T"
+  rm -rf "$T" "$OMPI_MCA_orte_tmpdir_base"
 } 2> /dev/null
 trap clean_up EXIT
 trap 'exit 1' INT TERM

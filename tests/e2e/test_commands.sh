@@ -152,7 +152,7 @@ tap "a pattern names several files" several
 
 # ---- evaluation
 number='-?[0-9]+\.[0-9]+'
-line="^nll=$number bits=$number ppl=$number ci95=\[$number,$number\] sequences=63 tokens=2016 estimator=[a-z]+ draws=[14] T=0\$"
+line="^nll=$number bits=$number ppl=$number ci95=\[$number,$number\] sequences=63 tokens=2016 estimator=[a-z]+ draws=[14] T=0 bits_per_byte=$number\$"
 evaluate() { # NAME [KEY=VALUE…]: write the last line to $T/NAME.line and the values to $T/NAME.h5
   ranks 1 eval "$D" run.dir="$T/longer" eval.output="$T/$1.h5" "${@:2}" > "$T/out" || return 1
   cat "$T/out"
@@ -186,7 +186,7 @@ assert abs((a + b) - (c + d)) / 2 < 1.5 * ((b - a) + (d - c)) / 2' "$T/time.line
 }
 tap "the two estimators agree within their intervals" agree
 tap "the two weights differ" exits 1 cmp "$T/time.line" "$T/live.line"
-tap "eval.sequences = 10" prints 'sequences=10 tokens=320 estimator=count draws=1 T=0$' \
+tap "eval.sequences = 10" prints 'sequences=10 tokens=320 estimator=count draws=1 T=0 bits' \
   -- eval "$D" run.dir="$T/longer" eval.sequences=10 eval.output="$T/ten.h5"
 tap "eval with nothing but run.dir" ranks 1 eval "$D"
 tap "eval writes to run.dir" test -s "$T/run/eval.h5"
@@ -359,7 +359,7 @@ assert max(table[0][0], table[1][1]) < 4 and min(table[0][1], table[1][0]) > 20'
 tap "infilling draws from the conditional of the reverse process" conditional
 
 # ---- info
-tap "info on data" prints 'tokenized data, [0-9]+ rows of 32 tokens' 'V = 300' 'digest [0-9a-f]{32}' 'whole' \
+tap "info on data" prints 'tokenized data, [0-9]+ rows of 32 tokens' '[0-9]+ tokens of [0-9]+ bytes and [0-9]+ words of text' 'V = 300' 'digest [0-9a-f]{32}' 'whole' \
   -- info "$T/train.h5"
 tap "info on a checkpoint" prints 'checkpoint at step 6, 1536 tokens' 'vocab_embed.embedding +\[300,32\] +norm' \
   '/adam_v' 'info --deck .* prints it' 'every checksum agrees' -- info "$T/run/last.h5"

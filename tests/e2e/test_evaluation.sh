@@ -20,7 +20,7 @@ optimistic() {
 tap "train says that the lowest of several validations is optimistic" optimistic
 
 auto() {
-  says ' estimator=count draws=1 T=0$' "$(last_line)" && says ' estimator=time draws=1 T=9$' "$(last_line diffusion.T=9)" &&
+  says ' estimator=count draws=1 T=0 ' "$(last_line)" && says ' estimator=time draws=1 T=9 ' "$(last_line diffusion.T=9)" &&
     says ' estimator=time ' "$(last_line eval.estimator=time)"
 }
 tap "the estimator is count where it can be used" auto
@@ -30,6 +30,32 @@ auto_sweep() {
     [ "$(find "$T/sweep/cells" -name '*.h5' | wc -l)" = 3 ]
 }
 tap "in a sweep, too, and no cell twice" auto_sweep
+
+# ---- per byte and per word: of all rows, whichever are evaluated
+bytes() { # NAME [KEY=VALUE…]
+  last_line eval.output="$T/$1.h5" "${@:2}" > "$T/$1.line" && ranks 1 info "$T/$1.h5" > "$T/$1.info" &&
+    "$PY" - "$T/$1.h5" "$T/valid.h5" "$T/$1.line" "$T/$1.info" << 'PYTHON'
+import sys, h5py, numpy as np
+e, d = (h5py.File(p) for p in sys.argv[1:3])
+words = dict(w.split("=") for w in open(sys.argv[3]).read().split())
+shown = open(sys.argv[4]).read()
+nll = e["loss"][()].sum() / e["tokens"][()].sum()
+total = nll * d["lengths"][()].sum()
+per_byte, of_words = total / np.log(2) / d.attrs["bytes"], np.exp(total / d.attrs["words"])
+print(words, per_byte, of_words, d.attrs["bytes"], d.attrs["words"])
+assert abs(float(words["bits_per_byte"]) - per_byte) < 1e-4
+number = lambda name: float(shown.split(name)[1].split()[0])
+assert abs(number("bits per byte") - per_byte) < 1e-4 and abs(number("ppl of words") / of_words - 1) < 1e-4
+PYTHON
+}
+tap "bits per byte and perplexity of words" bytes whole
+tap "of a part of the rows" bytes part eval.sequences=20
+silent() { # data that do not tell
+  "$PY" -c 'import sys, h5py; f = h5py.File(sys.argv[1], "r+"); del f.attrs["bytes"]; del f.attrs["words"]' "$T/short.h5" &&
+    says ' T=0$' "$(last_line eval.data="$T/short.h5")" && ! ranks 1 info "$T/run/eval.h5" | grep 'bits per byte'
+}
+cp "$T/valid.h5" "$T/short.h5"
+tap "data without counts: no such values" silent
 
 seeds() {
   local one

@@ -1,7 +1,7 @@
 #!/bin/bash
 # test_locks.sh — a file system without locks: one warning, an exclusive file keeps a second job out, what a killed job
 # leaves is replaced or named, and every command reads and writes HDF5.
-# shellcheck source=tests/e2e/lib.sh disable=SC2317
+# shellcheck source=tests/e2e/lib.sh disable=SC2317,SC2119,SC2120
 . "$(dirname "$0")/lib.sh"
 PY=$(realpath -s "$PY")
 export PYTHONPATH=$PWD/input:$PWD/analysis
