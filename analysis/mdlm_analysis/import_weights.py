@@ -1,10 +1,9 @@
-"""Weights of other programs to a checkpoint of mdlm."""
+"""Weights of other programs to a checkpoint of mdlm, and the deck that goes with it."""
 
 from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,130 +11,101 @@ import h5py
 import numpy as np
 import xxhash
 
-from mdlm_analysis.families import FAMILIES, Family, check, family_of, sizes_of
-from mdlm_analysis.pytorch_file import pytorch_open
-from mdlm_analysis.safetensors_file import safetensors_open
+from mdlm_analysis.families import Family, Found, check, check_tied, recognise, sizes_of
+from mdlm_analysis.settings import complete, deck, settings_of
 from mdlm_analysis.shapes import Sizes
-from mdlm_analysis.tensors import Tensor
-from mdlm_data.errors import InputError
+from mdlm_analysis.sources import Named, Source, source_open
+from mdlm_data.errors import InputError, require
 from mdlm_data.output import replacing
 from mdlm_data.seal import seal_append
 from mdlm_data.vocabularies import make_vocabulary
 from mdlm_data.vocabulary import Vocabulary
 from mdlm_data.vocabulary_group import set_attributes, write_vocabulary
 
-
-@dataclass
-class Weights:
-    """The live weights in a file and, in a Lightning checkpoint, their moving average."""
-
-    live: dict[str, Tensor]
-    average: list[Tensor] | None = None  # in the order of `live` without buffers
-    step: int = 0
-
-
-def weights_open(path: Path) -> Weights:
-    if path.suffix not in (".ckpt", ".pt", ".pth", ".bin"):
-        return Weights(safetensors_open(path))
-    state = pytorch_open(path)
-    if not isinstance(state, dict):
-        raise InputError(f"{path}: holds no dictionary of weights")
-    ema = state.get("ema")
-    average = ema.get("shadow_params") if isinstance(ema, dict) else None
-    step = state.get("global_step", 0)
-    live = state.get("state_dict", state)
-    tensors = {k: v for k, v in live.items() if hasattr(v, "read")}
-    return Weights(tensors, list(average) if average else None, step if isinstance(step, int) else 0)
-
-
-def without_prefix(live: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors by their names without the prefix; if the file uses a prefix, only the tensors that have it."""
-    for prefix in {f.prefix for f in FAMILIES}:
-        if any(name.startswith(prefix + f.embedding) for name in live for f in FAMILIES if f.prefix == prefix):
-            return {name.removeprefix(prefix): t for name, t in live.items() if name.startswith(prefix)}
-    return live
-
-
-def our_value(family: Family, name: str, value: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
-    if re.fullmatch(family.transposed, name):
-        value = value.T
-    if name == family.embedding and len(value) < vocabulary.size:  # a row for the mask, which the weights lack
-        value = np.concatenate([value, np.zeros((1, value.shape[1]), "<f4")])
-    return np.ascontiguousarray(value, "<f4")
-
-
-def deck(family: Family, s: Sizes, o: argparse.Namespace) -> str:
-    heads = o.heads or max(1, s.width // 64)
-    if family.name != "dimamba" and s.width % (2 * heads):
-        raise InputError(f"--heads {heads}: a width of {s.width} does not split into heads of even width")
-    if family.name != "dimamba" and s.mlp % s.width:
-        raise InputError(f"an MLP width of {s.mlp} is not a multiple of the width {s.width}")
-    objective = o.objective or family.objectives[0]
-    if objective not in family.objectives:
-        raise InputError(f"--objective {objective}: {family.name} is trained with {', '.join(family.objectives)}")
-    if o.time_conditioning and not family.timed:
-        raise InputError(f"--time-conditioning: {family.name} has no time input")
-    ratio = s.mlp // s.width if family.name != "dimamba" else 4
-    return (
-        f'model: {{ name = "{family.name}"; width = {s.width}; blocks = {s.blocks}; heads = {heads}; '
-        f"cond_dim = {s.cond}; mlp_ratio = {ratio}; time_conditioning = {str(o.time_conditioning).lower()}; }};\n"
-        f'diffusion: {{ objective = "{objective}"; }};\n'
-    )
+MADE = "# written by mdlm-convert from "  # the first words of a deck that may be replaced
 
 
 def import_weights(o: argparse.Namespace) -> str:
-    weights = weights_open(o.source)
-    found = without_prefix(weights.live)
-    family = family_of(found, o.source)
-    kept = {name: t for name, t in found.items() if not re.fullmatch(family.buffers, name)}
-    check_tied(family, found, o.source)
+    source = source_open(o.source)
+    found = recognise(source.live, o.source)
+    settings = settings_of(source, found.family, o)
+    s = sizes_of(found, o.source, settings.length)
+    check(found, s, o.source)
+    check_tied(found, o.source)
+    settings = complete(settings, found.family, s, source)
     vocabulary = make_vocabulary(o.tokenizer)
-    s = sizes_of(family, kept, o.source, o.length)
-    shapes = {n: t.shape[::-1] if re.fullmatch(family.transposed, n) else t.shape for n, t in kept.items()}
-    check(shapes, family.shapes(s), o.source)
-    appended = family.name == "gpt2" and vocabulary.mask == vocabulary.size - 1
-    if s.vocab != vocabulary.size and not (appended and s.vocab == vocabulary.size - 1):
-        raise InputError(
-            f"{o.source}: weights of {s.vocab} tokens, but the vocabulary {vocabulary.name} has {vocabulary.size}"
-        )
-    text = deck(family, s, o)
-    average = averages(weights, kept, o.source)
+    rows = rows_kept(found.family, s, vocabulary, o)
+    text = deck(found.family, s, settings)
+    deck_claim(o.deck)
+    average = averages(source, found, o.source)
     with replacing(o.target) as partial:
         with h5py.File(partial, "w", locking=False) as f:
-            state_write(f, o, text, s.length, weights.step, vocabulary)
-            group_write(f.create_group("params"), kept, family, vocabulary)
+            state_write(f, o, text, s.length, source.step, vocabulary)
+            group_write(f.create_group("params"), found.parameters, found.family, vocabulary, rows)
             if average is None:
                 f["ema"] = f["params"]  # a hard link to the same data sets
             else:
-                group_write(f.create_group("ema"), average, family, vocabulary)
+                group_write(f.create_group("ema"), average, found.family, vocabulary, rows)
         seal_append(partial)
+    with replacing(o.deck) as partial:
+        Path(partial).write_text(f"{MADE}{o.source.name}, for {o.target.name}\n{text}")
     sizes = f"{s.blocks} blocks of width {s.width}, V = {vocabulary.size}, L = {s.length}"
-    return f"{o.target}: {family.name}, {sizes}; its deck:\n{text}".rstrip()
+    cut = f"; rows {rows} to {s.vocab - 1} of its vocabulary were cut" if rows < s.vocab else ""
+    return f"{o.target}: {found.family.name}, {sizes}{cut}; its deck, {o.deck}:\n{text}".rstrip()
 
 
-def check_tied(family: Family, found: dict[str, Tensor], path: Path) -> None:
-    """The two directions of dimamba share their projections."""
-    for name, tensor in found.items():
-        if family.name == "dimamba" and re.fullmatch(family.buffers, name):
-            twin = found.get(name.replace("mamba_rev", "mamba_fwd"))
-            if twin is None or not np.array_equal(twin.read(), tensor.read()):
-                raise InputError(f"{path}: {name} differs from mamba_fwd: the directions are not tied")
+def rows_kept(family: Family, s: Sizes, vocabulary: Vocabulary, o: argparse.Namespace) -> int:
+    """The tokens of the weights that stay: all, or the first --cut-vocabulary."""
+    rows, cut = o.cut_vocabulary or s.vocab, o.cut_vocabulary is not None
+    require(rows <= s.vocab, f"--cut-vocabulary {rows}: the weights have only {s.vocab} tokens")
+    appended = family.name == "gpt2" and vocabulary.mask == vocabulary.size - 1  # a row for the mask, which they lack
+    fits = {vocabulary.size, vocabulary.size - 1} if appended else {vocabulary.size}
+    if rows not in fits:
+        wanted = " or ".join(map(str, sorted(fits)))
+        advice = f"; if their last rows are padding, give --cut-vocabulary {max(fits)}" if s.vocab > max(fits) else ""
+        kept = f"the first {rows} of {s.vocab} tokens" if cut else f"weights of {rows} tokens"
+        raise InputError(f"{o.source}: {kept}, but the vocabulary {vocabulary.name} has {wanted}{advice}")
+    return rows
 
 
-def averages(weights: Weights, kept: dict[str, Tensor], path: Path) -> dict[str, Tensor] | None:
-    """The moving average by name: the file lists it in the order of the parameters, without names."""
-    if weights.average is None:
+def deck_claim(path: Path) -> None:
+    """Refuse to replace a deck that somebody else wrote."""
+    if path.exists() and not path.read_text(errors="replace").startswith(MADE):
+        raise InputError(f"{path}: exists and is not mdlm-convert's; name another file with --deck")
+
+
+def averages(source: Source, found: Found, path: Path) -> Named | None:
+    """The moving average by name; a Lightning checkpoint lists it in the order of the parameters, without names."""
+    if source.average is None:
         return None
-    average = dict(zip(kept, weights.average))
-    shapes = [t.shape for t in kept.values()]
-    if [getattr(t, "shape", None) for t in weights.average] != shapes:
+    if isinstance(source.average, dict):
+        average = recognise(source.average, path).parameters
+    else:
+        average = dict(zip(found.parameters, source.average))
+        require(
+            len(source.average) == len(found.parameters),
+            f"{path}: {len(source.average)} averages of weights for "
+            f"{len(found.parameters)} parameters; export the weights without the averages",
+        )
+    shapes = {name: t.shape for name, t in found.parameters.items()}
+    if {name: getattr(t, "shape", None) for name, t in average.items()} != shapes:
         raise InputError(f"{path}: the shapes of its moving average are not those of the parameters")
     return average
 
 
-def group_write(group: h5py.Group, tensors: dict[str, Tensor], family: Family, vocabulary: Vocabulary) -> None:
+def our_value(family: Family, name: str, value: np.ndarray, vocabulary: Vocabulary, rows: int) -> np.ndarray:
+    if re.fullmatch(family.transposed, name):
+        value = value.T
+    if name in family.vocabulary:
+        value = value[:rows]
+        if rows < vocabulary.size:
+            value = np.concatenate([value, np.zeros((vocabulary.size - rows, *value.shape[1:]), "<f4")])
+    return np.ascontiguousarray(value, "<f4")
+
+
+def group_write(group: h5py.Group, tensors: Named, family: Family, vocabulary: Vocabulary, rows: int) -> None:
     for name, tensor in tensors.items():
-        value = our_value(family, name, tensor.read(), vocabulary)
+        value = our_value(family, name, tensor.read(), vocabulary, rows)
         group.create_dataset(name, data=value)
         group[name].attrs["xxh3"] = xxhash.xxh3_64_hexdigest(value.data)
 

@@ -1,7 +1,8 @@
 """PyTorch checkpoints, read without PyTorch.
 
 A PyTorch file is a pickle in a zip archive, and a pickle may name any Python class. This reader creates only tensors,
-strings, numbers and containers; every other class becomes an Inert, so that loading a file runs no foreign code.
+strings, numbers and containers; every other class becomes an Inert, so that loading a file runs no foreign code. An Inert
+keeps the values that the pickle gives it: `plain` reads hyper-parameters of OmegaConf from them, without OmegaConf.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ STORAGES = {
     "BFloat16Storage": "bf16",
     "LongStorage": "<i8",
     "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "i1",
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
@@ -64,10 +67,15 @@ class Pickled:
 
 
 class Inert:
-    """Stands in for an object of any other class: it accepts every call and does nothing."""
+    """Stands in for an object of any other class: it accepts every call, does nothing and keeps its values."""
+
+    state: Any
+    items: dict[Any, Any]
 
     def __new__(cls, *_: Any, **__: Any) -> Inert:
-        return object.__new__(cls)
+        self = object.__new__(cls)
+        self.state, self.items = None, {}
+        return self
 
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
@@ -76,16 +84,28 @@ class Inert:
         return self
 
     def __setstate__(self, state: Any) -> None:
-        pass
+        self.state = state
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        pass
+        self.items[key] = value
 
     def append(self, value: Any) -> None:
         pass
 
     def extend(self, values: Any) -> None:
         pass
+
+
+def plain(value: Any, depth: int = 12) -> Any:
+    """Containers, strings and numbers of a pickle; nodes of OmegaConf become their content, other objects None."""
+    if isinstance(value, Inert):
+        state = value.state if isinstance(value.state, dict) else {}
+        value = next((state[key] for key in ("_content", "_val") if key in state), value.items or None)
+    if isinstance(value, dict) and depth:
+        return {str(k): plain(v, depth - 1) for k, v in value.items()}
+    if isinstance(value, list | tuple) and depth:
+        return [plain(v, depth - 1) for v in value]
+    return value if isinstance(value, str | int | float | bool) else None
 
 
 class _Unpickler(pickle.Unpickler):

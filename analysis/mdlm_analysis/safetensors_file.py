@@ -17,7 +17,8 @@ from mdlm_analysis.tensors import Tensor, as_float32, item_bytes
 from mdlm_data.errors import InputError
 from mdlm_data.output import replacing
 
-DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "bf16", "I64": "<i8", "I32": "<i4", "U8": "u1", "BOOL": "?"}
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "bf16"}
+DTYPES |= {"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?"}  # of buffers
 
 
 @dataclass(frozen=True)

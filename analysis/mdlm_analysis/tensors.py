@@ -8,10 +8,19 @@ import numpy as np
 
 
 class Tensor(Protocol):
-    shape: tuple[int, ...]
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> str:
+        """Of the file: a NumPy type string, or bf16."""
 
     def read(self) -> np.ndarray:
         """The values as float32."""
+
+
+def is_real(dtype: str) -> bool:
+    return dtype == "bf16" or np.dtype(dtype).kind == "f"
 
 
 def as_float32(raw: bytes | memoryview, dtype: str) -> np.ndarray:

@@ -55,3 +55,25 @@ def real_data() -> Path:
         if not (Path(folder) / name).is_file():
             pytest.skip(f"MDLM_TEST_DATA={folder} has no {name}")
     return Path(folder)
+
+
+@pytest.fixture
+def convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Run:
+    """mdlm-convert in a temporary folder, inside this process; returns what it prints.
+
+    It must succeed, or with fails=True raise an InputError of one line and a list at most; returns that message."""
+    from mdlm_analysis.convert import job
+    from mdlm_data.errors import InputError
+
+    def call(*arguments: object, fails: bool = False) -> str:
+        if not fails:
+            job([str(a) for a in arguments])
+            return "".join(capsys.readouterr())
+        with pytest.raises((InputError, OSError)) as caught:
+            job([str(a) for a in arguments])
+        assert all(line.startswith("  ") for line in str(caught.value).splitlines()[1:]), caught.value
+        assert not list(tmp_path.glob("*.tmp"))
+        return f"{caught.value}\n"
+
+    monkeypatch.chdir(tmp_path)
+    return call

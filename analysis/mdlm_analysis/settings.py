@@ -1,0 +1,94 @@
+"""What evaluation needs beside the weights, and the deck that says it."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields, replace
+from typing import Any
+
+from mdlm_analysis.configurations import Settings, from_config
+from mdlm_analysis.families import Family
+from mdlm_analysis.shapes import Sizes
+from mdlm_analysis.sources import Source
+from mdlm_data.command import warn
+from mdlm_data.errors import InputError, require
+
+OPTIONS = {f.name: "--" + f.name.replace("_", "-") for f in fields(Settings)}
+
+
+def settings_of(source: Source, family: Family, o: argparse.Namespace) -> Settings:
+    """The settings of the file, overridden by options; a warning where the two differ."""
+    known = from_config(source.config, source.config_name) if source.config else Settings()
+    given = {name: getattr(o, name, None) for name in OPTIONS}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name, value in given.items():
+        told = getattr(known, name)
+        if told is not None and told != value:
+            warn(o.program, f"{OPTIONS[name]} is {value}, but {source.config_name} says {told}")
+    known = replace(known, **given)
+    if not family.timed:
+        asked = [n for n in ("time_conditioning", "T", "subs_masking", *REWEIGHTED) if given.get(n)]
+        require(not asked, f"{OPTIONS[asked[0]] if asked else ''}: {family.name} has no diffusion time")
+        known = replace(known, objective=known.objective or "ar", time_conditioning=False, T=0, subs_masking=False)
+    return known
+
+
+REWEIGHTED = ("change_of_variables", "importance_sampling")
+
+
+def complete(s: Settings, family: Family, sizes: Sizes, source: Source) -> Settings:
+    """Refuse what cannot be known, and what contradicts the weights."""
+    for name in ("vocab", "width", "blocks"):
+        told, found = getattr(s, name), getattr(sizes, name)
+        require(
+            told in (None, found),
+            f"{source.path}: {name} is {found}, but {source.config_name} says {told}; the two do not belong together",
+        )
+    needed = ["objective", "time_conditioning"] if family.timed else []
+    needed += ["heads"] if family.name != "dimamba" else []
+    needed += ["length"] if family.name != "gpt2" else []
+    needed += ["T"] if s.objective == "d3pm" else []
+    lacking = [OPTIONS[name] for name in needed if getattr(s, name) is None]
+    if lacking:
+        place = source.config_name or "there is no config.json, and the file"
+        raise InputError(f"{source.path}: {place} does not tell all of the network; give {', '.join(lacking)}")
+    if s.objective not in family.objectives:
+        raise InputError(f"--objective {s.objective}: {family.name} is trained with {', '.join(family.objectives)}")
+    require(s.objective != "d3pm" or s.T, f"{source.path}: d3pm is a bound in discrete time; give --T, as 1000")
+    heads = s.heads or 1
+    if family.name != "dimamba":
+        require(
+            sizes.width % (2 * heads) == 0,
+            f"--heads {heads}: a width of {sizes.width} does not split into heads of even width",
+        )
+        require(
+            sizes.mlp % sizes.width == 0,
+            f"{source.path}: an MLP width of {sizes.mlp} is not a multiple of the width {sizes.width}",
+        )
+    return replace(s, heads=heads, T=s.T or 0)
+
+
+def deck(family: Family, sizes: Sizes, s: Settings) -> str:
+    model: dict[str, Any] = {"name": family.name, "width": sizes.width, "blocks": sizes.blocks, "heads": s.heads}
+    model["cond_dim"] = sizes.cond
+    model["mlp_ratio"] = sizes.mlp // sizes.width if family.name != "dimamba" else 4
+    model["dropout"] = float(0.1 if s.dropout is None else s.dropout)
+    model["time_conditioning"] = bool(s.time_conditioning)
+    diffusion: dict[str, Any] = {"objective": s.objective}
+    if family.timed:
+        diffusion |= {"T": s.T, "schedule": s.schedule or "loglinear"}
+        diffusion |= {name: True for name in ("subs_masking", *REWEIGHTED) if getattr(s, name)}
+        reals = {"sigma_min": s.sigma_min, "sigma_max": s.sigma_max}
+        reals["sampling_eps"] = 1e-3 if s.sampling_eps is None else s.sampling_eps
+        diffusion |= {name: float(value) for name, value in reals.items() if value is not None}
+    return group("model", model) + group("diffusion", diffusion)
+
+
+def group(name: str, values: dict[str, Any]) -> str:
+    return f"{name}: {{ " + " ".join(f"{key} = {_literal(value)};" for key, value in values.items()) + " };\n"
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else repr(value)
