@@ -1,17 +1,16 @@
 """mdlm_h5: the HDF5 files of mdlm as NumPy arrays. One file, which needs NumPy and h5py only; copy it where you like.
 
     import mdlm_h5
-    run = mdlm_h5.metrics("runs/a")                 # also while the run writes; or a checkpoint
+    run = mdlm_h5.metrics("runs/a")  # also while the run writes; or a checkpoint
     print(run.train["loss"].steps[-1], run.train["loss"].values[-1], run.train["loss"].unit)
     ckpt = mdlm_h5.checkpoint("runs/a/best.h5")
     print(ckpt.step, ckpt.deck["model"]["width"], ckpt.parameter("vocab_embed.embedding").shape)
     one, two = mdlm_h5.evaluation("a/eval.h5"), mdlm_h5.evaluation("b/eval.h5")
     print(one.ppl, one.interval, (one.losses - two.losses).sum() / one.tokens.sum())
 
-A function per format, which the attribute `format` names: data, checkpoint, metrics, samples, evaluation, score, sweep.
-Each reads the file and closes it, except for parameters of checkpoints and rows of data, which are read on demand. All
-have `attributes`, the file's own by name. A file that is damaged, of another format or of a newer version is a
-FormatError of one line. Checksums are not compared; `mdlm info FILE` does that.
+A function per format: data, checkpoint, metrics, samples, evaluation, score, sweep. Parameters of checkpoints and rows of
+data are read on demand, all else at once. All have `attributes`, the file's own by name. A file that is damaged, of another
+format or of a newer version is a FormatError of one line. Checksums are not compared; `mdlm info FILE` does that.
 """
 
 from __future__ import annotations
@@ -53,7 +52,6 @@ class Series:
 class Metrics:
     train: dict[str, Series]
     valid: dict[str, Series]
-    groups: tuple[str, ...]  # those of the file, also without a row
     attributes: Values
 
 
@@ -98,23 +96,29 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Of mdlm eval, and of mdlm score: sums over each sequence."""
+class Losses:
+    """Sums over each sequence."""
 
-    losses: np.ndarray  # nat
+    losses: np.ndarray  # nat; mean over the draws
     tokens: np.ndarray  # scored
-    square: np.ndarray | None  # of draws: sum of squared distances from their mean, nat²
-    entropy: np.ndarray | None  # score: of the tokens of each row, nat
-    attributes: Values
+    square: np.ndarray | None  # of several draws: sum of squared distances from their mean, nat²
 
     @property
     def nll(self) -> float:
         """nat per token"""
-        return float(self.attributes["nll"])
+        return float(self.losses.sum() / self.tokens.sum())
 
     @property
     def ppl(self) -> float:
         return float(np.exp(self.nll))
+
+
+@dataclass(frozen=True)
+class Evaluation(Losses):
+    """Of mdlm eval, and of mdlm score."""
+
+    entropy: np.ndarray | None  # score: of the tokens of each row, nat
+    attributes: Values
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -125,7 +129,7 @@ class Evaluation:
 @dataclass(frozen=True)
 class Sweep:
     columns: dict[str, np.ndarray]  # one value a cell; text as str
-    values: dict[str, Evaluation]  # by the name of a cell that is done
+    values: dict[str, Losses]  # by the name of a cell that is done
     attributes: Values
 
 
@@ -141,21 +145,21 @@ def checkpoint(path: str | Path) -> Checkpoint:
         return Checkpoint(Path(path), a["step"], a["length"], deck(a["deck"]), shapes, _vocabulary(f), a)
 
 
-def metrics(path: str | Path, attempts: int = 20, wait: float = 0.1) -> Metrics:
-    """Of a run's folder, a metrics.h5 or a checkpoint; read again while the run is just writing it."""
-    file = Path(path) / "metrics.h5" if Path(path).is_dir() else Path(path)
-    for attempt in range(attempts):
+def metrics(path: str | Path, patience: float = 2) -> Metrics:
+    """Of a run's folder, a metrics.h5 or a checkpoint; read again, so many seconds long, while the run is just writing."""
+    file, end = Path(path, "metrics.h5") if Path(path).is_dir() else Path(path), time.monotonic() + patience
+    while True:
         try:
             with _opened(file, "mdlm-metrics", "mdlm-checkpoint") as f:
                 root = f.get("metrics", f)
-                groups = tuple(g for g in ("train", "valid") if g in root)
-                found = {g: _series(root[g]) if g in groups and "step" in root[g] else {} for g in ("train", "valid")}
-                return Metrics(found["train"], found["valid"], groups, _attributes(f))
+                if "train" not in root and "valid" not in root:
+                    raise FormatError(f"{file}: holds no metrics (no group /train or /valid)")
+                train, valid = (_series(root[g]) if "step" in root.get(g, {}) else {} for g in ("train", "valid"))
+                return Metrics(train, valid, _attributes(f))
         except FormatError as e:
-            if attempt + 1 == attempts or not file.is_file() or not isinstance(e.__cause__, Exception):
+            if time.monotonic() > end or not file.is_file() or e.__cause__ is None:  # no cause: whole, but another file
                 raise
-            time.sleep(wait)
-    raise AssertionError("attempts must be positive")
+        time.sleep(0.1)
 
 
 def samples(path: str | Path) -> Samples:
@@ -164,60 +168,50 @@ def samples(path: str | Path) -> Samples:
 
 
 def evaluation(path: str | Path) -> Evaluation:
-    with _opened(path, "mdlm-eval") as f:
-        return _evaluation(f, _attributes(f))
+    """Of mdlm eval or mdlm score."""
+    with _opened(path, "mdlm-eval", "mdlm-score") as f:
+        return Evaluation(*_losses(f), f["entropy"][()] if "entropy" in f else None, _attributes(f))
 
 
-def score(path: str | Path) -> Evaluation:
-    with _opened(path, "mdlm-score") as f:
-        return _evaluation(f, _attributes(f))
+score = evaluation
 
 
 def sweep(path: str | Path) -> Sweep:
     """Of a sweep.h5 or its folder."""
-    file = Path(path) / "sweep.h5" if Path(path).is_dir() else Path(path)
-    with _opened(file, "mdlm-sweep") as f:
+    with _opened(Path(path, "sweep.h5") if Path(path).is_dir() else path, "mdlm-sweep") as f:
         columns = {name: d.asstr()[()] if d.dtype.kind == "O" else d[()] for name, d in f["cells"].items()}
-        nll = dict(zip(columns["name"], columns["nll"]))
-        done = {k: _evaluation(g, {"nll": nll.get(k, np.nan)} | _attributes(g)) for k, g in f.get("values", {}).items()}
-        return Sweep(columns, done, _attributes(f))
+        values = {name: Losses(*_losses(g)) for name, g in f.get("values", {}).items()}
+        return Sweep(columns, values, _attributes(f))
 
 
 # ---- parts of files
 
 
+QUOTED = r'"(?:[^"\\]|\\.)*"'
+SECTION = re.compile(rf'(\w+)\s*[:=]\s*\{{((?:{QUOTED}|[^"}}])*)\}}')
+KEY = re.compile(rf"(\w+)\s*[:=]\s*({QUOTED}|[^;\s]+)")
+
+
 def deck(text: str) -> dict[str, Values]:
-    """The sections of a deck as mdlm stores it: resolved, without includes."""
-    word = re.compile(r'"((?:[^"\\]|\\.)*)"|#[^\n]*|//[^\n]*|([\w.+-]+)|([{}=:;])')
-    found: dict[str, Values] = {}
-    section, key = "", ""
-    for quoted, bare, mark in (m.groups() for m in word.finditer(text)):
-        if mark == "{":
-            section, key = key, ""
-            found.setdefault(section, {})
-        elif mark == "}":
-            section = ""
-        elif mark in ("=", ":", ";"):
-            key = "" if mark == ";" else key
-        elif bare and not key:
-            key = bare
-        elif key and section and (bare or quoted is not None):
-            found[section][key] = _value(bare) if bare else re.sub(r"\\(.)", r"\1", quoted)
-    return found
+    """The sections of a deck as mdlm stores it: resolved, without includes and comments."""
+    return {name: {key: _value(word) for key, word in KEY.findall(body)} for name, body in SECTION.findall(text)}
 
 
 def _value(word: str) -> Any:
+    if word[0] == '"':
+        return re.sub(r"\\(.)", r"\1", word[1:-1])
     if word in ("true", "false"):
         return word == "true"
-    try:
-        return int(word.rstrip("L"))
-    except ValueError:
-        return float(word)
+    return int(word.rstrip("L")) if re.fullmatch(r"[+-]?\d+L*", word) else float(word)
 
 
 def _vocabulary(f: h5py.File) -> Vocabulary:
     raw, ends = f["vocab/bytes"][()].tobytes(), f["vocab/offsets"][()].tolist()
     return Vocabulary([raw[i:j] for i, j in zip(ends[:-1], ends[1:])], _attributes(f["vocab"]))
+
+
+def _losses(g: h5py.Group) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    return g["loss"][()], g["tokens"][()], g["square"][()] if "square" in g else None
 
 
 def _series(group: h5py.Group) -> dict[str, Series]:
@@ -231,11 +225,6 @@ def _series(group: h5py.Group) -> dict[str, Series]:
             a = _attributes(at)
             found[name] = Series(steps[:n], values[:n], str(a.get("unit", "")), str(a.get("description", "")))
     return found
-
-
-def _evaluation(f: h5py.Group, attributes: Values) -> Evaluation:
-    square, entropy = (f[name][()] if name in f else None for name in ("square", "entropy"))
-    return Evaluation(f["loss"][()], f["tokens"][()], square, entropy, attributes)
 
 
 def _attributes(at: h5py.Group | h5py.Dataset) -> Values:

@@ -37,7 +37,7 @@ for name; do
   result=$(sed -n 's/^nll=\([0-9.]*\) .*ppl=\([0-9.]*\) ci95=\[\([0-9.]*\),\([0-9.]*\)\].*/\1 | \2 | \3 to \4/p' "$RUNS/$name.eval")
   table+="| $name | $model | $result |"$'\n'
 done
-unigram=$("$PY" -c 'import h5py, sys; print(round(h5py.File(sys.argv[1]).attrs["unigram_ppl_train"], 2))' "$DATA/valid.h5")
+unigram=$("$PY" -c 'import mdlm_h5, sys; print(round(mdlm_h5.data(sys.argv[1]).attributes["unigram_ppl_train"], 2))' "$DATA/valid.h5")
 echo
 echo "| method | network | weights | nll, nat per token | perplexity | 95 % interval |"
 echo "|---|---|---|---|---|---|"

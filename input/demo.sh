@@ -20,7 +20,7 @@ echo "$result"
 echo "== samples"
 mdlm sample input/demo.cfg "${keys[@]}"
 echo "== plot"
-unigram=$("$PY" -c 'import h5py, sys; print(round(h5py.File(sys.argv[1]).attrs["unigram_ppl_train"], 2))' "$data/valid.h5")
+unigram=$("$PY" -c 'import mdlm_h5, sys; print(round(mdlm_h5.data(sys.argv[1]).attributes["unigram_ppl_train"], 2))' "$data/valid.h5")
 "$PY" -m mdlm_analysis.plot "$run" --unigram "$unigram" -o "$run/metrics.png"
 ppl=$(sed -n 's/.*ppl=\([0-9.]*\).*/\1/p' <<< "$(tail -n 1 <<< "$result")")
 echo

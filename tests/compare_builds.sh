@@ -54,8 +54,8 @@ maybe() {
 inputs() {
   local data shape
   data=$(sed -n 's/.* valid = "\([^"]*\)".*/\1/p' "input/smoke/$1.cfg")
-  shape=$("$PY" -c 'import h5py, sys; f = h5py.File(sys.argv[1]); v = f["vocab"]
-print(f["tokens"].shape[1], len(v["offsets"]) - 1, v.attrs["mask"])' "$data") || return 1
+  shape=$("$PY" -c 'import mdlm_h5, sys; d = mdlm_h5.data(sys.argv[1])
+print(d.shape[1], len(d.vocabulary.tokens), d.vocabulary.attributes["mask"])' "$data") || return 1
   # shellcheck disable=SC2086
   "$PY" tests/e2e/logits.py make "$T/$1.in.h5" 4 $shape &&
     awk -v n="${shape%% *}" 'BEGIN { for (i = 0; i < n; i++) printf "%s ", i % 4 == 1 ? 5 + i % 8 : "_" }' > "$T/$1.prompt" &&

@@ -76,8 +76,8 @@ run_through() {
 }
 
 from_installation() { # the launchers' PYTHONPATH takes precedence over the editable packages
-  cd / && PYTHONPATH=$share/python "$PY" -c 'import mdlm_data, mdlm_analysis; print(mdlm_data.__file__, mdlm_analysis.__file__)' |
-    grep -q "$share/python.*$share/python"
+  cd / && PYTHONPATH=$share/python "$PY" -c 'import mdlm_data, mdlm_analysis, mdlm_h5; print(mdlm_data.__file__, mdlm_analysis.__file__, mdlm_h5.__file__)' |
+    grep -q "$share/python.*$share/python.*$share/python"
 }
 
 # missing COMMAND PACKAGE ARGUMENT…: whether the command prints one line that names the package, and no traceback

@@ -18,7 +18,9 @@ from conftest import ROOT
 
 from mdlm_analysis.safetensors_file import safetensors_open, safetensors_write
 
-MDLM = Path(os.environ.get("BUILD", ROOT / "build")) / "mdlm"
+MDLM = (
+    Path(os.environ.get("BUILD", ROOT / "build")).resolve() / "mdlm"
+)  # BUILD may be relative, and tests change directory
 Tensors = dict[str, np.ndarray]
 
 
@@ -26,9 +28,7 @@ def mdlm(*arguments: object) -> None:
     if not MDLM.is_file():
         pytest.skip(f"there is no {MDLM}; make builds it")
     environment = os.environ | {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    done = subprocess.run(
-        [MDLM.resolve(), *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run([MDLM, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -68,7 +68,7 @@ within() {
 submit() { sbatch --parsable --ntasks-per-node=1 --cpus-per-task=1 --output="$DIR/%j.out" "$@"; }
 job() { scontrol show job -o "$1" | tr ' ' '\n' | sed -n "s/^$2=//p"; } # JOB FIELD
 job_is() { [ "$(job "$1" JobState)" = "$2" ]; }
-step_of() { "$PY" -c 'import h5py, sys; print(int(h5py.File(sys.argv[1]).attrs["step"]))' "$1"; }
+step_of() { "$PY" -c 'import mdlm_h5, sys; print(mdlm_h5.checkpoint(sys.argv[1]).step)' "$1"; }
 
 prepare() {
   awk 'BEGIN { srand(7); n = split("the of and to was house stone river old light under garden went wind before winter", w, " ")
