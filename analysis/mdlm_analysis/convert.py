@@ -18,7 +18,7 @@ SCHEDULES = ("loglinear", "linear", "geometric", "cosine", "cosinesqr")
 FLAGS = {
     "--time-conditioning": "the network takes the noise level as input",
     "--subs-masking": "d3pm: the mask has no probability",
-    "--change-of-variables": "subs: the network's time is the share of the bound",
+    "--change-of-variables": "subs: the log-probability of being masked is uniform in t",
     "--importance-sampling": "subs: times drawn for a constant weight",
 }
 

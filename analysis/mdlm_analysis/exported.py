@@ -55,7 +55,7 @@ class Exported:
             ends = {f"{role}_token_id": c.vocabulary.attributes[role] for role in ("bos", "eos")}
             usual = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "activation_function": "gelu_new"}
             return usual | sizes | ends | {"layer_norm_epsilon": 1e-5, "torch_dtype": "float32", "made_by": MAKER}
-        config = {"model_type": "mdlm", "backbone": self.family.name, "vocab_size": vocab, "model_length": c.length}
+        config = {"model_type": "mdlm", "network": self.family.name, "vocab_size": vocab, "model_length": c.length}
         config |= {"hidden_dim": self.width, "n_blocks": self.blocks, "n_heads": self.heads, "cond_dim": self.cond}
         config |= {"parameterization": keys["objective"]} | self.ends()
         names = ("dropout", "time_conditioning", "T", "schedule", "sampling_eps", "subs_masking", *REWEIGHTED)

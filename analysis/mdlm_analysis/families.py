@@ -102,6 +102,7 @@ class Found:
     """The tensors of a file by our names, and those that do not belong to the network by the file's."""
 
     family: Family
+    lead: str  # what stands before our names in the file
     parameters: dict[str, Tensor]
     buffers: dict[str, Tensor]
     outside: dict[str, Tensor]
@@ -125,7 +126,7 @@ def recognise(live: dict[str, Tensor], path: Path) -> Found:
         if re.fullmatch(family.buffers, bare):
             buffers[bare] = outside.pop(name)
     parameters = {name: t for name, t in inside.items() if name not in buffers}
-    return Found(family, parameters, buffers, outside)
+    return Found(family, lead, parameters, buffers, outside)
 
 
 def family_of(names: Iterable[str], path: Path) -> Family:
@@ -157,15 +158,15 @@ def sizes_of(found: Found, path: Path, length: int | None) -> Sizes:
 
 
 def check(found: Found, s: Sizes, path: Path) -> None:
-    """Refuse parameters that are not those of the network, all in one message."""
-    family, given = found.family, found.parameters
-    want = {name: family.theirs(name, shape) for name, shape in family.shapes(s).items()}
+    """Refuse parameters that are not those of the network, all in one message, by the names and shapes of the file."""
+    family, lead = found.family, found.lead
+    given = {lead + name: t for name, t in found.parameters.items()}
+    want = {lead + name: family.theirs(name, shape) for name, shape in family.shapes(s).items()}
     missing = [f"{name} {list(shape)}" for name, shape in want.items() if name not in given]
     extra = [f"{n} {list(t.shape)}" for n, t in {**given, **found.outside}.items() if n not in want]
-    shapes = [
-        f"{n} {list(t.shape)}, expected {list(want[n])}" for n, t in given.items() if t.shape != want.get(n, t.shape)
-    ]
-    whole = [f"{n} of type {t.dtype}" for n, t in given.items() if n in want and not is_real(t.dtype)]
+    both = {n: t for n, t in given.items() if n in want}
+    shapes = [f"{n} {list(t.shape)}, expected {list(want[n])}" for n, t in both.items() if t.shape != want[n]]
+    whole = [f"{n} of type {t.dtype}" for n, t in both.items() if not is_real(t.dtype)]
     kinds = {"missing": missing, "extra": extra, "of another shape": shapes, "not of floating point": whole}
     wrong = {kind: names for kind, names in kinds.items() if names}
     if wrong:

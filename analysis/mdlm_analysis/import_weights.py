@@ -32,7 +32,7 @@ def import_weights(o: argparse.Namespace) -> str:
     s = sizes_of(found, o.source, settings.length)
     check(found, s, o.source)
     check_tied(found, o.source)
-    settings = complete(settings, found.family, s, source)
+    settings = complete(settings, found.family, s, source, o.cut_vocabulary)
     vocabulary = make_vocabulary(o.tokenizer)
     rows = rows_kept(found.family, s, vocabulary, o)
     text = deck(found.family, s, settings)

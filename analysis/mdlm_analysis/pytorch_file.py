@@ -41,6 +41,9 @@ PICKLE_ERRORS = (
     AttributeError,
     ValueError,
     TypeError,
+    OverflowError,
+    MemoryError,  # a damaged length
+    RecursionError,
 )
 
 
@@ -129,6 +132,9 @@ class _Unpickler(pickle.Unpickler):
         return STORAGES[storage], f"{self.folder}data/{key}"
 
     def _tensor(self, storage: tuple[str, str], at: int, shape: tuple, strides: tuple, *_: Any) -> Pickled:
+        whole = (at, *shape, *strides)
+        if len(shape) != len(strides) or not all(isinstance(n, int) and n >= 0 for n in whole):
+            raise InputError(f"{self.archive.filename}: {storage[1]} has a damaged shape; copy the file again")
         return Pickled(self.archive, storage[1], storage[0], at, tuple(shape), tuple(strides))
 
 
@@ -141,4 +147,4 @@ def pytorch_open(path: Path) -> Any:
             raise InputError(f"{path}: not a PyTorch file: no data.pkl in it")
         return _Unpickler(archive, member).load()
     except PICKLE_ERRORS as e:
-        raise InputError(f"{path}: not a PyTorch file of version 1.6 or later: {e}") from e
+        raise InputError(f"{path}: not a PyTorch file of version 1.6 or later: {str(e) or type(e).__name__}") from e

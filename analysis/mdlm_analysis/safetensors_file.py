@@ -47,19 +47,27 @@ def safetensors_open(path: Path) -> dict[str, Tensor]:
             header = json.loads(f.read(length))
         except ValueError as e:
             raise InputError(f"{path}: not a safetensors file: {e}") from e
+    if not isinstance(header, dict):
+        raise InputError(f"{path}: not a safetensors file: its header is no JSON object")
     found: dict[str, Tensor] = {}
     for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        if entry["dtype"] not in DTYPES:
-            raise InputError(f"{path}: {name} has the unsupported type {entry['dtype']}")
-        dtype, shape, (first, end) = DTYPES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
-        if end - first != math.prod(shape) * item_bytes(dtype):
-            raise InputError(f"{path}: {name} has {end - first} bytes for a shape of {list(shape)}")
-        if 8 + length + end > os.path.getsize(path):
-            raise InputError(f"{path}: ends early, in {name}; copy it again")
-        found[name] = Stored(path, 8 + length + first, dtype, shape)
+        if name != "__metadata__":
+            try:
+                found[name] = _stored(path, name, entry, 8 + length)
+            except (KeyError, TypeError, ValueError) as e:
+                raise InputError(f"{path}: not a safetensors file: the entry of {name} is damaged") from e
     return found
+
+
+def _stored(path: Path, name: str, entry: dict[str, Any], start: int) -> Stored:
+    if entry["dtype"] not in DTYPES:
+        raise InputError(f"{path}: {name} has the unsupported type {entry['dtype']}")
+    dtype, shape, (first, end) = DTYPES[entry["dtype"]], tuple(map(int, entry["shape"])), entry["data_offsets"]
+    if end - first != math.prod(shape) * item_bytes(dtype):
+        raise InputError(f"{path}: {name} has {end - first} bytes for a shape of {list(shape)}")
+    if start + end > os.path.getsize(path):
+        raise InputError(f"{path}: ends early, in {name}; copy it again")
+    return Stored(path, start + first, dtype, shape)
 
 
 def safetensors_write(path: Path, shapes: dict[str, tuple[int, ...]], values: Iterable[np.ndarray]) -> None:

@@ -36,12 +36,12 @@ def settings_of(source: Source, family: Family, o: argparse.Namespace) -> Settin
 REWEIGHTED = ("change_of_variables", "importance_sampling")
 
 
-def complete(s: Settings, family: Family, sizes: Sizes, source: Source) -> Settings:
+def complete(s: Settings, family: Family, sizes: Sizes, source: Source, cut: int | None = None) -> Settings:
     """Refuse what cannot be known, and what contradicts the weights."""
     for name in ("vocab", "width", "blocks"):
         told, found = getattr(s, name), getattr(sizes, name)
         require(
-            told in (None, found),
+            told in (None, found) or (name == "vocab" and told == cut),
             f"{source.path}: {name} is {found}, but {source.config_name} says {told}; the two do not belong together",
         )
     needed = ["objective", "time_conditioning"] if family.timed else []

@@ -179,6 +179,9 @@ def test_refusals(convert: Run, tmp_path: Path) -> None:
     assert "ends early" in convert("import", path.name, "no.h5", "--tokenizer", words, "--heads", 2, fails=True)
     path.write_bytes(b"nonsense that is no file of tensors")
     assert "not a safetensors file" in convert("import", path.name, "no.h5", "--tokenizer", words, fails=True)
+    for header in (b"[]", b'{"a": 1}', b'{"a": {"dtype": "F32", "shape": "x", "data_offsets": [0, 4]}}'):
+        path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
+        assert "not a safetensors file" in convert("import", path.name, "no.h5", "--tokenizer", words, fails=True)
     (tmp_path / "x.ckpt").write_bytes(b"nonsense")
     assert "not a PyTorch file" in convert("import", "x.ckpt", "no.h5", "--tokenizer", words, fails=True)
     assert "both read and written" in convert("import", "x.ckpt", "x.ckpt", "--tokenizer", words, fails=True)

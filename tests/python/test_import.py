@@ -156,12 +156,12 @@ def test_everything_that_does_not_fit_is_listed(convert: Run, tmp_path: Path) ->
     error = convert("import", "w.safetensors", "no.h5", "--tokenizer", words, "--heads", 2, fails=True)
     assert "2 missing, 2 extra, 1 of another shape, 1 not of floating point;" in error
     assert sorted(error.splitlines()[1:]) == [
-        "  extra: h.0.x [1]",
         "  extra: score.weight [2, 16]",
-        "  missing: h.1.ln_2.bias [16]",
-        "  missing: ln_f.weight [16]",
-        "  not of floating point: h.0.ln_1.bias of type <i4",
-        "  of another shape: h.0.mlp.c_fc.weight [64, 16], expected [16, 64]",
+        "  extra: transformer.h.0.x [1]",
+        "  missing: transformer.h.1.ln_2.bias [16]",
+        "  missing: transformer.ln_f.weight [16]",
+        "  not of floating point: transformer.h.0.ln_1.bias of type <i4",
+        "  of another shape: transformer.h.0.mlp.c_fc.weight [64, 16], expected [16, 64]",
     ]
     untied, _ = golden_gpt2()
     save(tmp_path / "w.safetensors", untied | {"lm_head.weight": untied["wte.weight"] + 1})

@@ -115,6 +115,8 @@ def test_padded_vocabulary(convert: Run, tmp_path: Path) -> None:
     assert "rows 13 to 15 of its vocabulary were cut" in convert(*given, "--cut-vocabulary", 13)
     ours = mdlm_h5.checkpoint(tmp_path / "ours.h5")
     assert all(np.array_equal(ours.parameter(k), v) for k, v in network("dit").items())
+    folder(tmp_path / "hub", padded, HUB)  # whose vocab_size does not count the padding
+    convert(*given, "--cut-vocabulary", 13)
 
 
 def test_gpt2_folder_with_padding(convert: Run, tmp_path: Path) -> None:
