@@ -7,6 +7,7 @@ keeps the values that the pickle gives it: `plain` reads hyper-parameters of Ome
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
 import zipfile
@@ -113,7 +114,7 @@ def plain(value: Any, depth: int = 12) -> Any:
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, archive: zipfile.ZipFile, member: str) -> None:
-        super().__init__(archive.open(member))
+        super().__init__(io.BytesIO(archive.read(member)))  # read as a whole, which checks its checksum
         self.archive, self.folder = archive, member.removesuffix("data.pkl")
 
     def find_class(self, module: str, name: str) -> Any:

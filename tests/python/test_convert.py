@@ -189,6 +189,10 @@ def test_refusals(convert: Run, tmp_path: Path) -> None:
     raw = bytearray((tmp_path / "x.ckpt").read_bytes())
     raw[raw.index(b"best/data/0") + 20] ^= 1  # within the first tensor
     (tmp_path / "x.ckpt").write_bytes(raw)
+    pickle = raw[:]
+    pickle[raw.index(b"shadow_params")] ^= 1
+    (tmp_path / "y.ckpt").write_bytes(pickle)
+    assert "Bad CRC-32" in convert("import", "y.ckpt", "no.h5", "--tokenizer", words, fails=True)
     dit = tokenizer(tmp_path, len(network("dit")["vocab_embed.embedding"]), 3)
     given = ("--tokenizer", dit, "--heads", 2, "--length", 8, *UNTIMED)
     assert "is missing or damaged" in convert("import", "x.ckpt", "no.h5", *given, fails=True)
