@@ -22,6 +22,7 @@ typedef struct Param {
   int64_t offset, count; /* elements in the flat buffers */
   InitKind init;
   double bound;  /* for INIT_UNIFORM and INIT_NORMAL */
+  bool frozen;   /* not trained (train.freeze) */
   bool tokens;   /* has a row for each token of the vocabulary */
   int64_t gate;  /* > 0: the bias of a modulation, every third part of which, of so many elements, opens a branch */
   bool matrix;   /* used in large products, which take its bf16 copy if there is one */

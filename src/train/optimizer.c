@@ -2,6 +2,7 @@
 #include "base/activity.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "train/freeze.h"
 #include <math.h>
 
 static int buffer(Device *dev, Tensor *t, DType type, int64_t n) {
@@ -66,6 +67,8 @@ static int share_terms(Optimizer *o) {
 int optimizer_squares(Optimizer *o, double *squares) {
   Params *p = o->params;
   ShardBlock b;
+  for (int i = 0; i < p->n; i++)
+    if (p->list[i].frozen) TRY(tensor_zero(p->dev, tensor_rows(p->grad, p->list[i].offset, p->list[i].count)));
   if (o->shard.parts > 1) TRY(tensor_zero(p->dev, o->terms));
   for (int64_t at = 0; shard_next(&o->shard, at, &b); at += b.n) {
     Tensor terms = tensor_rows(o->terms, b.part / p->dev->ops->chunk, chunks_of(o, b.size));
@@ -81,15 +84,22 @@ int optimizer_weights(Optimizer *o, double *squares) {
 }
 
 /* The fields of `a` are those of the whole step. */
-static int step_block(Optimizer *o, AdamW a, const ShardBlock *b) {
+static int step_range(Optimizer *o, AdamW a, int64_t from, int64_t own, int64_t n) {
   const Params *p = o->params;
-  a.p = tensor_rows(p->value, b->part, b->size);
-  a.g = tensor_rows(p->grad, b->part, b->size);
-  a.m = tensor_rows(o->m, b->own, b->size);
-  a.v = tensor_rows(o->v, b->own, b->size);
-  a.ema = tensor_rows(o->ema, b->own, b->size);
-  a.low = o->shard.parts == 1 ? p->low : TENSOR_NONE;
+  a.p = tensor_rows(p->value, from, n);
+  a.g = tensor_rows(p->grad, from, n);
+  a.m = tensor_rows(o->m, own, n);
+  a.v = tensor_rows(o->v, own, n);
+  a.ema = tensor_rows(o->ema, own, n);
+  a.low = o->shard.parts == 1 && !tensor_none(p->low) ? tensor_rows(p->low, from, n) : TENSOR_NONE;
   return op_adamw(p->dev, &a);
+}
+
+static int step_block(Optimizer *o, AdamW a, const ShardBlock *b) {
+  int64_t end = b->part + b->size, from, n;
+  for (int64_t at = b->part; freeze_next(o->params, at, end, &from, &n); at = from + n)
+    TRY(step_range(o, a, from, b->own + from - b->part, n));
+  return OK;
 }
 
 int optimizer_step(Optimizer *o, double squares, double scale, double *norm, double *lr) {

@@ -3,6 +3,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "network/fit.h"
+#include "train/freeze.h"
 #include "train/init.h"
 #include "train/peak.h"
 #include "train/trainer.h"
@@ -111,6 +112,7 @@ static int open_network(Trainer *t) {
   t->local_micro = B / ranks / b;
   NetworkOptions network = network_options(t);
   int err = network_create(&t->net, &network);
+  if (err == OK) err = freeze_params(&t->net.model.params, cfg->train_freeze);
   if (err == OK) err = open_optimizer(t);
   return err == ERR_MEMORY ? too_large(t) : err;
 }

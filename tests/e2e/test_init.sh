@@ -78,6 +78,21 @@ for i, t in enumerate(ours): assert (t in theirs) == (t in theirs and np.array_e
 }
 tap "another vocabulary: known tokens keep their rows" vocabulary
 
+# ---- frozen parameters
+frozen() { # N NAME [KEY=VALUE…]: they stay as in the file, all others change
+  ranks "$1" train "$D" run.dir="$T/$2" train.weight_decay=0.1 run.init="$T/first/best.h5" "train.freeze=vocab_embed.*, blocks.0.*" "${@:3}" > "$T/log" &&
+    python '
+for name, value in files[0]["params"].items():
+    still = name.startswith(("vocab_embed.", "blocks.0."))
+    for group in "params", "ema": assert np.array_equal(files[0][group][name], files[1]["ema"][name]) == still, (group, name)
+    assert (files[0]["adam_m"][name][()] == 0).all() == still, name' "$T/$2/last.h5" "$T/first/best.h5"
+}
+tap "frozen parameters stay, the others are trained" frozen 1 frozen
+tap "on 2 ranks that divide the optimizer's state" frozen 2 divided dist.shard_optimizer=true
+tap "the same bits" same "$T/frozen/last.h5" "$T/divided/last.h5" params ema adam_m adam_v
+bad "train.freeze: no such parameter" 'train.freeze: no parameter of this network is called vocabulary' train "$D" run.dir="$T/no" train.freeze=vocabulary
+bad "train.freeze: nothing is left" 'train.freeze = \* leaves no parameter to be trained' train "$D" run.dir="$T/no" "train.freeze=*"
+
 # ---- refused
 bad "run.init: no such file" 'none.h5: no such file' train "$D" run.dir="$T/no" run.init="$T/none.h5"
 bad "run.init: not a checkpoint" 'valid.h5 is not a checkpoint' train "$D" run.dir="$T/no" run.init="$T/valid.h5"
