@@ -22,11 +22,14 @@ from mdlm_data.errors import InputError
 from mdlm_data.forms import Counts, Item, Options, expanded, opened
 from mdlm_data.forms.stream import Peek
 
+LINE = Unit("line")
+
 
 class Corpus:
     """The documents of some files, in order.
 
-    unit        what a document is (None: a line of a text, a record, a document of token ids)
+    unit        what a document is (None: a record, a document of token ids, a text_unit of a text)
+    text_unit   what a document of plain text is if unit is None
     options     how forms are read
     limit       stop after that many documents (None: read all)
     spool_dir   folder for the copy of a pipe that must be read again (None: the corpus is read once)
@@ -37,11 +40,12 @@ class Corpus:
         paths: list[str],
         unit: Unit | None = None,
         *,
+        text_unit: Unit = LINE,
         options: Options | None = None,
         limit: int | None = None,
         spool_dir: str | None = None,
     ) -> None:
-        self.unit, self.limit, self.options = unit, limit, options or Options()
+        self.unit, self.text_unit, self.limit, self.options = unit, text_unit, limit, options or Options()
         self.units: set[str] = set()  # what documents were, in the latest pass
         self._raw: BinaryIO | None = None  # the file being read
         self._before = 0  # bytes of the files already read in this pass
@@ -133,7 +137,7 @@ class Corpus:
                 parts = self.unit.split(io.StringIO(record, "\n")) if self.unit else [(record, True)]
                 yield from bounded(self._clean(parts), cut)
         else:
-            unit = self.unit or Unit("line")
+            unit = self.unit or self.text_unit
             self.units.add(unit.name)
             text = io.TextIOWrapper(item.text, encoding="utf-8-sig", errors="prepare-count", newline="\n")
             try:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mdlm_data.batch_store import BatchStore
-from mdlm_data.corpus import Corpus
+from mdlm_data.corpus import LINE, Corpus
 from mdlm_data.datafile import DataFile
 from mdlm_data.detokenizers import detokenizer
 from mdlm_data.documents import Piece, Unit, cut_at_blank, take
@@ -23,7 +23,10 @@ from mdlm_data.errors import InputError, require
 from mdlm_data.forms import Options, TokenRule
 from mdlm_data.framing import Unwrapped, Wrapped
 from mdlm_data.progress import Progress
-from mdlm_data.summary import Clock, attributes_of, report
+from mdlm_data.protocols import check_vocabulary
+from mdlm_data.replay import Replay, group_sizes
+from mdlm_data.specials import SPECIALS
+from mdlm_data.summary import Clock, attributes_of, report, settings_of
 from mdlm_data.unigram import cross_perplexity
 from mdlm_data.vocabularies import make_vocabulary, trained
 from mdlm_data.vocabulary import Vocabulary
@@ -38,9 +41,11 @@ def prepare(o: argparse.Namespace, command: str) -> None:
     clock = Clock()
     split = o.out is None
     corpus = open_corpus(o, split)
-    n_train = count_training(corpus, o) if split else None
-    sample = partial(training_sample, corpus, n_train, o)
+    sizes = count_documents(corpus, o, split)
+    sample = partial(training_sample, corpus, sizes[0], o)
     vocabulary = make_vocabulary(o.vocabulary or o.tokenizer, o.special, o.eos_is_bos, sample)
+    if o.protocol:
+        check_vocabulary(o.protocol, vocabulary.name, tuple(getattr(vocabulary, role) for role in SPECIALS))
     paths = {"train": o.out_train, "valid": o.out_valid} if split else {o.split: o.out}
     with ExitStack() as stack:
         outputs = {
@@ -52,7 +57,7 @@ def prepare(o: argparse.Namespace, command: str) -> None:
             store = stack.enter_context(
                 BatchStore(f"{o.out or o.out_train}.part", f"{vocabulary.hash} {o.detokenizer}")
             )
-        tokenize_all(corpus, n_train, outputs, store, o)
+        tokenize_all(corpus, sizes, outputs, store, o)
         finish(outputs, corpus, o, command)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # both files are published or neither
@@ -63,33 +68,39 @@ def prepare(o: argparse.Namespace, command: str) -> None:
 
 def open_corpus(o: argparse.Namespace, split: bool) -> Corpus:
     folder = os.path.dirname(os.path.realpath(o.out or o.out_train))
-    several_passes = split or trained(o.vocabulary or o.tokenizer)
+    several_passes = split or o.shards > 1 or trained(o.vocabulary or o.tokenizer)
     rule = None
     if o.vocabulary:
         v = make_vocabulary(o.vocabulary, o.special, o.eos_is_bos)
         rule = TokenRule(v.size, v.bos, v.eos, "<u2" if v.size <= 65536 else "<u4")
+    unit = Unit(o.documents, o.chunk or o.length, o.keep_newline) if o.documents else None
     return Corpus(
         o.inputs,
-        Unit(o.documents, o.chunk or o.length, o.keep_newline) if o.documents else None,
+        None if o.protocol else unit,  # a record of its data set is a document
+        text_unit=unit or LINE,
         options=Options(o.field, o.plain_text, rule, o.allow_invalid, folder),
         limit=o.limit,
         spool_dir=folder if several_passes else None,
     )
 
 
-def count_training(corpus: Corpus, o: argparse.Namespace) -> int:
-    """How many documents come before the validation part."""
+def count_documents(corpus: Corpus, o: argparse.Namespace, split: bool) -> list[int | None]:
+    """How many documents each output has; [None], without a pass over the corpus, where that need not be known."""
+    if not split and o.shards < 2:
+        return [None]
     progress = Progress("counting", corpus, o.quiet)
     n = sum(end for _, end in progress.watch(corpus.pieces(cut_at_blank)))
     progress.end()
-    n_valid = o.valid_documents if o.valid_documents else max(1, round(n * o.valid_fraction))
     if not n:
         raise InputError("the corpus is empty")
+    if not split:
+        return [n]
+    n_valid = o.valid_documents if o.valid_documents else max(1, round(n * o.valid_fraction))
     if n_valid >= n:
         raise InputError(
             f"{n_valid} validation documents of {n}: nothing is left to train on; ask for fewer, or check --documents"
         )
-    return n - n_valid
+    return [n - n_valid, n_valid]
 
 
 def training_sample(corpus: Corpus, n_train: int | None, o: argparse.Namespace) -> Iterator[str]:
@@ -108,28 +119,41 @@ def training_sample(corpus: Corpus, n_train: int | None, o: argparse.Namespace) 
 
 def pieces_of(corpus: Corpus, cut: Any, o: argparse.Namespace) -> Iterator[Piece]:
     """The documents in pieces; whole for a detokenizer, whose rules look at both sides of a place."""
-    whole = o.detokenizer != "none"
+    whole = o.detokenizer != "none" or o.strip
     for text, end in corpus.pieces(None if whole else cut):
         if whole and len(text) > LONGEST:
             raise InputError(f"a document of {len(text):,} characters: with --detokenizer at most {LONGEST:,}")
-        yield text, end
+        yield text.strip() if o.strip else text, end
+
+
+def framing_of(v: Vocabulary, o: argparse.Namespace, documents: int | None) -> Wrapped | Unwrapped | Replay:
+    if not o.wrap:
+        return Unwrapped(v, o.length)
+    if not o.map_batch:
+        return Wrapped(v, o.length, o.add_eos, o.add_special)
+    return Replay(v, o.length, o.add_eos, o.add_special, group_sizes(o.map_batch, o.shards, documents))
 
 
 def tokenize_all(
-    corpus: Corpus, n_train: int | None, outputs: dict[str, DataFile], store: BatchStore | None, o: argparse.Namespace
+    corpus: Corpus,
+    sizes: list[int | None],
+    outputs: dict[str, DataFile],
+    store: BatchStore | None,
+    o: argparse.Namespace,
 ) -> None:
-    """The first n_train documents to the first output, the rest to the second; all to the only one."""
+    """So many documents to each output; None: all."""
     progress = Progress("tokenizing", corpus, o.quiet)
     v = next(iter(outputs.values())).v
     pieces = progress.watch(pieces_of(corpus, v.encode.cut, o))
     encode = BatchEncoder(v, o.detokenizer)
-    for output, n in zip(outputs.values(), (n_train, None)):
-        framing = (Wrapped if o.wrap else Unwrapped)(v, o.length)
+    for output, n in zip(outputs.values(), sizes):
+        framing = framing_of(v, o, n)
         for encoded in (store.encoded if store else in_processes)(encode, batches(take(pieces, n)), o.processes):
             output.add(framing.add(encoded))
             output.loss += encoded.loss
         output.add(framing.end())
         output.account = framing.account
+        require(n in (None, output.account.documents), "the corpus changed while it was read; run the command again")
     progress.end()
     if store and store.found and not o.quiet:
         print(f"{store.found} of {store.batches} batches of text were taken from an interrupted run")
@@ -137,18 +161,16 @@ def tokenize_all(
 
 def finish(outputs: dict[str, DataFile], corpus: Corpus, o: argparse.Namespace, command: str) -> None:
     files = list(outputs.values())
+    for f in files:
+        require(
+            f.rows or o.shards < 2 or not f.account.dropped_tokens,
+            f"{f.path}: no rows: each of --shards {o.shards} drops its part of so short a text; take fewer",
+        )
     frame = np.isin(np.arange(files[0].v.size), (files[0].v.bos, files[0].v.eos))
     if not any(f.counts[~frame].any() for f in files):
         raise InputError("the corpus holds no text")
     check_loss(files, files[0].v, o)
-    attributes = {
-        "wrap": int(o.wrap),
-        "detokenizer": o.detokenizer,
-        "source": o.source,
-        "command": command,
-        "document_unit": "+".join(sorted(corpus.units)) + ("+newline" if o.keep_newline else ""),
-        "replaced_bytes": corpus.replaced,
-    }
+    attributes = settings_of(o, corpus) | {"command": command, "replaced_bytes": corpus.replaced}
     for name, output in outputs.items():
         if not output.rows:
             raise InputError(f"{output.path}: no rows; check the corpus and the split")

@@ -6,12 +6,14 @@ import argparse
 import resource
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from mdlm_data.command import warn
 from mdlm_data.corpus import Corpus
 from mdlm_data.datafile import DataFile
+from mdlm_data.protocols import OURS, VARIANTS, dataset_of, parts
 from mdlm_data.unigram import cross_perplexity, entropy
 from mdlm_data.vocabulary import Vocabulary
 
@@ -29,11 +31,35 @@ class Clock:
         return f"{mega:.1f} MB of text in {elapsed:.1f} s: {mega / elapsed:.1f} MB/s, {mega / cpu:.1f} MB/s per core"
 
 
+def settings_of(o: argparse.Namespace, corpus: Corpus) -> dict[str, Any]:
+    """What the options fixed, as the file records it; src/store/shards.h defines the attributes."""
+    unit = "+".join(sorted(corpus.units))
+    values = {
+        "wrap": int(o.wrap),
+        "detokenizer": o.detokenizer,
+        "source": o.source,
+        "document_unit": unit + "+newline" * (o.keep_newline and "line" in corpus.units) + "+stripped" * o.strip,
+        "framing": "documents" if not o.wrap else "replay" if o.map_batch else OURS,
+        "map_batch": o.map_batch,
+        "shards": o.shards,
+        "add_eos": int(o.add_eos),
+        "add_special": int(o.add_special),
+        "field": o.field if "record" in corpus.units else None,
+        "revision": o.revision,
+    }
+    if o.protocol:
+        name, variant = parts(o.protocol)
+        values |= {"protocol": name, "variant": variant, "dataset": dataset_of(o.protocol)}
+        values["scored"] = VARIANTS[variant].scored
+    return {name: value for name, value in values.items() if value not in (None, "")}
+
+
 def attributes_of(f: DataFile) -> dict[str, int]:
     """The counts that the file records; src/store/shards.h defines them."""
     a = f.account
     return {
         "documents": a.documents,
+        "scored_tokens": f.scored,
         "bytes": a.bytes,
         "words": a.words,
         "empty_documents": a.empty,
@@ -50,10 +76,7 @@ def report(outputs: dict[str, DataFile], v: Vocabulary, corpus: Corpus, clock: C
         warn(o.program, text)
     if o.quiet:
         return
-    print(
-        f"{v.name}: V={v.size} mask={v.mask} bos={v.bos} eos={v.eos} pad={v.pad}   L={o.length} "
-        f"{'wrapped' if o.wrap else 'one document per row'}"
-    )
+    print(f"{v.name}: V={v.size} mask={v.mask} bos={v.bos} eos={v.eos} pad={v.pad}   L={o.length} {_rows(o)}")
     print(f"{'':8}{'documents':>12}{'tokens':>14}{'rows':>11}{'unigram ppl':>13}  {'digest':32}  file")
     for name, f in outputs.items():
         ppl = np.exp(entropy(f.counts))
@@ -66,13 +89,20 @@ def report(outputs: dict[str, DataFile], v: Vocabulary, corpus: Corpus, clock: C
     print(clock.speed(sum(f.account.bytes for f in outputs.values()) / 1e6))
 
 
+def _rows(o: argparse.Namespace) -> str:
+    if not o.wrap:
+        return "one document per row"
+    left_out = "".join(f", no {what}" for what, has in (("eos", o.add_eos), ("frame", o.add_special)) if not has)
+    return "wrapped" + (f" in batches of {o.map_batch}, shards: {o.shards}" if o.map_batch else "") + left_out
+
+
 def lost(f: DataFile) -> Iterator[str]:
     """What of the text is not in rows, or not as it was."""
     a = f.account
     if a.truncated:
         yield f"; {a.truncated:,} of {a.documents:,} documents truncated by {a.truncated_tokens:,} tokens"
     if a.dropped_tokens:
-        yield f"; a remainder of {a.dropped_tokens:,} tokens dropped"
+        yield f"; {a.dropped_tokens:,} tokens of remainders dropped"
     if a.empty:
         yield f"; {a.empty:,} empty documents"
     if f.loss.changed:

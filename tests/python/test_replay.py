@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import chain, islice
+from itertools import islice
 
 import numpy as np
 import pytest
+from reference_rows import reference_rows
 
 from mdlm_data.characters import text8
 from mdlm_data.encoding import Encoded
@@ -21,21 +22,6 @@ def rows_of(framing: Replay | Wrapped, documents: list[list[int]], at_once: int 
     rows = np.concatenate([r for r, _ in found])
     assert np.concatenate([n for _, n in found]).tolist() == [framing.length] * len(rows)
     return rows.tolist()
-
-
-def reference(documents: list[list[int]], length: int, batch: int, shards: int, eos: bool, frame: bool) -> list:
-    """The rows of SPEC's formula, with lists: contiguous shards, batches, remainders dropped."""
-    share, more = divmod(len(documents), shards)
-    rows, first = [], 0
-    for s in range(shards):
-        shard = documents[first : first + share + (s < more)]
-        first += len(shard)
-        for i in range(0, len(shard), batch):
-            ids = list(chain(*(d + [3] * eos for d in shard[i : i + batch])))
-            block = length - 2 if frame else length
-            cut = [ids[k : k + block] for k in range(0, len(ids) // block * block, block)]
-            rows += [[2, *c, 3] if frame else c for c in cut]
-    return rows
 
 
 @pytest.mark.parametrize(
@@ -57,7 +43,7 @@ def reference(documents: list[list[int]], length: int, batch: int, shards: int, 
     ],
 )
 def test_by_hand(batch: int, shards: int, eos: bool, frame: bool, rows: list[list[int]]) -> None:
-    assert reference(DOCUMENTS, 5, batch, shards, eos, frame) == rows
+    assert reference_rows(DOCUMENTS, 5, batch, shards, 2, 3, eos, frame) == rows
     for at_once in (1, 3, 100):
         framing = Replay(text8(), 5, eos, frame, group_sizes(batch, shards, len(DOCUMENTS)))
         assert rows_of(framing, DOCUMENTS, at_once) == rows
@@ -78,7 +64,7 @@ def test_formula(shards: int, eos: bool, frame: bool) -> None:
     documents = [rng.integers(8, 35, n).tolist() for n in rng.integers(0, 12, 3370)]
     framing = Replay(text8(), 64, eos, frame, group_sizes(1000, shards, len(documents)))
     found = rows_of(framing, documents, 777)
-    assert found == reference(documents, 64, 1000, shards, eos, frame)
+    assert found == reference_rows(documents, 64, 1000, shards, 2, 3, eos, frame)
     tokens = sum(map(len, documents)) + eos * len(documents)
     assert framing.account.dropped_tokens == tokens - len(found) * (62 if frame else 64) > 0
     assert framing.account.documents == 3370
