@@ -191,7 +191,7 @@ install: all ## program, man page, decks, Python commands, Slurm scripts and REA
 	install -Dm755 $(BUILD)/mdlm $(DESTDIR)$(PREFIX)/bin/mdlm
 	[ ! -f "$(BUILD)/mdlm.1" ] || install -Dm644 $(BUILD)/mdlm.1 $(DESTDIR)$(PREFIX)/share/man/man1/mdlm.1
 	$(if $(CUDA_SO),[ ! -f "$(CUDA_SO)" ] || install -Dm755 $(CUDA_SO) $(DESTDIR)$(PREFIX)/lib/libmdlm_cuda.so)
-	for d in . sizes objectives recipes smoke; do install -Dm644 -t $(SHARE)/input/$$d input/$$d/*.cfg; done
+	for d in . sizes objectives recipes smoke sweeps; do install -Dm644 -t $(SHARE)/input/$$d input/$$d/*.cfg; done
 	install -Dm644 -t $(SHARE) README.md CHANGELOG LICENSE
 	for d in input analysis slurm; do install -Dm644 -t $(SHARE)/$$d $$d/README.md; done
 	for f in env.sh job.sh $(notdir $(wildcard slurm/*.sbatch)); do sed $(PLACES) slurm/$$f | \

@@ -33,6 +33,16 @@ rows:
   --no-wrap  one document per row: bos ... eos, truncated to L-2 tokens so that eos survives, padded; pads are not
              scored.
   A line that is empty or only white space is a document too: a single eos with --wrap, the row [bos eos] without.
+  --map-batch N --shards P
+             the rows of code that maps its framing over batches of N documents in P processes, as most papers' does:
+             process i has the i-th of P contiguous parts, and the remainder of every batch is dropped.
+
+protocols, which fix the rows of a published perplexity, given as NAME or NAME:VARIANT:
+  data sets  lm1b, lm1b_packed, lm1b_gpt2, openwebtext, text8, text8_crop, ptb, wikitext2, wikitext103, lambada, ag_news,
+             pubmed, arxiv. INPUT is the text as its authors or Hugging Face distribute it.
+  variants   seamless (the default), and those of papers: mdlm2024 (arXiv:2406.07524), bd3lm2025 (2503.09573), duo2025
+             (2506.10892). Their rows depend on the processes of their code, by default one per core: give --shards P.
+  The file records all of it and `mdlm info` prints it. Options that contradict a protocol are refused.
 
 examples:
   mdlm-prepare bible.txt --tokenizer bpe:4096 --length 128 --valid-documents 1500 \\
@@ -44,6 +54,7 @@ examples:
   mdlm-prepare wiki.valid.raw --tokenizer gpt2:vocab.json,merges.txt --length 1024 --detokenizer wikitext \\
                --keep-newline --source wikitext2 --split validation --out wikitext2.h5
   head -c 90000000 text8 | mdlm-prepare - --tokenizer text8 --length 512 --out text8.h5   (data.crop takes L = 256)
+  mdlm-prepare ptb.valid.txt --protocol ptb:mdlm2024 --shards 8 --tokenizer gpt2:vocab.json,merges.txt --out ptb.h5
   mdlm-prepare lambada_test.jsonl --tokenizer gpt2:vocab.json,merges.txt --length 1024 --no-wrap --detokenizer lambada \\
                --source lambada --split test --out lambada.h5
   mdlm-prepare other.txt --tokenizer data:train.h5 --length 128 --out other.h5

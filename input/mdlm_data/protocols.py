@@ -44,7 +44,7 @@ def _zero_shot(dataset: str, split: str, **more: Any) -> DataSet:
     return DataSet("gpt2", 1024, (split,), dataset, zero_shot=True, **more)
 
 
-LM1B = {"dataset": "lm1b", "detokenizer": "lm1b", "strip": True}
+LM1B = {"dataset": "billion-word-benchmark/lm1b", "detokenizer": "lm1b", "strip": True}
 WIKITEXT = {"detokenizer": "wikitext", "keep_newline": True}
 PAPERS = {"field": "article", "detokenizer": "scientific_papers"}
 LAMBADA = "json https://openaipublic.blob.core.windows.net/gpt-2/data/lambada_test.jsonl"
@@ -53,16 +53,18 @@ DATA_SETS: dict[str, DataSet] = {
     "lm1b": DataSet("bert-base-uncased", 128, ("test", "train"), wrap=False, **LM1B),
     "lm1b_packed": DataSet("bert-base-uncased", 128, ("test", "train"), shares_eos=True, source="lm1b", **LM1B),
     "lm1b_gpt2": _zero_shot(split="test", source="lm1b", **LM1B),
-    "openwebtext": DataSet("gpt2", 1024, ("valid", "train"), "openwebtext", documents="blank", valid_documents=100_000),
+    "openwebtext": DataSet(
+        "gpt2", 1024, ("valid", "train"), "Skylion007/openwebtext", documents="blank", valid_documents=100_000
+    ),
     "text8": DataSet("text8", 256, ("test", "valid", "train"), documents="chunk"),
     "text8_crop": DataSet("text8", 512, ("train",), documents="chunk", source="text8"),  # for data.crop, L = 256
-    "ptb": _zero_shot("ptb_text_only", "validation", field="sentence", detokenizer="ptb", strip=True),
-    "wikitext2": _zero_shot("wikitext wikitext-2-raw-v1", "validation", **WIKITEXT),
-    "wikitext103": _zero_shot("wikitext wikitext-103-raw-v1", "validation", **WIKITEXT),
+    "ptb": _zero_shot("ptb-text-only/ptb_text_only", "validation", field="sentence", detokenizer="ptb", strip=True),
+    "wikitext2": _zero_shot("Salesforce/wikitext wikitext-2-raw-v1", "validation", **WIKITEXT),
+    "wikitext103": _zero_shot("Salesforce/wikitext wikitext-103-raw-v1", "validation", **WIKITEXT),
     "lambada": _zero_shot(LAMBADA, "test", detokenizer="lambada"),
-    "ag_news": _zero_shot("ag_news", "test"),
-    "pubmed": _zero_shot("scientific_papers pubmed", "validation", **PAPERS),
-    "arxiv": _zero_shot("scientific_papers arxiv", "validation", **PAPERS),
+    "ag_news": _zero_shot("fancyzhx/ag_news", "test"),
+    "pubmed": _zero_shot("armanc/scientific_papers pubmed", "validation", **PAPERS),
+    "arxiv": _zero_shot("armanc/scientific_papers arxiv", "validation", **PAPERS),
 }
 
 VARIANTS: dict[str, Variant] = {

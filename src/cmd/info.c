@@ -13,29 +13,6 @@
 
 static void info_deck(const char *path) { log_info("  deck: `mdlm info --deck %s` prints it", path); }
 
-static int info_data(const char *path) {
-  Shards *s = NULL;
-  TRY(shards_open(&s, path));
-  const Vocab *v = shards_vocab(s);
-  const Protocol *p = shards_protocol(s);
-  log_info("%s: tokenized data, %lld rows of %lld tokens", path, (long long)shards_rows(s),
-           (long long)shards_length(s));
-  log_info("  tokenizer %s (%s), V = %lld, mask %d, bos %d, eos %d, pad %d", v->tokenizer, v->hash, (long long)v->size,
-           v->mask, v->bos, v->eos, v->pad);
-  log_info("  source %s, split %s, %s, detokenizer %s", p->source, p->split, p->wrap ? "wrapped" : "one document a row",
-           p->detokenizer);
-  log_info("  digest %s", p->digest);
-  ShardsText text;
-  int err = shards_text(s, &text);
-  if (err == OK && text.bytes >= 0)
-    log_info("  %lld tokens of %lld bytes and %lld words of text", (long long)text.tokens, (long long)text.bytes,
-             (long long)text.words);
-  if (err == OK) err = shards_verify(s, NULL, NULL);
-  shards_close(&s);
-  if (err == OK) log_info("  whole: ids, lengths and digest agree");
-  return err;
-}
-
 /* "[3072,768]" in buf, which is returned. */
 static const char *shape_text(const H5Info *info, char buf[96]) {
   int n = snprintf(buf, 96, "[");
@@ -184,6 +161,60 @@ static int info_field(H5 *f, const Field *field) {
     break;
   }
   return OK;
+}
+
+/* ---- tokenized data: what was done to the text, and what became of it */
+
+static const Field preparation[] = {{"protocol", WORD},
+                                    {"variant", WORD},
+                                    {"dataset", WORD},
+                                    {"revision", WORD},
+                                    {"field", WORD},
+                                    {"document_unit", WORD},
+                                    {"framing", WORD},
+                                    {"map_batch", WHOLE},
+                                    {"shards", WHOLE},
+                                    {"add_eos", WHOLE},
+                                    {"add_special", WHOLE},
+                                    {"scored", WORD},
+                                    {"documents", WHOLE},
+                                    {"scored_tokens", WHOLE},
+                                    {"bytes", WHOLE},
+                                    {"words", WHOLE},
+                                    {"empty_documents", WHOLE},
+                                    {"truncated_tokens", WHOLE},
+                                    {"dropped_tokens", WHOLE},
+                                    {"replaced_bytes", WHOLE},
+                                    {"unknown_tokens", WHOLE},
+                                    {"lost_characters", WHOLE},
+                                    {NULL, WORD}};
+
+static int info_preparation(const char *path) {
+  H5 *f = NULL;
+  TRY(h5_open(&f, path, false));
+  int err = OK;
+  for (const Field *field = preparation; field->name && err == OK; field++) err = info_field(f, field);
+  h5_close(&f);
+  return err;
+}
+
+static int info_data(const char *path) {
+  Shards *s = NULL;
+  TRY(shards_open(&s, path));
+  const Vocab *v = shards_vocab(s);
+  const Protocol *p = shards_protocol(s);
+  log_info("%s: tokenized data, %lld rows of %lld tokens", path, (long long)shards_rows(s),
+           (long long)shards_length(s));
+  log_info("  tokenizer %s (%s), V = %lld, mask %d, bos %d, eos %d, pad %d", v->tokenizer, v->hash, (long long)v->size,
+           v->mask, v->bos, v->eos, v->pad);
+  log_info("  source %s, split %s, %s, detokenizer %s", p->source, p->split, p->wrap ? "wrapped" : "one document a row",
+           p->detokenizer);
+  log_info("  digest %s", p->digest);
+  int err = info_preparation(path);
+  if (err == OK) err = shards_verify(s, NULL, NULL);
+  shards_close(&s);
+  if (err == OK) log_info("  whole: ids, lengths and digest agree");
+  return err;
 }
 
 /* What an evaluation, a score or samples say. */

@@ -59,6 +59,20 @@ static int protocol_same(const Protocol *a, const char *file_a, const Protocol *
   return OK;
 }
 
+/* Attributes that older files lack: compared where both have them. */
+static int framing_same(H5 *a, H5 *b) {
+  static const char *const names[] = {"framing", "protocol", "variant"};
+  char text[2][64];
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    if (!h5_has(a, "/", names[i]) || !h5_has(b, "/", names[i])) continue;
+    TRY(h5_get_text(a, "/", names[i], text[0], sizeof text[0]));
+    TRY(h5_get_text(b, "/", names[i], text[1], sizeof text[1]));
+    CHECK(strcmp(text[0], text[1]) == 0, ERR_DATA, "%s and %s differ: %s \"%s\" and \"%s\"", h5_path(a), h5_path(b),
+          names[i], text[0], text[1]);
+  }
+  return OK;
+}
+
 /* ---- opening ---- */
 
 static int shapes_check(H5 *f, int64_t *rows, int64_t *length) {
@@ -92,7 +106,8 @@ static int file_same(const Shards *s, const ShardFile *file, int64_t length) {
   vocab_destroy(&vocab);
   if (err != OK) return err;
   TRY(protocol_load(&protocol, file->f));
-  return protocol_same(&s->protocol, first, &protocol, path);
+  TRY(protocol_same(&s->protocol, first, &protocol, path));
+  return framing_same(s->files[0].f, file->f);
 }
 
 static int file_add(Shards *s, const char *path) {

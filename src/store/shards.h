@@ -10,6 +10,18 @@
  *                           command, digest (XXH3-128 in hex over all tokens, then all lengths, as little-endian
  *                           uint32), unigram_nats (entropy of the best unigram model of the scored tokens, nat per
  *                           token), document_unit
+ *   what else fixes the rows, also attributes of /, which older files and those of mdlm-retokenize lack:
+ *     framing               "documents" (wrap = 0) | "seamless" (one stream of tokens) | "replay" (each batch of
+ *                           documents is a stream of its own, as in the papers' code; input/mdlm_data/replay.py)
+ *     map_batch, shards     of replay: documents in a batch, processes among which they were divided; else 0
+ *     add_eos               0 | 1: eos after each document
+ *     add_special           0 | 1: bos and eos around each row
+ *     field                 of the records that held the text
+ *     revision              of the corpus, if it was named
+ *     protocol, variant     of mdlm-prepare --protocol (input/mdlm_data/protocols.py); with it also
+ *     dataset               name and configuration in Hugging Face's datasets, or the address of the text
+ *     scored                positions of a row that the variant's code scores: "all" | "all but the first". mdlm scores
+ *                           all that are within `lengths`, whatever this says
  *   counts, also attributes of /, which older files and those of mdlm-retokenize lack:
  *     bytes                 of the text that is in rows: its length in UTF-8, as it was before the detokenizer, after
  *                           invalid bytes became U+FFFD; without a byte-order mark and without what separates documents
@@ -18,9 +30,10 @@
  *                           A document of which only some tokens are in rows (truncated, or in the remainder) counts in
  *                           proportion: floor(bytes · kept / all tokens); wrapped documents of more than 256 Ki
  *                           characters do so in pieces. Of files of token ids: of the text that they spell
+ *     scored_tokens         sum of the lengths
  *     empty_documents       documents without a token
  *     truncated_documents, truncated_tokens   with wrap = 0: documents longer than a row, and their tokens in no row
- *     dropped_tokens        with wrap = 1: tokens of the remainder, which fill no row (eos included)
+ *     dropped_tokens        with wrap = 1: tokens of remainders, which fill no row (eos included)
  *     replaced_bytes        invalid or NUL bytes that became U+FFFD, in all of the input (both parts of a split)
  *     unknown_tokens, lost_characters   what the tokenizer did not keep, in all of the documents: tokens for what it
  *                           cannot spell; characters that the text spelt from the ids lacks */
@@ -40,7 +53,8 @@ int protocol_store(const Protocol *p, H5 *f);
 typedef struct Shards Shards;
 
 /** shards_open — open the files of `spec` (a comma-separated list of paths and globs; each glob is sorted) as one
- *  matrix [n_rows, length]. All files must agree in L, vocabulary and protocol. Not collective.
+ *  matrix [n_rows, length]. All files must agree in L, vocabulary and protocol, also in the attributes framing,
+ *  protocol and variant where they have them. Not collective.
  *  Errors  ERR_DATA naming the file: no match, unreadable, truncated, not mdlm-data, a newer version, a missing data
  *          set or attribute, a wrong shape or type, empty, in disagreement with the first file */
 int shards_open(Shards **s, const char *spec);

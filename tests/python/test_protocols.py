@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from mdlm_data.detokenizers import TABLES
 from mdlm_data.errors import InputError
+from mdlm_data.fetch import fetch
 from mdlm_data.prepare import parse
-from mdlm_data.protocols import DATA_SETS, VARIANTS, ZERO_SHOT, check_vocabulary, settings
+from mdlm_data.protocols import DATA_SETS, LAMBADA, VARIANTS, ZERO_SHOT, check_vocabulary, settings
 
 PAPERS = ("mdlm2024", "bd3lm2025", "duo2025")
 
@@ -116,3 +121,53 @@ def test_vocabulary_of_a_protocol() -> None:
     ):
         with pytest.raises(InputError, match=f"--protocol {spec}"):
             check_vocabulary(spec, name, ids)
+
+
+# ---- texts through Hugging Face's datasets, here a stand-in that writes down what it is asked for
+
+
+class Loaded:
+    def select_columns(self, columns: list[str]) -> Loaded:
+        self.columns = columns
+        return self
+
+    def save_to_disk(self, folder: str) -> None:
+        Path(folder).mkdir()
+        (Path(folder) / "columns").write_text(" ".join(self.columns))
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "field"),
+    [
+        ("ptb", (("ptb-text-only/ptb_text_only", None), {"split": "validation", "revision": None}), "sentence"),
+        (
+            "wikitext103",
+            (("Salesforce/wikitext", "wikitext-103-raw-v1"), {"split": "validation", "revision": None}),
+            "text",
+        ),
+        ("arxiv", (("armanc/scientific_papers", "arxiv"), {"split": "validation", "revision": None}), "article"),
+        ("lambada", (("json",), {"data_files": LAMBADA.split()[1], "split": "train"}), "text"),
+    ],
+)
+def test_fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, wanted: tuple, field: str) -> None:
+    asked = []
+    fake = SimpleNamespace(load_dataset=lambda *a, **k: asked.append((a, k)) or Loaded())
+    monkeypatch.setitem(sys.modules, "datasets", fake)
+    fetch(name, str(tmp_path / "folder"))
+    assert asked == [wanted] and (tmp_path / "folder" / "columns").read_text() == field
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_fetch_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("scripts are no longer supported\nmore")
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=fails, __version__="9"))
+    for name, says in (
+        ("ptb", "^ptb: datasets 9 cannot load .*: scripts are no longer supported$"),
+        ("text8", "no such data set"),
+        ("openwebtext", "divide it by mdlm-prepare"),
+    ):
+        with pytest.raises(InputError, match=says):
+            fetch(name, str(tmp_path / "folder"))
+    assert not list(tmp_path.iterdir())
