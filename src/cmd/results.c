@@ -21,6 +21,21 @@ static int deck_masks(Config *deck, H5 *f, bool *masks) {
   return OK;
 }
 
+/* Numbers that the intervals are computed from. */
+static int check(const Results *r, H5 *f, int64_t n) {
+  int64_t scored = 0;
+  for (int64_t i = 0; i < n; i++) {
+    CHECK(r->tokens[i] >= 0 && r->tokens[i] <= INT32_MAX, ERR_DATA, "%s: /tokens of row %lld is %lld", h5_path(f),
+          (long long)i, (long long)r->tokens[i]);
+    CHECK(isfinite(r->loss[i]), ERR_DATA, "%s: /loss of row %lld is %g", h5_path(f), (long long)i, r->loss[i]);
+    CHECK(!r->square || r->square[i] >= 0, ERR_DATA, "%s: /square of row %lld is %g", h5_path(f), (long long)i,
+          r->square[i]);
+    scored += r->tokens[i];
+  }
+  CHECK(scored > 0, ERR_DATA, "%s: /tokens has no scored token", h5_path(f));
+  return OK;
+}
+
 static int series(H5 *f, const char *name, H5Type type, int64_t n, void *values) {
   TRY(mem_alloc(values, (size_t)n * sizeof(double)));
   return h5_read(f, name, type, 1, &n, *(void **)values);
@@ -36,9 +51,10 @@ static int read_all(Results *r, H5 *f) {
   TRY(series(f, "/loss", H5_F64, n, &r->loss));
   TRY(series(f, "/tokens", H5_I64, n, &r->tokens));
   if (h5_exists(f, "/square")) TRY(series(f, "/square", H5_F64, n, &r->square));
+  TRY(check(r, f, n));
   if (h5_has(f, "/", "draws")) { /* an evaluation, not a score */
-    TRY(h5_get_int(f, "/", "draws", &draws));
-    TRY(h5_get_int(f, "/", "wrap", &wrap));
+    TRY(h5_get_within(f, "/", "draws", 1, INT32_MAX, &draws));
+    TRY(h5_get_within(f, "/", "wrap", 0, 1, &wrap));
     TRY(deck_masks(&r->deck, f, &masks));
   }
   if (!masks) draws = 0;

@@ -9,7 +9,8 @@
 #include <xxhash.h>
 
 #define FORMAT "mdlm-checkpoint"
-enum { FORMAT_VERSION = 1, NAME_SIZE = 256, SUM_SIZE = 17, PIECE_ROWS = 1024 };
+enum { FORMAT_VERSION = 1, NAME_SIZE = 256, SUM_SIZE = 17, PIECE_ROWS = 1024, LONGEST = 1 << 24 };
+static const int64_t MOST = INT64_C(1) << 60; /* of what is counted */
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "checksums are defined over little-endian bytes");
 
 static const char *const group_names[CKPT_GROUPS] = {"params", "ema", "adam_m", "adam_v"};
@@ -147,14 +148,18 @@ int checkpoint_digest(H5 *f, char digest[33]) {
 
 /* ---- reading the state ---- */
 
-static int state_read(H5 *f, CheckpointState *s) {
-  TRY(h5_get_int(f, "/", "step", &s->step));
+static int numbers_read(H5 *f, CheckpointState *s) {
+  TRY(h5_get_within(f, "/", "step", 0, MOST, &s->step));
   s->sequences = -1;
-  if (h5_has(f, "/", "sequences")) TRY(h5_get_int(f, "/", "sequences", &s->sequences));
-  TRY(h5_get_int(f, "/", "tokens", &s->tokens));
-  TRY(h5_get_int(f, "/", "masked_tokens", &s->masked_tokens));
-  TRY(h5_get_int(f, "/", "seed", &s->seed));
-  TRY(h5_get_int(f, "/", "length", &s->length));
+  if (h5_has(f, "/", "sequences")) TRY(h5_get_within(f, "/", "sequences", -1, MOST, &s->sequences));
+  TRY(h5_get_within(f, "/", "tokens", 0, MOST, &s->tokens));
+  TRY(h5_get_within(f, "/", "masked_tokens", 0, s->tokens, &s->masked_tokens));
+  TRY(h5_get_within(f, "/", "length", 1, LONGEST, &s->length));
+  return h5_get_int(f, "/", "seed", &s->seed);
+}
+
+static int state_read(H5 *f, CheckpointState *s) {
+  TRY(numbers_read(f, s));
   TRY(h5_get_str(f, "/", "deck", &s->deck));
   TRY(h5_get_text(f, "/", "git", s->git, sizeof s->git));
   TRY(h5_get_text(f, "/", "data_digest", s->data_digest, sizeof s->data_digest));
@@ -276,6 +281,7 @@ static int table_load(H5 *f, MetricsTable *t) {
   snprintf(name, sizeof name, "/metrics/%s/%s", t->group, t->columns[0].name);
   if (!h5_exists(f, name)) return OK; /* this checkpoint does not have the table */
   TRY(h5_info(f, name, &info));
+  CHECK(info.rank == 1, ERR_DATA, "%s: %s is not a series", h5_path(f), name);
   if (info.dims[0] > t->capacity) {
     TRY(mem_realloc(&t->rows, (size_t)t->capacity * row_size, (size_t)info.dims[0] * row_size));
     t->capacity = info.dims[0];

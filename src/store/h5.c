@@ -9,6 +9,8 @@
 #include "store/files.h"
 #include "store/h5_driver.h"
 #include "store/h5_file.h"
+#include "store/h5_foreign.h"
+#include "store/seal.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +40,7 @@ static hid_t compact(hid_t class) {
   return list;
 }
 
-static int file_open(H5 **out, const char *path, bool write, bool create) {
+int h5_file_open(H5 **out, const char *path, bool write, bool create) {
   int64_t bytes = 0;
   H5 *f;
   if (!create) TRY(files_check(path, &bytes));
@@ -63,7 +65,7 @@ static int file_open(H5 **out, const char *path, bool write, bool create) {
   return err;
 }
 
-static int file_close(H5 *f) {
+int h5_file_close(H5 *f) {
   for (int i = 0; i < H5_KEPT; i++)
     if (f->kept[i].id >= 0) H5Dclose(f->kept[i].id);
   bool closed = H5Fclose(f->id) >= 0;
@@ -72,13 +74,22 @@ static int file_close(H5 *f) {
   return err;
 }
 
-int h5_open(H5 **f, const char *path, bool write) { return h5_enter(), h5_leave(file_open(f, path, write, false)); }
-int h5_create(H5 **f, const char *path) { return h5_enter(), h5_leave(file_open(f, path, true, true)); }
+/* Files that are written are our own. */
+static int checked_open(H5 **f, const char *path, bool write) {
+  int64_t bytes;
+  *f = NULL;
+  TRY(files_check(path, &bytes));
+  if (!write && !seal_there(path)) TRY(h5_probe(path));
+  return h5_file_open(f, path, write, false);
+}
+
+int h5_open(H5 **f, const char *path, bool write) { return h5_enter(), h5_leave(checked_open(f, path, write)); }
+int h5_create(H5 **f, const char *path) { return h5_enter(), h5_leave(h5_file_open(f, path, true, true)); }
 
 int h5_close(H5 **f) {
   H5 *file = *f;
   *f = NULL;
-  return file ? (h5_enter(), h5_leave(file_close(file))) : OK;
+  return file ? (h5_enter(), h5_leave(h5_file_close(file))) : OK;
 }
 
 static int unchanged(H5 *f) {
@@ -128,6 +139,8 @@ static int group_make(H5 *f, const char *name) {
 
 int h5_group(H5 *f, const char *name) { return h5_enter(), h5_leave(group_make(f, name)); }
 
+enum { MOST_LINKS = 1 << 20 };
+
 typedef struct NameList {
   char **names;
   hsize_t n, room;
@@ -147,6 +160,8 @@ static int names_list(H5 *f, const char *group, char ***names) {
   int err;
   *names = NULL;
   if (H5Gget_info_by_name(f->id, group, &info, H5P_DEFAULT) < 0) return h5_failed(f, "list", group);
+  CHECK(info.nlinks <= MOST_LINKS, ERR_DATA, "%s: %s has %llu links, at most %d were expected", f->path, group,
+        (unsigned long long)info.nlinks, MOST_LINKS);
   l.room = info.nlinks;
   TRY(mem_alloc(&l.names, (l.room + 1) * sizeof *l.names));
   herr_t seen = H5Literate_by_name(f->id, group, H5_INDEX_NAME, H5_ITER_INC, NULL, take_name, &l, H5P_DEFAULT);

@@ -83,6 +83,8 @@ int h5_set_str(H5 *f, const char *obj, const char *name, const char *value);
 int h5_unset(H5 *f, const char *obj, const char *name);
 bool h5_has(H5 *f, const char *obj, const char *name);
 int h5_get_int(H5 *f, const char *obj, const char *name, int64_t *value);
+/** h5_get_within — an integer attribute; ERR_DATA unless it is between low and high. */
+int h5_get_within(H5 *f, const char *obj, const char *name, int64_t low, int64_t high, int64_t *value);
 int h5_get_real(H5 *f, const char *obj, const char *name, double *value);
 int h5_get_str(H5 *f, const char *obj, const char *name, char **value);
 /** h5_get_text — a string attribute into text[size]; ERR_DATA if it does not fit. */

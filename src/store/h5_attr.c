@@ -81,11 +81,20 @@ int h5_get_int(H5 *f, const char *obj, const char *name, int64_t *value) {
   return h5_enter(), h5_leave(number_read(f, obj, name, false, value));
 }
 
+int h5_get_within(H5 *f, const char *obj, const char *name, int64_t low, int64_t high, int64_t *value) {
+  TRY(h5_get_int(f, obj, name, value));
+  CHECK(*value >= low && *value <= high, ERR_DATA, "%s: attribute %s of %s is %lld, %lld to %lld was expected", f->path,
+        name, obj, (long long)*value, (long long)low, (long long)high);
+  return OK;
+}
+
 int h5_get_real(H5 *f, const char *obj, const char *name, double *value) {
   return h5_enter(), h5_leave(number_read(f, obj, name, true, value));
 }
 
-static int str_variable(H5 *f, const char *name, hid_t id, hid_t type, char **value) {
+enum { MOST_TEXT = 64 << 20 }; /* bytes */
+
+static int str_variable(const H5 *f, const char *name, hid_t id, hid_t type, char **value) {
   char *text = NULL;
   if (H5Aread(id, type, &text) < 0) return h5_failed(f, "read attribute", name);
   int err = mem_strdup(value, text ? text : ""); /* HDF5 may return an empty string as NULL */
@@ -93,8 +102,10 @@ static int str_variable(H5 *f, const char *name, hid_t id, hid_t type, char **va
   return err;
 }
 
-static int str_fixed(H5 *f, const char *name, hid_t id, hid_t type, char **value) {
+static int str_fixed(const H5 *f, const char *name, hid_t id, hid_t type, char **value) {
   size_t size = H5Tget_size(type) + 1;
+  CHECK(size <= MOST_TEXT, ERR_DATA, "%s: attribute %s has %zu bytes, at most %d were expected", f->path, name,
+        size - 1, MOST_TEXT - 1);
   TRY(mem_alloc(value, size));
   H5Tset_size(type, size);
   H5Tset_strpad(type, H5T_STR_NULLTERM);
@@ -104,18 +115,22 @@ static int str_fixed(H5 *f, const char *name, hid_t id, hid_t type, char **value
   return err;
 }
 
+int h5_attribute_text(const H5 *f, const char *obj, const char *name, hid_t id, char **value) {
+  hid_t type = H5Aget_type(id); /* a copy, which str_fixed changes */
+  int err = H5Tget_class(type) != H5T_STRING
+                ? RAISE(ERR_DATA, "%s: attribute %s of %s is not a string", f->path, name, obj)
+                : (H5Tis_variable_str(type) > 0 ? str_variable : str_fixed)(f, name, id, type, value);
+  if (type >= 0) H5Tclose(type);
+  return err;
+}
+
 static int str_read(H5 *f, const char *obj, const char *name, char **value) {
-  hid_t id, type, memory = -1;
+  hid_t id, type;
   int err;
   *value = NULL;
   TRY_TO(done, attr_open(f, obj, name, &id, &type));
-  memory = H5Tcopy(type);
-  if (H5Tget_class(type) != H5T_STRING)
-    err = RAISE(ERR_DATA, "%s: attribute %s of %s is not a string", f->path, name, obj);
-  else
-    err = (H5Tis_variable_str(type) > 0 ? str_variable : str_fixed)(f, name, id, memory, value);
+  TRY_TO(done, h5_attribute_text(f, obj, name, id, value));
 done:
-  if (memory >= 0) H5Tclose(memory);
   if (type >= 0) H5Tclose(type);
   if (id >= 0) H5Aclose(id);
   return err;

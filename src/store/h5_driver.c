@@ -55,6 +55,7 @@ static H5FD_t *driver_open(const char *name, unsigned flags, hid_t fapl, haddr_t
     d->owner->damaged = seal_open(&d->seal, d->fd, st.st_size) != OK || (flags & H5F_ACC_RDWR && !driver_unseal(d));
   if (!d->owner->os_error && !d->owner->damaged) {
     d->owner->fd = d->fd;
+    d->owner->sealed = d->seal != NULL;
     d->owner->at_open = st;
     d->eof = (haddr_t)(d->seal ? seal_bytes(d->seal) : st.st_size);
     if (flags & H5F_ACC_RDWR) seal_close(&d->seal);

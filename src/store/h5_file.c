@@ -18,7 +18,10 @@ void h5_enter(void) {
   pthread_mutex_lock(&h5_lock);
   for (uint64_t mine = tickets++; mine != serving;) pthread_cond_wait(&h5_free, &h5_lock);
   pthread_mutex_unlock(&h5_lock);
-  if (!started) H5dont_atexit(); /* exit may come while another thread is inside the library */
+  if (!started) {
+    H5dont_atexit();                  /* exit may come while another thread is inside the library */
+    H5Lunregister(H5L_TYPE_EXTERNAL); /* a link must not lead to another file, or to a pipe */
+  }
   started = true;
   H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }

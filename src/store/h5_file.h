@@ -12,6 +12,7 @@ struct H5 {
   hid_t id;
   bool write;
   bool damaged;                 /* a block does not match its seal */
+  bool sealed;                  /* it has a seal, which is checked when it is read */
   int fd;                       /* not owned */
   struct stat at_open, at_path; /* what the descriptor and the path referred to when the file was opened */
   double looked;                /* when the path was last looked at */
@@ -24,6 +25,12 @@ struct H5 {
   char path[];
 };
 
+/** h5_file_open — h5_open, or with `create` h5_create, inside the lock. */
+int h5_file_open(H5 **f, const char *path, bool write, bool create);
+/** h5_file_close — h5_close inside the lock. */
+int h5_file_close(H5 *f);
+/** h5_attribute_text — *value := the text of the open string attribute `name` of obj. */
+int h5_attribute_text(const H5 *f, const char *obj, const char *name, hid_t id, char **value);
 /** h5_enter — take the library's lock, in the order of the calls; every function below and every HDF5 call needs it. */
 void h5_enter(void);
 /** h5_leave — release the lock; returns err. */

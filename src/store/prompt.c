@@ -37,6 +37,15 @@ static int hash_check(H5 *f, const Vocab *v) {
   return err;
 }
 
+static int lengths_check(H5 *f, int64_t n) {
+  H5Info info;
+  if (!h5_exists(f, "/lengths")) return OK;
+  TRY(h5_info(f, "/lengths", &info));
+  CHECK(info.rank == 1 && info.dims[0] == n && h5_whole(info.type), ERR_DATA,
+        "%s: /lengths must be %lld integers, one per row of /tokens", h5_path(f), (long long)n);
+  return OK;
+}
+
 /* Read prompt i. Positions after the length of a data file's row are holes. */
 static int row_read(Prompts *p, H5 *f, const Vocab *v, int64_t i, int64_t length, int64_t *row) {
   int64_t given = length;
@@ -63,6 +72,7 @@ static int rows_read(Prompts *p, H5 *f, const Vocab *v) {
   CHECK(n > 0 && length > 0, ERR_DATA, "%s: no prompt in /tokens", h5_path(f));
   CHECK(length <= p->length, ERR_DATA, "%s: row 0, like all rows, has %lld tokens, more than the %lld of a sample: %s",
         h5_path(f), (long long)length, (long long)p->length, hint);
+  TRY(lengths_check(f, n));
   TRY(blank(p, n, v));
   int64_t *row = NULL;
   int err = mem_alloc(&row, (size_t)length * sizeof *row);

@@ -97,6 +97,17 @@ int seal_append(const char *path) {
   return err;
 }
 
+bool seal_there(const char *path) {
+  Foot foot;
+  struct stat st;
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  bool there = fd >= 0 && fstat(fd, &st) == 0 && st.st_size >= (int64_t)sizeof foot &&
+               read_all(fd, &foot, sizeof foot, st.st_size - (int64_t)sizeof foot) &&
+               memcmp(foot.magic, magic, sizeof magic) == 0;
+  if (fd >= 0) close(fd);
+  return there;
+}
+
 int seal_open(Seal **out, int fd, int64_t size) {
   Foot foot;
   Seal *s;

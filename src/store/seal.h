@@ -20,6 +20,8 @@ typedef struct Seal Seal;
 
 /** seal_append — seal the finished file at path. ERR_IO naming path, and then the file has no valid seal. */
 int seal_append(const char *path);
+/** seal_there — whether the file at path ends as a sealed file does. */
+bool seal_there(const char *path);
 /** seal_open — *s := the seal of the open file of `size` bytes, NULL if it has none.
  *  Errors  ERR_DATA: the seal is damaged; ERR_MEMORY */
 int seal_open(Seal **s, int fd, int64_t size);

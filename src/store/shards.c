@@ -33,9 +33,7 @@ struct Shards {
 
 int protocol_load(Protocol *p, H5 *f) {
   int64_t wrap;
-  TRY(h5_get_int(f, "/", "wrap", &wrap));
-  CHECK(wrap == 0 || wrap == 1, ERR_DATA, "%s: attribute wrap is %lld, 0 or 1 was expected", h5_path(f),
-        (long long)wrap);
+  TRY(h5_get_within(f, "/", "wrap", 0, 1, &wrap));
   p->wrap = (int)wrap;
   TRY(h5_get_text(f, "/", "detokenizer", p->detokenizer, sizeof p->detokenizer));
   TRY(h5_get_text(f, "/", "source", p->source, sizeof p->source));
@@ -136,6 +134,7 @@ static int matching_add(void *s, const char *path) { return file_add(s, path); }
 static int patterns_add(Shards *s) {
   char *copy, *save = NULL;
   int err = OK;
+  if (access(s->spec, F_OK) == 0) return file_add(s, s->spec); /* a comma may be part of its name */
   TRY(mem_strdup(&copy, s->spec));
   for (char *p = strtok_r(copy, ",", &save); p && err == OK; p = strtok_r(NULL, ",", &save)) {
     p += strspn(p, " \t\n");

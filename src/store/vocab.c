@@ -84,6 +84,9 @@ static int tokens_load(Vocab *v, H5 *f) {
   TRY(mem_alloc(&v->bytes, (size_t)v->n_bytes));
   TRY(h5_read(f, "/vocab/bytes", H5_U8, 1, &v->n_bytes, v->bytes));
   int64_t n = v->size + 1;
+  TRY(h5_info(f, "/vocab/offsets", &info));
+  CHECK(info.rank == 1 && info.dims[0] == n && h5_whole(info.type), ERR_DATA,
+        "%s: /vocab/offsets must be %lld integers, one more than the size of /vocab", h5_path(f), (long long)n);
   TRY(mem_alloc(&v->offsets, (size_t)n * sizeof *v->offsets));
   TRY(h5_read(f, "/vocab/offsets", H5_I64, 1, &n, v->offsets));
   CHECK(v->offsets[0] == 0 && v->offsets[v->size] == v->n_bytes, ERR_DATA,

@@ -50,6 +50,7 @@ static void model_create(Model *m, uint32_t salt) {
     }
   }
   m->state = (CheckpointState){.step = 1000 + salt,
+                               .length = 8,
                                .tokens = INT64_C(1) << 40,
                                .masked_tokens = 77,
                                .sequences = INT64_C(1) << 33,

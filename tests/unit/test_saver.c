@@ -25,7 +25,7 @@ static void fill(int64_t step) {
 }
 
 static CheckpointState state_of(int64_t step) {
-  CheckpointState s = {.step = step, .valid_nll = NAN, .deck = "", .git = "abc", .vocab = data_vocab(20)};
+  CheckpointState s = {.step = step, .length = 8, .valid_nll = NAN, .deck = "", .git = "abc", .vocab = data_vocab(20)};
   snprintf(s.data_digest, sizeof s.data_digest, "0123456789abcdef0123456789abcdef");
   return s;
 }
