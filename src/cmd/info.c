@@ -95,13 +95,20 @@ static int read_all(H5 *f, const char *name, const H5Info *info, double *last) {
   return err;
 }
 
-static int info_series(H5 *f, const char *group, const char *name) {
+/* The series of a table have the same length: *rows, unless that is −1. */
+static int info_series(H5 *f, const char *group, const char *name, int64_t *rows) {
   char *unit = NULL, *description = NULL, full[256], end[64] = "";
   double last;
   H5Info info;
   bool top = strcmp(group, "/") == 0;
   snprintf(full, sizeof full, "%s/%s", top ? "" : group, name);
   TRY(h5_info(f, full, &info));
+  if (!top) {
+    CHECK(info.rank == 1, ERR_DATA, "%s: %s is not a series", h5_path(f), full);
+    CHECK(*rows < 0 || info.dims[0] == *rows, ERR_DATA, "%s: %s has %lld values, the series before it %lld", h5_path(f),
+          full, (long long)info.dims[0], (long long)*rows);
+    *rows = info.dims[0];
+  }
   TRY(read_all(f, full, &info, &last));
   if (h5_has(f, full, "unit")) TRY(h5_get_str(f, full, "unit", &unit));
   if (h5_has(f, full, "description")) TRY(h5_get_str(f, full, "description", &description));
@@ -115,9 +122,10 @@ static int info_series(H5 *f, const char *group, const char *name) {
 
 static int info_group(H5 *f, const char *group) {
   char **names = NULL;
+  int64_t rows = -1;
   TRY(h5_list(f, group, &names));
   int err = OK;
-  for (int i = 0; names[i] && err == OK; i++) err = info_series(f, group, names[i]);
+  for (int i = 0; names[i] && err == OK; i++) err = info_series(f, group, names[i], &rows);
   h5_list_free(&names);
   return err;
 }

@@ -1,7 +1,7 @@
 """foreign.py — makes HDF5 files as other programs, or damage, leave them: for foreign_run.py.
 
 They are copies, without a seal, of good files of ours, KIND.h5 for every kind in KINDS:
-  structured  with one item that is wrong: a rank, a type, a size, a link, a filter, a value; 0: every case there is
+  structured  with one item that is wrong: a rank, a type, a size, a link, a filter, a value; -1: every case there is
   random      with random bytes in the structure of the file, alternately in HDF5's 1.8 format and in its first one
 The class of a file is "must" if a reader that needs the item must refuse it, or "any" if it only must not crash or hang.
 The same seed makes the same files."""
@@ -307,21 +307,22 @@ def sources(folder: str, base: str) -> None:
     shutil.copy(f"{base}/data.h5", f"{base}/other.h5")
 
 
-def make(base: str, n_structured: int, n_random: int, seed: int) -> Iterator[tuple[str, str, str, str]]:
+def make(base: str, kinds: list[str], n_structured: int, n_random: int, seed: int) -> Iterator[tuple[str, str, str, str]]:
     """Make one file after the other in `base`: its kind, class, what was done and path."""
     r = random.Random(seed)
-    cases = [case for kind in KINDS for case in structured(base, kind)]
-    if n_structured:
-        cases = r.sample(cases, min(n_structured, len(cases)))
+    cases = []
+    for kind in kinds:
+        every = list(structured(base, kind))
+        cases += r.sample(every, min(n_structured // len(kinds), len(every))) if n_structured >= 0 else every
     for n, (kind, must, what, edit) in enumerate(cases):
         path = f"{base}/s{n:05}.h5"
         shutil.copy(f"{base}/{kind}.h5", path)
         with h5py.File(path, "r+") as f:
             edit(f)
         yield kind, must, what, path
-    places = {f"{kind}{end}": structure(f"{base}/{kind}{end}.h5") for kind in KINDS for end in ("", "_first")}
+    places = {f"{kind}{end}": structure(f"{base}/{kind}{end}.h5") for kind in kinds for end in ("", "_first")}
     for n in range(n_random):
-        kind = KINDS[n // 2 % len(KINDS)]
+        kind = kinds[n // 2 % len(kinds)]
         source = kind + ("_first" if n % 2 else "")
         path = f"{base}/r{n:05}.h5"
         yield kind, "any", damage(f"{base}/{source}.h5", path, places[source], r), path

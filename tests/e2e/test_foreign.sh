@@ -1,0 +1,64 @@
+#!/bin/bash
+# test_foreign.sh — HDF5 files of other programs, and damaged ones without a seal: no crash, no hang, no silent accept.
+# LONG=1: thousands of files, under AddressSanitizer.
+# limit: 300
+# shellcheck source=tests/e2e/lib.sh disable=SC2317
+. "$(dirname "$0")/lib.sh"
+D=$T/deck.cfg S=$T/good
+mkdir "$S" && prepare && deck "$D" && ranks 1 train "$D" train.steps=3 > "$T/log" &&
+  ranks 1 train "$D" run.dir="$T/judge" model.name=ar diffusion.objective=ar train.steps=3 > "$T/log" &&
+  ranks 1 sample "$D" sample.steps=2 > "$T/log" && ranks 1 eval "$D" eval.draws=2 eval.sequences=20 > "$T/log" || exit 1
+cat > "$T/sweep.cfg" << DECK
+sweep: { checkpoints = "$T/run/last.h5"; data = "$T/valid.h5"; dir = "$T/sweep"; };
+eval: { batch = 4; sequences = 8; draws = 2; };
+device: { threads = 1; };
+DECK
+ranks 1 sweep "$T/sweep.cfg" > "$T/log" && "$PY" tests/e2e/logits.py make "$S/logits.h5" 6 32 300 299 length &&
+  cp "$D" "$S/deck.cfg" && cp "$T/train.h5" "$S/data.h5" && cp "$T/run/last.h5" "$S/checkpoint.h5" &&
+  cp "$T/judge/last.h5" "$S/judge.h5" && cp "$T/run/metrics.h5" "$T/run/samples.h5" "$T/run/eval.h5" "$T/sweep/sweep.h5" "$S" &&
+  "$PY" - "$S/prompts.h5" << 'PYTHON' || exit 1
+import sys, h5py, numpy as np
+with h5py.File(sys.argv[1], "w", libver=("v108", "v108")) as f:
+    f["tokens"] = np.arange(40, dtype="i4").reshape(5, 8)
+    f["lengths"] = np.full(5, 6, "i4")
+PYTHON
+
+# ---- files that are good as they are
+edit() { # COPY CODE: a copy of the data, changed by the code
+  "$PY" -c "import h5py, sys, numpy as np
+with h5py.File(sys.argv[1]) as a, h5py.File(sys.argv[2], 'w', libver=('v108', 'v108')) as f:
+    [a.copy(k, f) for k in a], f.attrs.update(a.attrs)
+    $2" "$S/data.h5" "$1"
+}
+comma() { cp "$S/data.h5" "$T/a,b.h5" && ranks 1 info "$T/a,b.h5" && ranks 1 check "$D" run.dir="$T/new" data.train="$T/a,b.h5"; }
+tap "a data file with a comma in its name" comma
+copied() { edit "$T/copied.h5" "" && ranks 1 info "$T/copied.h5"; }
+tap "data copied by h5py, without a seal" copied
+gzip() { edit "$T/gzip.h5" 't = f["tokens"][()]; del f["tokens"]; f.create_dataset("tokens", data=t, compression="gzip")' && ranks 1 info "$T/gzip.h5"; }
+tap "data compressed with gzip" gzip
+
+# ---- what the message says
+says() { # NAME PATTERN CODE: data changed by the code
+  edit "$T/$1.h5" "$3" && exits 3 ranks 1 info "$T/$1.h5" 2> "$T/err"
+  one_line "$T/err" "$T/$1.h5.*$2" 1
+}
+again='t = f["tokens"][()]; del f["tokens"]; '
+mkfifo "$T/pipe"
+tap "a filter that is missing" says lzf 'needs the HDF5 filter lzf \(number 32000\)' "${again}f.create_dataset('tokens', data=t, compression='lzf')"
+tap "rows that were never written" says unwritten '/tokens was never written' "${again}f.create_dataset('tokens', (2**40, 32), 'u2', chunks=(64, 32))"
+tap "rows in another file" says raw 'values of /tokens are in other files' "${again}f.create_dataset('tokens', t.shape, 'u2', external=[('$T/pipe', 0, h5py.h5f.UNLIMITED)])"
+tap "a link to another file" says link 'cannot open /tokens: .*link' "${again}f['tokens'] = h5py.ExternalLink('$T/pipe', 'tokens')"
+tap "a link to itself" says loop 'cannot open /tokens: .*links' "${again}f['tokens'] = h5py.SoftLink('/tokens')"
+tap "more values than there can be" says values 'claims to hold more than 2.48 values' "${again}f.create_dataset('tokens', (2**60, 32), 'u2', chunks=(64, 32))"
+
+# ---- many
+if [ "${LONG:-}" = 1 ]; then
+  export ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=0
+  asan=$T/asan
+  make -s -j2 CUDA=0 BUILD="$asan" SANITIZE=address,undefined CFLAGS="-O1 -g -fno-sanitize-recover=all" "$asan/mdlm" || exit 1
+  tap "wrong items, through every reader" env EACH=1 "$PY" tests/e2e/foreign_run.py "$asan/mdlm" "$S" "$T/items" 1200 0
+  tap "random damage" "$PY" tests/e2e/foreign_run.py "$asan/mdlm" "$S" "$T/random" 0 4400
+else
+  tap "wrong items and random damage" "$PY" tests/e2e/foreign_run.py "$MDLM" "$S" "$T/some" 96 54
+fi
+finish
