@@ -307,7 +307,9 @@ def sources(folder: str, base: str) -> None:
     shutil.copy(f"{base}/data.h5", f"{base}/other.h5")
 
 
-def make(base: str, kinds: list[str], n_structured: int, n_random: int, seed: int) -> Iterator[tuple[str, str, str, str]]:
+def make(
+    base: str, kinds: list[str], n_structured: int, n_random: int, seed: int
+) -> Iterator[tuple[str, str, str, str]]:
     """Make one file after the other in `base`: its kind, class, what was done and path."""
     r = random.Random(seed)
     cases = []

@@ -45,19 +45,29 @@ READERS = {
 }  # fmt: skip
 
 # What a reader needs: items as foreign.py names them, DATA SET or OWNER@ATTRIBUTE.
-DATA = "tokens |lengths |vocab/(bytes|offsets) |vocab@|@(format|digest|wrap|detokenizer|source|split)"
-CHECKPOINT = "params/.*@xxh3|vocab/(bytes|offsets) |vocab@|@(format|step|sequences|tokens|masked_tokens|length|deck|git|data_digest|valid_nll)"
-VALUES = "loss |tokens |square |@(format|draws|wrap|deck) "
+VOCAB = "vocab/(bytes|offsets) |vocab@"
+DATA = "tokens |lengths |@(format|digest|wrap|detokenizer|source|split) |" + VOCAB
+STATE = "@(format|step|sequences|tokens|masked_tokens|length|deck|git|data_digest|valid_nll) |params/.*@xxh3|" + VOCAB
+WHOLE = STATE + "|(params|ema|adam_.|metrics)/.* "
 NEEDS = {
-    ("data", ""): DATA, ("data", "score"): "tokens |lengths |vocab/(bytes|offsets) |vocab@", ("data", "prompts"): "tokens |lengths |vocab@hash",
-    ("checkpoint", ""): CHECKPOINT, ("checkpoint", "info"): CHECKPOINT + "|(params|ema|adam_.|metrics)/.* ",
-    ("checkpoint", "eval"): CHECKPOINT + "|ema/", ("checkpoint", "sample"): CHECKPOINT + "|ema/",
-    ("checkpoint", "resume"): CHECKPOINT + "|(params|ema|adam_.|metrics)/.* ", ("checkpoint", "deck"): "@deck",
-    ("metrics", "info"): "(train|valid)/.* |@format ", ("metrics", "deck"): "@deck",
-    ("samples", "score"): "tokens |@tokenizer", ("samples", "info"): "tokens |entropy|@format ",
-    ("eval", ""): VALUES, ("sweep", "info"): "cells/.* (?!(fixed_)?strings)|@format ",
-    ("prompts", ""): "tokens |lengths ", ("logits", ""): "z |t |length ",
-}  # fmt: skip
+    ("data", ""): DATA,
+    ("data", "score"): "tokens |lengths |" + VOCAB,
+    ("data", "prompts"): "tokens |lengths |vocab@hash",
+    ("checkpoint", ""): STATE,
+    ("checkpoint", "info"): WHOLE,
+    ("checkpoint", "eval"): STATE + "|ema/",
+    ("checkpoint", "sample"): STATE + "|ema/",
+    ("checkpoint", "resume"): WHOLE,
+    ("checkpoint", "deck"): "@deck",
+    ("metrics", "info"): "(train|valid)/.* |@format ",
+    ("metrics", "deck"): "@deck",
+    ("samples", "score"): "tokens |@tokenizer",
+    ("samples", "info"): "tokens |entropy |@format ",
+    ("eval", ""): "loss |tokens |square |@(format|draws|wrap|deck) ",
+    ("sweep", "info"): "cells/.* (?!(fixed_)?strings)|@format ",
+    ("prompts", ""): "tokens |lengths ",
+    ("logits", ""): "z |t |length ",
+}
 
 
 class Runner:
@@ -96,7 +106,7 @@ class Runner:
 
 
 def verdict(code: int, err: str, must: bool, path: str) -> str:
-    """"" if the reader behaved."""
+    """ "" if the reader behaved."""
     lines = [line for line in err.splitlines() if line.startswith("mdlm: error")]
     if code < 0:
         return "hang" if code in (-24, -9) else f"crash, signal {-code}"
