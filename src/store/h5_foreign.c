@@ -44,11 +44,20 @@ static int shape_check(const H5 *f, const char *name, hid_t space, hsize_t dims[
   return OK;
 }
 
+static bool contiguous_written(const H5 *f, hid_t id, hsize_t n) {
+  hid_t type = H5Dget_type(id);
+  hsize_t bytes = H5Dget_storage_size(id), all = (hsize_t)f->at_open.st_size;
+  haddr_t first = H5Dget_offset(id);
+  bool fits = bytes / n >= H5Tget_size(type) && bytes <= all && first <= all - bytes; /* HADDR_UNDEF is large */
+  H5Tclose(type);
+  return fits;
+}
+
 /* Whether as many values are in the file as the dims say. */
-static bool is_written(hid_t id, hid_t create, hid_t space, const hsize_t *dims, hsize_t n) {
+static bool is_written(const H5 *f, hid_t id, hid_t create, hid_t space, const hsize_t *dims, hsize_t n) {
   hsize_t chunk[H5S_MAX_RANK], have = 0, want = 1;
   if (n == 0 || H5Pget_layout(create) == H5D_COMPACT) return true;
-  if (H5Pget_layout(create) != H5D_CHUNKED) return H5Dget_storage_size(id) > 0;
+  if (H5Pget_layout(create) != H5D_CHUNKED) return contiguous_written(f, id, n);
   int rank = H5Pget_chunk(create, H5S_MAX_RANK, chunk);
   for (int i = 0; i < rank; i++) want *= (dims[i] - 1) / chunk[i] + 1; /* at most n */
   return rank > 0 && H5Dget_num_chunks(id, space, &have) >= 0 && have == want;
@@ -60,7 +69,7 @@ static int parts_check(const H5 *f, const char *name, hid_t id, hid_t create, hi
   CHECK(alone, ERR_DATA, "%s: the values of %s are in other files: copy them into this one", f->path, name);
   TRY(filters_check(f, name, create));
   TRY(shape_check(f, name, space, dims, &n));
-  CHECK(f->sealed || is_written(id, create, space, dims, n), ERR_DATA,
+  CHECK(f->sealed || is_written(f, id, create, space, dims, n), ERR_DATA,
         "%s: %s was never written, or only in part: its shape claims more values than the file holds", f->path, name);
   return OK;
 }

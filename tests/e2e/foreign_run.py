@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """foreign_run.py MDLM SOURCES FOLDER STRUCTURED RANDOM [SEED] — the readers of mdlm on the files of foreign.py.
 
-SOURCES holds the good files and DECK.cfg. A reader must end with code 0, or with one error line that names the file or
-the item, and a code for it; without a crash and within its CPU seconds. A file that is wrong in an item which the reader needs must be refused. What is not so is printed; the last line
-counts.
+SOURCES holds the good files and deck.cfg. A reader must end with code 0, or with one error line that names the file and a
+code for it, without a crash and within its CPU seconds. A file that is wrong in an item which the reader needs must be
+refused. What is not so is printed; the last line counts.
 Variables: KINDS, the kinds of files, all by default; EACH=1, every file goes through each of its readers, not through one
 of them."""
 
@@ -48,23 +48,23 @@ READERS = {
 VOCAB = "vocab/(bytes|offsets) |vocab@"
 DATA = "tokens |lengths |@(format|digest|wrap|detokenizer|source|split) |" + VOCAB
 STATE = "@(format|step|sequences|tokens|masked_tokens|length|deck|git|data_digest|valid_nll) |params/.*@xxh3|" + VOCAB
-WHOLE = STATE + "|(params|ema|adam_.|metrics)/.* "
+WHOLE = STATE + "|(params|ema|adam_.|metrics)/[^@]* "
 NEEDS = {
     ("data", ""): DATA,
     ("data", "score"): "tokens |lengths |" + VOCAB,
     ("data", "prompts"): "tokens |lengths |vocab@hash",
     ("checkpoint", ""): STATE,
     ("checkpoint", "info"): WHOLE,
-    ("checkpoint", "eval"): STATE + "|ema/",
-    ("checkpoint", "sample"): STATE + "|ema/",
+    ("checkpoint", "eval"): STATE + "|ema/[^@]* ",
+    ("checkpoint", "sample"): STATE + "|ema/[^@]* ",
     ("checkpoint", "resume"): WHOLE,
     ("checkpoint", "deck"): "@deck",
-    ("metrics", "info"): "(train|valid)/.* |@format ",
+    ("metrics", "info"): "(train|valid)/[^@]* |@format ",
     ("metrics", "deck"): "@deck",
     ("samples", "score"): "tokens |@tokenizer",
     ("samples", "info"): "tokens |entropy |@format ",
     ("eval", ""): "loss |tokens |square |@(format|draws|wrap|deck) ",
-    ("sweep", "info"): "cells/.* (?!(fixed_)?strings)|@format ",
+    ("sweep", "info"): "cells/[^@]* (?!(fixed_)?strings)|@format ",
     ("prompts", ""): "tokens |lengths ",
     ("logits", ""): "z |t |length ",
 }
