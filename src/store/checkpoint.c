@@ -158,6 +158,17 @@ static int numbers_read(H5 *f, CheckpointState *s) {
   return h5_get_int(f, "/", "seed", &s->seed);
 }
 
+/* Rows of running text have no padding, except the last of the data. A wrong length would not show anywhere else: the
+ * weights do not depend on it, and samples would take forever. */
+static int length_check(H5 *f, const CheckpointState *s) {
+  const double ODD = 64;
+  double mean = s->sequences > 0 ? (double)s->tokens / (double)s->sequences : (double)s->length;
+  CHECK(!s->protocol.wrap || mean * ODD >= (double)s->length, ERR_DATA,
+        "%s: attribute length of / is %lld, but the sequences that were trained on had %.1f tokens", h5_path(f),
+        (long long)s->length, mean);
+  return OK;
+}
+
 static int state_read(H5 *f, CheckpointState *s) {
   TRY(numbers_read(f, s));
   TRY(h5_get_str(f, "/", "deck", &s->deck));
@@ -167,6 +178,7 @@ static int state_read(H5 *f, CheckpointState *s) {
   if (h5_has(f, "/", "init_digest")) TRY(h5_get_text(f, "/", "init_digest", s->init_digest, sizeof s->init_digest));
   TRY(checkpoint_digest(f, s->weights_digest));
   TRY(protocol_load(&s->protocol, f));
+  TRY(length_check(f, s));
   strcpy(s->protocol.digest, s->data_digest);
   TRY(vocab_load(&s->vocab, f));
   TRY(sum_check(f, "/vocab/bytes", vocab_bytes_sum(&s->vocab)));

@@ -48,7 +48,7 @@ READERS = {
 VOCAB = "vocab/(bytes|offsets) |vocab@"
 DATA = "tokens |lengths |@(format|digest|wrap|detokenizer|source|split) |" + VOCAB
 STATE = "@(format|step|sequences|tokens|masked_tokens|length|deck|git|data_digest|valid_nll) |params/.*@xxh3|" + VOCAB
-WHOLE = STATE + "|(params|ema|adam_.|metrics)/[^@]* "
+WHOLE = STATE + "|(params|ema|adam_.)/[^@]* |metrics/[^@]* (?!no_rows)"
 NEEDS = {
     ("data", ""): DATA,
     ("data", "score"): "tokens |lengths |" + VOCAB,
