@@ -250,6 +250,7 @@ static void flipped_numbers(void **state) {
   model_create(&m, 0);
   must(model_save(path, &m));
   bench_unseal(path);
+  const int stride = check_stride(17) * (check_long() ? 1 : 13);
   for (int g = 0; g < CKPT_GROUPS; g += 3)
     for (int a = 0; a < ARRAYS; a++) {
       const CheckpointArray *array = &shapes[a];
@@ -260,7 +261,7 @@ static void flipped_numbers(void **state) {
       free(bits);
       assert_true(at > 0);
       snprintf(name, sizeof name, "flip.h5 is damaged: checksum error in /%s/%s", g ? "adam_v" : "params", array->name);
-      for (long i = 0; i < (long)bytes; i += check_stride(17)) {
+      for (long i = 0; i < (long)bytes; i += stride) {
         bench_flip(path, at + i, 1 << i % 8);
         refused(load_from(path, (CheckpointGroup)g, m.arrays[g], ARRAYS), ERR_DATA, name);
         if (i % 50 == 0) refused(checkpoint_verify(path), ERR_DATA, name);
@@ -306,7 +307,8 @@ static void cut(void **state) {
   must(model_save(bench_path("whole.h5"), &m));
   char *bytes = bench_slurp(bench_path("whole.h5"), &size);
   const long end = bench_sealed(bench_path("whole.h5"));
-  for (long n = 0; n < end; n += n + 397 < end || n == end - 1 ? 397 : end - 1 - n) {
+  const long every = 3989 * check_stride(10); /* without a seal a file's structure is read in a child process */
+  for (long n = 0; n < end; n += n + every < end || n == end - 1 ? every : end - 1 - n) {
     bench_spit(bench_path("cut.h5"), bytes, n);
     refused(checkpoint_read(bench_path("cut.h5"), &s), ERR_DATA, "cut.h5");
   }
