@@ -291,10 +291,10 @@ saved_before() { # NAME STEP KEY=VALUE…: before the last validation, at that s
   train "$1" 1 train.steps="$2" train.save_every=0 "${@:3}" && cat "$T/$1.log" && at_step "$1" "$2" &&
     at_step "$1" "$2" previous.h5
 }
-tap "train: the state is saved before the second long validation, too" saved_before second 2 train.global_batch=1 \
+tap "train: the state is saved before the second long validation, too" saved_before valids 2 train.global_batch=1 \
   train.log_every=2
 counts_steps() { # of one row of two steps with a validation between; step_median is the mean on one rank
-  "$PY" - "$T/second/metrics.h5" << 'PYTHON'
+  "$PY" - "$T/valids/metrics.h5" << 'PYTHON'
 import sys, h5py
 with h5py.File(sys.argv[1]) as f:
     tokens, rate, step = (f["train"][name][()] for name in ("tokens", "tokens_per_s", "step_median"))
