@@ -71,11 +71,11 @@ masks = 1.977 * np.sqrt(v.sum()) / tokens.sum()
 blocks = np.add.reduceat(loss - nll * tokens, np.arange(0, 63, 2))
 source = 2.039513 * np.sqrt(32 / 31 * (blocks**2).sum()) / tokens.sum()
 assert f"{nll:.5f} nat" in lines[1] and f"{np.exp(nll):.4f}" in lines[2]
-for line, name, half in ((lines[3], "ci95 of the rows ", masks), (lines[4], "ci95 of the source ", source)):
+for line, name, half in ((lines[5], "ci95 of the rows ", masks), (lines[6], "ci95 of the source ", source)):
     low, high = map(float, re.search(r"nll (\S+) to (\S+),", line).groups())
     print(line, half)
     assert name in line and abs(low - nll + half) < 1e-4 and abs(high - nll - half) < 1e-4
-assert "2 draws of the masks" in lines[3] and "32 blocks of 2 neighbouring rows" in lines[4]
+assert "2 draws of the masks" in lines[5] and "32 blocks of 2 neighbouring rows" in lines[6]
 PYTHON
 }
 tap "info shows the result with both intervals first" intervals
