@@ -7,7 +7,7 @@
 # failed `smoke` the speed of training is not measured, since it would be that of a broken or slow path; the rest goes on.
 # FOLDER gets three files: results.jsonl, one line per result: {"stage", "part", "figures"}; run.log, all other output;
 # table.md, the tables (results.py), written at the end and by `first.sh table`.
-# Variables: BUDGET: seconds of all stages of the call (300, 400); SCALE: factor of all caps, for trying this script; PYTHON;
+# Variables: BUDGET: seconds of all stages of the call (380, 400); SCALE: factor of all caps, for trying this script; PYTHON;
 # those of stages.sh.
 set -u
 export LC_ALL=C.UTF-8
@@ -16,8 +16,8 @@ here=$(realpath "$(dirname "$0")") PYTHON=${PYTHON:-python3}
 # STAGE:CAP in seconds. left: what the stage before left of its cap; rest: of the budget
 case ${1:-} in
 1)
-  budget=${BUDGET:-300}
-  stages="environment:10 smoke:40 headline:75 ops:30 tests:120 curves:rest"
+  budget=${BUDGET:-380}
+  stages="environment:10 smoke:60 headline:75 ops:30 kernels:80 tests:120 curves:rest"
   ;;
 2)
   budget=${BUDGET:-400}

@@ -7,7 +7,7 @@
 . "$(dirname "$0")/../e2e/lib.sh"
 emulated=${BUILD:-build}/emulated
 export PYTHON=$PY LIBRARY=$MDLM BENCH_OPS=$emulated/bench_ops PROGRAM=$emulated/mdlm SIZE=tiny ATTENTION=own
-export SMOKE=demo:1:1 SHAPES=demo:1:1 MEDIUM=demo:1:1 WORDS="model.width=16 model.blocks=1 model.heads=1"
+export SMOKE=demo:1:1 KERNELS=demo:1:1 SHAPES=demo:1:1 MEDIUM=demo:1:1 WORDS="model.width=16 model.blocks=1 model.heads=1"
 export SAMPLES="sample.count=3 sample.steps=4" DECKS=lm1b_mdlm OP_TESTS=embed:15
 mkdir "$T/bin" "$T/tests"
 
@@ -25,6 +25,16 @@ esac
 END
 pretend bin/compute-sanitizer << 'END'
 echo "$2 $5" >> "${0%/*}/../sanitized"
+END
+pretend bin/ncu << 'END' # two whole steps and the beginning of a third
+while [ "$1" != --log-file ]; do shift; done
+{
+  echo "==PROF== Connected"
+  echo '"ID","Kernel Name","Metric Name","Metric Unit","Metric Value"'
+  for it in fill:9 nvjet:8 k_adamw:7 nvjet:1,000 k_norm:500 nvjet:1,500 k_adamw:2,000 look:5; do
+    printf '"1","%s","gpu__time_duration.sum","ns","%s"\n' "${it%:*}" "${it#*:}"
+  done
+} > "$2"
 END
 pretend bench << 'END'
 [ "$3" != 0 ] || exec "$EMULATED_BENCH" "$@"
@@ -79,11 +89,12 @@ none_left() { ! grep -lsz '^MDLM_STAGE=first-' /proc/[0-9]*/environ | grep .; }
 
 # ---- call 1, emulated
 tap "call 1" first 1 MODE=emulated BENCH="$emulated/bench"
-tap "… every stage passes" verdicts environment=passed smoke=passed headline=passed ops=passed tests=passed curves=passed
+tap "… every stage passes" verdicts environment=passed smoke=passed headline=passed ops=passed kernels=passed tests=passed curves=passed
 tap "… names GPU and driver" has environment machine '"gpu": "Pretended GPU", "driver": "570.00"'
 tap "… measures steps, deterministic and not, and evaluation" has headline steps '"deterministic": false' '"deterministic": true' '"look_batch_s"'
 tap "… reads clocks" has headline clocks '"when": "before", "sm_mhz": "1755"' '"when": "after"'
 tap "… measures ops" has ops ops '"op": "dense head, backward"'
+tap "… sums each kernel's launches of a step" has kernels kernels '"kernel": "nvjet", "launches": 2, "seconds": 2.5e-06'
 tap "… lists checks of ops" has tests check 'ok 1 - test_embed (test_embed)'
 tap "… lists checks of losses" has curves check 'lm1b_mdlm, bf16: losses within'
 tap "… leaves three files" three_files
@@ -121,7 +132,7 @@ faults=(SCALE=.15 BENCH="$T/hang" BENCH_OPS="$T/crash" TESTS="$T/tests" OP_TESTS
   PROGRAM="$T/none" MODE=gpu DATA=none)
 working=("${faults[@]}" BENCH="$T/bench" OP_TESTS=right:15)
 tap "call 1 with faults fails" exits 1 first 1 "${faults[@]}"
-tap "… each stage has its verdict" verdicts environment=failed "smoke=out of time" headline=skipped ops=failed tests=failed curves=failed
+tap "… each stage has its verdict" verdicts environment=failed "smoke=out of time" headline=skipped ops=failed kernels=passed tests=failed curves=failed
 tap "… with what it was at" has smoke note 'during .*/hang demo bf16'
 tap "… training is not measured after it" has headline note 'smoke has not passed'
 tap "… what was measured before a crash is kept" has ops ops '"op": "copy"'
@@ -133,9 +144,9 @@ tap "… of whole lines" whole
 
 tap "attention by another kernel than cuDNN's fails" exits 1 first 1 "${working[@]}" ATTENTION=cudnn
 tap "… is named" has smoke note 'demo: attention is not by cudnn'
-tap "… leaves out the headline and nothing else" verdicts environment=failed smoke=failed headline=skipped ops=failed tests=passed curves=failed
+tap "… leaves out the headline and nothing else" verdicts environment=failed smoke=failed headline=skipped ops=failed kernels=passed tests=passed curves=failed
 tap "a budget that is used up fails" exits 1 first 1 "${faults[@]}" SCALE=1 BUDGET=2
-tap "… and is not exceeded" verdicts environment=failed "smoke=out of time" "headline=no time" "ops=no time" "tests=no time" "curves=no time"
+tap "… and is not exceeded" verdicts environment=failed "smoke=out of time" "headline=no time" "ops=no time" "kernels=no time" "tests=no time" "curves=no time"
 tap "call 2 without PyTorch and sanitizer" first 2 "${working[@]}" SCALE=1 PYTHON="$T/python" PROGRAM="$MDLM" MODE=emulated
 tap "… skips these two" verdicts environment=passed smoke=passed headline=passed peer=skipped samples=passed memory=skipped medium=passed
 tap "… with the reason" has peer note "$T/python has no torch"

@@ -4,6 +4,7 @@
     results.py LINES… --out FILE           LINES: folders written by bench.sh and run.sh, results.jsonl of first.sh; prints
                                            the tables
     results.py --markdown FILE             the tables of a result, or of results.jsonl, as Markdown, for tests/gpu-results.md
+    results.py --kernels SHAPE FILE        a line for each kernel of the last whole step in the table that ncu --csv wrote
     results.py --machine TEXT TEXT [TEXT]  a line about the machine: the program's versions; the GPU's fields in the order of
                                            GPU, separated by commas; the CUDA libraries that were found
 
@@ -15,6 +16,7 @@ tflops, gb_per_s. PyTorch's steps are compared with mdlm's steps with device.det
 from __future__ import annotations
 
 import argparse
+import csv
 import datetime
 import json
 import platform
@@ -36,6 +38,21 @@ def machine(versions: str, gpu: str, libraries: str = "") -> dict:
     )
 
 
+def kernels(shape: str, path: str) -> list[dict]:
+    """Number and time of each kernel's launches in the last whole step, the longest first. AdamW ends a step."""
+    lines = Path(path).read_text(errors="replace").splitlines()
+    table = csv.DictReader(x for x in lines if x.startswith('"'))
+    launches = [(x["Kernel Name"], float(x["Metric Value"].replace(",", "")) * 1e-9) for x in table]
+    ends = [i for i, (name, _) in enumerate(launches) if "adamw" in name]
+    if len(ends) < 2:
+        raise SystemExit(f"results.py: {path}: {len(launches)} launches without two whole steps")
+    sums: dict[str, list[float]] = {}
+    for name, seconds in launches[ends[-2] + 1 : ends[-1] + 1]:
+        sums.setdefault(name, []).append(seconds)
+    rows = [dict(shape=shape, kernel=k, launches=len(v), seconds=sum(v)) for k, v in sums.items()]
+    return sorted(rows, key=lambda x: -x["seconds"])
+
+
 def rows_of(path: Path) -> list[tuple[str, str, object]]:
     """Stage, part and figures of each whole line: of first.sh's file as they are written there, else of part path.name."""
     lines = path.read_text(errors="replace").splitlines()
@@ -53,7 +70,7 @@ def rows_of(path: Path) -> list[tuple[str, str, object]]:
 
 def read(sources: list[str]) -> dict:
     result: dict = {}
-    lists: dict = dict(ops=[], steps=[], peer=[], samples=[], clocks=[], stages=[])
+    lists: dict = dict(ops=[], kernels=[], steps=[], peer=[], samples=[], clocks=[], stages=[])
     tap: list[str] = []
     notes: list[str] = []  # of the stage under way
     for source in map(Path, sources):
@@ -143,6 +160,16 @@ def tables(r: dict) -> list[tuple[str, list[str], list[list[str]]]]:
         ]
         for x in r["ops"]
     ]
+    kernels = [
+        [
+            x["shape"],
+            x["kernel"],
+            str(x["launches"]),
+            number(x["seconds"], 1e-3, 3),
+            number(x["seconds"] / sum(y["seconds"] for y in r["kernels"] if y["shape"] == x["shape"]), 1e-2, 1),
+        ]
+        for x in r["kernels"]
+    ]
     steps = [
         [
             f"{x['shape']}, {x['network']}/{x['objective']}",
@@ -196,6 +223,7 @@ def tables(r: dict) -> list[tuple[str, list[str], list[list[str]]]]:
     return [
         ("Stages", ["stage", "verdict", "s", "cap, s", "why"], stages),
         ("Ops", ["op", "products in", "ms", "TFLOP/s", "GB/s", "floor / time"], ops),
+        ("Kernels of a step, one by one", ["shape", "kernel", "launches", "ms", "%"], kernels),
         (
             "Training steps",
             [
@@ -289,10 +317,14 @@ def main() -> int:
     p.add_argument("lines", nargs="*")
     p.add_argument("--out")
     p.add_argument("--markdown", metavar="FILE")
+    p.add_argument("--kernels", nargs=2, metavar=("SHAPE", "FILE"))
     p.add_argument("--machine", nargs="+", metavar="TEXT")
     o = p.parse_args()
     if o.machine:
         print(json.dumps(machine(*o.machine)))
+    elif o.kernels:
+        for x in kernels(*o.kernels):
+            print(json.dumps(x))
     elif o.markdown:
         lines = o.markdown.endswith(".jsonl")
         print(markdown(judge(read([o.markdown])) if lines else json.loads(Path(o.markdown).read_text())))

@@ -6,6 +6,7 @@
 #   smoke        one micro-batch of the shapes tiny and small1024: no error, no NaN, attention by the kernel $ATTENTION
 #   headline     steps of $SHAPES, not deterministic, then deterministic; evaluation; the GPU's clocks meanwhile
 #   ops          each op in bf16, the products first
+#   kernels      where a step's time goes: each kernel of a step of $KERNELS, timed by Nsight Compute (ncu)
 #   tests        the test programs $OP_TESTS, each under its own limit
 #   curves       losses of $DECKS beside the CPU's
 #   peer         PyTorch's step of $PEER_SHAPES: compiled, its head on masked rows, then on all
@@ -13,7 +14,7 @@
 #   memory       memcheck on $MEMORY_TESTS
 #   medium       steps of $MEDIUM
 # Variables: those of bench.sh and check.sh (BUILD, MODE, DEVICE, BENCH, BENCH_OPS, PROGRAM, TESTS, SIZE, DATA, PYTHON); a
-# shape is NAME:MICRO-BATCHES:STEPS; SMOKE, SHAPES, MEDIUM, PEER_SHAPES: shapes; WORDS: further key=value words of bench;
+# shape is NAME:MICRO-BATCHES:STEPS; SMOKE, SHAPES, MEDIUM, PEER_SHAPES, KERNELS: shapes; WORDS: further key=value words of bench;
 # SAMPLES: such words of `samples`; OP_TESTS: NAME:SECONDS; LIBRARY: that of the CUDA backend; ATTENTION (cudnn).
 # shellcheck disable=SC2086,SC2153
 set -u
@@ -25,6 +26,7 @@ build=${BUILD:-build} suffix=/gpu
 BENCH=${BENCH:-$build/bench} BENCH_OPS=${BENCH_OPS:-$build/bench_ops} PROGRAM=${PROGRAM:-$build/mdlm}
 TESTS=${TESTS:-$build$suffix/tests} LIBRARY=${LIBRARY:-$build/libmdlm_cuda.so} SIZE=${SIZE:-small}
 SMOKE=${SMOKE:-tiny:1:3 small1024:1:3} SHAPES=${SHAPES:-small1024:8:5 small128:2:20} MEDIUM=${MEDIUM:-medium1024:16:3}
+KERNELS=${KERNELS:-small1024:1:1 small128:1:1}
 PEER_SHAPES=${PEER_SHAPES:-small1024:8:5 small128:2:20}
 SAMPLES=${SAMPLES:-sample.count=64 sample.steps=1000}
 OP_TESTS=${OP_TESTS:-dense:30 attention:30 step:30 residual_norm:15 loss:15 embed:15 update:15 draw:15}
@@ -151,6 +153,23 @@ stage_headline() {
 }
 
 stage_ops() { figures ops "$BENCH_OPS" "$DEVICE" bf16 "$SIZE"; }
+
+# Kernels run one by one here and at the clocks of that moment: their sum is not the time of a step.
+stage_kernels() {
+  local it shape ncu limit bad=0
+  ncu=$(command -v ncu || ls "${CUDA_HOME:-/usr/local/cuda}/bin/ncu" 2> /dev/null) || { note "Nsight Compute (ncu) is not installed"; return 77; }
+  limit=$(awk -v f="${SCALE:-1}" 'BEGIN { print 40 * f }')
+  for it in $KERNELS; do
+    shape=${it%%:*}
+    rm -f "$RESULTS.ncu"
+    run "ncu $shape" : tail timeout -k 1 "$limit" "$ncu" --csv --print-units base --print-kernel-base function --log-file "$RESULTS.ncu" \
+      --metrics gpu__time_duration.sum --cache-control none --clock-control none --launch-count 4000 \
+      "$BENCH" $shape bf16 1 1 dit subs "$DEVICE" device.deterministic=false ${WORDS:-} || bad=1
+    figures kernels "$PYTHON" "$here/results.py" --kernels $shape "$RESULTS.ncu" || bad=1
+  done
+  rm -f "$RESULTS.ncu"
+  return $bad
+}
 
 stage_tests() {
   local it limit bad=0
