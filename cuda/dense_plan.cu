@@ -6,9 +6,13 @@
  * The choice of an algorithm. cuBLASLt proposes several, the best guess first. They round differently, so a choice by
  * timing gives other bits in another run or on another rank. A deterministic device takes the first proposal, which
  * depends only on the plan's key, the GPU model and cuBLASLt's version; hence every rank makes the same choice. Other
- * devices time the proposals when a shape is first met. A long sum may be split if its parts are kept in f32 and added
+ * devices time the proposals. A long sum may be split if its parts are kept in f32 and added
  * by a pass of their own, in order. Excluded are sums in the order in which blocks happen to finish, and partial sums
  * rounded to the output's type.
+ *
+ * Families. The number of scored rows differs from step to step by a little. The choice is made once for numbers of rows
+ * that are equal but for about an eighth: proposals are requested for the largest of them, so that they depend on
+ * nothing but the family, and timed for the first that is met.
  *
  * Refusals. A product that cuBLASLt refuses, while it is planned or when it runs, is tried with the next proposal;
  * without any left, dense_library reports that it was not computed. The first refusal of a device is logged, except of
@@ -42,7 +46,8 @@ typedef struct Key {
   uint8_t factors, output, ta, tb, add;                              /* types and flags */
   uint8_t align_a, align_b, align_c, align_y, align_bias, align_pre; /* bytes; 0: no such tensor */
   uint8_t keep;                                                      /* c is kept beside y */
-  uint8_t unused[4];
+  uint8_t remainder;                                                 /* K is not a multiple of WIDEST_TILE */
+  uint8_t unused[3];
 } Key;
 static_assert(sizeof(Key) == 8 * sizeof(int64_t) + 16, "a key has no padding");
 struct KeyHash { /* FNV-1a */
@@ -57,16 +62,22 @@ struct KeySame {
   bool operator()(const Key &a, const Key &b) const { return memcmp(&a, &b, sizeof a) == 0; }
 };
 
+/* Algorithms, to be tried in order. */
+typedef struct Choice {
+  cublasLtMatmulAlgo_t list[PROPOSALS];
+  int count;
+} Choice;
+
 typedef struct Plan {
   cublasLtMatmulDesc_t what;
   cublasLtMatrixLayout_t a, b, d; /* in cuBLASLt's order: a is the product's b */
-  cublasLtMatmulAlgo_t list[PROPOSALS];
-  int count; /* algorithms not refused so far, to be tried in order; 0: the product is refused */
+  Choice choice;                  /* those not refused so far; none: the product is refused */
 } Plan;
 
 struct DensePlans {
   cublasLtHandle_t handle;
   std::unordered_map<Key, Plan, KeyHash, KeySame> table;
+  std::unordered_map<Key, Choice, KeyHash, KeySame> choices; /* of families */
   std::unordered_map<Key, Way, KeyHash, KeySame> ways;
   bool logged; /* the first refusal */
 };
@@ -153,6 +164,37 @@ static Key key_of(const Product *p) {
   k.align_y = alignment(p->y.data), k.align_bias = alignment(p->bias);
   k.align_pre = alignment(p->pre.data);
   k.keep = has_aux(p);
+  k.remainder = p->K % WIDEST_TILE != 0;
+  return k;
+}
+
+/* ---- families */
+enum { FAMILY_LEAST = 2048 }; /* rows; products of fewer are a family each */
+
+/* The largest number of rows of the family. */
+static int64_t most_rows(int64_t rows) {
+  int64_t unit = 1;
+  if (rows < FAMILY_LEAST) return rows;
+  while (unit * 16 <= rows) unit *= 2;
+  return round_up(rows, unit);
+}
+
+/* p with the largest number of rows of its family: what is summed over if a is transposed, else the output's rows. */
+static Product largest(const Product *p) {
+  Product q = *p;
+  if (p->ta) {
+    q.K = most_rows(p->K);
+  } else {
+    q.M = most_rows(p->M);
+  }
+  return q;
+}
+
+/* A sum that is longer than that of the family's key may have a remainder where it has none. */
+static Key family_of(const Product *p) {
+  Product q = largest(p);
+  Key k = key_of(&q);
+  k.remainder = p->K % WIDEST_TILE != 0;
   return k;
 }
 
@@ -205,7 +247,7 @@ static cublasStatus_t point(const Product *p, const Plan *plan, const void *bias
 /* Split sums of cuBLASLt 12.8 and 13.1 have been seen to omit the remainder of K beyond whole tiles, on an H100 too
  * (github.com/facebookexperimental/triton/pull/2767): only sums without a remainder are split. */
 static cublasStatus_t set_preferences(const Key *key, cublasLtMatmulPreference_t preference) {
-  uint32_t split = key->K % WIDEST_TILE == 0 ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : CUBLASLT_REDUCTION_SCHEME_NONE;
+  uint32_t split = key->remainder ? CUBLASLT_REDUCTION_SCHEME_NONE : CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
   uint8_t align_d = key->align_y ? key->align_y : key->align_c;
   LT(set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, (uint64_t)DENSE_WORKSPACE));
   LT(set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, split));
@@ -215,7 +257,7 @@ static cublasStatus_t set_preferences(const Key *key, cublasLtMatmulPreference_t
   return set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, (uint32_t)align_d);
 }
 
-/* Fill plan->list with cuBLASLt's proposals, requested for pointers with just the alignment of the key. */
+/* Fill plan->choice with cuBLASLt's proposals, requested for pointers with just the alignment of the key. */
 static cublasStatus_t propose(Device *dev, const Product *p, const Key *key, Plan *plan) {
   cublasLtMatmulPreference_t preference = NULL;
   cublasLtMatmulHeuristicResult_t found[PROPOSALS];
@@ -229,7 +271,7 @@ static cublasStatus_t propose(Device *dev, const Product *p, const Key *key, Pla
                                        preference, PROPOSALS, found, &count);
   cublasLtMatmulPreferenceDestroy(preference);
   for (int i = 0; i < count && s == CUBLAS_STATUS_SUCCESS; i++)
-    if (found[i].state == CUBLAS_STATUS_SUCCESS) plan->list[plan->count++] = found[i].algo;
+    if (found[i].state == CUBLAS_STATUS_SUCCESS) plan->choice.list[plan->choice.count++] = found[i].algo;
   return s;
 }
 
@@ -237,8 +279,8 @@ static cublasStatus_t propose(Device *dev, const Product *p, const Key *key, Pla
 static cublasStatus_t run(Device *dev, const Product *p, const Plan *plan, int i, void *d, void *workspace) {
   static const float one = 1, zero = 0;
   return cublasLtMatmul(cuda_of(dev)->dense->handle, plan->what, &one, p->b.data, plan->a, p->a.data, plan->b,
-                        p->add ? &one : &zero, d, plan->d, d, plan->d, &plan->list[i], workspace, DENSE_WORKSPACE,
-                        cuda_of(dev)->stream);
+                        p->add ? &one : &zero, d, plan->d, d, plan->d, &plan->choice.list[i], workspace,
+                        DENSE_WORKSPACE, cuda_of(dev)->stream);
 }
 
 /* *ms := time of a few runs of algorithm i; infinite if it is refused. */
@@ -253,14 +295,15 @@ static int measure(Device *dev, const Product *p, const Plan *plan, int i, void 
   return check_refusal(dev, p, s);
 }
 
-/* Sort plan->list by time, measured by products into d. */
+/* Sort the plan's algorithms by time, measured by products into d. */
 static int sort_by_time(Device *dev, const Product *p, void *d, void *workspace, Plan *plan) {
   float ms[PROPOSALS];
-  for (int i = 0; i < plan->count; i++) TRY(measure(dev, p, plan, i, d, workspace, &ms[i]));
-  for (int i = 1; i < plan->count; i++)
+  Choice *c = &plan->choice;
+  for (int i = 0; i < c->count; i++) TRY(measure(dev, p, plan, i, d, workspace, &ms[i]));
+  for (int i = 1; i < c->count; i++)
     for (int k = i; k > 0 && ms[k] < ms[k - 1]; k--) {
       std::swap(ms[k], ms[k - 1]);
-      std::swap(plan->list[k], plan->list[k - 1]);
+      std::swap(c->list[k], c->list[k - 1]);
     }
   return OK;
 }
@@ -280,15 +323,34 @@ static int sort_algorithms(Device *dev, const Product *p, void *workspace, Plan 
   return err;
 }
 
-static int make(Device *dev, const Product *p, const Key *key, void *workspace, Plan *plan) {
-  cublasStatus_t s = describe(p, plan);
-  if (s == CUBLAS_STATUS_SUCCESS) s = propose(dev, p, key, plan);
+/* The choice of a new family: proposals for its largest member, sorted by time for p, whose plan is described. */
+static int choose(Device *dev, const Product *p, const Key *family, void *workspace, Plan *plan) {
+  Product q = largest(p);
+  Plan whole = Plan();
+  cublasStatus_t s = describe(&q, &whole);
+  if (s == CUBLAS_STATUS_SUCCESS) s = propose(dev, &q, family, &whole);
+  if (s == CUBLAS_STATUS_SUCCESS) plan->choice = whole.choice;
+  destroy(&whole);
   if (s == CUBLAS_STATUS_SUCCESS) s = point(p, plan, p->bias, aux_of(p).data);
   if (s != CUBLAS_STATUS_SUCCESS) {
-    plan->count = 0;
+    plan->choice.count = 0;
     return check_refusal(dev, p, s);
   }
-  return plan->count > 1 && !dev->deterministic ? sort_algorithms(dev, p, workspace, plan) : OK;
+  return plan->choice.count > 1 && !dev->deterministic ? sort_algorithms(dev, p, workspace, plan) : OK;
+}
+
+static int make(Device *dev, const Product *p, void *workspace, Plan *plan) {
+  DensePlans *plans = cuda_of(dev)->dense;
+  Key family = family_of(p);
+  cublasStatus_t s = describe(p, plan);
+  if (s != CUBLAS_STATUS_SUCCESS) return check_refusal(dev, p, s);
+  auto found = plans->choices.find(family);
+  if (found == plans->choices.end()) {
+    TRY(choose(dev, p, &family, workspace, plan));
+    found = plans->choices.emplace(family, plan->choice).first;
+  }
+  plan->choice = found->second;
+  return OK;
 }
 
 int dense_library(Device *dev, const Product *p, void *workspace, bool *done) {
@@ -297,22 +359,23 @@ int dense_library(Device *dev, const Product *p, void *workspace, bool *done) {
   auto found = plans->table.find(key);
   if (found == plans->table.end()) {
     Plan made = Plan();
-    int err = make(dev, p, &key, workspace, &made);
+    int err = make(dev, p, workspace, &made);
     if (err) destroy(&made);
     TRY(err);
     found = plans->table.emplace(key, made).first;
   }
   Plan *plan = &found->second;
-  for (*done = false; plan->count > 0;) {
+  Choice *c = &plan->choice;
+  for (*done = false; c->count > 0;) {
     cublasStatus_t s = point(p, plan, p->bias, aux_of(p).data);
     if (s == CUBLAS_STATUS_SUCCESS) s = run(dev, p, plan, 0, tensor_none(p->y) ? p->c.data : p->y.data, workspace);
     *done = s == CUBLAS_STATUS_SUCCESS;
     if (*done) return OK;
     TRY(check_refusal(dev, p, s));
-    std::copy(plan->list + 1, plan->list + plan->count, plan->list); /* the refused one is not tried again */
-    plan->count--;
+    std::copy(c->list + 1, c->list + c->count, c->list); /* the refused one is not tried again */
+    c->count--;
   }
   return OK;
 }
 
-Way *dense_way(Device *dev, const Product *p) { return &cuda_of(dev)->dense->ways[key_of(p)]; }
+Way *dense_way(Device *dev, const Product *p) { return &cuda_of(dev)->dense->ways[family_of(p)]; }

@@ -5,8 +5,8 @@
  * writes there.
  *
  * Backward: a block takes CHUNK rows of one group, in tiles of WARPS rows. First each warp computes the sums over one
- * row of the tile. Then each thread takes its columns of all rows of the tile, whose dh and x_out are still in L1, and
- * accumulates the sums over rows in registers. These are Σdh, Σdh·ŷ and Σdx·keep·branch of a chunk. They are folded,
+ * row of the tile, and requests from memory what comes next: its row of dx and branch, and of dh and x_out in the next
+ * tile. Then each thread takes its columns of all rows of the tile, whose dh and x_out are still in L1, and accumulates the sums over rows in registers. These are Σdh, Σdh·ŷ and Σdx·keep·branch of a chunk. They are folded,
  * FOLD chunks at a time, to the sums of a group; dscale and dweight are both multiples of the second. */
 #include "backend.h"
 #include "dropout.cuh"
@@ -189,6 +189,17 @@ static __device__ RowSums row_sums(const Seam<A> &a, const Slope<A> &b, const fl
   return m;
 }
 
+/* Request a row of n elements for L2, by a warp. */
+template <class A> static __device__ void request(const A *row, int n) {
+#ifdef __CUDACC__
+  constexpr int LINE = 128 / (int)sizeof(A);
+  for (int i = threadIdx.x % WARP * LINE; i < n; i += WARP * LINE)
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(row + i));
+#else
+  (void)row, (void)n;
+#endif
+}
+
 /* The thread's columns of the first `have` of rows r and r + 1: dx, dbranch, and their contribution to the sums. */
 template <class A, int N>
 static __device__ void two_rows(const Seam<A> &a, const Slope<A> &b, const RowSums m[2], uint32_t r, int have, int col,
@@ -246,6 +257,12 @@ __global__ void __launch_bounds__(THREADS, 3)
     for (int tile = 0; tile < n; tile += WARPS) {
       if (slab == 0) { /* the sums over a row are computed once and used by every slab */
         if (tile + warp < n) {
+          request(b.dx.row(first + tile + warp), D);
+          if (a.branch.data) request(a.branch.row(first + tile + warp), D);
+          if (tile + WARPS + warp < n) {
+            request(b.dh.row(first + tile + WARPS + warp), D);
+            request(a.x_out.row(first + tile + WARPS + warp), D);
+          }
           RowSums m = row_sums<A, N>(a, b, weight, scale, first + tile + warp);
           if (threadIdx.x % WARP == 0) row[tile + warp] = m;
         }

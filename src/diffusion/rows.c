@@ -7,17 +7,10 @@ static const int64_t HOST_CHUNK_BYTES = 64 << 20, DEVICE_CHUNK_BYTES = 1 << 30;
  * precision. */
 static DType logits_type(const Model *m) { return m->options.training ? m->dev->act : m->dev->real; }
 
-/* Row stride of the logits: a GPU wants rows aligned to 128 bytes. */
-static int64_t row_elements(const Model *m) {
-  int64_t V = m->options.vocab;
-  return m->dev->ops->host ? V : (V + 63) / 64 * 64;
-}
-
 static void plan(Arena *a, Rows *r) {
-  const ModelOptions *o = &r->model->options;
   DType real = r->model->dev->real;
   int64_t capacity = r->model->capacity;
-  r->logits = tensor_cols(arena_tensor(a, logits_type(r->model), r->chunk, row_elements(r->model)), 0, o->vocab);
+  r->logits = arena_tensor(a, logits_type(r->model), r->chunk, model_columns(r->model));
   r->loss = arena_tensor(a, real, capacity, 0);
   r->weight = arena_tensor(a, real, capacity, r->terms);
   r->target = arena_tensor(a, DT_I32, capacity, 0);
@@ -49,7 +42,7 @@ int rows_create(Rows *r, Model *model, int terms) {
   const ModelOptions *o = &model->options;
   int64_t most = model->capacity, step = host ? 64 : model->unit;
   int64_t fit =
-      (host ? HOST_CHUNK_BYTES : DEVICE_CHUNK_BYTES) / (int64_t)dtype_size(logits_type(model)) / row_elements(model);
+      (host ? HOST_CHUNK_BYTES : DEVICE_CHUNK_BYTES) / (int64_t)dtype_size(logits_type(model)) / model_columns(model);
   if (r->chunk == 0) r->chunk = fit < step ? step : fit / step * step;
   r->chunk = model_padded(model, r->chunk < most ? r->chunk : most);
   arena_measure(&r->arena, model->dev);
@@ -81,14 +74,22 @@ static int upload_targets(Rows *r, const Objective *o, const int32_t *target, in
   return tensor_upload(r->model->dev, tensor_rows(r->target, 0, all), ids);
 }
 
+/* Logits of rows first … first+n−1 of the gathered ones, without the padding columns, which nothing but the products
+ * reads: their weights are zero, and so are they and, since the gradient does not overwrite them, their gradients. */
+static int chunk_logits(Rows *r, int64_t first, int64_t n, Tensor *logits) {
+  Tensor all = tensor_rows(r->logits, 0, n);
+  *logits = tensor_cols(all, 0, r->model->options.vocab);
+  return model_logits(r->model, all, tensor_rows(r->model->h, first, n));
+}
+
 /* Loss of rows first … first+n−1 of the gathered ones, and gradients of head and hidden rows. */
 static int chunk_loss(Rows *r, const Objective *o, int64_t first, int64_t n, bool gradient) {
-  Tensor logits = tensor_rows(r->logits, 0, n), h = tensor_rows(r->model->h, first, n);
-  TRY(model_logits(r->model, logits, h));
+  Tensor logits, h = tensor_rows(r->model->h, first, n);
+  TRY(chunk_logits(r, first, n, &logits));
   TRY(objective_loss(o, r->model->dev, tensor_rows(r->loss, first, n), logits, tensor_rows(r->target, first, n),
                      tensor_rows(r->weight, first, n), gradient));
-  if (gradient) TRY(model_logits_backward(r->model, tensor_rows(r->model->dh, first, n), logits, h));
-  return OK;
+  if (!gradient) return OK;
+  return model_logits_backward(r->model, tensor_rows(r->model->dh, first, n), tensor_rows(r->logits, 0, n), h);
 }
 
 static int losses_to_host(Rows *r, int64_t n, double *loss) {
@@ -116,8 +117,8 @@ int rows_loss(Rows *r, const Objective *o, const Noised *noised, bool gradient, 
 
 int rows_logits(Rows *r, int64_t first, int64_t n, float *logits) {
   ASSERT(n <= r->chunk);
-  Tensor f = tensor_rows(r->logits, 0, n);
-  TRY(model_logits(r->model, f, tensor_rows(r->model->h, first, n)));
+  Tensor f;
+  TRY(chunk_logits(r, first, n, &f));
   void *scratch = NULL;
   TRY(mem_alloc(&scratch, (size_t)f.dims[1] * dtype_size(f.type)));
   int err = OK;
@@ -136,8 +137,8 @@ int rows_draw(Rows *r, const Objective *o, int64_t n, const double *uniform, con
   if (keep) TRY(tensor_upload(dev, tensor_rows(r->keep, 0, n), keep));
   for (int64_t first = 0; first < all; first += r->chunk) {
     int64_t k = all - first < r->chunk ? all - first : r->chunk;
-    Tensor logits = tensor_rows(r->logits, 0, k);
-    TRY(model_logits(r->model, logits, tensor_rows(r->model->h, first, k)));
+    Tensor logits;
+    TRY(chunk_logits(r, first, k, &logits));
     TRY(objective_denoise(o, dev, tensor_rows(r->ids, first, k), logits,
                           uniform ? tensor_rows(r->uniform, first, k) : TENSOR_NONE,
                           keep ? tensor_rows(r->keep, first, k) : TENSOR_NONE, rule ? *rule : (DrawRule){0}));
@@ -159,8 +160,8 @@ int rows_nll(Rows *r, const Objective *o, int64_t n, const int32_t *ids, double 
   if (all > n) TRY(tensor_zero(dev, tensor_rows(r->weight, n, all - n)));
   for (int64_t first = 0; first < all; first += r->chunk) {
     int64_t k = all - first < r->chunk ? all - first : r->chunk;
-    Tensor logits = tensor_rows(r->logits, 0, k);
-    TRY(model_logits(r->model, logits, tensor_rows(r->model->h, first, k)));
+    Tensor logits;
+    TRY(chunk_logits(r, first, k, &logits));
     TRY(objective_cross_entropy(o, dev, tensor_rows(r->loss, first, k), logits, tensor_rows(r->target, first, k),
                                 tensor_rows(r->weight, first, k), false));
   }

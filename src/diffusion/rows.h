@@ -11,7 +11,7 @@ typedef struct Rows {
   Model *model; /* not owned */
   Arena arena;
   int64_t chunk;        /* rows of logits held at a time */
-  Tensor logits;        /* [chunk, V], act in training, else real */
+  Tensor logits;        /* [chunk, V and padding columns], act in training, else real */
   int terms;            /* factors a row */
   Tensor loss, weight;  /* [capacity], [capacity, terms] real */
   Tensor target, ids;   /* [capacity] i32 */

@@ -90,7 +90,7 @@ static int params_of(Model *m, Dimamba *d) {
   TRY(modulation_add(p, &d->conditioning, o->blocks, BACKBONE "adaLN_modulation_final", o, FINAL_COLUMNS));
   TRY(seam_add(p, &d->final, BACKBONE "norm_f", NORM_RMS, D, false));
   TRY(linear_add(p, &head, "model.lm_head", D, o->vocab, false, false, true));
-  m->head_weight = head.weight;
+  model_head(m, head);
   p->list[d->embedding].tokens = p->list[head.weight].tokens = true;
   return OK;
 }

@@ -34,7 +34,7 @@ static int parameters(Model *m, Transformer *t) {
   TRY(params_add(p, &t->embedding, INIT_UNIFORM, bound, true, 2, tokens, "wte.weight"));
   TRY(params_add(p, &t->positions, INIT_UNIFORM, bound, false, 2, places, "wpe.weight"));
   for (int i = 0; i < o->blocks; i++) TRY(block_add(p, &t->blocks[i], i, o));
-  m->head_weight = t->embedding;
+  model_head(m, (Linear){t->embedding, -1});
   return seam_add(p, &t->final, "ln_f", NORM_LAYER, o->width, true);
 }
 

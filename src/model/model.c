@@ -126,12 +126,32 @@ int model_ready(const Model *m, const ModelInput *in, int parameter) {
   return in->ready.call ? in->ready.call(in->ready.arg, m->params.list[parameter].offset) : OK;
 }
 
+void model_head(Model *m, Linear head) {
+  m->head_weight = head.weight, m->head_bias = head.bias;
+  params_pad(&m->params, head.weight);
+  if (head.bias >= 0) params_pad(&m->params, head.bias);
+}
+
+int64_t model_columns(const Model *m) {
+  return m->dev->ops->host ? m->options.vocab : m->params.list[m->head_weight].padded;
+}
+
+/* A view of a parameter of the head, with as many rows as there are columns of logits. */
+static Tensor head_view(const Model *m, int parameter, Tensor t) {
+  return m->dev->ops->host ? t : params_padded(&m->params.list[parameter], t);
+}
+
 int model_logits(Model *m, Tensor logits, Tensor h) {
-  return linear_forward(&m->params, (Linear){m->head_weight, m->head_bias}, logits, TENSOR_NONE, h);
+  const Param *w = &m->params.list[m->head_weight], *b = m->head_bias < 0 ? NULL : &m->params.list[m->head_bias];
+  Tensor bias = b == NULL ? TENSOR_NONE : head_view(m, m->head_bias, h.type == DT_BF16 ? b->low : b->value);
+  return op_dense(m->dev, logits, TENSOR_NONE, h, head_view(m, m->head_weight, w->weight), bias);
 }
 
 int model_logits_backward(Model *m, Tensor dh, Tensor dlogits, Tensor h) {
-  return linear_backward(&m->params, (Linear){m->head_weight, m->head_bias}, dh, false, dlogits, h);
+  const Param *w = &m->params.list[m->head_weight];
+  Tensor db = m->head_bias < 0 ? TENSOR_NONE : head_view(m, m->head_bias, m->params.list[m->head_bias].grad);
+  return op_dense_backward(m->dev, dh, false, head_view(m, m->head_weight, w->grad), db, dlogits, h,
+                           head_view(m, m->head_weight, w->weight));
 }
 
 double model_flops(const Model *m, double *body, double *attention, double *head) {

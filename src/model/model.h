@@ -4,7 +4,7 @@
  * The forward pass stops before the output Linear, and gives the hidden rows that the caller wants: those that are
  * scored or sampled. What a network computes only for them it skips for the others. Backward is explicit. One table of functions per network; models[] lists them. */
 #pragma once
-#include "model/params.h"
+#include "model/linear.h"
 #include "ops/arena.h"
 
 typedef struct ModelOptions {
@@ -106,9 +106,15 @@ int model_pick(Model *m, const ModelInput *in, Tensor all);
 int model_unpick(Model *m, const ModelInput *in, Tensor memory, Tensor *dall);
 /** model_ready — for a network's backward: the gradients of this parameter and of those added after it are final. */
 int model_ready(const Model *m, const ModelInput *in, int parameter);
-/** model_logits — logits[R,V] = head(h[R,D]). */
+/** model_head — the output Linear; its rows are padded. Called by a network's create. */
+void model_head(Model *m, Linear head);
+/** model_columns — the columns C of logits: V, on a GPU the next multiple of 64, since products with other numbers of
+ *  columns take twice as long there. The logits of the columns from V on are zero. */
+int64_t model_columns(const Model *m);
+/** model_logits — logits[R,C] = head(h[R,D]). */
 int model_logits(Model *m, Tensor logits, Tensor h);
-/** model_logits_backward — dh[R,D] =, and gradients of the head +=, from dlogits[R,V] and h[R,D]. */
+/** model_logits_backward — dh[R,D] =, and gradients of the head +=, from dlogits[R,C] and h[R,D]; the
+ *  columns from V on must be zero. */
 int model_logits_backward(Model *m, Tensor dh, Tensor dlogits, Tensor h);
 /** model_flops — floating-point operations of a forward pass: the matrix products of body and attention per row, those
  *  of the head per wanted row, with the part of the body that only wanted rows pass through. Returns their sum. */

@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ALIGN = 64 };
-
 int params_add(Params *p, int *index, InitKind init, double bound, bool matrix, int rank, const int64_t *dims,
                const char *name_format, ...) {
   if (p->n == p->capacity) {
@@ -17,15 +15,31 @@ int params_add(Params *p, int *index, InitKind init, double bound, bool matrix, 
     p->capacity = more;
   }
   Param *x = &p->list[p->n];
-  *x = (Param){.rank = rank, .init = init, .bound = bound, .matrix = matrix, .offset = p->count, .count = 1};
+  *x = (Param){.rank = rank, .init = init, .bound = bound, .matrix = matrix, .count = 1, .padded = dims[0]};
   for (int i = 0; i < rank; i++) x->count *= x->dims[i] = dims[i];
   va_list args;
   va_start(args, name_format);
   vsnprintf(x->name, sizeof x->name, name_format, args);
   va_end(args);
-  p->count += (x->count + ALIGN - 1) / ALIGN * ALIGN;
   *index = p->n++;
   return OK;
+}
+
+static int64_t whole_units(int64_t n) { return (n + PARAMS_UNIT - 1) / PARAMS_UNIT * PARAMS_UNIT; }
+
+void params_pad(Params *p, int index) { p->list[index].padded = whole_units(p->list[index].dims[0]); }
+
+Tensor params_padded(const Param *x, Tensor t) {
+  t.dims[0] = x->padded;
+  return t;
+}
+
+static void lay_out(Params *p) {
+  p->count = 0;
+  for (Param *x = p->list; x < p->list + p->n; x++) {
+    x->offset = p->count;
+    p->count += whole_units(x->count / x->dims[0] * x->padded);
+  }
 }
 
 static Tensor view(const Param *x, Tensor flat) {
@@ -55,6 +69,7 @@ static int flat(Device *dev, Tensor *t, DType type, int64_t n) {
 int params_commit(Params *p, Device *dev, bool training) {
   int64_t unit = p->parts > 0 ? p->parts * dev->ops->chunk : 1;
   p->dev = dev;
+  lay_out(p);
   p->count = (p->count + unit - 1) / unit * unit;
   TRY(flat(dev, &p->value, dev->real, p->count));
   if (dev->bf16) TRY(flat(dev, &p->low, DT_BF16, p->count));

@@ -1,10 +1,12 @@
 /* params — a network's parameters: a list of names and shapes over flat buffers of values and gradients.
  *
  * The optimizer and the reduction work on flat buffers; layers use one view per parameter. Each parameter starts at a
- * multiple of 64 elements; the gaps are zero and stay zero, and so does the padding at the end where the buffers are to
- * divide into parts. */
+ * multiple of 64 elements; the gaps are zero and stay zero, and so do the padding rows of a parameter and the padding at
+ * the end where the buffers are to divide into parts. */
 #pragma once
 #include "ops/ops.h"
+
+enum { PARAMS_UNIT = 64 };
 
 typedef enum InitKind {
   INIT_ZERO,
@@ -19,7 +21,8 @@ typedef struct Param {
   char name[96];
   int rank;
   int64_t dims[4];
-  int64_t offset, count; /* elements in the flat buffers */
+  int64_t offset, count; /* elements in the flat buffers; the offset is known after params_commit */
+  int64_t padded;        /* rows in the flat buffers, at least dims[0] */
   InitKind init;
   double bound;  /* for INIT_UNIFORM and INIT_NORMAL */
   bool frozen;   /* not trained (train.freeze) */
@@ -47,7 +50,11 @@ typedef struct Params {
 /** params_add — append a parameter; *index := its index. Only before params_commit. */
 int params_add(Params *p, int *index, InitKind init, double bound, bool matrix, int rank, const int64_t *dims,
                const char *name_format, ...) __attribute__((format(printf, 8, 9)));
-/** params_commit — allocate the buffers, zeroed (gradients only for training), and bind the views. */
+/** params_pad — reserve rows for the parameter up to a multiple of PARAMS_UNIT. Only before params_commit. */
+void params_pad(Params *p, int index);
+/** params_padded — view of t, a view of parameter x, with its padding rows. */
+Tensor params_padded(const Param *x, Tensor t);
+/** params_commit — lay the parameters out in the order in which they were added, allocate the buffers, zeroed (gradients only for training), and bind the views. */
 int params_commit(Params *p, Device *dev, bool training);
 /** params_init — initial weights from the seed; each parameter has its own stream. */
 int params_init(Params *p, uint64_t seed);

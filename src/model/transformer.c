@@ -31,8 +31,7 @@ int transformer_parameters(Model *m, Transformer *t) {
   for (int i = 0; i < o->blocks; i++) TRY(block_add(p, t, i, o));
   TRY(seam_add(p, &t->final, "output_layer.norm_final", NORM_LAYER, o->width, false));
   TRY(linear_add(p, &head, "output_layer.linear", o->width, o->vocab, true, true, true));
-  m->head_weight = head.weight;
-  m->head_bias = head.bias;
+  model_head(m, head);
   p->list[t->embedding].tokens = p->list[head.weight].tokens = p->list[head.bias].tokens = true;
   if (!t->options.conditioned) return OK;
   return modulation_add(p, &t->conditioning, o->blocks, "output_layer.adaLN_modulation", o, FINAL_COLUMNS);

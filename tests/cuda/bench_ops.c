@@ -1,4 +1,5 @@
-/* bench_ops DEVICE f32|bf16 small|tiny — the speed of each op on a device, on the shapes of the network `small`.
+/* bench_ops DEVICE f32|bf16 small|tiny [NAME] — the speed of each op on a device, on the shapes of the network `small`;
+ * with NAME only of ops whose name contains it, and the ceilings.
  *
  * Prints one JSON object per line: the seconds of one call, its floating-point operations and the fewest bytes it can
  * move. These count every input read once and every output written once; of a table only the rows that occur. Attention
@@ -37,6 +38,7 @@ typedef struct Lab {
   float *f32; /* [PIECE] random numbers in (−1, 1), also as bf16 */
   uint16_t *bf16;
   int32_t *ids;
+  const char *only; /* part of a name */
 } Lab;
 
 /* ---- tensors, filled with random numbers */
@@ -86,6 +88,9 @@ static double bytes_of(const Tensor *t, int n) {
   return sum;
 }
 
+/* Columns of logits (model_columns). */
+static int64_t columns(const Lab *lab) { return (lab->n.V + 63) / 64 * 64; }
+
 /* ---- timing */
 typedef int (*Call)(Device *dev, const void *args);
 
@@ -99,6 +104,7 @@ static int batch(Lab *lab, Call call, const void *args, int64_t n, double *secon
 
 static int measure(Lab *lab, const char *name, double flops, double bytes, Call call, const void *args) {
   double t[BATCHES], once = 0;
+  if (strstr(name, lab->only) == NULL && strcmp(name, "copy") != 0 && strcmp(name, "product") != 0) return OK;
   TRY(batch(lab, call, args, 2, &once));
   TRY(batch(lab, call, args, 1, &once));
   int64_t n = (int64_t)fmin(1000, 1 + floor(lab->n.batch_s / once));
@@ -184,7 +190,7 @@ static int bench_products(Lab *lab) {
   clear(lab);
   TRY(bench_gelu_backward(lab, "dense mlp.2, backward through gelu", R, D, 4 * D));
   clear(lab);
-  return bench_dense(lab, "dense head", lab->n.chunk, lab->n.V, D, false, true, true);
+  return bench_dense(lab, "dense head", lab->n.chunk, columns(lab), D, false, true, true);
 }
 
 /* ---- attention */
@@ -286,7 +292,8 @@ static int bench_loss(Lab *lab) {
   int64_t R = lab->n.chunk;
   Loss a = {0};
   TRY(make(lab, &a.loss, DT_F32, R, 0));
-  TRY(make(lab, &a.logits, lab->dev.act, R, lab->n.V));
+  TRY(make(lab, &a.logits, lab->dev.act, R, columns(lab)));
+  a.logits = tensor_cols(a.logits, 0, lab->n.V);
   TRY(make(lab, &a.target, DT_I32, R, 0));
   TRY(make(lab, &a.weight, DT_F32, R, 0));
   return measure(lab, "cross_entropy", 0, BYTES(a.logits, a.logits), call_cross_entropy, &a);
@@ -367,12 +374,13 @@ static int bench(Lab *lab) {
 
 int main(int argc, char **argv) {
   static Lab lab;
-  for (size_t i = 0; i < sizeof sizes / sizeof *sizes && argc == 4; i++)
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes && argc >= 4; i++)
     if (strcmp(argv[3], sizes[i].name) == 0) lab.n = sizes[i];
   if (lab.n.name == NULL) {
-    fprintf(stderr, "usage: bench_ops DEVICE f32|bf16 small|tiny\n");
+    fprintf(stderr, "usage: bench_ops DEVICE f32|bf16 small|tiny [NAME]\n");
     return ERR_USAGE;
   }
+  lab.only = argc > 4 ? argv[4] : "";
   lab.R = lab.n.B * lab.n.L;
   DeviceOptions options = {
       .name = argv[1], .threads = 1, .bf16 = strcmp(argv[2], "bf16") == 0, .place = {.local_size = 1, .share_size = 1}};

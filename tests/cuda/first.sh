@@ -7,7 +7,7 @@
 # failed `smoke` the speed of training is not measured, since it would be that of a broken or slow path; the rest goes on.
 # FOLDER gets three files: results.jsonl, one line per result: {"stage", "part", "figures"}; run.log, all other output;
 # table.md, the tables (results.py), written at the end and by `first.sh table`.
-# Variables: BUDGET: seconds of all stages of the call (380, 400); SCALE: factor of all caps, for trying this script; PYTHON;
+# Variables: BUDGET: seconds of all stages of the call (380, 400); STAGES: those to run instead, NAME:CAP …; SCALE: factor of all caps, for trying this script; PYTHON;
 # those of stages.sh.
 set -u
 export LC_ALL=C.UTF-8
@@ -26,6 +26,7 @@ case ${1:-} in
 table) stages= ;;
 *) set -- ;;
 esac
+[ $# = 0 ] || [ "$1" = table ] || stages=${STAGES:-$stages}
 [ $# = 2 ] || { echo "usage: first.sh 1|2|table FOLDER"; exit 2; }
 mkdir -p "$2" || exit 1
 out=$(realpath "$2")

@@ -97,7 +97,7 @@ static void test_names_and_shapes(void **state) {
   for (int i = 0; i < p->n; i++) { /* in order, disjoint, each at a multiple of 64 */
     assert_int_equal(p->list[i].offset % 64, 0);
     assert_true(p->list[i].offset >= end && p->list[i].offset < end + 64);
-    end = p->list[i].offset + p->list[i].count;
+    end = p->list[i].offset + p->list[i].count / p->list[i].dims[0] * p->list[i].padded;
     elements += p->list[i].count;
   }
   assert_true(p->count >= end && p->count < end + 64);
