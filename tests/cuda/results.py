@@ -148,6 +148,21 @@ def number(x: object, scale: float = 1, digits: int = 2) -> str:
     return f"{x / scale:,.{digits}f}" if isinstance(x, (int, float)) else ""
 
 
+def kernel_rows(kernels: list[dict]) -> list[list[str]]:
+    """The kernels that take 1 % of a shape's time or more, and the sum of the others."""
+    rows = []
+    for shape in dict.fromkeys(x["shape"] for x in kernels):
+        mine = [x for x in kernels if x["shape"] == shape]
+        total = sum(x["seconds"] for x in mine)
+        small = [x for x in mine if x["seconds"] < 0.01 * total]
+        others = dict(kernel=f"{len(small)} others", launches=sum(x["launches"] for x in small))
+        others["seconds"] = sum(x["seconds"] for x in small)
+        for x in [x for x in mine if x not in small] + [others]:
+            share = number(x["seconds"] / total, 1e-2, 1)
+            rows.append([shape, x["kernel"], str(x["launches"]), number(x["seconds"], 1e-3, 3), share])
+    return rows
+
+
 def tables(r: dict) -> list[tuple[str, list[str], list[list[str]]]]:
     ops = [
         [
@@ -160,16 +175,7 @@ def tables(r: dict) -> list[tuple[str, list[str], list[list[str]]]]:
         ]
         for x in r["ops"]
     ]
-    kernels = [
-        [
-            x["shape"],
-            x["kernel"],
-            str(x["launches"]),
-            number(x["seconds"], 1e-3, 3),
-            number(x["seconds"] / sum(y["seconds"] for y in r["kernels"] if y["shape"] == x["shape"]), 1e-2, 1),
-        ]
-        for x in r["kernels"]
-    ]
+    kernels = kernel_rows(r["kernels"])
     steps = [
         [
             f"{x['shape']}, {x['network']}/{x['objective']}",
