@@ -45,11 +45,15 @@ static int row_read(Row *r, const SweepCell *cell) {
   return OK;
 }
 
+/* Whether a and b are one evaluation, as of two checkpoints with the same weights. */
+static bool same(const SweepCell *a, const SweepCell *b) { return strcmp(a->name, b->name) == 0; }
+
 /* Same rows and, unless both are exact, the same masks. */
 static bool comparable(const Table *t, int i, int k) {
   const SweepCell *a = &t->sweep->cells[i], *b = &t->sweep->cells[k];
   const Losses *x = &t->rows[i].results.losses, *y = &t->rows[k].results.losses;
   if (!t->rows[i].done || !t->rows[k].done || a->data != b->data || a->checkpoint == b->checkpoint) return false;
+  if (same(a, b)) return false;
   if ((x->draws == 0) != (y->draws == 0) || x->n != y->n) return false;
   if (memcmp(x->tokens, y->tokens, (size_t)x->n * sizeof *x->tokens) != 0) return false;
   return x->draws == 0 || (a->estimator == b->estimator && a->draws == b->draws && a->T == b->T && a->seed == b->seed);
@@ -294,6 +298,8 @@ static int store_values(H5 *f, const Table *t, int i) {
   const Losses *l = &t->rows[i].results.losses;
   char group[64], name[80];
   if (!t->rows[i].done) return OK;
+  for (int k = 0; k < i; k++)
+    if (same(cell_of(t, k), cell_of(t, i))) return OK; /* they are there */
   snprintf(group, sizeof group, "/values/%s", cell_of(t, i)->name);
   TRY(h5_group(f, group));
   snprintf(name, sizeof name, "%s/loss", group);

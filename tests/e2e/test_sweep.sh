@@ -128,6 +128,14 @@ changed() {
 }
 tap "a changed checkpoint is a new cell, and the old ones stay" changed
 
+same_weights() { # as best.h5 and last.h5 at the end of a run
+  cp "$T/run/last.h5" "$T/run/copy.h5"
+  sweep 2 sweep.checkpoints="$T/run/last.h5; $T/run/copy.h5" sweep.dir="$T/same" sweep.seeds=1 sweep.estimators=count > "$T/log" || return 1
+  cat "$T/log"
+  [ "$(cells "$T/same")" = 2 ] && [ "$(grep -c '^[^ ]*\(last\|copy\).h5 .* count ' "$T/log")" = 4 ] && ! grep -q ' less ' "$T/log"
+}
+tap "two checkpoints with the same weights have their cells in common" same_weights
+
 # ---- refusals: one line
 refused() { # CODE TEXT KEY=VALUE…
   exits "$1" sweep 1 "${@:3}" > "$T/log" 2>&1
