@@ -127,6 +127,7 @@ static int predict(Trainer *t, Comm *comm, size_t before, Preflight *pre) {
   if (!host) TRY(report_device(t));
   double expected = (double)before + (host ? (double)t->net.dev.allocated : 0);
   double copy = CKPT_GROUPS * sizeof(float) * (double)t->net.model.params.count;
+  if (*t->cfg->train_local_dir) copy *= 2;
   all = m.seconds * (double)t->cfg->train_steps;
   log_info("resident   %.0f MiB expected, %.0f MiB measured after %lld of %lld micro-batches; %.0f MiB free",
            mib(expected), mib((double)mem_resident()), (long long)m.micros, (long long)t->local_micro,

@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int make_path(const char *path) {
+bool rundir_make(const char *path) {
   char part[448];
   snprintf(part, sizeof part, "%s", path);
   for (char *p = part + 1; *p; p++) {
@@ -16,9 +16,7 @@ static int make_path(const char *path) {
     if (mkdir(part, 0777) && errno != EEXIST) break;
     *p = '/';
   }
-  CHECK(mkdir(path, 0777) == 0 || errno == EEXIST, ERR_IO, "run.dir = %s: cannot make the directory: %s", path,
-        strerror(errno));
-  return OK;
+  return mkdir(path, 0777) == 0 || errno == EEXIST;
 }
 
 static int take_lock(RunDir *d) {
@@ -35,7 +33,7 @@ int rundir_open(RunDir *d, const char *path) {
   CHECK(*path, ERR_USAGE, "run.dir is empty: say where the run's files go, as in run.dir=runs/first");
   CHECK(strlen(path) < sizeof d->path, ERR_USAGE, "run.dir: a path of %zu characters is too long", strlen(path));
   snprintf(d->path, sizeof d->path, "%s", path);
-  TRY(make_path(path));
+  CHECK(rundir_make(path), ERR_IO, "run.dir = %s: cannot make the directory: %s", path, strerror(errno));
   return take_lock(d);
 }
 

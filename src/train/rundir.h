@@ -13,6 +13,8 @@ typedef struct RunDir {
  *  the end of the process. Call on one rank.
  *  Errors  ERR_IO with the system's reason; ERR_BUSY naming host and process of the job that holds it */
 int rundir_open(RunDir *d, const char *path);
+/** rundir_make — make a directory and those above it. Whether it is there; if not, errno says why. */
+bool rundir_make(const char *path);
 void rundir_close(RunDir *d);
 /** rundir_file — path of a file of the run in buf[512], which is returned. */
 const char *rundir_file(const RunDir *d, const char *name, char buf[512]);

@@ -14,17 +14,18 @@ static int check_weights(Trainer *t) {
   return OK;
 }
 
-/* Rank 0's copy := the state. The ranks meet here for what they share; rank 0's errors are agreed, others are local. */
-static int copy(Trainer *t) {
+/* A saver's copy := the state, on the ranks that have one. The ranks meet here for what they share; a saver's errors are
+ * agreed, others are local. */
+static int copy(Trainer *t, Saver *saver) {
   int err = OK;
-  if (t->saver) saver_begin(t->saver);
+  if (saver) saver_begin(saver);
   for (CheckpointGroup g = 0; g < CKPT_GROUPS; g++) {
     Tensor flat;
     TRY(trainer_flat(t, g, &flat));
-    if (t->saver && err == OK) err = saver_copy(t->saver, g, flat);
+    if (saver && err == OK) err = saver_copy(saver, g, flat);
   }
   CheckpointState state = trainer_state(t);
-  if (t->saver && err == OK) err = saver_take(t->saver, &state);
+  if (saver && err == OK) err = saver_take(saver, &state);
   return comm_agree(t->comm, err);
 }
 
@@ -39,11 +40,23 @@ int trainer_save(Trainer *t, const char *name) {
   if (fresh && err == OK) lost = saver_retry(t->saver, name);
   TRY(comm_agree(t->comm, err)); /* before the ranks share the state: rank 0 may have waited for its files */
   TRY(comm_any(t->comm, fresh, &fresh));
-  if (fresh) TRY(copy(t));
+  if (fresh) TRY(copy(t, t->saver));
   if (t->saver) saver_write(t->saver, name);
   if (lost) saver_wait(t->saver);
   TRY(comm_agree(t->comm, lost));
   if (strcmp(name, "last.h5") == 0) t->saved = clock_now();
+  return OK;
+}
+
+/* Each node's own checkpoint. Its history is that of rank 0, since another node may be the first one when the run is
+ * resumed. A file that cannot be written is a warning. */
+static int save_local(Trainer *t) {
+  Saver *saver = t->local.saver;
+  if (saver) saver_warn(saver);
+  TRY_ALL(t->comm, saver ? check_weights(t) : OK);
+  for (int i = 0; i < 2; i++) TRY(metrics_table_share(t->history.tables[i], t->comm));
+  TRY(copy(t, saver));
+  if (saver) saver_write(saver, LOCAL_NAME);
   return OK;
 }
 
@@ -65,8 +78,12 @@ int trainer_save_due(Trainer *t) {
   if (t->saver) saver_warn(t->saver);
   TRY(check_clock(t, &late));
   if (every(n, cfg->train_keep_every)) TRY(trainer_save(t, rundir_number(n, name)));
-  if (!every(n, cfg->train_save_every) && n < cfg->train_steps && !late) return OK;
-  return trainer_save(t, "last.h5");
+  if (every(n, cfg->train_save_every) || n == cfg->train_steps || late) return trainer_save(t, "last.h5");
+  return every(n, cfg->train_local_every) && t->local.used ? save_local(t) : OK;
 }
 
-int trainer_saved(Trainer *t) { return comm_agree(t->comm, t->saver ? saver_result(t->saver) : OK); }
+int trainer_saved(Trainer *t) {
+  TRY_ALL(t->comm, t->saver ? saver_result(t->saver) : OK);
+  if (trainer_complete(t)) local_remove(&t->local);
+  return OK;
+}

@@ -75,7 +75,8 @@ static int check_state(const Trainer *t, const CheckpointState *s, const Config 
  * checked above or promised to change no bit. A changed number of steps is expected, unless the learning rate depends on
  * it. */
 #define QUIET                                                                                                          \
-  "data.train train.log_every train.save_every train.save_minutes train.keep_every device.threads device.pin "         \
+  "data.train train.log_every train.save_every train.save_minutes train.keep_every train.local_every train.local_dir " \
+  "device.threads device.pin "                                                                                         \
   "dist.timeout dist.heartbeat"
 static int report_changes(const Trainer *t, const Config *trained, int64_t step) {
   char quiet[512];
@@ -158,11 +159,12 @@ static int load_agreed(Trainer *t, const char *name, Comm *node, int64_t *outcom
   return comm_agree(t->comm, err);
 }
 
-/* From last.h5 or, if that is damaged, previous.h5; rank 0 checks which exist. */
-static int resume(Trainer *t, Comm *node) {
+/* From last.h5 or, if that is damaged, previous.h5; rank 0 checks which exist. *done := whether one does. */
+static int resume(Trainer *t, Comm *node, bool *done) {
   static const char *const names[] = {"last.h5", "previous.h5"};
   int64_t there[2] = {rundir_has(&t->dir, names[0]), rundir_has(&t->dir, names[1])}, outcome;
   TRY(comm_broadcast(t->comm, there, sizeof there, 0));
+  *done = there[0] || there[1];
   for (int i = 0; i < 2; i++) {
     if (!there[i]) continue;
     int err = load_agreed(t, names[i], node, &outcome);
@@ -179,10 +181,40 @@ static int resume(Trainer *t, Comm *node) {
   return OK;
 }
 
-int trainer_resume(Trainer *t) {
+/* The step of last.h5, −1 if it is missing or damaged: for all ranks. */
+static int last_step(Trainer *t, int64_t *step) {
+  char path[512];
+  CheckpointState s = {0};
+  *step = -1;
+  if (t->comm->rank == 0 && rundir_has(&t->dir, "last.h5")) {
+    if (checkpoint_read(rundir_file(&t->dir, "last.h5", path), &s) == OK) *step = s.step;
+    err_clear();
+    checkpoint_state_destroy(&s);
+  }
+  return comm_broadcast(t->comm, step, sizeof *step, 0);
+}
+
+/* *done := whether the nodes' own checkpoints are newer than last.h5 and have been loaded. */
+static int resume_local(Trainer *t, Comm *node, bool *done) {
+  int64_t step, last;
+  char path[512];
+  *done = false;
+  TRY(local_newest(&t->local, &step, path));
+  if (step < 0) return OK;
+  TRY(last_step(t, &last));
+  if (step <= last) return OK;
+  TRY_ALL(t->comm, load(t, path, node));
+  log_info("resuming from %s at step %lld, which every node has and %s/last.h5 has not", path, (long long)step,
+           t->dir.path);
+  *done = true;
+  return OK;
+}
+
+int trainer_resume(Trainer *t, bool *done) {
   Comm node;
   TRY_ALL(t->comm, comm_node(t->comm, &node));
-  int err = resume(t, &node);
+  int err = resume_local(t, &node, done);
+  if (err == OK && !*done) err = resume(t, &node, done);
   comm_destroy(&node);
   return err;
 }

@@ -9,6 +9,7 @@
 #include "store/loader.h"
 #include "store/shards.h"
 #include "train/history.h"
+#include "train/local.h"
 #include "train/optimizer.h"
 #include "train/reduce.h"
 #include "train/rundir.h"
@@ -34,6 +35,7 @@ typedef struct Trainer {
   RunDir dir;
   bool writes;                       /* false: nothing is written (mdlm check) */
   Saver *saver;                      /* on rank 0, where it writes */
+  Local local;                       /* checkpoints on the nodes' own disks */
   double saved;                      /* clock when last.h5 was last saved, at first that of the start */
   int64_t local_micro;               /* micro-batches of this rank a step */
   int64_t sequences, tokens, masked; /* since the start of the run */
@@ -61,10 +63,10 @@ int trainer_validate(Trainer *t, int *stop);
  *  earlier step, if the thread is still writing them.
  *  Errors  ERR_NUMERIC: the weights are not finite; those of saver_retry */
 int trainer_save(Trainer *t, const char *name);
-/** trainer_save_due — the checkpoints that train.save_every, train.save_minutes and train.keep_every ask for after this
+/** trainer_save_due — the checkpoints that train.save_every, save_minutes, keep_every and local_every ask for after this
  *  step; last.h5 also after the last step. Warns of files that could not be written. */
 int trainer_save_due(Trainer *t);
-/** trainer_saved — wait until the files are written. ERR_IO if one of the last save was not. */
+/** trainer_saved — wait until the files are written; those on the nodes' own disks are removed if the run is complete. ERR_IO if one of the last save was not. */
 int trainer_saved(Trainer *t);
 /** trainer_complete — whether all steps and their last validation are done. */
 bool trainer_complete(const Trainer *t);
@@ -81,5 +83,6 @@ CheckpointState trainer_state(const Trainer *t);
 /** trainer_flat — *flat := the whole buffer of that group: where the ranks share it, gathered in the memory of the
  *  gradients, which the next step or the next call overwrites. Between steps. Collective; errors are local. */
 int trainer_flat(Trainer *t, CheckpointGroup group, Tensor *flat);
-/** trainer_resume — load last.h5 or, if that is damaged, previous.h5. One rank of each node reads the file. */
-int trainer_resume(Trainer *t);
+/** trainer_resume — load last.h5 or, if that is damaged, previous.h5; or what every node has on its own disk, if that is
+ *  newer (local.h). One rank of each node reads the file. *done := whether there is any. */
+int trainer_resume(Trainer *t, bool *done);

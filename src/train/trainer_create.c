@@ -41,6 +41,9 @@ static int check_crop(Trainer *t) {
 
 static int open_data(Trainer *t) {
   const Config *cfg = t->cfg;
+  CHECK(cfg->train_local_every == 0 || *cfg->train_local_dir, ERR_USAGE,
+        "train.local_every = %lld needs train.local_dir, a directory on each node's own disk",
+        (long long)cfg->train_local_every);
   CHECK(*cfg->data_train, ERR_USAGE, "data.train is empty: name the tokenized training data (mdlm-prepare makes it)");
   TRY(open_shards(&t->train, "data.train", cfg->data_train));
   t->length = shards_length(t->train);
@@ -128,6 +131,8 @@ static int open_reduction(Trainer *t) {
   return err;
 }
 
+static bool never(const Config *cfg) { return strcmp(cfg->run_resume, "never") == 0; }
+
 static bool has_checkpoint(const RunDir *d) { return rundir_has(d, "last.h5") || rundir_has(d, "previous.h5"); }
 
 /* Rank 0 locks the directory for all; afterwards every rank may read in it. */
@@ -140,7 +145,7 @@ static int open_dir(Trainer *t, bool *resume) {
   TRY(comm_broadcast(t->comm, &there, sizeof there, 0));
   TRY(comm_broadcast(t->comm, &any, sizeof any, 0));
   const char *how = t->cfg->run_resume;
-  if (any && strcmp(how, "never") == 0)
+  if (any && never(t->cfg))
     err = RAISE(ERR_USAGE, "run.dir = %s holds a checkpoint and run.resume = never: choose another directory",
                 t->dir.path);
   if (!there && strcmp(how, "must") == 0)
@@ -199,10 +204,10 @@ static int create(Trainer *t) {
   TRY_ALL(t->comm,
           history_create(&t->history, t->cfg->train_steps, t->cfg->train_log_every, t->cfg->train_valid_every));
   if (t->writes) TRY(open_dir(t, &resume));
+  if (t->writes) TRY(local_open(&t->local, t->cfg->train_local_dir, &t->dir, never(t->cfg), t->comm));
   TRY_ALL(t->comm, peak_measure(&t->net.dev, &t->peak));
-  if (resume) {
-    TRY(trainer_resume(t));
-  } else {
+  if (resume || t->local.used) TRY(trainer_resume(t, &resume));
+  if (!resume) {
     TRY_ALL(t->comm, params_init(&t->net.model.params, (uint64_t)t->cfg->run_seed));
     if (*t->cfg->run_init)
       TRY(init_weights(&t->net.model.params, t->cfg, shards_vocab(t->train), t->comm, t->init_digest));
@@ -210,6 +215,7 @@ static int create(Trainer *t) {
   }
   if (t->writes) TRY(open_history(t));
   if (t->writes) TRY(open_saver(t));
+  if (t->writes) TRY(local_begin(&t->local, &t->net.model.params, &t->history));
   device_profile_reset(&t->net.dev);
   return comm_agree(t->comm, open_loader(t));
 }
@@ -223,6 +229,7 @@ int trainer_create(Trainer *t, const Config *cfg, Comm *comm, bool writes) {
 
 void trainer_destroy(Trainer *t) {
   saver_destroy(&t->saver);
+  local_close(&t->local);
   loader_destroy(&t->loader);
   reduction_destroy(&t->reduction);
   optimizer_destroy(&t->optimizer);
