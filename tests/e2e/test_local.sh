@@ -26,8 +26,8 @@ killed() {
   process=$!
   reached() { [ -e "$T/$name/local_id" ] && [ -e "$(copy_of "$name")" ] && [ "$(step_of "$(copy_of "$name")")" -ge "$least" ]; }
   wait_for 60 reached
-  kill -KILL $process
-  wait $process
+  kill -KILL "$process"
+  wait "$process"
   reached
 }
 
