@@ -34,11 +34,12 @@ killed() {
 tap "an uninterrupted run" train whole 1 train.save_every=0
 tap "a run that is killed before its first save in run.dir" killed a 3 "${own[@]}" train.steps=100000
 a=$(copy_of a) n=$(step_of "$(copy_of a)")
-tap "has only a copy on its own disk" eval '[ -e "$a" ] && [ ! -e "$T/a/last.h5" ]'
+only_copy() { [ -e "$a" ] && [ ! -e "$T/a/last.h5" ]; }
+tap "has only a copy on its own disk" only_copy
 cp -r "$T/a" "$T/damaged" && cp -r "$T/disk" "$T/disk2"
 on() { train "$@" && grep -q "resuming from .*/local.h5 at step $n, which every node has" "$T/log"; }
 tap "goes on from it on two ranks" on a 2 "${own[@]}" train.steps=$((n + 20))
-tap "… and a complete run leaves no copy" eval '[ ! -e "$a" ]'
+tap "… and a complete run leaves no copy" test ! -e "$a"
 tap "a run without interruption" train b 1 train.steps=$((n + 20)) train.save_every=0
 tap "… has the same state and history" same_state "$T/a/last.h5" "$T/b/last.h5"
 
