@@ -1,13 +1,11 @@
-"""mdlm-plot: the history of one or more runs as a PNG; the command line."""
+"""mdlm-plot RUN…: short for `mdlm-analysis metrics RUN… -o RUN/metrics.png`."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 from mdlm_data.command import Parser, run
-from mdlm_data.errors import InputError
 
 PROGRAM = "mdlm-plot"
 
@@ -17,40 +15,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _job(argv: list[str]) -> None:
-    o = parse(argv)
-    from mdlm_analysis.figure import plot
-    from mdlm_analysis.runs import read_run
+    from mdlm_analysis import cli, metrics
 
-    first: Path = o.runs[0]
-    out = o.out or (first if first.is_dir() else first.parent) / "metrics.png"
-    runs = [read_run(path) for path in o.runs]
-    try:
-        plot(runs, out, o.smooth, o.unigram)
-    except (OSError, ValueError) as e:  # an unwritable folder, an unknown image format
-        raise InputError(f"{out}: {e}") from e
-    print(out)
-
-
-def parse(argv: list[str]) -> argparse.Namespace:
     p = Parser(
-        prog=PROGRAM,
-        description="Plot training and validation loss and perplexity, gradient norm, learning rate and speed "
-        "of one or more runs, which may still be running.",
-        epilog="example: mdlm-plot runs/demo runs/demo_wide -o both.png --smooth 20",
+        prog=PROGRAM, description=__doc__, epilog="example: mdlm-plot runs/demo runs/demo_wide -o both.png --smooth 20"
     )
-    p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, a metrics.h5 or a checkpoint")
-    p.add_argument(
-        "-o", "--out", type=Path, metavar="PNG", help="default: metrics.png beside the first run's metrics.h5"
-    )
-    p.add_argument(
-        "--smooth",
-        type=float,
-        default=1.0,
-        metavar="N",
-        help="draw the mean over about N points as well",
-    )
-    p.add_argument("--unigram", type=float, metavar="PPL", help="draw a line at the perplexity of a unigram model")
-    return p.parse_args(argv)
+    metrics.add_arguments(p)
+    cli.add_outputs(p)
+    o = p.parse_args(argv)
+    first: Path = o.runs[0]
+    o.out = o.out or (first if first.is_dir() else first.parent) / "metrics.png"
+    print(cli.write(cli.call(metrics, o), o.out, o.width)[0])
 
 
 if __name__ == "__main__":

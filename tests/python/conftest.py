@@ -20,6 +20,7 @@ REAL = (
     "wikitext2_valid.txt",
 )
 Run = Callable[..., subprocess.CompletedProcess]
+Call = Callable[..., str]
 
 
 def command(module: str, *arguments: object) -> list[str]:
@@ -76,4 +77,25 @@ def convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         return f"{caught.value}\n"
 
     monkeypatch.chdir(tmp_path)
+    return call
+
+
+@pytest.fixture
+def analysis(capsys: pytest.CaptureFixture) -> Call:
+    """mdlm-analysis inside this process; returns what it prints.
+
+    It must end with the given status, or with fails=True raise an error of one line; returns that message."""
+    from mdlm_analysis.cli import analyse
+    from mdlm_data.errors import InputError
+
+    def call(*arguments: object, fails: bool = False, status: int = 0) -> str:
+        line = [str(a) for a in arguments]
+        if not fails:
+            assert analyse(line) == status
+            return capsys.readouterr().out
+        with pytest.raises((InputError, OSError)) as caught:
+            analyse(line)
+        assert "\n" not in str(caught.value), caught.value
+        return str(caught.value)
+
     return call
