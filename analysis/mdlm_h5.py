@@ -27,6 +27,7 @@ import h5py
 import numpy as np
 
 VERSION = 1  # of the formats that this file reads
+GROUPS = ("params", "ema", "adam_m", "adam_v")
 Values = dict[str, Any]
 
 
@@ -85,6 +86,20 @@ class Checkpoint:
             if name not in f.get(group, {}):
                 raise FormatError(f"{self.path}: holds no {group}/{name}")
             return f[group][name][()]
+
+    def groups(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        """The groups of parameters in the file, with the shapes of what they hold."""
+        with _opened(self.path, "mdlm-checkpoint") as f:
+            return {g: {n: tuple(d.shape) for n, d in f[g].items()} for g in GROUPS if g in f}
+
+    def blocks(self, name: str, group: str = "ema", size: int = 1 << 24) -> Iterator[np.ndarray]:
+        """A parameter in the order of its values, in flat pieces of at most `size` bytes."""
+        with _opened(self.path, "mdlm-checkpoint") as f:
+            if name not in f.get(group, {}):
+                raise FormatError(f"{self.path}: holds no {group}/{name}")
+            if f[group][name].dtype.kind != "f":
+                raise FormatError(f"{self.path}: {group}/{name} holds no real numbers")
+            yield from _pieces(f[group][name], (), size)
 
 
 @dataclass(frozen=True)
@@ -227,6 +242,21 @@ def _series(group: h5py.Group) -> dict[str, Series]:
     return found
 
 
+def _pieces(at: h5py.Dataset, index: tuple[int, ...], size: int) -> Iterator[np.ndarray]:
+    """What lies at an index, cut along the first axis that is left, and where one step is too large, along the next."""
+    rest = at.shape[len(index) :]
+    step = at.dtype.itemsize * int(np.prod(rest[1:], dtype=np.int64))
+    if not rest:
+        yield np.ravel(at[index])
+    elif step > size and len(rest) > 1:
+        for i in range(rest[0]):
+            yield from _pieces(at, (*index, i), size)
+    else:
+        rows = max(1, size // max(step, 1))
+        for first in range(0, rest[0], rows):
+            yield np.ravel(at[(*index, slice(first, first + rows))])
+
+
 def _attributes(at: h5py.Group | h5py.Dataset) -> Values:
     """Attributes as str, int and float."""
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in at.attrs.items()}
@@ -245,5 +275,12 @@ def _opened(path: str | Path, *formats: str) -> Iterator[h5py.File]:
             if version > VERSION:
                 raise FormatError(f"{path}: has version {version} of its format; get a newer mdlm_h5")
             yield f
-    except (OSError, RuntimeError, KeyError, ValueError) as e:  # what h5py raises for a damaged or half-written file
+    except (
+        OSError,
+        RuntimeError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as e:  # what h5py raises for a damaged or half-written file
         raise FormatError(f"{path}: cannot be read as {formats[0]}: {e}") from e

@@ -85,16 +85,23 @@ def band(ax: Axes, x: Sequence, low: Sequence, high: Sequence, colour: str) -> N
 
 
 def log_scale(ax: Axes, axis: str = "y") -> None:
-    """A logarithmic axis with plain numbers at its ticks where it spans less than four decades."""
+    """A logarithmic axis, with plain numbers at its ticks where it spans less than four decades."""
     getattr(ax, f"set_{axis}scale")("log")
     low, high = getattr(ax, f"get_{axis}lim")()
     if high < 1e4 * low:
         at = ax.yaxis if axis == "y" else ax.xaxis
-        at.set_major_locator(
-            ticker.LogLocator(subs=(1, 2, 5) if high > 8 * low else (1, 1.5, 2, 3, 4, 5, 7), numticks=10)
-        )
+        few = ticker.LogLocator(subs=(1, 2, 5), numticks=10) if high > 5 * low else ticker.MaxNLocator(4)
+        at.set_major_locator(few)
         at.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
         at.set_minor_formatter(ticker.NullFormatter())
+
+
+def rows(ax: Axes, names: Sequence[str], label: str) -> None:
+    """A named row for each value of the vertical axis, the first on top; label: of the horizontal axis."""
+    ax.set_yticks(range(len(names)), names, fontsize=6)
+    ax.set_ylim(max(len(names), 1) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+    ax.set_xlabel(label, loc="right")
 
 
 def legend(figure: Figure, axes: Sequence[Axes], columns: int = 0) -> None:
