@@ -17,7 +17,7 @@ from mdlm_data.command import Parser, check_paths, run
 from mdlm_data.errors import InputError
 
 PROGRAM = "mdlm-analysis"
-COMMANDS = ("metrics", "compare")
+COMMANDS = ("metrics", "compare", "weights")
 STATUS = "Exit status: 0; 2 after an error; 130 when interrupted."
 
 

@@ -85,7 +85,9 @@ def band(ax: Axes, x: Sequence, low: Sequence, high: Sequence, colour: str) -> N
 
 
 def log_scale(ax: Axes, axis: str = "y") -> None:
-    """A logarithmic axis, with plain numbers at its ticks where it spans less than four decades."""
+    """A logarithmic axis, with plain numbers at its ticks where it spans less than four decades; for positive data only."""
+    if not getattr(ax.dataLim, f"minpos{axis}") < float("inf"):
+        return
     getattr(ax, f"set_{axis}scale")("log")
     low, high = getattr(ax, f"get_{axis}lim")()
     if high < 1e4 * low:
@@ -104,17 +106,17 @@ def rows(ax: Axes, names: Sequence[str], label: str) -> None:
     ax.set_xlabel(label, loc="right")
 
 
-def legend(figure: Figure, axes: Sequence[Axes], columns: int = 0) -> None:
-    """One legend for all panels, above them; names that several panels have are shown once."""
+def legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """One legend for all panels, above them, for which the figure grows; names of several panels are shown once."""
     found: dict = {}
     for ax in axes:
         for handle, name in zip(*ax.get_legend_handles_labels()):
             found.setdefault(name, handle)
     if len(found) > 1:
-        inches = figure.get_figwidth()
-        longest = max(map(len, found))
-        most = max(1, int(inches / (0.45 + 0.062 * longest)))
-        figure.legend(found.values(), found.keys(), loc="outside upper left", ncols=columns or min(most, len(found)))
+        most = max(1, int(figure.get_figwidth() / (0.45 + 0.062 * max(map(len, found)))))
+        columns = min(most, len(found))
+        figure.legend(found.values(), found.keys(), loc="outside upper left", ncols=columns)
+        figure.set_figheight(figure.get_figheight() + 0.15 * -(-len(found) // columns))
 
 
 def check(path: Path) -> Path:
