@@ -1,4 +1,4 @@
-/* loss — losses of rows of logits, and their gradients in place. A block takes a row.
+/* loss — losses of rows of logits, and their gradients in place; what a row predicts. A block takes a row.
  *
  * A row is read once for its sum and once more for the gradient. The block keeps the first part of the row in shared
  * memory. Using that much shared memory also limits the number of rows in flight to those whose remainders fit in L2,
@@ -131,6 +131,53 @@ __global__ void k_score_entropy(float *loss, Rows<A> l, const int32_t *target, c
   rewrite_row(kept, f, V, w, shift);
   put_one<N>(f, x0, w * exp_of<A>(hit - shift) - w);
   put_one<N>(f, mask, 0);
+}
+
+/* ---- prediction: a row is read once */
+/* With t = f − top: Σ e^t, Σ t e^t. */
+namespace {
+struct Moments {
+  float top, sum, moment;
+};
+} /* namespace */
+
+/* The sums of `m` for a larger top. */
+template <class A> static __device__ void raise_top(Moments *m, float top) {
+  if (!(m->top < top)) return;
+  float shift = m->top - top, scale = m->top > -INFINITY ? exp_of<A>(shift) : 0;
+  m->moment = scale > 0 ? scale * (m->moment + m->sum * shift) : 0;
+  m->sum *= scale;
+  m->top = top;
+}
+
+template <class A, int N> __global__ void k_prediction(float *out, Rows<A> l, const int32_t *target, int32_t forbid) {
+  const A *f = l.row(blockIdx.x);
+  Moments mine = {-INFINITY, 0, 0};
+  each_pack<N>(f, (int)l.cols, (int)threadIdx.x, [&](int i, const Pack<A, N> &p) {
+    Logits<A, N> x(p, i, forbid);
+    float most = x.v[0];
+    for (int j = 1; j < N; j++) most = fmaxf(most, x.v[j]);
+    raise_top<A>(&mine, most);
+    float top = mine.top > -INFINITY ? mine.top : 0;
+    for (int j = 0; j < N; j++) {
+      float t = x.v[j] - top, e = exp_of<A>(t);
+      mine.sum += e;
+      if (e > 0) mine.moment += e * t;
+    }
+  });
+  raise_top<A>(&mine, block_max(mine.top));
+  float sum = block_reduce(mine.sum, plus<float>), moment = block_reduce(mine.moment, plus<float>);
+  if (threadIdx.x > 0) return;
+  int x0 = target[blockIdx.x];
+  float *to = out + 3 * (int64_t)blockIdx.x, hit = x0 == forbid ? -INFINITY : get(f[x0]), lse = logf(sum);
+  to[0] = (mine.top - hit) + lse;
+  to[1] = 1 / sum;
+  to[2] = lse - moment / sum;
+}
+
+int cuda_prediction(Device *dev, Tensor out, Tensor logits, Tensor target, int32_t forbid) {
+  return WITH_ROWS(logits, LAUNCH(dev, (k_prediction<A, N>), rows_of(logits), (float *)out.data, rows<A>(logits),
+                                  (const int32_t *)target.data, forbid));
 }
 
 int cuda_cross_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t forbid,

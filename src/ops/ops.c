@@ -295,6 +295,13 @@ int op_score_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Ten
       dev->ops->score_entropy(dev, loss, logits, target, weight, mask, gradient));
 }
 
+int op_prediction(Device *dev, Tensor out, Tensor logits, Tensor target, int32_t forbid) {
+  int64_t R = rows_of(logits), V = cols_of(logits);
+  SHAPE("prediction", floating(dev, logits.type) && is(logits, logits.type, R, V) && vec(target, DT_I32, R));
+  SHAPE("prediction", is(out, dev->real, R, 3) && tensor_packed(out) && forbid < V);
+  RUN(GROUP_LOSS, 0, tensor_bytes(logits), dev->ops->prediction(dev, out, logits, target, forbid));
+}
+
 int op_draw(Device *dev, Tensor ids, Tensor logits, Tensor uniform, Tensor keep, const DrawRule *rule) {
   int64_t R = rows_of(logits), V = cols_of(logits);
   bool none = rule->keep == KEEP_NEVER;

@@ -237,6 +237,7 @@ typedef struct Ops {
   int (*absorbing_bound)(Device *, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask,
                          bool gradient);
   int (*score_entropy)(Device *, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t mask, bool gradient);
+  int (*prediction)(Device *, Tensor out, Tensor logits, Tensor target, int32_t forbid);
   int (*draw)(Device *, Tensor ids, Tensor logits, Tensor uniform, Tensor keep, const DrawRule *rule);
   int (*argmax)(Device *, Tensor ids, Tensor logits, int32_t forbid);
   int (*add)(Device *, Tensor y, Tensor x);
@@ -348,6 +349,10 @@ int op_absorbing_bound(Device *dev, Tensor loss, Tensor logits, Tensor target, T
  * Source: arXiv:2310.16834 Eq. (5), with the logarithm of the true ratio taken out of the score */
 int op_score_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t mask,
                      bool gradient);
+/* With p = softmax(f[r]), f[:,forbid] := −∞ (forbid < 0: none):
+ *   out[r] = (−log p[target], max p, −Σ p log p)   out[R,3]
+ * NaN where a logit is NaN; the logits stay as they are */
+int op_prediction(Device *dev, Tensor out, Tensor logits, Tensor target, int32_t forbid);
 /* ids[R] i32, uniform[R] f64: 53 random bits, keep[R] f64: none with KEEP_NEVER */
 int op_draw(Device *dev, Tensor ids, Tensor logits, Tensor uniform, Tensor keep, const DrawRule *rule);
 /* the first of equal maxima, −1 if a logit is NaN */

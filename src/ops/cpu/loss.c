@@ -1,4 +1,4 @@
-/* loss — the losses over rows of logits, with their gradients in place. */
+/* loss — the losses over rows of logits, with their gradients in place, and what a row predicts. */
 #include "ops/cpu/cpu.h"
 
 /* The largest logit of a row except f[forbid], which becomes −∞. */
@@ -110,4 +110,29 @@ int FN(score_entropy)(Device *dev, Tensor loss, Tensor logits, Tensor target, Te
                       bool gradient) {
   (void)dev;
   return each_row(score_entropy_row, loss, logits, target, weight, mask, gradient);
+}
+
+/* With t = f − top and Z = Σ e^t:  −Σ p log p = log Z − Σ t e^t / Z. */
+static void prediction_row(real out[3], real *f, int64_t V, int32_t x0, int32_t forbid) {
+  real saved = forbid >= 0 ? f[forbid] : 0, top = row_max(f, V, forbid), hit = f[x0], sum = 0, moment = 0;
+#pragma omp simd reduction(+ : sum, moment)
+  for (int64_t v = 0; v < V; v++) {
+    real t = f[v] - top, e = real_exp(t);
+    sum += e;
+    moment += e > 0 ? e * t : 0; /* not 0·∞ */
+  }
+  if (forbid >= 0) f[forbid] = saved;
+  real lse = (real)log((double)sum);
+  out[0] = (top - hit) + lse;
+  out[1] = 1 / sum;
+  out[2] = lse - moment / sum;
+}
+
+int FN(prediction)(Device *dev, Tensor out, Tensor logits, Tensor target, int32_t forbid) {
+  (void)dev;
+  int64_t R = rows_of(logits), V = cols_of(logits);
+  const int32_t *x0 = target.data;
+#pragma omp parallel for schedule(static)
+  for (int64_t r = 0; r < R; r++) prediction_row((real *)out.data + 3 * r, row(logits, r), V, x0[r], forbid);
+  return OK;
 }
