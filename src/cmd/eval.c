@@ -4,54 +4,16 @@
 #include "base/log.h"
 #include "cmd/cmd.h"
 #include "cmd/evaluation.h"
-#include "cmd/results.h"
-#include <math.h>
-
-static int open_all(Evaluation *e, const Config *cfg, Comm *comm) {
-  Task *t = &e->task;
-  const char *data = *cfg->eval_data ? cfg->eval_data : cfg->data_valid;
-  TaskOptions o = {.format = "mdlm-eval",
-                   .checkpoint = cfg->eval_checkpoint,
-                   .which = cfg->eval_weights,
-                   .output = cfg->eval_output,
-                   .name = "eval.h5",
-                   .input = ""};
-  CHECK(*data, ERR_USAGE, "no data to evaluate: set eval.data or data.valid");
-  TRY(shards_open(&e->data, data));
-  TRY(task_begin(t, cfg, comm, &o));
-  TRY(vocab_same(&t->state.vocab, t->checkpoint, shards_vocab(e->data), data));
-  TRY(task_open(t, shards_length(e->data), "eval.batch", cfg->eval_batch));
-  return evaluation_estimate(e);
-}
-
-/* Rank 0: both intervals, and the line that programs read. */
-static void report(const Evaluation *e, const Config *cfg) {
-  const Losses l = evaluation_losses(e);
-  int64_t block = interval_block(l.n, shards_protocol(e->data)->wrap);
-  const Spread s = evaluation_source(e);
-  char range[INTERVAL_TEXT], bytes[40] = "";
-  results_show(&l, block, &e->text);
-  if (!isnan(e->text.bytes))
-    snprintf(bytes, sizeof bytes, " bits_per_byte=%.5f", results_bits_per_byte(&e->text, s.value));
-  log_info("nll=%.5f bits=%.5f ppl=%.4f ci95=%s sequences=%lld tokens=%lld estimator=%s draws=%lld T=%lld%s", s.value,
-           s.value / log(2.0), exp(s.value), interval_text(range, exp(s.low), exp(s.high), 4), (long long)l.n,
-           (long long)e->result.interval.tokens, l.draws ? e->estimator->name : "exact", (long long)e->draws,
-           (long long)cfg->diffusion_T, bytes);
-}
 
 static int run(Evaluation *e, const Config *cfg, Comm *comm, int *exit_code) {
   const Task *t = &e->task;
   const Nelbo *r = &e->result;
-  TRY(task_agree(&e->task, comm, open_all(e, cfg, comm)));
-  log_info("evaluating %s (%s weights, step %lld) on %s; estimator %s, %lld draw%s a sequence", t->checkpoint, t->which,
-           (long long)t->state.step, shards_spec(e->data), e->estimator->name, (long long)e->draws,
-           e->draws > 1 ? "s" : "");
-  evaluation_warn(&t->state, t->checkpoint, e->data);
-  if (!e->estimator->whole) network_warn(&t->net);
+  TRY(task_agree(&e->task, comm, evaluation_open(e, cfg, comm, "mdlm-eval", cfg->eval_output, "eval.h5")));
+  evaluation_announce(e, "evaluating");
   TRY(evaluation_run(e, "evaluating"));
   if (r->stop) return task_stopped(t, r->stop, r->done, r->sequences, "sequences", exit_code), OK;
   log_info("per-sequence values: %s", t->output);
-  if (comm->rank == 0) report(e, cfg);
+  if (comm->rank == 0) evaluation_report(e, "");
   return OK;
 }
 
@@ -59,9 +21,7 @@ static int eval(Comm *comm, const Config *cfg, int argc, char **argv, int *exit_
   (void)argc, (void)argv;
   static Evaluation e;
   int err = run(&e, cfg, comm, exit_code);
-  nelbo_destroy(&e.result);
-  shards_close(&e.data);
-  task_end(&e.task);
+  evaluation_close(&e);
   return err;
 }
 

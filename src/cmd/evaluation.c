@@ -3,6 +3,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 int evaluation_estimate(Evaluation *e) {
@@ -24,6 +25,39 @@ void evaluation_warn(const CheckpointState *state, const char *checkpoint, const
            "data like those of training",
            checkpoint, (long long)state->length, known ? ", " : "", known ? cut(&state->protocol) : "",
            shards_spec(data), (long long)shards_length(data), known ? ", " : "", known ? cut(p) : "");
+}
+
+int evaluation_open(Evaluation *e, const Config *cfg, Comm *comm, const char *format, const char *output,
+                    const char *name) {
+  Task *t = &e->task;
+  const char *data = *cfg->eval_data ? cfg->eval_data : cfg->data_valid;
+  TaskOptions o = {.format = format,
+                   .checkpoint = cfg->eval_checkpoint,
+                   .which = cfg->eval_weights,
+                   .output = output,
+                   .name = name,
+                   .input = ""};
+  CHECK(*data, ERR_USAGE, "no data to evaluate: set eval.data or data.valid");
+  TRY(shards_open(&e->data, data));
+  TRY(task_begin(t, cfg, comm, &o));
+  TRY(vocab_same(&t->state.vocab, t->checkpoint, shards_vocab(e->data), data));
+  TRY(task_open(t, shards_length(e->data), "eval.batch", cfg->eval_batch));
+  return evaluation_estimate(e);
+}
+
+void evaluation_announce(const Evaluation *e, const char *doing) {
+  const Task *t = &e->task;
+  log_info("%s %s (%s weights, step %lld) on %s; estimator %s, %lld draw%s a sequence", doing, t->checkpoint, t->which,
+           (long long)t->state.step, shards_spec(e->data), e->estimator->name, (long long)e->draws,
+           e->draws > 1 ? "s" : "");
+  evaluation_warn(&t->state, t->checkpoint, e->data);
+  if (!e->estimator->whole) network_warn(&t->net);
+}
+
+void evaluation_close(Evaluation *e) {
+  nelbo_destroy(&e->result);
+  shards_close(&e->data);
+  task_end(&e->task);
 }
 
 Losses evaluation_losses(const Evaluation *e) {
@@ -66,7 +100,7 @@ static int fill_results(H5 *f, const Evaluation *e) {
   return output_series(f, "/tokens", H5_I64, n, r->length, "token", "scored tokens of each sequence");
 }
 
-static int fill_output(H5 *f, const void *arg) {
+int evaluation_fill(H5 *f, const void *arg) {
   const Evaluation *e = arg;
   const Protocol *p = shards_protocol(e->data);
   TRY(h5_set_str(f, "/", "estimator", e->estimator->name));
@@ -82,20 +116,41 @@ static int fill_output(H5 *f, const void *arg) {
   return fill_results(f, e);
 }
 
-int evaluation_run(Evaluation *e, const char *progress) {
+NelboOptions evaluation_options(const Evaluation *e, const char *progress) {
   const Config *cfg = e->task.cfg;
-  NelboOptions o = {.estimator = e->estimator,
-                    .draws = e->draws,
-                    .sequences = cfg->eval_sequences,
-                    .seed = (uint64_t)cfg->eval_seed,
-                    .stratified = cfg->diffusion_stratified,
-                    .progress = progress,
-                    .partial = e->task.partial,
-                    .key = e->task.key};
+  return (NelboOptions){.estimator = e->estimator,
+                        .draws = e->draws,
+                        .sequences = cfg->eval_sequences,
+                        .seed = (uint64_t)cfg->eval_seed,
+                        .stratified = cfg->diffusion_stratified,
+                        .progress = progress,
+                        .partial = e->task.partial,
+                        .key = e->task.key};
+}
+
+int evaluation_publish(Evaluation *e, int (*fill)(H5 *f, const void *arg), const void *arg) {
+  TRY_ALL(e->task.comm, e->task.comm->rank == 0 ? text_rate(e) : OK);
+  return task_publish(&e->task, e->result.interval.nll, fill, arg);
+}
+
+int evaluation_run(Evaluation *e, const char *progress) {
+  const NelboOptions o = evaluation_options(e, progress);
   double start = clock_now();
   TRY(nelbo_run(&e->result, &e->task.net, e->data, e->task.comm, &o));
   e->seconds = clock_now() - start;
-  if (e->result.stop) return OK;
-  TRY_ALL(e->task.comm, e->task.comm->rank == 0 ? text_rate(e) : OK);
-  return task_publish(&e->task, e->result.interval.nll, fill_output, e);
+  return e->result.stop ? OK : evaluation_publish(e, evaluation_fill, e);
+}
+
+void evaluation_report(const Evaluation *e, const char *more) {
+  const Losses l = evaluation_losses(e);
+  int64_t block = interval_block(l.n, shards_protocol(e->data)->wrap);
+  const Spread s = evaluation_source(e);
+  char range[INTERVAL_TEXT], bytes[40] = "";
+  results_show(&l, block, &e->text);
+  if (!isnan(e->text.bytes))
+    snprintf(bytes, sizeof bytes, " bits_per_byte=%.5f", results_bits_per_byte(&e->text, s.value));
+  log_info("nll=%.5f bits=%.5f ppl=%.4f ci95=%s sequences=%lld tokens=%lld estimator=%s draws=%lld T=%lld%s%s", s.value,
+           s.value / log(2.0), exp(s.value), interval_text(range, exp(s.low), exp(s.high), 4), (long long)l.n,
+           (long long)e->result.interval.tokens, l.draws ? e->estimator->name : "exact", (long long)e->draws,
+           (long long)e->task.cfg->diffusion_T, bytes, more);
 }

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cmd/cmd.h"
+#include "cmd/profile_file.h"
 #include "cmd/results.h"
 #include "store/checkpoint.h"
 #include "store/h5.h"
@@ -248,12 +249,21 @@ static int info_result(H5 *f) {
   return OK;
 }
 
+/* The values of the sequences are a table beside the groups of bins. */
+static int info_profile(H5 *f) {
+  static const char *const series[] = {"loss", "square", "tokens"};
+  int64_t rows = -1;
+  for (int i = 0; i < 3; i++) TRY(info_series(f, "/", series[i], &rows));
+  return profile_show(f);
+}
+
 static int describe(H5 *f, const char *path, const char *format) {
+  bool profile = strcmp(format, "mdlm-profile") == 0;
   bool metrics = strcmp(format, "mdlm-metrics") == 0, cells = strcmp(format, "mdlm-sweep") == 0;
   log_info("%s: %s", path, format);
   TRY(info_result(f));
   for (const Field *field = fields; field->name; field++) TRY(info_field(f, field));
-  TRY(info_group(f, metrics ? "/train" : cells ? "/cells" : "/"));
+  TRY(profile ? info_profile(f) : info_group(f, metrics ? "/train" : cells ? "/cells" : "/"));
   if (metrics) TRY(info_group(f, "/valid"));
   if (cells && h5_exists(f, "/pairs")) TRY(info_group(f, "/pairs"));
   if (h5_has(f, "/", "deck")) info_deck(path);
@@ -313,13 +323,14 @@ static int info(Comm *comm, const Config *cfg, int argc, char **argv, int *exit_
 }
 
 extern const Command command_info;
-const Command command_info = {.name = "info",
-                              .arguments = "[--deck] FILE…",
-                              .purpose = "describe our HDF5 files and verify their checksums",
-                              .run = info,
-                              .about = "Tells what a file is (data, checkpoint, metrics, evaluation, samples, scores, "
-                                       "prompts), its results first, and reads all of it to see whether it is whole. "
-                                       "With --deck it prints the deck that made the file and nothing else.",
-                              .reads = "the files",
-                              .writes = "nothing",
-                              .example = "mdlm info --deck runs/a/last.h5 > deck.cfg"};
+const Command command_info = {
+    .name = "info",
+    .arguments = "[--deck] FILE…",
+    .purpose = "describe our HDF5 files and verify their checksums",
+    .run = info,
+    .about = "Tells what a file is (data, checkpoint, metrics, evaluation, profile, samples, "
+             "scores, prompts), its results first, and reads all of it to see whether it is whole. "
+             "With --deck it prints the deck that made the file and nothing else.",
+    .reads = "the files",
+    .writes = "nothing",
+    .example = "mdlm info --deck runs/a/last.h5 > deck.cfg"};

@@ -4,19 +4,11 @@
 #include <string.h>
 
 extern const Command command_train, command_eval, command_sample, command_score, command_logits, command_info,
-    command_check, command_compare, command_help, command_sweep;
+    command_check, command_compare, command_help, command_sweep, command_profile;
 
-const Command *const commands[] = {&command_train,
-                                   &command_eval,
-                                   &command_sweep,
-                                   &command_compare,
-                                   &command_sample,
-                                   &command_score,
-                                   &command_logits,
-                                   &command_check,
-                                   &command_info,
-                                   &command_help,
-                                   NULL};
+const Command *const commands[] = {&command_train,   &command_eval,   &command_profile, &command_sweep,
+                                   &command_compare, &command_sample, &command_score,   &command_logits,
+                                   &command_check,   &command_info,   &command_help,    NULL};
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -2,6 +2,8 @@
 #include "base/err.h"
 #include "base/mem.h"
 
+static const char NOT_A_NUMBER[] = "the network's output is NaN: the weights of the checkpoint are damaged";
+enum { PREDICTED = 3 }; /* columns of op_prediction */
 static const int64_t HOST_CHUNK_BYTES = 64 << 20, DEVICE_CHUNK_BYTES = 1 << 30;
 /* In training the gradient replaces the logits and is a factor of products, hence act; else logits keep full
  * precision. */
@@ -13,6 +15,7 @@ static void plan(Arena *a, Rows *r) {
   r->logits = arena_tensor(a, logits_type(r->model), r->chunk, model_columns(r->model));
   r->loss = arena_tensor(a, real, capacity, 0);
   r->weight = arena_tensor(a, real, capacity, r->terms);
+  if (!r->model->options.training) r->predicted = arena_tensor(a, real, capacity, PREDICTED);
   r->target = arena_tensor(a, DT_I32, capacity, 0);
   r->ids = arena_tensor(a, DT_I32, capacity, 0);
   r->uniform = arena_tensor(a, DT_F64, capacity, 0);
@@ -50,7 +53,7 @@ int rows_create(Rows *r, Model *model, int terms) {
   TRY(arena_commit(&r->arena));
   plan(&r->arena, r);
   if (!host || (o->training && model->dev->bf16)) TRY(warm_up(r));
-  return mem_alloc(&r->host, (size_t)(most * terms) * sizeof(double));
+  return mem_alloc(&r->host, (size_t)(most * (terms > PREDICTED ? terms : PREDICTED)) * sizeof(double));
 }
 
 void rows_destroy(Rows *r) {
@@ -92,10 +95,14 @@ static int chunk_loss(Rows *r, const Objective *o, int64_t first, int64_t n, boo
   return model_logits_backward(r->model, tensor_rows(r->model->dh, first, n), tensor_rows(r->logits, 0, n), h);
 }
 
+/* Number i of the staged ones. */
+static double staged(const Rows *r, int64_t i) {
+  return r->model->dev->real == DT_F64 ? ((double *)r->host)[i] : (double)((float *)r->host)[i];
+}
+
 static int losses_to_host(Rows *r, int64_t n, double *loss) {
   TRY(tensor_download(r->model->dev, r->host, tensor_rows(r->loss, 0, n)));
-  for (int64_t i = 0; i < n; i++)
-    loss[i] = r->model->dev->real == DT_F64 ? ((double *)r->host)[i] : (double)((float *)r->host)[i];
+  for (int64_t i = 0; i < n; i++) loss[i] = staged(r, i);
   return OK;
 }
 
@@ -104,15 +111,58 @@ int rows_total(Rows *r, double *loss) {
   return tensor_zero(r->model->dev, r->total);
 }
 
+/* Targets and weights of n rows and of the padding. */
+static int upload_rows(Rows *r, const Objective *o, const Noised *noised, int64_t all) {
+  Device *dev = r->model->dev;
+  int64_t n = noised->n_rows;
+  TRY(upload_targets(r, o, noised->target, n, all));
+  TRY(tensor_from_f64(dev, tensor_rows(r->weight, 0, n), noised->weight, r->host));
+  return all > n ? tensor_zero(dev, tensor_rows(r->weight, n, all - n)) : OK;
+}
+
 int rows_loss(Rows *r, const Objective *o, const Noised *noised, bool gradient, double *loss) {
   Device *dev = r->model->dev;
   int64_t n = noised->n_rows, all = computed(r, n);
-  TRY(upload_targets(r, o, noised->target, n, all));
-  TRY(tensor_from_f64(dev, tensor_rows(r->weight, 0, n), noised->weight, r->host));
-  if (all > n) TRY(tensor_zero(dev, tensor_rows(r->weight, n, all - n)));
+  TRY(upload_rows(r, o, noised, all));
   for (int64_t first = 0; first < all; first += r->chunk)
     TRY(chunk_loss(r, o, first, all - first < r->chunk ? all - first : r->chunk, gradient));
   return loss ? losses_to_host(r, n, loss) : op_sum(dev, r->total, tensor_rows(r->loss, 0, n));
+}
+
+/* Loss and prediction of rows first … first+n−1 of the gathered ones. */
+static int chunk_predict(Rows *r, const Objective *o, int64_t first, int64_t n) {
+  Device *dev = r->model->dev;
+  Tensor logits, target = tensor_rows(r->target, first, n);
+  TRY(chunk_logits(r, first, n, &logits));
+  TRY(op_prediction(dev, tensor_rows(r->predicted, first, n), logits, target, o->mask));
+  TRY(op_argmax(dev, tensor_rows(r->ids, first, n), logits, o->mask));
+  return objective_loss(o, dev, tensor_rows(r->loss, first, n), logits, target, tensor_rows(r->weight, first, n),
+                        false);
+}
+
+static int predictions_to_host(Rows *r, const Noised *noised, Prediction *list) {
+  Device *dev = r->model->dev;
+  int64_t n = noised->n_rows;
+  TRY(tensor_download(dev, r->host, tensor_rows(r->predicted, 0, n)));
+  for (int64_t i = 0, k = 0; i < n; i++, k += PREDICTED)
+    list[i] = (Prediction){.nll = staged(r, k), .top = staged(r, k + 1), .entropy = staged(r, k + 2)};
+  const int32_t *ids = r->host;
+  TRY(tensor_download(dev, r->host, tensor_rows(r->ids, 0, n)));
+  for (int64_t i = 0; i < n; i++) {
+    CHECK(ids[i] >= 0, ERR_NUMERIC, "%s", NOT_A_NUMBER);
+    list[i].hit = ids[i] == noised->target[i];
+  }
+  return OK;
+}
+
+int rows_predict(Rows *r, const Objective *o, const Noised *noised, double *loss, Prediction *list) {
+  int64_t n = noised->n_rows, all = computed(r, n);
+  if (n == 0) return OK;
+  TRY(upload_rows(r, o, noised, all));
+  for (int64_t first = 0; first < all; first += r->chunk)
+    TRY(chunk_predict(r, o, first, all - first < r->chunk ? all - first : r->chunk));
+  TRY(losses_to_host(r, n, loss));
+  return predictions_to_host(r, noised, list);
 }
 
 int rows_logits(Rows *r, int64_t first, int64_t n, float *logits) {
@@ -144,8 +194,7 @@ int rows_draw(Rows *r, const Objective *o, int64_t n, const double *uniform, con
                           keep ? tensor_rows(r->keep, first, k) : TENSOR_NONE, rule ? *rule : (DrawRule){0}));
   }
   TRY(tensor_download(dev, ids, tensor_rows(r->ids, 0, n)));
-  for (int64_t i = 0; i < n; i++)
-    CHECK(ids[i] >= 0, ERR_NUMERIC, "the network's output is NaN: the weights of the checkpoint are damaged");
+  for (int64_t i = 0; i < n; i++) CHECK(ids[i] >= 0, ERR_NUMERIC, "%s", NOT_A_NUMBER);
   return OK;
 }
 

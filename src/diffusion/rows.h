@@ -7,6 +7,14 @@
 #include "diffusion/noised.h"
 #include "model/model.h"
 
+/* Prediction — what a row says of its target, with p = softmax(logits) without m: the law that samplers draw from. */
+typedef struct Prediction {
+  double nll;     /* −log p(target), nat */
+  double top;     /* the largest p */
+  double entropy; /* −Σ p log p, nat */
+  bool hit;       /* the target is the most likely token */
+} Prediction;
+
 typedef struct Rows {
   Model *model; /* not owned */
   Arena arena;
@@ -14,10 +22,11 @@ typedef struct Rows {
   Tensor logits;        /* [chunk, V and padding columns], act in training, else real */
   int terms;            /* factors a row */
   Tensor loss, weight;  /* [capacity], [capacity, terms] real */
+  Tensor predicted;     /* [capacity, 3] real; none in training */
   Tensor target, ids;   /* [capacity] i32 */
   Tensor uniform, keep; /* [capacity] f64 */
   Tensor total;         /* [1] f64: sum of losses since the last rows_total */
-  void *host;           /* [capacity, terms] f64: staging */
+  void *host;           /* [capacity, max(terms, 3)] f64: staging */
 } Rows;
 
 /** rows_create — for a model's batch and an objective of `terms` factors a row; gradients if the model trains. The
@@ -28,6 +37,10 @@ void rows_destroy(Rows *r);
  *  gradient: also adds to the head's gradients and sets model->dh.
  *  loss NULL: the sum is added to r->total on the device, without waiting for it. */
 int rows_loss(Rows *r, const Objective *o, const Noised *n, bool gradient, double *loss);
+/** rows_predict — loss[n_rows] as rows_loss gives it without gradient, bit for bit, and list[n_rows] (host): what the
+ *  same logits predict. Not in training.
+ *  Errors  ERR_NUMERIC: a logit is NaN */
+int rows_predict(Rows *r, const Objective *o, const Noised *n, double *loss, Prediction *list);
 /** rows_total — *loss (host) := the sum of losses since the last rows_total; waits for the device. */
 int rows_total(Rows *r, double *loss);
 /** rows_logits — logits[n,V] (host) of rows first … first+n−1 of those of the last pass; n ≤ r->chunk. */

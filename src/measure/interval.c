@@ -59,6 +59,20 @@ static Spread by_blocks(const Losses *l, const double *minus, int64_t block) {
 
 Spread interval_sequences(const Losses *l, int64_t block) { return by_blocks(l, NULL, block); }
 
+Split interval_split(const Losses *l) {
+  double nll, between = 0, within = 0, n = (double)l->n, D = (double)l->draws;
+  total(l, NULL, &nll);
+  for (int64_t i = 0; i < l->n; i++) {
+    double residual = l->loss[i] - nll * (double)l->tokens[i];
+    between += residual * residual;
+    if (l->square && l->draws > 1) within += l->square[i] / (D - 1);
+  }
+  between = l->n > 1 ? between / (n - 1) : NAN;
+  if (l->draws == 0) return (Split){.rows = between};
+  if (l->draws == 1 || !l->square) return (Split){NAN, NAN};
+  return (Split){.rows = between - within / n / D, .draws = within / n};
+}
+
 int64_t interval_block(int64_t n, bool running) {
   enum { ROWS = 50, BLOCKS = 25 };
   int64_t block = running ? n / BLOCKS : 1;

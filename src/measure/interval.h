@@ -53,6 +53,17 @@ Spread interval_sequences(const Losses *l, int64_t block);
  *  50, fewer where there would be fewer than 25 blocks. */
 int64_t interval_block(int64_t n, bool running);
 
+/* The variance of a sequence's loss, nat²: of one draw around the sequence's mean, averaged over sequences, and of those
+ * means between sequences, whose lengths are accounted for as above. For n rows and D draws
+ *   se² ≈ n (rows + draws/D) / (Σ tokens)²
+ * so that more draws help as far as draws/D is the larger part, and more rows always do. */
+typedef struct Split {
+  double rows, draws; /* NaN where unknown; rows is unbiased, and so may be below 0 */
+} Split;
+
+/** interval_split — needs two draws, or exact losses, and two sequences. */
+Split interval_split(const Losses *l);
+
 typedef struct Difference {
   Spread spread; /* of nll B − nll A */
   double p;      /* two-sided, of no difference */

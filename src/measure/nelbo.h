@@ -28,6 +28,33 @@ typedef struct Nelbo {
   double *square;    /* [sequences] nat², Σ over draws of the squared distance from their mean */
 } Nelbo;
 
+/* ---- the parts of nelbo_run, for those that look closer at the same passes */
+enum { NELBO_LOSS, NELBO_TOKENS, NELBO_MASKED, NELBO_SQUARE, NELBO_VALUES }; /* of a sequence, see Nelbo */
+
+typedef struct NelboPasses {
+  Network *net; /* not owned, nor the next two */
+  Shards *data;
+  const NelboOptions *o;
+  int64_t n;     /* sequences */
+  int64_t *rows; /* [n] of the data, ascending */
+  int64_t *batch_rows;
+  int32_t *tokens, *lengths; /* [batch,L], [batch] of the loaded ones */
+  double *loss;              /* [batch] of one draw */
+} NelboPasses;
+
+/** nelbo_passes — the sequences to evaluate and memory for a batch of them. Not collective. ERR_MEMORY */
+int nelbo_passes(NelboPasses *p, Network *net, Shards *data, const NelboOptions *o);
+void nelbo_passes_end(NelboPasses *p);
+/** nelbo_load — read these sequences, at most a batch, and begin their values[n, NELBO_VALUES]. */
+int nelbo_load(NelboPasses *p, const int64_t *items, int64_t n, double *values);
+/** nelbo_noise — net->noised := one draw of the loaded sequences; counts their masks. */
+void nelbo_noise(NelboPasses *p, const int64_t *items, int64_t n, int64_t draw, double *values);
+/** nelbo_add — the draw's p->loss into the values; draws come in order. */
+void nelbo_add(const NelboPasses *p, int64_t n, int64_t draw, double *values);
+/** nelbo_total — r := the sums over values[r->sequences, NELBO_VALUES] of rank 0. Collective.
+ *  Errors  ERR_DATA: no token is scored; ERR_MEMORY */
+int nelbo_total(Nelbo *r, const double *values, const Shards *data, Comm *comm);
+
 /** nelbo_run — evaluate with the network's current weights. Collective; every rank gets the totals. A stop signal is
  *  obeyed after a pass of the network. The partial file stays.
  *  Errors  ERR_DATA: no token is scored, or the data's; those of items_run */

@@ -138,16 +138,21 @@ void network_destroy(Network *n) {
   *n = (Network){0};
 }
 
+static ModelInput input_of(const Network *n, const Dropout *dropout) {
+  const Noised *z = &n->noised;
+  return (ModelInput){.B = z->B,
+                      .ids = z->z,
+                      .sigma = z->sigma,
+                      .lengths = z->length,
+                      .rows = z->rows,
+                      .n_rows = z->n_rows,
+                      .dropout = *dropout};
+}
+
 /* One pass: forward on n->noised, the rows' losses summed by sequence, backward. */
 static int pass(Network *n, const Dropout *dropout, bool last, bool gradient, double *loss) {
   Noised *z = &n->noised;
-  ModelInput in = {.B = z->B,
-                   .ids = z->z,
-                   .sigma = z->sigma,
-                   .lengths = z->length,
-                   .rows = z->rows,
-                   .n_rows = z->n_rows,
-                   .dropout = *dropout};
+  ModelInput in = input_of(n, dropout);
   if (last) in.ready = n->ready;
   activity_phase("the forward pass");
   device_phase(&n->dev, "forward");
@@ -174,6 +179,16 @@ int network_loss(Network *n, const Dropout *dropout, bool gradient, double *loss
   TRY(pass(n, &second, true, gradient, loss));
   *rows += n->noised.n_rows;
   return OK;
+}
+
+int network_predict(Network *n, int pass, Prediction *list) {
+  const Dropout none = {0};
+  Noised *z = &n->noised;
+  if (pass > 0) n->objective.table->second(&n->objective, z);
+  ModelInput in = input_of(n, &none);
+  activity_phase("the forward pass");
+  TRY(model_forward(&n->model, &in));
+  return rows_predict(&n->rows, &n->objective, z, n->row_loss, list);
 }
 
 void network_warn(const Network *n) {

@@ -37,6 +37,9 @@ int network_create(Network *n, const NetworkOptions *options);
  *  gradient: parameter gradients += those of the sum
  *  loss NULL: losses are summed on the device, for rows_total, without waiting for it */
 int network_loss(Network *n, const Dropout *dropout, bool gradient, double *loss, int64_t *rows);
+/** network_predict — net->row_loss and list[n_rows] of the rows of net->noised in pass 0, 1, … network_passes − 1, one
+ *  after the other; a later pass replaces net->noised by its own rows first. Not in training. */
+int network_predict(Network *n, int pass, Prediction *list);
 /** network_warn — warn if the times of the deck's schedule cover less than 99 % of the bound. */
 void network_warn(const Network *n);
 /** network_passes — passes of the network per sequence and loss. */

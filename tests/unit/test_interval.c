@@ -106,6 +106,26 @@ static void test_masks(void **state) {
   assert_true(s.se == 0 && s.low == s.value);
 }
 
+/* Two rows of equal length, by hand; then what is known with one draw, and of exact losses. */
+static void test_split(void **state) {
+  (void)state;
+  const double loss[] = {3, 7}, square[] = {2, 4}; /* of 3 draws */
+  const int64_t tokens[] = {2, 2};
+  Losses l = {.n = 2, .loss = loss, .square = square, .tokens = tokens, .draws = 3};
+  Split s = interval_split(&l);
+  near(s.draws, (2.0 / 2 + 4.0 / 2) / 2, 1e-15);
+  near(s.rows, (2 * 2 + 2 * 2) / 1.0 - 1.5 / 3, 1e-15);
+  near(interval_sequences(&l, 1).se, sqrt(2 * (s.rows + s.draws / 3)) / 4, 1e-15); /* the formula of the header */
+  l.draws = 1;
+  s = interval_split(&l);
+  assert_true(isnan(s.rows) && isnan(s.draws));
+  l.draws = 0, l.square = NULL;
+  s = interval_split(&l);
+  assert_true(s.rows == 8 && s.draws == 0);
+  l.n = 1;
+  assert_true(isnan(interval_split(&l).rows));
+}
+
 static void test_difference(void **state) {
   (void)state;
   const double a[] = {2, 9, 4}, b[] = {3, 9, 6};
@@ -232,10 +252,10 @@ static void test_sequences_cover(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_quantiles),       cmocka_unit_test(test_tails),      cmocka_unit_test(test_inverse),
-      cmocka_unit_test(test_one_interval),    cmocka_unit_test(test_blocks),     cmocka_unit_test(test_masks),
-      cmocka_unit_test(test_difference),      cmocka_unit_test(test_block_size), cmocka_unit_test(test_masks_cover),
-      cmocka_unit_test(test_sequences_cover),
+      cmocka_unit_test(test_quantiles),    cmocka_unit_test(test_tails),           cmocka_unit_test(test_inverse),
+      cmocka_unit_test(test_one_interval), cmocka_unit_test(test_blocks),          cmocka_unit_test(test_masks),
+      cmocka_unit_test(test_split),        cmocka_unit_test(test_difference),      cmocka_unit_test(test_block_size),
+      cmocka_unit_test(test_masks_cover),  cmocka_unit_test(test_sequences_cover),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
