@@ -118,7 +118,7 @@ static void compare_flat(Golden *g, const char *what, Tensor flat, double scale)
 static void compare_times(Golden *g) {
   const Objective *o = &g->net.objective;
   for (int64_t b = 0; b < g->B && o->diffusion; b++) {
-    double t = objective_time(o, g->times[U * g->B + b]), chance = objective_masked(o, t);
+    double t = objective_train_time(o, g->times[U * g->B + b]), chance = objective_masked(o, t);
     compare(g, "t", BOUND_F64, &t, &g->times[T * g->B + b], 1);
     compare(g, "chance", BOUND_F64, &chance, &g->times[CHANCE * g->B + b], 1);
   }
@@ -128,8 +128,11 @@ static void fill(Golden *g, int64_t first, int64_t n) {
   Noised *noised = &g->net.noised;
   noised_begin(noised, n);
   memcpy(noised->z, g->z + first * g->L, (size_t)(n * g->L) * sizeof *g->z);
-  for (int64_t b = first; b < first + n; b++)
+  for (int64_t b = first; b < first + n; b++) {
+    int64_t rows = noised->n_rows;
     noised_add(&g->net.objective, noised, b - first, g->x0 + b * g->L, g->lengths[b], g->times[T * g->B + b]);
+    noised_reweigh(&g->net.objective, noised, rows, g->times[T * g->B + b]);
+  }
   if (g->conditioned) compare(g, "sigma", BOUND_F64, noised->sigma, &g->times[SIGMA * g->B + first], n);
 }
 
@@ -212,17 +215,17 @@ static double batch_gradient(Golden *g) {
 
 static void recipe_open(Golden *g, Optimizer *o) {
   MUST(h5_get_text(g->f, g->group, "lr_schedule", g->lr_schedule, sizeof g->lr_schedule));
-  OptimizerOptions recipe = {.lr = real_of(g, "lr"),
-                             .lr_schedule = g->lr_schedule,
-                             .lr_min = real_of(g, "lr_min"),
+  OptimizerOptions recipe = {.lr = {.name = g->lr_schedule,
+                                    .peak = real_of(g, "lr"),
+                                    .min = real_of(g, "lr_min"),
+                                    .warmup = size_of(g, "/", "warmup"),
+                                    .steps = size_of(g, "/", "steps")},
                              .beta1 = real_of(g, "beta1"),
                              .beta2 = real_of(g, "beta2"),
                              .eps = real_of(g, "adam_eps"),
                              .weight_decay = real_of(g, "weight_decay"),
                              .clip = real_of(g, "clip"),
-                             .ema = real_of(g, "ema"),
-                             .warmup = size_of(g, "/", "warmup"),
-                             .steps = size_of(g, "/", "steps")};
+                             .ema = real_of(g, "ema")};
   MUST(optimizer_create(o, &g->net.model.params, &recipe));
   MUST(optimizer_begin(o));
 }
@@ -277,7 +280,7 @@ static void network_open(Golden *g, const char *backend, int64_t row_chunk) {
              .objective = {.name = objective,
                            .T = size_of(g, g->group, "T"),
                            .subs_masking = size_of(g, g->group, "subs_masking"),
-                           .importance_sampling = size_of(g, g->group, "importance_sampling"),
+                           .law = {.name = size_of(g, g->group, "importance_sampling") ? "importance" : "uniform"},
                            .change_of_variables = size_of(g, g->group, "change_of_variables")}};
   toy_open(&g->net, &toy);
 }

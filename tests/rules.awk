@@ -101,7 +101,7 @@ function has_symbol(line, symbol) { return line ~ ("(^|[^A-Za-z0-9_])" symbol "(
 # Whether the line names the choice other than by its symbol: as the value of a key, in quotes or, if the word is
 # distinct, anywhere.
 function names(line, word) {
-  if (line ~ ("(objective|model[.]name|sampler|schedule|estimator) = " word "([^A-Za-z0-9_]|$)")) return 1
+  if (line ~ ("(objective|model[.]name|sampler|schedule|estimator|diffusion[.]time) = " word "([^A-Za-z0-9_]|$)")) return 1
   if (word in is_key) return 0
   if (index(line, "\"" word "\"")) return 1
   return word in is_distinct && line ~ ("(^|[^A-Za-z0-9_.])" word "([^A-Za-z0-9_.]|$)")

@@ -165,8 +165,11 @@ Toy toy_dit(const char *backend, bool time) {
 static void noise(Network *n, const ToyBatch *b, int first, int count) {
   noised_begin(&n->noised, count);
   memcpy(n->noised.z, b->z + first * TOY_L, (size_t)(count * TOY_L) * sizeof *b->z);
-  for (int i = 0; i < count; i++)
+  for (int i = 0; i < count; i++) {
+    int64_t rows = n->noised.n_rows;
     noised_add(&n->objective, &n->noised, i, b->x0 + (first + i) * TOY_L, b->length[first + i], b->t[first + i]);
+    noised_reweigh(&n->objective, &n->noised, rows, b->t[first + i]);
+  }
 }
 
 double toy_pass(Network *n, const ToyBatch *b, int first, int count, Dropout dropout, bool gradient) {

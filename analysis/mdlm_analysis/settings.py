@@ -77,7 +77,8 @@ def deck(family: Family, sizes: Sizes, s: Settings) -> str:
     diffusion: dict[str, Any] = {"objective": s.objective}
     if family.timed:
         diffusion |= {"T": s.T, "schedule": s.schedule or "loglinear"}
-        diffusion |= {name: True for name in ("subs_masking", *REWEIGHTED) if getattr(s, name)}
+        diffusion |= {name: True for name in ("subs_masking", "change_of_variables") if getattr(s, name)}
+        diffusion |= {"time": "importance"} if s.importance_sampling else {}
         reals = {"sigma_min": s.sigma_min, "sigma_max": s.sigma_max}
         reals["sampling_eps"] = 1e-3 if s.sampling_eps is None else s.sampling_eps
         diffusion |= {name: float(value) for name, value in reals.items() if value is not None}

@@ -67,6 +67,15 @@ const Key *config_keys_find(const char *section, const char *name) {
   return NULL;
 }
 
+const FormerKey *config_keys_former(const char *section, const char *name) {
+#define ROW(section_, name_, now_, word_) {.section = section_, .name = name_, .now = now_, .word = word_},
+  static const FormerKey former[] = {FORMER_KEYS(ROW)};
+#undef ROW
+  for (size_t i = 0; i < sizeof former / sizeof *former; i++)
+    if (strcmp(former[i].section, section) == 0 && strcmp(former[i].name, name) == 0) return &former[i];
+  return NULL;
+}
+
 bool config_keys_has_section(const char *section) {
   for (const Key *k = config_keys; k < config_keys + KEYS; k++)
     if (strcmp(k->section, section) == 0) return true;
@@ -208,6 +217,9 @@ static const Key *meant(const char *section, const char *name) {
 
 int config_keys_unknown(const char *place, const char *section, const char *name) {
   const char *dot = section ? "." : "";
+  const FormerKey *former = section ? config_keys_former(section, name) : NULL;
+  if (former)
+    return RAISE(ERR_USAGE, "%s: %s.%s is now %s.%s = %s", place, section, name, section, former->now, former->word);
   const Key *k = meant(section, name);
   if (!section) section = "";
   if (k)

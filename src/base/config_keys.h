@@ -24,6 +24,11 @@ extern const int config_key_count;
 int config_keys_default(Config *cfg);
 /** config_keys_find — the key, or NULL. */
 const Key *config_keys_find(const char *section, const char *name);
+typedef struct FormerKey { /* was true or false, and is now a word of another key of its section */
+  const char *section, *name, *now, *word;
+} FormerKey;
+/** config_keys_former — the former key of that name, or NULL. */
+const FormerKey *config_keys_former(const char *section, const char *name);
 /** config_keys_has_section — whether some key has this section. */
 bool config_keys_has_section(const char *section);
 /** config_keys_set_… — check v and store it. `subject` opens the message: "deck.cfg:12: train.lr = -1". ERR_USAGE. */

@@ -91,13 +91,21 @@ static int note(char **list, const char *section, const char *name, const char *
   return OK;
 }
 
+/* The word that the key of an older version means, if it is true. */
+static int apply_former(Config *cfg, const FormerKey *former, const char *place, const config_setting_t *s) {
+  const Key *now = config_keys_find(former->section, former->now);
+  return config_setting_get_bool(s) ? config_keys_set_string(cfg, now, place, former->word) : OK;
+}
+
 /* gone NULL: an unknown key is an error; otherwise it is added to that list. */
 static int apply_key(Config *cfg, const char *section, const config_setting_t *s, const ConfigText *t, char **gone) {
   char place[PLACE], subject[2 * PLACE], value[PLACE / 2], text[NAME + 8];
   const char *name = name_of(s, text);
   config_text_place(t, (int)config_setting_source_line(s), place, sizeof place);
   const Key *key = config_keys_find(section, name);
+  const FormerKey *former = gone ? config_keys_former(section, name) : NULL;
   show(value, sizeof value, s);
+  if (former && config_setting_type(s) == CONFIG_TYPE_BOOL) return apply_former(cfg, former, place, s);
   if (!key) return gone ? note(gone, section, name, value) : config_keys_unknown(place, section, name);
   snprintf(subject, sizeof subject, "%s: %s.%s = %s", place, section, name, value);
   return set_value(cfg, key, subject, s);

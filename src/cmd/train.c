@@ -19,6 +19,8 @@ static void introduce(const Trainer *t) {
   log_info("model  %s: %.2f M parameters, width %lld, %lld blocks, %lld heads; %s, %s", m->name,
            (double)params_elements(&t->net.model.params) / 1e6, (long long)m->width, (long long)m->blocks,
            (long long)m->heads, c->diffusion_objective, c->diffusion_schedule);
+  bool bound;
+  log_info("loss   %s; validations measure the bound", objective_trains(&t->net.objective, &bound));
   log_info("run    %s: %lld steps of %lld sequences, %d rank%s × %d thread%s, reduce %s, %.0f GFLOP/s a rank",
            c->run_dir, (long long)c->train_steps, (long long)c->train_global_batch, t->comm->size,
            t->comm->size > 1 ? "s" : "", t->net.dev.threads, t->net.dev.threads > 1 ? "s" : "", c->dist_reduce,

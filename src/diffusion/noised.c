@@ -51,6 +51,21 @@ void noised_draw(const Objective *o, Noised *n, int64_t b, const int32_t *x0, in
   noised_add(o, n, b, x0, length, t);
 }
 
+void noised_reweigh(const Objective *o, Noised *n, int64_t first, double t) {
+  bool plain = o->options.plain;
+  if (!plain && o->law.table->uniform) return;
+  double density = plain ? 1 : law_density(&o->law, t);
+  for (int64_t i = first * o->terms; i < n->n_rows * o->terms; i++) n->weight[i] = plain ? 1 : n->weight[i] / density;
+}
+
+void noised_train(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t, RngKey mask) {
+  int64_t first = n->n_rows;
+  t = objective_train_time(o, t);
+  timestep_mask(n->z + b * n->L, x0, n->L, o->mask, objective_masked(o, t), mask);
+  noised_add(o, n, b, x0, length, t);
+  noised_reweigh(o, n, first, t);
+}
+
 void noised_count(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t, RngKey mask) {
   int64_t k = 1 + (int64_t)(t * (double)n->L), first = n->n_rows;
   if (k > n->L) k = n->L;

@@ -25,6 +25,11 @@ void noised_begin(Noised *n, int64_t B);
 void noised_add(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t);
 /** noised_draw — sequence b with its tokens masked by `mask` at the objective's time for t uniform in [o->tau, 1]. */
 void noised_draw(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t, RngKey mask);
+/** noised_train — the same for training: at the time of diffusion.time, with the weights of noised_reweigh. */
+void noised_train(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t, RngKey mask);
+/** noised_reweigh — rows from `first` on, of a sequence at time t: from the bound's weights to those of training, which
+ *  are the bound's divided by the law's density, or 1 with diffusion.weight = one. */
+void noised_reweigh(const Objective *o, Noised *n, int64_t first, double t);
 /** noised_count — sequence b with exactly k of its L positions masked, k uniform on 1 … L for t uniform on [0,1), each
  *  scored row weighted by L/k: the bound for ε = τ = 0, because ∫₀¹ Bin(k; L, t)/t dt = 1/k. For objectives that give
  *  x0 in continuous time. */

@@ -3,8 +3,6 @@
 #include "base/menu.h"
 #include <math.h>
 
-bool objective_reweights(const ObjectiveOptions *o) { return o->importance_sampling || o->change_of_variables; }
-
 /* The objectives that may have an option, for a message. */
 static const char *with_option(ObjectiveOption option, char text[MENU_TEXT]) {
   *text = '\0';
@@ -13,27 +11,45 @@ static const char *with_option(ObjectiveOption option, char text[MENU_TEXT]) {
   return text;
 }
 
-static int check_reweighting(const ObjectiveTable *table, const ObjectiveOptions *o) {
-  const char *key = o->importance_sampling ? "importance_sampling" : "change_of_variables";
+/* One factor of −log p, the same at all times, where masks are drawn for it. */
+static int check_change(const ObjectiveTable *table, const ObjectiveOptions *o) {
   char fit[MENU_TEXT] = "";
-  CHECK(!(o->importance_sampling && o->change_of_variables), ERR_USAGE,
-        "diffusion.importance_sampling and diffusion.change_of_variables are two ways to the same loss: choose one");
   CHECK(table->options & OPTION_REWEIGHT, ERR_USAGE,
-        "diffusion.%s changes the weight of −log p, which diffusion.objective = %s does not have; it is for %s", key,
+        "diffusion.change_of_variables changes the weight of −log p, which diffusion.objective = %s does not have; it "
+        "is for %s",
         table->name, with_option(OPTION_REWEIGHT, fit));
-  CHECK(o->T == 0, ERR_USAGE, "diffusion.%s is for continuous time: diffusion.T = %lld must be 0", key,
+  CHECK(o->T == 0, ERR_USAGE, "diffusion.change_of_variables is for continuous time: diffusion.T = %lld must be 0",
         (long long)o->T);
   for (int i = 0; schedules[i]; i++)
     if (schedules[i]->invertible_weight) menu_add(fit, schedules[i]->name);
-  CHECK(o->schedule->table->invertible_weight, ERR_USAGE, "diffusion.%s is for diffusion.schedule = %s, not %s", key,
-        fit, o->schedule->table->name);
+  CHECK(o->schedule->table->invertible_weight, ERR_USAGE,
+        "diffusion.change_of_variables is for diffusion.schedule = %s, not %s", fit, o->schedule->table->name);
+  return OK;
+}
+
+/* diffusion.time and diffusion.weight. */
+static int check_training(const ObjectiveTable *table, const ObjectiveOptions *o, const Law *law) {
+  char fit[MENU_TEXT];
+  CHECK(!o->plain || table->options & OPTION_REWEIGHT, ERR_USAGE,
+        "diffusion.weight = one leaves −log p of the masked tokens, which is not the loss of diffusion.objective = %s; "
+        "it is for %s",
+        table->name, with_option(OPTION_REWEIGHT, fit));
+  if (law->table->uniform) return OK;
+  CHECK(table->options & OPTION_TIMES, ERR_USAGE,
+        "diffusion.time = %s: diffusion.objective = %s has no time to draw; it is for %s", law->table->name,
+        table->name, with_option(OPTION_TIMES, fit));
+  CHECK(o->T == 0, ERR_USAGE, "diffusion.time = %s is for continuous time: diffusion.T = %lld must be 0",
+        law->table->name, (long long)o->T);
+  CHECK(!o->change_of_variables, ERR_USAGE,
+        "diffusion.time = %s and diffusion.change_of_variables both change how masks are drawn: choose one",
+        law->table->name);
   return OK;
 }
 
 /* Which options do not go together, and why. */
 static int check(const ObjectiveTable *table, const ObjectiveOptions *o) {
   char fit[MENU_TEXT] = "";
-  if (objective_reweights(o)) TRY(check_reweighting(table, o));
+  if (o->change_of_variables) TRY(check_change(table, o));
   CHECK(o->T == 0 || table->options & OPTION_STEPS, ERR_USAGE,
         "diffusion.objective = %s has no discrete time: diffusion.T = %lld must be 0", table->name, (long long)o->T);
   for (int i = 0; schedules[i]; i++)
@@ -63,21 +79,30 @@ int objective_create(Objective *o, const ObjectiveOptions *options) {
   o->diffusion = o->gives != GIVES_NEXT;
   o->terms = options->subs_masking ? 1 : table->terms;
   o->tau = options->T > 0 ? 0 : options->tau;
-  double least, most;
-  schedule_ends(o->schedule, &least, &most);
-  o->low = log(-expm1(-least));
-  o->slope = log(-expm1(-most)) - o->low;
-  return OK;
+  schedule_span(o->schedule, &o->low, &o->slope);
+  TRY(law_create(&o->law, &options->law, o->schedule, o->tau));
+  o->options.law = o->law.options;
+  return check_training(table, options, &o->law);
 }
 
 double objective_time(const Objective *o, double t) {
   if (o->options.T > 0) return (floor(t * (double)o->options.T) + 1) / (double)o->options.T;
-  return o->options.importance_sampling ? schedule_time(o->schedule, -log1p(-exp(o->low + t * o->slope))) : t;
+  return t;
+}
+
+double objective_train_time(const Objective *o, double t) {
+  return o->law.table->uniform ? objective_time(o, t) : law_time(&o->law, t);
+}
+
+const char *objective_trains(const Objective *o, bool *bound) {
+  *bound = !o->options.plain && !o->law.table->partial;
+  if (o->options.plain) return "cross entropy of the masked tokens, per token";
+  return *bound ? "bound" : "part of the bound at the times of diffusion.time";
 }
 
 double objective_share(const Objective *o) {
   if (!o->diffusion || o->options.T > 0) return 1;
-  if (objective_reweights(&o->options)) return exp(o->low + o->slope) - exp(o->low);
+  if (o->options.change_of_variables) return exp(o->low + o->slope) - exp(o->low);
   return (schedule_masked(o->schedule, 1) - schedule_masked(o->schedule, o->tau)) / (1 - o->tau);
 }
 

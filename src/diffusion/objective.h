@@ -4,7 +4,7 @@
  * Loss and samplers share one parameterisation, so it is written once per objective, in objective_WORD.c; a new one is
  * that file and a row of keys.def. What the rest of the program asks of an objective is a field of its table. */
 #pragma once
-#include "diffusion/schedule.h"
+#include "diffusion/law.h"
 #include "ops/ops.h"
 
 /* Gives — what the network's output is, as far as samplers and estimators care. */
@@ -19,7 +19,8 @@ typedef enum Gives {
 typedef enum ObjectiveOption {
   OPTION_STEPS = 1,        /* diffusion.T > 0 */
   OPTION_SUBS_MASKING = 2, /* diffusion.subs_masking: p(m) := 0, so that it gives x0 */
-  OPTION_REWEIGHT = 4 /* diffusion.importance_sampling or change_of_variables: the loss is a weight times −log p */
+  OPTION_REWEIGHT = 4,     /* diffusion.weight, diffusion.change_of_variables: the loss is a weight times −log p */
+  OPTION_TIMES = 8         /* diffusion.time: the loss has one factor, the weight of the time */
 } ObjectiveOption;
 
 typedef struct ObjectiveOptions {
@@ -30,7 +31,9 @@ typedef struct ObjectiveOptions {
   int64_t T;                /* diffusion steps; 0: continuous time */
   double tau;               /* smallest time of continuous time */
   bool subs_masking;
-  bool importance_sampling, change_of_variables;
+  bool change_of_variables;
+  bool plain;     /* diffusion.weight = one: training weighs all masked tokens the same */
+  LawOptions law; /* diffusion.time */
 } ObjectiveOptions;
 
 typedef struct Noised Noised; /* diffusion/noised.h */
@@ -42,7 +45,7 @@ typedef struct ObjectiveTable {
   int terms;        /* factors of a scored row's loss; 1 with GIVES_X0 and with subs_masking */
   /* what else its options must fulfil: ERR_USAGE with the reason; may be NULL */
   int (*check)(const ObjectiveOptions *);
-  /* rows, targets and weights of sequence b at time t, whose x0, z and length are set */
+  /* rows, targets and the bound's weights of sequence b at time t, whose x0, z and length are set */
   void (*score)(const Objective *, Noised *, int64_t b, double t);
   /* z, sigma, rows, targets and weights of a second pass, whose loss is added; NULL: there is none */
   void (*second)(const Objective *, Noised *);
@@ -58,7 +61,8 @@ struct Objective {
   int32_t mask;      /* m */
   int terms;         /* factors of a scored row's loss */
   double tau;        /* smallest time drawn */
-  double low, slope; /* importance sampling and change of variables: log(1 − e^−σ) = low + slope·t */
+  double low, slope; /* change of variables: log(1 − e^−σ) = low + slope·t */
+  Law law;           /* of the times of training */
 };
 
 extern const ObjectiveTable *const objectives[]; /* NULL-ended */
@@ -68,13 +72,15 @@ extern const ObjectiveTable *const objectives[]; /* NULL-ended */
 int objective_create(Objective *o, const ObjectiveOptions *options);
 /** objective_find — the table of that word. ERR_USAGE if there is none. */
 int objective_find(const ObjectiveTable **table, const char *name);
-/** objective_reweights — whether times or masks are drawn so that the weight of −log p is the same at all of them. */
-bool objective_reweights(const ObjectiveOptions *o);
-/** objective_time — the time of a sequence from t uniform in [o->tau, 1]: t itself, the next multiple of 1/T, or the
- *  time at which log(1 − e^−σ) is uniform (importance sampling). Source: arXiv:2406.07524 App. C.1 */
+/** objective_time — the time of an evaluated sequence from t uniform in [o->tau, 1]: t itself, or the next multiple of
+ *  1/T. */
 double objective_time(const Objective *o, double t);
-/** objective_share — the share of the bound that the times of training cover: (alpha(τ) − alpha(1))/(1 − τ) in
- *  continuous time, where the whole is 1. */
+/** objective_train_time — the time of a sequence in training, from the same t: by the law of diffusion.time. */
+double objective_train_time(const Objective *o, double t);
+/** objective_trains — what the loss of training estimates, in words; *bound: whether that is the bound. */
+const char *objective_trains(const Objective *o, bool *bound);
+/** objective_share — the share of the bound that uniform times cover: (alpha(τ) − alpha(1))/(1 − τ) in continuous time,
+ *  where the whole is 1. */
 double objective_share(const Objective *o);
 /** objective_masked — the probability that a token of a sequence at time t is masked. */
 double objective_masked(const Objective *o, double t);

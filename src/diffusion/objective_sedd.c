@@ -26,5 +26,10 @@ static void sedd_log_p(const Objective *o, double *out, const float *f, int32_t 
 }
 
 extern const ObjectiveTable objective_sedd;
-const ObjectiveTable objective_sedd = {
-    .name = "sedd", .gives = GIVES_SCORE, .terms = 1, .score = sedd_score, .loss = sedd_loss, .log_p = sedd_log_p};
+const ObjectiveTable objective_sedd = {.name = "sedd",
+                                       .gives = GIVES_SCORE,
+                                       .options = OPTION_TIMES,
+                                       .terms = 1,
+                                       .score = sedd_score,
+                                       .loss = sedd_loss,
+                                       .log_p = sedd_log_p};

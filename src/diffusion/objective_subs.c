@@ -6,8 +6,8 @@
  *
  *   continuous time          w = σ'(t)/(e^σ(t) − 1)
  *   T steps                  w = 1/t, t ≤ 1 − 10⁻⁴: the discrete-time bound with p(m) = 0
- *   importance sampling,     w = log(1 − e^−σ(1)) − log(1 − e^−σ(0)): the time (or the probability of a mask) is drawn
- *   change of variables      so that the rest of the weight cancels
+ *   change of variables      w = log(1 − e^−σ(1)) − log(1 − e^−σ(0)): the probability of a mask is drawn so that the
+ *                            rest of the weight cancels
  *
  * Only masked real positions are scored: elsewhere loss and gradient are zero, and logits are never computed.
  * Source: arXiv:2406.07524 §3.2.3, Eq. (10), App. C.1. */
@@ -16,7 +16,7 @@
 
 static void subs_score(const Objective *o, Noised *n, int64_t b, double t) {
   const ObjectiveOptions *c = &o->options;
-  double weight = objective_reweights(c) ? o->slope : schedule_weight(o->schedule, t);
+  double weight = c->change_of_variables ? o->slope : schedule_weight(o->schedule, t);
   noised_masked_rows(o, n, b, c->T > 0 ? 1 / fmin(t, 1 - 1e-4) : weight);
 }
 
@@ -32,7 +32,7 @@ static void subs_log_p(const Objective *o, double *out, const float *f, int32_t 
 extern const ObjectiveTable objective_subs;
 const ObjectiveTable objective_subs = {.name = "subs",
                                        .gives = GIVES_X0,
-                                       .options = OPTION_STEPS | OPTION_REWEIGHT,
+                                       .options = OPTION_STEPS | OPTION_REWEIGHT | OPTION_TIMES,
                                        .terms = 1,
                                        .score = subs_score,
                                        .loss = objective_cross_entropy,

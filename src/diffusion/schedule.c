@@ -23,3 +23,10 @@ void schedule_ends(const Schedule *s, double *least, double *most) {
   *least = schedule_sigma(s, 0) > 0 ? schedule_sigma(s, 0) : s->eps; /* log(1 − e^−σ) diverges at σ = 0 */
   *most = schedule_sigma(s, 1);
 }
+
+void schedule_span(const Schedule *s, double *low, double *slope) {
+  double least, most;
+  schedule_ends(s, &least, &most);
+  *low = log(-expm1(-least));
+  *slope = log(-expm1(-most)) - *low;
+}

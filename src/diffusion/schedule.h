@@ -34,3 +34,5 @@ double schedule_masked(const Schedule *s, double t);
 double schedule_weight(const Schedule *s, double t);
 /** schedule_ends — the smallest and the largest σ between which log(1 − e^−σ) is made uniform. */
 void schedule_ends(const Schedule *s, double *least, double *most);
+/** schedule_span — between these ends log(1 − e^−σ) goes from low to low + slope. */
+void schedule_span(const Schedule *s, double *low, double *slope);

@@ -57,8 +57,15 @@ int network_objective(Objective *objective, Schedule *schedule, const Config *cf
                         .T = cfg->diffusion_T,
                         .tau = cfg->diffusion_sampling_eps,
                         .subs_masking = cfg->diffusion_subs_masking,
-                        .importance_sampling = cfg->diffusion_importance_sampling,
-                        .change_of_variables = cfg->diffusion_change_of_variables};
+                        .change_of_variables = cfg->diffusion_change_of_variables,
+                        .plain = strcmp(cfg->diffusion_weight, "one") == 0,
+                        .law = {.name = cfg->diffusion_time,
+                                .clip_low = cfg->diffusion_clip_low,
+                                .clip_high = cfg->diffusion_clip_high,
+                                .normal_mean = cfg->diffusion_normal_mean,
+                                .normal_width = cfg->diffusion_normal_width,
+                                .beta_a = cfg->diffusion_beta_a,
+                                .beta_b = cfg->diffusion_beta_b}};
   return objective_create(objective, &o);
 }
 

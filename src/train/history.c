@@ -3,8 +3,8 @@
 
 static const MetricsColumn train_columns[TRAIN_COLUMNS] = {
     {"step", "step", "optimizer steps taken"},
-    {"loss", "nat/token", "training loss, mean since the last row"},
-    {"ppl", "", "exp(loss)"},
+    {"loss", "nat/token", "training loss with the weights of diffusion.weight, mean since the last row"},
+    {"ppl", "", "exp(loss); NaN where the loss is not the bound"},
     {"grad_norm", "", "2-norm of the gradient before clipping"},
     {"lr", "", "learning rate of the last step"},
     {"tokens", "token", "tokens seen since the start, padding left out"},

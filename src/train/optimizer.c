@@ -22,7 +22,7 @@ int optimizer_create(Optimizer *o, Params *params, const OptimizerOptions *optio
   Device *dev = params->dev;
   *o = (Optimizer){.options = *options, .params = params};
   o->shard = c->shard ? *c->shard : shard_whole(params->count);
-  TRY(lr_create(&o->lr, c->lr_schedule ? c->lr_schedule : "constant", c->lr, c->lr_min, c->warmup, c->steps));
+  TRY(lr_create(&o->lr, &c->lr));
   Tensor *const state[] = {&o->m, &o->v, &o->ema};
   for (int i = 0; i < 3; i++) TRY(buffer(dev, state[i], params->value.type, shard_own(&o->shard)));
   TRY(buffer(dev, &o->terms, DT_F64, chunks_of(o, params->count)));

@@ -11,10 +11,8 @@
 #include "train/shard.h"
 
 typedef struct OptimizerOptions {
-  double lr, beta1, beta2, eps, weight_decay, clip, ema;
-  const char *lr_schedule; /* see lr.h; NULL: constant */
-  double lr_min;
-  int64_t warmup, steps;
+  LrOptions lr;
+  double beta1, beta2, eps, weight_decay, clip, ema;
   const Shard *shard; /* copied; NULL: the whole buffers */
   Comm *comm;         /* of the ranks that share them, not owned */
 } OptimizerOptions;

@@ -72,15 +72,16 @@ static int check_state(const Trainer *t, const CheckpointState *s, const Config 
 }
 
 /* Tells of changed keys that change the weights or the validation: all keys of these sections, except those that are
- * checked above or promised to change no bit. A changed number of steps is expected, unless the learning rate depends on
- * it. */
+ * checked above or promised to change no bit. A changed number of steps is expected, unless the learning rates so far
+ * depend on it. */
 #define QUIET                                                                                                          \
   "data.train train.log_every train.save_every train.save_minutes train.keep_every train.local_every train.local_dir " \
   "device.threads device.pin "                                                                                         \
   "dist.timeout dist.heartbeat"
 static int report_changes(const Trainer *t, const Config *trained, int64_t step) {
   char quiet[512];
-  snprintf(quiet, sizeof quiet, QUIET "%s%s", t->optimizer.lr.table->of_steps ? "" : " train.steps",
+  bool same = lr_same(&t->optimizer.lr, trained->train_steps, step);
+  snprintf(quiet, sizeof quiet, QUIET "%s%s", same ? " train.steps" : "",
            t->reduction.tree ? " dist.shard_optimizer" : "");
   return network_changes(t->cfg, trained, step, "data model diffusion train device dist", quiet);
 }

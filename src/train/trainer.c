@@ -30,7 +30,7 @@ static void noise(Trainer *t, const Micro *micro) {
     RngKey mask = rng_key((uint64_t)cfg->run_seed, RNG_MASK, 0, (uint64_t)micro->step, (uint64_t)i);
     double time = timestep_draw((uint64_t)cfg->run_seed, RNG_TIME, micro->step, i, i, cfg->train_global_batch,
                                 cfg->diffusion_stratified, net->objective.tau);
-    noised_draw(&net->objective, &net->noised, b, x0, micro->lengths[b], time, mask);
+    noised_train(&net->objective, &net->noised, b, x0, micro->lengths[b], time, mask);
   }
 }
 
@@ -214,13 +214,16 @@ static int report(Trainer *t, const StepResult *last, Window *w, double begun, i
   double mfu = trainer_flops(t, (double)w->tokens, (double)w->rows) / seconds / ranks / t->peak;
   int64_t done = t->optimizer.step, total = t->cfg->train_steps;
   double eta = (now - begun) / (double)(done - first) * (double)(total - done);
-  log_info("step %lld/%lld  loss %.4f  ppl %.2f  lr %.3g  |g| %.3f  %.0f tokens/s  mfu %.0f%%  eta %s", (long long)done,
-           (long long)total, loss, exp(loss), last->lr, last->norm, rate, 100 * mfu,
-           log_duration(left, sizeof left, eta));
+  char ppl[32] = "";
+  bool bound;
+  objective_trains(&t->net.objective, &bound);
+  if (bound) snprintf(ppl, sizeof ppl, "  ppl %.2f", exp(loss));
+  log_info("step %lld/%lld  loss %.4f%s  lr %.3g  |g| %.3f  %.0f tokens/s  mfu %.0f%%  eta %s", (long long)done,
+           (long long)total, loss, ppl, last->lr, last->norm, rate, 100 * mfu, log_duration(left, sizeof left, eta));
   double row[TRAIN_COLUMNS];
   row[TRAIN_STEP] = (double)done;
   row[TRAIN_LOSS] = loss;
-  row[TRAIN_PPL] = exp(loss);
+  row[TRAIN_PPL] = bound ? exp(loss) : NAN;
   row[TRAIN_GRAD_NORM] = last->norm;
   row[TRAIN_LR] = last->lr;
   row[TRAIN_TOKENS] = (double)t->tokens;

@@ -58,17 +58,19 @@ static int open_data(Trainer *t) {
 }
 
 static OptimizerOptions optimizer_options(const Config *cfg) {
-  return (OptimizerOptions){.lr = cfg->train_lr,
+  return (OptimizerOptions){.lr = {.name = cfg->train_lr_schedule,
+                                   .peak = cfg->train_lr,
+                                   .min = cfg->train_lr_min,
+                                   .warmup = cfg->train_warmup,
+                                   .steps = cfg->train_steps,
+                                   .decay_share = cfg->train_decay_share,
+                                   .decay_shape = cfg->train_decay_shape},
                             .beta1 = cfg->train_beta1,
                             .beta2 = cfg->train_beta2,
                             .eps = cfg->train_adam_eps,
                             .weight_decay = cfg->train_weight_decay,
                             .clip = cfg->train_clip,
-                            .ema = cfg->train_ema,
-                            .lr_schedule = cfg->train_lr_schedule,
-                            .lr_min = cfg->train_lr_min,
-                            .warmup = cfg->train_warmup,
-                            .steps = cfg->train_steps};
+                            .ema = cfg->train_ema};
 }
 
 static NetworkOptions network_options(const Trainer *t) {

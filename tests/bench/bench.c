@@ -97,7 +97,8 @@ static int open_network(Bench *b, int64_t batch, bool training) {
 static int build(Bench *b) {
   const Shape *s = &b->shape;
   TRY(open_network(b, s->batch, true));
-  OptimizerOptions o = {.lr = 3e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .clip = 1, .ema = 0.9999, .warmup = 10};
+  OptimizerOptions o = {
+      .lr = {.peak = 3e-4, .warmup = 10}, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .clip = 1, .ema = 0.9999};
   Params *p = &b->net.model.params;
   TRY(params_init(p, 1));
   TRY(optimizer_create(&b->optimizer, p, &o));

@@ -64,11 +64,17 @@ bad "mask_padding in the middle of a run" 'mask_padding = false, the deck says t
   eval "$D" model.mask_padding=true
 bad "estimator count in discrete time" 'estimator = count needs an objective.*use eval.estimator = time' eval "$D" eval.estimator=count diffusion.T=9
 new=(train "$D" run.dir="$T/new") ar=(diffusion.objective=ar model.name=ar)
-bad "sedd with importance sampling" 'importance_sampling.*objective = sedd does not have; it is for subs' \
-  "${new[@]}" diffusion.objective=sedd diffusion.importance_sampling=true
-bad "importance sampling and change of variables" 'choose one' "${new[@]}" diffusion.importance_sampling=true \
+bad "sedd with plain cross entropy" 'weight = one.*not the loss of diffusion.objective = sedd; it is for subs' \
+  "${new[@]}" diffusion.objective=sedd diffusion.weight=one
+bad "importance sampling and change of variables" 'choose one' "${new[@]}" diffusion.time=importance \
   diffusion.change_of_variables=true
-bad "importance sampling in discrete time" 'diffusion.T = 9 must be 0' "${new[@]}" diffusion.T=9 diffusion.importance_sampling=true
+bad "importance sampling in discrete time" 'diffusion.T = 9 must be 0' "${new[@]}" diffusion.T=9 diffusion.time=importance
+bad "times of ar" 'time = normal: diffusion.objective = ar has no time to draw; it is for subs or sedd' "${new[@]}" "${ar[@]}" \
+  diffusion.time=normal
+bad "clip that leaves no time" 'clip_low = 0.9 .* is not below diffusion.clip_high = 0.8' "${new[@]}" diffusion.time=clip \
+  diffusion.clip_low=0.9
+bad "the former key of importance sampling" 'diffusion.importance_sampling is now diffusion.time = importance' "${new[@]}" \
+  diffusion.importance_sampling=true
 bad "d3pm in continuous time" 'd3pm.*set diffusion.T' "${new[@]}" diffusion.objective=d3pm
 bad "d3pm with another schedule" 'schedule must be loglinear, not cosine' "${new[@]}" diffusion.objective=d3pm \
   diffusion.T=9 diffusion.schedule=cosine

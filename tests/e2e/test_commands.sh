@@ -108,6 +108,14 @@ tap "a warning if the schedule omits part of the bound" partial
 tap "train" \
   prints '^step 6/6 +loss [0-9.]+ +ppl [0-9.]+ +lr [0-9.e-]+ +\|g\| [0-9.]+ +[0-9]+ tokens/s +mfu [0-9]+% +eta ' \
   '^step 6  validation nll .* ppl ' '^complete at step 6; best validation nll' -- train "$D"
+named() { # the log names what the loss is; ppl is that of a bound only
+  prints '^loss   cross entropy of the masked tokens, per token; validations measure the bound' \
+    '^step 6/6 +loss [0-9.]+ +lr ' '^step 6  validation nll .* ppl ' -- train "$D" run.dir="$T/one" diffusion.weight=one &&
+    prints '^loss   part of the bound' '^step 6/6 +loss [0-9.]+ +lr ' -- train "$D" run.dir="$T/clip" diffusion.time=clip &&
+    prints '^loss   bound; ' '^step 6/6 +loss [0-9.]+ +ppl ' -- train "$D" run.dir="$T/beta" diffusion.time=beta &&
+    python 'assert np.isnan(h5.File(sys.argv[1])["train/ppl"]).all()' "$T/one/metrics.h5"
+}
+tap "diffusion.weight and diffusion.time: the log names the loss" named
 tap "check leaves an existing run unchanged" leaves "$T/run" ranks 1 check "$D"
 learned() {
   python 'l = h5.File(sys.argv[1])["train/loss"][()]; print(l); assert l[-10:].mean() < l[:3].mean() - 0.5' "$1"
@@ -129,7 +137,7 @@ included() {
 tap "a deck includes another" included
 falls() { # the learning rates of a cosine run; resumed with more steps it has another curve and prints a warning
   local schedule on=(train.lr_min=1e-3 train.warmup=5)
-  for schedule in constant cosine; do
+  for schedule in constant cosine wsd; do
     ranks 1 train "$D" run.dir="$T/$schedule" train.lr_schedule="$schedule" train.steps=10 "${on[@]}" &&
       ranks 1 train "$D" run.dir="$T/$schedule" train.lr_schedule="$schedule" train.steps=11 "${on[@]}" \
         2> "$T/$schedule.err" || return 1
@@ -139,6 +147,8 @@ lr = h5.File(sys.argv[1])["train/lr"][()]
 want = [1e-3, 1e-2, *(1e-3 + 9e-3 * (1 + np.cos(np.pi * np.arange(1, 9) / 9)) / 2)]
 print(lr, want)
 assert np.allclose(lr[:10], want, rtol=1e-12, atol=0)' "$T/cosine/metrics.h5" &&
+    python 'lr = h5.File(sys.argv[1])["train/lr"][()]; print(lr); assert lr[4] < lr[5] == lr[8] == 1e-2 and lr[9] == 1e-2' \
+      "$T/wsd/metrics.h5" && ! grep changed "$T/wsd.err" &&
     grep 'changed since the checkpoint: train.steps = 11, was 10 at step 10$' "$T/cosine.err" && ! grep changed "$T/constant.err"
 }
 tap "train.lr_schedule = cosine: its rates, and a warning when its length changes" falls

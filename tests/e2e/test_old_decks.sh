@@ -48,6 +48,14 @@ renamed() {
 warning: $(changed train.lr 0.01 0.0003)" $(resume renamed)
 }
 tap "keys that no longer exist are told once" renamed
+former() { # what is true in an old deck is a word of another key now; false is what the deck says
+  edit former -e "s/^  time = \"uniform\"/  importance_sampling = $1/" || return 1
+  warns 2 "$2" $(resume former) diffusion.time="$3"
+}
+tap "a key that became a word: false" former false "" uniform
+tap "a key that became a word: true" former true "" importance
+tap "a key that became a word: true, and the deck says otherwise" former true \
+  "$(changed diffusion.time '"uniform"' '"importance"')" uniform
 all_told() {
   edit old -e '/^  crop = /d' || return 1
   warns 1 "$(changed data.valid '""' '"FOLDER/valid.h5"')

@@ -60,6 +60,13 @@ same_moved() {
 }
 tap "resume on 6, then 4, then 3 ranks" moved
 tap "resumed on other numbers of ranks: the bits of 1 rank" same_moved
+# times of another distribution and another weight: in one run, with the masks of any number of ranks
+law=("${many[@]}" train.steps=3 diffusion.time=normal diffusion.weight=one)
+tap "normal times, plain cross entropy, on 1 rank" train law1 1 "${law[@]}"
+for n in 2 3; do
+  tap "normal times, plain cross entropy, on $n ranks" train law$n $n "${law[@]}"
+  tap "normal times on $n ranks: the bits of 1 rank" same_run law1 law$n
+done
 tap "train with 2 threads" train threads 1 device.threads=2
 tap "2 threads: the same bits" same_run one threads
 tap "dist.reduce = fast on 2 ranks" train fast 2 dist.reduce=fast

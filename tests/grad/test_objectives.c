@@ -17,7 +17,7 @@ typedef struct Case {
 
 static const Case cases[] = {
     {"subs, 4 steps", "loglinear", {.name = "subs", .T = 4}},
-    {"subs, importance sampling", "linear", {.name = "subs", .importance_sampling = true}},
+    {"subs, importance", "linear", {.name = "subs", .law = {.name = "importance"}}},
     {"subs, change of variables", "loglinear", {.name = "subs", .change_of_variables = true}},
     {"subs, geometric", "geometric", {.name = "subs"}},
     {"subs, cosine", "cosine", {.name = "subs"}},
@@ -28,6 +28,14 @@ static const Case cases[] = {
     {"sedd", "loglinear", {.name = "sedd"}},
     {"sedd, linear", "linear", {.name = "sedd"}},
     {"ar", "loglinear", {.name = "ar"}},
+    {"subs, clip", "loglinear", {.name = "subs", .law = {.name = "clip", .clip_low = 0.1, .clip_high = 0.7}}},
+    {"subs, normal", "cosine", {.name = "subs", .law = {.name = "normal", .normal_mean = 0.5, .normal_width = 0.2}}},
+    {"subs, beta", "loglinear", {.name = "subs", .law = {.name = "beta", .beta_a = 1.5, .beta_b = 1}}},
+    {"subs, weight one", "loglinear", {.name = "subs", .plain = true}},
+    {"subs, weight one, normal",
+     "loglinear",
+     {.name = "subs", .plain = true, .law = {.name = "normal", .normal_mean = 0.5, .normal_width = 0.2}}},
+    {"sedd, normal", "loglinear", {.name = "sedd", .law = {.name = "normal", .normal_mean = 0.5, .normal_width = 0.2}}},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 

@@ -25,8 +25,13 @@ typedef struct Outcome {
 } Outcome;
 
 /* Clipping, weight decay and averaging all have an effect. */
-static const OptimizerOptions RECIPE = {
-    .lr = 1e-2, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.1, .clip = 0.5, .ema = 0.9, .warmup = 5};
+static const OptimizerOptions RECIPE = {.lr = {.peak = 1e-2, .warmup = 5},
+                                        .beta1 = 0.9,
+                                        .beta2 = 0.99,
+                                        .eps = 1e-8,
+                                        .weight_decay = 0.1,
+                                        .clip = 0.5,
+                                        .ema = 0.9};
 
 static void backward(Network *n, Reduction *r, int64_t step) {
   int64_t micros = MICROS * world.size / r->comm->size;

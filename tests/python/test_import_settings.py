@@ -35,6 +35,7 @@ import mdlm_h5
 OBJECTIVES = {
     "subs": {},
     "subs timed": {"time_conditioning": True, "change_of_variables": True},
+    "subs importance": {"importance_sampling": True},
     "subs in steps": {"T": 50},
     "d3pm": {"parameterization": "d3pm", "T": 50, "time_conditioning": True},
     "d3pm masked": {"parameterization": "d3pm", "T": 50, "time_conditioning": True, "subs_masking": True},
@@ -58,6 +59,7 @@ def test_lightning_of_every_objective_is_evaluated(convert: Run, prepare: Run, t
     assert deck["model"]["name"] == kind and deck["model"]["heads"] == 2
     for key in ("T", "subs_masking", "change_of_variables"):
         assert deck["diffusion"].get(key, False) == changes.get(key, 0), key
+    assert (deck["diffusion"].get("time") == "importance") == (name == "subs importance")
     assert deck["model"]["time_conditioning"] == changes.get("time_conditioning", False)
     assert deck["diffusion"].get("schedule", "loglinear") == changes.get("noise", "loglinear")
     ours = mdlm_h5.checkpoint(tmp_path / "ours.h5")

@@ -221,7 +221,7 @@ def folder(at: Path, weights: Tensors, config: dict) -> Path:
 
 def reference(**changes: object) -> dict:
     """The configuration of a run of the reference."""
-    training = {"change_of_variables": changes.pop("change_of_variables", False), "importance_sampling": False}
+    training = {key: changes.pop(key, False) for key in ("change_of_variables", "importance_sampling")}
     noise = {"type": changes.pop("noise", "loglinear"), "sigma_min": 1e-4, "sigma_max": 20}
     usual = {"backbone": "dit", "parameterization": "subs", "time_conditioning": False, "T": 0, "subs_masking": False}
     return usual | {"length": 8, "model": MODEL, "noise": noise, "training": training} | changes

@@ -272,6 +272,8 @@ static void unreadable_decks(void **state) {
 
 static void bad_overrides(void **state) {
   (void)state;
+  refuse_word("diffusion.importance_sampling=false",
+              "diffusion.importance_sampling=false: diffusion.importance_sampling is now diffusion.time = importance");
   refuse_word("train.lerning_rate=3", "train.lerning_rate=3: unknown key train.lerning_rate; did you mean train.lr?");
   refuse_word("train.lr=fast", "train.lr=fast has the wrong type: it takes a real number, 0 to 1000");
   refuse_word("train.lr=", "train.lr= has the wrong type: it takes a real number, 0 to 1000");

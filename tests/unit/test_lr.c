@@ -1,4 +1,4 @@
-/* lr — the rates of both schedules at their turning points and between. */
+/* lr — the rates of all schedules at their turning points and between. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,7 +20,8 @@ static void near(double got, double want) {
 
 static Lr make(const char *name, int64_t warmup, int64_t steps) {
   Lr lr;
-  assert_int_equal(lr_create(&lr, name, PEAK, LOW, warmup, steps), OK);
+  assert_int_equal(
+      lr_create(&lr, &(LrOptions){.name = name, .peak = PEAK, .min = LOW, .warmup = warmup, .steps = steps}), OK);
   return lr;
 }
 
@@ -60,6 +61,42 @@ static void cosine_is_smooth(void **state) {
   }
 }
 
+static Lr wsd(const char *shape, double share) {
+  Lr lr;
+  const LrOptions o = {"wsd", PEAK, LOW, 100, 1000, share, shape};
+  assert_int_equal(lr_create(&lr, &o), OK);
+  return lr;
+}
+
+/* warm-up to step 100, decay from step 800 to 1000; its shapes at a quarter and half of it */
+static void warmup_stable_decay(void **state) {
+  (void)state;
+  const char *const shapes[] = {"linear", "cosine", "sqrt"};
+  const double left[][2] = {{0.75, 0.5}, {(1 + sqrt(0.5)) / 2, 0.5}, {0.5, 1 - sqrt(0.5)}};
+  for (int i = 0; i < 3; i++) {
+    Lr lr = wsd(shapes[i], 0.2), never = wsd(shapes[i], 0);
+    near(lr_at(&lr, 0), 0);
+    near(lr_at(&lr, 50), PEAK / 2);
+    near(lr_at(&lr, 100), PEAK);
+    near(lr_at(&lr, 800), PEAK);
+    for (int k = 0; k < 2; k++) near(lr_at(&lr, 850 + 50 * k), LOW + (PEAK - LOW) * left[i][k]);
+    near(lr_at(&lr, 1000), LOW);
+    near(lr_at(&never, 1000), PEAK);
+  }
+  Lr all = wsd("linear", 1); /* the decay begins within the warm-up: the lower of the two */
+  near(lr_at(&all, 50), PEAK / 2);
+  near(lr_at(&all, 500), LOW + (PEAK - LOW) / 2);
+}
+
+/* A run with another number of steps has the same rates up to the decay. */
+static void other_numbers_of_steps(void **state) {
+  (void)state;
+  Lr lr = wsd("linear", 0.2), flat = make("constant", 10, 1000), wave = make("cosine", 10, 1000);
+  assert_true(lr_same(&lr, 2000, 801) && !lr_same(&lr, 2000, 802));
+  assert_true(lr_same(&lr, 900, 721) && !lr_same(&lr, 900, 722));
+  assert_true(lr_same(&flat, 5, 1000) && lr_same(&wave, 1000, 1000) && !lr_same(&wave, 1001, 2));
+}
+
 static void one_step(void **state) {
   (void)state;
   Lr lr = make("cosine", 0, 1);
@@ -69,17 +106,23 @@ static void one_step(void **state) {
 static void refused(void **state) {
   (void)state;
   Lr lr;
-  assert_int_equal(lr_create(&lr, "cosin", PEAK, LOW, 0, 10), ERR_USAGE);
+  assert_int_equal(lr_create(&lr, &(LrOptions){.name = "cosin", .peak = PEAK, .steps = 10}), ERR_USAGE);
   assert_non_null(strstr(err_message(), "train.lr_schedule = cosin"));
-  assert_int_equal(lr_create(&lr, "cosine", LOW, PEAK, 0, 10), ERR_USAGE);
+  assert_int_equal(lr_create(&lr, &(LrOptions){.name = "cosine", .peak = LOW, .min = PEAK, .steps = 10}), ERR_USAGE);
   assert_non_null(strstr(err_message(), "train.lr_min = 0.0003"));
+  assert_int_equal(lr_create(&lr, &(LrOptions){.name = "wsd", .peak = PEAK, .decay_shape = "step"}), ERR_USAGE);
+  assert_non_null(strstr(err_message(), "train.decay_shape = step"));
   err_clear();
-  assert_int_equal(lr_create(&lr, "constant", 0, LOW, 0, 10), OK);
+  assert_int_equal(lr_create(&lr, &(LrOptions){.name = "constant", .min = LOW, .steps = 10}), OK);
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(constant), cmocka_unit_test(cosine),
-                                     cmocka_unit_test(cosine_is_smooth), cmocka_unit_test(one_step),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(constant),
+                                     cmocka_unit_test(cosine),
+                                     cmocka_unit_test(cosine_is_smooth),
+                                     cmocka_unit_test(warmup_stable_decay),
+                                     cmocka_unit_test(other_numbers_of_steps),
+                                     cmocka_unit_test(one_step),
                                      cmocka_unit_test(refused)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -95,6 +95,7 @@ static void test_words(void **state) {
   SAME_WORDS(MODELS, models, 0);
   SAME_WORDS(OBJECTIVES, objectives, 1);
   SAME_WORDS(SCHEDULES, schedules, 0);
+  SAME_WORDS(LAWS, laws, 0);
   SAME_WORDS(SAMPLERS, samplers, 1);
   SAME_WORDS(ESTIMATORS, estimators, 0);
 }
@@ -230,9 +231,9 @@ static void test_refusals(void **state) {
   must(schedule_create(&s, schedules[0]->name, 1e-3, 1e-3, 0));
   ObjectiveOptions options = {.name = "toy", .schedule = &s, .mask = V - 1, .vocab = V, .T = 5};
   refused(objective_create(&o, &options), ERR_USAGE, "toy", "diffusion.T = 5");
-  options.T = 0, options.importance_sampling = true;
-  refused(objective_create(&o, &options), ERR_USAGE, "toy", "importance_sampling");
-  options.importance_sampling = false, options.subs_masking = true;
+  options.T = 0, options.law.name = laws[1]->name;
+  refused(objective_create(&o, &options), ERR_USAGE, "toy", "diffusion.time = ");
+  options.law.name = NULL, options.subs_masking = true;
   refused(objective_create(&o, &options), ERR_USAGE, "toy", "subs_masking");
   options.subs_masking = false;
   must(objective_create(&o, &options));

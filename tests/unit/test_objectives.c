@@ -115,28 +115,26 @@ static void test_the_schedule_matters_by_its_ends_only(void **state) {
   }
 }
 
-/* Importance sampling and change of variables make the weight constant in time. Both integrals are differences of G
- * between the ends of log(1 − e^−σ). */
+/* Change of variables makes the weight constant in time. The integral is the difference of G between the ends of
+ * log(1 − e^−σ). */
 static void test_uniform_weights(void **state) {
   (void)state;
   static const char *const names[] = {"loglinear", "linear"};
-  for (int i = 0; i < 4; i++) {
+  for (int i = 0; i < 2; i++) {
     Network n;
     double least, most;
-    open_toy(&n, names[i / 2], (ObjectiveOptions){.importance_sampling = i % 2, .change_of_variables = i % 2 == 0});
+    open_toy(&n, names[i], (ObjectiveOptions){.change_of_variables = true});
     schedule_ends(&n.schedule, &least, &most);
     double want = between(-expm1(-least), -expm1(-most)), got = 0;
     const int pieces = check_watched() ? 100 : 1000;
     for (int k = 0; k < pieces; k++) /* midpoints of the uniform variable: the error falls as 1/pieces² */
       got += expected(&n, objective_time(&n.objective, (k + 0.5) / pieces)) / pieces;
     if (!(fabs(got - want) <= 90.0 / pieces / pieces * want))
-      fail_msg("%s %d: %.10g, not %.10g", names[i / 2], i % 2, got, want);
-    double condition = n.noised.sigma[0], t = objective_time(&n.objective, (pieces - 0.5) / pieces);
-    assert_true(condition == (i % 2 ? schedule_sigma(&n.schedule, t) : t));
-    assert_true(
-        fabs(objective_condition(&n.objective,
-                                 i % 2 ? t : schedule_time(&n.schedule, -log1p(-objective_masked(&n.objective, t)))) -
-             condition) < 1e-9);
+      fail_msg("%s %d: %.10g, not %.10g", names[i], i, got, want);
+    double condition = n.noised.sigma[0], t = (pieces - 0.5) / pieces;
+    assert_true(condition == t);
+    double sigma = -log1p(-objective_masked(&n.objective, t));
+    assert_true(fabs(objective_condition(&n.objective, schedule_time(&n.schedule, sigma)) - condition) < 1e-9);
     network_destroy(&n);
   }
 }
@@ -381,14 +379,18 @@ static void test_refusals(void **state) {
   refused("cosine", (ObjectiveOptions){.name = "subs", .T = 10}, "subs in steps with another schedule");
   refused("loglinear", (ObjectiveOptions){.name = "sedd", .T = 10}, "sedd in steps");
   refused("loglinear", (ObjectiveOptions){.name = "ar", .T = 10}, "ar in steps");
-  refused("loglinear", (ObjectiveOptions){.name = "sedd", .importance_sampling = true},
-          "sedd with importance sampling");
+  const LawOptions importance = {.name = "importance"}, clip = {.name = "clip", .clip_low = 0.5, .clip_high = 0.5};
   refused("loglinear", (ObjectiveOptions){.name = "ar", .change_of_variables = true}, "ar with change of variables");
-  refused("loglinear", (ObjectiveOptions){.name = "subs", .T = 10, .importance_sampling = true},
-          "importance sampling in steps");
-  refused("cosine", (ObjectiveOptions){.name = "subs", .importance_sampling = true}, "importance sampling of cosine");
-  refused("loglinear", (ObjectiveOptions){.name = "subs", .importance_sampling = true, .change_of_variables = true},
+  refused("loglinear", (ObjectiveOptions){.name = "subs", .T = 10, .law = importance}, "importance in steps");
+  refused("cosine", (ObjectiveOptions){.name = "subs", .law = importance}, "importance with cosine");
+  refused("loglinear", (ObjectiveOptions){.name = "subs", .law = importance, .change_of_variables = true},
           "both at once");
+  refused("loglinear", (ObjectiveOptions){.name = "subs", .law = {.name = "gauss"}}, "an unknown law");
+  refused("loglinear", (ObjectiveOptions){.name = "subs", .law = clip}, "clip without times");
+  refused("loglinear", (ObjectiveOptions){.name = "ar", .law = importance}, "a law of times for ar");
+  refused("loglinear", (ObjectiveOptions){.name = "ar", .plain = true}, "weight one for ar");
+  refused("loglinear", (ObjectiveOptions){.name = "sedd", .plain = true}, "weight one for sedd");
+  refused("loglinear", (ObjectiveOptions){.name = "d3pm", .T = 10, .plain = true}, "weight one for d3pm");
   refused("loglinear", (ObjectiveOptions){.name = "subs", .subs_masking = true}, "subs_masking of subs");
 }
 

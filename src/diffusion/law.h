@@ -1,0 +1,45 @@
+/* law — how the times of training batches are distributed.
+ *
+ * A time begins as t uniform in [τ,1], stratified over the global batch (timestep.h); a law maps it by the inverse of
+ * its distribution function, so its times are stratified, too, and a function of the same random numbers. `density` is
+ * that of its times relative to the uniform one: the weight of the bound divided by it leaves the expected loss as it
+ * is. Evaluations do not use it: their times are uniform. One file and one row of keys.def each: law_WORD.c. */
+#pragma once
+#include "diffusion/schedule.h"
+
+typedef struct LawOptions { /* each for the law of its name only */
+  const char *name;         /* NULL: the first of the menu */
+  double clip_low, clip_high, normal_mean, normal_width, beta_a, beta_b;
+} LawOptions;
+
+typedef struct Law Law;
+typedef struct LawTable {
+  const char *name;
+  bool uniform;              /* times are as they begin */
+  bool partial;              /* some times of [τ,1] never occur, so the loss is a part of the bound */
+  int (*check)(const Law *); /* ERR_USAGE with the reason; may be NULL */
+  double (*time)(const Law *, double t);
+  double (*density)(const Law *, double time);
+} LawTable;
+struct Law {
+  const LawTable *table;
+  LawOptions options;
+  const Schedule *schedule; /* not owned */
+  double tau;               /* smallest time */
+};
+
+extern const LawTable *const laws[]; /* NULL-ended; the first is the uniform one */
+
+/** law_create — the law of those options over times from tau to 1. ERR_USAGE naming the key and the reason. */
+int law_create(Law *law, const LawOptions *options, const Schedule *schedule, double tau);
+/** law_time — the time for t uniform in [τ,1]; it grows with t. */
+double law_time(const Law *law, double t);
+/** law_density — the density of its times, divided by that of uniform times in [τ,1]. */
+double law_density(const Law *law, double time);
+
+/* ---- for laws of a known distribution function F over the whole line, which are cut to [τ,1] */
+typedef double (*LawFunction)(const Law *, double);
+/** law_invert — the time for t: F(time) = F(τ) + (F(1) − F(τ))·(t − τ)/(1 − τ), by Newton's method. */
+double law_invert(const Law *law, LawFunction F, LawFunction dF, double t);
+/** law_cut — the relative density from dF. */
+double law_cut(const Law *law, LawFunction F, LawFunction dF, double time);
