@@ -5,6 +5,7 @@
 #include "cmd/cmd.h"
 #include "cmd/profile_file.h"
 #include "cmd/results.h"
+#include "store/ancestry.h"
 #include "store/checkpoint.h"
 #include "store/h5.h"
 #include "store/shards.h"
@@ -57,6 +58,18 @@ static int info_norms(H5 *f, const char *group) {
   return err;
 }
 
+static int info_parents(H5 *f) {
+  Parent *list;
+  int64_t n;
+  TRY(ancestry_load(f, &list, &n));
+  if (n > 0) log_info("  made by mdlm mix of %lld parents:", (long long)n);
+  for (int64_t i = 0; i < n; i++)
+    log_info("    weight %-12.6g %-8s step %-8lld digest %s  %s", list[i].weight, list[i].weights,
+             (long long)list[i].step, list[i].digest, list[i].path);
+  mem_free(&list);
+  return OK;
+}
+
 static int info_checkpoint(const char *path) {
   CheckpointState s = {0};
   static const char *const groups[] = {"/params", "/ema", "/adam_m", "/adam_v"};
@@ -69,6 +82,7 @@ static int info_checkpoint(const char *path) {
   if (*s.init_digest) log_info("  began with weights of digest %s (run.init in its deck)", s.init_digest);
   H5 *f = NULL;
   int err = h5_open(&f, path, false);
+  if (err == OK) err = info_parents(f);
   for (int i = 0; i < 4 && err == OK; i++) err = info_norms(f, groups[i]);
   if (err == OK) info_deck(path);
   h5_close(&f);

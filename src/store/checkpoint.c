@@ -1,19 +1,13 @@
 #include "store/checkpoint.h"
-#include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
-#include "store/draft.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <xxhash.h>
 
-#define FORMAT "mdlm-checkpoint"
-enum { FORMAT_VERSION = 1, NAME_SIZE = 256, SUM_SIZE = 17, PIECE_ROWS = 1024, LONGEST = 1 << 24 };
+enum { NAME_SIZE = CHECKPOINT_NAME, PIECE_ROWS = 1024, LONGEST = 1 << 24 };
 static const int64_t MOST = INT64_C(1) << 60; /* of what is counted */
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "checksums are defined over little-endian bytes");
-
-static const char *const group_names[CKPT_GROUPS] = {"params", "ema", "adam_m", "adam_v"};
 
 void checkpoint_state_destroy(CheckpointState *state) {
   if (!state) return;
@@ -22,95 +16,9 @@ void checkpoint_state_destroy(CheckpointState *state) {
   memset(state, 0, sizeof *state);
 }
 
-/* ---- checksums ---- */
-
-static const char *sum_text(char text[SUM_SIZE], uint64_t sum) {
-  snprintf(text, SUM_SIZE, "%016llx", (unsigned long long)sum);
-  return text;
-}
-
-static int sum_check(H5 *f, const char *name, uint64_t sum) {
-  char have[SUM_SIZE + 1], want[SUM_SIZE];
-  TRY(h5_get_text(f, name, "xxh3", have, sizeof have));
-  CHECK(strcmp(have, sum_text(want, sum)) == 0, ERR_DATA,
-        "%s is damaged: checksum error in %s; restore it or make it again", h5_path(f), name);
-  return OK;
-}
-
-static uint64_t vocab_bytes_sum(const Vocab *v) { return XXH3_64bits(v->bytes, (size_t)v->n_bytes); }
-static uint64_t vocab_offsets_sum(const Vocab *v) {
-  return XXH3_64bits(v->offsets, (size_t)(v->size + 1) * sizeof *v->offsets);
-}
-
-/* ---- saving ---- */
-
-static int state_write(H5 *f, const CheckpointState *s) {
-  char text[SUM_SIZE];
-  TRY(h5_set_format(f, FORMAT, FORMAT_VERSION));
-  TRY(h5_set_int(f, "/", "step", s->step));
-  TRY(h5_set_int(f, "/", "sequences", s->sequences));
-  TRY(h5_set_int(f, "/", "tokens", s->tokens));
-  TRY(h5_set_int(f, "/", "masked_tokens", s->masked_tokens));
-  TRY(h5_set_int(f, "/", "seed", s->seed));
-  TRY(h5_set_int(f, "/", "length", s->length));
-  TRY(h5_set_str(f, "/", "deck", s->deck));
-  TRY(h5_set_str(f, "/", "git", s->git));
-  TRY(h5_set_str(f, "/", "data_digest", s->data_digest));
-  TRY(h5_set_real(f, "/", "valid_nll", s->valid_nll));
-  TRY(h5_set_str(f, "/", "saved", clock_stamp()));
-  if (*s->init_digest) TRY(h5_set_str(f, "/", "init_digest", s->init_digest));
-  TRY(protocol_store(&s->protocol, f));
-  TRY(vocab_store(&s->vocab, f));
-  TRY(h5_set_str(f, "/vocab/bytes", "xxh3", sum_text(text, vocab_bytes_sum(&s->vocab))));
-  return h5_set_str(f, "/vocab/offsets", "xxh3", sum_text(text, vocab_offsets_sum(&s->vocab)));
-}
-
-static size_t array_bytes(int rank, const int64_t *dims) {
-  size_t n = sizeof(float);
-  for (int i = 0; i < rank; i++) n *= (size_t)dims[i];
-  return n;
-}
-
-static int array_name(char name[NAME_SIZE], const char *group, const char *array) {
-  int n = snprintf(name, NAME_SIZE, "/%s/%s", group, array);
-  CHECK(n < NAME_SIZE && !strchr(array, '/'), ERR_USAGE, "the parameter name %s cannot be stored in a checkpoint",
-        array);
-  return OK;
-}
-
-static int group_write(H5 *f, const char *group, const CheckpointArray *arrays, int n) {
-  char name[NAME_SIZE], text[SUM_SIZE];
-  snprintf(name, sizeof name, "/%s", group);
-  TRY(h5_group(f, name));
-  for (int i = 0; i < n; i++) {
-    const CheckpointArray *a = &arrays[i];
-    TRY(array_name(name, group, a->name));
-    TRY(h5_write(f, name, H5_F32, a->rank, a->dims, a->data));
-    TRY(h5_set_str(f, name, "xxh3", sum_text(text, XXH3_64bits(a->data, array_bytes(a->rank, a->dims)))));
-  }
-  return OK;
-}
-
-static int all_write(H5 *f, const CheckpointState *state, CheckpointArray *const groups[CKPT_GROUPS], int n,
-                     MetricsTable *const *tables, int n_tables) {
-  TRY(state_write(f, state));
-  for (int g = 0; g < CKPT_GROUPS; g++)
-    if (groups[g]) TRY(group_write(f, group_names[g], groups[g], n));
-  TRY(h5_group(f, "/metrics"));
-  return metrics_store(f, "/metrics", tables, n_tables);
-}
-
-int checkpoint_save(const char *path, const CheckpointState *state, CheckpointArray *const groups[CKPT_GROUPS], int n,
-                    MetricsTable *const *tables, int n_tables) {
-  H5 *f;
-  TRY(draft_create(&f, path));
-  TRY(draft_publish(&f, all_write(f, state, groups, n, tables, n_tables), path));
-  return OK;
-}
-
 int checkpoint_open(H5 **f, const char *path) {
   TRY(h5_open(f, path, false));
-  int err = h5_check_format(*f, "a checkpoint", FORMAT, FORMAT_VERSION);
+  int err = h5_check_format(*f, "a checkpoint", CHECKPOINT_FORMAT, CHECKPOINT_VERSION);
   if (err != OK) h5_close(f);
   return err;
 }
@@ -118,13 +26,13 @@ int checkpoint_open(H5 **f, const char *path) {
 /* ---- the digest of the weights ---- */
 
 static int group_digest(H5 *f, const char *group, XXH3_state_t *state) {
-  char path[NAME_SIZE], sum[SUM_SIZE + 1], **names;
+  char path[NAME_SIZE], sum[CHECKPOINT_SUM + 1], **names;
   int err = OK;
   snprintf(path, sizeof path, "/%s", group);
   if (!h5_exists(f, path)) return OK;
   TRY(h5_list(f, path, &names));
   for (char **p = names; *p && err == OK; p++) {
-    TRY_TO(done, array_name(path, group, *p));
+    TRY_TO(done, checkpoint_array_name(path, group, *p));
     TRY_TO(done, h5_get_text(f, path, "xxh3", sum, sizeof sum));
     XXH3_128bits_update(state, path, strlen(path) + 1); /* the NUL separates the strings */
     XXH3_128bits_update(state, sum, strlen(sum) + 1);
@@ -139,7 +47,7 @@ int checkpoint_digest(H5 *f, char digest[33]) {
   int err = OK;
   CHECK(state, ERR_MEMORY, "out of memory for a checksum");
   XXH3_128bits_reset(state);
-  for (int g = CKPT_PARAMS; g <= CKPT_EMA && err == OK; g++) err = group_digest(f, group_names[g], state);
+  for (int g = CKPT_PARAMS; g <= CKPT_EMA && err == OK; g++) err = group_digest(f, checkpoint_groups[g], state);
   XXH128_hash_t sum = XXH3_128bits_digest(state);
   XXH3_freeState(state);
   snprintf(digest, 33, "%016llx%016llx", (unsigned long long)sum.high64, (unsigned long long)sum.low64);
@@ -181,8 +89,8 @@ static int state_read(H5 *f, CheckpointState *s) {
   TRY(length_check(f, s));
   strcpy(s->protocol.digest, s->data_digest);
   TRY(vocab_load(&s->vocab, f));
-  TRY(sum_check(f, "/vocab/bytes", vocab_bytes_sum(&s->vocab)));
-  return sum_check(f, "/vocab/offsets", vocab_offsets_sum(&s->vocab));
+  TRY(checkpoint_sum_check(f, "/vocab/bytes", checkpoint_sum(s->vocab.bytes, (size_t)s->vocab.n_bytes)));
+  return checkpoint_sum_check(f, "/vocab/offsets", checkpoint_sum_offsets(&s->vocab));
 }
 
 int checkpoint_state(H5 *f, CheckpointState *state) {
@@ -206,7 +114,7 @@ int checkpoint_read(const char *path, CheckpointState *state) {
 static int array_load(H5 *f, const char *group, const CheckpointArray *a) {
   char name[NAME_SIZE], have[96], want[96];
   H5Info info;
-  TRY(array_name(name, group, a->name));
+  TRY(checkpoint_array_name(name, group, a->name));
   CHECK(h5_exists(f, name), ERR_DATA, "%s: %s is missing: the checkpoint belongs to another model", h5_path(f), name);
   TRY(h5_info(f, name, &info));
   CHECK(info.type == H5_F32, ERR_DATA, "%s: %s is not float32", h5_path(f), name);
@@ -214,17 +122,17 @@ static int array_load(H5 *f, const char *group, const CheckpointArray *a) {
         "%s: %s is %s in the file, %s in the model", h5_path(f), name, h5_dims_text(have, info.rank, info.dims),
         h5_dims_text(want, a->rank, a->dims));
   TRY(h5_read(f, name, H5_F32, a->rank, a->dims, a->data));
-  return sum_check(f, name, XXH3_64bits(a->data, array_bytes(a->rank, a->dims)));
+  return checkpoint_sum_check(f, name, checkpoint_sum(a->data, checkpoint_array_bytes(a->rank, a->dims)));
 }
 
 int checkpoint_array(H5 *f, CheckpointGroup group, const CheckpointArray *a) {
-  return array_load(f, group_names[group], a);
+  return array_load(f, checkpoint_groups[group], a);
 }
 
 int checkpoint_shape(H5 *f, CheckpointGroup group, CheckpointArray *a, bool *exists) {
   char name[NAME_SIZE];
   H5Info info;
-  TRY(array_name(name, group_names[group], a->name));
+  TRY(checkpoint_array_name(name, checkpoint_groups[group], a->name));
   *exists = h5_exists(f, name);
   if (!*exists) return OK;
   TRY(h5_info(f, name, &info));
@@ -235,7 +143,7 @@ int checkpoint_shape(H5 *f, CheckpointGroup group, CheckpointArray *a, bool *exi
 
 int checkpoint_names(H5 *f, CheckpointGroup group, char ***names) {
   char path[NAME_SIZE];
-  snprintf(path, sizeof path, "/%s", group_names[group]);
+  snprintf(path, sizeof path, "/%s", checkpoint_groups[group]);
   CHECK(h5_exists(f, path), ERR_DATA, "%s: the group %s is missing", h5_path(f), path);
   return h5_list(f, path, names);
 }
@@ -252,7 +160,7 @@ static int surplus_check(H5 *f, const char *group, char *const *names, const Che
 }
 
 int checkpoint_load(H5 *f, CheckpointGroup g, CheckpointArray *arrays, int n) {
-  const char *group = group_names[g];
+  const char *group = checkpoint_groups[g];
   char path[NAME_SIZE], **names;
   snprintf(path, sizeof path, "/%s", group);
   CHECK(h5_exists(f, path), ERR_DATA, "%s: the group %s is missing", h5_path(f), path);
@@ -315,10 +223,10 @@ static int array_verify(H5 *f, const char *name) {
   float *data;
   TRY(h5_info(f, name, &info));
   CHECK(info.type == H5_F32, ERR_DATA, "%s: %s is not float32", h5_path(f), name);
-  size_t bytes = array_bytes(info.rank, info.dims);
+  size_t bytes = checkpoint_array_bytes(info.rank, info.dims);
   TRY(mem_alloc(&data, bytes));
   int err = h5_read(f, name, H5_F32, info.rank, info.dims, data);
-  if (err == OK) err = sum_check(f, name, XXH3_64bits(data, bytes));
+  if (err == OK) err = checkpoint_sum_check(f, name, checkpoint_sum(data, bytes));
   mem_free(&data);
   return err;
 }
@@ -355,7 +263,7 @@ static int all_verify(H5 *f, CheckpointState *state) {
   char name[NAME_SIZE];
   TRY(state_read(f, state));
   for (int g = 0; g < CKPT_GROUPS; g++) {
-    snprintf(name, sizeof name, "/%s", group_names[g]);
+    snprintf(name, sizeof name, "/%s", checkpoint_groups[g]);
     if (h5_exists(f, name)) TRY(children_verify(f, name, array_verify));
   }
   return h5_exists(f, "/metrics") ? children_verify(f, "/metrics", table_verify) : OK;

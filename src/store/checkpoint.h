@@ -10,6 +10,7 @@
  * The data sets of the parameter groups and of /vocab have the attribute xxh3: XXH3-64 of their little-endian bytes, in
  * hex. A seal (seal.h) covers the whole file. */
 #pragma once
+#include "store/checkpoint_format.h"
 #include "store/h5.h"
 #include "store/metrics.h"
 #include "store/shards.h"
@@ -33,13 +34,18 @@ typedef struct CheckpointState {
   Vocab vocab; /* owned after a read */
 } CheckpointState;
 
-typedef enum CheckpointGroup { CKPT_PARAMS, CKPT_EMA, CKPT_ADAM_M, CKPT_ADAM_V, CKPT_GROUPS } CheckpointGroup;
-
 /** checkpoint_save — write a checkpoint: to path.tmp first, renamed when complete and on disk (draft.h). Call on one
  *  rank. groups[g] is an array of n arrays, or NULL to leave the group out.
  *  Errors  ERR_IO naming path and the system's reason; an older file at path is untouched */
 int checkpoint_save(const char *path, const CheckpointState *state, CheckpointArray *const groups[CKPT_GROUPS], int n,
                     MetricsTable *const *tables, int n_tables);
+/** checkpoint_begin — the same array by array: *f := a new checkpoint under its temporary name, with the state and without
+ *  metrics. Then checkpoint_put, and draft_publish in the end. ERR_IO */
+int checkpoint_begin(H5 **f, const char *path, const CheckpointState *state);
+/** checkpoint_put — write one array of a group, with its checksum. ERR_IO */
+int checkpoint_put(H5 *f, CheckpointGroup group, const CheckpointArray *a);
+/** checkpoint_link — make `as` a second name of a group that is written, without a copy. ERR_IO */
+int checkpoint_link(H5 *f, CheckpointGroup as, CheckpointGroup group);
 /** checkpoint_open — open it and check its format; h5_close it. What is read through one handle belongs together, even
  *  while a running job replaces the file.
  *  Errors  ERR_DATA; ERR_USAGE: a newer format */

@@ -139,6 +139,12 @@ static int group_make(H5 *f, const char *name) {
 
 int h5_group(H5 *f, const char *name) { return h5_enter(), h5_leave(group_make(f, name)); }
 
+static int link_make(H5 *f, const char *name, const char *there) {
+  return h5_wrote(f, H5Lcreate_hard(f->id, there, f->id, name, H5P_DEFAULT, H5P_DEFAULT) >= 0, name);
+}
+
+int h5_link(H5 *f, const char *name, const char *there) { return h5_enter(), h5_leave(link_make(f, name, there)); }
+
 enum { MOST_LINKS = 1 << 20 };
 
 typedef struct NameList {

@@ -45,6 +45,8 @@ const char *h5_path(const H5 *f);
 bool h5_exists(H5 *f, const char *name);
 /** h5_group — create a group unless it exists. */
 int h5_group(H5 *f, const char *name);
+/** h5_link — a second name for a group or data set of the file (a hard link). */
+int h5_link(H5 *f, const char *name, const char *there);
 /** h5_list — *names := NULL-terminated list of the children of group, sorted by name; free with h5_list_free. */
 int h5_list(H5 *f, const char *group, char ***names);
 void h5_list_free(char ***names);

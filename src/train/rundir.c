@@ -1,8 +1,10 @@
 #include "train/rundir.h"
 #include "base/err.h"
+#include "base/mem.h"
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -57,17 +59,50 @@ const char *rundir_number(int64_t step, char name[64]) {
   return name;
 }
 
+static bool is_number(const char *file, int64_t *step) {
+  char name[64];
+  long long n;
+  *step = 0;
+  if (sscanf(file, "step-%lld", &n) != 1 || strcmp(rundir_number(n, name), file) != 0) return false;
+  *step = n;
+  return true;
+}
+
 bool rundir_has_number(const RunDir *d) {
   bool found = false;
+  int64_t step;
   DIR *folder = opendir(d->path);
   if (!folder) return false;
-  for (struct dirent *e; !found && (e = readdir(folder));) {
-    char name[64];
-    long long step;
-    found = sscanf(e->d_name, "step-%lld", &step) == 1 && strcmp(rundir_number(step, name), e->d_name) == 0;
-  }
+  for (struct dirent *e; !found && (e = readdir(folder));) found = is_number(e->d_name, &step);
   closedir(folder);
   return found;
+}
+
+static int ascending(const void *a, const void *b) {
+  int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+  return (x > y) - (x < y);
+}
+
+int rundir_numbers(const char *path, int64_t **steps, int *n) {
+  int room = 0, err = OK;
+  int64_t step;
+  *steps = NULL;
+  *n = 0;
+  DIR *folder = opendir(path);
+  CHECK(folder, ERR_DATA, "%s: cannot read the directory: %s", path, strerror(errno));
+  for (struct dirent *e; err == OK && (e = readdir(folder));) {
+    if (!is_number(e->d_name, &step)) continue;
+    if (*n == room) {
+      int more = 2 * room + 16;
+      err = mem_realloc(steps, (size_t)room * sizeof **steps, (size_t)more * sizeof **steps);
+      if (err == OK) room = more;
+    }
+    if (err == OK) (*steps)[(*n)++] = step;
+  }
+  closedir(folder);
+  if (err != OK) mem_free(steps);
+  if (*n > 0 && err == OK) qsort(*steps, (size_t)*n, sizeof **steps, ascending);
+  return err;
 }
 
 void rundir_remove(const RunDir *d, const char *name) {

@@ -24,6 +24,9 @@ bool rundir_has(const RunDir *d, const char *name);
 const char *rundir_number(int64_t step, char name[64]);
 /** rundir_has_number — whether the run has a numbered checkpoint. */
 bool rundir_has_number(const RunDir *d);
+/** rundir_numbers — *steps := those of the *n numbered checkpoints in the directory at path, ascending; the caller frees
+ *  them (mem_free). ERR_DATA: the directory cannot be read */
+int rundir_numbers(const char *path, int64_t **steps, int *n);
 /** rundir_remove — remove a file of the run, if it is there. */
 void rundir_remove(const RunDir *d, const char *name);
 /** rundir_rotate — before last.h5 is replaced: keeps it as previous.h5, if it exists. */
