@@ -201,7 +201,7 @@ install: all ## program, man page, decks, Python commands, Slurm scripts and REA
 	  else echo "$(SHARE)/slurm/env.sh is kept; the new one is env.sh.new"; fi; done
 	install -Dm644 -t $(SHARE)/python/mdlm_data input/mdlm_data/*.py
 	install -Dm644 -t $(SHARE)/python/mdlm_data/forms input/mdlm_data/forms/*.py
-	install -Dm644 -t $(SHARE)/python/mdlm_analysis analysis/mdlm_analysis/*.py
+	install -Dm644 -t $(SHARE)/python/mdlm_analysis analysis/mdlm_analysis/*.py $(addprefix analysis/mdlm_analysis/report.,html css js)
 	install -Dm644 -t $(SHARE)/python analysis/mdlm_h5.py
 	sed -n 's/^dependencies = //p' input/pyproject.toml analysis/pyproject.toml | grep -o '"[a-z0-9]*>=[^"]*"' | tr -d '"' | sort -u | \
 	  install -Dm644 /dev/stdin $(SHARE)/python/requirements.txt

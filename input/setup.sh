@@ -11,7 +11,8 @@ trap 'rm -f "$log"' EXIT
 
 needed="gcc libc6-dev make pkg-config git openmpi-bin libopenmpi-dev libhdf5-openmpi-dev libconfig-dev libdnnl-dev
   libxxhash-dev libcmocka-dev valgrind hdf5-tools bible-kjv bible-kjv-text python3-venv"
-optional="slurm-wlm munge shellcheck clang-format" # without them the Slurm test or a lint test is skipped
+# without them the Slurm test, a lint test or the report in a browser is skipped
+optional="slurm-wlm munge shellcheck clang-format chromium-headless-shell"
 
 say() { echo "setup: $*"; }
 die() { # MESSAGE: print it after the end of the log and exit
@@ -46,11 +47,8 @@ setup_debian() {
   as_root apt-get update >> "$log" 2>&1 || say "warning: apt-get update failed; using the old package lists"
   # shellcheck disable=SC2086
   [ -z "$missing" ] || install $missing || die "apt-get could not install: $missing"
-  # shellcheck disable=SC2086
-  if [ -n "$extra" ] && ! install $extra; then
-    say "warning: could not install ${extra% }; some tests will be skipped"
-    refused=$extra
-  fi
+  for extra in $extra; do install "$extra" || refused+="$extra "; done # one that a release lacks stops no other
+  [ -z "$refused" ] || say "warning: could not install ${refused% }; some tests will be skipped"
 }
 
 # ---- other systems

@@ -1,6 +1,7 @@
 """mdlm-analysis COMMAND: tables and figures of what mdlm wrote; the command line.
 
 A command is a module named in COMMANDS, with HELP, EXAMPLE, add_arguments(parser) and run(options), which returns a Result.
+Those in WRITERS have output options of their own; their run returns the names of the files that it wrote.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from mdlm_analysis.result import Result
 from mdlm_analysis.table import FORMS
@@ -18,6 +20,7 @@ from mdlm_data.errors import InputError
 
 PROGRAM = "mdlm-analysis"
 COMMANDS = ("metrics", "compare", "weights")
+WRITERS = ("report",)
 STATUS = "Exit status: 0; 2 after an error; 130 when interrupted."
 
 
@@ -36,6 +39,9 @@ def analyse(argv: list[str]) -> int:
     modules = load(argv)
     o = parser(modules).parse_args(argv)
     result = call(modules[o.command], o)
+    if o.command in WRITERS:
+        print(*result, sep="\n")
+        return 0
     print(result.table.form(o.format), end="")
     for note in result.notes if o.format == "text" else ():
         print(note)
@@ -47,15 +53,16 @@ def analyse(argv: list[str]) -> int:
 
 def load(argv: list[str]) -> dict[str, ModuleType]:
     """The module of the command that is asked for, else all, for --help."""
-    names = argv[:1] if argv and argv[0] in COMMANDS else COMMANDS
+    known = COMMANDS + WRITERS
+    names = argv[:1] if argv and argv[0] in known else known
     return {name: import_module(f"mdlm_analysis.{name}") for name in names}
 
 
-def call(module: ModuleType, o: argparse.Namespace) -> Result:
+def call(module: ModuleType, o: argparse.Namespace) -> Any:
     """The result of a command; a file that is missing, damaged or of another format is an InputError."""
     from mdlm_h5 import FormatError
 
-    if o.out:
+    if o.out and module.__name__.rpartition(".")[2] not in WRITERS:
         from mdlm_analysis.figure import check
 
         check_paths([str(check(o.out)), str(numbers_path(o.out))], [])
@@ -88,7 +95,8 @@ def parser(modules: dict[str, ModuleType]) -> Parser:
         c = commands.add_parser(name, help=module.HELP, description=module.__doc__, epilog=epilog)
         c.set_defaults(program=PROGRAM)
         module.add_arguments(c)
-        add_outputs(c)
+        if name not in WRITERS:
+            add_outputs(c)
     return p
 
 

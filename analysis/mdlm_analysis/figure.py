@@ -6,13 +6,14 @@ Colours are Paul Tol's "bright" scheme, which people with any colour blindness t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from mdlm_data.errors import InputError
 
@@ -114,9 +115,16 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
             found.setdefault(name, handle)
     if len(found) > 1:
         most = max(1, int(figure.get_figwidth() / (0.45 + 0.062 * max(map(len, found)))))
-        columns = min(most, len(found))
-        figure.legend(found.values(), found.keys(), loc="outside upper left", ncols=columns)
+        columns = columns or min(most, len(found))
+        made = figure.legend(found.values(), found.keys(), loc="outside upper left", ncols=columns)
+        verbatim(made.get_texts())
         figure.set_figheight(figure.get_figheight() + 0.15 * -(-len(found) // columns))
+
+
+def verbatim(texts: Iterable[Text]) -> None:
+    """Shows dollar signs in names of runs and files as they are, not as mathematics."""
+    for text in texts:
+        text.set_parse_math(False)
 
 
 def check(path: Path) -> Path:

@@ -44,7 +44,7 @@ class Table:
     def text(self) -> str:
         titles, cells = [c.title for c in self.columns], self._printed()
         widths = [max(len(row[k]) for row in [titles, *cells]) for k in range(len(titles))]
-        left = self._left()
+        left = self.left()
         lines = [
             "  ".join(x.ljust(w) if at else x.rjust(w) for x, w, at in zip(row, widths, left)).rstrip()
             for row in [titles, *cells]
@@ -59,7 +59,7 @@ class Table:
         return out.getvalue()
 
     def markdown(self) -> str:
-        rule = ["---" if left else "---:" for left in self._left()]
+        rule = ["---" if left else "---:" for left in self.left()]
         rows = [[c.title for c in self.columns], rule, *self._printed()]
         return "".join("| " + " | ".join(x.replace("|", r"\|") for x in row) + " |\n" for row in rows)
 
@@ -69,7 +69,7 @@ class Table:
             " & ".join(x.translate(LATEX) for x in row) + r" \\"
             for row in [[c.title for c in self.columns], *self._printed()]
         )
-        places = "".join("l" if left else "r" for left in self._left())
+        places = "".join("l" if left else "r" for left in self.left())
         lines = [
             rf"\begin{{tabular}}{{{places}}}",
             r"\toprule",
@@ -84,7 +84,7 @@ class Table:
     def _printed(self) -> list[list[str]]:
         return [[NONE if _none(x) else _print(x, c.form) for x, c in zip(row, self.columns)] for row in self.rows]
 
-    def _left(self) -> list[bool]:
+    def left(self) -> list[bool]:
         """Which columns hold text."""
         return [any(isinstance(row[k], str | bool) for row in self.rows) for k in range(len(self.columns))]
 

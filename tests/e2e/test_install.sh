@@ -49,10 +49,10 @@ keeps_site() { # the settings of a site outlive a second installation
 
 requirements() { # the file names each package that the installed modules import
   local it
-  for it in h5py matplotlib numpy tokenizers xxhash; do
+  for it in h5py jinja2 matplotlib numpy tokenizers xxhash; do
     grep -E "^$it>=[0-9.]+$" "$share/python/requirements.txt" || fail "$it" || return 1
   done
-  [ "$(wc -l < "$share/python/requirements.txt")" = 5 ]
+  [ "$(wc -l < "$share/python/requirements.txt")" = 6 ]
 }
 
 decks() { # each deck finds the files that it includes, so that the error is the missing data
@@ -72,7 +72,7 @@ run_through() {
     mdlm sample deck.cfg sample.prompt=prompts.h5 sample.output=samples.h5 &&
     mdlm-retokenize samples.h5 --tokenizer text8 --out letters.h5 &&
     mdlm-convert export run/last.h5 weights.safetensors &&
-    mdlm-plot run && [ -s run/metrics.png ]
+    mdlm-plot run && [ -s run/metrics.png ] && mdlm-analysis report run && grep "</html>" run/report.html
 }
 
 from_installation() { # the launchers' PYTHONPATH takes precedence over the editable packages
@@ -95,7 +95,7 @@ deck "$T/deck.cfg"
 tap "make install puts program, commands, man page and READMEs into place" install_it
 tap "with DESTDIR the scripts name the final folders" staged
 tap "the installed decks can be read" decks
-tap "prepare, train, sample, retokenize, convert and plot from another directory" run_through
+tap "prepare, train, sample, retokenize, convert, plot and report from another directory" run_through
 tap "the commands use the installed packages" from_installation
 tap "train.sbatch trains from another directory" job_script
 tap "an edited env.sh is kept" keeps_site

@@ -1,0 +1,49 @@
+"""A report of one or more runs as a single HTML file that fetches nothing: results, curves, samples, configuration, speed."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mdlm_data.command import check_paths
+from mdlm_data.output import replacing
+
+HELP = "one HTML file of a run, or of several side by side"
+EXAMPLE = "report runs/a runs/b -o report.html"
+
+
+def add_arguments(p: argparse.ArgumentParser) -> None:
+    p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, a metrics.h5 or a checkpoint")
+    p.add_argument(
+        "-o", "--out", type=Path, metavar="HTML", help="default: report.html beside the first run's metrics.h5"
+    )
+    p.add_argument("--title", metavar="TEXT", help="default: the names of the runs")
+    p.add_argument("--smooth", type=float, default=1.0, metavar="N", help="draw the mean over about N points as well")
+    p.add_argument("--unigram", type=float, metavar="PPL", help="draw a line at the perplexity of a unigram model")
+
+
+def run(o: argparse.Namespace) -> list[Path]:
+    """Write the report."""
+    from mdlm_analysis.report_data import read_contents
+    from mdlm_analysis.report_page import html
+    from mdlm_analysis.report_sections import cards, sections
+
+    first: Path = o.runs[0]
+    out = o.out or (first if first.is_dir() else first.parent) / "report.html"
+    check_paths([str(out)], [str(path) for path in o.runs])
+    runs = read_contents(o.runs)
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    names = ", ".join(r.name for r in runs)
+    started = ", ".join(str(r.attributes["started"]) for r in runs if "started" in r.attributes)
+    subtitle = "; ".join(filter(None, [names if o.title else "", started and f"started {started}"]))
+    page = html(
+        o.title or names,
+        subtitle,
+        cards(runs[0]) if len(runs) == 1 else [],
+        sections(runs, o.smooth, o.unigram),
+        f"Made by mdlm-analysis report on {made}. This file is complete: it fetches nothing.",
+    )
+    with replacing(out) as partial:
+        Path(partial).write_text(page, "utf-8")
+    return [out]
