@@ -20,7 +20,7 @@ from mdlm_data.errors import InputError
 
 PROGRAM = "mdlm-analysis"
 COMMANDS = ("metrics", "compare", "weights")
-WRITERS = ("report",)
+WRITERS = ("report", "export")
 STATUS = "Exit status: 0; 2 after an error; 130 when interrupted."
 
 
@@ -62,7 +62,7 @@ def call(module: ModuleType, o: argparse.Namespace) -> Any:
     """The result of a command; a file that is missing, damaged or of another format is an InputError."""
     from mdlm_h5 import FormatError
 
-    if o.out and module.__name__.rpartition(".")[2] not in WRITERS:
+    if module.__name__.rpartition(".")[2] not in WRITERS and o.out:
         from mdlm_analysis.figure import check
 
         check_paths([str(check(o.out)), str(numbers_path(o.out))], [])

@@ -107,8 +107,9 @@ def rows(ax: Axes, names: Sequence[str], label: str) -> None:
     ax.set_xlabel(label, loc="right")
 
 
-def legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """One legend for all panels, above them, for which the figure grows; names of several panels are shown once."""
+def legend(figure: Figure, axes: Sequence[Axes], columns: int = 0) -> None:
+    """One legend for all panels, above them, for which the figure grows; names of several panels are shown once.
+    columns: of the legend; 0: as many as fit."""
     found: dict = {}
     for ax in axes:
         for handle, name in zip(*ax.get_legend_handles_labels()):

@@ -106,8 +106,9 @@ class Browser:
         path.write_bytes(base64.b64decode(self.call("Page.printToPDF", printBackground=True)["data"]))
 
     def close(self) -> None:
+        self.session = None
+        self.call("Browser.close")
+        self.process.wait(timeout=60)
         os.close(self.write)
         os.close(self.read)
-        self.process.terminate()
-        self.process.wait()
         self.profile.cleanup()
