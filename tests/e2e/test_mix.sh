@@ -10,7 +10,12 @@ run a train.steps=12 train.keep_every=3
 run b run.init="$T/a/last.h5" run.seed=2 train.steps=6
 A=$T/a/last.h5 B=$T/b/last.h5
 
-mix() { "$MDLM" mix "$T/$1.h5" "${@:2}" > "$T/out" 2>&1 && cat "$T/out" || { cat "$T/out"; return 1; }; }
+mix() {
+  local code=0
+  "$MDLM" mix "$T/$1.h5" "${@:2}" > "$T/out" 2>&1 || code=1
+  cat "$T/out"
+  return $code
+}
 weights() { # NAME GROUP [FILE WEIGHT]…: whether NAME.h5 has the sum in double of the group, rounded once
   "$PY" - "$T/$1.h5" "${@:2}" << 'PYTHON'
 import sys, h5py, numpy as np
