@@ -37,21 +37,13 @@ def check_calibration(f: h5py.File, shares: int, count: int) -> None:
         n * np.nan_to_num(c["confidence"][()]),
     )
     assert n.shape == (shares, 10) and n.sum() == count
-    inside = (c["confidence"][()] >= c["low"][()] - 1e-6) & (
-        c["confidence"][()] <= c["high"][()] + 1e-6
-    )
+    inside = (c["confidence"][()] >= c["low"][()] - 1e-6) & (c["confidence"][()] <= c["high"][()] + 1e-6)
     assert inside[n > 0].all()
     with np.errstate(invalid="ignore"):
-        np.testing.assert_allclose(
-            c["ece"][()], np.abs(hits - top).sum(1) / n.sum(1), atol=1e-12
-        )
-    masked = (
-        slice(1, None) if shares == 11 else slice(None)
-    )  # without the pass over visible tokens
+        np.testing.assert_allclose(c["ece"][()], np.abs(hits - top).sum(1) / n.sum(1), atol=1e-12)
+    masked = slice(1, None) if shares == 11 else slice(None)  # without the pass over visible tokens
     hits, top, n = hits[masked], top[masked], n[masked]
-    np.testing.assert_allclose(
-        f.attrs["ece"], np.abs((hits - top).sum(0)).sum() / n.sum(), atol=1e-12
-    )
+    np.testing.assert_allclose(f.attrs["ece"], np.abs((hits - top).sum(0)).sum() / n.sum(), atol=1e-12)
     np.testing.assert_allclose(f.attrs["accuracy"], hits.sum() / n.sum(), atol=1e-12)
     np.testing.assert_allclose(f.attrs["confidence"], top.sum() / n.sum(), atol=1e-12)
     if "share" in f:
@@ -77,11 +69,7 @@ def check(evaluation: str, profile: str, draws: int) -> None:
         masks = "share" in f
         assert masks == ("distance" in f)
         count = f["position/tokens"][()].sum()
-        cuts = (
-            ["share", "position", "frequency", "distance"]
-            if masks
-            else ["position", "frequency"]
-        )
+        cuts = ["share", "position", "frequency", "distance"] if masks else ["position", "frequency"]
         for name in cuts:
             check_cut(f, name, count)
             for x in MEANS:
