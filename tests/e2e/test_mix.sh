@@ -14,7 +14,7 @@ mix() {
   local code=0
   "$MDLM" mix "$T/$1.h5" "${@:2}" > "$T/out" 2>&1 || code=1
   cat "$T/out"
-  return $code
+  return "$code"
 }
 weights() { # NAME GROUP [FILE WEIGHT]…: whether NAME.h5 has the sum in double of the group, rounded once
   "$PY" - "$T/$1.h5" "${@:2}" << 'PYTHON'
