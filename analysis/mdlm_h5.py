@@ -8,9 +8,9 @@
     one, two = mdlm_h5.evaluation("a/eval.h5"), mdlm_h5.evaluation("b/eval.h5")
     print(one.ppl, one.interval, (one.losses - two.losses).sum() / one.tokens.sum())
 
-A function per format: data, checkpoint, metrics, samples, evaluation, score, sweep. Parameters of checkpoints and rows of
-data are read on demand, all else at once. All have `attributes`, the file's own by name. A file that is damaged, of another
-format or of a newer version is a FormatError of one line. Checksums are not compared; `mdlm info FILE` does that.
+A function per format: data, checkpoint, metrics, samples, evaluation, score, profile, sweep. Parameters of checkpoints and
+rows of data are read on demand, all else at once. All have `attributes`, the file's own by name. A file that is damaged, of
+another format or of a newer version is a FormatError of one line. Checksums are not compared; `mdlm info FILE` does that.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,45 @@ class Evaluation(Losses):
 
 
 @dataclass(frozen=True)
+class Bins:
+    """One value a bin; of an empty bin NaN, but 0 of tokens and loss."""
+
+    low: np.ndarray | None  # edges of the bins: mask shares, distances, occurrences of a token; None: positions 0, 1, …
+    high: np.ndarray | None
+    tokens: np.ndarray  # predicted in all draws
+    loss: np.ndarray  # what the bin adds to nll, nat per token
+    nll: np.ndarray  # mean of -log p, without the weights of the bound, nat
+    std: np.ndarray  # of -log p
+    entropy: np.ndarray  # mean of the predictions, nat
+    accuracy: np.ndarray
+    confidence: np.ndarray  # mean probability of the likeliest token
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """[shares,10]: shares of masked tokens as in Profile.share (without masks one), tenths of the largest probability."""
+
+    low: np.ndarray  # [10]
+    high: np.ndarray
+    tokens: np.ndarray
+    accuracy: np.ndarray
+    confidence: np.ndarray
+    ece: np.ndarray  # [shares]: expected calibration error
+
+
+@dataclass(frozen=True)
+class Profile(Losses):
+    """Of mdlm profile; attributes: ece, accuracy, confidence, prediction_entropy, variance_rows, variance_draws …"""
+
+    share: Bins | None  # of masked tokens; None, as distance, where the next token is predicted
+    position: Bins
+    frequency: Bins  # the most frequent tenth first
+    distance: Bins | None  # to the nearest visible token; the last bin: none is visible
+    calibration: Calibration
+    attributes: Values
+
+
+@dataclass(frozen=True)
 class Sweep:
     columns: dict[str, np.ndarray]  # one value a cell; text as str
     values: dict[str, Losses]  # by the name of a cell that is done
@@ -191,6 +230,15 @@ def evaluation(path: str | Path) -> Evaluation:
 score = evaluation
 
 
+def profile(path: str | Path) -> Profile:
+    """Of a profile.h5."""
+    with _opened(path, "mdlm-profile") as f:
+        share, distance = (_bins(f[name]) if name in f else None for name in ("share", "distance"))
+        calibration = Calibration(**{field.name: f["calibration"][field.name][()] for field in fields(Calibration)})
+        parts = (share, _bins(f["position"]), _bins(f["frequency"]), distance, calibration)
+        return Profile(*_losses(f), *parts, _attributes(f))
+
+
 def sweep(path: str | Path) -> Sweep:
     """Of a sweep.h5 or its folder."""
     with _opened(Path(path, "sweep.h5") if Path(path).is_dir() else path, "mdlm-sweep") as f:
@@ -227,6 +275,11 @@ def _vocabulary(f: h5py.File) -> Vocabulary:
 
 def _losses(g: h5py.Group) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     return g["loss"][()], g["tokens"][()], g["square"][()] if "square" in g else None
+
+
+def _bins(g: h5py.Group) -> Bins:
+    edges = [g[name][()] if name in g else None for name in ("low", "high")]
+    return Bins(*edges, *(g[field.name][()] for field in fields(Bins)[2:]))
 
 
 def _series(group: h5py.Group) -> dict[str, Series]:

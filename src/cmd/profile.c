@@ -47,7 +47,7 @@ extern const Command command_profile;
 const Command command_profile = {
     .name = "profile",
     .arguments = "DECK [key=value…]",
-    .purpose = "where the loss comes from: by masks, position, frequency, distance; calibration",
+    .purpose = "where the loss on a data set comes from; calibration",
     .deck = true,
     .stops = true,
     .run = profile,

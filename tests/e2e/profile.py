@@ -20,11 +20,7 @@ def check_cut(f: h5py.File, name: str, count: int) -> None:
     cut = f[name]
     assert cut["tokens"][()].sum() == count, (name, cut["tokens"][()].sum(), count)
     total = cut["loss"][()].sum()
-    assert abs(total - f.attrs["nll"]) < 1e-12 * abs(f.attrs["nll"]), (
-        name,
-        total,
-        f.attrs["nll"],
-    )
+    assert abs(total - f.attrs["nll"]) < 1e-12 * abs(f.attrs["nll"]), (name, total, f.attrs["nll"])
     for item in cut.values():
         assert item.attrs["description"] and "unit" in item.attrs, item.name
 
@@ -32,10 +28,7 @@ def check_cut(f: h5py.File, name: str, count: int) -> None:
 def check_calibration(f: h5py.File, shares: int, count: int) -> None:
     c = f["calibration"]
     n = c["tokens"][()].astype(float)
-    hits, top = (
-        n * np.nan_to_num(c["accuracy"][()]),
-        n * np.nan_to_num(c["confidence"][()]),
-    )
+    hits, top = n * np.nan_to_num(c["accuracy"][()]), n * np.nan_to_num(c["confidence"][()])
     assert n.shape == (shares, 10) and n.sum() == count
     inside = (c["confidence"][()] >= c["low"][()] - 1e-6) & (c["confidence"][()] <= c["high"][()] + 1e-6)
     assert inside[n > 0].all()
@@ -55,16 +48,7 @@ def check(evaluation: str, profile: str, draws: int) -> None:
         assert f.attrs["format"] == "mdlm-profile"
         for name in ("loss", "square", "tokens"):
             np.testing.assert_array_equal(e[name][()], f[name][()])
-        for name in (
-            "nll",
-            "nll_low",
-            "nll_high",
-            "tokens",
-            "estimator",
-            "data_digest",
-            "checkpoint_digest",
-            "seed",
-        ):
+        for name in ("nll", "nll_low", "nll_high", "tokens", "estimator", "data_digest", "checkpoint_digest", "seed"):
             assert e.attrs[name] == f.attrs[name], name
         masks = "share" in f
         assert masks == ("distance" in f)
@@ -74,10 +58,7 @@ def check(evaluation: str, profile: str, draws: int) -> None:
             check_cut(f, name, count)
             for x in MEANS:
                 if x != "std":
-                    assert abs(mean(f[name], x) - mean(f["position"], x)) < 1e-9, (
-                        name,
-                        x,
-                    )
+                    assert abs(mean(f[name], x) - mean(f["position"], x)) < 1e-9, (name, x)
         check_calibration(f, len(f["share/low"]) if masks else 1, count)
         if not masks:
             assert count == f.attrs["tokens"] and f.attrs["variance_draws"] == 0
@@ -87,9 +68,7 @@ def check(evaluation: str, profile: str, draws: int) -> None:
             residual = e["loss"][()] - e.attrs["nll"] * e["tokens"][()]
             np.testing.assert_allclose(f.attrs["variance_draws"], want, rtol=1e-9)
             np.testing.assert_allclose(
-                f.attrs["variance_rows"],
-                (residual**2).sum() / (n - 1) - want / draws,
-                rtol=1e-6,
+                f.attrs["variance_rows"], (residual**2).sum() / (n - 1) - want / draws, rtol=1e-6
             )
 
 

@@ -46,8 +46,8 @@ stops() {
   pid=$!
   wait_for "$LIMIT" said "$T/log" '^profiling' && more "$pid" 5 && kill -TERM "$pid"
   ended "$pid" || code=$?
-  if [ "$code" = 75 ] && said "$T/log" '^stopped by SIGTERM: none of' && ! test -e "$T/stopped.h5"; then return 0; fi
-  fail "$code: $(cat "$T/log")"
+  cat "$T/log"
+  [ "$code" = 75 ] && said "$T/log" '^stopped by SIGTERM: none of' && ! test -e "$T/stopped.h5"
 }
 tap "a stop within the first group: nothing is kept" stops
 stops_later() {

@@ -40,7 +40,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         mdlm("train", "deck.cfg", "run.dir=b", "model.name=ar", "diffusion.objective=ar")
         for name in "ab":
             more = ("model.name=ar", "diffusion.objective=ar") if name == "b" else ()
-            mdlm("eval", "deck.cfg", f"run.dir={name}", f"eval.checkpoint={name}/last.h5", *more)
+            for what in ("eval", "profile"):
+                mdlm(what, "deck.cfg", f"run.dir={name}", f"eval.checkpoint={name}/last.h5", *more)
         mdlm("sample", "deck.cfg", "sample.checkpoint=a/last.h5")
         mdlm("score", "deck.cfg", "score.checkpoint=b/last.h5")
         mdlm("sweep", "deck.cfg", "sweep.checkpoints=a/last.h5", "sweep.seeds=1, 2")
@@ -98,6 +99,22 @@ def test_outputs(runs: Path) -> None:
     w = mdlm_h5.sweep(runs / "a/sweep")
     assert w.columns["seed"].tolist() == [1, 2] and set(w.columns["status"]) == {"done"}
     assert [w.values[n].nll for n in w.columns["name"]] == pytest.approx(w.columns["nll"].tolist(), rel=1e-12)
+
+
+def test_profile(runs: Path) -> None:
+    p, e = (mdlm_h5.profile(runs / "a/profile.h5"), mdlm_h5.evaluation(runs / "a/eval.h5"))
+    assert np.array_equal(p.losses, e.losses) and p.nll == e.nll
+    for bins in (p.share, p.position, p.frequency, p.distance):
+        assert bins.loss.sum() == pytest.approx(p.nll, rel=1e-12) and bins.tokens.sum() == p.share.tokens.sum() > 0
+        assert len(bins.loss) == len(bins.std) == len(bins.entropy) and (bins.low is None) == (bins is p.position)
+    assert p.share.high.tolist() == pytest.approx([k / 10 for k in range(1, 11)]) and len(p.position.nll) == 16
+    c = p.calibration
+    assert c.tokens.shape == (10, 10) and np.array_equal(c.tokens.sum(1), p.share.tokens) and c.ece.shape == (10,)
+    hits = np.nansum(c.tokens * c.accuracy) / c.tokens.sum()
+    assert hits == pytest.approx(p.attributes["accuracy"]) and 0 <= p.attributes["ece"] <= 1
+    q = mdlm_h5.profile(runs / "b/profile.h5")
+    assert q.share is None and q.distance is None and q.calibration.tokens.shape == (1, 10)
+    assert q.position.tokens[0] == 0 and np.isnan(q.position.nll[0]) and q.position.tokens.sum() == q.tokens.sum()
 
 
 def test_the_examples_run(runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
