@@ -184,6 +184,7 @@ class Profile(Losses):
 class Sweep:
     columns: dict[str, np.ndarray]  # one value a cell; text as str
     values: dict[str, Losses]  # by the name of a cell that is done
+    pairs: dict[str, np.ndarray]  # differences of cells a and b (their numbers): difference, low, high, se, p
     attributes: Values
 
 
@@ -244,7 +245,7 @@ def sweep(path: str | Path) -> Sweep:
     with _opened(Path(path, "sweep.h5") if Path(path).is_dir() else path, "mdlm-sweep") as f:
         columns = {name: d.asstr()[()] if d.dtype.kind == "O" else d[()] for name, d in f["cells"].items()}
         values = {name: Losses(*_losses(g)) for name, g in f.get("values", {}).items()}
-        return Sweep(columns, values, _attributes(f))
+        return Sweep(columns, values, {name: d[()] for name, d in f.get("pairs", {}).items()}, _attributes(f))
 
 
 # ---- parts of files

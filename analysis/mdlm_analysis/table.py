@@ -12,7 +12,9 @@ from typing import Any
 FORMS = ("text", "csv", "markdown", "latex")
 NONE = "-"
 LATEX = str.maketrans(
-    {c: rf"\{c}" for c in "_%&#${}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\^{}"}
+    {c: rf"\{c}" for c in "_%&#${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\^{}", "|": r"\textbar{}", "…": r"\dots{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "−": "$-$", "Δ": r"$\Delta$", "‖": r"$\|$", "₂": "$_2$"}
 )
 
 
@@ -44,7 +46,7 @@ class Table:
     def text(self) -> str:
         titles, cells = [c.title for c in self.columns], self._printed()
         widths = [max(len(row[k]) for row in [titles, *cells]) for k in range(len(titles))]
-        left = self.left()
+        left = self._left()
         lines = [
             "  ".join(x.ljust(w) if at else x.rjust(w) for x, w, at in zip(row, widths, left)).rstrip()
             for row in [titles, *cells]
@@ -59,17 +61,19 @@ class Table:
         return out.getvalue()
 
     def markdown(self) -> str:
-        rule = ["---" if left else "---:" for left in self.left()]
+        rule = ["---" if left else "---:" for left in self._left()]
         rows = [[c.title for c in self.columns], rule, *self._printed()]
         return "".join("| " + " | ".join(x.replace("|", r"\|") for x in row) + " |\n" for row in rows)
 
     def latex(self) -> str:
         """A tabular with the rules of the package booktabs."""
-        head, *body = (
-            " & ".join(x.translate(LATEX) for x in row) + r" \\"
-            for row in [[c.title for c in self.columns], *self._printed()]
-        )
-        places = "".join("l" if left else "r" for left in self.left())
+        minus = [
+            [x.replace("-", "−", x != NONE and not left) for x, left in zip(row, self._left())]
+            for row in self._printed()
+        ]
+        rows = [[c.title for c in self.columns], *minus]
+        head, *body = (" & ".join(x.translate(LATEX) for x in row) + r" \\" for row in rows)
+        places = "".join("l" if left else "r" for left in self._left())
         lines = [
             rf"\begin{{tabular}}{{{places}}}",
             r"\toprule",
@@ -84,7 +88,7 @@ class Table:
     def _printed(self) -> list[list[str]]:
         return [[NONE if _none(x) else _print(x, c.form) for x, c in zip(row, self.columns)] for row in self.rows]
 
-    def left(self) -> list[bool]:
+    def _left(self) -> list[bool]:
         """Which columns hold text."""
         return [any(isinstance(row[k], str | bool) for row in self.rows) for k in range(len(self.columns))]
 

@@ -236,6 +236,8 @@ static double if_done(const Table *t, int i, double x) { return t->rows[i].done 
 static double nll_of(const Table *t, int i) { return if_done(t, i, t->rows[i].source.value); }
 static double se_rows_of(const Table *t, int i) { return if_done(t, i, t->rows[i].rows.se); }
 static double se_source_of(const Table *t, int i) { return if_done(t, i, t->rows[i].source.se); }
+static double low_of(const Table *t, int i) { return if_done(t, i, t->rows[i].source.low); }
+static double high_of(const Table *t, int i) { return if_done(t, i, t->rows[i].source.high); }
 static double seconds_of(const Table *t, int i) { return if_done(t, i, t->rows[i].seconds); }
 static double tokens_of(const Table *t, int i) {
   const Losses *l = &t->rows[i].results.losses;
@@ -268,6 +270,8 @@ static const struct {
     {"nll", "nat per token", "bound on the negative log-likelihood, or its exact value", nll_of},
     {"se_rows", "nat per token", "standard error of the value of these rows", se_rows_of},
     {"se_source", "nat per token", "standard error of the value of their source", se_source_of},
+    {"low", "nat per token", "lower end of the 95 % interval of the value of their source", low_of},
+    {"high", "nat per token", "upper end", high_of},
     {"bits_per_byte", "bit", "of the text before tokenization; NaN: the data do not tell its size", bits_per_byte_of},
     {"tokens", "token", "scored tokens", tokens_of},
     {"seconds", "s", "time of the evaluation", seconds_of}};

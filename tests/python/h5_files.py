@@ -23,3 +23,47 @@ def make_checkpoint(
         f["vocab/bytes"], f["vocab/offsets"] = np.frombuffer(b"abcd", np.uint8), np.arange(5, dtype=np.uint64)
         f["vocab"].attrs.update(size=4, mask=3, hash="h", tokenizer="t", kind="k")
     return path
+
+
+def make_sweep(path: Path, fill: dict[str, object] | None = None) -> Path:
+    """Two checkpoints on two data sets of different protocols, the differences of each, and a cell that is missing."""
+    random = np.random.default_rng(5)
+    checkpoints, data, n = ["r/a/best.h5", "r/b/best.h5"], ["one", "two"], 40
+    cells = [(c, d) for c in checkpoints for d in data] + [(checkpoints[0], "two")]
+    columns: dict[str, list] = {
+        "name": [f"c{i}" for i in range(5)],
+        "checkpoint": [c for c, _ in cells],
+        "data": [d for _, d in cells],
+        "data_digest": [f"digest of {d}" for _, d in cells],
+        "status": ["done"] * 4 + ["missing"],
+        "estimator": ["count"] * 5,
+        "tokenizer": ["bpe"] * 5,
+        "detokenizer": ["none"] * 5,
+        "seed": [1, 1, 1, 1, 2],
+    }
+    columns |= {"step": [7.0] * 5, "draws": [2.0] * 5, "T": [0.0] * 5, "wrap": [1, 0, 1, 0, 0], "length": [8.0] * 5}
+    losses = [random.gamma(4, 3 + i, n) for i in range(4)]
+    nll = [x.sum() / (8 * n) for x in losses]
+    se = [np.sqrt(n / (n - 1) * np.sum((x - 8 * m) ** 2)) / (8 * n) for x, m in zip(losses, nll)]
+    nan = [np.nan]
+    columns |= {"nll": nll + nan, "low": [m - 2 * s for m, s in zip(nll, se)] + nan, "bits_per_byte": nan * 5}
+    columns |= {"high": [m + 2 * s for m, s in zip(nll, se)] + nan} | (fill or {})
+    with h5py.File(path, "w") as f:
+        f.attrs.update(format="mdlm-sweep", format_version=1)
+        for name, values in columns.items():
+            f[f"cells/{name}"] = values
+        for i, x in enumerate(losses):
+            f[f"values/c{i}/loss"], f[f"values/c{i}/tokens"] = x, np.full(n, 8)
+        d = np.array([nll[2] - nll[0], nll[3] - nll[1]])
+        pairs = {
+            "a": [0, 1],
+            "b": [2, 3],
+            "difference": d,
+            "low": d - 0.1,
+            "high": d + 0.2,
+            "se": [0.1, 0.1],
+            "p": [0.01, 0.5],
+        }
+        for name, values in pairs.items():
+            f[f"pairs/{name}"] = np.asarray(values, float)
+    return path
