@@ -188,6 +188,12 @@ class Sweep:
     attributes: Values
 
 
+def format_of(path: str | Path) -> str:
+    """What a file is: mdlm-samples, mdlm-eval …; "" where it does not say."""
+    with _opened(path) as f:
+        return str(f.attrs.get("format", ""))
+
+
 def data(path: str | Path) -> Data:
     with _opened(path, "mdlm-data") as f:
         return Data(Path(path), f["tokens"].shape, f["lengths"][()], _vocabulary(f), _attributes(f))
@@ -324,7 +330,7 @@ def _opened(path: str | Path, *formats: str) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r", locking=False) as f:
             format, version = f.attrs.get("format"), int(f.attrs.get("format_version", VERSION))
-            if format not in (None, *formats):
+            if formats and format not in (None, *formats):
                 raise FormatError(f"{path}: has the format {format}, not {' or '.join(formats)}")
             if version > VERSION:
                 raise FormatError(f"{path}: has version {version} of its format; get a newer mdlm_h5")
@@ -337,4 +343,4 @@ def _opened(path: str | Path, *formats: str) -> Iterator[h5py.File]:
         TypeError,
         AttributeError,
     ) as e:  # what h5py raises for a damaged or half-written file
-        raise FormatError(f"{path}: cannot be read as {formats[0]}: {e}") from e
+        raise FormatError(f"{path}: cannot be read as {formats[0] if formats else 'HDF5'}: {e}") from e

@@ -67,3 +67,29 @@ def make_sweep(path: Path, fill: dict[str, object] | None = None) -> Path:
         for name, values in pairs.items():
             f[f"pairs/{name}"] = np.asarray(values, float)
     return path
+
+
+def make_samples(path: Path, texts: list[str], entropy: list[float], **options: object) -> Path:
+    """Samples whose tokens are the numbers of their words."""
+    words = {w: i for i, w in enumerate(dict.fromkeys(w for text in texts for w in text.split()))}
+    longest = max(len(text.split()) for text in texts)
+    with h5py.File(path, "w") as f:
+        f.attrs.update(format="mdlm-samples", format_version=1, checkpoint_digest="c", sampler="ancestral", steps=8)
+        f.attrs.update(
+            temperature=1.0, nucleus=1.0, evaluations=24, remask="cap", remask_eta=0.0, num_strides=0, draw="f64"
+        )
+        f.attrs.update(options)
+        rows = [[words[w] for w in text.split()] for text in texts]
+        f["tokens"] = np.array([row + [-1] * (longest - len(row)) for row in rows], np.int32)
+        f["text"], f["entropy"] = texts, np.array(entropy)
+    return path
+
+
+def make_score(path: Path, losses: list[float], tokens: list[int], entropy: list[float], source: str) -> Path:
+    nll = sum(losses) / sum(tokens)
+    with h5py.File(path, "w") as f:
+        f.attrs.update(
+            format="mdlm-score", format_version=1, input=source, nll=nll, nll_low=nll - 0.1, nll_high=nll + 0.2
+        )
+        f["loss"], f["tokens"], f["entropy"] = np.array(losses), np.array(tokens), np.array(entropy)
+    return path
