@@ -1,15 +1,21 @@
-"""The history of one or more runs, which may still be running: loss, perplexity, gradient norm, learning rate, speed."""
+"""The history of one or more runs, which may still be running: loss, perplexity, gradient norm, learning rate, speed.
+
+Bands are 95 % intervals of the validation. --x flops: the common estimate 6·N·D of training (arXiv:2001.08361), with N the
+parameters but those of the token embedding, D the tokens; metrics record no operations. For N it reads a checkpoint of the run."""
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+import mdlm_h5
 from mdlm_analysis.result import Result
 from mdlm_analysis.runs import Run, read_runs
 from mdlm_analysis.table import Column, Table
@@ -42,7 +48,14 @@ PANELS = {
     "speed": Panel("Speed", "tokens_per_s", zero=True),
     "mfu": Panel("Model FLOP utilisation", "mfu", zero=True),
 }
-AXES = {"steps": ("step", ""), "tokens": ("tokens", ""), "seconds": ("training time", "s")}
+AXES = {
+    "steps": ("step", ""),
+    "tokens": ("tokens", ""),
+    "seconds": ("training time", "s"),
+    "flops": ("compute 6·N·D", "FLOP"),
+}
+RECORDED = {"flops": "tokens"}  # the series that an axis is made of; else that of its name
+EMBEDDINGS = ("vocab_embed.embedding", "embeddings.word_embeddings.weight")
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
@@ -116,10 +129,26 @@ def axis(run: Run, name: str, steps: np.ndarray) -> np.ndarray:
     """The places of steps on the horizontal axis; between the rows of training by linear interpolation."""
     if name == "steps":
         return steps
-    require(name in run.train, f"{run.path}: records no {name}; use --x steps")
-    s = run.train[name]
+    series = RECORDED.get(name, name)
+    require(series in run.train, f"{run.path}: records no {series}; use --x steps")
+    s = run.train[series]
     values = elapsed(s.values) if name == "seconds" else s.values
-    return np.interp(steps, np.concatenate([[0], s.steps]), np.concatenate([[0], values]), right=np.nan)
+    scale = 6.0 * parameters(run) if name == "flops" else 1.0
+    return scale * np.interp(steps, np.concatenate([[0], s.steps]), np.concatenate([[0], values]), right=np.nan)
+
+
+@cache
+def _parameters(file: Path) -> int:
+    shapes = mdlm_h5.checkpoint(file).shapes
+    return sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(EMBEDDINGS))
+
+
+def parameters(run: Run) -> int:
+    """Of the run's network, without the token embedding."""
+    beside = [run.path] if run.path.name != "metrics.h5" else [run.path.parent / f"{x}.h5" for x in ("last", "best")]
+    file = next((f for f in beside if f.is_file()), None)
+    require(file, f"{run.path}: no checkpoint beside it tells the number of parameters; use --x tokens")
+    return _parameters(file)
 
 
 def elapsed(seconds: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from conftest import Call, command
+from h5_files import make_checkpoint
 from matplotlib.axes import Axes
 
 from mdlm_analysis import cli, metrics
@@ -125,6 +126,13 @@ def test_horizontal_axes(tmp_path: Path, analysis: Call) -> None:
     assert ax.get_xlabel() == "tokens" and ax.lines[1].get_xdata().tolist() == [1000, 2000, 3000, 4000]
     ax = drawn(folder, "--x", "seconds")["loss [nat/token]"]
     assert ax.get_xlabel() == "training time [s]" and ax.lines[0].get_xdata().tolist() == list(range(1, 41))
+    assert "no checkpoint beside it" in analysis(
+        "metrics", folder, "--x", "flops", "-o", tmp_path / "x.png", fails=True
+    )
+    make_checkpoint(folder / "last.h5")  # 16·8 + 8 parameters and an embedding
+    ax = drawn(folder, "--x", "flops")["loss [nat/token]"]
+    assert ax.get_xlabel() == "compute 6·N·D [FLOP]"
+    assert list(ax.lines[1].get_xdata()) == pytest.approx([6 * 136 * n for n in (1000, 2000, 3000, 4000)])
     bare = make_run(tmp_path / "b", train=("loss",))
     message = analysis("metrics", bare, "--x", "seconds", "-o", tmp_path / "x.png", fails=True)
     assert "records no seconds; use --x steps" in message
