@@ -1,7 +1,7 @@
 """The history of one or more runs, which may still be running: loss, perplexity, gradient norm, learning rate, speed.
 
 Bands are 95 % intervals of the validation. --x flops: the common estimate 6·N·D of training (arXiv:2001.08361), with N the
-parameters but those of the token embedding, D the tokens; metrics record no operations. For N it reads a checkpoint of the run."""
+parameters but those of the token embedding, D the tokens; metrics record no operations. N comes from a checkpoint of the run."""
 
 from __future__ import annotations
 
@@ -233,6 +233,8 @@ def draw(runs: list[Run], panels: list[str], o: argparse.Namespace, width: str) 
         elif panel.zero:
             ax.set_ylim(bottom=0)
         ax.xaxis.set_major_locator(figure.ticker.MaxNLocator(5, integer=o.x == "steps"))
+        if o.x in ("tokens", "flops"):
+            ax.xaxis.set_major_formatter(figure.ticker.EngFormatter(sep=""))
     figure.legend(drawing, axes)
     return drawing
 
