@@ -32,6 +32,7 @@ typedef enum RngPurpose {
   RNG_SAMPLE_NOISE,  /* noise of a draw in f32: seed = the bits of the draw's own number            */
   RNG_EVAL_ROWS,     /* which rows a subset of a data set has                                      */
   RNG_VALID,         /* the seed of the masks of training's validations                            */
+  RNG_PLACES,        /* places in a batch of the draws of a mixture: step                          */
   RNG_PURPOSES
 } RngPurpose;
 

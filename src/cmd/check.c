@@ -17,16 +17,32 @@ typedef struct Reading {
 static void read_some(void *arg, int64_t rows) { progress_show(&((Reading *)arg)->progress, rows); }
 
 /* Rank 0 reads all the data: ids, lengths and digest. */
-static int read_data(const char *what, const char *spec) {
-  Shards *s = NULL;
+static int read_data(const char *what, Shards *s) {
   Reading r;
-  TRY(shards_open(&s, spec));
   progress_start(&r.progress, what, "rows", shards_rows(s));
-  int err = shards_verify(s, read_some, &r);
+  TRY(shards_verify(s, read_some, &r));
   progress_end(&r.progress, shards_rows(s));
-  if (err == OK)
-    log_info("%-10s %s: %lld rows of %lld tokens, digest %s: good", what, spec, (long long)shards_rows(s),
-             (long long)shards_length(s), shards_protocol(s)->digest);
+  log_info("%-10s %s: %lld rows of %lld tokens, digest %s: good", what, shards_spec(s), (long long)shards_rows(s),
+           (long long)shards_length(s), shards_protocol(s)->digest);
+  return OK;
+}
+
+static int read_train(const char *spec) {
+  Mixture *m = NULL;
+  CHECK(*spec, ERR_USAGE, "data.train is empty");
+  TRY(mixture_open(&m, spec));
+  int n = mixture_sets(m), err = OK;
+  for (int i = 0; i < n && err == OK; i++)
+    err = read_data(n > 1 ? mixture_name(m, i) : "data.train", mixture_shards(m, i));
+  mixture_close(&m);
+  return err;
+}
+
+static int read_valid(const char *spec) {
+  Shards *s = NULL;
+  if (!*spec) return OK;
+  TRY(shards_open(&s, spec));
+  int err = read_data("data.valid", s);
   shards_close(&s);
   return err;
 }
@@ -154,8 +170,8 @@ static int check(Comm *comm, const Config *cfg, int argc, char **argv, int *exit
   static Trainer t;
   int err = OK;
   if (comm->rank == 0) {
-    err = *cfg->data_train ? read_data("data.train", cfg->data_train) : RAISE(ERR_USAGE, "data.train is empty");
-    if (err == OK && *cfg->data_valid) err = read_data("data.valid", cfg->data_valid);
+    err = read_train(cfg->data_train);
+    if (err == OK) err = read_valid(cfg->data_valid);
   }
   TRY(comm_agree(comm, err));
   Preflight pre;

@@ -70,6 +70,14 @@ static int info_parents(H5 *f) {
   return OK;
 }
 
+static void info_mixture(const MixtureState *m) {
+  int64_t cycle = 0;
+  for (int i = 0; i < m->n; i++) cycle += m->sets[i].share;
+  for (int i = 0; i < m->n; i++)
+    log_info("  set %s: %.4g %% of the draws, %lld sequences so far, data %s", m->sets[i].name,
+             100 * (double)m->sets[i].share / (double)cycle, (long long)m->sets[i].drawn, m->sets[i].digest);
+}
+
 static int info_checkpoint(const char *path) {
   CheckpointState s = {0};
   static const char *const groups[] = {"/params", "/ema", "/adam_m", "/adam_v"};
@@ -79,6 +87,7 @@ static int info_checkpoint(const char *path) {
   if (!isnan(s.valid_nll)) log_info("  best validation nll %.5f, ppl %.4f", s.valid_nll, exp(s.valid_nll));
   log_info("  git %s, data %s (%s, %s), V = %lld (%s)", s.git, s.data_digest, s.protocol.source,
            s.protocol.wrap ? "wrapped" : "one document a row", (long long)s.vocab.size, s.vocab.tokenizer);
+  info_mixture(&s.mixture);
   if (*s.init_digest) log_info("  began with weights of digest %s (run.init in its deck)", s.init_digest);
   H5 *f = NULL;
   int err = h5_open(&f, path, false);

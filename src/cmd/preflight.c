@@ -144,11 +144,19 @@ static void find_network(Preflight *p) {
 static void find_rows(Preflight *p) {
   const Trainer *t = p->trainer;
   const Config *cfg = t->cfg;
-  double rows = (double)shards_rows(t->train), batch = (double)cfg->train_global_batch;
-  log_info("rows       %.0f of data.train: an epoch is %.3g steps, the run %.3g epochs", rows, rows / batch,
-           (double)cfg->train_steps * batch / rows);
-  if (rows < batch)
-    log_warn("rows: data.train has %.0f, a step takes %.0f: it sees rows twice; lower train.global_batch", rows, batch);
+  int n = mixture_sets(t->train);
+  for (int i = 0; i < n; i++) {
+    double rows = (double)shards_rows(mixture_shards(t->train, i)), share = mixture_share(t->train, i);
+    double batch = (double)cfg->train_global_batch * share;
+    const char *name = n > 1 ? mixture_name(t->train, i) : "data.train";
+    char part[32] = "";
+    if (n > 1) snprintf(part, sizeof part, ", %.4g %% of the draws", 100 * share);
+    log_info("rows       %.0f of %s%s: an epoch is %.3g steps, the run %.3g epochs", rows, name, part, rows / batch,
+             (double)cfg->train_steps * batch / rows);
+    if (rows < batch)
+      log_warn("rows: %s has %.0f, a step takes %.10g: it sees rows twice; lower train.global_batch", name, rows,
+               batch);
+  }
   if (!t->valid) return;
   int64_t valid = shards_rows(t->valid);
   if (cfg->train_valid_sequences > 0 && cfg->train_valid_sequences < valid) valid = cfg->train_valid_sequences;

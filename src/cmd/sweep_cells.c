@@ -14,17 +14,6 @@
 
 enum { MOST_CELLS = 1 << 20, MOST_VALUES = 64 };
 
-/* The next part of a list, without blanks around it; NULL at its end. Parts that are empty are left out. */
-static char *next_part(char **list, const char *separator) {
-  for (char *p; (p = strsep(list, separator));) {
-    p += strspn(p, " \t\n");
-    size_t n = strlen(p);
-    while (n > 0 && strchr(" \t\n", p[n - 1])) p[--n] = '\0';
-    if (n > 0) return p;
-  }
-  return NULL;
-}
-
 /* ---- checkpoints */
 static int checkpoint_examine(SweepCheckpoint *c) {
   const ObjectiveTable *objective;
@@ -58,7 +47,7 @@ static int checkpoints_open(Sweep *s) {
   }
   TRY(mem_strdup(&copy, cfg->sweep_checkpoints));
   char *list = copy;
-  for (char *p; err == OK && (p = next_part(&list, ";"));) err = files_matching(p, checkpoint_add, s);
+  for (char *p; err == OK && (p = files_next(&list, ";"));) err = files_matching(p, checkpoint_add, s);
   mem_free(&copy);
   return err;
 }
@@ -90,7 +79,7 @@ static int data_open(Sweep *s) {
   CHECK(*given, ERR_USAGE, "no data to evaluate: set sweep.data");
   TRY(mem_strdup(&copy, given));
   char *list = copy;
-  for (char *p; err == OK && (p = next_part(&list, ";"));) err = data_add(s, p);
+  for (char *p; err == OK && (p = files_next(&list, ";"));) err = data_add(s, p);
   mem_free(&copy);
   return err;
 }
@@ -110,7 +99,7 @@ static int values_read(Values *v, const char *key, const char *text, int64_t lea
   TRY(mem_strdup(&copy, text));
   char *list = copy, *end;
   v->n = 0;
-  for (char *p; err == OK && (p = next_part(&list, ","));) {
+  for (char *p; err == OK && (p = files_next(&list, ","));) {
     errno = 0;
     long long x = strtoll(p, &end, 10);
     if (*end || errno || x < least || v->n == MOST_VALUES)
@@ -193,7 +182,7 @@ static int axes_read(Axes *a, Sweep *s) {
   TRY(values_read(&a->seeds, "sweep.seeds", cfg->sweep_seeds, 0, cfg->eval_seed));
   TRY(mem_strdup(&s->words, *cfg->sweep_estimators ? cfg->sweep_estimators : cfg->eval_estimator));
   char *list = s->words;
-  for (char *p; (p = next_part(&list, ","));) {
+  for (char *p; (p = files_next(&list, ","));) {
     const EstimatorTable *e;
     MENU_FIND(e, estimators, p);
     CHECK((e || strcmp(p, "auto") == 0) && a->n_estimators < MOST_VALUES, ERR_USAGE,

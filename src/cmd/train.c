@@ -8,14 +8,25 @@
 #include "train/trainer.h"
 #include <math.h>
 
+/* Several sets: what was drawn of each so far. */
+static void report_sets(const Trainer *t) {
+  const Mixture *m = t->train;
+  for (int i = 0; i < mixture_sets(m) && mixture_sets(m) > 1; i++) {
+    int64_t rows = shards_rows(mixture_shards(m, i)), drawn = mixture_drawn(m, i, t->sequences);
+    log_info("set    %s: %.4g %% of the draws, %lld rows; %lld sequences drawn, %.3g epochs", mixture_name(m, i),
+             100 * mixture_share(m, i), (long long)rows, (long long)drawn, (double)drawn / (double)rows);
+  }
+}
+
 static void introduce(const Trainer *t) {
   const Config *c = t->cfg;
-  const Protocol *p = shards_protocol(t->train);
+  const Protocol *p = mixture_protocol(t->train);
   const ModelOptions *m = &t->net.model.options;
   const char *rows = c->data_crop ? "cropped to half" : p->wrap ? "wrapped" : "one document a row";
   log_info("mdlm %s (%s)  %s", MDLM_VERSION, version_git(), clock_stamp());
-  log_info("data   %s: %lld rows of %lld tokens, %s, V = %lld (%s)", c->data_train, (long long)shards_rows(t->train),
-           (long long)shards_length(t->train), rows, (long long)m->vocab, shards_vocab(t->train)->tokenizer);
+  log_info("data   %s: %lld rows of %lld tokens, %s, V = %lld (%s)", c->data_train, (long long)mixture_rows(t->train),
+           (long long)mixture_length(t->train), rows, (long long)m->vocab, mixture_vocab(t->train)->tokenizer);
+  report_sets(t);
   log_info("model  %s: %.2f M parameters, width %lld, %lld blocks, %lld heads; %s, %s", m->name,
            (double)params_elements(&t->net.model.params) / 1e6, (long long)m->width, (long long)m->blocks,
            (long long)m->heads, c->diffusion_objective, c->diffusion_schedule);
@@ -37,6 +48,7 @@ static int train(Comm *comm, const Config *cfg, int argc, char **argv, int *exit
   int err = trainer_complete(&t) ? OK : trainer_run(&t, &stop);
   if (err && t.saver) saver_end(t.saver);                 /* before main aborts, or another rank does */
   if (err && comm->size > 1 && !err_agreed()) return err; /* the other ranks are blocked: main aborts them */
+  if (err == OK) report_sets(&t);
   long long step = t.optimizer.step;
   double best = t.best;
   int64_t validations = t.history.valid.n_rows;

@@ -66,6 +66,44 @@ static int numbers_read(H5 *f, CheckpointState *s) {
   return h5_get_int(f, "/", "seed", &s->seed);
 }
 
+static int set_read(H5 *f, const CheckpointState *s, const char *name, MixtureSet *set) {
+  char path[CHECKPOINT_NAME];
+  CHECK(snprintf(set->name, sizeof set->name, "%s", name) < MIXTURE_NAME, ERR_DATA,
+        "%s: the name /mixture/%s has more than %d letters", h5_path(f), name, MIXTURE_NAME - 1);
+  snprintf(path, sizeof path, "/mixture/%s", name);
+  TRY(h5_get_text(f, path, "digest", set->digest, sizeof set->digest));
+  TRY(h5_get_within(f, path, "share", 1, MOST, &set->share));
+  TRY(h5_get_within(f, path, "drawn", 0, s->sequences, &set->drawn));
+  return h5_get_within(f, path, "first", 0, set->drawn, &set->first);
+}
+
+static int sets_read(H5 *f, CheckpointState *s, char *const *names) {
+  MixtureState *m = &s->mixture;
+  int64_t drawn = 0;
+  for (; *names; names++) {
+    CHECK(m->n < MIXTURE_SETS, ERR_DATA, "%s: /mixture has more than %d sets", h5_path(f), MIXTURE_SETS);
+    MixtureSet *set = &m->sets[m->n++];
+    TRY(set_read(f, s, *names, set));
+    drawn += set->drawn - set->first;
+  }
+  CHECK(m->n > 0 && drawn == s->sequences - m->start, ERR_DATA,
+        "%s: the sets of /mixture do not add up: %lld sequences drawn of %lld", h5_path(f), (long long)drawn,
+        (long long)(s->sequences - m->start));
+  return OK;
+}
+
+static int mixture_load(H5 *f, CheckpointState *s) {
+  char **names;
+  s->mixture.n = 0;
+  if (!h5_exists(f, "/mixture")) return OK;
+  CHECK(s->sequences >= 0, ERR_DATA, "%s: attribute sequences of / is missing", h5_path(f));
+  TRY(h5_get_within(f, "/mixture", "start", 0, s->sequences, &s->mixture.start));
+  TRY(h5_list(f, "/mixture", &names));
+  int err = sets_read(f, s, names);
+  h5_list_free(&names);
+  return err;
+}
+
 /* Rows of running text have no padding, except the last of the data. A wrong length would not show anywhere else: the
  * weights do not depend on it, and samples would take forever. */
 static int length_check(H5 *f, const CheckpointState *s) {
@@ -87,6 +125,7 @@ static int state_read(H5 *f, CheckpointState *s) {
   TRY(checkpoint_digest(f, s->weights_digest));
   TRY(protocol_load(&s->protocol, f));
   TRY(length_check(f, s));
+  TRY(mixture_load(f, s));
   strcpy(s->protocol.digest, s->data_digest);
   TRY(vocab_load(&s->vocab, f));
   TRY(checkpoint_sum_check(f, "/vocab/bytes", checkpoint_sum(s->vocab.bytes, (size_t)s->vocab.n_bytes)));
@@ -142,7 +181,7 @@ int checkpoint_shape(H5 *f, CheckpointGroup group, CheckpointArray *a, bool *exi
 }
 
 int checkpoint_names(H5 *f, CheckpointGroup group, char ***names) {
-  char path[NAME_SIZE];
+  char path[CHECKPOINT_NAME];
   snprintf(path, sizeof path, "/%s", checkpoint_groups[group]);
   CHECK(h5_exists(f, path), ERR_DATA, "%s: the group %s is missing", h5_path(f), path);
   return h5_list(f, path, names);

@@ -4,6 +4,8 @@
  *   /params /ema /adam_m /adam_v   groups of float32 data sets, one per parameter, under its name, dots included
  *   /vocab                         as in a data file (shards.h)
  *   /metrics/<group>/<series>      as in metrics.h5 (metrics.h), with HDF5's fletcher32
+ *   /mixture                       of a run on several sets (mixture.h): attribute start; a group for each set, in the order
+ *                                  of their names, with the attributes digest, share, first, drawn
  *   attributes of /                format, format_version, version, step, sequences, tokens, masked_tokens, seed, length,
  *                                  deck, git, data_digest, wrap, detokenizer, source, split, valid_nll, saved,
  *                                  init_digest (with run.init)
@@ -13,6 +15,7 @@
 #include "store/checkpoint_format.h"
 #include "store/h5.h"
 #include "store/metrics.h"
+#include "store/mixture.h"
 #include "store/shards.h"
 
 typedef struct CheckpointArray { /* one parameter on the host */
@@ -31,7 +34,8 @@ typedef struct CheckpointState {
   char init_digest[33];    /* of the weights that the run began with (run.init), or "" */
   char weights_digest[33]; /* of checkpoint_digest; filled by a read */
   Protocol protocol;
-  Vocab vocab; /* owned after a read */
+  MixtureState mixture; /* n = 0: not in the file, of one set from which all sequences were drawn */
+  Vocab vocab;          /* owned after a read */
 } CheckpointState;
 
 /** checkpoint_save — write a checkpoint: to path.tmp first, renamed when complete and on disk (draft.h). Call on one

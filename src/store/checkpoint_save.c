@@ -5,6 +5,25 @@
 #include "store/draft.h"
 #include <stdio.h>
 
+/* A file of one set says all by the number of its sequences. */
+static int mixture_write(H5 *f, const CheckpointState *s) {
+  const MixtureState *m = &s->mixture;
+  char name[CHECKPOINT_NAME];
+  if (m->n == 0 || (m->n == 1 && m->sets[0].drawn == s->sequences)) return OK;
+  TRY(h5_group(f, "/mixture"));
+  TRY(h5_set_int(f, "/mixture", "start", m->start));
+  for (int i = 0; i < m->n; i++) {
+    const MixtureSet *set = &m->sets[i];
+    snprintf(name, sizeof name, "/mixture/%s", set->name);
+    TRY(h5_group(f, name));
+    TRY(h5_set_str(f, name, "digest", set->digest));
+    TRY(h5_set_int(f, name, "share", set->share));
+    TRY(h5_set_int(f, name, "first", set->first));
+    TRY(h5_set_int(f, name, "drawn", set->drawn));
+  }
+  return OK;
+}
+
 static int state_write(H5 *f, const CheckpointState *s) {
   TRY(h5_set_format(f, CHECKPOINT_FORMAT, CHECKPOINT_VERSION));
   TRY(h5_set_int(f, "/", "step", s->step));
@@ -20,6 +39,7 @@ static int state_write(H5 *f, const CheckpointState *s) {
   TRY(h5_set_str(f, "/", "saved", clock_stamp()));
   if (*s->init_digest) TRY(h5_set_str(f, "/", "init_digest", s->init_digest));
   TRY(protocol_store(&s->protocol, f));
+  TRY(mixture_write(f, s));
   TRY(vocab_store(&s->vocab, f));
   TRY(checkpoint_sum_set(f, "/vocab/bytes", checkpoint_sum(s->vocab.bytes, (size_t)s->vocab.n_bytes)));
   return checkpoint_sum_set(f, "/vocab/offsets", checkpoint_sum_offsets(&s->vocab));

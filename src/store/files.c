@@ -105,6 +105,16 @@ int files_matching(const char *pattern, int (*add)(void *arg, const char *path),
   return err;
 }
 
+char *files_next(char **list, const char *separator) {
+  for (char *p; (p = strsep(list, separator));) {
+    p += strspn(p, " \t\n");
+    size_t n = strlen(p);
+    while (n > 0 && strchr(" \t\n", p[n - 1])) p[--n] = '\0';
+    if (n > 0) return p;
+  }
+  return NULL;
+}
+
 void files_stamp(const char *path, char text[FILES_STAMP]) {
   struct stat st;
   *text = 0;

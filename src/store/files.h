@@ -20,6 +20,9 @@ int files_matching(const char *pattern, int (*add)(void *arg, const char *path),
  *  its target. An existing file stays as it is. Not for two ranks at once.
  *  Errors  ERR_IO: a directory, not a regular file, a dangling link, or the system's reason */
 int files_claim(char path[FILES_PATH]);
+/** files_next — the next part of a list, without white space around it, cut out in place; empty parts are left out. NULL
+ *  at its end. */
+char *files_next(char **list, const char *separator);
 /** files_stamp — text := size and time of the last change of the file at path, "" if there is none. */
 void files_stamp(const char *path, char text[FILES_STAMP]);
 /** files_same — whether both paths exist and name the same file. */

@@ -12,13 +12,13 @@
 enum { SLOTS = 3, BLOCK = 1024 };
 
 typedef struct Slot {
-  int32_t *tokens, *lengths;
+  int32_t *tokens, *lengths, *sets;
   int64_t *rows;
 } Slot;
 
 struct Loader {
   LoaderOptions o;
-  int64_t N, row, L, per_step; /* row: tokens stored; per_step: micro-batches of this rank in a step */
+  int64_t row, L, per_step; /* row: tokens stored; per_step: micro-batches of this rank in a step */
   Slot slots[SLOTS];
   pthread_t thread;
   bool started;
@@ -75,7 +75,8 @@ static int slot_crop(const Loader *l, const Slot *slot, int64_t step, int64_t fi
     int32_t *crop = slot->tokens + i * l->L;
     CHECK(slot->lengths[i] == l->row, ERR_DATA,
           "%s: row %lld has %d tokens and padding to %lld: only rows without padding can be cropped",
-          shards_spec(l->o.shards), (long long)slot->rows[i], slot->lengths[i], (long long)l->row);
+          shards_spec(mixture_shards(l->o.data, slot->sets[i])), (long long)slot->rows[i], slot->lengths[i],
+          (long long)l->row);
     memmove(crop, slot->tokens + i * l->row + loader_crop(l->o.seed, step, first + i, l->L),
             (size_t)l->L * sizeof *crop);
     crop[0] = l->o.bos;
@@ -84,13 +85,25 @@ static int slot_crop(const Loader *l, const Slot *slot, int64_t step, int64_t fi
   return OK;
 }
 
+/* The set and row of sequence k of a step. */
+static void slot_draw(const Loader *l, const Slot *slot, int64_t i, int64_t step, int64_t k) {
+  const LoaderOptions *o = &l->o;
+  int set;
+  int64_t number;
+  if (mixture_sets(o->data) > 1)
+    k = (int64_t)rng_permute(rng_key(o->seed, RNG_PLACES, 0, (uint64_t)step, 0), (uint64_t)o->global_batch,
+                             (uint64_t)k);
+  mixture_draw(o->data, o->sequences + (step - o->step) * o->global_batch + k, &set, &number);
+  slot->sets[i] = set;
+  slot->rows[i] = loader_row(o->order, o->seed, shards_rows(mixture_shards(o->data, set)), number);
+}
+
 static int slot_fill(Loader *l, int64_t m) {
   const Slot *slot = &l->slots[m % SLOTS];
   int64_t step, first;
   place_of(l, m, &step, &first);
-  int64_t j = l->o.sequences + (step - l->o.step) * l->o.global_batch + first;
-  for (int64_t i = 0; i < l->o.micro_batch; i++) slot->rows[i] = loader_row(l->o.order, l->o.seed, l->N, j + i);
-  TRY(shards_read(l->o.shards, slot->rows, l->o.micro_batch, slot->tokens, slot->lengths));
+  for (int64_t i = 0; i < l->o.micro_batch; i++) slot_draw(l, slot, i, step, first + i);
+  TRY(mixture_read(l->o.data, slot->sets, slot->rows, l->o.micro_batch, slot->tokens, slot->lengths));
   return l->o.crop ? slot_crop(l, slot, step, first) : OK;
 }
 
@@ -126,9 +139,9 @@ static int options_check(const LoaderOptions *o) {
   CHECK(o->micro_batch > 0 && o->count % o->micro_batch == 0, ERR_USAGE,
         "a micro-batch of %lld sequences does not divide the %lld sequences of a rank", (long long)o->micro_batch,
         (long long)o->count);
-  CHECK(!o->crop || shards_length(o->shards) % 2 == 0, ERR_USAGE,
-        "%s has rows of %lld tokens: only an even length can be cropped to half", shards_spec(o->shards),
-        (long long)shards_length(o->shards));
+  CHECK(!o->crop || mixture_length(o->data) % 2 == 0, ERR_USAGE,
+        "%s has rows of %lld tokens: only an even length can be cropped to half", mixture_spec(o->data),
+        (long long)mixture_length(o->data));
   return OK;
 }
 
@@ -139,8 +152,7 @@ int loader_create(Loader **out, const LoaderOptions *options) {
   TRY(options_check(options));
   TRY(mem_alloc(&l, sizeof *l));
   l->o = *options;
-  l->N = shards_rows(options->shards);
-  l->row = shards_length(options->shards);
+  l->row = mixture_length(options->data);
   l->L = options->crop ? l->row / 2 : l->row;
   l->per_step = options->count / options->micro_batch;
   pthread_mutex_init(&l->lock, NULL);
@@ -149,6 +161,7 @@ int loader_create(Loader **out, const LoaderOptions *options) {
   for (int i = 0; i < SLOTS; i++) {
     TRY_TO(failed, mem_alloc(&l->slots[i].tokens, n * (size_t)l->row * sizeof(int32_t)));
     TRY_TO(failed, mem_alloc(&l->slots[i].lengths, n * sizeof(int32_t)));
+    TRY_TO(failed, mem_alloc(&l->slots[i].sets, n * sizeof(int32_t)));
     TRY_TO(failed, mem_alloc(&l->slots[i].rows, n * sizeof(int64_t)));
   }
   TRY_TO(failed, thread_start(&l->thread, loader_run, l, "loader"));
@@ -173,7 +186,12 @@ int loader_next(Loader *l, Micro *m) {
   activity_end();
   if (!there) return RAISE(l->error, "%s", l->message); /* no lock: the thread has ended */
   const Slot *slot = &l->slots[number % SLOTS];
-  *m = (Micro){.n = l->o.micro_batch, .L = l->L, .tokens = slot->tokens, .lengths = slot->lengths, .rows = slot->rows};
+  *m = (Micro){.n = l->o.micro_batch,
+               .L = l->L,
+               .tokens = slot->tokens,
+               .lengths = slot->lengths,
+               .sets = slot->sets,
+               .rows = slot->rows};
   place_of(l, number, &m->step, &m->first);
   return OK;
 }
@@ -189,6 +207,7 @@ void loader_destroy(Loader **out) {
   for (int i = 0; i < SLOTS; i++) {
     mem_free(&l->slots[i].tokens);
     mem_free(&l->slots[i].lengths);
+    mem_free(&l->slots[i].sets);
     mem_free(&l->slots[i].rows);
   }
   pthread_cond_destroy(&l->changed);

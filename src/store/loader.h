@@ -1,10 +1,13 @@
 /* loader — the sequences of each step, prefetched by a thread.
  *
- * Sequence k of step n is number j of an endless stream over the N rows of the data. A loader that starts at step n0,
- * before which `sequences` of the stream were drawn (n0·global_batch, unless the batch has changed), has
- *   j   = sequences + (n − n0)·global_batch + k
- *   e   = j / N                                               (the epoch)
- *   row = rng_permute(key(seed, RNG_ORDER, e), N, j mod N)    (other values of data.order: see loader_row)
+ * Sequence k of step n is draw j of an endless stream. A loader that starts at step n0, before which `sequences` of the
+ * stream were drawn (n0·global_batch, unless the batch has changed), has
+ *   j   = sequences + (n − n0)·global_batch + place(k)
+ *   draw j is number i of the stream of a set s with N rows   (mixture_draw; with one set i = j)
+ *   e   = i / N                                               (the epoch of the set)
+ *   row = rng_permute(key(seed, RNG_ORDER, e), N, i mod N)    (other values of data.order: see loader_row)
+ * With one set place(k) = k. With several it is a permutation of the batch, new in each step: the sets take turns in a
+ * fixed order, the time of sequence k is drawn in the k-th part of [0,1], and no set may always get the same times.
  * This is a pure function: any rank can take any part of any step, and resuming needs only the step and
  * the number of sequences. A rank takes
  * k = first … first+count−1 of every step.
@@ -12,13 +15,13 @@
  * With crop, rows have 2L tokens and each visit takes L of them, from position loader_crop on, so that a token of the
  * text is seen at varying positions. The first token of the crop is replaced by bos. */
 #pragma once
-#include "store/shards.h"
+#include "store/mixture.h"
 #include <stdbool.h>
 
 typedef enum LoaderOrder { ORDER_PERMUTED, ORDER_BLOCKED, ORDER_SEQUENTIAL } LoaderOrder;
 
 typedef struct LoaderOptions {
-  Shards *shards; /* not owned; while the loader exists, only its thread may read from it */
+  Mixture *data; /* not owned; while the loader exists, only its thread may read from it */
   LoaderOrder order;
   uint64_t seed;
   int64_t step;         /* the first step to deliver */
@@ -35,7 +38,8 @@ typedef struct Micro {    /* one micro-batch; valid until the next loader_next *
   int64_t n, L;           /* L: row length, halved with crop */
   const int32_t *tokens;  /* [n,L] */
   const int32_t *lengths; /* [n]   */
-  const int64_t *rows;    /* [n] their row numbers in the data */
+  const int32_t *sets;    /* [n] */
+  const int64_t *rows;    /* [n] their row numbers in their sets */
 } Micro;
 
 typedef struct Loader Loader;
@@ -48,7 +52,7 @@ int loader_create(Loader **l, const LoaderOptions *options);
 int loader_next(Loader *l, Micro *m);
 /** loader_destroy — stop the thread; NULL-safe, clears the handle. */
 void loader_destroy(Loader **l);
-/** loader_row — the row, of N, that the j-th sequence of the endless stream is. */
+/** loader_row — the row, of N, that number j of a set's endless stream is. */
 int64_t loader_row(LoaderOrder order, uint64_t seed, int64_t N, int64_t j);
 /** loader_crop — the position in its row of 2L tokens where the crop of sequence k of a step starts: uniform in
  *  0 … L−1. */

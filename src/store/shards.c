@@ -57,18 +57,21 @@ static int protocol_same(const Protocol *a, const char *file_a, const Protocol *
   return OK;
 }
 
-/* Attributes that older files lack: compared where both have them. */
-static int framing_same(H5 *a, H5 *b) {
-  static const char *const names[] = {"framing", "protocol", "variant"};
+/* An attribute that older files lack: compared where both have it. */
+static int word_same(H5 *a, H5 *b, const char *name) {
   char text[2][64];
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-    if (!h5_has(a, "/", names[i]) || !h5_has(b, "/", names[i])) continue;
-    TRY(h5_get_text(a, "/", names[i], text[0], sizeof text[0]));
-    TRY(h5_get_text(b, "/", names[i], text[1], sizeof text[1]));
-    CHECK(strcmp(text[0], text[1]) == 0, ERR_DATA, "%s and %s differ: %s \"%s\" and \"%s\"", h5_path(a), h5_path(b),
-          names[i], text[0], text[1]);
-  }
+  if (!h5_has(a, "/", name) || !h5_has(b, "/", name)) return OK;
+  TRY(h5_get_text(a, "/", name, text[0], sizeof text[0]));
+  TRY(h5_get_text(b, "/", name, text[1], sizeof text[1]));
+  CHECK(strcmp(text[0], text[1]) == 0, ERR_DATA, "%s and %s differ: %s \"%s\" and \"%s\"", h5_path(a), h5_path(b), name,
+        text[0], text[1]);
   return OK;
+}
+
+static int framing_same(H5 *a, H5 *b) {
+  TRY(word_same(a, b, "framing"));
+  TRY(word_same(a, b, "protocol"));
+  return word_same(a, b, "variant");
 }
 
 /* ---- opening ---- */
@@ -132,16 +135,12 @@ static int file_add(Shards *s, const char *path) {
 static int matching_add(void *s, const char *path) { return file_add(s, path); }
 
 static int patterns_add(Shards *s) {
-  char *copy, *save = NULL;
+  char *copy;
   int err = OK;
   if (access(s->spec, F_OK) == 0) return file_add(s, s->spec); /* a comma may be part of its name */
   TRY(mem_strdup(&copy, s->spec));
-  for (char *p = strtok_r(copy, ",", &save); p && err == OK; p = strtok_r(NULL, ",", &save)) {
-    p += strspn(p, " \t\n");
-    size_t n = strlen(p);
-    while (n > 0 && strchr(" \t\n", p[n - 1])) p[--n] = '\0';
-    if (n > 0) err = files_matching(p, matching_add, s);
-  }
+  char *list = copy;
+  for (char *p; err == OK && (p = files_next(&list, ","));) err = files_matching(p, matching_add, s);
   mem_free(&copy);
   if (err != OK) return err;
   CHECK(s->n_files > 0, ERR_DATA, "no data file is named by \"%s\"", s->spec);
@@ -153,6 +152,8 @@ static void digest_text(XXH128_hash_t hash, char text[40]) {
   XXH128_canonicalFromHash(&bytes, hash);
   for (int i = 0; i < 16; i++) snprintf(text + 2 * i, 3, "%02x", bytes.digest[i]);
 }
+
+void digest_bytes(char digest[40], const void *bytes, size_t n) { digest_text(XXH3_128bits(bytes, n), digest); }
 
 /* The digest of a single file, or for several files the digest of their digests' text. */
 static int digests_combine(Shards *s) {
@@ -190,6 +191,16 @@ void shards_close(Shards **s) {
   mem_free(&(*s)->files);
   mem_free(&(*s)->spec);
   mem_free(s);
+}
+
+int shards_mix(const Shards *a, const Shards *b) {
+  const char *path_a = h5_path(a->files[0].f), *path_b = h5_path(b->files[0].f);
+  CHECK(a->length == b->length, ERR_DATA, "%s has rows of %lld tokens, %s of %lld", path_b, (long long)b->length,
+        path_a, (long long)a->length);
+  TRY(vocab_same(&a->vocab, path_a, &b->vocab, path_b));
+  CHECK(a->protocol.wrap == b->protocol.wrap, ERR_DATA, "%s and %s differ: wrap %d and %d", path_a, path_b,
+        a->protocol.wrap, b->protocol.wrap);
+  return word_same(a->files[0].f, b->files[0].f, "framing");
 }
 
 int64_t shards_rows(const Shards *s) { return s->rows; }

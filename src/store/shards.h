@@ -50,6 +50,9 @@ typedef struct Protocol { /* the data preparation on which a perplexity depends 
 int protocol_load(Protocol *p, H5 *f);
 int protocol_store(const Protocol *p, H5 *f);
 
+/** digest_bytes — XXH3-128 in hex. */
+void digest_bytes(char digest[40], const void *bytes, size_t n);
+
 typedef struct Shards Shards;
 
 /** shards_open — open the files of `spec` (a comma-separated list of paths and globs; each glob is sorted) as one
@@ -60,6 +63,8 @@ typedef struct Shards Shards;
 int shards_open(Shards **s, const char *spec);
 /** shards_close — NULL-safe, clears the handle. */
 void shards_close(Shards **s);
+/** shards_mix — whether one network can be trained on both: the same length, vocabulary, wrap and framing. ERR_DATA */
+int shards_mix(const Shards *a, const Shards *b);
 int64_t shards_rows(const Shards *s);
 int64_t shards_length(const Shards *s);           /* L */
 const Vocab *shards_vocab(const Shards *s);       /* of the first file */

@@ -1,5 +1,7 @@
 #include "train/history.h"
 #include "base/err.h"
+#include <stdio.h>
+#include <string.h>
 
 static const MetricsColumn train_columns[TRAIN_COLUMNS] = {
     {"step", "step", "optimizer steps taken"},
@@ -26,12 +28,25 @@ static const MetricsColumn valid_columns[VALID_COLUMNS] = {
     {"seconds", "s", "time the validation took"},
 };
 
-int history_create(History *h, int64_t steps, int64_t log_every, int64_t valid_every) {
+/* One more column for each set of several; returns the number of all. */
+static int columns_make(History *h, const Mixture *data) {
+  int n = mixture_sets(data) > 1 ? mixture_sets(data) : 0;
+  memcpy(h->columns, train_columns, sizeof train_columns);
+  for (int i = 0; i < n; i++) {
+    snprintf(h->words[i].name, sizeof h->words[i].name, "sequences_%s", mixture_name(data, i));
+    snprintf(h->words[i].description, sizeof h->words[i].description, "sequences drawn of the set %s since the start",
+             mixture_name(data, i));
+    h->columns[TRAIN_COLUMNS + i] = (MetricsColumn){h->words[i].name, "sequence", h->words[i].description};
+  }
+  return TRAIN_COLUMNS + n;
+}
+
+int history_create(History *h, const Mixture *data, int64_t steps, int64_t log_every, int64_t valid_every) {
   *h = (History){0};
   h->tables[0] = &h->train;
   h->tables[1] = &h->valid;
   int64_t validations = 2 + (valid_every ? steps / valid_every : 0);
-  TRY(metrics_table_create(&h->train, "train", train_columns, TRAIN_COLUMNS, 2 + steps / log_every));
+  TRY(metrics_table_create(&h->train, "train", h->columns, columns_make(h, data), 2 + steps / log_every));
   return metrics_table_create(&h->valid, "valid", valid_columns, VALID_COLUMNS, validations);
 }
 

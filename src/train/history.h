@@ -1,6 +1,7 @@
 /* history — the series a run records: one row a log line, one row a validation. */
 #pragma once
 #include "store/metrics.h"
+#include "store/mixture.h"
 
 enum {
   TRAIN_STEP,
@@ -16,15 +17,20 @@ enum {
   TRAIN_STEP_MEDIAN,
   TRAIN_STEP_SLOWEST,
   TRAIN_SLOWEST_RANK,
-  TRAIN_COLUMNS
+  TRAIN_COLUMNS, /* then, with several sets of training data, one column for each */
+  TRAIN_MOST = TRAIN_COLUMNS + MIXTURE_SETS
 };
 enum { VALID_STEP, VALID_NLL, VALID_PPL, VALID_LOW, VALID_HIGH, VALID_SECONDS, VALID_COLUMNS };
 
 typedef struct History {
   MetricsTable train, valid;
   MetricsTable *tables[2]; /* both, for the store */
+  MetricsColumn columns[TRAIN_MOST];
+  struct {
+    char name[MIXTURE_NAME + 16], description[MIXTURE_NAME + 64];
+  } words[MIXTURE_SETS];
 } History;
 
-/** history_create — room for a run of `steps` steps. Must not be moved in memory afterwards. */
-int history_create(History *h, int64_t steps, int64_t log_every, int64_t valid_every);
+/** history_create — room for a run of `steps` steps on that data. Must not be moved in memory afterwards. */
+int history_create(History *h, const Mixture *data, int64_t steps, int64_t log_every, int64_t valid_every);
 void history_destroy(History *h);

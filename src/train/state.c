@@ -19,8 +19,9 @@ CheckpointState trainer_state(const Trainer *t) {
                            .length = t->length,
                            .valid_nll = t->best,
                            .deck = t->deck,
-                           .protocol = *shards_protocol(t->train),
-                           .vocab = *shards_vocab(t->train)};
+                           .protocol = *mixture_protocol(t->train),
+                           .mixture = mixture_state(t->train, t->sequences),
+                           .vocab = *mixture_vocab(t->train)};
   memcpy(state.init_digest, t->init_digest, sizeof state.init_digest);
   snprintf(state.git, sizeof state.git, "%s", version_git());
   snprintf(state.data_digest, sizeof state.data_digest, "%s", state.protocol.digest);
@@ -52,17 +53,29 @@ static int load_group(Trainer *t, H5 *f, CheckpointGroup group, Comm *node) {
   return comm_agree(node, shard_take(s, p->dev, own(t, group), p->grad));
 }
 
+/* How much of the set of the run was drawn, -1: none of the checkpoint's. */
+static int64_t drawn_before(const Mixture *m, int set, const MixtureState *was) {
+  const MixtureSet *s = mixture_find(was, shards_protocol(mixture_shards(m, set))->digest);
+  return s ? s->drawn : -1;
+}
+
+static bool in_common(const Mixture *m, const MixtureState *was) {
+  for (int i = 0; i < mixture_sets(m); i++)
+    if (drawn_before(m, i, was) >= 0) return true;
+  return false;
+}
+
 /* What must not change between a checkpoint and the run that resumes from it. */
 static int check_state(const Trainer *t, const CheckpointState *s, const Config *trained, const char *path) {
   char train[64];
   snprintf(train, sizeof train, "data.train = %.48s", t->cfg->data_train);
-  int differs = vocab_same(&s->vocab, path, shards_vocab(t->train), train);
+  int differs = vocab_same(&s->vocab, path, mixture_vocab(t->train), train);
   if (differs) return err_trace(ERR_USAGE, __FILE__, __LINE__, "vocab_same");
   TRY(network_match(t->cfg, trained, path));
-  CHECK(strcmp(s->data_digest, shards_protocol(t->train)->digest) == 0, ERR_USAGE,
+  CHECK(in_common(t->train, &s->mixture), ERR_USAGE,
         "%s was trained on other data (digest %s) than data.train = %s (%s): give the same data, or start in a new "
         "run.dir",
-        path, s->data_digest, t->cfg->data_train, shards_protocol(t->train)->digest);
+        path, s->data_digest, t->cfg->data_train, mixture_protocol(t->train)->digest);
   CHECK(s->seed == t->cfg->run_seed, ERR_USAGE,
         "%s was trained with run.seed = %lld, the deck says %lld: masks and data order would repeat or skip", path,
         (long long)s->seed, (long long)t->cfg->run_seed);
@@ -86,12 +99,40 @@ static int report_changes(const Trainer *t, const Config *trained, int64_t step)
   return network_changes(t->cfg, trained, step, "data model diffusion train device dist", quiet);
 }
 
+/* What becomes of each set where data.train has other sets or weights than the checkpoint. */
+static void report_mixture(const Trainer *t, const CheckpointState *s) {
+  const Mixture *m = t->train;
+  char text[1024] = "";
+  size_t used = 0;
+  if (mixture_same(m, &s->mixture)) return;
+  for (int i = 0; i < mixture_sets(m) && used < sizeof text; i++) {
+    int64_t drawn = drawn_before(m, i, &s->mixture);
+    used += (size_t)snprintf(text + used, sizeof text - used, "%s%s, now %.4g %%, ", i ? "; " : "", mixture_name(m, i),
+                             100 * mixture_share(m, i));
+    if (used >= sizeof text) break;
+    used += (size_t)(drawn < 0
+                         ? snprintf(text + used, sizeof text - used, "begins")
+                         : snprintf(text + used, sizeof text - used, "goes on after %lld sequences", (long long)drawn));
+  }
+  for (int i = 0; i < s->mixture.n && used < sizeof text; i++) {
+    const MixtureSet *set = &s->mixture.sets[i];
+    bool kept = false;
+    for (int k = 0; k < mixture_sets(m); k++)
+      kept = kept || strcmp(shards_protocol(mixture_shards(m, k))->digest, set->digest) == 0;
+    if (!kept)
+      used += (size_t)snprintf(text + used, sizeof text - used, "; %s is left after %lld", set->name,
+                               (long long)set->drawn);
+  }
+  log_info("data.train has changed since step %lld: %s", (long long)s->step, text);
+}
+
 /* Rank 0 of the node: all that is no array. */
 static int read_head(Trainer *t, H5 *f, CheckpointState *s, Config *trained) {
   TRY(checkpoint_state(f, s));
   TRY(network_deck(trained, s->deck, h5_path(f)));
-  TRY(check_state(t, s, trained, h5_path(f)));
   if (s->sequences < 0) s->sequences = s->step * trained->train_global_batch; /* a file of an older version */
+  if (s->mixture.n == 0) s->mixture = mixture_single(s->data_digest, s->sequences);
+  TRY(check_state(t, s, trained, h5_path(f)));
   return checkpoint_metrics(f, t->history.tables, 2);
 }
 
@@ -120,6 +161,8 @@ static int load(Trainer *t, const char *path, Comm *node) {
   for (CheckpointGroup g = CKPT_EMA; g < CKPT_GROUPS; g++) TRY_TO(done, load_group(t, f, g, node));
   TRY_TO(done, params_bind(p, p->value));
   if (node->rank == 0) TRY_TO(done, report_changes(t, &trained, s.step));
+  report_mixture(t, &s);
+  mixture_resume(t->train, &s.mixture, s.sequences);
   t->optimizer.step = s.step;
   t->sequences = s.sequences;
   t->tokens = s.tokens;

@@ -23,7 +23,7 @@ static void noise(Trainer *t, const Micro *micro) {
   const Config *cfg = t->cfg;
   Network *net = &t->net;
   noised_begin(&net->noised, micro->n);
-  if (cfg->data_crop) net->noised.end = shards_vocab(t->train)->eos;
+  if (cfg->data_crop) net->noised.end = mixture_vocab(t->train)->eos;
   for (int64_t b = 0; b < micro->n; b++) {
     int64_t i = micro->first + b;
     const int32_t *x0 = micro->tokens + b * micro->L;
@@ -192,7 +192,7 @@ typedef struct Window { /* since the last line of the log */
 } Window;
 
 /* The ranks' own times for a step; on a GPU, where a rank's waiting is hidden in its queue, NaN. */
-static int compare_ranks(Trainer *t, Window *w, double row[TRAIN_COLUMNS]) {
+static int compare_ranks(Trainer *t, Window *w, double row[TRAIN_MOST]) {
   PaceResult r;
   row[TRAIN_STEP_MEDIAN] = row[TRAIN_STEP_SLOWEST] = row[TRAIN_SLOWEST_RANK] = NAN;
   if (!t->net.dev.ops->host) return OK;
@@ -220,7 +220,7 @@ static int report(Trainer *t, const StepResult *last, Window *w, double begun, i
   if (bound) snprintf(ppl, sizeof ppl, "  ppl %.2f", exp(loss));
   log_info("step %lld/%lld  loss %.4f%s  lr %.3g  |g| %.3f  %.0f tokens/s  mfu %.0f%%  eta %s", (long long)done,
            (long long)total, loss, ppl, last->lr, last->norm, rate, 100 * mfu, log_duration(left, sizeof left, eta));
-  double row[TRAIN_COLUMNS];
+  double row[TRAIN_MOST];
   row[TRAIN_STEP] = (double)done;
   row[TRAIN_LOSS] = loss;
   row[TRAIN_PPL] = bound ? exp(loss) : NAN;
@@ -231,6 +231,8 @@ static int report(Trainer *t, const StepResult *last, Window *w, double begun, i
   row[TRAIN_RATE] = rate;
   row[TRAIN_MFU] = mfu;
   row[TRAIN_SECONDS] = now - begun;
+  for (int i = 0; i < mixture_sets(t->train); i++)
+    row[TRAIN_COLUMNS + i] = (double)mixture_drawn(t->train, i, t->sequences);
   TRY(compare_ranks(t, w, row));
   int err = metrics_add(&t->history.train, row);
   if (err == OK && t->comm->rank == 0 && t->writes)

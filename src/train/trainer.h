@@ -22,11 +22,12 @@ typedef struct StepResult { /* of one step, summed over the global batch */
 } StepResult;
 
 typedef struct Trainer {
-  const Config *cfg;     /* not owned */
-  Comm *comm;            /* not owned */
-  char *deck;            /* resolved */
-  Shards *train, *valid; /* valid may be NULL */
-  int64_t length;        /* L: of a row of the data, with data.crop half of it */
+  const Config *cfg; /* not owned */
+  Comm *comm;        /* not owned */
+  char *deck;        /* resolved */
+  Mixture *train;
+  Shards *valid;  /* may be NULL */
+  int64_t length; /* L: of a row of the data, with data.crop half of it */
   Network net;
   Optimizer optimizer;
   Reduction reduction;

@@ -16,10 +16,9 @@ static LoaderOrder order_of(const Config *cfg) {
   return strcmp(cfg->data_order, "blocked") == 0 ? ORDER_BLOCKED : ORDER_PERMUTED;
 }
 
-/* Opens the data of a key, which an error names. */
-static int open_shards(Shards **s, const char *key, const char *spec) {
+/* The error of opening the data of a key, with its name. */
+static int name_key(int err, const char *key) {
   char message[1024];
-  int err = shards_open(s, spec);
   if (err == OK) return OK;
   snprintf(message, sizeof message, "%s", err_message());
   return RAISE(err, "%s: %s", key, message);
@@ -30,10 +29,10 @@ static int check_crop(Trainer *t) {
   const char *path = t->cfg->data_train;
   CHECK(t->length % 2 == 0 && t->length >= 4, ERR_DATA,
         "data.crop takes half of each row, but data.train = %s has rows of %lld tokens", path, (long long)t->length);
-  CHECK(shards_protocol(t->train)->wrap, ERR_DATA,
+  CHECK(mixture_protocol(t->train)->wrap, ERR_DATA,
         "data.crop takes rows without padding, but data.train = %s has one document a row: prepare it with --wrap",
         path);
-  CHECK(shards_vocab(t->train)->bos >= 0 && shards_vocab(t->train)->eos >= 0, ERR_DATA,
+  CHECK(mixture_vocab(t->train)->bos >= 0 && mixture_vocab(t->train)->eos >= 0, ERR_DATA,
         "data.crop puts bos and eos at the ends, but the tokenizer of data.train = %s has none", path);
   t->length /= 2;
   return OK;
@@ -45,16 +44,16 @@ static int open_data(Trainer *t) {
         "train.local_every = %lld needs train.local_dir, a directory on each node's own disk",
         (long long)cfg->train_local_every);
   CHECK(*cfg->data_train, ERR_USAGE, "data.train is empty: name the tokenized training data (mdlm-prepare makes it)");
-  TRY(open_shards(&t->train, "data.train", cfg->data_train));
-  t->length = shards_length(t->train);
+  TRY(name_key(mixture_open(&t->train, cfg->data_train), "data.train"));
+  t->length = mixture_length(t->train);
   if (cfg->data_crop) TRY(check_crop(t));
   if (*cfg->data_valid == 0) return OK;
-  TRY(open_shards(&t->valid, "data.valid", cfg->data_valid));
+  TRY(name_key(shards_open(&t->valid, cfg->data_valid), "data.valid"));
   CHECK(shards_length(t->valid) == t->length, ERR_DATA,
         "data.valid = %s has rows of %lld tokens, data.train = %s of %lld%s", cfg->data_valid,
         (long long)shards_length(t->valid), cfg->data_train, (long long)t->length,
         cfg->data_crop ? " after data.crop" : "");
-  return vocab_same(shards_vocab(t->train), cfg->data_train, shards_vocab(t->valid), cfg->data_valid);
+  return vocab_same(mixture_vocab(t->train), cfg->data_train, shards_vocab(t->valid), cfg->data_valid);
 }
 
 static OptimizerOptions optimizer_options(const Config *cfg) {
@@ -74,7 +73,7 @@ static OptimizerOptions optimizer_options(const Config *cfg) {
 }
 
 static NetworkOptions network_options(const Trainer *t) {
-  const Vocab *v = shards_vocab(t->train);
+  const Vocab *v = mixture_vocab(t->train);
   return (NetworkOptions){.cfg = t->cfg,
                           .place = t->comm->place,
                           .vocab = v->size,
@@ -181,9 +180,9 @@ static int open_saver(Trainer *t) {
 
 static int open_loader(Trainer *t) {
   const Config *cfg = t->cfg;
-  const Vocab *vocab = shards_vocab(t->train);
+  const Vocab *vocab = mixture_vocab(t->train);
   int64_t part = cfg->train_global_batch / t->comm->size;
-  LoaderOptions o = {.shards = t->train,
+  LoaderOptions o = {.data = t->train,
                      .order = order_of(cfg),
                      .seed = (uint64_t)cfg->run_seed,
                      .step = t->optimizer.step,
@@ -203,8 +202,8 @@ static int create(Trainer *t) {
   TRY_ALL(t->comm, open_data(t));
   TRY_ALL(t->comm, open_network(t));
   TRY(open_reduction(t));
-  TRY_ALL(t->comm,
-          history_create(&t->history, t->cfg->train_steps, t->cfg->train_log_every, t->cfg->train_valid_every));
+  TRY_ALL(t->comm, history_create(&t->history, t->train, t->cfg->train_steps, t->cfg->train_log_every,
+                                  t->cfg->train_valid_every));
   if (t->writes) TRY(open_dir(t, &resume));
   if (t->writes) TRY(local_open(&t->local, t->cfg->train_local_dir, &t->dir, never(t->cfg), t->comm));
   TRY_ALL(t->comm, peak_measure(&t->net.dev, &t->peak));
@@ -212,7 +211,7 @@ static int create(Trainer *t) {
   if (!resume) {
     TRY_ALL(t->comm, params_init(&t->net.model.params, (uint64_t)t->cfg->run_seed));
     if (*t->cfg->run_init)
-      TRY(init_weights(&t->net.model.params, t->cfg, shards_vocab(t->train), t->comm, t->init_digest));
+      TRY(init_weights(&t->net.model.params, t->cfg, mixture_vocab(t->train), t->comm, t->init_digest));
     TRY_ALL(t->comm, optimizer_begin(&t->optimizer));
   }
   if (t->writes) TRY(open_history(t));
@@ -238,7 +237,7 @@ void trainer_destroy(Trainer *t) {
   network_destroy(&t->net);
   history_destroy(&t->history);
   mem_free(&t->deck);
-  shards_close(&t->train);
+  mixture_close(&t->train);
   shards_close(&t->valid);
   rundir_close(&t->dir);
 }

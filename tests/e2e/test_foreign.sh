@@ -5,7 +5,8 @@
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
 D=$T/deck.cfg S=$T/good
-mkdir "$S" && prepare && deck "$D" && ranks 1 train "$D" train.steps=3 > "$T/log" &&
+mkdir "$S" && prepare && deck "$D" &&
+  ranks 1 train "$D" train.steps=3 data.train="a=3:$T/train.h5; b=1:$T/valid.h5" > "$T/log" &&
   ranks 1 train "$D" run.dir="$T/judge" model.name=ar diffusion.objective=ar train.steps=3 > "$T/log" &&
   ranks 1 sample "$D" sample.steps=2 > "$T/log" && ranks 1 eval "$D" eval.draws=2 eval.sequences=20 > "$T/log" || exit 1
 cat > "$T/sweep.cfg" << DECK

@@ -75,10 +75,10 @@ static void expect_micro(const Micro *m, const Data *d, const LoaderOptions *o, 
   }
 }
 
-static void run_rank(Shards *s, const Data *d, LoaderOptions o, int64_t steps) {
+static void run_rank(Mixture *s, const Data *d, LoaderOptions o, int64_t steps) {
   Loader *l;
   Micro m;
-  o.shards = s;
+  o.data = s;
   must(loader_create(&l, &o));
   for (int64_t step = o.step; step < o.step + steps; step++)
     for (int64_t k = o.first; k < o.first + o.count; k += o.micro_batch) {
@@ -94,9 +94,9 @@ static void run_rank(Shards *s, const Data *d, LoaderOptions o, int64_t steps) {
 static void splits(void **state) {
   (void)state;
   Data d = {.N = 45, .L = 6, .V = 100, .type = H5_U16, .chunk_rows = 8};
-  Shards *s;
+  Mixture *s;
   data_write(bench_path("loader.h5"), &d);
-  must(shards_open(&s, bench_path("loader.h5")));
+  must(mixture_open(&s, bench_path("loader.h5")));
   for (int o = 0; o < LENGTH(orders); o++)
     for (int ranks = 1; ranks <= 4; ranks *= 2)
       for (int rank = 0; rank < ranks; rank++)
@@ -114,7 +114,7 @@ static void splits(void **state) {
         }
   LoaderOptions large = {.order = ORDER_BLOCKED, .global_batch = 100, .count = 100, .micro_batch = 50}; /* > 2 N */
   run_rank(s, &d, large, 3);
-  shards_close(&s);
+  mixture_close(&s);
 }
 
 /* Append to rows[] those of so many steps on two ranks. */
@@ -143,11 +143,11 @@ static void batch_changes(void **state) {
   enum { N = 45, ALL = 3 * 4 + 5 * 10 + 14 * 2 }; /* two epochs */
   Data d = {.N = N, .L = 6, .V = 100, .type = H5_U16, .chunk_rows = 8};
   int64_t rows[ALL], batch[] = {4, 10, 2}, steps[] = {3, 5, 14};
-  Shards *s;
+  Mixture *s;
   data_write(bench_path("changes.h5"), &d);
-  must(shards_open(&s, bench_path("changes.h5")));
+  must(mixture_open(&s, bench_path("changes.h5")));
   for (int o = 0; o < LENGTH(orders); o++) {
-    LoaderOptions options = {.shards = s, .order = orders[o], .seed = 11, .micro_batch = 1};
+    LoaderOptions options = {.data = s, .order = orders[o], .seed = 11, .micro_batch = 1};
     int64_t *end = rows, seen[2][N] = {{0}};
     for (int i = 0; i < 3; i++) {
       options.global_batch = batch[i];
@@ -160,7 +160,7 @@ static void batch_changes(void **state) {
     for (int j = 0; j < ALL; j++) seen[j / N][rows[j]]++;
     for (int i = 0; i < N; i++) assert_true(seen[0][i] == 1 && seen[1][i] == 1);
   }
-  shards_close(&s);
+  mixture_close(&s);
 }
 
 /* ---- crops */
@@ -216,7 +216,7 @@ static void crops(void **state) {
   Data d = {.N = 12, .L = 32, .V = 100, .type = H5_U16, .full = true};
   LoaderOptions o = {.order = ORDER_PERMUTED, .seed = 7, .global_batch = 12, .crop = true, .bos = 97};
   data_write(bench_path("crop.h5"), &d);
-  must(shards_open(&o.shards, bench_path("crop.h5")));
+  must(mixture_open(&o.data, bench_path("crop.h5")));
   for (int64_t ranks = 1; ranks <= 4; ranks *= 2)
     for (int64_t rank = 0; rank < ranks; rank++)
       for (o.micro_batch = 1; o.micro_batch <= 3; o.micro_batch += 2) {
@@ -234,7 +234,7 @@ static void crops(void **state) {
       if (epoch == 0) start[row] = at;
     }
   assert_in_range(again, 0, 5); /* of 12 rows, each with probability 1/16 */
-  shards_close(&o.shards);
+  mixture_close(&o.data);
 }
 
 static void crops_refused(void **state) {
@@ -245,15 +245,15 @@ static void crops_refused(void **state) {
   Micro m;
   padded.L = 8, padded.full = false;
   data_write(bench_path("odd.h5"), &odd);
-  must(shards_open(&o.shards, bench_path("odd.h5")));
+  must(mixture_open(&o.data, bench_path("odd.h5")));
   refused(loader_create(&l, &o), ERR_USAGE, "odd.h5", "rows of 7 tokens");
-  shards_close(&o.shards);
+  mixture_close(&o.data);
   data_write(bench_path("padded.h5"), &padded);
-  must(shards_open(&o.shards, bench_path("padded.h5")));
+  must(mixture_open(&o.data, bench_path("padded.h5")));
   must(loader_create(&l, &o));
   refused(loader_next(l, &m), ERR_DATA, "padded.h5", "padding to 8");
   loader_destroy(&l);
-  shards_close(&o.shards);
+  mixture_close(&o.data);
 }
 
 static void breathe(void) { nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL); }
@@ -266,7 +266,7 @@ static void stays_and_takes_no_memory(void **state) {
   Loader *l;
   Micro m;
   data_write(bench_path("stays.h5"), &d);
-  must(shards_open(&o.shards, bench_path("stays.h5")));
+  must(mixture_open(&o.data, bench_path("stays.h5")));
   must(loader_create(&l, &o));
   must(loader_next(l, &m));
   size_t before = mem_count();
@@ -278,7 +278,7 @@ static void stays_and_takes_no_memory(void **state) {
   for (int i = 0; i < 200; i++) must(loader_next(l, &m));
   assert_int_equal(mem_count(), before);
   loader_destroy(&l);
-  shards_close(&o.shards);
+  mixture_close(&o.data);
 }
 
 static void error_is_carried(void **state) {
@@ -288,7 +288,7 @@ static void error_is_carried(void **state) {
   Loader *l;
   Micro m;
   data_write(bench_path("bad.h5"), &d);
-  must(shards_open(&o.shards, bench_path("bad.h5")));
+  must(mixture_open(&o.data, bench_path("bad.h5")));
   must(loader_create(&l, &o));
   breathe();
   for (int i = 0; i < 11; i++) { /* rows 0 to 21 are valid and come first */
@@ -298,7 +298,7 @@ static void error_is_carried(void **state) {
   for (int i = 0; i < 3; i++)
     refused(loader_next(l, &m), ERR_DATA, "bad.h5", "row 23, position 2", "token 100", "100 tokens");
   loader_destroy(&l);
-  shards_close(&o.shards);
+  mixture_close(&o.data);
 }
 
 static void ends_in_any_state(void **state) {
@@ -312,7 +312,7 @@ static void ends_in_any_state(void **state) {
   data_write(bench_path("end.h5"), &d);
   data_write(bench_path("end-bad.h5"), &bad);
   for (int kind = 0; kind < 2; kind++) {
-    must(shards_open(&o.shards, bench_path(kind ? "end-bad.h5" : "end.h5")));
+    must(mixture_open(&o.data, bench_path(kind ? "end-bad.h5" : "end.h5")));
     o.order = kind ? ORDER_SEQUENTIAL : ORDER_PERMUTED;
     for (int i = 0; i < 60; i++) {
       must(loader_create(&l, &o));
@@ -320,7 +320,7 @@ static void ends_in_any_state(void **state) {
       for (int k = 0; k < i % 5; k++) assert_int_equal(loader_next(l, &m), kind ? ERR_DATA : OK);
       loader_destroy(&l);
     }
-    shards_close(&o.shards);
+    mixture_close(&o.data);
   }
   err_clear();
 }
@@ -346,7 +346,7 @@ static void signals_stay_out(void **state) {
   Loader *l;
   sigset_t mine, old, pending;
   data_write(bench_path("signal.h5"), &d);
-  must(shards_open(&o.shards, bench_path("signal.h5")));
+  must(mixture_open(&o.data, bench_path("signal.h5")));
   must(loader_create(&l, &o));
   sigemptyset(&mine);
   sigaddset(&mine, SIGUSR1);
@@ -358,7 +358,7 @@ static void signals_stay_out(void **state) {
   signal(SIGUSR1, SIG_IGN);
   pthread_sigmask(SIG_SETMASK, &old, NULL);
   loader_destroy(&l);
-  shards_close(&o.shards);
+  mixture_close(&o.data);
 }
 
 int main(void) {

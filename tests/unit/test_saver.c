@@ -45,7 +45,12 @@ static int start(void **unused) {
     must(device_alloc(&device, &data, tensor_bytes(params.value)));
     flat[g] = tensor_1d(data, DT_F32, params.count);
   }
-  must(history_create(&history, 10, 1, 5));
+  const Data small = {.N = 4, .L = 4, .V = 10, .type = H5_U16};
+  Mixture *data;
+  data_write(bench_path("data.h5"), &small);
+  must(mixture_open(&data, bench_path("data.h5")));
+  must(history_create(&history, data, 10, 1, 5));
+  mixture_close(&data);
   must(metrics_add(&history.train, (double[TRAIN_COLUMNS]){1, 2.5}));
   must(rundir_open(&dir, bench_folder));
   return 0;
