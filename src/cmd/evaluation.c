@@ -39,6 +39,7 @@ int evaluation_open(Evaluation *e, const Config *cfg, Comm *comm, const char *fo
                    .input = ""};
   CHECK(*data, ERR_USAGE, "no data to evaluate: set eval.data or data.valid");
   TRY(shards_open(&e->data, data));
+  if (comm->rank == 0) TRY(shards_trust(e->data));
   TRY(task_begin(t, cfg, comm, &o));
   TRY(vocab_same(&t->state.vocab, t->checkpoint, shards_vocab(e->data), data));
   TRY(task_open(t, shards_length(e->data), "eval.batch", cfg->eval_batch));

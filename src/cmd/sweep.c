@@ -62,12 +62,18 @@ static int failures(Sweep *s, Comm *comm, int64_t *n) {
   return err;
 }
 
+static int trust_data(const Sweep *s) {
+  for (int d = 0; d < s->n_data; d++) TRY(shards_trust(s->data[d].shards));
+  return OK;
+}
+
 static int run(Sweep *s, Comm *comm, int *exit_code) {
   int stop;
   int64_t bad;
   CHECK(comm->size % s->cfg->sweep_ranks_per_cell == 0, ERR_USAGE,
         "sweep.ranks_per_cell = %lld does not divide the %d ranks", (long long)s->cfg->sweep_ranks_per_cell,
         comm->size);
+  TRY_ALL(comm, comm->rank == 0 ? trust_data(s) : OK);
   log_info("sweep: %d cells of %d checkpoints and %d data sets in %s", s->n_cells, s->n_checkpoints, s->n_data, s->dir);
   for (int c = 0; c < s->n_checkpoints; c++)
     for (int d = 0; d < s->n_data; d++)

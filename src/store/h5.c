@@ -112,6 +112,7 @@ static int unchanged(H5 *f) {
 int h5_unchanged(H5 *f) { return h5_enter(), h5_leave(unchanged(f)); }
 
 const char *h5_path(const H5 *f) { return f->path; }
+bool h5_sealed(const H5 *f) { return f->sealed; }
 
 const char *h5_version(void) { return strrchr(H5_VERS_INFO, ' ') + 1; }
 

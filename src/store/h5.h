@@ -40,6 +40,8 @@ int h5_close(H5 **f);
  *  Errors  ERR_DATA naming the file and what changed */
 int h5_unchanged(H5 *f);
 const char *h5_path(const H5 *f);
+/** h5_sealed — whether a seal covers the file (seal.h). */
+bool h5_sealed(const H5 *f);
 
 /** h5_exists — whether the file has an object of that path. */
 bool h5_exists(H5 *f, const char *name);

@@ -1,5 +1,6 @@
 #include "store/shards.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "store/files.h"
 #include "store/h5.h"
@@ -9,7 +10,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-enum { FORMAT_VERSION = 1, VERIFY_ROWS = 1024, PIECE_ROWS = 1 << 16 };
+enum { FORMAT_VERSION = 1, VERIFY_TOKENS = 1 << 20, PIECE_ROWS = 1 << 16, TRUST_TOKENS = 1 << 25 };
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "digests are defined over little-endian bytes");
 
 typedef struct ShardFile {
@@ -299,7 +300,8 @@ int shards_read(Shards *s, const int64_t *rows, int64_t n, int32_t *tokens, int3
 
 typedef struct Verify {
   XXH3_state_t *state;
-  int32_t *tokens, *lengths; /* [VERIFY_ROWS,L], [VERIFY_ROWS] */
+  int64_t rows;              /* at a time */
+  int32_t *tokens, *lengths; /* [rows,L], [rows] */
   void (*done)(void *arg, int64_t rows);
   void *arg;
 } Verify;
@@ -308,13 +310,13 @@ static int file_verify(const Shards *s, ShardFile *file, const Verify *v) {
   char digest[40];
   XXH3_128bits_reset(v->state);
   for (int64_t i = 0, n; i < file->rows; i += n) {
-    n = file->rows - i < VERIFY_ROWS ? file->rows - i : VERIFY_ROWS;
+    n = file->rows - i < v->rows ? file->rows - i : v->rows;
     TRY(run_read(s, file, i, n, v->tokens, v->lengths));
     XXH3_128bits_update(v->state, v->tokens, (size_t)(n * s->length) * sizeof *v->tokens);
     if (v->done) v->done(v->arg, file->first + i + n);
   }
   for (int64_t i = 0, n; i < file->rows; i += n) {
-    n = file->rows - i < VERIFY_ROWS ? file->rows - i : VERIFY_ROWS;
+    n = file->rows - i < v->rows ? file->rows - i : v->rows;
     TRY(h5_read_rows(file->f, "/lengths", H5_U32, i, n, v->lengths));
     XXH3_128bits_update(v->state, v->lengths, (size_t)n * sizeof *v->lengths);
   }
@@ -324,17 +326,35 @@ static int file_verify(const Shards *s, ShardFile *file, const Verify *v) {
   return OK;
 }
 
-int shards_verify(Shards *s, void (*done)(void *arg, int64_t rows), void *arg) {
+/* Whether its digest may be wrong for all that has been checked, and is checked soon. */
+static bool is_doubtful(const ShardFile *file) { return !h5_sealed(file->f); }
+static bool is_small(const Shards *s, const ShardFile *file) { return file->rows <= TRUST_TOKENS / s->length; }
+
+static int files_verify(Shards *s, bool all, void (*done)(void *arg, int64_t rows), void *arg) {
   Verify v = {.done = done, .arg = arg};
   int err = OK;
-  TRY_TO(done, mem_alloc(&v.tokens, (size_t)(VERIFY_ROWS * s->length) * sizeof *v.tokens));
-  TRY_TO(done, mem_alloc(&v.lengths, VERIFY_ROWS * sizeof *v.lengths));
+  v.rows = s->length > VERIFY_TOKENS ? 1 : VERIFY_TOKENS / s->length;
+  TRY_TO(done, mem_alloc(&v.tokens, (size_t)(v.rows * s->length) * sizeof *v.tokens));
+  TRY_TO(done, mem_alloc(&v.lengths, (size_t)v.rows * sizeof *v.lengths));
   v.state = XXH3_createState();
   if (!v.state) err = RAISE(ERR_MEMORY, "out of memory for a checksum");
-  for (int i = 0; i < s->n_files && err == OK; i++) err = file_verify(s, &s->files[i], &v);
+  for (int i = 0; i < s->n_files && err == OK; i++)
+    if (all || (is_doubtful(&s->files[i]) && is_small(s, &s->files[i]))) err = file_verify(s, &s->files[i], &v);
 done:
   XXH3_freeState(v.state);
   mem_free(&v.tokens);
   mem_free(&v.lengths);
   return err;
+}
+
+int shards_verify(Shards *s, void (*done)(void *arg, int64_t rows), void *arg) {
+  return files_verify(s, true, done, arg);
+}
+
+int shards_trust(Shards *s) {
+  TRY(files_verify(s, false, NULL, NULL));
+  for (int i = 0; i < s->n_files; i++)
+    if (is_doubtful(&s->files[i]) && !is_small(s, &s->files[i]))
+      log_warn("%s has no seal, and is too large to verify its digest now: mdlm info does", h5_path(s->files[i].f));
+  return OK;
 }

@@ -84,3 +84,8 @@ int shards_read(Shards *s, const int64_t *rows, int64_t n, int32_t *tokens, int3
 /** shards_verify — read and check everything: ids, lengths, digest. `done` (may be NULL) is a callback for progress,
  *  with the number of rows read so far. */
 int shards_verify(Shards *s, void (*done)(void *arg, int64_t rows), void *arg);
+/** shards_trust — the digest names the rows wherever results are compared or a run is resumed, so a wrong one must not pass:
+ *  verify files without a seal, which other programs have made, up to 32 Mi tokens each (a tenth of a second), and warn of
+ *  larger ones. The seal of a file covers its rows and its digest, which mdlm-prepare wrote together.
+ *  Errors  ERR_DATA: those of shards_verify */
+int shards_trust(Shards *s);

@@ -56,6 +56,11 @@ static int open_data(Trainer *t) {
   return vocab_same(mixture_vocab(t->train), cfg->data_train, shards_vocab(t->valid), cfg->data_valid);
 }
 
+static int trust_data(const Trainer *t) {
+  for (int i = 0; i < mixture_sets(t->train); i++) TRY(shards_trust(mixture_shards(t->train, i)));
+  return t->valid ? shards_trust(t->valid) : OK;
+}
+
 static OptimizerOptions optimizer_options(const Config *cfg) {
   return (OptimizerOptions){.lr = {.name = cfg->train_lr_schedule,
                                    .peak = cfg->train_lr,
@@ -200,6 +205,7 @@ static int create(Trainer *t) {
   bool resume = false;
   TRY_ALL(t->comm, config_resolved(t->cfg, &t->deck));
   TRY_ALL(t->comm, open_data(t));
+  TRY_ALL(t->comm, t->writes && t->comm->rank == 0 ? trust_data(t) : OK); /* mdlm check has read all */
   TRY_ALL(t->comm, open_network(t));
   TRY(open_reduction(t));
   TRY_ALL(t->comm, history_create(&t->history, t->train, t->cfg->train_steps, t->cfg->train_log_every,

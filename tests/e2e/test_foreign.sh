@@ -1,7 +1,7 @@
 #!/bin/bash
 # test_foreign.sh — HDF5 files of other programs, and damaged ones without a seal: no crash, no hang, no silent accept.
 # LONG=1: thousands of files, under AddressSanitizer.
-# limit: 300
+# limit: 1200
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
 D=$T/deck.cfg S=$T/good
@@ -51,6 +51,29 @@ tap "rows in another file" says raw 'values of /tokens are in other files' "${ag
 tap "a link to another file" says link 'cannot open /tokens: .*link' "${again}f['tokens'] = h5py.ExternalLink('$T/pipe', 'tokens')"
 tap "a link to itself" says loop 'cannot open /tokens: .*links' "${again}f['tokens'] = h5py.SoftLink('/tokens')"
 tap "more values than there can be" says values 'claims to hold more than 2.48 values' "${again}f.create_dataset('tokens', (2**60, 32), 'u2', chunks=(64, 32))"
+
+# a digest that is not that of the rows: whoever uses it, to tell data apart, notices
+wrong='f.attrs["digest"] = "0" * 32'
+edit "$T/digest.h5" "$wrong" || exit 1
+not_its() { # N ARGUMENT…: on N ranks
+  local n=$1
+  exits 3 ranks "$n" "${@:2}" 2> "$T/err"
+  one_line "$T/err" "$T/digest.h5 is damaged or was changed: its digest is 0{32}, that of its rows [1-9a-f]" "$n"
+}
+for n in 1 2; do
+  tap "a digest of other rows: train, $n ranks" not_its $n train "$D" run.dir="$T/new" data.train="a=1:$T/train.h5; b=1:$T/digest.h5"
+  tap "a digest of other rows: validation, $n ranks" not_its $n train "$D" run.dir="$T/new" data.valid="$T/digest.h5"
+  tap "a digest of other rows: eval, $n ranks" not_its $n eval "$D" eval.data="$T/digest.h5"
+  tap "a digest of other rows: sweep, $n ranks" not_its $n sweep "$T/sweep.cfg" sweep.data="$T/digest.h5" sweep.dir="$T/other"
+done
+large() {
+  edit "$T/large.h5" "${again}d = f['lengths'][()]; del f['lengths']; $wrong; n = 2**25 // t.shape[1] + 1
+    f.create_dataset('tokens', data=np.broadcast_to(t[0], (n, t.shape[1])), chunks=(8192, t.shape[1]), compression='gzip')
+    f.create_dataset('lengths', data=np.full(n, d[0]), chunks=(8192,), compression='gzip')" &&
+    ranks 2 train "$D" run.dir="$T/large" data.train="$T/large.h5" train.steps=1 2>&1 | tee "$T/out" &&
+    [ "$(grep -c "warning: $T/large.h5 has no seal, and is too large" "$T/out")" = 1 ]
+}
+tap "a file without a seal that is too large for that: a warning" large
 
 stretched() {
   "$PY" -c "import h5py, sys; f = h5py.File(sys.argv[1], 'r+'); f.attrs['length'] = 100000" "$T/stretched.h5" || return 1
