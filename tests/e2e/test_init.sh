@@ -56,6 +56,16 @@ for name in files[1]["ema"]: assert np.array_equal(files[0]["params"][name], fil
     "$T/right/last.h5" "$T/left/best.h5"
 }
 tap "a causal network's weights in a bidirectional one" from_left
+adapted() { # begins far below random weights, and becomes a diffusion model
+  ranks 1 train "$D" run.dir="$T/adapted" train.steps=40 train.valid_every=10 run.init="$T/left/best.h5" > "$T/log" &&
+    ranks 1 train "$D" run.dir="$T/scratch" train.steps=10 > "$T/log" && python '
+first, random = (f["train/loss"][0] for f in files)
+nll, other = (f["valid/nll"][()] for f in files)
+print(first, random, nll, other)
+assert first < random - 1 and nll[0] < other[0] and nll[-1] < nll[0]' "$T/adapted/metrics.h5" "$T/scratch/metrics.h5" &&
+    ranks 1 sample "$D" run.dir="$T/adapted" sample.steps=4 > "$T/log"
+}
+tap "it is trained on as a diffusion model" adapted
 shallow() { begin shallow 1 "$T/first/best.h5" model.blocks=1 && grep 'in the file and not used: blocks.1.adaLN' "$T/shallow.log"; }
 tap "fewer blocks: the rest is not used, and named" shallow
 narrow() { begin narrow 1 "$T/first/best.h5" model.cond_dim=8 && grep 'new, of another shape than in the file: .*sigma_map' "$T/narrow.log"; }
