@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# demo.sh — prepare a real corpus, train on two ranks, evaluate, sample, plot. Called by `make demo`.
+# demo.sh — prepare a real corpus, train on two ranks, evaluate, sample, report. Called by `make demo`.
 # Environment: see lib.sh. A second call resumes the run, or reports that it is complete.
 set -euo pipefail
 # shellcheck source=input/lib.sh
@@ -19,9 +19,9 @@ result=$(mdlm eval input/demo.cfg "${keys[@]}")
 echo "$result"
 echo "== samples"
 mdlm sample input/demo.cfg "${keys[@]}"
-echo "== plot"
+echo "== report"
 unigram=$("$PY" -c 'import mdlm_h5, sys; print(round(mdlm_h5.data(sys.argv[1]).attributes["unigram_ppl_train"], 2))' "$data/valid.h5")
-"$PY" -m mdlm_analysis.plot "$run" --unigram "$unigram" -o "$run/metrics.png"
+"$PY" -m mdlm_analysis report "$run" --unigram "$unigram" -o "$run/report.html"
 ppl=$(sed -n 's/.*ppl=\([0-9.]*\).*/\1/p' <<< "$(tail -n 1 <<< "$result")")
 echo
 echo "validation perplexity $ppl; the best unigram model of the training text has $unigram"

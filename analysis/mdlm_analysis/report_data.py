@@ -11,17 +11,27 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 import mdlm_h5
 from mdlm_analysis.runs import Run, read_runs
 
 Values = dict[str, Any]
-READERS = {
-    "mdlm-checkpoint": mdlm_h5.checkpoint,
-    "mdlm-eval": mdlm_h5.evaluation,
-    "mdlm-score": mdlm_h5.score,
-    "mdlm-samples": mdlm_h5.samples,
-}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A file of mdlm profile: the quantities of each bin of each cut, and the attributes (src/cmd/profile_file.h)."""
+
+    cuts: dict[str, dict[str, np.ndarray]]
+    attributes: Values
+
+
+def read_profile(path: Path) -> Profile:
+    with h5py.File(path, "r", locking=False) as f:
+        attributes = {name: value.item() if isinstance(value, np.generic) else value for name, value in f.attrs.items()}
+        groups = {name: group for name, group in f.items() if isinstance(group, h5py.Group)}
+        return Profile({name: {key: d[()] for key, d in group.items()} for name, group in groups.items()}, attributes)
 
 
 @dataclass
@@ -35,6 +45,7 @@ class Contents:
     evaluations: dict[Path, mdlm_h5.Evaluation] = field(default_factory=dict)
     scores: dict[Path, mdlm_h5.Evaluation] = field(default_factory=dict)
     samples: dict[Path, mdlm_h5.Samples] = field(default_factory=dict)
+    profiles: dict[Path, Profile] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)  # name of a file → why it was not read
 
     @property
@@ -66,18 +77,20 @@ def _contents(series: Run) -> Contents:
 
 
 def _add(found: Contents, file: Path) -> None:
-    lists = {
-        "mdlm-checkpoint": found.checkpoints,
-        "mdlm-eval": found.evaluations,
-        "mdlm-score": found.scores,
-        "mdlm-samples": found.samples,
+    kinds = {
+        "mdlm-checkpoint": (mdlm_h5.checkpoint, found.checkpoints),
+        "mdlm-eval": (mdlm_h5.evaluation, found.evaluations),
+        "mdlm-score": (mdlm_h5.score, found.scores),
+        "mdlm-samples": (mdlm_h5.samples, found.samples),
+        "mdlm-profile": (read_profile, found.profiles),
     }
     try:
         with h5py.File(file, "r", locking=False) as f:
             format = str(f.attrs.get("format", ""))
-        if format in lists:
-            lists[format][file] = READERS[format](file)
-    except (OSError, RuntimeError, KeyError, mdlm_h5.FormatError) as e:
+        if format in kinds:
+            read, kept = kinds[format]
+            kept[file] = read(file)
+    except (OSError, RuntimeError, KeyError, ValueError, mdlm_h5.FormatError) as e:
         found.unread[file.name] = str(e)
 
 

@@ -6,12 +6,16 @@ import base64
 import hashlib
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sized
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from mdlm_analysis.svg import inline
 from mdlm_analysis.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 NONE = "–"
 SHORT = 34  # letters of a text that is not broken into lines
@@ -89,6 +93,22 @@ def page_table(table: Table, caption: str, marked: Collection[int] = ()) -> Page
         for n, row in enumerate(table.rows)
     ]
     return PageTable(caption, heads, rows)
+
+
+def runs_table(runs: Sized, table: Table, caption: str) -> PageTable:
+    """A table whose first column names the run, which is left out where there is only one."""
+    first = 0 if len(runs) > 1 else 1
+    return page_table(Table(table.columns[first:], [row[first:] for row in table.rows]), caption)
+
+
+def page_figure(name: str, caption: str, draw: Callable[[Axes], None], height: float = 2.3) -> PageFigure:
+    """A figure of one panel; name: unique on the page."""
+    from mdlm_analysis import figure
+
+    drawing, axes = figure.panels(1, "column", height=height)
+    draw(axes[0])
+    figure.legend(drawing, axes)
+    return PageFigure(inline(drawing, name, name), caption)
 
 
 def _cell(x: Any, form: str, text: bool) -> Cell:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,13 @@ from mdlm_analysis.report_page import (
     Section,
     Text,
     duration,
+    page_figure,
     page_table,
     plain,
+    runs_table,
     visible,
 )
+from mdlm_analysis.report_profile import profile
 from mdlm_analysis.svg import inline
 from mdlm_analysis.table import Column, Table
 
@@ -41,6 +43,7 @@ def sections(runs: list[Contents], smooth: float, unigram: float | None) -> list
         ("Runs", _runs(runs) if len(runs) > 1 else []),
         ("Curves", _panels(runs, CURVES, smooth, unigram)),
         ("Validation", _validation(runs)),
+        ("Profile", profile(runs)),
         ("Samples", _samples(runs)),
         ("Configuration", _configuration(runs)),
         ("Data", _data(runs)),
@@ -113,12 +116,6 @@ def _runs(runs: list[Contents]) -> list[Block]:
     return [Block(lines=lines, table=page_table(table, "Runs"))]
 
 
-def _of_runs(runs: list[Contents], table: Table, caption: str) -> PageTable:
-    """A table whose first column names the run, which is left out where there is only one."""
-    first = 0 if len(runs) > 1 else 1
-    return page_table(Table(table.columns[first:], [row[first:] for row in table.rows]), caption)
-
-
 # ---- figures
 
 
@@ -136,15 +133,6 @@ def _panels(runs: list[Contents], names: tuple[str, ...], smooth: float, unigram
                 PageFigure(inline(drawing, panel.title, name), f"{panel.title}: {about}" if about else panel.title)
             )
     return [Block(figures=shown)] if shown else []
-
-
-def _figure(name: str, caption: str, draw: Callable[[Any], None], height: float = 2.3) -> PageFigure:
-    from mdlm_analysis import figure
-
-    drawing, axes = figure.panels(1, "column", height=height)
-    draw(axes[0])
-    figure.legend(drawing, axes)
-    return PageFigure(inline(drawing, name, name), caption)
 
 
 # ---- validation
@@ -184,7 +172,7 @@ def _evaluations(runs: list[Contents]) -> Block | None:
         "the masks is the standard error of the value of these very rows; it needs two draws or more."
     ]
     shown = [_intervals(runs)] if sum(len(run.evaluations) for run in runs) > 1 else []
-    return Block("Evaluations", lines=lines, table=_of_runs(runs, table, "Evaluations"), figures=shown)
+    return Block("Evaluations", lines=lines, table=runs_table(runs, table, "Evaluations"), figures=shown)
 
 
 def _intervals(runs: list[Contents]) -> PageFigure:
@@ -203,7 +191,7 @@ def _intervals(runs: list[Contents]) -> PageFigure:
         ax.set_ylim(len(rows) - 0.5, -0.5)
         ax.set_xlabel("perplexity, 95 % interval")
 
-    return _figure("Evaluations", "Perplexities with their 95 % intervals", draw, 0.7 + 0.22 * len(rows))
+    return page_figure("Evaluations", "Perplexities with their 95 % intervals", draw, 0.7 + 0.22 * len(rows))
 
 
 def mask_error(e: Any) -> float:
@@ -234,7 +222,7 @@ def _validations(runs: list[Contents]) -> Block | None:
     if not table.rows:
         return None
     title = "Validations during training"
-    return Block(title, folded=len(table.rows) > 12, table=_of_runs(runs, table, title))
+    return Block(title, folded=len(table.rows) > 12, table=runs_table(runs, table, title))
 
 
 def _at(part: dict, name: str, k: int) -> float:
@@ -248,7 +236,9 @@ def _scores(runs: list[Contents]) -> Block | None:
         for file, s in run.scores.items():
             under = str(s.attributes.get("checkpoint", ""))
             table.add(run.name, file.name, s.ppl, s.nll, len(s.tokens), int(s.tokens.sum()), under)
-    return Block("Generative perplexity", table=_of_runs(runs, table, "Generative perplexity")) if table.rows else None
+    return (
+        Block("Generative perplexity", table=runs_table(runs, table, "Generative perplexity")) if table.rows else None
+    )
 
 
 # ---- samples
@@ -257,7 +247,7 @@ def _scores(runs: list[Contents]) -> Block | None:
 def _samples(runs: list[Contents]) -> list[Block]:
     blocks = []
     for run in runs:
-        for file, s in run.samples.items():
+        for file, s in sorted(run.samples.items(), key=lambda item: item[1].attributes.get("step", 0)):
             a, n = s.attributes, len(s.text)
             words = [f"{n} samples of {s.tokens.shape[1]} tokens", f"sampler {a.get('sampler', '')}"]
             words += [f"{name} {a[name]}" for name in ("steps", "temperature", "nucleus", "step") if name in a]
@@ -336,7 +326,7 @@ def _speed(runs: list[Contents], smooth: float) -> list[Block]:
     if not timed:
         return blocks
     caption = "Time of a step on the median rank and on the slowest one, waiting for other ranks left out"
-    shown = _figure("Time of a step", caption, lambda ax: _draw_steps(ax, timed))
+    shown = page_figure("Time of a step", caption, lambda ax: _draw_steps(ax, timed))
     blocks = blocks or [Block()]
     blocks[0].figures.append(shown)
     stragglers = _stragglers(timed)
@@ -375,7 +365,7 @@ def _stragglers(runs: list[Contents]) -> Block | None:
             mine = late[good & (rank == r)]
             table.add(run.name, int(r), 100 * len(mine) / good.sum(), 100 * np.median(mine), 100 * mine.max())
     lines = ["Of the rows of metrics.h5: how often a rank was the slowest, and how much longer its steps then took."]
-    return Block("Stragglers", lines=lines, table=_of_runs(runs, table, "Stragglers")) if table.rows else None
+    return Block("Stragglers", lines=lines, table=runs_table(runs, table, "Stragglers")) if table.rows else None
 
 
 # ---- checkpoints and environment
@@ -391,7 +381,7 @@ def _checkpoints(runs: list[Contents]) -> list[Block]:
             best = math.exp(a["valid_nll"]) if math.isfinite(a.get("valid_nll", math.nan)) else None
             size = file.stat().st_size / 1e6
             table.add(run.name, file.name, c.step, a.get("tokens"), best, a.get("saved", ""), size, a.get("git", ""))
-    return [Block(table=_of_runs(runs, table, "Checkpoints"))] if table.rows else []
+    return [Block(table=runs_table(runs, table, "Checkpoints"))] if table.rows else []
 
 
 def _environment(runs: list[Contents]) -> list[Block]:
@@ -408,7 +398,7 @@ def _environment(runs: list[Contents]) -> list[Block]:
             unread.add(run.name, name, reason)
     if unread.rows:
         blocks.append(
-            Block("Files that could not be read", table=_of_runs(runs, unread, "Files that could not be read"))
+            Block("Files that could not be read", table=runs_table(runs, unread, "Files that could not be read"))
         )
     return blocks
 

@@ -19,7 +19,7 @@ from conftest import Call, command
 from weights import mdlm
 
 import mdlm_h5
-from mdlm_analysis import cli
+from mdlm_analysis import cli, report_data, report_profile
 from mdlm_analysis.report_page import visible
 
 DECK = """
@@ -68,7 +68,24 @@ def spoil(run: Path) -> None:
         f.attrs["deck"] = f.attrs["deck"].replace('resume = "auto"', f'resume = "{UNQUOTED}"')
         f["train/slowest_rank"][...] = [0, 1, 1, 1, 1, 1, 1, 1]
         f["train/step_slowest"][...] = 1.5 * f["train/step_median"][...]
+    put_profile(run / "profile.h5")
     (run / "damaged.h5").write_bytes((run / "samples.h5").read_bytes()[:3000])
+
+
+def put_profile(path: Path) -> None:
+    """As mdlm profile writes it (src/cmd/profile_file.h): two shares of masked tokens and their calibration."""
+    with h5py.File(path, "w") as f:
+        f.attrs["format"], f.attrs["format_version"], f.attrs["length"] = "mdlm-profile", 1, 16
+        f.attrs["nll"], f.attrs["accuracy"], f.attrs["ece"] = 3.5, 0.25, 0.125
+        for name in ("tokens", "loss", "nll", "std", "entropy", "accuracy", "confidence"):
+            f[f"share/{name}"] = [10, 30] if name == "tokens" else [0.5, np.nan]
+        f["share/low"], f["share/high"] = [0.0, 0.1], [0.1, 0.2]
+        tenths = np.zeros((2, 10))
+        tenths[:, 3:5] = [[10, 0], [30, 20]]
+        f["calibration/tokens"] = tenths.astype(int)
+        for name, value in (("accuracy", 0.4), ("confidence", 0.36)):
+            f[f"calibration/{name}"] = np.where(tenths > 0, value, np.nan)
+        f["calibration/accuracy"][0, 3] = 0.8
 
 
 def report(*arguments: object) -> None:
@@ -156,6 +173,18 @@ def test_data_protocol(made: Path, both: Page) -> None:
 
 def test_stragglers(both: Page) -> None:
     assert both.tables["Stragglers"][1:] == [[NAME, "0", "12.5", "50.0", "50.0"], [NAME, "1", "87.5", "50.0", "50.0"]]
+
+
+def test_profile(made: Path, both: Page) -> None:
+    assert both.column("Profile", "calibration error") == ["0.1250"] and both.column("Profile", "accuracy") == [
+        "0.2500"
+    ]
+    assert [row[1:6] for row in both.tables["Share of masked tokens"][1:]] == [
+        ["0", "0.1", "10", "0.50000", "0.5000"],
+        ["0.1", "0.2", "30", "–", "–"],
+    ]
+    x, y = report_profile.reliability(report_data.read_profile(made / NAME / "profile.h5"))
+    assert np.allclose(x, [0.36, 0.36]) and np.allclose(y, [(10 * 0.8 + 30 * 0.4) / 40, 0.4])
 
 
 def test_samples_and_damaged_file(made: Path, both: Page) -> None:
