@@ -125,7 +125,7 @@ info: ## what was found: compilers, libraries, devices
 setup: ## install what is missing: Debian packages, the Python environment for data and analysis
 	@input/setup.sh "$(VENV)"
 
-demo: ## a whole run on a real corpus: prepare, train on two ranks, evaluate, sample, plot (CORPUS=my.txt: your text)
+demo: ## a whole run on a real corpus: prepare, train on two ranks, evaluate, sample, report (CORPUS=my.txt: your text)
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory -s -j$$(nproc) all
 	@BUILD="$(BUILD)" PY="$(PY)" CORPUS="$(CORPUS)" input/demo.sh

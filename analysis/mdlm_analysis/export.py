@@ -41,33 +41,29 @@ def run(o: argparse.Namespace) -> list[Path]:
 
 
 def points(r: Contents) -> Iterator[tuple[int, float, str, float, str]]:
-    """Step, time, name, value and description of each finite value, in the order of steps. The time is that of the start
-    of the run and the seconds of training since, as far as the file has them."""
+    """Step, time, name, value and description of each finite value, in the order of steps. The time is that of the last
+    start and the seconds of training since; what came before a restart is put directly before it."""
     import numpy as np
 
     from mdlm_analysis import metrics
 
-    seconds = r.series.train.get("seconds")
-    began = start(r)
+    began, seconds = start(r), r.series.train.get("seconds")
+    times = metrics.elapsed(seconds.values) if seconds else np.zeros(0)
+    times = began + times - (times[-1] - seconds.values[-1] if len(times) else 0)
     found = []
     for part, series in (("train", r.series.train), ("valid", r.series.valid)):
-        for name, s in series.items():
-            if name == "step":
-                continue
+        for name in series.keys() - {"step"}:
+            s = series[name]
             about = s.description + (f" [{s.unit}]" if s.unit not in ("", "1") else "")
-            passed = (
-                np.interp(s.steps, seconds.steps, metrics.elapsed(seconds.values))
-                if seconds
-                else np.zeros(len(s.steps))
-            )
-            for step, after, value in zip(s.steps, passed, s.values):
+            at = np.interp(s.steps, seconds.steps, times) if len(times) else np.full(len(s.steps), began)
+            for step, time, value in zip(s.steps, at, s.values):
                 if math.isfinite(value):
-                    found.append((int(step), began + float(after), f"{part}/{name}", float(value), about))
-    yield from sorted(found, key=lambda point: point[0])
+                    found.append((int(step), float(time), f"{part}/{name}", float(value), about))
+    yield from sorted(found, key=lambda point: (point[0], point[2]))
 
 
 def start(r: Contents) -> float:
-    """Seconds since 1970 at the start of the run; 0: the file does not say."""
+    """Seconds since 1970 at the last start of the run; 0: the file does not say."""
     try:
         return datetime.strptime(str(r.attributes.get("started", "")), "%Y-%m-%dT%H:%M:%S%z").timestamp()
     except ValueError:

@@ -36,7 +36,7 @@ def run(o: argparse.Namespace) -> list[Path]:
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     names = ", ".join(r.name for r in runs)
     started = ", ".join(str(r.attributes["started"]) for r in runs if "started" in r.attributes)
-    subtitle = "; ".join(filter(None, [names if o.title else "", started and f"started {started}"]))
+    subtitle = "; ".join(filter(None, [names if o.title else "", started and f"last started {started}"]))
     page = html(
         o.title or names,
         subtitle,

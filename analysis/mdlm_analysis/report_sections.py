@@ -86,7 +86,7 @@ def cards(run: Contents) -> list[Card]:
     tokens, speed, e = metrics.last(metrics.values(run.series.train, "tokens")), _median_speed(run), _evaluation(run)
     found = [Card("Steps", plain(done), "complete" if done == of else f"of {plain(of)}" if of else "")]
     if e:
-        found.append(Card("Perplexity, evaluated", f"{e.ppl:.4g}", f"95 % interval {_interval(*e.interval)}"))
+        found.append(Card("Perplexity", f"{e.ppl:.4g}", f"95 % interval {_interval(*e.interval)}"))
     if math.isfinite(best):
         found.append(Card("Lowest validation", f"{best:.4g}", f"step {plain(int(at))}; optimistic"))
     if math.isfinite(tokens):
@@ -414,7 +414,7 @@ def _facts(run: Contents) -> dict[str, Any]:
         "program": known.get("version"),
         "program's revision": known.get("git"),
         "revisions of the checkpoints": ", ".join(programs) if programs != [known.get("git")] else None,
-        "started": known.get("started"),
+        "last started": known.get("started"),
         "last saved": saved,
         "last job": _job(run.folder),
         **other,
