@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mdlm_data.command import check_paths
 from mdlm_data.output import replacing
+
+if TYPE_CHECKING:
+    from mdlm_analysis.report_data import Contents
 
 HELP = "one HTML file of a run, or of several side by side"
 EXAMPLE = "report runs/a runs/b -o report.html"
@@ -19,7 +23,9 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         "-o", "--out", type=Path, metavar="HTML", help="default: report.html beside the first run's metrics.h5"
     )
     p.add_argument("--title", metavar="TEXT", help="default: the names of the runs")
-    p.add_argument("--smooth", type=float, default=1.0, metavar="N", help="draw the mean over about N points as well")
+    p.add_argument(
+        "--smooth", type=float, metavar="N", help="draw the mean over about N points as well (default: a 100th of many)"
+    )
     p.add_argument("--unigram", type=float, metavar="PPL", help="draw a line at the perplexity of a unigram model")
 
 
@@ -41,9 +47,15 @@ def run(o: argparse.Namespace) -> list[Path]:
         o.title or names,
         subtitle,
         cards(runs[0]) if len(runs) == 1 else [],
-        sections(runs, o.smooth, o.unigram),
+        sections(runs, o.smooth or smoothing(runs), o.unigram),
         f"Made by mdlm-analysis report on {made}. This file is complete: it fetches nothing.",
     )
     with replacing(out) as partial:
         Path(partial).write_text(page, "utf-8")
     return [out]
+
+
+def smoothing(runs: list[Contents]) -> float:
+    """Points to average where nobody says: none of a short history, since all of it can be seen."""
+    rows = max((len(s.values) for r in runs for s in r.series.train.values()), default=0)
+    return rows / 100 if rows > 400 else 1.0
