@@ -20,8 +20,8 @@ from mdlm_data.errors import InputError
 
 PROGRAM = "mdlm-analysis"
 COMMANDS = ("metrics", "compare", "weights", "sweep", "samples")
-WRITERS = ("report", "export")
 STATUS = "Exit status: 0; 2 after an error; 130 when interrupted."
+WRITERS = ("report", "export")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -107,18 +107,16 @@ def rows(ax: Axes, names: Sequence[str], label: str) -> None:
     ax.set_xlabel(label, loc="right")
 
 
-def legend(figure: Figure, axes: Sequence[Axes], columns: int = 0) -> None:
-    """One legend for all panels, above them, for which the figure grows; names of several panels are shown once.
-    columns: of the legend; 0: as many as fit."""
+def legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """One legend for all panels, above them, for which the figure grows; names of several panels are shown once."""
     found: dict = {}
     for ax in axes:
         for handle, name in zip(*ax.get_legend_handles_labels()):
             found.setdefault(name, handle)
     if len(found) > 1:
         most = max(1, int(figure.get_figwidth() / (0.45 + 0.062 * max(map(len, found)))))
-        columns = columns or min(most, len(found))
-        made = figure.legend(found.values(), found.keys(), loc="outside upper left", ncols=columns)
-        verbatim(made.get_texts())
+        columns = min(most, len(found))
+        verbatim(figure.legend(found.values(), found.keys(), loc="outside upper left", ncols=columns).get_texts())
         figure.set_figheight(figure.get_figheight() + 0.15 * -(-len(found) // columns))
 
 

@@ -85,7 +85,7 @@ class Card:
 
 def page_table(table: Table, caption: str, marked: Collection[int] = ()) -> PageTable:
     """marked: the numbers of rows to highlight."""
-    left = table.left()
+    left = [any(isinstance(row[k], str | bool) for row in table.rows) for k in range(len(table.columns))]
     heads = [(c.title, not text) for c, text in zip(table.columns, left)]
     forms = [c.form for c in table.columns]
     rows = [
