@@ -12,7 +12,7 @@ static DType logits_type(const Model *m) { return m->options.training ? m->dev->
 static void plan(Arena *a, Rows *r) {
   DType real = r->model->dev->real;
   int64_t capacity = r->model->capacity;
-  r->logits = arena_tensor(a, logits_type(r->model), r->chunk, model_columns(r->model));
+  r->logits = arena_tensor(a, logits_type(r->model), r->chunk, r->model->columns);
   r->loss = arena_tensor(a, real, capacity, 0);
   r->weight = arena_tensor(a, real, capacity, r->terms);
   if (!r->model->options.training) r->predicted = arena_tensor(a, real, capacity, PREDICTED);
@@ -45,7 +45,7 @@ int rows_create(Rows *r, Model *model, int terms) {
   const ModelOptions *o = &model->options;
   int64_t most = model->capacity, step = host ? 64 : model->unit;
   int64_t fit =
-      (host ? HOST_CHUNK_BYTES : DEVICE_CHUNK_BYTES) / (int64_t)dtype_size(logits_type(model)) / model_columns(model);
+      (host ? HOST_CHUNK_BYTES : DEVICE_CHUNK_BYTES) / (int64_t)dtype_size(logits_type(model)) / model->columns;
   if (r->chunk == 0) r->chunk = fit < step ? step : fit / step * step;
   r->chunk = model_padded(model, r->chunk < most ? r->chunk : most);
   arena_measure(&r->arena, model->dev);

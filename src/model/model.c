@@ -130,15 +130,12 @@ void model_head(Model *m, Linear head) {
   m->head_weight = head.weight, m->head_bias = head.bias;
   params_pad(&m->params, head.weight);
   if (head.bias >= 0) params_pad(&m->params, head.bias);
-}
-
-int64_t model_columns(const Model *m) {
-  return m->dev->ops->host ? m->options.vocab : m->params.list[m->head_weight].padded;
+  m->columns = m->dev->ops->host ? m->options.vocab : m->params.list[head.weight].padded;
 }
 
 /* A view of a parameter of the head, with as many rows as there are columns of logits. */
 static Tensor head_view(const Model *m, int parameter, Tensor t) {
-  return m->dev->ops->host ? t : params_padded(&m->params.list[parameter], t);
+  return m->columns == m->options.vocab ? t : params_padded(&m->params.list[parameter], t);
 }
 
 int model_logits(Model *m, Tensor logits, Tensor h) {

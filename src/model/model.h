@@ -73,8 +73,11 @@ struct Model {
   Tensor picked;              /* [capacity, D] act: memory for h where a network computes all rows */
   Tensor dh;                  /* [capacity, D] act: input of backward, the gradient of the loss with respect to h */
   int head_weight, head_bias; /* parameters of the output Linear; bias −1: none */
-  double attention_flops;     /* per row of a forward pass, without the products by weights */
-  double late_flops;          /* the part of the body that only wanted rows pass through, per row */
+  int64_t
+      columns; /* C of logits: V, on a GPU the next multiple of 64, since products with other numbers of columns take
+                      twice as long there; the logits of the columns from V on are zero */
+  double attention_flops; /* per row of a forward pass, without the products by weights */
+  double late_flops;      /* the part of the body that only wanted rows pass through, per row */
   void *impl;
 };
 
@@ -108,9 +111,6 @@ int model_unpick(Model *m, const ModelInput *in, Tensor memory, Tensor *dall);
 int model_ready(const Model *m, const ModelInput *in, int parameter);
 /** model_head — the output Linear; its rows are padded. Called by a network's create. */
 void model_head(Model *m, Linear head);
-/** model_columns — the columns C of logits: V, on a GPU the next multiple of 64, since products with other numbers of
- *  columns take twice as long there. The logits of the columns from V on are zero. */
-int64_t model_columns(const Model *m);
 /** model_logits — logits[R,C] = head(h[R,D]). */
 int model_logits(Model *m, Tensor logits, Tensor h);
 /** model_logits_backward — dh[R,D] =, and gradients of the head +=, from dlogits[R,C] and h[R,D]; the

@@ -88,7 +88,7 @@ static double bytes_of(const Tensor *t, int n) {
   return sum;
 }
 
-/* Columns of logits (model_columns). */
+/* Columns of logits (Model.columns). */
 static int64_t columns(const Lab *lab) { return (lab->n.V + 63) / 64 * 64; }
 
 /* ---- timing */
