@@ -177,6 +177,7 @@ class Profile(Losses):
     frequency: Bins  # the most frequent tenth first
     distance: Bins | None  # to the nearest visible token; the last bin: none is visible
     calibration: Calibration
+    residual: np.ndarray  # root mean square of the residual stream after 0, 1, … branches, two a transformer's block
     attributes: Values
 
 
@@ -243,7 +244,7 @@ def profile(path: str | Path) -> Profile:
         share, distance = (_bins(f[name]) if name in f else None for name in ("share", "distance"))
         calibration = Calibration(**{field.name: f["calibration"][field.name][()] for field in fields(Calibration)})
         parts = (share, _bins(f["position"]), _bins(f["frequency"]), distance, calibration)
-        return Profile(*_losses(f), *parts, _attributes(f))
+        return Profile(*_losses(f), *parts, f["residual/rms"][()], _attributes(f))
 
 
 def sweep(path: str | Path) -> Sweep:

@@ -62,7 +62,8 @@ const Command command_profile = {
         "variance_draws say whether more rows or more draws would make the bound more precise; they need eval.draws = "
         "2 or more. Probabilities are those that samplers draw from, without the mask token; scores are normalised to "
         "them. Where the next token is predicted there are no masks: the file has positions, frequencies and one "
-        "calibration. It takes little longer than eval; rank 0 needs up to 28 kB for each of L + 150 bins. "
+        "calibration. residual/rms is the size of the residual stream after each branch. It takes little longer than "
+        "eval; rank 0 needs up to 28 kB for each of L + 150 bins. "
         "A stop (SIGTERM, SIGUSR1, SIGINT, SIGHUP) ends it after the current pass of the network and keeps what is "
         "finished in OUTPUT.part, as does every minute; the same command goes on from there, on any number of ranks.",
     .reads = "eval.checkpoint (or the best of run.dir) and eval.data (or data.valid)",

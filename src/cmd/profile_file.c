@@ -156,6 +156,17 @@ static int put_cut(H5 *f, const ProfileOutput *o, Cut cut) {
   return put_columns(f, &c, table ? columns + CALIBRATED : columns);
 }
 
+/* ---- the residual stream */
+static int put_norms(H5 *f, const Profile *p, int64_t width) {
+  double *rms = NULL;
+  TRY(mem_alloc(&rms, (size_t)p->seams * sizeof *rms));
+  for (int64_t i = 0; i < p->seams; i++) rms[i] = sqrt(p->norms[i].squares / p->norms[i].rows / (double)width);
+  int err = put(f, "/residual", "rms", H5_F64, 1, &p->seams, rms, "",
+                "root mean square of the residual stream at the predicted positions, after 0, 1, ... branches");
+  mem_free(&rms);
+  return err;
+}
+
 /* ---- all rows together; of masks: the masked ones */
 typedef struct Totals {
   double accuracy, confidence, entropy, ece;
@@ -192,5 +203,6 @@ int profile_fill(H5 *f, const void *arg) {
   TRY(h5_set_real(f, "/", "variance_rows", split.rows));
   TRY(h5_set_real(f, "/", "variance_draws", split.draws));
   for (int cut = 0; cut < CUTS; cut++) TRY(put_cut(f, o, (Cut)cut));
-  return OK;
+  TRY(h5_group(f, "/residual"));
+  return put_norms(f, o->profile, o->evaluation->task.net.model.options.width);
 }

@@ -3,6 +3,7 @@
  * profile.h5, format "mdlm-profile", version 1: what an evaluation holds (loss, square, tokens of each sequence), and
  *   /share, /position, /frequency, /distance   a data set [bins] per quantity
  *   /calibration                               [shares, tenths]; its shares are those of /share
+ *   /residual/rms                              [1 + branches] of the residual stream; a transformer's block has two branches
  *   each data set                              attributes unit, description
  *   attributes of /                            those of an evaluation; accuracy, confidence, prediction_entropy, ece;
  *                                              variance_rows, variance_draws (interval.h)

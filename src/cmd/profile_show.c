@@ -141,6 +141,25 @@ static void show_table(const Table *t, const Shown *s) {
   }
 }
 
+/* The residual stream, as many numbers a line as fit. */
+static int show_norms(H5 *f) {
+  enum { A_LINE = 6 };
+  H5Info info;
+  double *rms = NULL;
+  TRY(h5_info(f, "/residual/rms", &info));
+  CHECK(info.rank == 1 && info.dims[0] > 0, ERR_DATA, "%s: /residual/rms is not a list of numbers", h5_path(f));
+  TRY(read_set(f, "/residual", "rms", 1, info.dims, &rms));
+  log_info("  rms of the residual stream after 0 to %lld branches", (long long)info.dims[0] - 1);
+  for (int64_t i = 0; i < info.dims[0]; i += A_LINE) {
+    char line[A_LINE * 16] = "";
+    for (int64_t k = i, n = 0; k < i + A_LINE && k < info.dims[0]; k++)
+      n += snprintf(line + n, sizeof line - (size_t)n, " %10.4g", rms[k]);
+    log_info("   %s", line);
+  }
+  mem_free(&rms);
+  return OK;
+}
+
 /* Attributes of the whole. */
 static int show_totals(H5 *f) {
   static const char *const list[] = {"accuracy", "confidence", "prediction_entropy", "ece"};
@@ -166,5 +185,6 @@ int profile_show(H5 *f) {
     table_free(&t);
     TRY(err);
   }
+  TRY(show_norms(f));
   return show_totals(f);
 }

@@ -4,17 +4,19 @@
 #include "base/mem.h"
 #include "dist/share.h"
 #include "measure/items.h"
+#include "measure/profile_norms.h"
 #include <math.h>
 #include <string.h>
 
 enum { GROUPS_MOST = 512 }; /* results are kept for each group of sequences until the end */
-enum { CELL = sizeof(ProfileCell) / sizeof(double) };
+enum { CELL = sizeof(ProfileCell) / sizeof(double), NORM = sizeof(ProfileNorm) / sizeof(double) };
 
 typedef struct Work {
   NelboPasses passes;
+  ProfileNorms norms;
   ProfileBins *bins;  /* not owned */
   int64_t group;      /* sequences of an item; the last one may have fewer */
-  int64_t columns;    /* of an item's result: the values of its sequences, the cells */
+  int64_t columns;    /* of an item's result: the values of its sequences, the cells, the norms */
   Prediction *list;   /* [batch·L] */
   int64_t *sequences; /* [batch] of the pass, */
   double **results;   /* [batch] the results of their items */
@@ -28,7 +30,8 @@ static int work_create(Work *w, ProfileBins *bins, Network *net, Shards *data, c
   TRY(nelbo_passes(&w->passes, net, data, o));
   TRY(profile_bins_create(bins, m->length, m->vocab));
   w->group = (w->passes.n + GROUPS_MOST - 1) / GROUPS_MOST;
-  w->columns = w->group * NELBO_VALUES + bins->first[CUTS] * CELL;
+  TRY(profile_norms_create(&w->norms, net));
+  w->columns = w->group * NELBO_VALUES + bins->first[CUTS] * CELL + w->norms.seams * NORM;
   TRY(mem_alloc(&w->list, batch * (size_t)m->length * sizeof *w->list));
   TRY(mem_alloc(&w->sequences, batch * sizeof *w->sequences));
   TRY(mem_alloc(&w->results, batch * sizeof *w->results));
@@ -36,6 +39,7 @@ static int work_create(Work *w, ProfileBins *bins, Network *net, Shards *data, c
 }
 
 static void work_destroy(Work *w) {
+  profile_norms_destroy(&w->norms);
   nelbo_passes_end(&w->passes);
   mem_free(&w->list);
   mem_free(&w->sequences);
@@ -68,6 +72,32 @@ static void add_rows(Work *w) {
   }
 }
 
+/* The norms of that pass, too, those of n sequences. */
+static void add_norms(Work *w, int64_t n) {
+  const ProfileNorms *x = &w->norms;
+  int64_t batch = w->passes.net->model.options.batch;
+  for (int64_t b = 0; b < n; b++) {
+    ProfileNorm *to = (ProfileNorm *)(w->results[b] + w->columns) - x->seams;
+    for (int64_t s = 0; s < x->seams; s++) {
+      double squares = x->squares[s * batch + b];
+      to[s].squares += squares;
+      to[s].rows += squares > 0 ? (double)x->rows[b] : 0; /* no such seam */
+    }
+  }
+}
+
+/* The first pass of a draw, with norms, or another one, of clean tokens. */
+static int pass_run(Work *w, int64_t n, int pass) {
+  Network *net = w->passes.net;
+  if (pass == 0) TRY(profile_norms_begin(&w->norms));
+  TRY(network_predict(net, pass, w->list));
+  add_rows(w);
+  if (pass > 0) return OK;
+  TRY(profile_norms_end(&w->norms));
+  add_norms(w, n);
+  return OK;
+}
+
 /* All draws of the first n of w->sequences. */
 static int batch_run(Work *w, int64_t n) {
   NelboPasses *p = &w->passes;
@@ -76,10 +106,7 @@ static int batch_run(Work *w, int64_t n) {
     TRY(items_stop());
     nelbo_noise(p, w->sequences, n, draw, w->values);
     memset(p->loss, 0, (size_t)n * sizeof *p->loss);
-    for (int pass = 0; pass < network_passes(p->net); pass++) {
-      TRY(network_predict(p->net, pass, w->list));
-      add_rows(w);
-    }
+    for (int pass = 0; pass < network_passes(p->net); pass++) TRY(pass_run(w, n, pass));
     nelbo_add(p, n, draw, w->values);
   }
   for (int64_t b = 0; b < n; b++)
@@ -132,13 +159,17 @@ static int count_tokens(Work *w, Comm *comm) {
 /* Rank 0: the cells' sums over the groups in order; values: those of the sequences without gaps, to the front. */
 static int add_up(Profile *p, const Work *w, double *results, int64_t groups) {
   int64_t cells = p->bins.first[CUTS], values = w->group * NELBO_VALUES;
+  int64_t numbers = cells * CELL, seams = w->norms.seams;
   TRY(mem_alloc(&p->cells, (size_t)cells * sizeof *p->cells));
-  double *sums = (double *)p->cells;
+  TRY(mem_alloc(&p->norms, (size_t)seams * sizeof *p->norms));
+  double *sums = (double *)p->cells, *norms = (double *)p->norms;
   for (int64_t g = 0; g < groups; g++) {
     const double *from = results + g * w->columns;
-    for (int64_t i = 0; i < cells * CELL; i++) sums[i] += from[values + i];
+    for (int64_t i = 0; i < numbers; i++) sums[i] += from[values + i];
+    for (int64_t i = 0; i < seams * NORM; i++) norms[i] += from[values + numbers + i];
     memmove(results + g * values, from, (size_t)values * sizeof *results);
   }
+  for (p->seams = seams; p->seams > 0 && p->norms[p->seams - 1].rows == 0;) p->seams--;
   return OK;
 }
 
@@ -184,6 +215,7 @@ void profile_destroy(Profile *p) {
   if (p == NULL) return;
   profile_bins_destroy(&p->bins);
   mem_free(&p->cells);
+  mem_free(&p->norms);
 }
 
 /* Without a pass over unmasked rows, no row has share or distance 0; where the next token is predicted, all have. */

@@ -15,9 +15,15 @@ typedef struct ProfileCell { /* sums over the rows of a bin */
   double hits, top, entropy; /* of Prediction */
 } ProfileCell;
 
+typedef struct ProfileNorm { /* sums over the predicted positions of the first pass of each draw */
+  double squares, rows;      /* of the residual stream's D values; positions */
+} ProfileNorm;
+
 typedef struct Profile {
   ProfileBins bins;
-  ProfileCell *cells; /* [bins.first[CUTS]] rank 0 */
+  ProfileCell *cells; /* [bins.first[CUTS]] rank 0, as the next */
+  ProfileNorm *norms; /* [seams] after 0, 1, … branches */
+  int64_t seams;
 } Profile;
 
 /** profile_run — *r := what nelbo_run gives, bit for bit, and the profile. Collective. A stop signal is obeyed after a

@@ -27,6 +27,13 @@ typedef struct Ready {
   void *arg; /* not owned */
 } Ready;
 
+/* Tap — a callback invoked by forward with the residual stream: after 0, 1, … branches x[n,D], real, on the device. It has
+ * all rows of the pass, or with `chosen` the wanted ones, then padding. call NULL: no callback. */
+typedef struct Tap {
+  int (*call)(void *arg, int64_t branches, Tensor x, bool chosen);
+  void *arg; /* not owned */
+} Tap;
+
 typedef struct ModelInput {
   int64_t B;              /* sequences in this pass, ≤ options.batch */
   int64_t L;              /* their positions; 0: options.length. Networks with a step also take fewer */
@@ -37,6 +44,7 @@ typedef struct ModelInput {
   int64_t n_rows;
   Dropout dropout; /* p = 0: evaluation. The network sets L, and counts up layer */
   Ready ready;     /* read by backward */
+  Tap tap;         /* read by forward */
 } ModelInput;
 
 /** model_rows — for networks, which get L and n_rows filled in: the rows of this pass. */

@@ -59,7 +59,9 @@ static ResidualNorm arguments(const Model *m, const ModelInput *in, const Join *
 
 int seam_forward(Model *m, const ModelInput *in, Join j) {
   ResidualNorm a = arguments(m, in, &j);
-  return op_residual_norm(m->dev, &a);
+  TRY(op_residual_norm(m->dev, &a));
+  if (in->tap.call == NULL) return OK;
+  return in->tap.call(in->tap.arg, j.layer, tensor_none(a.branch) ? a.x : a.x_out, !tensor_none(j.rows));
 }
 
 int seam_backward(Model *m, const ModelInput *in, Join j, Tensor dh, Tensor dx, Tensor dbranch) {

@@ -15,7 +15,7 @@ typedef struct Join {
   const Conditioning *conditioning;
   Tensor rows;                 /* [n] i32: the seam has n rows, these of the pass; none: it has all rows of the pass */
   Tensor x, branch;            /* the residual stream; the branch to add, or none */
-  uint32_t layer;              /* of the branch's dropout */
+  uint32_t layer;              /* of the branch's dropout: branches before the seam, this one included */
   const Modulation *gated;     /* has the gate of the branch; NULL without branch or conditioning; not owned */
   const Modulation *modulated; /* has shift and scale; NULL without conditioning; not owned */
   int gate, shift;             /* their columns; the scale is the column after the shift */

@@ -193,6 +193,7 @@ int network_predict(Network *n, int pass, Prediction *list) {
   Noised *z = &n->noised;
   if (pass > 0) n->objective.table->second(&n->objective, z);
   ModelInput in = input_of(n, &none);
+  in.tap = n->tap;
   activity_phase("the forward pass");
   TRY(model_forward(&n->model, &in));
   return rows_predict(&n->rows, &n->objective, z, n->row_loss, list);

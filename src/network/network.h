@@ -13,6 +13,7 @@ typedef struct Network {
   Noised noised;    /* one batch on the host */
   double *row_loss; /* [batch·L] */
   Ready ready;      /* callback of the last pass of network_loss: which gradients are final */
+  Tap tap;          /* callback of the passes of network_predict */
 } Network;
 
 typedef struct NetworkOptions {

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""profile.py EVAL PROFILE DRAWS — whether a profile is whole: the values of each sequence are those of the evaluation, the bins
-of every cut add up to its bound and hold the same tokens, and what depends on other numbers of the file agrees with them."""
+"""profile.py EVAL PROFILE DRAWS BRANCHES — whether a profile is whole: the values of each sequence are those of the evaluation,
+the bins of every cut add up to its bound and hold the same tokens, and what depends on other numbers of the file agrees."""
 
 import sys
 
@@ -43,7 +43,7 @@ def check_calibration(f: h5py.File, shares: int, count: int) -> None:
         np.testing.assert_array_equal(c["tokens"][()].sum(1), f["share/tokens"][()])
 
 
-def check(evaluation: str, profile: str, draws: int) -> None:
+def check(evaluation: str, profile: str, draws: int, branches: int) -> None:
     with h5py.File(evaluation) as e, h5py.File(profile) as f:
         assert f.attrs["format"] == "mdlm-profile"
         for name in ("loss", "square", "tokens"):
@@ -59,6 +59,8 @@ def check(evaluation: str, profile: str, draws: int) -> None:
             for x in MEANS:
                 if x != "std":
                     assert abs(mean(f[name], x) - mean(f["position"], x)) < 1e-9, (name, x)
+        rms = f["residual/rms"][()]
+        assert len(rms) == branches + 1 and (rms > 0).all() and f["residual/rms"].attrs["description"]
         check_calibration(f, len(f["share/low"]) if masks else 1, count)
         if not masks:
             assert count == f.attrs["tokens"] and f.attrs["variance_draws"] == 0
@@ -73,4 +75,4 @@ def check(evaluation: str, profile: str, draws: int) -> None:
 
 
 if __name__ == "__main__":
-    check(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    check(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

@@ -6,7 +6,7 @@
 . "$(dirname "$0")/lib.sh"
 D=$T/deck.cfg
 prepare && deck "$D" && ranks 1 train "$D" > "$T/log" || exit 1
-ALL=(loss square tokens position frequency calibration @nll @ece @accuracy @confidence @prediction_entropy @tokens)
+ALL=(loss square tokens position frequency calibration residual @nll @ece @accuracy @confidence @prediction_entropy @tokens)
 MASKS=(share distance)
 
 # adds_up NAME [KEY=VALUE…]: train as these keys say, then eval and profile with the same rows and masks
@@ -15,7 +15,7 @@ adds_up() {
   ranks 1 train "$D" "${run[@]}" > "$T/log" 2>&1 && ranks 1 eval "$D" "${run[@]}" eval.draws=3 > "$T/eval" &&
     ranks 1 profile "$D" "${run[@]}" eval.draws=3 > "$T/profile" || fail "$(cat "$T/log" "$T/eval" "$T/profile")" || return 1
   [[ $(tail -n 1 "$T/profile") == "$(tail -n 1 "$T/eval") accuracy="* ]] || fail "$(tail -n 1 "$T/eval" "$T/profile")" || return 1
-  "$PY" tests/e2e/profile.py "$T/$name/eval.h5" "$T/$name/profile.h5" 3
+  "$PY" tests/e2e/profile.py "$T/$name/eval.h5" "$T/$name/profile.h5" 3 "$([ "$name" = dimamba ] && echo 2 || echo 4)"
 }
 tap "subs: the bins add up to the bound of eval" adds_up subs
 tap "subs, times, some of the rows" adds_up subs-time eval.estimator=time eval.sequences=40 eval.seed=9
@@ -71,7 +71,7 @@ tap "it goes on to the end on 3 ranks: the same bits" goes_on 3
 # ---- info
 describes() {
   ranks 1 info "$T/whole.h5" > "$T/log" && cat "$T/log"
-  for it in '^  nll ' '^  share of masked tokens' '^    0.9 to 1.0 ' '^    none is visible ' '^  calibration error' '^  whole:'; do
+  for it in '^  nll ' '^  share of masked tokens' '^    0.9 to 1.0 ' '^    none is visible ' '^  calibration error' '^  rms of the residual stream' '^  whole:'; do
     grep -qE "$it" "$T/log" || fail "no line $it" || return 1
   done
   ranks 1 info "$T/ar/profile.h5" > "$T/log" && ! grep -E 'masked tokens|visible' "$T/log" && grep -E '^  calibration error' "$T/log"

@@ -112,6 +112,7 @@ def test_profile(runs: Path) -> None:
     assert c.tokens.shape == (10, 10) and np.array_equal(c.tokens.sum(1), p.share.tokens) and c.ece.shape == (10,)
     hits = np.nansum(c.tokens * c.accuracy) / c.tokens.sum()
     assert hits == pytest.approx(p.attributes["accuracy"]) and 0 <= p.attributes["ece"] <= 1
+    assert p.residual.shape == (3,) and (p.residual > 0).all()
     q = mdlm_h5.profile(runs / "b/profile.h5")
     assert q.share is None and q.distance is None and q.calibration.tokens.shape == (1, 10)
     assert q.position.tokens[0] == 0 and np.isnan(q.position.nll[0]) and q.position.tokens.sum() == q.tokens.sum()

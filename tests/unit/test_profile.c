@@ -4,6 +4,7 @@
 #include "toy.h"
 
 #include "measure/profile.h"
+#include "model/transformer.h"
 #include <math.h>
 
 enum { L = 6, V = 9, MASK = V - 1, CELL = sizeof(ProfileCell) / sizeof(double) };
@@ -46,6 +47,7 @@ typedef struct Slow {
   int64_t count[V];
   ProfileBins bins; /* for its numbering only */
   ProfileCell *cells;
+  double squares[2], rows; /* of the residual stream: embedded tokens, and before the final norm */
 } Slow;
 
 static void slow_count(Slow *w) {
@@ -110,13 +112,31 @@ static void slow_row(Slow *w, const Case *c, int64_t i, const float *logits) {
   }
 }
 
-static void slow_pass(Slow *w, const Case *c) {
+/* The squares of one predicted row, from the table of embeddings and from what the final norm says of its input. */
+static void slow_norm(Slow *w, int64_t i) {
+  enum { D = 8 };
+  const Transformer *t = w->net.model.impl;
+  double *table = toy_values(&w->net, w->net.model.params.list[t->embedding].value);
+  double *mean = toy_values(&w->net, t->final.mean), *rstd = toy_values(&w->net, t->final.rstd);
+  const double *x = table + w->net.noised.z[w->net.noised.rows[i]] * D;
+  for (int d = 0; d < D; d++) w->squares[0] += x[d] * x[d];
+  w->squares[1] += D * (1 / (rstd[i] * rstd[i]) - 1e-5 + mean[i] * mean[i]);
+  w->rows += 1;
+  mem_free(&table);
+  mem_free(&mean);
+  mem_free(&rstd);
+}
+
+static void slow_pass(Slow *w, const Case *c, bool first) {
   const Noised *z = &w->net.noised;
   float logits[L * V];
   ModelInput in = {.B = 1, .ids = z->z, .sigma = z->sigma, .lengths = z->length, .rows = z->rows, .n_rows = z->n_rows};
   must(model_forward(&w->net.model, &in));
   if (z->n_rows > 0) must(rows_logits(&w->net.rows, 0, z->n_rows, logits));
-  for (int64_t i = 0; i < z->n_rows; i++) slow_row(w, c, i, logits + i * V);
+  for (int64_t i = 0; i < z->n_rows; i++) {
+    slow_row(w, c, i, logits + i * V);
+    if (first) slow_norm(w, i);
+  }
 }
 
 static void slow_run(Slow *w, const Case *c, Shards *data, const NelboOptions *o) {
@@ -133,10 +153,10 @@ static void slow_run(Slow *w, const Case *c, Shards *data, const NelboOptions *o
     must(nelbo_load(&w->passes, &i, 1, values));
     for (int64_t draw = 0; draw < o->draws; draw++) {
       nelbo_noise(&w->passes, &i, 1, draw, values);
-      slow_pass(w, c);
+      slow_pass(w, c, true);
       if (network_passes(&w->net) == 1) continue;
       w->net.objective.table->second(&w->net.objective, &w->net.noised);
-      slow_pass(w, c);
+      slow_pass(w, c, false);
     }
   }
 }
@@ -224,6 +244,15 @@ static void compare_types(const Profile *p, const Slow *w) {
   }
 }
 
+/* One block has two branches. */
+static void compare_norms(const Profile *p, const Slow *w) {
+  assert_int_equal(p->seams, 3);
+  for (int s = 0; s < 3; s++) near("rows of the residual stream", s, p->norms[s].rows, w->rows, 0);
+  near("squares of the embedding", 0, p->norms[0].squares, w->squares[0], 1e-12);
+  near("squares before the final norm", 2, p->norms[2].squares, w->squares[1], 1e-9);
+  assert_true(p->norms[1].squares > 0 && p->norms[1].squares != p->norms[0].squares);
+}
+
 static void profile_case(const Case *c) {
   Network net;
   Comm comm;
@@ -248,6 +277,7 @@ static void profile_case(const Case *c) {
   compare_sums(&p, &r, c);
   compare_cuts(&p, &net);
   compare_ece(&p, &slow);
+  compare_norms(&p, &slow);
   compare_types(&p, &slow);
   slow_end(&slow);
   profile_destroy(&p);
