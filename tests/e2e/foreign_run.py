@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """foreign_run.py MDLM SOURCES FOLDER STRUCTURED RANDOM [SEED] — the readers of mdlm on the files of foreign.py.
 
-SOURCES holds the good files and deck.cfg. A reader must end with code 0, or with one error line that names the file and a
-code for it, without a crash and within its CPU seconds. A file that is wrong in an item which the reader needs must be
-refused. What is not so is printed; the last line counts.
+SOURCES holds the good files, deck.cfg, and sweep.cfg with the folder cells. A reader must end with code 0, or with one
+error line that names the file and a code for it, without a crash and within its CPU seconds. A file that is wrong in an
+item which the reader needs must be refused. What is not so is printed; the last line counts.
 Variables: KINDS, the kinds of files, all by default; EACH=1, every file goes through each of its readers, not through one
 of them."""
 
@@ -38,7 +38,8 @@ READERS = {
     "metrics": {"info": ["info", "FILE"], "deck": ["info", "--deck", "FILE"]},
     "samples": {"info": ["info", "FILE"],
                 "score": ["score", "DECK", "score.checkpoint=JUDGE", "score.input=FILE", "score.output=OUT"]},
-    "eval": {"info": ["info", "FILE"], "compare": ["compare", "FILE", "EVAL"]},
+    "eval": {"info": ["info", "FILE"], "compare": ["compare", "FILE", "EVAL"],
+             "sweep": ["sweep", "SWEEP", "sweep.action=table", "sweep.dir=CELLS"]},
     "sweep": {"info": ["info", "FILE"]},
     "prompts": {"prompts": ["sample", "DECK", "sample.steps=2", "sample.prompt=FILE", "sample.output=OUT"]},
     "logits": {"logits": ["logits", "DECK", "logits.input=FILE", "logits.output=OUT"]},
@@ -65,6 +66,7 @@ NEEDS = {
     ("samples", "score"): "tokens |@tokenizer",
     ("samples", "info"): "tokens |entropy |@format ",
     ("eval", ""): "loss |tokens |square |@(format|draws|wrap|deck) ",
+    ("eval", "sweep"): "loss |tokens |square |@(draws|wrap|deck|seconds) ",
     ("sweep", "info"): "cells/[^@]* (?!(fixed_)?strings)|@format ",
     ("prompts", ""): "tokens |lengths ",
     ("logits", ""): "z |t |length ",
@@ -74,9 +76,10 @@ NEEDS = {
 class Runner:
     def __init__(self, mdlm: str, good: str, base: str) -> None:
         self.mdlm, self.base = mdlm, base
+        self.cell = os.listdir(f"{good}/cells")[0]
         self.words = {"DECK": f"{good}/deck.cfg", "JUDGE": f"{good}/judge.h5", "INPUT": f"{base}/logits.h5",
                       "EVAL": f"{base}/eval.h5", "OUT": f"{base}/out.h5", "NEW": f"{base}/new",
-                      "RUN": f"{base}/run"}  # fmt: skip
+                      "RUN": f"{base}/run", "CELLS": f"{base}/sweep", "SWEEP": f"{good}/sweep.cfg"}  # fmt: skip
 
     def argument(self, word: str, path: str) -> str:
         key, equal, value = word.rpartition("=")
@@ -85,7 +88,7 @@ class Runner:
 
     def run(self, words: list[str], path: str) -> tuple[int, str]:
         """Exit code (negative: the signal) and stderr."""
-        for place in ("new", "run"):
+        for place in ("new", "run", "sweep"):
             shutil.rmtree(f"{self.base}/{place}", ignore_errors=True)
         for left in ("out.h5", "out.h5.part"):
             if os.path.exists(f"{self.base}/{left}"):
@@ -93,6 +96,9 @@ class Runner:
         if "run.dir=RUN" in words:
             os.makedirs(f"{self.base}/run")
             shutil.copy(path, f"{self.base}/run/last.h5")
+        if "sweep.dir=CELLS" in words:
+            os.makedirs(f"{self.base}/sweep/cells")
+            shutil.copy(path, f"{self.base}/sweep/cells/{self.cell}")
         with open(f"{self.base}/err", "w+b") as err:
             limited = ["sh", "-c", f'ulimit -c 0; ulimit -t {CPU}; exec "$0" "$@"', self.mdlm]
             p = subprocess.Popen(limited + [self.argument(w, path) for w in words], stdin=subprocess.DEVNULL,
@@ -117,7 +123,7 @@ def verdict(code: int, err: str, must: bool, path: str) -> str:
         return "silent" if must and not lines else ""
     if len(lines) != 1:
         return f"{len(lines)} error lines"
-    named = (os.path.basename(path), "last.h5", "run.dir")
+    named = (os.path.basename(path), "last.h5", "run.dir", "sweep/cells/")
     return "" if any(n in lines[0] for n in named) else "names no file"
 
 

@@ -17,6 +17,7 @@ DECK
 ranks 1 sweep "$T/sweep.cfg" > "$T/log" && "$PY" tests/e2e/logits.py make "$S/logits.h5" 6 32 300 299 length &&
   cp "$D" "$S/deck.cfg" && cp "$T/train.h5" "$S/data.h5" && cp "$T/run/last.h5" "$S/checkpoint.h5" &&
   cp "$T/judge/last.h5" "$S/judge.h5" && cp "$T/run/metrics.h5" "$T/run/samples.h5" "$T/run/eval.h5" "$T/sweep/sweep.h5" "$S" &&
+  cp -r "$T/sweep.cfg" "$T/sweep/cells" "$S" &&
   "$PY" - "$S/prompts.h5" << 'PYTHON' || exit 1
 import sys, h5py, numpy as np
 with h5py.File(sys.argv[1], "w", libver=("v108", "v108")) as f:
