@@ -1,7 +1,7 @@
 """The history of one or more runs, which may still be running: loss, perplexity, gradient norm, learning rate, speed.
 
 Bands are 95 % intervals of the validation. --x flops: the common estimate 6·N·D of training (arXiv:2001.08361), with N the
-parameters but those of the token embedding, D the tokens; metrics record no operations. N comes from a checkpoint."""
+parameters but those of the token embedding, D the tokens; metrics record no operations. A checkpoint of the run tells N."""
 
 from __future__ import annotations
 

@@ -93,3 +93,30 @@ def make_score(path: Path, losses: list[float], tokens: list[int], entropy: list
         )
         f["loss"], f["tokens"], f["entropy"] = np.array(losses), np.array(tokens), np.array(entropy)
     return path
+
+
+def make_profile(path: Path, seed: int = 1, masked: bool = True) -> Path:
+    """Random bins: 10 shares, 6 positions, 10 tenths of frequency and 3 distances; one bin is empty."""
+    random = np.random.default_rng(seed)
+    names = ("tokens", "loss", "nll", "std", "entropy", "accuracy", "confidence")
+    cuts = {"position": 6, "frequency": 10} | ({"share": 10, "distance": 3} if masked else {})
+    with h5py.File(path, "w") as f:
+        f.attrs.update(format="mdlm-profile", format_version=1, draws=2, accuracy=0.3, confidence=0.4, ece=0.1)
+        f.attrs.update(prediction_entropy=1.5)
+        f["loss"], f["tokens"] = random.gamma(4, 3, 12), np.full(12, 6)
+        for cut, n in cuts.items():
+            for name in names:
+                f[f"{cut}/{name}"] = random.integers(50, 100, n) if name == "tokens" else random.random(n)
+            if cut != "position":
+                f[f"{cut}/low"], f[f"{cut}/high"] = np.arange(n) / n, (np.arange(n) + 1) / n
+            f[f"{cut}/tokens"][n - 1] = 0
+            f[f"{cut}/nll"][n - 1] = np.nan
+        shares = 10 if masked else 1
+        for name in ("tokens", "accuracy", "confidence"):
+            f[f"calibration/{name}"] = (
+                random.random((shares, 10)) if name != "tokens" else random.integers(1, 9, (shares, 10))
+            )
+        f["calibration/low"], f["calibration/high"] = np.arange(10) / 10, (np.arange(10) + 1) / 10
+        f["calibration/ece"] = random.random(shares)
+        f["residual/rms"] = np.array([1.0, 2.0, 4.0])
+    return path
