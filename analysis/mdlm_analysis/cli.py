@@ -19,7 +19,7 @@ from mdlm_data.command import Parser, check_paths, run
 from mdlm_data.errors import InputError
 
 PROGRAM = "mdlm-analysis"
-COMMANDS = ("metrics", "compare", "weights", "sweep", "samples", "profile")
+COMMANDS = ("metrics", "compare", "weights", "line", "sweep", "samples", "profile")
 STATUS = "Exit status: 0; 2 after an error; 130 when interrupted."
 WRITERS = ("report", "export")
 
