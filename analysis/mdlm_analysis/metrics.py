@@ -82,7 +82,7 @@ def choose(runs: list[Run], wanted: str | None) -> tuple[list[str], list[str]]:
         require(name in PANELS, f"--panels: no panel {name}; there are {','.join(PANELS)}")
     recorded = [name for name in names if sources(PANELS[name], runs)]
     shown = [name for name in recorded if not constant(sources(PANELS[name], runs))]
-    require(shown, "no series to draw yet: the run has recorded nothing that changes")
+    require(shown, f"{runs[0].path}: no series to draw yet: nothing that changes has been recorded")
     return shown, [name for name in recorded if name not in shown]
 
 

@@ -112,7 +112,7 @@ def test_a_constant_has_no_panel(tmp_path: Path, analysis: Call) -> None:
         put(f, "train/lr", np.full(40, 3e-4))
     assert drawn(folder).keys() == {"loss [nat/token]", "perplexity"}
     assert "no panel for learning rate, which is constant" in analysis("metrics", folder)
-    assert "nothing that changes" in analysis("metrics", folder, "--panels", "lr", fails=True)
+    assert "nothing that changes has been recorded" in analysis("metrics", folder, "--panels", "lr", fails=True)
     assert drawn(folder, "--panels", "ppl").keys() == {"perplexity"}
     assert "no panel losses; there are loss,ppl" in analysis("metrics", folder, "--panels", "losses", fails=True)
 
