@@ -102,6 +102,7 @@ def log_scale(ax: Axes, axis: str = "y") -> None:
 def rows(ax: Axes, names: Sequence[str], label: str) -> None:
     """A named row for each value of the vertical axis, the first on top; label: of the horizontal axis."""
     ax.set_yticks(range(len(names)), names, fontsize=6)
+    verbatim(ax.get_yticklabels())
     ax.set_ylim(max(len(names), 1) - 0.5, -0.5)
     ax.grid(axis="y", visible=False)
     ax.set_xlabel(label, loc="right")

@@ -177,7 +177,7 @@ def draw(points: list[Point], label: str, line: float | None, width: str) -> Fig
             style = dict(color=figure.colour(p.colour), marker=figure.marker(p.colour), linestyle="")
             ax.errorbar([p.value], [k], xerr=errors, elinewidth=1, capsize=2, **style)
         figure.rows(ax, [p.name for p in rows], label)
-        ax.set_title(name, loc="left")
+        figure.verbatim([ax.set_title(name, loc="left")])
         if line is not None:
             ax.axvline(line, color=figure.GREY, linewidth=0.8)
     return drawing

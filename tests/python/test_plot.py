@@ -99,6 +99,12 @@ def test_names_are_the_shortest_that_differ() -> None:
     assert len(set(of(*(f"{x}/s/{y}/a/b/metrics.h5" for x in "pq" for y in "uv")))) == 4
 
 
+def test_any_name_can_be_drawn(tmp_path: Path, analysis: Call) -> None:
+    files = [make_run(tmp_path / name) for name in ("a$b$\\frac", "_c", "d$")]
+    assert names(drawn(*files)["loss [nat/token]"])[::2] == ["a$b$\\frac, training", "./_c, training", "d$, training"]
+    analysis("metrics", *files, "-o", tmp_path / "x.svg", "--panels", "loss")
+
+
 def test_missing_and_unknown_series_are_left_out(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "a", train=("loss", "weather"), valid=())
     with h5py.File(folder / "metrics.h5", "a") as f:
