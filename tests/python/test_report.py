@@ -51,6 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         mdlm("train", "deck.cfg", "run.dir=b", "model.name=ar", "diffusion.objective=ar", "train.lr=0.01")
         for run, more in (("first", ()), ("b", ("model.name=ar", "diffusion.objective=ar"))):
             mdlm("eval", "deck.cfg", f"run.dir={run}", *more)
+            mdlm("profile", "deck.cfg", f"run.dir={run}", *more)
         mdlm("sample", "deck.cfg")
         shutil.copy("first/samples.h5", "b/samples.h5")
         (at / "b").rename(at / NAME)
@@ -68,24 +69,7 @@ def spoil(run: Path) -> None:
         f.attrs["deck"] = f.attrs["deck"].replace('resume = "auto"', f'resume = "{UNQUOTED}"')
         f["train/slowest_rank"][...] = [0, 1, 1, 1, 1, 1, 1, 1]
         f["train/step_slowest"][...] = 1.5 * f["train/step_median"][...]
-    put_profile(run / "profile.h5")
     (run / "damaged.h5").write_bytes((run / "samples.h5").read_bytes()[:3000])
-
-
-def put_profile(path: Path) -> None:
-    """As mdlm profile writes it (src/cmd/profile_file.h): two shares of masked tokens and their calibration."""
-    with h5py.File(path, "w") as f:
-        f.attrs["format"], f.attrs["format_version"], f.attrs["length"] = "mdlm-profile", 1, 16
-        f.attrs["nll"], f.attrs["accuracy"], f.attrs["ece"] = 3.5, 0.25, 0.125
-        for name in ("tokens", "loss", "nll", "std", "entropy", "accuracy", "confidence"):
-            f[f"share/{name}"] = [10, 30] if name == "tokens" else [0.5, np.nan]
-        f["share/low"], f["share/high"] = [0.0, 0.1], [0.1, 0.2]
-        tenths = np.zeros((2, 10))
-        tenths[:, 3:5] = [[10, 0], [30, 20]]
-        f["calibration/tokens"] = tenths.astype(int)
-        for name, value in (("accuracy", 0.4), ("confidence", 0.36)):
-            f[f"calibration/{name}"] = np.where(tenths > 0, value, np.nan)
-        f["calibration/accuracy"][0, 3] = 0.8
 
 
 def report(*arguments: object) -> None:
@@ -176,15 +160,20 @@ def test_stragglers(both: Page) -> None:
 
 
 def test_profile(made: Path, both: Page) -> None:
-    assert both.column("Profile", "calibration error") == ["0.1250"] and both.column("Profile", "accuracy") == [
-        "0.2500"
-    ]
-    assert [row[1:6] for row in both.tables["Share of masked tokens"][1:]] == [
-        ["0", "0.1", "10", "0.50000", "0.5000"],
-        ["0.1", "0.2", "30", "–", "–"],
-    ]
-    x, y = report_profile.reliability(report_data.read_profile(made / NAME / "profile.h5"))
-    assert np.allclose(x, [0.36, 0.36]) and np.allclose(y, [(10 * 0.8 + 30 * 0.4) / 40, 0.4])
+    with h5py.File(made / "first" / "profile.h5") as f, h5py.File(made / NAME / "profile.h5") as g:
+        assert both.column("Profile", "calibration error") == [f"{h.attrs['ece']:.4f}" for h in (f, g)]
+        assert both.column("Profile", "accuracy") == [f"{h.attrs['accuracy']:.4f}" for h in (f, g)]
+        nll = [*f["position/nll"], *g["position/nll"]]
+        assert both.column("Position in the sequence", "−log p [nat]") == [f"{x:.4f}" if x == x else "–" for x in nll]
+        assert set(both.column("Share of masked tokens", "run")) == {"first"}  # ar masks nothing
+
+
+def test_calibration_is_of_all_shares_together() -> None:
+    tokens, accuracy = np.zeros((2, 10)), np.full((2, 10), np.nan)
+    tokens[:, 3:5], accuracy[:, 3:5] = [[10, 0], [30, 20]], [[0.8, np.nan], [0.4, 0.5]]
+    cut = dict(tokens=tokens, accuracy=accuracy, confidence=np.where(tokens > 0, 0.36, np.nan))
+    x, y = report_profile.reliability(report_data.Profile({"calibration": cut}, {}))
+    assert np.allclose(x, [0.36, 0.36]) and np.allclose(y, [(10 * 0.8 + 30 * 0.4) / 40, 0.5])
 
 
 def test_samples_and_damaged_file(made: Path, both: Page) -> None:
