@@ -46,6 +46,7 @@ class Contents:
     scores: dict[Path, mdlm_h5.Evaluation] = field(default_factory=dict)
     samples: dict[Path, mdlm_h5.Samples] = field(default_factory=dict)
     profiles: dict[Path, Profile] = field(default_factory=dict)
+    drawn: dict[int, dict[int, np.ndarray]] = field(default_factory=dict)  # in training: step → number → token ids
     unread: dict[str, str] = field(default_factory=dict)  # name of a file → why it was not read
 
     @property
@@ -69,10 +70,28 @@ def read_contents(paths: Sequence[Path]) -> list[Contents]:
 
 def _contents(series: Run) -> Contents:
     attributes = mdlm_h5.metrics(series.path).attributes
-    found = Contents(series, attributes, mdlm_h5.deck(str(attributes.get("deck", ""))))
+    found = Contents(series, attributes, mdlm_h5.deck(str(attributes.get("deck", ""))), drawn=_drawn(series.path))
     alone = series.path.name != "metrics.h5"
     for file in [series.path] if alone else sorted(found.folder.glob("*.h5")):
         _add(found, file)
+    return found
+
+
+def _drawn(file: Path) -> dict[int, dict[int, np.ndarray]]:
+    """The samples of train.sample_every (src/train/history.c): a row a token. None while the run is just writing."""
+    try:
+        with h5py.File(file, "r", locking=False) as f:
+            group = f.get("metrics", f).get("samples", {})
+            rows = [group[name][()].astype(int) for name in ("step", "sample", "position", "token") if name in group]
+    except (OSError, RuntimeError, ValueError):
+        return {}
+    found: dict[int, dict[int, np.ndarray]] = {}
+    if len(rows) == 4:
+        n = min(map(len, rows))
+        step, number, position, token = (row[:n] for row in rows)
+        first = np.flatnonzero(position == 0)
+        for begin, end in zip(first, [*first[1:], n]):
+            found.setdefault(int(step[begin]), {})[int(number[begin])] = token[begin:end]
     return found
 
 

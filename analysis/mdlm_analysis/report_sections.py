@@ -17,7 +17,6 @@ from mdlm_analysis.report_page import (
     PageFigure,
     PageTable,
     Section,
-    Text,
     duration,
     page_figure,
     page_table,
@@ -26,10 +25,10 @@ from mdlm_analysis.report_page import (
     visible,
 )
 from mdlm_analysis.report_profile import profile
+from mdlm_analysis.report_samples import samples
 from mdlm_analysis.svg import inline
 from mdlm_analysis.table import Column, Table
 
-MOST_TEXTS = 16  # samples shown of a file
 MAIN_KEYS = (
     "model.name model.width model.blocks model.heads model.dropout diffusion.objective diffusion.schedule diffusion.T "
     "train.steps train.global_batch train.micro_batch train.lr train.lr_schedule train.warmup train.ema train.weight_decay "
@@ -44,7 +43,7 @@ def sections(runs: list[Contents], smooth: float, unigram: float | None) -> list
         ("Curves", _panels(runs, CURVES, smooth, unigram)),
         ("Validation", _validation(runs)),
         ("Profile", profile(runs)),
-        ("Samples", _samples(runs)),
+        ("Samples", samples(runs)),
         ("Configuration", _configuration(runs)),
         ("Data", _data(runs)),
         ("Speed", _speed(runs, smooth)),
@@ -239,26 +238,6 @@ def _scores(runs: list[Contents]) -> Block | None:
     return (
         Block("Generative perplexity", table=runs_table(runs, table, "Generative perplexity")) if table.rows else None
     )
-
-
-# ---- samples
-
-
-def _samples(runs: list[Contents]) -> list[Block]:
-    blocks = []
-    for run in runs:
-        for file, s in sorted(run.samples.items(), key=lambda item: item[1].attributes.get("step", 0)):
-            a, n = s.attributes, len(s.text)
-            words = [f"{n} samples of {s.tokens.shape[1]} tokens", f"sampler {a.get('sampler', '')}"]
-            words += [f"{name} {a[name]}" for name in ("steps", "temperature", "nucleus", "step") if name in a]
-            words += [f"mean entropy {np.mean(s.entropy):.3g} nat"] if n else []
-            items = [
-                Text(f"{k}; entropy {s.entropy[k]:.3g} nat", visible(text))
-                for k, text in enumerate(s.text[:MOST_TEXTS])
-            ]
-            lines = ["; ".join(words) + (f". The first {MOST_TEXTS} are shown." if n > MOST_TEXTS else ".")]
-            blocks.append(Block(f"{run.name}: {file.name}", folded=bool(blocks), lines=lines, items=items))
-    return blocks
 
 
 # ---- configuration and data
