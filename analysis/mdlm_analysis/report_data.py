@@ -19,21 +19,6 @@ from mdlm_analysis.runs import Run, read_runs
 Values = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Profile:
-    """A file of mdlm profile: the quantities of each bin of each cut, and the attributes (src/cmd/profile_file.h)."""
-
-    cuts: dict[str, dict[str, np.ndarray]]
-    attributes: Values
-
-
-def read_profile(path: Path) -> Profile:
-    with h5py.File(path, "r", locking=False) as f:
-        attributes = {name: value.item() if isinstance(value, np.generic) else value for name, value in f.attrs.items()}
-        groups = {name: group for name, group in f.items() if isinstance(group, h5py.Group)}
-        return Profile({name: {key: d[()] for key, d in group.items()} for name, group in groups.items()}, attributes)
-
-
 @dataclass
 class Contents:
     """A run and the files of its folder, by format and name."""
@@ -45,7 +30,7 @@ class Contents:
     evaluations: dict[Path, mdlm_h5.Evaluation] = field(default_factory=dict)
     scores: dict[Path, mdlm_h5.Evaluation] = field(default_factory=dict)
     samples: dict[Path, mdlm_h5.Samples] = field(default_factory=dict)
-    profiles: dict[Path, Profile] = field(default_factory=dict)
+    profiles: dict[Path, mdlm_h5.Profile] = field(default_factory=dict)
     drawn: dict[int, dict[int, np.ndarray]] = field(default_factory=dict)  # in training: step → number → token ids
     unread: dict[str, str] = field(default_factory=dict)  # name of a file → why it was not read
 
@@ -101,15 +86,13 @@ def _add(found: Contents, file: Path) -> None:
         "mdlm-eval": (mdlm_h5.evaluation, found.evaluations),
         "mdlm-score": (mdlm_h5.score, found.scores),
         "mdlm-samples": (mdlm_h5.samples, found.samples),
-        "mdlm-profile": (read_profile, found.profiles),
+        "mdlm-profile": (mdlm_h5.profile, found.profiles),
     }
     try:
-        with h5py.File(file, "r", locking=False) as f:
-            format = str(f.attrs.get("format", ""))
-        if format in kinds:
-            read, kept = kinds[format]
+        read, kept = kinds.get(mdlm_h5.format_of(file), (None, {}))
+        if read:
             kept[file] = read(file)
-    except (OSError, RuntimeError, KeyError, ValueError, mdlm_h5.FormatError) as e:
+    except mdlm_h5.FormatError as e:
         found.unread[file.name] = str(e)
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from mdlm_analysis.report_data import Contents, Profile
+from mdlm_analysis.report_data import Contents
 from mdlm_analysis.report_page import Block, PageFigure, page_figure, runs_table
 from mdlm_analysis.table import Column, Table
+from mdlm_h5 import Bins, Calibration, Profile
 
 # of a cut: title of its figure and table, label of its bins, whether their axis is logarithmic
 CUTS = {
@@ -17,6 +18,9 @@ CUTS = {
     "frequency": ("Frequency of the token", "occurrences in the data", True),
     "position": ("Position in the sequence", "position", False),
 }
+ABOUT = (
+    "How hard the tokens are to predict, by what was masked and where, and how far predicted probabilities are right."
+)
 TOTALS = "step nll accuracy confidence prediction_entropy ece variance_rows variance_draws".split()  # attributes
 MOST_ROWS = 64  # of a table of bins; a longer one, of positions, is in the figure only
 QUANTITIES = ("tokens", "loss", "nll", "std", "entropy", "accuracy", "confidence")
@@ -26,15 +30,10 @@ def profile(runs: list[Contents]) -> list[Block]:
     found = [(run.name, i, p) for i, run in enumerate(runs) for p in run.profiles.values()]
     if not found:
         return []
-    first = Block(
-        lines=[
-            "How hard the tokens are to predict, by what was masked and where, and how far predicted probabilities are right."
-        ]
-    )
-    first.table = _totals(runs, found)
-    first.figures = [_difficulty(cut, found) for cut in CUTS if any(cut in p.cuts for _, _, p in found)]
-    first.figures += [_calibration(found)] if any("calibration" in p.cuts for _, _, p in found) else []
-    tables = [_bins(runs, cut, found) for cut in CUTS if any(cut in p.cuts for _, _, p in found)]
+    cuts = [cut for cut in CUTS if any(getattr(p, cut) for _, _, p in found)]
+    first = Block(lines=[ABOUT], table=_totals(runs, found))
+    first.figures = [*(_difficulty(cut, found) for cut in cuts), _calibration(found)]
+    tables = [_bins(runs, cut, found) for cut in cuts]
     return [first, *(block for block in tables if len(block.table.rows) <= MOST_ROWS * len(found))]
 
 
@@ -48,16 +47,12 @@ def _totals(runs: list[Contents], found: list[tuple[str, int, Profile]]) -> Any:
     return runs_table(runs, table, "Profile")
 
 
-def _middles(cut: str, p: Profile) -> tuple[np.ndarray, np.ndarray]:
+def _middles(cut: str, bins: Bins) -> tuple[np.ndarray, np.ndarray]:
     """Places of the bins on the axis, and which of them to draw."""
-    bins = p.cuts[cut]
-    drawn = np.isfinite(bins["nll"])
-    if cut == "position":
-        return np.arange(len(drawn)), drawn
-    middles = (bins["low"] + bins["high"]) / 2
-    if cut == "distance":  # the last bin: nothing is visible
-        drawn = drawn & (bins["low"] < p.attributes.get("length", np.inf))
-    return middles, drawn
+    drawn = np.isfinite(bins.nll)
+    if cut == "distance":
+        drawn[-1] = False  # nothing is visible
+    return np.arange(len(drawn)) if bins.low is None else (bins.low + bins.high) / 2, drawn
 
 
 def _difficulty(cut: str, found: list[tuple[str, int, Profile]]) -> PageFigure:
@@ -67,11 +62,10 @@ def _difficulty(cut: str, found: list[tuple[str, int, Profile]]) -> PageFigure:
         from mdlm_analysis import figure
 
         for name, i, p in found:
-            if cut in p.cuts:
-                x, drawn = _middles(cut, p)
-                marker = figure.marker(i) if drawn.sum() < 40 else ""
-                y = p.cuts[cut]["nll"][drawn]
-                ax.plot(x[drawn], y, color=figure.colour(i), linestyle=figure.dash(i), marker=marker, label=name)
+            if bins := getattr(p, cut):
+                x, drawn = _middles(cut, bins)
+                style = dict(color=figure.colour(i), linestyle=figure.dash(i), label=name)
+                ax.plot(x[drawn], bins.nll[drawn], marker=figure.marker(i) if drawn.sum() < 40 else "", **style)
         ax.set_xlabel(label)
         ax.set_ylabel("−log p [nat]")
         if log:
@@ -86,9 +80,8 @@ def _calibration(found: list[tuple[str, int, Profile]]) -> PageFigure:
 
         ax.plot([0, 1], [0, 1], color=figure.GREY, linestyle=":", linewidth=0.8)
         for name, i, p in found:
-            if "calibration" in p.cuts:
-                x, y = reliability(p)
-                ax.plot(x, y, color=figure.colour(i), linestyle=figure.dash(i), marker=figure.marker(i), label=name)
+            x, y = reliability(p.calibration)
+            ax.plot(x, y, color=figure.colour(i), linestyle=figure.dash(i), marker=figure.marker(i), label=name)
         ax.set_xlabel("probability of the likeliest token")
         ax.set_ylabel("share of hits")
         ax.set_xlim(0, 1)
@@ -97,14 +90,10 @@ def _calibration(found: list[tuple[str, int, Profile]]) -> PageFigure:
     return page_figure("Calibration", "Calibration: on the dotted line, probabilities are what they say", draw)
 
 
-def reliability(p: Profile) -> tuple[np.ndarray, np.ndarray]:
+def reliability(c: Calibration) -> tuple[np.ndarray, np.ndarray]:
     """Confidence and accuracy of each tenth, the shares of masked tokens taken together."""
-    c = p.cuts["calibration"]
-    tokens = np.atleast_2d(c["tokens"])
-    some = tokens.sum(0) > 0
-    x, y = (
-        np.nansum(np.atleast_2d(c[name]) * tokens, 0)[some] / tokens.sum(0)[some] for name in ("confidence", "accuracy")
-    )
+    some = c.tokens.sum(0) > 0
+    x, y = (np.nansum(values * c.tokens, 0)[some] / c.tokens.sum(0)[some] for values in (c.confidence, c.accuracy))
     return x, y
 
 
@@ -115,9 +104,8 @@ def _bins(runs: list[Contents], cut: str, found: list[tuple[str, int, Profile]])
     columns += [Column(name, unit, ".4f") for name, unit in (("std", "nat"), ("entropy", "nat"), ("accuracy", ""))]
     table = Table([*columns, Column("confidence", "", ".4f")])
     for name, _, p in found:
-        bins = p.cuts.get(cut, {})
-        n = len(bins["nll"]) if bins else 0
-        low, high = (bins.get(edge, np.arange(n)) for edge in ("low", "high"))
-        for k in range(n):
-            table.add(name, low[k], high[k], *(bins[q][k] for q in QUANTITIES))
+        if bins := getattr(p, cut):
+            low, high = (np.arange(len(bins.nll)) if edge is None else edge for edge in (bins.low, bins.high))
+            for row in zip(low, high, *(getattr(bins, quantity) for quantity in QUANTITIES)):
+                table.add(name, *row)
     return Block(title, folded=True, table=runs_table(runs, table, title))

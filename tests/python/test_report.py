@@ -19,7 +19,7 @@ from conftest import Call, command
 from weights import mdlm
 
 import mdlm_h5
-from mdlm_analysis import cli, report_data, report_profile, report_samples
+from mdlm_analysis import cli, report_profile, report_samples
 from mdlm_analysis.report_page import visible
 
 DECK = """
@@ -182,8 +182,8 @@ def test_profile(made: Path, both: Page) -> None:
 def test_calibration_is_of_all_shares_together() -> None:
     tokens, accuracy = np.zeros((2, 10)), np.full((2, 10), np.nan)
     tokens[:, 3:5], accuracy[:, 3:5] = [[10, 0], [30, 20]], [[0.8, np.nan], [0.4, 0.5]]
-    cut = dict(tokens=tokens, accuracy=accuracy, confidence=np.where(tokens > 0, 0.36, np.nan))
-    x, y = report_profile.reliability(report_data.Profile({"calibration": cut}, {}))
+    none, confidence = np.zeros(0), np.where(tokens > 0, 0.36, np.nan)
+    x, y = report_profile.reliability(mdlm_h5.Calibration(none, none, tokens, accuracy, confidence, none))
     assert np.allclose(x, [0.36, 0.36]) and np.allclose(y, [(10 * 0.8 + 30 * 0.4) / 40, 0.5])
 
 
