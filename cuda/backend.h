@@ -42,6 +42,8 @@ int cuda_score_entropy(Device *, Tensor loss, Tensor logits, Tensor target, Tens
 int cuda_prediction(Device *, Tensor out, Tensor logits, Tensor target, int32_t forbid);
 int cuda_draw(Device *, Tensor ids, Tensor logits, Tensor uniform, Tensor keep, const DrawRule *);
 int cuda_argmax(Device *, Tensor ids, Tensor logits, int32_t forbid);
+int cuda_confidence(Device *, Tensor out, Tensor logits, Tensor ids, int32_t forbid);
+int cuda_exclude(Device *, Tensor logits, int32_t id);
 int cuda_add(Device *, Tensor y, Tensor x);
 int cuda_sum(Device *, Tensor total, Tensor x);
 int cuda_squares(Device *, Tensor terms, Tensor x);

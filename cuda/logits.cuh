@@ -38,4 +38,4 @@ template <class A, int N> struct Logits {
 };
 
 /* The largest of a block's values, for every thread. */
-static __device__ float block_max(float v) { return block_reduce(v, larger); }
+static __device__ inline float block_max(float v) { return block_reduce(v, larger); }

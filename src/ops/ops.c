@@ -319,6 +319,19 @@ int op_argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid) {
   RUN(GROUP_LOSS, 0, tensor_bytes(logits), dev->ops->argmax(dev, ids, logits, forbid));
 }
 
+int op_confidence(Device *dev, Tensor out, Tensor logits, Tensor ids, int32_t forbid) {
+  int64_t R = rows_of(logits), V = cols_of(logits);
+  SHAPE("confidence", floating(dev, logits.type) && is(logits, logits.type, R, V) && forbid < V);
+  SHAPE("confidence", is(out, DT_F64, R, 3) && tensor_packed(out) && vec(ids, DT_I32, R));
+  RUN(GROUP_LOSS, 0, tensor_bytes(logits), dev->ops->confidence(dev, out, logits, ids, forbid));
+}
+
+int op_exclude(Device *dev, Tensor logits, int32_t id) {
+  SHAPE("exclude", floating(dev, logits.type) && is(logits, logits.type, rows_of(logits), cols_of(logits)));
+  SHAPE("exclude", id >= 0 && id < cols_of(logits));
+  RUN(GROUP_LOSS, 0, (size_t)rows_of(logits) * dtype_size(logits.type), dev->ops->exclude(dev, logits, id));
+}
+
 int op_add(Device *dev, Tensor y, Tensor x) {
   SHAPE("add", vec(x, dev->real, tensor_count(x)) && vec(y, dev->real, tensor_count(x)));
   RUN(GROUP_UPDATE, 0, 3 * tensor_bytes(x), dev->ops->add(dev, y, x));

@@ -240,6 +240,8 @@ typedef struct Ops {
   int (*prediction)(Device *, Tensor out, Tensor logits, Tensor target, int32_t forbid);
   int (*draw)(Device *, Tensor ids, Tensor logits, Tensor uniform, Tensor keep, const DrawRule *rule);
   int (*argmax)(Device *, Tensor ids, Tensor logits, int32_t forbid);
+  int (*confidence)(Device *, Tensor out, Tensor logits, Tensor ids, int32_t forbid);
+  int (*exclude)(Device *, Tensor logits, int32_t id);
   int (*add)(Device *, Tensor y, Tensor x);
   int (*sum)(Device *, Tensor total, Tensor x);
   int (*squares)(Device *, Tensor terms, Tensor x);
@@ -357,6 +359,11 @@ int op_prediction(Device *dev, Tensor out, Tensor logits, Tensor target, int32_t
 int op_draw(Device *dev, Tensor ids, Tensor logits, Tensor uniform, Tensor keep, const DrawRule *rule);
 /* the first of equal maxima, −1 if a logit is NaN */
 int op_argmax(Device *dev, Tensor ids, Tensor logits, int32_t forbid);
+/* With p = softmax(f[r]) without `forbid` (< 0: none), p₁ ≥ p₂ its two largest values:
+ *   out[r] = (p[ids[r]], p₁ − p₂, −Σ p log p),  out[R,3] f64, nat; ids[r] ≠ forbid, and < 0 where the row holds a NaN:
+ *   then out[r] is NaN */
+int op_confidence(Device *dev, Tensor out, Tensor logits, Tensor ids, int32_t forbid);
+int op_exclude(Device *dev, Tensor logits, int32_t id); /* logits[:,id] = −∞ */
 
 /* update */
 int op_add(Device *dev, Tensor y, Tensor x);     /* y += x */

@@ -288,6 +288,22 @@ static int call_cross_entropy(Device *dev, const void *args) {
   const Loss *a = args;
   return op_cross_entropy(dev, a->loss, a->logits, a->target, a->weight, 3, true);
 }
+typedef struct Sure {
+  Tensor out, logits, ids;
+} Sure;
+static int call_confidence(Device *dev, const void *args) {
+  const Sure *a = args;
+  return op_confidence(dev, a->out, a->logits, a->ids, 3);
+}
+static int bench_confidence(Lab *lab) {
+  int64_t R = lab->n.chunk;
+  Sure a = {0};
+  TRY(make(lab, &a.out, DT_F64, R, 3));
+  TRY(make(lab, &a.logits, DT_F32, R, columns(lab)));
+  a.logits = tensor_cols(a.logits, 0, lab->n.V);
+  TRY(make(lab, &a.ids, DT_I32, R, 0));
+  return measure(lab, "confidence", 0, BYTES(a.logits), call_confidence, &a);
+}
 static int bench_loss(Lab *lab) {
   int64_t R = lab->n.chunk;
   Loss a = {0};
@@ -362,8 +378,9 @@ static int bench_scan(Lab *lab) {
 }
 
 static int bench(Lab *lab) {
-  int (*const all[])(Lab *) = {bench_copy, bench_products, bench_attention, bench_attention_step, bench_norm,
-                               bench_rows, bench_loss,     bench_update,    bench_conv,           bench_scan};
+  int (*const all[])(Lab *) = {bench_copy,   bench_products, bench_attention, bench_attention_step,
+                               bench_norm,   bench_rows,     bench_loss,      bench_confidence,
+                               bench_update, bench_conv,     bench_scan};
   TRY(numbers(lab));
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
     TRY(all[i](lab));

@@ -113,6 +113,8 @@ int FN(score_entropy)(Device *, Tensor loss, Tensor logits, Tensor target, Tenso
 int FN(draw)(Device *, Tensor ids, Tensor logits, Tensor uniform, Tensor keep, const DrawRule *);
 int FN(prediction)(Device *, Tensor out, Tensor logits, Tensor target, int32_t forbid);
 int FN(argmax)(Device *, Tensor ids, Tensor logits, int32_t forbid);
+int FN(confidence)(Device *, Tensor out, Tensor logits, Tensor ids, int32_t forbid);
+int FN(exclude)(Device *, Tensor logits, int32_t id);
 int FN(add)(Device *, Tensor y, Tensor x);
 int FN(sum)(Device *, Tensor total, Tensor x);
 int FN(squares)(Device *, Tensor terms, Tensor x);
