@@ -12,6 +12,7 @@ void toy_open_sampler(Network *n, ToySampler options) {
   if (toy_under_test()) toy.device.name = check_device;
   toy.device.bf16 = options.bf16;
   toy.model.time_conditioning = options.time;
+  if (options.model) toy.model.name = options.model;
   toy.objective = options.objective;
   toy.eps = EPS;
   toy_open(n, &toy);
@@ -103,13 +104,29 @@ void toy_law_of(Network *n, const int32_t start[L], int steps, bool noise_remova
 }
 
 /* ---- samples */
+static char *word(const char *given, const char *usual) { return (char *)(uintptr_t)(given ? given : usual); }
+
 int toy_sampler(Sampler *s, const Network *n, Run r) {
   const Config cfg = {.sample_sampler = (char *)(uintptr_t)r.sampler,
-                      .sample_draw = (char *)(uintptr_t)(r.f32 ? "f32" : "f64"),
-                      .sample_remask = (char *)(uintptr_t)(r.remask ? r.remask : "cap"),
+                      .sample_draw = word(r.f32 ? "f32" : NULL, "f64"),
+                      .sample_temperature = r.likeliest ? 0 : 1,
+                      .sample_remask = word(r.remask, "cap"),
+                      .sample_commit = word(r.commit, "top_k"),
+                      .sample_order = word(r.order, "confidence"),
+                      .sample_eos = word(r.eos, "free"),
+                      .sample_threshold = r.number,
+                      .sample_factor = r.number,
+                      .sample_entropy_bound = r.number,
+                      .sample_block_length = r.block,
+                      .sample_stop_at_eos = r.stop,
                       .sample_remask_eta = r.eta,
                       .sample_cache = r.cache};
-  SamplerOptions o = {.cfg = &cfg, .objective = &n->objective, .model = &n->model.options, .bos = r.no_bos ? -1 : BOS};
+  SamplerOptions o = {.cfg = &cfg,
+                      .objective = &n->objective,
+                      .model = &n->model.options,
+                      .bos = r.no_bos ? -1 : BOS,
+                      .eos = r.no_bos ? -1 : EOS,
+                      .pad = PAD};
   return sampler_create(s, &o);
 }
 
@@ -125,7 +142,7 @@ SamplerJob toy_job(Network *n, Run r, int32_t *z) {
                       .objective = &n->objective,
                       .steps = r.steps,
                       .noise_removal = r.noise_removal,
-                      .draw = {.temperature = 1, .nucleus = 1, .f32 = r.f32},
+                      .draw = {.temperature = r.likeliest ? 0 : 1, .nucleus = 1, .f32 = r.f32},
                       .seed = r.seed,
                       .first = r.first,
                       .n = r.n,

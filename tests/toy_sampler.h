@@ -7,7 +7,19 @@
 
 #include "sampling/sampler.h"
 
-enum { V = 4, L = 3, MASK = 1, BOS = 0, STATES = V * V * V, STEPS = 4, BATCH = 1000, DRAWS = 200000, MANY = 4 * DRAWS };
+enum {
+  V = 4,
+  L = 3,
+  MASK = 1,
+  BOS = 0,
+  EOS = 2,
+  PAD = 3,
+  STATES = V * V * V,
+  STEPS = 4,
+  BATCH = 1000,
+  DRAWS = 200000,
+  MANY = 4 * DRAWS
+};
 static const double EPS = 1e-3;
 static const int32_t blank[L] = {MASK, MASK, MASK};
 
@@ -16,6 +28,7 @@ bool toy_under_test(void);
 typedef struct ToySampler {
   ObjectiveOptions objective; /* name NULL: subs */
   bool time, bf16;            /* conditioned on time; matrix products in bf16, on a device under test */
+  const char *model;          /* NULL: dit, whose output is the same at all positions where all are masked */
   int64_t batch;
 } ToySampler;
 /** toy_open_sampler — create the network with these options. */
@@ -48,6 +61,12 @@ typedef struct Run {
   bool cache, f32, no_bos; /* sample.cache, sample.draw = f32, a tokenizer without bos */
   const char *remask;      /* sample.remask; NULL: cap */
   double eta;              /* sample.remask_eta */
+  bool likeliest;          /* sample.temperature = 0 */
+  /* of parallel: sample.commit, order, eos (NULL: top_k, confidence, free), the rule's number, block_length, stop_at_eos */
+  const char *commit, *order, *eos;
+  double number;
+  int64_t block;
+  bool stop;
 } Run;
 /** RUN — a Run with these values; further fields follow as designated initialisers. */
 #define RUN(sampler_, steps_, removal_, seed_, first_, ...)                                                            \

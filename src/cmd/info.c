@@ -162,15 +162,40 @@ typedef struct Field {
 } Field;
 
 /* In the order of the output; a file has some of them. */
-static const Field fields[] = {
-    {"entropy", REAL},      {"estimator", WORD},      {"draws", WHOLE},      {"tokens", WHOLE},
-    {"share", REAL},        {"data", WORD},           {"data_digest", WORD}, {"source", WORD},
-    {"split", WORD},        {"wrap", WHOLE},          {"detokenizer", WORD}, {"input", WORD},
-    {"window", WHOLE},      {"sampler", WORD},        {"steps", WHOLE},      {"noise_removal", WHOLE},
-    {"num_strides", WHOLE}, {"stride_length", WHOLE}, {"prompt", WORD},      {"evaluations", WHOLE},
-    {"evaluated", WHOLE},   {"seed", WHOLE},          {"checkpoint", WORD},  {"checkpoint_digest", WORD},
-    {"step", WHOLE},        {"weights", WORD},        {"tokenizer", WORD},   {"version", WORD},
-    {"git", WORD},          {"created", WORD},        {"started", WORD},     {NULL, WORD}};
+static const Field fields[] = {{"entropy", REAL},
+                               {"estimator", WORD},
+                               {"draws", WHOLE},
+                               {"tokens", WHOLE},
+                               {"share", REAL},
+                               {"data", WORD},
+                               {"data_digest", WORD},
+                               {"source", WORD},
+                               {"split", WORD},
+                               {"wrap", WHOLE},
+                               {"detokenizer", WORD},
+                               {"input", WORD},
+                               {"window", WHOLE},
+                               {"sampler", WORD},
+                               {"steps", WHOLE},
+                               {"noise_removal", WHOLE},
+                               {"num_strides", WHOLE},
+                               {"stride_length", WHOLE},
+                               {"prompt", WORD},
+                               {"evaluations", WHOLE},
+                               {"evaluated", WHOLE},
+                               {"drawn", WHOLE},
+                               {"tokens_per_evaluation", REAL},
+                               {"seed", WHOLE},
+                               {"checkpoint", WORD},
+                               {"checkpoint_digest", WORD},
+                               {"step", WHOLE},
+                               {"weights", WORD},
+                               {"tokenizer", WORD},
+                               {"version", WORD},
+                               {"git", WORD},
+                               {"created", WORD},
+                               {"started", WORD},
+                               {NULL, WORD}};
 
 static int info_field(H5 *f, const Field *field) {
   char *word = NULL;

@@ -23,19 +23,26 @@ typedef struct Sampling {
   int32_t *all;     /* [count,length], rank 0, as the next two */
   char **text;      /* [count], NULL-ended */
   double *entropy;  /* [count] nat */
+  int32_t *lengths; /* [count] tokens up to the end of each sample */
   double mean;      /* of the entropies */
-  int64_t count[2]; /* passes of the network; sequences in them */
+  int64_t count[3]; /* passes of the network; sequences in them; tokens that they have drawn */
   Progress progress;
   int64_t steps; /* of the finished batches of this rank */
 } Sampling;
 
-/* A result is the passes and sequences of a batch, divided among its samples, and then the tokens. */
-enum { PASSES, SEQUENCES, ROW_HEAD };
+/* A result is the passes and sequences of a batch, divided among its samples, the drawn tokens and the length of the
+ * sample, and then the tokens. */
+enum { PASSES, SEQUENCES, DRAWN, LENGTH, ROW_HEAD };
 
 static int open_sampler(Sampling *s, const Config *cfg) {
   const Network *net = &s->task.net;
-  SamplerOptions o = {
-      .cfg = cfg, .objective = &net->objective, .model = &net->model.options, .bos = s->task.state.vocab.bos};
+  const Vocab *v = &s->task.state.vocab;
+  SamplerOptions o = {.cfg = cfg,
+                      .objective = &net->objective,
+                      .model = &net->model.options,
+                      .bos = v->bos,
+                      .eos = v->eos,
+                      .pad = v->pad};
   TRY(sampler_create(&s->sampler, &o));
   return strides_fits(&s->strides, &net->objective, s->task.state.length);
 }
@@ -100,14 +107,24 @@ static SamplerJob job_at(Sampling *s, int64_t first, int64_t n, int32_t *z) {
                       .progress_arg = s};
 }
 
+/* The tokens of a sample that were not fixed, up to its end. */
+static int32_t drawn(const Sampling *s, const SamplerJob *job, int64_t b) {
+  const int32_t *fixed = prompts_of(&s->prompts, job->first + b), *z = job->z + b * s->length, m = job->objective->mask;
+  int32_t n = 0;
+  for (int64_t l = 0; l < job->lengths[b]; l++) n += fixed[l] == m && z[l] != m;
+  return n;
+}
+
 /* Sample b's part of a number that belongs to a batch of n. */
 static int32_t part_of(int64_t whole, int64_t b, int64_t n) { return (int32_t)(whole / n + (b < whole % n)); }
 
 static int draw_batch(void *arg, const int64_t *items, int64_t n, void *results) {
   Sampling *s = arg;
-  int32_t *z = NULL;
-  TRY(mem_alloc(&z, (size_t)(n * s->length) * sizeof *z));
+  int32_t *z = NULL; /* [n,length], then the lengths */
+  TRY(mem_alloc(&z, (size_t)(n * (s->length + 1)) * sizeof *z));
   SamplerJob job = job_at(s, items[0], n, z);
+  job.lengths = z + n * s->length;
+  for (int64_t b = 0; b < n; b++) job.lengths[b] = (int32_t)s->length;
   start(s, &job);
   int err = strides_run(&s->strides, &s->sampler, &job);
   if (err == ERR_NUMERIC)
@@ -117,6 +134,8 @@ static int draw_batch(void *arg, const int64_t *items, int64_t n, void *results)
     int32_t *row = (int32_t *)results + b * (ROW_HEAD + s->length);
     row[PASSES] = part_of(job.evaluations, b, n);
     row[SEQUENCES] = part_of(job.evaluated, b, n);
+    row[DRAWN] = drawn(s, &job, b);
+    row[LENGTH] = job.lengths[b];
     memcpy(row + ROW_HEAD, z + b * s->length, (size_t)s->length * sizeof *z);
   }
   mem_free(&z);
@@ -146,14 +165,18 @@ static int draw_all(Sampling *s, Comm *comm, int64_t *done, int *stop) {
 }
 
 /* Rank 0: the tokens of all samples next to each other, and the passes they took. */
-static void unpack(Sampling *s) {
+static int unpack(Sampling *s) {
   s->all = s->results;
+  TRY(mem_alloc(&s->lengths, (size_t)s->task.cfg->sample_count * sizeof *s->lengths));
   for (int64_t i = 0; i < s->task.cfg->sample_count; i++) {
     const int32_t *row = (int32_t *)s->results + i * (ROW_HEAD + s->length);
     s->count[0] += row[PASSES];
     s->count[1] += row[SEQUENCES];
+    s->count[2] += row[DRAWN];
+    s->lengths[i] = row[LENGTH];
     memmove(s->all + i * s->length, row + ROW_HEAD, (size_t)s->length * sizeof *s->all);
   }
+  return OK;
 }
 
 /* Text and entropy of every sample. */
@@ -162,12 +185,15 @@ static int read_samples(Sampling *s, const Config *cfg) {
   TRY(mem_alloc(&s->text, (size_t)(n + 1) * sizeof *s->text));
   TRY(mem_alloc(&s->entropy, (size_t)n * sizeof *s->entropy));
   for (int64_t i = 0; i < n; i++) {
-    TRY(vocab_text(&s->task.state.vocab, s->all + i * s->length, s->length, VOCAB_DROP, &s->text[i]));
-    s->entropy[i] = entropy(s->all + i * s->length, s->length);
+    TRY(vocab_text(&s->task.state.vocab, s->all + i * s->length, s->lengths[i], VOCAB_DROP, &s->text[i]));
+    s->entropy[i] = entropy(s->all + i * s->length, s->lengths[i]);
     s->mean += s->entropy[i] / (double)n;
   }
   return OK;
 }
+
+/* Drawn tokens for each pass of a sequence through the network. */
+static double rate(const Sampling *s) { return (double)s->count[2] / (double)(s->count[1] > 0 ? s->count[1] : 1); }
 
 static int fill_options(H5 *f, const Sampling *s) {
   const Config *cfg = s->task.cfg;
@@ -185,6 +211,8 @@ static int fill_options(H5 *f, const Sampling *s) {
   TRY(h5_set_str(f, "/", "prompt", cfg->sample_prompt));
   TRY(h5_set_int(f, "/", "evaluations", s->count[0]));
   TRY(h5_set_int(f, "/", "evaluated", s->count[1]));
+  TRY(h5_set_int(f, "/", "drawn", s->count[2]));
+  TRY(h5_set_real(f, "/", "tokens_per_evaluation", rate(s)));
   TRY(h5_set_str(f, "/", "tokenizer", s->task.state.vocab.tokenizer));
   return h5_set_str(f, "/", "tokenizer_hash", s->task.state.vocab.hash);
 }
@@ -195,6 +223,8 @@ static int fill_output(H5 *f, const void *arg) {
   TRY(fill_options(f, s));
   TRY(h5_write(f, "/tokens", H5_I32, 2, dims, s->all));
   TRY(h5_set_str(f, "/tokens", "description", "token ids, one sample a row"));
+  if (s->task.cfg->sample_stop_at_eos)
+    TRY(output_series(f, "/lengths", H5_I32, dims[0], s->lengths, "token", "of each sample, up to its end"));
   TRY(h5_write_text(f, "/text", dims[0], s->text));
   TRY(h5_set_str(f, "/text", "description", "the text they spell, without bos, eos and pads"));
   TRY(h5_write(f, "/entropy", H5_F64, 1, dims, s->entropy));
@@ -207,7 +237,7 @@ static int print_text(const Sampling *s) {
   int err = OK;
   for (int64_t i = 0; i < s->task.cfg->sample_count; i++) {
     char *text = NULL;
-    TRY(vocab_text(&s->task.state.vocab, s->all + i * s->length, s->length, VOCAB_BREAK, &text));
+    TRY(vocab_text(&s->task.state.vocab, s->all + i * s->length, s->lengths[i], VOCAB_BREAK, &text));
     log_info("--- sample %lld", (long long)i);
     if (log_text(text) != OK) err = ERR_IO;
     mem_free(&text);
@@ -218,6 +248,7 @@ static int print_text(const Sampling *s) {
 /* Rank 0 has all the samples: writes and prints them. */
 static int publish(Sampling *s) {
   Task *t = &s->task;
+  TRY(unpack(s));
   TRY(read_samples(s, t->cfg));
   int err = output_write(t->output, t->format, t->cfg, t->checkpoint, &t->state, t->which, fill_output, s);
   if (err == OK) task_done(t);
@@ -236,13 +267,14 @@ static int run(Sampling *s, const Config *cfg, Comm *comm, int *exit_code) {
   TRY(draw_all(s, comm, &done, &stop));
   if (stop) return task_stopped(t, stop, done, cfg->sample_count, "samples", exit_code), OK;
   double seconds = clock_now() - begun;
-  if (comm->rank == 0) unpack(s);
   TRY_ALL(comm, comm->rank == 0 ? publish(s) : OK);
   log_info("%lld samples of %lld tokens from %s: %s, %lld network evaluations, %.1f s; in %s",
            (long long)cfg->sample_count, (long long)s->length, t->checkpoint, s->sampler.table->name,
            (long long)s->count[0], seconds, t->output);
-  log_info("entropy=%.4f nat a sample, of at most %.4f for %lld tokens", s->mean,
-           log((double)(s->length < t->state.vocab.size ? s->length : t->state.vocab.size)), (long long)s->length);
+  log_info("entropy=%.4f nat a sample, of at most %.4f for %lld tokens; %.1f evaluations a sample, %.2f tokens an "
+           "evaluation",
+           s->mean, log((double)(s->length < t->state.vocab.size ? s->length : t->state.vocab.size)),
+           (long long)s->length, (double)s->count[1] / (double)cfg->sample_count, rate(s));
   return OK;
 }
 
@@ -253,6 +285,7 @@ static int sample(Comm *comm, const Config *cfg, int argc, char **argv, int *exi
   sampler_destroy(&s.sampler);
   mem_free(&s.results);
   mem_free(&s.entropy);
+  mem_free(&s.lengths);
   h5_list_free(&s.text);
   prompts_destroy(&s.prompts);
   task_end(&s.task);

@@ -20,6 +20,7 @@ static void plan(Arena *a, Rows *r) {
   r->ids = arena_tensor(a, DT_I32, capacity, 0);
   r->uniform = arena_tensor(a, DT_F64, capacity, 0);
   r->keep = arena_tensor(a, DT_F64, capacity, 0);
+  if (!r->model->options.training) r->measures = arena_tensor(a, DT_F64, capacity, 3);
   r->total = arena_tensor(a, DT_F64, 1, 0);
 }
 
@@ -178,24 +179,50 @@ int rows_logits(Rows *r, int64_t first, int64_t n, float *logits) {
   return err;
 }
 
-int rows_draw(Rows *r, const Objective *o, int64_t n, const double *uniform, const double *keep, const DrawRule *rule,
-              int32_t *ids) {
+/* What rows_draw and rows_propose have in common. */
+typedef struct Drawing {
+  const DrawRule *rule;
+  bool likeliest, keep; /* whether r->uniform is not used, r->keep is */
+  int32_t never;
+  bool measure; /* into r->measures */
+} Drawing;
+
+static int draw_chunk(Rows *r, const Objective *o, int64_t first, int64_t k, const Drawing *x) {
   Device *dev = r->model->dev;
-  if (n == 0) return OK;
+  Tensor logits, ids = tensor_rows(r->ids, first, k);
+  TRY(chunk_logits(r, first, k, &logits));
+  if (x->never >= 0) TRY(op_exclude(dev, logits, x->never));
+  TRY(objective_denoise(o, dev, ids, logits, x->likeliest ? TENSOR_NONE : tensor_rows(r->uniform, first, k),
+                        x->keep ? tensor_rows(r->keep, first, k) : TENSOR_NONE, x->rule ? *x->rule : (DrawRule){0}));
+  return x->measure ? op_confidence(dev, tensor_rows(r->measures, first, k), logits, ids, o->mask) : OK;
+}
+
+/* ids[n] (host) of the n rows of the last pass, chunk by chunk. */
+static int draw_rows(Rows *r, const Objective *o, int64_t n, const Drawing *x, int32_t *ids) {
   int64_t all = computed(r, n);
-  if (uniform) TRY(tensor_upload(dev, tensor_rows(r->uniform, 0, n), uniform));
-  if (keep) TRY(tensor_upload(dev, tensor_rows(r->keep, 0, n), keep));
-  for (int64_t first = 0; first < all; first += r->chunk) {
-    int64_t k = all - first < r->chunk ? all - first : r->chunk;
-    Tensor logits;
-    TRY(chunk_logits(r, first, k, &logits));
-    TRY(objective_denoise(o, dev, tensor_rows(r->ids, first, k), logits,
-                          uniform ? tensor_rows(r->uniform, first, k) : TENSOR_NONE,
-                          keep ? tensor_rows(r->keep, first, k) : TENSOR_NONE, rule ? *rule : (DrawRule){0}));
-  }
-  TRY(tensor_download(dev, ids, tensor_rows(r->ids, 0, n)));
+  for (int64_t first = 0; first < all; first += r->chunk)
+    TRY(draw_chunk(r, o, first, all - first < r->chunk ? all - first : r->chunk, x));
+  TRY(tensor_download(r->model->dev, ids, tensor_rows(r->ids, 0, n)));
   for (int64_t i = 0; i < n; i++) CHECK(ids[i] >= 0, ERR_NUMERIC, "%s", NOT_A_NUMBER);
   return OK;
+}
+
+int rows_draw(Rows *r, const Objective *o, int64_t n, const double *uniform, const double *keep, const DrawRule *rule,
+              int32_t *ids) {
+  Drawing x = {.rule = rule, .likeliest = !uniform || rule->temperature == 0, .keep = keep, .never = -1};
+  if (n == 0) return OK;
+  if (!x.likeliest) TRY(tensor_upload(r->model->dev, tensor_rows(r->uniform, 0, n), uniform));
+  if (keep) TRY(tensor_upload(r->model->dev, tensor_rows(r->keep, 0, n), keep));
+  return draw_rows(r, o, n, &x, ids);
+}
+
+int rows_propose(Rows *r, const Objective *o, int64_t n, const double *uniform, const DrawRule *rule, int32_t never,
+                 int32_t *ids, double *measures) {
+  Drawing x = {.rule = rule, .likeliest = rule->temperature == 0, .never = never, .measure = true};
+  if (n == 0) return OK;
+  if (!x.likeliest) TRY(tensor_upload(r->model->dev, tensor_rows(r->uniform, 0, n), uniform));
+  TRY(draw_rows(r, o, n, &x, ids));
+  return tensor_download(r->model->dev, measures, tensor_rows(r->measures, 0, n));
 }
 
 int rows_nll(Rows *r, const Objective *o, int64_t n, const int32_t *ids, double *nll) {

@@ -25,6 +25,7 @@ typedef struct Rows {
   Tensor predicted;     /* [capacity, 3] real; none in training */
   Tensor target, ids;   /* [capacity] i32 */
   Tensor uniform, keep; /* [capacity] f64 */
+  Tensor measures;      /* [capacity, 3] f64: of rows_propose; none in training */
   Tensor total;         /* [1] f64: sum of losses since the last rows_total */
   void *host;           /* [capacity, max(terms, 3)] f64: staging */
 } Rows;
@@ -49,8 +50,14 @@ int rows_logits(Rows *r, int64_t first, int64_t n, float *logits);
 int rows_nll(Rows *r, const Objective *o, int64_t n, const int32_t *ids, double *nll);
 /** rows_draw — ids[n] (host): clean tokens, or m where a position keeps its mask, drawn at the n rows of the last pass by
  *  `rule` (its `forbid` is ignored).
- *  uniform  [n] in, host; NULL: the most likely token, rule is not read
+ *  uniform  [n] in, host; NULL: the most likely token, rule is not read; not used with temperature 0
  *  keep     [n] in, host; NULL with KEEP_NEVER
  *  Errors   ERR_NUMERIC: a logit is NaN */
 int rows_draw(Rows *r, const Objective *o, int64_t n, const double *uniform, const double *keep, const DrawRule *rule,
               int32_t *ids);
+/** rows_propose — tokens drawn as by rows_draw without `keep`, and how sure the network is of them.
+ *  never     a token that is not drawn; −1: none
+ *  measures  [n,3] out, host: of op_confidence, at temperature 1, without m and `never`
+ *  Errors    ERR_NUMERIC: a logit is NaN */
+int rows_propose(Rows *r, const Objective *o, int64_t n, const double *uniform, const DrawRule *rule, int32_t never,
+                 int32_t *ids, double *measures);

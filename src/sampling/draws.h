@@ -13,8 +13,9 @@ typedef struct Draws {
 
 /* Streams of random numbers of one sample and purpose, in each of its blocks. */
 typedef enum DrawsStream {
-  DRAWS_STEPS = 0,     /* of samplers that go step by step: they share their numbers */
-  DRAWS_CONTINUOUS = 1 /* of continuous-time samplers */
+  DRAWS_STEPS = 0,      /* of samplers that go step by step: they share their numbers */
+  DRAWS_CONTINUOUS = 1, /* of continuous-time samplers */
+  DRAWS_ORDER = 2       /* of random orders */
 } DrawsStream;
 enum { DRAWS_STREAM_BITS = 4 }; /* leaves 2^20 blocks */
 

@@ -15,6 +15,7 @@ typedef struct SamplerJob {
   int64_t first, n;    /* numbers of the samples: first … first+n−1, n ≤ the model's batch */
   int64_t block;       /* which block of a longer sample this is (strides.h); 0: the first or only one */
   int32_t *z;          /* [n,L] in: where ≠ m, fixed tokens; out: the samples */
+  int32_t *lengths;    /* [n] L at first; out: tokens of samples that have ended; may be NULL */
   int64_t evaluations; /* out: passes of the network, of any number of sequences */
   int64_t evaluated;   /* out: sequences in these passes, summed */
   int (*progress)(void *arg, int64_t step); /* callback after each step; an error ends the sampler; may be NULL */

@@ -26,6 +26,9 @@ static const char *drawn_in_f32(const Objective *o, char text[MENU_TEXT]) {
   return *text ? text : "no sampler";
 }
 
+/* Whether a row of logits says nothing but which token it is. */
+static bool certain(const Objective *o) { return o->gives == GIVES_NEXT || o->gives == GIVES_X0; }
+
 static int check(const SamplerTable *s, const SamplerOptions *x) {
   const Objective *o = x->objective;
   bool timed = x->model->time_conditioning, left_to_right = s->takes == TAKES(GIVES_NEXT);
@@ -41,6 +44,9 @@ static int check(const SamplerTable *s, const SamplerOptions *x) {
         "sample.draw = f32 is not available for sample.sampler = %s with diffusion.objective = %s, but for %s; use "
         "sample.draw = f64",
         s->name, o->table->name, drawn_in_f32(o, fit));
+  CHECK(x->cfg->sample_temperature > 0 || (strcmp(x->cfg->sample_draw, "f32") != 0 && certain(o)), ERR_USAGE,
+        "sample.temperature = 0 takes the most likely token, for which sample.draw must be f64 and the objective give "
+        "no probability to the mask; use a small one, such as 1e-3");
   return OK;
 }
 

@@ -54,6 +54,15 @@ bad "an unknown key of help" 'unknown key.*did you mean train.steps' help train.
 bad "info on nothing" 'usage: mdlm info' info
 
 # ---- values that are invalid together
+parallel=(sample "$D" sample.sampler=parallel)
+bad "a threshold of entropies" 'threshold compares scores with a probability.*use confidence or margin' "${parallel[@]}" \
+  sample.commit=threshold sample.order=entropy
+bad "a block longer than the sequence" 'block_length = 33: a sequence has only 32 tokens' "${parallel[@]}" sample.block_length=33
+bad "a stop at what is never drawn" 'stop_at_eos waits for what sample.eos = never forbids' "${parallel[@]}" \
+  sample.stop_at_eos=true sample.eos=never
+bad "a stop in longer samples" 'set sample.num_strides to 0' "${parallel[@]}" sample.stop_at_eos=true sample.num_strides=1 \
+  sample.stride_length=8
+bad "temperature 0 in f32" 'temperature = 0 takes the most likely token' sample "$D" sample.temperature=0 sample.draw=f32
 bad "another objective in the middle of a run" 'last.h5 was trained with diffusion.objective = subs, the deck says sedd' \
   "${go_on[@]}" diffusion.objective=sedd
 bad "another network in the middle of a run" 'last.h5 was trained with model.heads = 2, the deck says 4' \

@@ -227,6 +227,49 @@ tap "sample.sampler = remask" prints '^5 samples of 32 tokens from .*: remask' \
 tap "remask without remasking" prints '^5 samples' \
   -- sample "$D" sample.sampler=remask sample.remask_eta=0 sample.output="$T/remask0.h5"
 tap "remask without remasking: the ids of ancestral" h5diff "$T/run/samples.h5" "$T/remask0.h5" /tokens
+# parallel: counted passes and tokens, the ids of one token a pass by several rules, the end of a text
+parallel=(sample "$D" sample.sampler=parallel sample.batch=5)
+tap "sample.sampler = parallel" prints '^5 samples of 32 tokens from .*: parallel, 8 network evaluations' \
+  '^entropy=.*; 8.0 evaluations a sample, 4.00 tokens an evaluation' \
+  -- "${parallel[@]}" sample.steps=8 sample.output="$T/parallel.h5"
+tap "one token a pass" prints '; 32.0 evaluations a sample, 1.00 tokens an evaluation' \
+  -- "${parallel[@]}" sample.steps=32 sample.output="$T/one_each.h5"
+tap "a threshold above 1" ranks 1 "${parallel[@]}" sample.commit=threshold sample.threshold=2 sample.output="$T/threshold.h5"
+tap "a threshold above 1: one token a pass, the same ids" h5diff "$T/one_each.h5" "$T/threshold.h5" /tokens
+tap "a bound of 0" ranks 1 "${parallel[@]}" sample.commit=entropy_bound sample.entropy_bound=0 sample.output="$T/bound.h5"
+tap "a bound of 0: one token a pass, the same ids" h5diff "$T/one_each.h5" "$T/bound.h5" /tokens
+counted() {
+  python '
+a = h5.File(sys.argv[1]).attrs
+assert (a["sampler"], a["evaluations"], a["evaluated"], a["drawn"]) == ("parallel", 8, 40, 160) and a["tokens_per_evaluation"] == 4
+assert "lengths" not in h5.File(sys.argv[1])' "$T/parallel.h5"
+}
+tap "evaluations and tokens are in the file" counted
+tap "info shows them" prints 'tokens_per_evaluation *4' -- info "$T/parallel.h5"
+certain() { # temperature 0: no seed matters
+  for seed in 1 2; do
+    ranks 1 "${parallel[@]}" run.seed=$seed sample.temperature=0 sample.steps=8 sample.output="$T/certain$seed.h5" || return 1
+  done
+  h5diff "$T/certain1.h5" "$T/certain2.h5" /tokens
+}
+tap "temperature 0: the same ids with another seed" certain
+ended() {
+  ranks 1 "${parallel[@]}" sample.count=40 sample.stop_at_eos=true sample.block_length=4 sample.steps=32 \
+    sample.output="$T/ended.h5" && python '
+f, v = h5.File(sys.argv[1]), h5.File(sys.argv[2])["vocab"].attrs
+ids, lengths = f["tokens"][()], f["lengths"][()]
+print(lengths, {k: v[k] for k in ("eos", "pad", "bos")})
+assert len(set(lengths)) > 1 and f.attrs["drawn"] == lengths.sum()
+for row, n in zip(ids, lengths):
+    assert (row[: n - 1] != v["eos"]).all() and (n == 32 or row[n - 1] == v["eos"])
+    assert (row[n:] == (v["pad"] if v["pad"] >= 0 else v["eos"])).all()' "$T/ended.h5" "$T/train.h5"
+}
+tap "sample.stop_at_eos: lengths, and pads behind them" ended
+never() {
+  ranks 1 "${parallel[@]}" sample.count=40 sample.eos=never sample.steps=8 sample.output="$T/never.h5" &&
+    python 'assert (h5.File(sys.argv[1])["tokens"][()] != h5.File(sys.argv[2])["vocab"].attrs["eos"]).all()' "$T/never.h5" "$T/train.h5"
+}
+tap "sample.eos = never" never
 tap "sample with a partial last batch" prints '^3 samples' \
   -- sample "$D" run.seed=2 sample.count=3 sample.batch=2 sample.output="$T/three.h5"
 shaped() { # FILE ROWS

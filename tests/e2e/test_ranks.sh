@@ -82,4 +82,21 @@ for n in 2 4; do tap "eval on $n ranks: same line, same values" same_evaluation 
 tap "sample on 1 rank" draw samples1 1
 tap "sample on 2 ranks: same ids" same_samples samples2 2
 for b in 1 3; do tap "sample.batch = $b: same ids" same_samples batch$b 1 sample.batch=$b; done
+# tokens in parallel: each rule with another number of ranks and batch
+rule() { # NAME N BATCH [KEY=VALUE…]
+  draw "$1" "$2" sample.sampler=parallel sample.steps=8 sample.batch="$3" "${@:4}"
+}
+same_rule() { rule "$@" && same "$T/rule.h5" "$T/$1.h5" tokens; }
+while read -r keys; do
+  # shellcheck disable=SC2206
+  more=($keys)
+  tap "parallel, $keys: 1 rank" rule rule 1 5 "${more[@]}"
+  tap "parallel, $keys: 2 ranks, batches of 1" same_rule two 2 1 "${more[@]}"
+  tap "parallel, $keys: 3 ranks, batches of 2" same_rule three 3 2 "${more[@]}"
+done << 'END'
+sample.commit=top_k sample.order=random sample.block_length=8
+sample.commit=threshold sample.threshold=0.02 sample.order=margin sample.stop_at_eos=true
+sample.commit=entropy_bound sample.entropy_bound=20 sample.temperature=0.7 sample.eos=last
+sample.commit=binomial sample.order=entropy sample.num_strides=1 sample.stride_length=9
+END
 finish

@@ -1,0 +1,44 @@
+/* commit — which of the tokens that a step proposes for masked positions are kept: in which order they are ranked, and
+ * how many of the first.
+ *
+ * A rule either knows the number before the network runs, so that steps without tokens cost nothing, or finds it from
+ * the scores. It always keeps the first one. Equal scores: the lower position is first. */
+#pragma once
+#include "base/config.h"
+#include "sampling/job.h"
+
+typedef struct Candidate { /* a proposal for one masked position */
+  int64_t l;
+  int32_t id;
+  double score;   /* the order's, larger is better; −∞: last */
+  double entropy; /* nat, of the distribution it was drawn from, at temperature 1 */
+} Candidate;
+
+typedef struct CommitStep { /* one sequence before a pass of the network */
+  const SamplerJob *job;    /* not owned */
+  int64_t sample, number;   /* number: of the step since the start of the sample, for random numbers */
+  int64_t step, steps;      /* of the current block */
+  int64_t begun;            /* masks of the block at its start */
+  int64_t n;                /* those that are left … */
+  const int64_t *l;         /* … and their positions */
+} CommitStep;
+
+typedef enum CommitOrder { ORDER_CONFIDENCE, ORDER_MARGIN, ORDER_ENTROPY, ORDER_RANDOM, ORDERS } CommitOrder;
+
+typedef struct CommitTable CommitTable;
+typedef struct Commit { /* sample.commit, sample.order and their numbers */
+  const CommitTable *table;
+  CommitOrder order;
+  double threshold, factor, bound;
+} Commit;
+
+/** commit_create — the rule of the deck. ERR_USAGE: an order whose scores are no probabilities for a rule that compares
+ *  them with one, or no such word. */
+int commit_create(Commit *c, const Config *cfg);
+/** commit_planned — how many proposals this step keeps, 0 … n; −1: that depends on their scores. */
+int64_t commit_planned(const Commit *c, const CommitStep *step);
+/** commit_score — the score of a proposal from the three measures of op_confidence and, for random order, a uniform
+ *  number. */
+double commit_score(const Commit *c, const double measures[3], double uniform);
+/** commit_choose — ranks the candidates in place; returns how many of the first are kept, ≥ 1, at least `planned`. */
+int64_t commit_choose(const Commit *c, Candidate *list, int64_t n, int64_t planned);
