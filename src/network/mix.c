@@ -100,19 +100,43 @@ static int sum_parts(const Part *parts, int n, CheckpointArray *a, int64_t count
   return OK;
 }
 
-static int mix_array(const Part *parts, int n, const char *name, H5 *out) {
-  CheckpointArray a = {.name = name};
-  double *sum = NULL;
+typedef struct
+    Room { /* for the largest parameter; allocated once, since freed memory of many sizes is not used again */
+  size_t count;
+  double *sum;
+  float *data;
+} Room;
+
+static int array_shape(const Part *parts, CheckpointArray *a, size_t *count) {
   bool exists;
-  TRY(checkpoint_shape(parts->f, parts->given.group, &a, &exists));
-  size_t count = checkpoint_array_bytes(a.rank, a.dims) / sizeof *a.data;
-  int err = mem_alloc(&sum, count * sizeof *sum);
-  if (err == OK) err = mem_alloc(&a.data, count * sizeof *a.data);
-  if (err == OK) err = sum_parts(parts, n, &a, (int64_t)count, sum);
-  if (err == OK) err = checkpoint_put(out, CKPT_PARAMS, &a);
-  mem_free(&sum);
-  mem_free(&a.data);
-  return err;
+  TRY(checkpoint_shape(parts->f, parts->given.group, a, &exists));
+  *count = checkpoint_array_bytes(a->rank, a->dims) / sizeof *a->data;
+  return OK;
+}
+
+static int room_create(Room *r, const Part *parts, char *const *names) {
+  size_t count = 0;
+  *r = (Room){0};
+  for (; *names; names++) {
+    CheckpointArray a = {.name = *names};
+    TRY(array_shape(parts, &a, &count));
+    if (count > r->count) r->count = count;
+  }
+  TRY(mem_alloc(&r->sum, r->count * sizeof *r->sum));
+  return mem_alloc(&r->data, r->count * sizeof *r->data);
+}
+
+static void room_destroy(Room *r) {
+  mem_free(&r->sum);
+  mem_free(&r->data);
+}
+
+static int mix_array(const Part *parts, int n, const char *name, const Room *r, H5 *out) {
+  CheckpointArray a = {.name = name, .data = r->data};
+  size_t count = 0;
+  TRY(array_shape(parts, &a, &count));
+  TRY(sum_parts(parts, n, &a, (int64_t)count, r->sum));
+  return checkpoint_put(out, CKPT_PARAMS, &a);
 }
 
 /* ---- the file */
@@ -134,12 +158,14 @@ static int ancestry_write(H5 *out, const Part *parts, int n) {
 }
 
 static int all_write(const Part *parts, int n, char *const *names, const char *path, const CheckpointState *state) {
-  H5 *out;
-  TRY(checkpoint_begin(&out, path, state));
-  int err = OK;
-  for (; *names && err == OK; names++) err = mix_array(parts, n, *names, out);
+  H5 *out = NULL;
+  Room room;
+  int err = room_create(&room, parts, names);
+  if (err == OK) err = checkpoint_begin(&out, path, state);
+  for (; *names && err == OK; names++) err = mix_array(parts, n, *names, &room, out);
   if (err == OK) err = checkpoint_link(out, CKPT_EMA, CKPT_PARAMS);
   if (err == OK) err = ancestry_write(out, parts, n);
+  room_destroy(&room);
   return draft_publish(&out, err, path);
 }
 
