@@ -45,6 +45,7 @@ int cuda_argmax(Device *, Tensor ids, Tensor logits, int32_t forbid);
 int cuda_confidence(Device *, Tensor out, Tensor logits, Tensor ids, int32_t forbid);
 int cuda_exclude(Device *, Tensor logits, int32_t id);
 int cuda_add(Device *, Tensor y, Tensor x);
+int cuda_blend(Device *, Tensor y, double a, double b, Tensor x);
 int cuda_sum(Device *, Tensor total, Tensor x);
 int cuda_squares(Device *, Tensor terms, Tensor x);
 int cuda_sum_terms(Device *, Tensor sum, Tensor terms);

@@ -262,6 +262,7 @@ const Ops ops_cuda = {
     .confidence = cuda_confidence,
     .exclude = cuda_exclude,
     .add = cuda_add,
+    .blend = cuda_blend,
     .sum = cuda_sum,
     .squares = cuda_squares,
     .sum_terms = cuda_sum_terms,

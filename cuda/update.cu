@@ -43,6 +43,19 @@ int cuda_add(Device *dev, Tensor y, Tensor x) {
   return LAUNCH_PACKS(dev, k_add, n, wide(y.data) && wide(x.data), (float *)y.data, (const float *)x.data, n);
 }
 
+/* ---- blend */
+template <int N> __global__ void k_blend(float *y, double a, double b, const float *x, int64_t n) {
+  int64_t i = my_pack<N>();
+  Pack<float, N> to = load_upto<N>(y + i, n - i, 0), from = load_upto<N>(x + i, n - i, 0);
+  for (int j = 0; j < N; j++) to.v[j] = (float)(a * (double)to.v[j] + b * (double)from.v[j]);
+  store_upto(y + i, to, n - i);
+}
+
+int cuda_blend(Device *dev, Tensor y, double a, double b, Tensor x) {
+  int64_t n = tensor_count(x);
+  return LAUNCH_PACKS(dev, k_blend, n, wide(y.data) && wide(x.data), (float *)y.data, a, b, (const float *)x.data, n);
+}
+
 /* ---- sum, squares, sum_terms: each block sums SPAN neighbours, then one block sums the blocks' sums. The alignment of x
  * affects how it is read, not the order of the sum. */
 static constexpr int AT_ONCE = 4, TURNS = 16, SPAN = UPDATE_CHUNK;

@@ -337,6 +337,11 @@ int op_add(Device *dev, Tensor y, Tensor x) {
   RUN(GROUP_UPDATE, 0, 3 * tensor_bytes(x), dev->ops->add(dev, y, x));
 }
 
+int op_blend(Device *dev, Tensor y, double a, double b, Tensor x) {
+  SHAPE("blend", vec(x, dev->real, tensor_count(x)) && vec(y, dev->real, tensor_count(x)));
+  RUN(GROUP_UPDATE, 0, 3 * tensor_bytes(x), dev->ops->blend(dev, y, a, b, x));
+}
+
 int op_sum(Device *dev, Tensor total, Tensor x) {
   SHAPE("sum", vec(x, dev->real, tensor_count(x)) && vec(total, DT_F64, 1));
   RUN(GROUP_LOSS, 0, tensor_bytes(x), dev->ops->sum(dev, total, x));

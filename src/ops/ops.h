@@ -243,6 +243,7 @@ typedef struct Ops {
   int (*confidence)(Device *, Tensor out, Tensor logits, Tensor ids, int32_t forbid);
   int (*exclude)(Device *, Tensor logits, int32_t id);
   int (*add)(Device *, Tensor y, Tensor x);
+  int (*blend)(Device *, Tensor y, double a, double b, Tensor x);
   int (*sum)(Device *, Tensor total, Tensor x);
   int (*squares)(Device *, Tensor terms, Tensor x);
   int (*sum_terms)(Device *, Tensor sum, Tensor terms);
@@ -366,7 +367,9 @@ int op_confidence(Device *dev, Tensor out, Tensor logits, Tensor ids, int32_t fo
 int op_exclude(Device *dev, Tensor logits, int32_t id); /* logits[:,id] = −∞ */
 
 /* update */
-int op_add(Device *dev, Tensor y, Tensor x);     /* y += x */
+int op_add(Device *dev, Tensor y, Tensor x); /* y += x */
+/* y = a·y + b·x, each element in f64 and rounded once: with a + b = 1 nothing drifts in 10⁶ steps */
+int op_blend(Device *dev, Tensor y, double a, double b, Tensor x);
 int op_sum(Device *dev, Tensor total, Tensor x); /* total[1] f64 += Σ x, in f64, in a fixed order */
 /* terms[⌈n/chunk⌉] f64 = Σ x² of each chunk of x[n], chunk = ops->chunk elements, in f64 in a fixed order: those of a part
  * that begins with a chunk are those of the whole */

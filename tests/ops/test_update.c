@@ -1,4 +1,4 @@
-/* add, squares, sum_terms, adamw, to_bf16: the ops on flat buffers at the end of a step. */
+/* add, blend, squares, sum_terms, adamw, to_bf16: the ops on flat buffers at the end of a step. */
 #include "check.h"
 
 #include <math.h>
@@ -35,6 +35,45 @@ static void add_case(Check *c, const void *shape) {
   MUST(op_add(&c->dev, y, x));
   check_same(c, "y", y, want);
   check_same(c, "x afterwards", x, by);
+}
+
+/* ---- blend: the sum in f64 rounded once, but for its last bit, which a fused product may change */
+typedef struct Blend {
+  double a, b;
+} Blend;
+static const Blend blends[] = {{0, 1}, {1, 0}, {-1, 1}, {0.9, 0.1}, {1 - 7.9e-6, 7.9e-6}};
+
+static void blend_by(Check *c, const Flat *s, Blend w) {
+  int64_t n = s->n;
+  check_title(c, "blend n=%d skip=%d a=%g b=%g", (int)n, (int)s->skip, w.a, w.b);
+  Tensor y = flat(c, c->dev.real, n, s->skip), x = flat(c, c->dev.real, n, s->skip);
+  double *want = check_read(c, y), *by = check_read(c, x);
+  for (int64_t i = 0; i < n; i++) want[i] = w.a * want[i] + w.b * by[i];
+  MUST(op_blend(&c->dev, y, w.a, w.b, x));
+  check_near(c, "y", y, want, c->mode->point);
+  check_same(c, "x afterwards", x, by);
+}
+
+static void blend_case(Check *c, const void *shape) {
+  for (size_t i = 0; i < sizeof blends / sizeof *blends; i++) blend_by(c, shape, blends[i]);
+}
+
+/* A constant stays what it is, bit for bit, however long the average is. */
+static void still_case(Check *c, const void *shape) {
+  (void)shape;
+  enum { N = 1003, STEPS = 200 };
+  check_title(c, "blend of a constant");
+  Tensor x = check_random(c, N, 0), y = check_tensor(c, c->dev.real, N, 0, 0, 0);
+  double *v = check_read(c, x);
+  MUST(op_blend(&c->dev, y, 0, 1, x));
+  for (int t = 2; t < STEPS; t++) MUST(op_blend(&c->dev, y, 1 - 8.0 / (1000 + t), 8.0 / (1000 + t), x));
+  check_near(c, "y", y, v, c->dev.real == DT_F32 ? 0 : STEPS * c->mode->point);
+}
+
+static void test_blend(void **state) {
+  (void)state;
+  for (int i = 0; i < SIZES; i++) check_every(blend_case, &sizes[i]);
+  check_every(still_case, NULL);
 }
 
 /* ---- squares, sum_terms: f64 sums in every mode */
@@ -284,6 +323,8 @@ static void refusals(Check *c, const void *shape) {
   Tensor sum1 = check_tensor(c, DT_F64, 1, 0, 0, 0), two = check_tensor(c, DT_F64, 2, 0, 0, 0);
   check_refused(op_add(d, a, b), ERR_SHAPE, "x of another length");
   check_refused(op_add(d, ids, a), ERR_SHAPE, "y of integers");
+  check_refused(op_blend(d, a, 1, 1, b), ERR_SHAPE, "x of another length");
+  check_refused(op_blend(d, a, 1, 1, ids), ERR_SHAPE, "x of integers");
   check_refused(op_squares(d, sum1, ids), ERR_SHAPE, "squares of integers");
   check_refused(op_squares(d, two, a), ERR_SHAPE, "two terms of one chunk");
   check_refused(op_sum(d, two, a), ERR_SHAPE, "two totals");
@@ -308,7 +349,7 @@ static void test_refusals(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_sums),    cmocka_unit_test(test_adamw),    cmocka_unit_test(test_broken),
-      cmocka_unit_test(test_to_bf16), cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_to_bf16), cmocka_unit_test(test_refusals), cmocka_unit_test(test_blend),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

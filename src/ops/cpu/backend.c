@@ -156,6 +156,7 @@ const Ops ops_cpu_f64 = {
     .confidence = FN(confidence),
     .exclude = FN(exclude),
     .add = FN(add),
+    .blend = FN(blend),
     .sum = FN(sum),
     .squares = FN(squares),
     .sum_terms = FN(sum_terms),

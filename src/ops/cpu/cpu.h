@@ -116,6 +116,7 @@ int FN(argmax)(Device *, Tensor ids, Tensor logits, int32_t forbid);
 int FN(confidence)(Device *, Tensor out, Tensor logits, Tensor ids, int32_t forbid);
 int FN(exclude)(Device *, Tensor logits, int32_t id);
 int FN(add)(Device *, Tensor y, Tensor x);
+int FN(blend)(Device *, Tensor y, double a, double b, Tensor x);
 int FN(sum)(Device *, Tensor total, Tensor x);
 int FN(squares)(Device *, Tensor terms, Tensor x);
 int FN(sum_terms)(Device *, Tensor sum, Tensor terms);

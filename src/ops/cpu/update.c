@@ -15,6 +15,16 @@ int FN(add)(Device *dev, Tensor y, Tensor x) {
   return OK;
 }
 
+int FN(blend)(Device *dev, Tensor y, double a, double b, Tensor x) {
+  (void)dev;
+  int64_t n = tensor_count(x);
+  real *to = y.data;
+  const real *from = x.data;
+#pragma omp parallel for simd schedule(static)
+  for (int64_t i = 0; i < n; i++) to[i] = (real)(a * (double)to[i] + b * (double)from[i]);
+  return OK;
+}
+
 /* term[c] := Σ x or Σ x² of chunk c. */
 static void sum_chunks(double *term, Tensor x, bool squares) {
   int64_t n = tensor_count(x), chunks = (n + CHUNK - 1) / CHUNK;
