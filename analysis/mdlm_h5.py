@@ -81,7 +81,7 @@ class Checkpoint:
     attributes: Values
 
     def parameter(self, name: str, group: str = "ema") -> np.ndarray:
-        """A parameter as float32; group: ema, params (the live weights), adam_m or adam_v."""
+        """A parameter as float32; group: ema, params (the live weights), adam_m, adam_v, trace_1 or trace_2."""
         with _opened(self.path, "mdlm-checkpoint") as f:
             if name not in f.get(group, {}):
                 raise FormatError(f"{self.path}: holds no {group}/{name}")

@@ -142,7 +142,7 @@ static int predict(Trainer *t, Comm *comm, size_t before, Preflight *pre) {
   bool host = t->net.dev.ops->host;
   if (!host) TRY(report_device(t));
   double expected = (double)before + (host ? (double)t->net.dev.allocated : 0);
-  double copy = CKPT_GROUPS * sizeof(float) * (double)t->net.model.params.count;
+  double copy = trainer_groups(t) * sizeof(float) * (double)t->net.model.params.count;
   if (*t->cfg->train_local_dir) copy *= 2;
   all = m.seconds * (double)t->cfg->train_steps;
   log_info("resident   %.0f MiB expected, %.0f MiB measured after %lld of %lld micro-batches; %.0f MiB free",

@@ -24,10 +24,11 @@ static const char *shape_text(const H5Info *info, char buf[96]) {
   return buf;
 }
 
-static int info_norms(H5 *f, const char *group) {
-  char **names = NULL;
+static int info_norms(H5 *f, const char *name) {
+  char **names = NULL, group[16];
   double total = 0;
   int64_t elements = 0, tensors = 0;
+  snprintf(group, sizeof group, "/%s", name);
   if (!h5_exists(f, group)) return OK;
   TRY(h5_list(f, group, &names));
   int err = OK;
@@ -80,7 +81,6 @@ static void info_mixture(const MixtureState *m) {
 
 static int info_checkpoint(const char *path) {
   CheckpointState s = {0};
-  static const char *const groups[] = {"/params", "/ema", "/adam_m", "/adam_v"};
   TRY(checkpoint_read(path, &s));
   log_info("%s: checkpoint at step %lld, %lld tokens, %lld masked tokens, seed %lld", path, (long long)s.step,
            (long long)s.tokens, (long long)s.masked_tokens, (long long)s.seed);
@@ -89,10 +89,14 @@ static int info_checkpoint(const char *path) {
            s.protocol.wrap ? "wrapped" : "one document a row", (long long)s.vocab.size, s.vocab.tokenizer);
   info_mixture(&s.mixture);
   if (*s.init_digest) log_info("  began with weights of digest %s (run.init in its deck)", s.init_digest);
+  for (int i = 0; i < CKPT_TRACES; i++)
+    if (s.trace_sigma[i] > 0)
+      log_info("  /%s is the power-law average of relative width %g", checkpoint_groups[CKPT_TRACE + i],
+               s.trace_sigma[i]);
   H5 *f = NULL;
   int err = h5_open(&f, path, false);
   if (err == OK) err = info_parents(f);
-  for (int i = 0; i < 4 && err == OK; i++) err = info_norms(f, groups[i]);
+  for (int g = 0; g < CKPT_GROUPS && err == OK; g++) err = info_norms(f, checkpoint_groups[g]);
   if (err == OK) info_deck(path);
   h5_close(&f);
   checkpoint_state_destroy(&s);

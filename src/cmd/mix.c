@@ -1,10 +1,10 @@
-/* mdlm mix OUT.h5 … — a checkpoint made of others: a weighted sum, a mean. */
-#include "network/mix.h"
+/* mdlm mix OUT.h5 … — a checkpoint made of others: a weighted sum, a mean, a power-law average. */
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "cmd/cmd.h"
 #include "cmd/mix_sources.h"
+#include "network/posthoc.h"
 #include "store/ancestry.h"
 #include "store/lock.h"
 #include <math.h>
@@ -30,7 +30,28 @@ static int claim(char out[FILES_PATH], const MixSources *s) {
   return OK;
 }
 
+/* Traces of the checkpoints, for the average of that width. */
+static int average_of(const MixSources *s, MixPart **parts, int *n) {
+  const double POOR = 0.05;
+  Posthoc o = {.sigma = s->sigma, .step = s->step};
+  const char **paths;
+  TRY(mem_alloc(&paths, (size_t)s->n * sizeof *paths));
+  for (int i = 0; i < s->n; i++) paths[i] = s->list[i].path;
+  int err = posthoc_parts(&o, paths, s->n, parts, n);
+  mem_free(&paths);
+  TRY(err);
+  log_info("average of relative width %g at step %lld of %d traces: its profile is met to %.2g %%", s->sigma,
+           (long long)o.step, *n, 100 * o.distance);
+  if (o.distance > POOR)
+    log_warn(
+        "the profile is met to %.0f %% only: keep more checkpoints (train.keep_every), or choose a sigma nearer to "
+        "those of train.ema_traces",
+        100 * o.distance);
+  return OK;
+}
+
 static int parts_of(const MixSources *s, MixPart **parts, int *n) {
+  if (s->sigma > 0) return average_of(s, parts, n);
   TRY(mem_alloc(parts, (size_t)s->n * sizeof **parts));
   *n = s->n;
   for (int i = 0; i < s->n; i++)
@@ -81,7 +102,7 @@ static int mix(Comm *comm, const Config *cfg, int argc, char **argv, int *exit_c
 extern const Command command_mix;
 const Command command_mix = {
     .name = "mix",
-    .arguments = "OUT.h5 FILE[=WEIGHT]… | DIR [weights=ema|live] [last=K] [step=N]",
+    .arguments = "OUT.h5 {FILE[=WEIGHT] | DIR}… [key=value…]",
     .purpose = "a checkpoint with a weighted sum or mean of the weights of others",
     .run = mix,
     .about =
@@ -89,7 +110,10 @@ const Command command_mix = {
         "once; without weights, their mean. Every command takes it; its weights and its moving average are the same. "
         "DIR stands for the numbered checkpoints of a run (train.keep_every): last=K for the K last of them, "
         "step=N for those up to step N. weights=ema takes the moving average of each checkpoint, the default, "
-        "weights=live the weights of its last step. Networks, vocabularies and lengths must be the same. "
+        "weights=live the weights of its last step. "
+        "sigma=S makes the power-law average of relative width S, at step N or the last one, of those that "
+        "train.ema_traces has kept in numbered checkpoints and last.h5: any length of averaging after training "
+        "(post-hoc EMA). Networks, vocabularies and lengths must be the same. "
         "Parameters are read and written one by one, so files may be larger than the memory. The result keeps the "
         "path, digest and weight of each parent, which mdlm info shows.",
     .reads = "the checkpoints",

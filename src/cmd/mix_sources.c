@@ -1,6 +1,7 @@
 #include "cmd/mix_sources.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "network/power.h"
 #include "train/rundir.h"
 #include <errno.h>
 #include <math.h>
@@ -42,6 +43,9 @@ static int take_option(MixSources *s, const char *word, bool *is) {
     TRY(whole_of(word, value, 1, &s->last));
   } else if ((value = value_of(word, "step"))) {
     TRY(whole_of(word, value, 0, &s->step));
+  } else if ((value = value_of(word, "sigma"))) {
+    CHECK(real_of(value, &s->sigma) && s->sigma >= POWER_NARROW && s->sigma <= POWER_WIDE, ERR_USAGE,
+          "%s: a width from %g to %g is wanted", word, POWER_NARROW, POWER_WIDE);
   } else {
     *is = false;
   }
@@ -68,6 +72,7 @@ static int add_number(MixSources *s, const char *folder, int64_t step) {
 }
 
 static int add_folder(MixSources *s, const char *folder) {
+  char last[FILES_PATH];
   int64_t *steps;
   int n, first = 0;
   TRY(rundir_numbers(folder, &steps, &n));
@@ -79,7 +84,9 @@ static int add_folder(MixSources *s, const char *folder) {
                 s->step >= 0 ? " up to that step" : "");
   for (int i = first; i < n && err == OK; i++) err = add_number(s, folder, steps[i]);
   mem_free(&steps);
-  return err;
+  TRY(err);
+  TRY(files_path(last, folder, "last.h5"));
+  return s->sigma > 0 && access(last, F_OK) == 0 ? add(s, last, false, 0) : OK;
 }
 
 /* FILE, FILE=WEIGHT or a directory. A file whose name has a = is itself. */
@@ -111,9 +118,14 @@ static int read_words(MixSources *s, int n, char *const *words) {
   }
   CHECK(s->folders > 0 || s->last == 0, ERR_USAGE, "last = %lld chooses from a directory, and none is given",
         (long long)s->last);
-  CHECK(s->folders > 0 || s->step < 0, ERR_USAGE, "step = %lld chooses from a directory, and none is given",
-        (long long)s->step);
+  CHECK(s->sigma == 0 || *s->weights == 0, ERR_USAGE, "sigma = %g takes the traces of checkpoints, not weights=%s",
+        s->sigma, s->weights);
+  CHECK(s->folders > 0 || s->step < 0 || s->sigma > 0, ERR_USAGE,
+        "step = %lld chooses from a directory, and none is given", (long long)s->step);
   CHECK(s->n > 0, ERR_USAGE, "no checkpoints: name files or a run's directory");
+  for (int i = 0; i < s->n; i++)
+    CHECK(s->sigma == 0 || !s->list[i].weighted, ERR_USAGE, "%s has a weight, but sigma = %g finds the weights",
+          s->list[i].path, s->sigma);
   for (int i = 1; i < s->n; i++)
     CHECK(s->list[i].weighted == s->list[0].weighted, ERR_USAGE,
           "%s has a weight and %s has none: give a weight to each, or to none for their mean",
@@ -122,7 +134,7 @@ static int read_words(MixSources *s, int n, char *const *words) {
 }
 
 int mix_sources_read(MixSources *s, int n, char *const *words) {
-  *s = (MixSources){.weights = "ema", .step = -1};
+  *s = (MixSources){.weights = "", .step = -1};
   int err = read_words(s, n, words);
   if (err != OK) mix_sources_destroy(s);
   return err;

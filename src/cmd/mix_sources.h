@@ -11,10 +11,10 @@ typedef struct MixSource {
 typedef struct MixSources {
   MixSource *list;
   int n, room, folders;
-  const char *weights; /* "ema" or "live" */
+  const char *weights; /* "ema", "live" or "" */
   int64_t last;        /* of each directory: so many; 0: all */
-  int64_t step;        /* of directories, only up to this step; −1: all */
-  double sigma;        /* relative width of the average; 0: not asked for */
+  int64_t step;        /* only up to this step; −1: all */
+  double sigma;        /* relative width of a power-law average; 0: a sum is wanted */
 } MixSources;
 
 /** mix_sources_read — from FILE, FILE=WEIGHT, DIRECTORY and key=value words; directories become the numbered checkpoints

@@ -224,7 +224,7 @@ static void (*const findings[])(Preflight *) = {find_hosts, find_cores,  find_de
 
 int preflight_run(Preflight *p) {
   TRY(find_reduction(p));
-  p->state = CKPT_GROUPS * sizeof(float) * (double)p->trainer->net.model.params.count;
+  p->state = trainer_groups(p->trainer) * sizeof(float) * (double)p->trainer->net.model.params.count;
   for (size_t i = 0; i < sizeof findings / sizeof *findings && p->comm->rank == 0; i++) findings[i](p);
   return comm_agree(p->comm, p->code ? RAISE(p->code, "%s", p->line) : OK);
 }

@@ -83,7 +83,7 @@ const Command command_train = {
         "run.dir after the current step, with the state saved. "
         "A thread writes the checkpoints, from a copy of weights, moving average and moments that takes 16 bytes for "
         "each parameter in the host memory of rank 0. A checkpoint that cannot be written is tried again at the next "
-        "save; the last one of a run must succeed. "
+        "save; the last one of a run must succeed. train.ema_traces adds two averages to what is copied and saved. "
         "It goes on when its log cannot be written any more.",
     .reads = "data.train, data.valid and the checkpoints of run.dir",
     .writes = "in run.dir: last.h5, previous.h5 and best.h5 (checkpoints), step-NUMBER.h5 (with train.keep_every), "

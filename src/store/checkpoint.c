@@ -122,6 +122,9 @@ static int state_read(H5 *f, CheckpointState *s) {
   TRY(h5_get_text(f, "/", "data_digest", s->data_digest, sizeof s->data_digest));
   TRY(h5_get_real(f, "/", "valid_nll", &s->valid_nll));
   if (h5_has(f, "/", "init_digest")) TRY(h5_get_text(f, "/", "init_digest", s->init_digest, sizeof s->init_digest));
+  for (int i = 0; i < CKPT_TRACES; i++)
+    if (h5_has(f, "/", checkpoint_sigma_names[i]))
+      TRY(h5_get_real(f, "/", checkpoint_sigma_names[i], &s->trace_sigma[i]));
   TRY(checkpoint_digest(f, s->weights_digest));
   TRY(protocol_load(&s->protocol, f));
   TRY(length_check(f, s));

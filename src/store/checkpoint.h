@@ -2,13 +2,14 @@
  *
  * Format "mdlm-checkpoint", version 1:
  *   /params /ema /adam_m /adam_v   groups of float32 data sets, one per parameter, under its name, dots included
+ *   /trace_1 /trace_2              the same, where train.ema_traces asks for them: power-law averages
  *   /vocab                         as in a data file (shards.h)
  *   /metrics/<group>/<series>      as in metrics.h5 (metrics.h), with HDF5's fletcher32
  *   /mixture                       of a run on several sets (mixture.h): attribute start; a group for each set, in the order
  *                                  of their names, with the attributes digest, share, first, drawn
  *   attributes of /                format, format_version, version, step, sequences, tokens, masked_tokens, seed, length,
  *                                  deck, git, data_digest, wrap, detokenizer, source, split, valid_nll, saved,
- *                                  init_digest (with run.init)
+ *                                  init_digest (with run.init), trace_1_sigma and trace_2_sigma, their relative widths
  * The data sets of the parameter groups and of /vocab have the attribute xxh3: XXH3-64 of their little-endian bytes, in
  * hex. A seal (seal.h) covers the whole file. */
 #pragma once
@@ -31,8 +32,9 @@ typedef struct CheckpointState {
   double valid_nll;  /* nat per token of the best validation so far, NaN if none */
   char *deck;        /* resolved deck; owned after a read */
   char git[64], data_digest[40];
-  char init_digest[33];    /* of the weights that the run began with (run.init), or "" */
-  char weights_digest[33]; /* of checkpoint_digest; filled by a read */
+  double trace_sigma[CKPT_TRACES]; /* relative widths of the traces; 0: there is none */
+  char init_digest[33];            /* of the weights that the run began with (run.init), or "" */
+  char weights_digest[33];         /* of checkpoint_digest; filled by a read */
   Protocol protocol;
   MixtureState mixture; /* n = 0: not in the file, of one set from which all sequences were drawn */
   Vocab vocab;          /* owned after a read */

@@ -6,7 +6,9 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "checksums are defined over little-endian bytes");
 
-const char *const checkpoint_groups[CKPT_GROUPS] = {"params", "ema", "adam_m", "adam_v"};
+const char *const checkpoint_groups[CKPT_GROUPS] = {"params", "ema", "adam_m", "adam_v", "trace_1", "trace_2"};
+
+const char *const checkpoint_sigma_names[CKPT_TRACES] = {"trace_1_sigma", "trace_2_sigma"};
 
 int checkpoint_array_name(char name[CHECKPOINT_NAME], const char *group, const char *array) {
   int n = snprintf(name, CHECKPOINT_NAME, "/%s/%s", group, array);

@@ -6,9 +6,20 @@
 #define CHECKPOINT_FORMAT "mdlm-checkpoint"
 enum { CHECKPOINT_VERSION = 1, CHECKPOINT_NAME = 256, CHECKPOINT_SUM = 17 };
 
-typedef enum CheckpointGroup { CKPT_PARAMS, CKPT_EMA, CKPT_ADAM_M, CKPT_ADAM_V, CKPT_GROUPS } CheckpointGroup;
+typedef enum CheckpointGroup {
+  CKPT_PARAMS,
+  CKPT_EMA,
+  CKPT_ADAM_M,
+  CKPT_ADAM_V,
+  CKPT_TRACE, /* the first of CKPT_TRACES */
+  CKPT_TRACE_2,
+  CKPT_GROUPS
+} CheckpointGroup;
+enum { CKPT_TRACES = CKPT_GROUPS - CKPT_TRACE };
 
 extern const char *const checkpoint_groups[CKPT_GROUPS]; /* their names in the file */
+
+extern const char *const checkpoint_sigma_names[CKPT_TRACES]; /* attributes: the widths of the traces */
 
 /** checkpoint_array_name — name := /group/array. ERR_USAGE: it cannot be stored */
 int checkpoint_array_name(char name[CHECKPOINT_NAME], const char *group, const char *array);

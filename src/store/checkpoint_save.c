@@ -38,6 +38,8 @@ static int state_write(H5 *f, const CheckpointState *s) {
   TRY(h5_set_real(f, "/", "valid_nll", s->valid_nll));
   TRY(h5_set_str(f, "/", "saved", clock_stamp()));
   if (*s->init_digest) TRY(h5_set_str(f, "/", "init_digest", s->init_digest));
+  for (int i = 0; i < CKPT_TRACES; i++)
+    if (s->trace_sigma[i] > 0) TRY(h5_set_real(f, "/", checkpoint_sigma_names[i], s->trace_sigma[i]));
   TRY(protocol_store(&s->protocol, f));
   TRY(mixture_write(f, s));
   TRY(vocab_store(&s->vocab, f));

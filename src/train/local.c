@@ -48,9 +48,9 @@ int local_open(Local *l, const char *dir, const RunDir *run, bool fresh, Comm *c
   return comm_agree(comm, l->node.rank > 0 ? OK : find_folder(l, dir, id));
 }
 
-int local_begin(Local *l, Params *p, const History *history) {
+int local_begin(Local *l, Params *p, const History *history, CheckpointGroup groups) {
   if (!l->used) return OK;
-  return comm_agree(l->comm, l->node.rank > 0 ? OK : saver_create(&l->saver, &l->dir, p, history));
+  return comm_agree(l->comm, l->node.rank > 0 ? OK : saver_create(&l->saver, &l->dir, p, history, groups));
 }
 
 /* ---- what every node has */

@@ -21,8 +21,8 @@ typedef struct Local {
 /** local_open — the folder of the run on this node, made if it is missing. fresh: under a new ID.
  *  Errors  ERR_IO naming train.local_dir and the host */
 int local_open(Local *l, const char *dir, const RunDir *run, bool fresh, Comm *comm);
-/** local_begin — allocate what local_saver copies to. Errors  ERR_MEMORY */
-int local_begin(Local *l, Params *p, const History *history);
+/** local_begin — allocate the copy of that many groups and start its thread. Errors  ERR_MEMORY */
+int local_begin(Local *l, Params *p, const History *history, CheckpointGroup groups);
 /** local_newest — *step := the step of the checkpoint that every node has, whole and equal, or −1; its path on this
  *  node in path[512]. */
 int local_newest(Local *l, int64_t *step, char path[512]);

@@ -25,6 +25,8 @@ int optimizer_create(Optimizer *o, Params *params, const OptimizerOptions *optio
   TRY(lr_create(&o->lr, &c->lr));
   Tensor *const state[] = {&o->m, &o->v, &o->ema};
   for (int i = 0; i < 3; i++) TRY(buffer(dev, state[i], params->value.type, shard_own(&o->shard)));
+  TRY(traces_parse(&o->traces, c->traces ? c->traces : ""));
+  for (int i = 0; i < o->traces.n; i++) TRY(buffer(dev, &o->traces.value[i], params->value.type, shard_own(&o->shard)));
   TRY(buffer(dev, &o->terms, DT_F64, chunks_of(o, params->count)));
   if (o->shard.parts > 1) TRY(mem_alloc(&o->shared, tensor_bytes(o->terms)));
   return buffer(dev, &o->squares, DT_F64, 1);
@@ -34,12 +36,16 @@ void optimizer_destroy(Optimizer *o) {
   if (o == NULL || o->params == NULL) return;
   const Tensor all[] = {o->m, o->v, o->ema, o->terms, o->squares};
   for (int i = 0; i < 5; i++) device_release(o->params->dev, all[i].data, tensor_bytes(all[i]));
+  for (int i = 0; i < o->traces.n; i++)
+    device_release(o->params->dev, o->traces.value[i].data, tensor_bytes(o->traces.value[i]));
   mem_free(&o->shared);
   *o = (Optimizer){0};
 }
 
 int optimizer_begin(Optimizer *o) {
   o->step = 0;
+  for (int i = 0; i < o->traces.n; i++) /* parameters that are not trained stay so */
+    TRY(shard_take(&o->shard, o->params->dev, o->traces.value[i], o->params->value));
   return shard_take(&o->shard, o->params->dev, o->ema, o->params->value);
 }
 
@@ -92,7 +98,8 @@ static int step_range(Optimizer *o, AdamW a, int64_t from, int64_t own, int64_t 
   a.v = tensor_rows(o->v, own, n);
   a.ema = tensor_rows(o->ema, own, n);
   a.low = o->shard.parts == 1 && !tensor_none(p->low) ? tensor_rows(p->low, from, n) : TENSOR_NONE;
-  return op_adamw(p->dev, &a);
+  TRY(op_adamw(p->dev, &a));
+  return traces_update(&o->traces, p->dev, o->step + 1, own, a.p);
 }
 
 static int step_block(Optimizer *o, AdamW a, const ShardBlock *b) {

@@ -2,17 +2,19 @@
  * parts of them (shard.h).
  *
  * Order in step n = 0, 1, …: clip by the global norm, AdamW with lr(n), n += 1, EMA with
- * decay = min(ema, (1+n)/(10+n)). Source: Loshchilov & Hutter, arXiv:1711.05101; the recipe of arXiv:2406.07524 App. C.
+ * decay = min(ema, (1+n)/(10+n)), and the traces, if any. Source: Loshchilov & Hutter, arXiv:1711.05101; the recipe of arXiv:2406.07524 App. C.
  */
 #pragma once
 #include "dist/comm.h"
 #include "model/params.h"
 #include "train/lr.h"
 #include "train/shard.h"
+#include "train/traces.h"
 
 typedef struct OptimizerOptions {
   LrOptions lr;
   double beta1, beta2, eps, weight_decay, clip, ema;
+  const char *traces; /* widths, see traces.h; NULL: none */
   const Shard *shard; /* copied; NULL: the whole buffers */
   Comm *comm;         /* of the ranks that share them, not owned */
 } OptimizerOptions;
@@ -23,17 +25,18 @@ typedef struct Optimizer {
   Params *params; /* not owned */
   Shard shard;
   Tensor m, v, ema; /* [shard_own] */
+  Traces traces;    /* each [shard_own] */
   Tensor terms;     /* [⌈params->count/chunk⌉] f64: those of op_squares */
   double *shared;   /* the same on the host, where ranks share them; else NULL */
   Tensor squares;   /* [1] f64: Σ g² of the current step */
   int64_t step;     /* steps taken */
 } Optimizer;
 
-/** optimizer_create — zero moments; optimizer_begin or a checkpoint sets the average.
- *  Errors  ERR_MEMORY, those of lr_create */
+/** optimizer_create — zero moments; optimizer_begin or a checkpoint sets the averages.
+ *  Errors  ERR_MEMORY, those of lr_create and traces_parse */
 int optimizer_create(Optimizer *o, Params *params, const OptimizerOptions *options);
 void optimizer_destroy(Optimizer *o);
-/** optimizer_begin — the average starts at the weights, the counter at 0. */
+/** optimizer_begin — the averages start at the weights, the counter at 0. */
 int optimizer_begin(Optimizer *o);
 /** optimizer_squares — *squares := Σ g² of params->grad, of which a rank needs its parts; waits for the device.
  *  Collective where ranks share the buffers; errors are local.

@@ -19,7 +19,7 @@ static int check_weights(Trainer *t) {
 static int copy(Trainer *t, Saver *saver) {
   int err = OK;
   if (saver) saver_begin(saver);
-  for (CheckpointGroup g = 0; g < CKPT_GROUPS; g++) {
+  for (CheckpointGroup g = 0; g < trainer_groups(t); g++) {
     Tensor flat;
     TRY(trainer_flat(t, g, &flat));
     if (saver && err == OK) err = saver_copy(saver, g, flat);

@@ -77,7 +77,7 @@ static void *saver_run(void *arg) {
 
 /* ---- the caller ---- */
 
-int saver_create(Saver **out, const RunDir *dir, Params *p, const History *history) {
+int saver_create(Saver **out, const RunDir *dir, Params *p, const History *history, CheckpointGroup n) {
   Saver *s;
   int err;
   *out = NULL;
@@ -85,7 +85,7 @@ int saver_create(Saver **out, const RunDir *dir, Params *p, const History *histo
   *s = (Saver){.dir = dir, .params = p, .history = history};
   pthread_mutex_init(&s->lock, NULL);
   pthread_cond_init(&s->changed, NULL);
-  for (int g = 0; g < CKPT_GROUPS; g++) {
+  for (CheckpointGroup g = 0; g < n; g++) {
     TRY_TO(failed, flat_create(&s->flat[g], p, p->value, true));
     s->groups[g] = s->flat[g].arrays;
   }

@@ -1,6 +1,6 @@
 /* saver — checkpoints that a thread writes from a copy of the state, while training goes on.
  *
- * The copy, 4 × parameters × 4 bytes, is allocated once. It is of one step: the files of that step are written from it,
+ * The copy, 4 bytes a parameter for each group, is allocated once. It is of one step: the files of that step are written from it,
  * one after the other, and the next step to be saved waits for them. For one rank; not collective. */
 #pragma once
 #include "model/params.h"
@@ -10,8 +10,9 @@
 
 typedef struct Saver Saver;
 
-/** saver_create — allocates the copy and starts the thread; the arguments must outlive the saver. ERR_MEMORY. */
-int saver_create(Saver **s, const RunDir *dir, Params *p, const History *history);
+/** saver_create — allocates the copy of the first n groups and starts the thread; the arguments must outlive the saver.
+ *  ERR_MEMORY. */
+int saver_create(Saver **s, const RunDir *dir, Params *p, const History *history, CheckpointGroup n);
 /** saver_destroy — waits for the files that are being written. NULL-safe. */
 void saver_destroy(Saver **s);
 /** saver_holds — whether the copy is of this step with this history. */

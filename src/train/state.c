@@ -23,6 +23,7 @@ CheckpointState trainer_state(const Trainer *t) {
                            .mixture = mixture_state(t->train, t->sequences),
                            .vocab = *mixture_vocab(t->train)};
   memcpy(state.init_digest, t->init_digest, sizeof state.init_digest);
+  memcpy(state.trace_sigma, t->optimizer.traces.sigma, sizeof state.trace_sigma);
   snprintf(state.git, sizeof state.git, "%s", version_git());
   snprintf(state.data_digest, sizeof state.data_digest, "%s", state.protocol.digest);
   return state;
@@ -31,8 +32,11 @@ CheckpointState trainer_state(const Trainer *t) {
 /* This rank's buffer of a group, or its parts of it. */
 static Tensor own(const Trainer *t, CheckpointGroup group) {
   const Optimizer *o = &t->optimizer;
+  if (group >= CKPT_TRACE) return o->traces.value[group - CKPT_TRACE];
   return group == CKPT_EMA ? o->ema : group == CKPT_ADAM_M ? o->m : o->v;
 }
+
+CheckpointGroup trainer_groups(const Trainer *t) { return CKPT_TRACE + (CheckpointGroup)t->optimizer.traces.n; }
 
 int trainer_flat(Trainer *t, CheckpointGroup group, Tensor *flat) {
   Params *p = &t->net.model.params;
@@ -65,6 +69,16 @@ static bool in_common(const Mixture *m, const MixtureState *was) {
   return false;
 }
 
+/* Traces weigh all steps of a run: they cannot begin in its middle. */
+static int check_traces(const Traces *t, const CheckpointState *s, const char *path) {
+  for (int i = 0; i < t->n; i++)
+    CHECK(t->sigma[i] == s->trace_sigma[i], ERR_USAGE,
+          "%s holds no trace of width %g as number %d of train.ema_traces: traces begin with the run; leave the key as "
+          "it was, or empty, or start in a new run.dir",
+          path, t->sigma[i], i + 1);
+  return OK;
+}
+
 /* What must not change between a checkpoint and the run that resumes from it. */
 static int check_state(const Trainer *t, const CheckpointState *s, const Config *trained, const char *path) {
   char train[64];
@@ -79,6 +93,7 @@ static int check_state(const Trainer *t, const CheckpointState *s, const Config 
   CHECK(s->seed == t->cfg->run_seed, ERR_USAGE,
         "%s was trained with run.seed = %lld, the deck says %lld: masks and data order would repeat or skip", path,
         (long long)s->seed, (long long)t->cfg->run_seed);
+  TRY(check_traces(&t->optimizer.traces, s, path));
   CHECK(s->step <= t->cfg->train_steps, ERR_USAGE, "%s is at step %lld, beyond train.steps = %lld", path,
         (long long)s->step, (long long)t->cfg->train_steps);
   return OK;
@@ -158,7 +173,7 @@ static int load(Trainer *t, const char *path, Comm *node) {
   TRY_TO(done, comm_agree(node, err));
   TRY_TO(done, share_head(t, &s, node));
   TRY_TO(done, flat_load(f, CKPT_PARAMS, p, p->value, node));
-  for (CheckpointGroup g = CKPT_EMA; g < CKPT_GROUPS; g++) TRY_TO(done, load_group(t, f, g, node));
+  for (CheckpointGroup g = CKPT_EMA; g < trainer_groups(t); g++) TRY_TO(done, load_group(t, f, g, node));
   TRY_TO(done, params_bind(p, p->value));
   if (node->rank == 0) TRY_TO(done, report_changes(t, &trained, s.step));
   report_mixture(t, &s);

@@ -81,6 +81,8 @@ double trainer_flops(const Trainer *t, double tokens, double rows);
 /* state.c: the trainer's state in a checkpoint */
 /** trainer_state — what a checkpoint holds besides arrays and metrics. The pointers are the trainer's. Not collective. */
 CheckpointState trainer_state(const Trainer *t);
+/** trainer_groups — the groups of its checkpoints: those before this one. */
+CheckpointGroup trainer_groups(const Trainer *t);
 /** trainer_flat — *flat := the whole buffer of that group: where the ranks share it, gathered in the memory of the
  *  gradients, which the next step or the next call overwrites. Between steps. Collective; errors are local. */
 int trainer_flat(Trainer *t, CheckpointGroup group, Tensor *flat);

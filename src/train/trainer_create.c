@@ -74,7 +74,8 @@ static OptimizerOptions optimizer_options(const Config *cfg) {
                             .eps = cfg->train_adam_eps,
                             .weight_decay = cfg->train_weight_decay,
                             .clip = cfg->train_clip,
-                            .ema = cfg->train_ema};
+                            .ema = cfg->train_ema,
+                            .traces = cfg->train_ema_traces};
 }
 
 static NetworkOptions network_options(const Trainer *t) {
@@ -92,11 +93,12 @@ static NetworkOptions network_options(const Trainer *t) {
 /* After ERR_MEMORY: suggest a micro-batch that fits. */
 static int too_large(Trainer *t) {
   enum { STATE = 3, TREE = 5 }; /* buffers: moments and average; part of the reduction tree */
+  int64_t state = STATE + t->optimizer.traces.n;
   NetworkOptions network = network_options(t);
   reduction_destroy(&t->reduction);
   optimizer_destroy(&t->optimizer);
   network_destroy(&t->net);
-  int64_t parts = network.parts > 0 ? network.parts : 1, flats = TREE + (STATE + parts - 1) / parts;
+  int64_t parts = network.parts > 0 ? network.parts : 1, flats = TREE + (state + parts - 1) / parts;
   return network_too_large(&network, "train.micro_batch", t->cfg->train_global_batch / t->comm->size, flats);
 }
 
@@ -179,8 +181,9 @@ static int open_history(Trainer *t) {
 
 static int open_saver(Trainer *t) {
   t->saved = clock_now();
-  return comm_agree(t->comm,
-                    t->comm->rank > 0 ? OK : saver_create(&t->saver, &t->dir, &t->net.model.params, &t->history));
+  return comm_agree(
+      t->comm,
+      t->comm->rank > 0 ? OK : saver_create(&t->saver, &t->dir, &t->net.model.params, &t->history, trainer_groups(t)));
 }
 
 static int open_loader(Trainer *t) {
@@ -222,7 +225,7 @@ static int create(Trainer *t) {
   }
   if (t->writes) TRY(open_history(t));
   if (t->writes) TRY(open_saver(t));
-  if (t->writes) TRY(local_begin(&t->local, &t->net.model.params, &t->history));
+  if (t->writes) TRY(local_begin(&t->local, &t->net.model.params, &t->history, trainer_groups(t)));
   device_profile_reset(&t->net.dev);
   return comm_agree(t->comm, open_loader(t));
 }

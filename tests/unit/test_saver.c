@@ -103,7 +103,7 @@ static void the_copy_is_written(void **unused) {
   (void)unused;
   Saver *s;
   CheckpointState state;
-  must(saver_create(&s, &dir, &params, &history));
+  must(saver_create(&s, &dir, &params, &history, CKPT_GROUPS));
   assert_false(saver_holds(s, 1));
   begin(s, &state, 1, "last.h5");
   assert_true(saver_holds(s, 1) && !saver_holds(s, 2));
@@ -127,7 +127,7 @@ static void history_counts(void **unused) {
   (void)unused;
   Saver *s;
   CheckpointState state;
-  must(saver_create(&s, &dir, &params, &history));
+  must(saver_create(&s, &dir, &params, &history, CKPT_GROUPS));
   begin(s, &state, 3, "last.h5");
   assert_true(saver_holds(s, 3));
   must(metrics_add(&history.valid, (double[VALID_COLUMNS]){3, 1.5}));
@@ -149,7 +149,7 @@ static void the_same_bytes(void **unused) {
     must(flat_create(&view[g], &params, flat[g], false));
     groups[g] = view[g].arrays;
   }
-  must(saver_create(&s, &dir, &params, &history));
+  must(saver_create(&s, &dir, &params, &history, CKPT_GROUPS));
   fill(4);
   take(s, &state);
   for (int i = 0; i < TRIES && !same; i++) {
@@ -187,7 +187,7 @@ static void failures_are_retried(void **unused) {
   (void)unused;
   Saver *s;
   CheckpointState state;
-  must(saver_create(&s, &dir, &params, &history));
+  must(saver_create(&s, &dir, &params, &history, CKPT_GROUPS));
   begin(s, &state, 5, "last.h5");
   must(saver_result(s));
   vocab_destroy(&state.vocab);
@@ -214,7 +214,7 @@ static void the_replaced_file_is_not_retried(void **unused) {
   (void)unused;
   Saver *s;
   CheckpointState state;
-  must(saver_create(&s, &dir, &params, &history));
+  must(saver_create(&s, &dir, &params, &history, CKPT_GROUPS));
   begin(s, &state, 8, "last.h5");
   saver_write(s, "best.h5");
   must(saver_result(s));
