@@ -55,17 +55,16 @@ const Command command_profile = {
         "Evaluates as `mdlm eval` does, with the keys of section eval: the same rows, masks and bound. Each predicted "
         "token is put into bins: by the share of masked tokens, by position, by the frequency of the token in these "
         "rows (tenths of all tokens), by the distance to the nearest visible token. A bin has the number of its "
-        "tokens, "
-        "what it adds to the bound (loss; the bins' sum is nll), mean and standard deviation of -log p without the "
-        "bound's weights, the entropy of the prediction, its accuracy and its confidence (max p). The calibration "
-        "compares the two for each share and tenth of max p; ece is their mean distance. variance_rows and "
-        "variance_draws say whether more rows or more draws would make the bound more precise; they need eval.draws = "
-        "2 or more. Probabilities are those that samplers draw from, without the mask token; scores are normalised to "
-        "them. Where the next token is predicted there are no masks: the file has positions, frequencies and one "
-        "calibration. residual/rms is the size of the residual stream after each branch. It takes little longer than "
-        "eval; rank 0 needs up to 28 kB for each of L + 150 bins. "
-        "A stop (SIGTERM, SIGUSR1, SIGINT, SIGHUP) ends it after the current pass of the network and keeps what is "
-        "finished in OUTPUT.part, as does every minute; the same command goes on from there, on any number of ranks.",
+        "tokens, what it adds to the bound (loss; the bins' sum is nll), mean and standard deviation of -log p "
+        "without the bound's weights, the entropy of the prediction, its accuracy and its confidence (max p). The "
+        "calibration compares the two for each share and tenth of max p; ece is their mean distance. variance_rows "
+        "and variance_draws say whether more rows or more draws would make the bound more precise; they need "
+        "eval.draws = 2 or more. Probabilities are those that samplers draw from, without the mask token; scores are "
+        "normalised to them. Where the next token is predicted there are no masks: the file has positions, "
+        "frequencies and one calibration. residual/rms is the size of the residual stream after each branch. It takes "
+        "little longer than eval; rank 0 needs up to 28 kB for each of L + 150 bins. A stop (SIGTERM, SIGUSR1, "
+        "SIGINT, SIGHUP) ends it after the current pass of the network and keeps what is finished in OUTPUT.part, as "
+        "does every minute; the same command goes on from there, on any number of ranks.",
     .reads = "eval.checkpoint (or the best of run.dir) and eval.data (or data.valid)",
     .writes = "profile.output (or profile.h5 in run.dir)",
     .sections = "run data model diffusion eval profile device dist",

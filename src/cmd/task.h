@@ -1,4 +1,4 @@
-/* task — what eval, sample, score and logits have in common: a checkpoint, its network, and an HDF5 file of results. */
+/* task — common to eval, profile, sample, score and logits: a checkpoint, its network, and an HDF5 file of results. */
 #pragma once
 #include "cmd/output.h"
 #include "network/weights.h"

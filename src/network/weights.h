@@ -1,4 +1,4 @@
-/* weights — the network of a deck with the weights of a checkpoint: where eval, sample, score and logits start. */
+/* weights — a deck's network with the weights of a checkpoint: where eval, profile, sample, score, logits begin. */
 #pragma once
 #include "base/config.h"
 #include "dist/comm.h"

@@ -40,6 +40,7 @@ READERS = {
                 "score": ["score", "DECK", "score.checkpoint=JUDGE", "score.input=FILE", "score.output=OUT"]},
     "eval": {"info": ["info", "FILE"], "compare": ["compare", "FILE", "EVAL"],
              "sweep": ["sweep", "SWEEP", "sweep.action=table", "sweep.dir=CELLS"]},
+    "profile": {"info": ["info", "FILE"]},
     "sweep": {"info": ["info", "FILE"]},
     "prompts": {"prompts": ["sample", "DECK", "sample.steps=2", "sample.prompt=FILE", "sample.output=OUT"]},
     "logits": {"logits": ["logits", "DECK", "logits.input=FILE", "logits.output=OUT"]},
@@ -51,6 +52,7 @@ DATA = "tokens |lengths |@(format|digest|wrap|detokenizer|source|split) |" + VOC
 STATE = "@(format|step|sequences|tokens|masked_tokens|length|deck|git|data_digest|valid_nll) |" + VOCAB
 STATE += "|params/.*@xxh3|mixture.*@"
 WHOLE = STATE + "|(params|ema|adam_.)/[^@]* |metrics/[^@]* (?!no_rows)"
+BINS = "(share|position|frequency|distance|calibration)/(tokens|accuracy|confidence) "
 NEEDS = {
     ("data", ""): DATA,
     ("data", "score"): "tokens |lengths |" + VOCAB,
@@ -67,6 +69,7 @@ NEEDS = {
     ("samples", "info"): "tokens |entropy |@format ",
     ("eval", ""): "loss |tokens |square |@(format|draws|wrap|deck) ",
     ("eval", "sweep"): "loss |tokens |square |@(draws|wrap|deck|seconds) ",
+    ("profile", "info"): BINS + "|residual/rms |loss |tokens |square |@(format|draws|wrap|deck|ece|variance_rows) ",
     ("sweep", "info"): "cells/[^@]* (?!(fixed_)?strings)|@format ",
     ("prompts", ""): "tokens |lengths ",
     ("logits", ""): "z |t |length ",

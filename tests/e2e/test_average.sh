@@ -7,11 +7,11 @@
 D=$T/deck.cfg KEEP=$T RANKS=1 LOOSE=(out err tap before)
 prepare && deck "$D" || exit 1
 BOTH=train.ema_traces=0.05,0.10 BATCH=train.global_batch=12
-STATE="params ema adam_m adam_v trace_1 trace_2"
+STATE=(params ema adam_m adam_v trace_1 trace_2)
 train() { # NAME N WORDS…
   ranks "$2" train "$D" run.dir="$T/$1" "$BATCH" train.steps=60 train.save_every=0 "${@:3}" > "$T/log" 2>&1 || { cat "$T/log"; return 1; }
 }
-train plain 1 && train both 1 $BOTH train.keep_every=2 && train direct 1 train.ema_traces=0.07,0.15 || exit 1
+train plain 1 && train both 1 "$BOTH" train.keep_every=2 && train direct 1 train.ema_traces=0.07,0.15 || exit 1
 
 # ---- what training keeps
 untouched() { # the weights do not know of the traces, and files without them have no more groups than before
@@ -38,15 +38,15 @@ PYTHON
 }
 tap "the traces are power-law averages of the weights" recurrence
 for n in 2 3; do
-  tap "on $n ranks" train "ranks$n" $n $BOTH
-  tap "the same bits as on 1" same "$T/ranks$n/last.h5" "$T/both/last.h5" $STATE
-  tap "on $n ranks that divide the optimizer's state" train "divided$n" $n $BOTH dist.shard_optimizer=true
-  tap "the same bits as on 1" same "$T/divided$n/last.h5" "$T/both/last.h5" $STATE
+  tap "on $n ranks" train "ranks$n" "$n" "$BOTH"
+  tap "the same bits as on 1" same "$T/ranks$n/last.h5" "$T/both/last.h5" "${STATE[@]}"
+  tap "on $n ranks that divide the optimizer's state" train "divided$n" "$n" "$BOTH" dist.shard_optimizer=true
+  tap "the same bits as on 1" same "$T/divided$n/last.h5" "$T/both/last.h5" "${STATE[@]}"
 done
-moved() { train moved 1 $BOTH train.steps=13 && train moved 3 $BOTH train.steps=29 dist.shard_optimizer=true &&
-  train moved 2 $BOTH train.steps=47 && train moved 1 $BOTH; }
+moved() { train moved 1 "$BOTH" train.steps=13 && train moved 3 "$BOTH" train.steps=29 dist.shard_optimizer=true &&
+  train moved 2 "$BOTH" train.steps=47 && train moved 1 "$BOTH"; }
 tap "a run that moves between 1, 3 and 2 ranks" moved
-tap "has the bits of the uninterrupted one" same "$T/moved/last.h5" "$T/both/last.h5" $STATE
+tap "has the bits of the uninterrupted one" same "$T/moved/last.h5" "$T/both/last.h5" "${STATE[@]}"
 info() { "$MDLM" info "$T/both/last.h5" > "$T/out" && grep '/trace_2 is the power-law average of relative width 0.1$' "$T/out" && grep 'whole' "$T/out"; }
 tap "info names them" info
 
@@ -78,7 +78,7 @@ parents() { "$MDLM" info "$T/made0.07.h5" > "$T/out" && cat "$T/out" && grep 'we
 tap "info shows the traces that it is made of" parents
 tap "eval takes it" ranks 1 eval "$D" eval.checkpoint="$T/made0.07.h5" eval.output="$T/eval.h5"
 frozen() {
-  train frozen 1 $BOTH train.keep_every=10 "train.freeze=blocks.0.*" && mix ice "$T/frozen" sigma=0.08 && "$PY" -c "import h5py, sys, numpy as np
+  train frozen 1 "$BOTH" train.keep_every=10 "train.freeze=blocks.0.*" && mix ice "$T/frozen" sigma=0.08 && "$PY" -c "import h5py, sys, numpy as np
 a, b = map(h5py.File, sys.argv[1:])
 for n in a['ema']: assert np.array_equal(a['ema'][n], b['params'][n]) == n.startswith('blocks.0.'), n" "$T/ice.h5" "$T/frozen/last.h5"
 }
@@ -87,7 +87,7 @@ tap "frozen parameters stay what they are, bit for bit" frozen
 # ---- refused
 LOOSE+=(lock)
 cp -r "$T/plain" "$T/late" && cp -r "$T/both" "$T/changed"
-bad "traces that begin in the middle of a run" 'late/last.h5 holds no trace of width 0.05 as number 1 of train.ema_traces' train "$D" run.dir="$T/late" "$BATCH" train.steps=70 $BOTH
+bad "traces that begin in the middle of a run" 'late/last.h5 holds no trace of width 0.05 as number 1 of train.ema_traces' train "$D" run.dir="$T/late" "$BATCH" train.steps=70 "$BOTH"
 bad "other widths" 'holds no trace of width 0.07 as number 2' train "$D" run.dir="$T/changed" "$BATCH" train.steps=70 train.ema_traces=0.05,0.07
 dropped() { train changed 1 train.steps=61 && grep 'changed since the checkpoint: train.ema_traces = "", was "0.05,0.10" at step 60' "$T/log"; }
 tap "traces can be dropped, with a line" dropped
