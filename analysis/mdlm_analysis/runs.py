@@ -41,9 +41,8 @@ def distinct(files: Sequence[Path]) -> list[str]:
     ends = [_end(mine, [other for k, other in enumerate(parts) if k != i]) for i, mine in enumerate(parts)]
     short = [f"{end[0]}/…/{end[-1]}" if len(end) > 3 else "/".join(end) for end in ends]
     names = ["/".join(end) if short.count(name) > 1 else name for end, name in zip(ends, short)]
-    return [
-        f"./{name}" if name.startswith("_") else name for name in names
-    ]  # matplotlib hides labels that begin with _
+    # matplotlib hides labels that begin with _
+    return [f"./{name}" if name.startswith("_") else name for name in names]
 
 
 def _parts(file: Path) -> tuple[str, ...]:
