@@ -51,7 +51,12 @@ info() { "$MDLM" info "$T/both/last.h5" > "$T/out" && grep '/trace_2 is the powe
 tap "info names them" info
 
 # ---- averages of other widths
-mix() { "$MDLM" mix "$T/$1.h5" "${@:2}" > "$T/out" 2>&1 && cat "$T/out" || { cat "$T/out"; return 1; }; }
+mix() {
+  local code=0
+  "$MDLM" mix "$T/$1.h5" "${@:2}" > "$T/out" 2>&1 || code=1
+  cat "$T/out"
+  return "$code"
+}
 near() { # NAME FILE GROUP BOUND: whether the weights are those of the group; BOUND: relative to its distance from the last weights
   "$PY" - "$T/$1.h5" "${@:2}" << 'PYTHON'
 import sys, h5py, numpy as np

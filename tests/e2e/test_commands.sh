@@ -248,7 +248,7 @@ tap "evaluations and tokens are in the file" counted
 tap "info shows them" prints 'tokens_per_evaluation *4' -- info "$T/parallel.h5"
 certain() { # temperature 0: no seed matters
   for seed in 1 2; do
-    ranks 1 "${parallel[@]}" run.seed=$seed sample.temperature=0 sample.steps=8 sample.output="$T/certain$seed.h5" || return 1
+    ranks 1 "${parallel[@]}" run.seed="$seed" sample.temperature=0 sample.steps=8 sample.output="$T/certain$seed.h5" || return 1
   done
   h5diff "$T/certain1.h5" "$T/certain2.h5" /tokens
 }
