@@ -146,8 +146,7 @@ static void put_together(void **state) {
 /* A width that was kept is that snapshot alone; a snapshot given twice counts once. */
 static void kept_width(void **state) {
   (void)state;
-  Power p[] = {
-      {100, power_gamma(0.05)}, {200, power_gamma(0.05)}, {200, power_gamma(0.1)}, {200, power_gamma(0.05)}};
+  Power p[] = {{100, power_gamma(0.05)}, {200, power_gamma(0.05)}, {200, power_gamma(0.1)}, {200, power_gamma(0.05)}};
   double weight[4], distance;
   MUST(power_solve(p, 4, p[2], weight, &distance));
   near(weight[2], 1, 1e-9);
