@@ -20,7 +20,7 @@ static void plan(Arena *a, Rows *r) {
   r->ids = arena_tensor(a, DT_I32, capacity, 0);
   r->uniform = arena_tensor(a, DT_F64, capacity, 0);
   r->keep = arena_tensor(a, DT_F64, capacity, 0);
-  if (!r->model->options.training) r->measures = arena_tensor(a, DT_F64, capacity, 3);
+  r->measures = arena_tensor(a, DT_F64, capacity, 3);
   r->total = arena_tensor(a, DT_F64, 1, 0);
 }
 

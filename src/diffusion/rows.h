@@ -25,7 +25,7 @@ typedef struct Rows {
   Tensor predicted;     /* [capacity, 3] real; none in training */
   Tensor target, ids;   /* [capacity] i32 */
   Tensor uniform, keep; /* [capacity] f64 */
-  Tensor measures;      /* [capacity, 3] f64: of rows_propose; none in training */
+  Tensor measures;      /* [capacity, 3] f64: of rows_propose */
   Tensor total;         /* [1] f64: sum of losses since the last rows_total */
   void *host;           /* [capacity, max(terms, 3)] f64: staging */
 } Rows;
