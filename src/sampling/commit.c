@@ -95,13 +95,21 @@ double commit_score(const Commit *c, const double measures[3], double uniform) {
   return scores[c->order];
 }
 
+static double rounded(double x) {
+  enum { BITS = 12 };
+  int exponent;
+  double fraction = frexp(x, &exponent);
+  return isfinite(x) ? ldexp(rint(ldexp(fraction, BITS)), exponent - BITS) : x;
+}
+
 static int better(const void *a, const void *b) {
   const Candidate *x = a, *y = b;
-  if (x->score != y->score) return x->score > y->score ? -1 : 1;
+  if (x->rank != y->rank) return x->rank > y->rank ? -1 : 1;
   return x->l < y->l ? -1 : x->l > y->l;
 }
 
 int64_t commit_choose(const Commit *c, Candidate *list, int64_t n, int64_t planned) {
+  for (int64_t i = 0; i < n; i++) list[i].rank = rounded(list[i].score);
   qsort(list, (size_t)n, sizeof *list, better);
   int64_t k = planned < 0 ? c->table->passing(c, list, n) : planned;
   return k > 1 ? k : 1;

@@ -2,7 +2,9 @@
  * how many of the first.
  *
  * A rule either knows the number before the network runs, so that steps without tokens cost nothing, or finds it from
- * the scores. It always keeps the first one. Equal scores: the lower position is first. */
+ * the scores. It always keeps the first one. Of equal scores the lower position is first. From all masks a network
+ * without learned positions gives the same distribution everywhere, up to rounding: scores that agree to 12 bits count as
+ * equal, so that their order is not that of rounding errors. */
 #pragma once
 #include "base/config.h"
 #include "sampling/job.h"
@@ -11,6 +13,7 @@ typedef struct Candidate { /* a proposal for one masked position */
   int64_t l;
   int32_t id;
   double score;   /* the order's, larger is better; −∞: last */
+  double rank;    /* the score rounded to 12 bits, by commit_choose */
   double entropy; /* nat, of the distribution it was drawn from, at temperature 1 */
 } Candidate;
 

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/err.h"
+
 static double p[STATES][L][V];
 static const int32_t starts_tried[][L] = {{MASK, MASK, MASK}, {MASK, 2, MASK}};
 
@@ -404,6 +406,37 @@ static void test_stop(void **state) {
   assert_true(ended > 50);
 }
 
+static int fail_after_one(void *arg, int64_t step) {
+  (void)arg, (void)step;
+  return RAISE(ERR_STOPPED, "one pass is enough");
+}
+
+/* A dit gives all masked positions the same distribution, up to rounding: the first token of a pass is the leftmost. */
+static void test_ties(void **state) {
+  (void)state;
+  static const char *const orders[] = {"confidence", "margin", "entropy"};
+  for (int o = 0; o < 3; o++) {
+    Network n;
+    Run r = RUN("parallel", L, false, 6, 0, 0, .commit = "top_k", .order = orders[o], .likeliest = true);
+    double law[STATES];
+    int32_t z[L];
+    toy_open_sampler(&n, (ToySampler){.batch = STATES});
+    law_of(&n, &r, blank, law); /* fills p */
+    for (int l = 1; l < L; l++)
+      for (int y = 0; y < V; y++) assert_true(fabs(p[toy_code(blank)][l][y] - p[toy_code(blank)][0][y]) < 1e-6);
+    r.n = 1;
+    Sampler sampler;
+    MUST(toy_sampler(&sampler, &n, r));
+    memcpy(z, blank, sizeof z);
+    SamplerJob job = toy_job(&n, r, z);
+    job.progress = fail_after_one;
+    check_refused(sampler_run(&sampler, &job), ERR_STOPPED, "the second pass");
+    assert_true(z[0] != MASK && z[1] == MASK && z[2] == MASK);
+    sampler_destroy(&sampler);
+    network_destroy(&n);
+  }
+}
+
 static int stop_soon(void *arg, int64_t step) {
   int64_t *last = arg;
   assert_true(step >= *last && step <= 1000);
@@ -471,6 +504,7 @@ int main(void) {
       cmocka_unit_test(test_likeliest),
       cmocka_unit_test(test_batches),
       cmocka_unit_test(test_stop),
+      cmocka_unit_test(test_ties),
       cmocka_unit_test(test_progress),
       cmocka_unit_test(test_refusals),
   };
