@@ -98,12 +98,21 @@ def not_a_number(f: h5py.File) -> None:
         put_sealed(f, name, np.full_like(f[name][()], np.nan))
 
 
+def ones(f: h5py.File) -> None:
+    """Whole, and useless for networks that predict the next token."""
+    f["lengths"][:] = 1
+    f.attrs["digest"] = xxhash.xxh3_128_hexdigest(
+        f["tokens"][()].astype("<u4").tobytes() + f["lengths"][()].astype("<u4").tobytes()
+    )
+
+
 Edits = dict[str, Callable[[h5py.File], object]]
+
 DATA: Edits = {
     "token": token,
     "long": lambda f: f["lengths"].write_direct(np.full_like(f["lengths"][()], f["tokens"].shape[1] + 1)),
     "short": lambda f: f["lengths"].write_direct(np.zeros_like(f["lengths"][()])),
-    "ones": lambda f: f["lengths"].write_direct(np.ones_like(f["lengths"][()])),
+    "ones": ones,
     "norows": lambda f: [put(f, n, f[n][:0]) for n in ("tokens", "lengths")],
     "fewlengths": lambda f: put(f, "lengths", f["lengths"][:-1]),
     "nolengths": lambda f: f.__delitem__("lengths"),
