@@ -75,8 +75,9 @@ static void info_mixture(const MixtureState *m) {
   int64_t cycle = 0;
   for (int i = 0; i < m->n; i++) cycle += m->sets[i].share;
   for (int i = 0; i < m->n; i++)
-    log_info("  set %s: %.4g %% of the draws, %lld sequences so far, data %s", m->sets[i].name,
-             100 * (double)m->sets[i].share / (double)cycle, (long long)m->sets[i].drawn, m->sets[i].digest);
+    log_info("  set %s: %.4g %% of the draws, %lld sequences so far, %.3g epochs, data %s", m->sets[i].name,
+             100 * (double)m->sets[i].share / (double)cycle, (long long)m->sets[i].drawn,
+             (double)m->sets[i].drawn / (double)m->sets[i].rows, m->sets[i].digest);
 }
 
 static int info_checkpoint(const char *path) {

@@ -72,6 +72,7 @@ static int set_read(H5 *f, const CheckpointState *s, const char *name, MixtureSe
         "%s: the name /mixture/%s has more than %d letters", h5_path(f), name, MIXTURE_NAME - 1);
   snprintf(path, sizeof path, "/mixture/%s", name);
   TRY(h5_get_text(f, path, "digest", set->digest, sizeof set->digest));
+  TRY(h5_get_within(f, path, "rows", 1, MOST, &set->rows));
   TRY(h5_get_within(f, path, "share", 1, MOST, &set->share));
   TRY(h5_get_within(f, path, "drawn", 0, s->sequences, &set->drawn));
   return h5_get_within(f, path, "first", 0, set->drawn, &set->first);

@@ -6,7 +6,7 @@
  *   /vocab                         as in a data file (shards.h)
  *   /metrics/<group>/<series>      as in metrics.h5 (metrics.h), with HDF5's fletcher32
  *   /mixture                       of a run on several sets (mixture.h): attribute start; a group for each set, in the order
- *                                  of their names, with the attributes digest, share, first, drawn
+ *                                  of their names, with the attributes digest, rows, share, first, drawn
  *   attributes of /                format, format_version, version, step, sequences, tokens, masked_tokens, seed, length,
  *                                  deck, git, data_digest, wrap, detokenizer, source, split, valid_nll, saved,
  *                                  init_digest (with run.init), trace_1_sigma and trace_2_sigma, their relative widths

@@ -17,6 +17,7 @@ static int mixture_write(H5 *f, const CheckpointState *s) {
     snprintf(name, sizeof name, "/mixture/%s", set->name);
     TRY(h5_group(f, name));
     TRY(h5_set_str(f, name, "digest", set->digest));
+    TRY(h5_set_int(f, name, "rows", set->rows));
     TRY(h5_set_int(f, name, "share", set->share));
     TRY(h5_set_int(f, name, "first", set->first));
     TRY(h5_set_int(f, name, "drawn", set->drawn));

@@ -254,7 +254,10 @@ MixtureState mixture_state(const Mixture *m, int64_t j) {
   MixtureState state = {.n = m->n, .start = m->start};
   for (int i = 0; i < m->n; i++) {
     MixtureSet *s = &state.sets[i];
-    *s = (MixtureSet){.share = m->sets[i].share, .first = m->sets[i].first, .drawn = mixture_drawn(m, i, j)};
+    *s = (MixtureSet){.share = m->sets[i].share,
+                      .first = m->sets[i].first,
+                      .rows = shards_rows(m->sets[i].shards),
+                      .drawn = mixture_drawn(m, i, j)};
     strcpy(s->name, m->sets[i].name);
     strcpy(s->digest, digest_of(m, i));
   }

@@ -18,7 +18,7 @@ enum { MIXTURE_SETS = 64, MIXTURE_NAME = 32 };
 
 typedef struct MixtureSet { /* as a checkpoint keeps it */
   char name[MIXTURE_NAME], digest[40];
-  int64_t share, first;
+  int64_t share, first, rows;
   int64_t drawn; /* number of its draws so far, first included */
 } MixtureSet;
 

@@ -56,7 +56,7 @@ checked() {
   ranks 1 check "$T/deck.cfg" run.dir="$T/no" data.train="$MIX" train.global_batch=12 > "$T/out" 2>&1 &&
     told "$T/out" '^books +.*books.h5: [0-9]+ rows .*: good' '^rows .* of news, 20 % of the draws: an epoch is .* the run .* epochs'
 }
-described() { "$MDLM" info "$T/on1/last.h5" > "$T/out" && told "$T/out" 'set books: 30 % of the draws, 36 sequences so far' 'whole: '; }
+described() { "$MDLM" info "$T/on1/last.h5" > "$T/out" && told "$T/out" 'set books: 30 % of the draws, 36 sequences so far, 0.4 epochs, data [0-9a-f]{32}' 'whole: '; }
 tap "metrics.h5 and the checkpoint have the counts" counts
 tap "the log has them" logged
 tap "check reads each set and tells its epochs" checked

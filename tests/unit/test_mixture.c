@@ -255,11 +255,9 @@ static void foreign_state(void **state) {
     const char *group, *attribute;
     int64_t value;
     const char *words;
-  } wrong[] = {{"/mixture/a", "drawn", 9, "do not add up"},
-               {"/mixture/a", "drawn", 21, "drawn"},
-               {"/mixture/b", "first", 11, "first"},
-               {"/mixture/b", "share", 0, "share"},
-               {"/mixture", "start", 21, "start"}};
+  } wrong[] = {{"/mixture/a", "drawn", 9, "do not add up"}, {"/mixture/a", "drawn", 21, "drawn"},
+               {"/mixture/b", "first", 11, "first"},        {"/mixture/b", "rows", 0, "rows"},
+               {"/mixture/b", "share", 0, "share"},         {"/mixture", "start", 21, "start"}};
   for (int i = 0; i < LENGTH(wrong); i++) {
     H5 *f;
     CheckpointState other = stored(m, 20);
