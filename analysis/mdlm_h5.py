@@ -19,7 +19,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,30 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Norms:
+    """2-norms of one parameter, of its gradient before clipping, and of its change in a step (train.layers_every)."""
+
+    weight: Series
+    gradient: Series
+    update: Series
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What the moving average of a step makes of the noise and prompts of train.sample_every, always the same ones."""
+
+    step: int
+    tokens: np.ndarray  # [n,L]
+    text: list[str]  # without bos, eos and pads; WordPiece words with one blank between them
+
+
+@dataclass(frozen=True)
 class Metrics:
     train: dict[str, Series]
     valid: dict[str, Series]
     attributes: Values
+    layers: dict[str, Norms] = field(default_factory=dict)  # by parameter
+    samples: list[Drawn] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -217,7 +237,7 @@ def metrics(path: str | Path, patience: float = 2) -> Metrics:
                 if "train" not in root and "valid" not in root:
                     raise FormatError(f"{file}: holds no metrics (no group /train or /valid)")
                 train, valid = (_series(root[g]) if "step" in root.get(g, {}) else {} for g in ("train", "valid"))
-                return Metrics(train, valid, _attributes(f))
+                return Metrics(train, valid, _attributes(f), _layers(root), _drawn(f, root))
         except FormatError as e:
             if time.monotonic() > end or not file.is_file() or e.__cause__ is None:  # no cause: whole, but another file
                 raise
@@ -316,6 +336,40 @@ def _pieces(at: h5py.Dataset, index: tuple[int, ...], size: int) -> Iterator[np.
         rows = max(1, size // max(step, 1))
         for first in range(0, rest[0], rows):
             yield np.ravel(at[(*index, slice(first, first + rows))])
+
+
+def _layers(root: h5py.Group) -> dict[str, Norms]:
+    if "weight_norm" not in root:
+        return {}
+    weight, gradient, update = (_series(root[g]) for g in ("weight_norm", "gradient_norm", "update_norm"))
+    return {
+        n: Norms(weight[n], gradient[n], update[n]) for n in weight if n != "step" and n in gradient and n in update
+    }
+
+
+def _drawn(f: h5py.File, root: h5py.Group) -> list[Drawn]:
+    """Those of which every token is there."""
+    if "samples" not in root or not len(root["samples/token"]):
+        return []
+    columns = [root["samples"][name][()].astype(int) for name in ("step", "sample", "position", "token")]
+    steps, sample, position, token = (c[: min(map(len, columns))] for c in columns)
+    vocabulary, found = _vocabulary(f), []
+    for step in np.unique(steps):
+        at = steps == step
+        n, length = sample[at].max() + 1, position[at].max() + 1
+        if at.sum() == n * length:
+            tokens = token[at].reshape(n, length)
+            found.append(Drawn(int(step), tokens, [_text(vocabulary, row) for row in tokens]))
+    return found
+
+
+def _text(v: Vocabulary, ids: np.ndarray) -> str:
+    hidden = {v.attributes[name] for name in ("bos", "eos", "pad")}
+    pieces = [v.tokens[i] for i in ids if i not in hidden]
+    words = v.attributes["kind"] == "wordpiece"
+    if words:
+        pieces = [p[2:] if p.startswith(b"##") else b" " + p for p in pieces]
+    return b"".join(pieces).decode("utf-8", "replace").replace("\0", "\ufffd").strip(" " if words else "")
 
 
 def _attributes(at: h5py.Group | h5py.Dataset) -> Values:

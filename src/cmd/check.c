@@ -177,7 +177,7 @@ static int check(Comm *comm, const Config *cfg, int argc, char **argv, int *exit
   Preflight pre;
   TRY(preflight_begin(&pre, comm));
   size_t before = mem_resident();
-  err = trainer_create(&t, cfg, comm, false);
+  err = trainer_create(&t, cfg, comm, false, NULL);
   if (err == OK) {
     err = predict(&t, comm, before, &pre);
     if (err && comm->size > 1 && !err_agreed()) return err; /* the other ranks are blocked: main aborts them */

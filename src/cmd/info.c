@@ -159,6 +159,38 @@ static int info_group(H5 *f, const char *group) {
   return err;
 }
 
+/* One line for a table with a series for each parameter; read all of it. */
+static int info_norm_table(H5 *f, const char *group) {
+  char **names, full[256];
+  double last, square = 0;
+  int64_t n = 0;
+  H5Info info = {0};
+  if (!h5_exists(f, group)) return OK;
+  TRY(h5_list(f, group, &names));
+  int err = OK;
+  for (char **name = names; *name && err == OK; name++) {
+    snprintf(full, sizeof full, "%s/%s", group, *name);
+    err = h5_info(f, full, &info);
+    if (err == OK) err = read_all(f, full, &info, &last);
+    if (err != OK || strcmp(*name, "step") == 0) continue;
+    if (isfinite(last)) square += last * last;
+    n++;
+  }
+  h5_list_free(&names);
+  TRY(err);
+  log_info("  %-24s %lld parameters, %lld values each; last %.6g over all", group, (long long)n,
+           (long long)(info.rank == 1 ? info.dims[0] : 0), sqrt(square));
+  return OK;
+}
+
+/* What a run records besides its losses. */
+static int info_details(H5 *f) {
+  static const char *const norms[] = {"/weight_norm", "/gradient_norm", "/update_norm"};
+  TRY(info_group(f, "/valid"));
+  for (int i = 0; i < 3; i++) TRY(info_norm_table(f, norms[i]));
+  return h5_exists(f, "/samples") ? info_group(f, "/samples") : OK;
+}
+
 /* ---- metrics, evaluations, samples …: results, attributes, series, how to see the deck */
 
 typedef struct Field {
@@ -317,7 +349,7 @@ static int describe(H5 *f, const char *path, const char *format) {
   TRY(info_result(f));
   for (const Field *field = fields; field->name; field++) TRY(info_field(f, field));
   TRY(profile ? info_profile(f) : info_group(f, metrics ? "/train" : cells ? "/cells" : "/"));
-  if (metrics) TRY(info_group(f, "/valid"));
+  if (metrics) TRY(info_details(f));
   if (cells && h5_exists(f, "/pairs")) TRY(info_group(f, "/pairs"));
   if (h5_has(f, "/", "deck")) info_deck(path);
   log_info("  whole: every value could be read");

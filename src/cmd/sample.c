@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cmd/cmd.h"
+#include "cmd/deck_job.h"
 #include "cmd/task.h"
 #include "measure/entropy.h"
 #include "measure/items.h"
@@ -89,22 +90,13 @@ static int show(void *arg, int64_t step) {
 }
 
 static SamplerJob job_at(Sampling *s, int64_t first, int64_t n, int32_t *z) {
-  const Config *cfg = s->task.cfg;
-  Network *net = &s->task.net;
-  return (SamplerJob){.model = &net->model,
-                      .rows = &net->rows,
-                      .objective = &net->objective,
-                      .steps = cfg->sample_steps,
-                      .noise_removal = cfg->sample_noise_removal,
-                      .draw = {.temperature = cfg->sample_temperature,
-                               .nucleus = cfg->sample_nucleus,
-                               .f32 = strcmp(cfg->sample_draw, "f32") == 0},
-                      .seed = (uint64_t)cfg->run_seed,
-                      .first = first,
-                      .n = n,
-                      .z = z,
-                      .progress = show,
-                      .progress_arg = s};
+  SamplerJob job = deck_job(s->task.cfg, &s->task.net);
+  job.first = first;
+  job.n = n;
+  job.z = z;
+  job.progress = show;
+  job.progress_arg = s;
+  return job;
 }
 
 /* The tokens of a sample that were not fixed, up to its end. */

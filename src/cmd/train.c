@@ -5,6 +5,7 @@
 #include "base/stop.h"
 #include "base/version.h"
 #include "cmd/cmd.h"
+#include "cmd/train_samples.h"
 #include "train/trainer.h"
 #include <math.h>
 
@@ -42,16 +43,21 @@ static void introduce(const Trainer *t) {
 static int train(Comm *comm, const Config *cfg, int argc, char **argv, int *exit_code) {
   (void)argc, (void)argv;
   static Trainer t;
+  TrainSamples samples;
   int stop = 0;
-  TRY(trainer_create(&t, cfg, comm, true));
+  train_samples_init(&samples);
+  int err = trainer_create(&t, cfg, comm, true, &samples.callbacks);
+  if (err) train_samples_destroy(&samples);
+  TRY(err);
   introduce(&t);
-  int err = trainer_complete(&t) ? OK : trainer_run(&t, &stop);
+  if (!trainer_complete(&t)) err = trainer_run(&t, &stop);
   if (err && t.saver) saver_end(t.saver);                 /* before main aborts, or another rank does */
   if (err && comm->size > 1 && !err_agreed()) return err; /* the other ranks are blocked: main aborts them */
   if (err == OK) report_sets(&t);
   long long step = t.optimizer.step;
   double best = t.best;
   int64_t validations = t.history.valid.n_rows;
+  train_samples_destroy(&samples);
   trainer_destroy(&t);
   if (err) return err;
   if (stop) {
@@ -88,5 +94,5 @@ const Command command_train = {
     .reads = "data.train, data.valid and the checkpoints of run.dir",
     .writes = "in run.dir: last.h5, previous.h5 and best.h5 (checkpoints), step-NUMBER.h5 (with train.keep_every), "
               "metrics.h5, deck.cfg (all keys with their values)",
-    .sections = "run data model diffusion train device dist",
+    .sections = "run data model diffusion train sample device dist",
     .example = "mpirun -n 2 --bind-to none mdlm train deck.cfg run.dir=runs/a"};

@@ -95,18 +95,19 @@ int metrics_store(H5 *f, const char *prefix, MetricsTable *const *tables, int n_
   return OK;
 }
 
-static int begin(H5 *f, MetricsTable *const *tables, int n_tables, const char *deck) {
+static int begin(H5 *f, MetricsTable *const *tables, int n_tables, const char *deck, const Vocab *vocab) {
   TRY(h5_set_format(f, "mdlm-metrics", FORMAT_VERSION));
   TRY(h5_set_str(f, "/", "deck", deck));
   TRY(h5_set_str(f, "/", "git", version_git()));
   TRY(h5_set_str(f, "/", "started", clock_stamp()));
+  if (vocab) TRY(vocab_store(vocab, f));
   return metrics_store(f, "", tables, n_tables);
 }
 
-int metrics_begin(const char *path, MetricsTable *const *tables, int n_tables, const char *deck) {
+int metrics_begin(const char *path, MetricsTable *const *tables, int n_tables, const char *deck, const Vocab *vocab) {
   H5 *f;
   TRY(draft_create(&f, path));
-  TRY(draft_publish(&f, begin(f, tables, n_tables, deck), path));
+  TRY(draft_publish(&f, begin(f, tables, n_tables, deck, vocab), path));
   for (int i = 0; i < n_tables; i++) tables[i]->written = tables[i]->n_rows;
   return OK;
 }
@@ -114,7 +115,8 @@ int metrics_begin(const char *path, MetricsTable *const *tables, int n_tables, c
 static int table_flush(H5 *f, const MetricsTable *t) {
   char name[NAME_SIZE];
   H5Info info;
-  for (int c = 0; c < t->n_columns; c++) {
+  int columns = t->written == t->n_rows ? 1 : t->n_columns; /* without new rows only the file's own are checked */
+  for (int c = 0; c < columns; c++) {
     series_name(name, "", t, c);
     TRY(h5_info(f, name, &info));
     CHECK(info.rank == 1 && info.dims[0] == t->written, ERR_IO,

@@ -2,12 +2,15 @@
  *
  * metrics.h5, format "mdlm-metrics", version 1:
  *   /train/<series> /valid/<series>   [n] f64, the same n within a group; one of them is `step`
+ *   /weight_norm, /gradient_norm, /update_norm   the same, a series for each parameter (train.layers_every)
+ *   /samples/<series>                 [n] f64, a row a token (train.sample_every); /vocab has their text (shards.h)
  *   attributes of a series            unit, description
  *   attributes of /                   format, format_version, version, deck, git, started
  * Readers may open the file at any time between two writes. Every checkpoint also holds the whole history, and a
  * resumed run rewrites the file up to its step: a kill in the middle of a write loses nothing. */
 #pragma once
 #include "dist/comm.h"
+#include "store/vocab.h"
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,9 +36,9 @@ int metrics_table_copy(MetricsTable *to, const MetricsTable *from);
 int metrics_table_share(MetricsTable *t, Comm *c);
 /** metrics_add — append a row of n_columns values in memory. */
 int metrics_add(MetricsTable *t, const double *row);
-/** metrics_begin — (re)write path with the tables' rows so far, under a temporary name that is then renamed. */
-int metrics_begin(const char *path, MetricsTable *const *tables, int n_tables, const char *deck);
-typedef struct H5 H5;
+/** metrics_begin — (re)write path with the tables' rows so far, under a temporary name that is then renamed. vocab: of
+ *  tokens in the tables; NULL: there are none. */
+int metrics_begin(const char *path, MetricsTable *const *tables, int n_tables, const char *deck, const Vocab *vocab);
 /** metrics_store — write the tables as groups of f below prefix ("" or "/metrics"). */
 int metrics_store(H5 *f, const char *prefix, MetricsTable *const *tables, int n_tables);
 /** metrics_flush — open the file, append the rows not yet written, and close it. ERR_IO naming the path; the file may

@@ -27,6 +27,12 @@ static const MetricsColumn valid_columns[VALID_COLUMNS] = {
     {"ppl_high", "", "upper end of the 95 % interval of ppl over sequences"},
     {"seconds", "s", "time the validation took"},
 };
+static const MetricsColumn sample_columns[SAMPLE_COLUMNS] = {
+    {"step", "step", "optimizer steps taken"},
+    {"sample", "", "number of the sample: its noise and prompt are always the same"},
+    {"position", "", "position of the token in the sample"},
+    {"token", "", "token id, of the vocabulary in this file"},
+};
 
 /* One more column for each set of several; returns the number of all. */
 static int columns_make(History *h, const Mixture *data) {
@@ -43,14 +49,25 @@ static int columns_make(History *h, const Mixture *data) {
 
 int history_create(History *h, const Mixture *data, int64_t steps, int64_t log_every, int64_t valid_every) {
   *h = (History){0};
-  h->tables[0] = &h->train;
-  h->tables[1] = &h->valid;
+  history_add(h, &h->train);
+  history_add(h, &h->valid);
   int64_t validations = 2 + (valid_every ? steps / valid_every : 0);
   TRY(metrics_table_create(&h->train, "train", h->columns, columns_make(h, data), 2 + steps / log_every));
   return metrics_table_create(&h->valid, "valid", valid_columns, VALID_COLUMNS, validations);
 }
 
+void history_add(History *h, MetricsTable *table) {
+  ASSERT(h->n < HISTORY_TABLES);
+  h->tables[h->n++] = table;
+}
+
+int history_add_samples(History *h, int64_t tokens) {
+  history_add(h, &h->samples);
+  return metrics_table_create(&h->samples, "samples", sample_columns, SAMPLE_COLUMNS, tokens);
+}
+
 void history_destroy(History *h) {
+  metrics_table_destroy(&h->samples);
   metrics_table_destroy(&h->train);
   metrics_table_destroy(&h->valid);
 }

@@ -1,4 +1,4 @@
-/* history — the series a run records: one row a log line, one row a validation. */
+/* history — the series a run records: one row a log line, one row a validation, one row a token of a sample. */
 #pragma once
 #include "store/metrics.h"
 #include "store/mixture.h"
@@ -22,9 +22,14 @@ enum {
 };
 enum { VALID_STEP, VALID_NLL, VALID_PPL, VALID_LOW, VALID_HIGH, VALID_SECONDS, VALID_COLUMNS };
 
+enum { HISTORY_TABLES = 6 };
+
+enum { SAMPLE_STEP, SAMPLE_NUMBER, SAMPLE_POSITION, SAMPLE_TOKEN, SAMPLE_COLUMNS }; /* a row a token */
+
 typedef struct History {
-  MetricsTable train, valid;
-  MetricsTable *tables[2]; /* both, for the store */
+  MetricsTable train, valid, samples;
+  MetricsTable *tables[HISTORY_TABLES]; /* train and valid, and those that were added; for the store */
+  int n;
   MetricsColumn columns[TRAIN_MOST];
   struct {
     char name[MIXTURE_NAME + 16], description[MIXTURE_NAME + 64];
@@ -33,4 +38,8 @@ typedef struct History {
 
 /** history_create — room for a run of `steps` steps on that data. Must not be moved in memory afterwards. */
 int history_create(History *h, const Mixture *data, int64_t steps, int64_t log_every, int64_t valid_every);
+/** history_add_samples — the table of samples, with room for so many tokens. */
+int history_add_samples(History *h, int64_t tokens);
+/** history_add — another table, which its owner destroys after the history. */
+void history_add(History *h, MetricsTable *table);
 void history_destroy(History *h);

@@ -54,7 +54,7 @@ static int save_local(Trainer *t) {
   Saver *saver = t->local.saver;
   if (saver) saver_warn(saver);
   TRY_ALL(t->comm, saver ? check_weights(t) : OK);
-  for (int i = 0; i < 2; i++) TRY(metrics_table_share(t->history.tables[i], t->comm));
+  for (int i = 0; i < t->history.n; i++) TRY(metrics_table_share(t->history.tables[i], t->comm));
   TRY(copy(t, saver));
   if (saver) saver_write(saver, LOCAL_NAME);
   return OK;

@@ -28,7 +28,7 @@ struct Saver {
   CheckpointState state;
   Flat flat[CKPT_GROUPS];
   CheckpointArray *groups[CKPT_GROUPS];
-  MetricsTable tables[2];
+  MetricsTable tables[HISTORY_TABLES]; /* [history->n] */
   pthread_t thread;
   bool started;
   pthread_mutex_t lock;
@@ -43,9 +43,10 @@ struct Saver {
 
 static int file_write(Saver *s, const char *name) {
   char path[512];
-  MetricsTable *tables[] = {&s->tables[0], &s->tables[1]};
+  MetricsTable *tables[HISTORY_TABLES];
+  for (int i = 0; i < s->history->n; i++) tables[i] = &s->tables[i];
   if (strcmp(name, "last.h5") == 0) TRY(rundir_rotate(s->dir));
-  return checkpoint_save(rundir_file(s->dir, name, path), &s->state, s->groups, s->params->n, tables, 2);
+  return checkpoint_save(rundir_file(s->dir, name, path), &s->state, s->groups, s->params->n, tables, s->history->n);
 }
 
 static SaverFile *first_in(Saver *s, FileState state) {
@@ -89,7 +90,7 @@ int saver_create(Saver **out, const RunDir *dir, Params *p, const History *histo
     TRY_TO(failed, flat_create(&s->flat[g], p, p->value, true));
     s->groups[g] = s->flat[g].arrays;
   }
-  for (int i = 0; i < 2; i++) TRY_TO(failed, metrics_table_copy(&s->tables[i], history->tables[i]));
+  for (int i = 0; i < history->n; i++) TRY_TO(failed, metrics_table_copy(&s->tables[i], history->tables[i]));
   TRY_TO(failed, thread_start(&s->thread, saver_run, s, "checkpoint"));
   s->started = true;
   *out = s;
@@ -108,7 +109,7 @@ void saver_destroy(Saver **out) {
   pthread_mutex_unlock(&s->lock);
   if (s->started) pthread_join(s->thread, NULL);
   for (int g = 0; g < CKPT_GROUPS; g++) flat_destroy(&s->flat[g]);
-  for (int i = 0; i < 2; i++) metrics_table_destroy(&s->tables[i]);
+  for (int i = 0; i < HISTORY_TABLES; i++) metrics_table_destroy(&s->tables[i]);
   pthread_cond_destroy(&s->changed);
   pthread_mutex_destroy(&s->lock);
   mem_free(out);
@@ -116,7 +117,7 @@ void saver_destroy(Saver **out) {
 
 bool saver_holds(const Saver *s, int64_t step) {
   bool same = s->taken && s->state.step == step;
-  for (int i = 0; i < 2; i++) same = same && s->tables[i].n_rows == s->history->tables[i]->n_rows;
+  for (int i = 0; i < s->history->n; i++) same = same && s->tables[i].n_rows == s->history->tables[i]->n_rows;
   return same;
 }
 
@@ -145,7 +146,7 @@ void saver_begin(Saver *s) {
 int saver_copy(Saver *s, CheckpointGroup group, Tensor flat) { return flat_fill(&s->flat[group], s->params, flat); }
 
 int saver_take(Saver *s, const CheckpointState *state) {
-  for (int i = 0; i < 2; i++) TRY(metrics_table_copy(&s->tables[i], s->history->tables[i]));
+  for (int i = 0; i < s->history->n; i++) TRY(metrics_table_copy(&s->tables[i], s->history->tables[i]));
   s->state = *state;
   s->taken = true;
   return OK;

@@ -104,7 +104,7 @@ static int check_state(const Trainer *t, const CheckpointState *s, const Config 
  * depend on it. */
 #define QUIET                                                                                                          \
   "data.train train.log_every train.save_every train.save_minutes train.keep_every train.local_every train.local_dir " \
-  "device.threads device.pin "                                                                                         \
+  "train.sample_every train.sample_count device.threads device.pin "                                                   \
   "dist.timeout dist.heartbeat"
 static int report_changes(const Trainer *t, const Config *trained, int64_t step) {
   char quiet[512];
@@ -148,7 +148,7 @@ static int read_head(Trainer *t, H5 *f, CheckpointState *s, Config *trained) {
   if (s->sequences < 0) s->sequences = s->step * trained->train_global_batch; /* a file of an older version */
   if (s->mixture.n == 0) s->mixture = mixture_single(s->data_digest, s->sequences);
   TRY(check_state(t, s, trained, h5_path(f)));
-  return checkpoint_metrics(f, t->history.tables, 2);
+  return checkpoint_metrics(f, t->history.tables, t->history.n);
 }
 
 /* What rank 0 of the node has read to its other ranks, which get no deck and no vocabulary: those were compared. */
@@ -158,7 +158,7 @@ static int share_head(Trainer *t, CheckpointState *s, Comm *node) {
   TRY(comm_broadcast(node, s, sizeof *s, 0));
   s->deck = deck;
   s->vocab = vocab;
-  for (int i = 0; i < 2; i++) TRY(metrics_table_share(t->history.tables[i], node));
+  for (int i = 0; i < t->history.n; i++) TRY(metrics_table_share(t->history.tables[i], node));
   return OK;
 }
 

@@ -70,6 +70,12 @@ static int share_weights(Trainer *t) {
   return tensor_none(p->low) ? OK : op_to_bf16(p->dev, p->low, p->value);
 }
 
+/* The norms of a step that is done. Errors are local. */
+static int watch_layers(Trainer *t, double scale) {
+  if (t->optimizer.shard.parts > 1) TRY(reduction_gather(&t->reduction, t->net.model.params.grad));
+  return layers_after(&t->layers, t->optimizer.step, scale);
+}
+
 /* The sums over the ranks and the gradient's squares are queued before anything is read, so that the host waits once a
  * step and draws the next step's masks while the weights are updated; where ranks share the optimizer's state, it waits
  * for the terms of the norm and for the weights, too. */
@@ -95,6 +101,8 @@ int trainer_update(Trainer *t, StepResult *sum) {
                                            (long long)t->optimizer.step));
   *sum = (StepResult){
       .loss = total[0] / total[1], .tokens = (int64_t)total[1], .masked = (int64_t)total[2], .rows = (int64_t)total[3]};
+  bool watched = layers_due(&t->layers, t->optimizer.step + 1);
+  if (watched) TRY(layers_before(&t->layers));
   err = optimizer_step(&t->optimizer, squares, 1 / total[1], &sum->norm, &sum->lr);
   device_phase(&t->net.dev, NULL);
   if (err == ERR_NUMERIC)
@@ -104,6 +112,7 @@ int trainer_update(Trainer *t, StepResult *sum) {
                       (long long)t->optimizer.step, sum->norm);
   TRY(comm_agree(t->comm, err));
   TRY(share_weights(t));
+  if (watched) TRY(watch_layers(t, 1 / total[1]));
   t->sequences += t->cfg->train_global_batch;
   t->tokens += sum->tokens;
   t->masked += sum->masked;
@@ -207,8 +216,16 @@ static int compare_ranks(Trainer *t, Window *w, double row[TRAIN_MOST]) {
   return OK;
 }
 
+/* The rows that metrics.h5 does not have yet. */
+static int write_metrics(Trainer *t) {
+  char path[512];
+  rundir_file(&t->dir, "metrics.h5", path);
+  return comm_agree(t->comm,
+                    t->comm->rank == 0 && t->writes ? metrics_flush(path, t->history.tables, t->history.n) : OK);
+}
+
 static int report(Trainer *t, const StepResult *last, Window *w, double begun, int64_t first) {
-  char left[32], path[512];
+  char left[32];
   double now = clock_now(), seconds = now - w->start, loss = w->loss / (double)w->steps;
   double rate = (double)w->tokens / seconds, ranks = t->comm->size;
   double mfu = trainer_flops(t, (double)w->tokens, (double)w->rows) / seconds / ranks / t->peak;
@@ -234,11 +251,10 @@ static int report(Trainer *t, const StepResult *last, Window *w, double begun, i
   for (int i = 0; i < mixture_sets(t->train); i++)
     row[TRAIN_COLUMNS + i] = (double)mixture_drawn(t->train, i, t->sequences);
   TRY(compare_ranks(t, w, row));
-  int err = metrics_add(&t->history.train, row);
-  if (err == OK && t->comm->rank == 0 && t->writes)
-    err = metrics_flush(rundir_file(&t->dir, "metrics.h5", path), t->history.tables, 2);
+  TRY_ALL(t->comm, metrics_add(&t->history.train, row));
+  TRY(write_metrics(t));
   *w = (Window){.start = clock_now()};
-  return comm_agree(t->comm, err);
+  return OK;
 }
 
 static bool due(int64_t n, int64_t every, int64_t total) { return n == total || (every > 0 && n % every == 0); }
@@ -256,7 +272,30 @@ static bool owes_validation(const Trainer *t) {
          !validated(t);
 }
 
-bool trainer_complete(const Trainer *t) { return t->optimizer.step >= t->cfg->train_steps && !owes_validation(t); }
+/* Whether samples of the current step are due and not in the history: after a step, or when a stop has left them to the
+ * resumed run. */
+static bool owes_samples(const Trainer *t) {
+  const MetricsTable *s = &t->history.samples;
+  int64_t n = t->optimizer.step, every = t->cfg->train_sample_every;
+  bool drawn = s->n_rows > 0 && s->rows[(s->n_rows - 1) * SAMPLE_COLUMNS + SAMPLE_STEP] == (double)n;
+  return t->sampling && n > 0 && n % every == 0 && !drawn;
+}
+
+/* Samples of the moving average, if they are due. */
+static int draw_samples(Trainer *t, int *stop) {
+  Params *p = &t->net.model.params;
+  Tensor ema;
+  if (*stop || !owes_samples(t)) return OK;
+  TRY(trainer_flat(t, CKPT_EMA, &ema));
+  TRY(params_bind(p, ema));
+  TRY(t->sampling->draw(t->sampling->arg, stop));
+  TRY(params_bind(p, p->value));
+  return write_metrics(t);
+}
+
+bool trainer_complete(const Trainer *t) {
+  return t->optimizer.step >= t->cfg->train_steps && !owes_validation(t) && !owes_samples(t);
+}
 
 /* Whether a validation takes longer than the time between two saves, with steps of `seconds` each: by the last one, or
  * by the time of a forward pass, a third of a step's. The same on all ranks. */
@@ -300,6 +339,11 @@ int trainer_run(Trainer *t, int *stop) {
     unsaved = !*stop;
     w.start = clock_now();
   }
+  if (owes_samples(t)) {
+    TRY(draw_samples(t, stop));
+    unsaved = unsaved || !*stop;
+    w.start = clock_now();
+  }
   while (t->optimizer.step < total && !*stop) {
     int64_t before = t->optimizer.step;
     StepResult r;
@@ -323,15 +367,16 @@ int trainer_run(Trainer *t, int *stop) {
       w.start += clock_now() - start;
       progress_start(&live, "step", "tokens", total); /* its speed is that of steps alone */
     }
+    if (owes_samples(t)) {
+      double start = clock_now();
+      TRY(draw_samples(t, stop));
+      w.start += clock_now() - start;
+    }
     if (*stop && w.steps > 0) TRY(report(t, &last, &w, begun, first)); /* before the save, which is the last one */
     TRY(trainer_save_due(t));
   }
   TRY(wind_up(t, &last, &w, begun, first, unsaved));
   if (*stop == STOP_FILE && t->comm->rank == 0) rundir_remove(&t->dir, "STOP"); /* the request has been served */
-  char path[512];
-  int err = OK;
-  if (t->comm->rank == 0 && t->writes)
-    err = metrics_flush(rundir_file(&t->dir, "metrics.h5", path), t->history.tables, 2);
-  TRY(comm_agree(t->comm, err));
+  TRY(write_metrics(t));
   return trainer_saved(t);
 }

@@ -9,6 +9,7 @@
 #include "store/loader.h"
 #include "store/shards.h"
 #include "train/history.h"
+#include "train/layers.h"
 #include "train/local.h"
 #include "train/optimizer.h"
 #include "train/reduce.h"
@@ -21,7 +22,18 @@ typedef struct StepResult { /* of one step, summed over the global batch */
   int64_t tokens, masked, rows; /* real tokens, masked tokens, rows whose logits were computed */
 } StepResult;
 
-typedef struct Trainer {
+typedef struct Trainer Trainer;
+
+/* What draws samples while a run trains: sampling is a room above this one. */
+typedef struct TrainerSampling {
+  int (*open)(void *arg, Trainer *t); /* callback once the network is there and before anything is written. Local */
+  /* callback that draws samples of the moving average, which is bound, into t->history.samples. *stop: the signal that
+   * ended it, and then nothing is added; else it stays 0. Collective, errors agreed */
+  int (*draw)(void *arg, int *stop);
+  void *arg;
+} TrainerSampling;
+
+struct Trainer {
   const Config *cfg; /* not owned */
   Comm *comm;        /* not owned */
   char *deck;        /* resolved */
@@ -33,6 +45,7 @@ typedef struct Trainer {
   Reduction reduction;
   Loader *loader;
   History history;
+  Layers layers;
   RunDir dir;
   bool writes;                       /* false: nothing is written (mdlm check) */
   Saver *saver;                      /* on rank 0, where it writes */
@@ -43,13 +56,14 @@ typedef struct Trainer {
   double valid_seconds;              /* of the last validation, 0: none yet */
   char init_digest[33];              /* of the weights of run.init, "" without */
   double best;                       /* nat per token of the best validation, NaN: none */
+  const TrainerSampling *sampling;   /* not owned; NULL: none */
   double peak;                       /* FLOP/s of matrix products on this rank */
-} Trainer;
+};
 
 /** trainer_create — opens and allocates everything; with `writes`, locks the run directory and resumes as run.resume
- *  says. Must not be moved in memory afterwards.
+ *  says. With train.sample_every, `sampling` draws samples; NULL: nothing does. Must not be moved in memory afterwards.
  *  Errors  ERR_USAGE, ERR_DATA, ERR_IO, ERR_BUSY, ERR_MEMORY */
-int trainer_create(Trainer *t, const Config *cfg, Comm *comm, bool writes);
+int trainer_create(Trainer *t, const Config *cfg, Comm *comm, bool writes, const TrainerSampling *sampling);
 void trainer_destroy(Trainer *t);
 /** trainer_micro — one micro-batch forward and backward, adding to *sum (the loss stays on the device). Collective only
  *  for the last one of a step; errors are not agreed. */

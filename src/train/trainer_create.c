@@ -174,7 +174,9 @@ static int open_history(Trainer *t) {
   int err = OK;
   if (t->comm->rank == 0) {
     err = rundir_write(&t->dir, "deck.cfg", t->deck);
-    if (err == OK) err = metrics_begin(rundir_file(&t->dir, "metrics.h5", path), t->history.tables, 2, t->deck);
+    const Vocab *vocab = t->sampling ? shards_vocab(t->train) : NULL; /* of the samples' tokens */
+    rundir_file(&t->dir, "metrics.h5", path);
+    if (err == OK) err = metrics_begin(path, t->history.tables, t->history.n, t->deck, vocab);
   }
   return comm_agree(t->comm, err);
 }
@@ -204,6 +206,11 @@ static int open_loader(Trainer *t) {
   return loader_create(&t->loader, &o);
 }
 
+static int open_sampling(Trainer *t) {
+  TRY(t->sampling->open(t->sampling->arg, t));
+  return history_add_samples(&t->history, t->cfg->train_sample_count * t->length);
+}
+
 static int create(Trainer *t) {
   bool resume = false;
   TRY_ALL(t->comm, config_resolved(t->cfg, &t->deck));
@@ -213,6 +220,9 @@ static int create(Trainer *t) {
   TRY(open_reduction(t));
   TRY_ALL(t->comm, history_create(&t->history, t->train, t->cfg->train_steps, t->cfg->train_log_every,
                                   t->cfg->train_valid_every));
+  TRY_ALL(t->comm, layers_create(&t->layers, &t->net.model.params, &t->history, t->cfg->train_layers_every,
+                                 t->cfg->train_steps));
+  if (t->sampling) TRY_ALL(t->comm, open_sampling(t));
   if (t->writes) TRY(open_dir(t, &resume));
   if (t->writes) TRY(local_open(&t->local, t->cfg->train_local_dir, &t->dir, never(t->cfg), t->comm));
   TRY_ALL(t->comm, peak_measure(&t->net.dev, &t->peak));
@@ -230,8 +240,9 @@ static int create(Trainer *t) {
   return comm_agree(t->comm, open_loader(t));
 }
 
-int trainer_create(Trainer *t, const Config *cfg, Comm *comm, bool writes) {
+int trainer_create(Trainer *t, const Config *cfg, Comm *comm, bool writes, const TrainerSampling *sampling) {
   *t = (Trainer){.cfg = cfg, .comm = comm, .writes = writes, .best = NAN};
+  if (cfg->train_sample_every > 0) t->sampling = sampling;
   int err = create(t);
   if (err) trainer_destroy(t);
   return err;
@@ -243,6 +254,7 @@ void trainer_destroy(Trainer *t) {
   loader_destroy(&t->loader);
   reduction_destroy(&t->reduction);
   optimizer_destroy(&t->optimizer);
+  layers_destroy(&t->layers);
   network_destroy(&t->net);
   history_destroy(&t->history);
   mem_free(&t->deck);

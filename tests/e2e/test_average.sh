@@ -53,7 +53,7 @@ tap "info names them" info
 # ---- averages of other widths
 mix() {
   local code=0
-  "$MDLM" mix "$T/$1.h5" "${@:2}" > "$T/out" 2>&1 || code=1
+  "$MDLM" mix "$T/$1.h5" "${@:2}" > "$T/out" 2>&1 || code=$?
   cat "$T/out"
   return "$code"
 }

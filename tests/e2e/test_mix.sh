@@ -12,7 +12,7 @@ A=$T/a/last.h5 B=$T/b/last.h5
 
 mix() {
   local code=0
-  "$MDLM" mix "$T/$1.h5" "${@:2}" > "$T/out" 2>&1 || code=1
+  "$MDLM" mix "$T/$1.h5" "${@:2}" > "$T/out" 2>&1 || code=$?
   cat "$T/out"
   return "$code"
 }

@@ -18,7 +18,10 @@ DECK = """
 run: { dir = "a"; };
 data: { train = "train.h5"; valid = "valid.h5"; };
 model: { width = 16; blocks = 1; heads = 2; cond_dim = 8; };
-train: { steps = 4; global_batch = 4; micro_batch = 2; warmup = 2; log_every = 1; valid_every = 2; };
+train: {
+  steps = 4; global_batch = 4; micro_batch = 2; warmup = 2; log_every = 1; valid_every = 2;
+  layers_every = 2; sample_every = 2; sample_count = 2; ema_traces = "0.05,0.10";
+};
 sample: { count = 3; batch = 3; steps = 4; };
 device: { threads = 1; };
 """
@@ -37,12 +40,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.run(command("mdlm_data.prepare", *made), check=True, timeout=300)
         (at / "deck.cfg").write_text(DECK)
         mdlm("train", "deck.cfg")
-        mdlm("train", "deck.cfg", "run.dir=b", "model.name=ar", "diffusion.objective=ar")
+        mdlm("train", "deck.cfg", "run.dir=b", "model.name=ar", "diffusion.objective=ar", "train.sample_every=0")
         for name in "ab":
             more = ("model.name=ar", "diffusion.objective=ar") if name == "b" else ()
             for what in ("eval", "profile"):
                 mdlm(what, "deck.cfg", f"run.dir={name}", f"eval.checkpoint={name}/last.h5", *more)
         mdlm("sample", "deck.cfg", "sample.checkpoint=a/last.h5")
+        mdlm("sample", "deck.cfg", "sample.checkpoint=a/last.h5", "sample.count=2", "sample.output=a/two.h5")
         mdlm("score", "deck.cfg", "score.checkpoint=b/last.h5")
         mdlm("sweep", "deck.cfg", "sweep.checkpoints=a/last.h5", "sweep.seeds=1, 2")
     return at
@@ -66,7 +70,7 @@ def test_checkpoint(runs: Path) -> None:
     assert {k: c.deck["run"][k] for k in ("dir", "seed", "resume")} == {"dir": "a", "seed": 1, "resume": "auto"}
     assert c.deck["train"]["lr"] == 3e-4 and c.deck["model"]["time_conditioning"] is False
     with h5py.File(runs / "a/last.h5", locking=False) as f:
-        for group in ("params", "ema", "adam_m", "adam_v"):
+        for group in ("params", "ema", "adam_m", "adam_v", "trace_1", "trace_2"):
             for name, shape in c.shapes.items():
                 value = c.parameter(name, group)
                 assert value.dtype == np.float32 and value.shape == shape and np.array_equal(value, f[group][name])
@@ -81,6 +85,25 @@ def test_metrics_of_run_and_checkpoint(runs: Path) -> None:
     assert run.train.keys() == kept.train.keys() and run.valid.keys() == kept.valid.keys()
     for name, series in run.valid.items():
         assert np.array_equal(series.values, kept.valid[name].values, equal_nan=True)
+
+
+def test_norms_and_samples_of_a_run(runs: Path) -> None:
+    c = mdlm_h5.checkpoint(runs / "a/last.h5")
+    for run in mdlm_h5.metrics(runs / "a"), mdlm_h5.metrics(runs / "a/last.h5"):
+        assert run.layers.keys() == c.shapes.keys()
+        for name, norms in run.layers.items():
+            assert norms.weight.steps.tolist() == norms.update.steps.tolist() == [2, 4]
+            assert norms.weight.values[-1] == pytest.approx(np.linalg.norm(c.parameter(name, "params").astype(float)))
+            assert norms.gradient.description and (norms.gradient.values >= 0).all()
+        gradient = np.sqrt(sum(n.gradient.values**2 for n in run.layers.values()))
+        assert gradient == pytest.approx(run.train["grad_norm"].values[1::2])
+        assert [d.step for d in run.samples] == [2, 4]
+        for drawn in run.samples:
+            assert drawn.tokens.shape == (2, 16) and drawn.tokens.min() >= 0 and drawn.tokens.max() < 280
+    two = mdlm_h5.samples(runs / "a/two.h5")  # the same noise, and the same text
+    assert np.array_equal(two.tokens, run.samples[-1].tokens) and two.text == run.samples[-1].text
+    other = mdlm_h5.metrics(runs / "b")
+    assert other.layers and other.samples == []
 
 
 def test_outputs(runs: Path) -> None:

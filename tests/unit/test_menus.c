@@ -208,7 +208,7 @@ static void test_toys(void **state) {
   data_write(bench_path("train.h5"), &(Data){.N = ROWS, .L = LONG, .V = V, .type = H5_U16, .full = true});
   deck(&cfg, "run");
   must(comm_null_create(&comm));
-  must(trainer_create(&t, &cfg, &comm, true));
+  must(trainer_create(&t, &cfg, &comm, true, NULL));
   assert_string_equal(t.net.objective.table->name, "toy");
   double before = evaluate(&t, "count");
   must(trainer_run(&t, &stop));

@@ -64,7 +64,7 @@ static void grows(void **state) {
   H5 *f;
   char *s;
   two_create(&two);
-  must(metrics_begin(path, two.tables, 2, "model { }\n"));
+  must(metrics_begin(path, two.tables, 2, "model { }\n", NULL));
   expect_series(path, &two.train, 0);
   int64_t n = 0;
   for (int i = 0; i < 12; i++) { /* flushes smaller and larger than a chunk */
@@ -99,19 +99,19 @@ static void truncates(void **state) {
   Two two;
   two_create(&two);
   add_rows(&two.train, 100);
-  must(metrics_begin(path, two.tables, 2, ""));
+  must(metrics_begin(path, two.tables, 2, "", NULL));
   assert_int_equal(two.train.written, 100);
   metrics_truncate(&two.train, 505); /* steps 0, 10 … 500 stay */
   assert_int_equal(two.train.n_rows, 51);
   assert_int_equal(two.train.written, 51);
   refused(metrics_flush(path, two.tables, 2), ERR_IO, "resumed.h5", "100 rows",
           "51"); /* the file has more rows: it must be rewritten */
-  must(metrics_begin(path, two.tables, 2, ""));
+  must(metrics_begin(path, two.tables, 2, "", NULL));
   add_rows(&two.train, 5);
   must(metrics_flush(path, two.tables, 2));
   expect_series(path, &two.train, 56);
   assert_false(bench_there(bench_path("resumed.h5.tmp")));
-  must(metrics_begin(path, two.tables, 2, "")); /* a new file is sealed until rows are appended */
+  must(metrics_begin(path, two.tables, 2, "", NULL)); /* a new file is sealed until rows are appended */
   bench_flip(path, 1000, 4);
   add_rows(&two.train, 1);
   refused(metrics_flush(path, two.tables, 2), ERR_IO, "resumed.h5 is damaged", "checksum");
@@ -150,7 +150,7 @@ static void read_while_growing(void **state) {
   char c = 'x';
   two_create(&two);
   add_rows(&two.train, 7);
-  must(metrics_begin(path, two.tables, 2, ""));
+  must(metrics_begin(path, two.tables, 2, "", NULL));
   assert_int_equal(pipe(ready), 0);
   assert_int_equal(pipe(go), 0);
   fflush(NULL);
@@ -173,7 +173,7 @@ static void cannot_write(void **state) {
   Two two;
   two_create(&two);
   add_rows(&two.train, 3);
-  refused(metrics_begin(path, two.tables, 2, ""), ERR_IO, "none/metrics.h5", "No such file or directory");
+  refused(metrics_begin(path, two.tables, 2, "", NULL), ERR_IO, "none/metrics.h5", "No such file or directory");
   refused(metrics_flush(path, two.tables, 2), ERR_IO, "none/metrics.h5");
   assert_int_equal(two.train.written, 0);
   two_destroy(&two);
@@ -187,7 +187,7 @@ static int begin_in_little_room(void) {
   setrlimit(RLIMIT_FSIZE, &r);
   two_create(&two);
   add_rows(&two.train, 5000);
-  int err = metrics_begin(bench_path("kept.h5"), two.tables, 2, "");
+  int err = metrics_begin(bench_path("kept.h5"), two.tables, 2, "", NULL);
   bool ok = err == ERR_IO && strstr(err_message(), "kept.h5") && two.train.written == 0;
   two_destroy(&two);
   return ok && !bench_there(bench_path("kept.h5.tmp")) ? 0 : 1;
@@ -199,7 +199,7 @@ static void no_room(void **state) {
   int status;
   two_create(&two);
   add_rows(&two.train, 5);
-  must(metrics_begin(bench_path("kept.h5"), two.tables, 2, ""));
+  must(metrics_begin(bench_path("kept.h5"), two.tables, 2, "", NULL));
   fflush(NULL);
   pid_t child = fork();
   if (child == 0) exit(begin_in_little_room());

@@ -1,0 +1,14 @@
+#include "cmd/deck_job.h"
+#include <string.h>
+
+SamplerJob deck_job(const Config *cfg, Network *net) {
+  return (SamplerJob){.model = &net->model,
+                      .rows = &net->rows,
+                      .objective = &net->objective,
+                      .steps = cfg->sample_steps,
+                      .noise_removal = cfg->sample_noise_removal,
+                      .draw = {.temperature = cfg->sample_temperature,
+                               .nucleus = cfg->sample_nucleus,
+                               .f32 = strcmp(cfg->sample_draw, "f32") == 0},
+                      .seed = (uint64_t)cfg->run_seed};
+}
