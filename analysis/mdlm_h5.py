@@ -91,6 +91,17 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Parent:
+    """A checkpoint that mdlm mix made this one of."""
+
+    file: str
+    digest: str  # of its weights
+    weights: str  # the group that was taken: ema, params, trace_1 or trace_2
+    step: int
+    weight: float
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     path: Path
     step: int
@@ -99,6 +110,7 @@ class Checkpoint:
     shapes: dict[str, tuple[int, ...]]  # of the parameters, by name
     vocabulary: Vocabulary
     attributes: Values
+    parents: list[Parent] = field(default_factory=list)  # of mdlm mix
 
     def parameter(self, name: str, group: str = "ema") -> np.ndarray:
         """A parameter as float32; group: ema, params (the live weights), adam_m, adam_v, trace_1 or trace_2."""
@@ -224,7 +236,7 @@ def checkpoint(path: str | Path) -> Checkpoint:
     with _opened(path, "mdlm-checkpoint") as f:
         a = _attributes(f)
         shapes = {name: tuple(d.shape) for name, d in f["params"].items()}
-        return Checkpoint(Path(path), a["step"], a["length"], deck(a["deck"]), shapes, _vocabulary(f), a)
+        return Checkpoint(Path(path), a["step"], a["length"], deck(a["deck"]), shapes, _vocabulary(f), a, _parents(f))
 
 
 def metrics(path: str | Path, patience: float = 2) -> Metrics:
@@ -336,6 +348,14 @@ def _pieces(at: h5py.Dataset, index: tuple[int, ...], size: int) -> Iterator[np.
         rows = max(1, size // max(step, 1))
         for first in range(0, rest[0], rows):
             yield np.ravel(at[(*index, slice(first, first + rows))])
+
+
+def _parents(f: h5py.File) -> list[Parent]:
+    if "parents" not in f:
+        return []
+    texts = (f["parents"][name].asstr()[()].tolist() for name in ("file", "digest", "weights"))
+    numbers = (f["parents"][name][()].tolist() for name in ("step", "weight"))
+    return [Parent(*values) for values in zip(*texts, *numbers)]
 
 
 def _layers(root: h5py.Group) -> dict[str, Norms]:

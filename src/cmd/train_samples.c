@@ -60,7 +60,7 @@ static int tell(TrainSamples *s) {
   for (int64_t i = 0; i < t->cfg->train_sample_count; i++) {
     char *text;
     for (int64_t l = 0; l < t->length; l++) s->z[l] = (int32_t)s->tokens[i * t->length + l];
-    TRY(vocab_text(shards_vocab(t->train), s->z, t->length, VOCAB_DROP, &text));
+    TRY(vocab_text(mixture_vocab(t->train), s->z, t->length, VOCAB_DROP, &text));
     size_t n = strlen(text), end = n < MOST ? n : MOST;
     while (end < n && end > 0 && ((unsigned char)text[end] & 0xc0) == 0x80) end--; /* not inside a character */
     text[end] = 0;
@@ -99,7 +99,7 @@ static int draw(void *arg, int *stop) {
 static int open_samples(void *arg, Trainer *t) {
   TrainSamples *s = arg;
   const Config *cfg = t->cfg;
-  const Vocab *vocab = shards_vocab(t->train);
+  const Vocab *vocab = mixture_vocab(t->train);
   SamplerOptions o = {.cfg = cfg, .objective = &t->net.objective, .model = &t->net.model.options, .bos = vocab->bos};
   s->trainer = t;
   TRY(sampler_create(&s->sampler, &o));

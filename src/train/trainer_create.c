@@ -174,7 +174,7 @@ static int open_history(Trainer *t) {
   int err = OK;
   if (t->comm->rank == 0) {
     err = rundir_write(&t->dir, "deck.cfg", t->deck);
-    const Vocab *vocab = t->sampling ? shards_vocab(t->train) : NULL; /* of the samples' tokens */
+    const Vocab *vocab = t->sampling ? mixture_vocab(t->train) : NULL; /* of the samples' tokens */
     rundir_file(&t->dir, "metrics.h5", path);
     if (err == OK) err = metrics_begin(path, t->history.tables, t->history.n, t->deck, vocab);
   }

@@ -45,6 +45,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             more = ("model.name=ar", "diffusion.objective=ar") if name == "b" else ()
             for what in ("eval", "profile"):
                 mdlm(what, "deck.cfg", f"run.dir={name}", f"eval.checkpoint={name}/last.h5", *more)
+        mdlm("mix", "mixed.h5", "a/best.h5=0.25", "a/last.h5=0.75")
         mdlm("sample", "deck.cfg", "sample.checkpoint=a/last.h5")
         mdlm("sample", "deck.cfg", "sample.checkpoint=a/last.h5", "sample.count=2", "sample.output=a/two.h5")
         mdlm("score", "deck.cfg", "score.checkpoint=b/last.h5")
@@ -76,6 +77,16 @@ def test_checkpoint(runs: Path) -> None:
                 assert value.dtype == np.float32 and value.shape == shape and np.array_equal(value, f[group][name])
     with pytest.raises(mdlm_h5.FormatError, match="holds no ema/none"):
         c.parameter("none")
+
+
+def test_mixed_checkpoint(runs: Path) -> None:
+    mixed, best, last = (mdlm_h5.checkpoint(runs / name) for name in ("mixed.h5", "a/best.h5", "a/last.h5"))
+    found = [(p.file, p.weights, p.step, p.weight) for p in mixed.parents]
+    assert found == [("a/best.h5", "ema", best.step, 0.25), ("a/last.h5", "ema", 4, 0.75)] and last.parents == []
+    assert all(re.fullmatch("[0-9a-f]{32}", p.digest) for p in mixed.parents)
+    for name in mixed.shapes:
+        one, two = (c.parameter(name).astype(float) for c in (best, last))
+        assert np.array_equal(mixed.parameter(name), (0.25 * one + 0.75 * two).astype(np.float32))
 
 
 def test_metrics_of_run_and_checkpoint(runs: Path) -> None:
