@@ -74,7 +74,7 @@ static int write_all(const char *out, const MixSources *s) {
   TRY(parts_of(s, &parts, &n));
   warn_sum(parts, n);
   int err = mix_write(out, parts, n, &step);
-  if (err == OK) log_info("%s: the sum of %d checkpoints, at step %lld", out, n, (long long)step);
+  if (err == OK) log_info("%s: the weighted sum of %d parents, at step %lld", out, n, (long long)step);
   mem_free(&parts);
   return err;
 }

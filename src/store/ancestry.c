@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MOST_PARENTS = 1 << 20 };
+enum { MOST_PARENTS = 1 << 16 };
 
 bool ancestry_there(H5 *f) { return h5_exists(f, "/parents"); }
 
