@@ -10,9 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
-
 import mdlm_h5
 from mdlm_analysis.runs import Run, read_runs
 
@@ -26,12 +23,12 @@ class Contents:
     series: Run
     attributes: Values  # of metrics.h5
     deck: dict[str, Values]
+    drawn: list[mdlm_h5.Drawn]  # samples of training
     checkpoints: dict[Path, mdlm_h5.Checkpoint] = field(default_factory=dict)
     evaluations: dict[Path, mdlm_h5.Evaluation] = field(default_factory=dict)
     scores: dict[Path, mdlm_h5.Evaluation] = field(default_factory=dict)
     samples: dict[Path, mdlm_h5.Samples] = field(default_factory=dict)
     profiles: dict[Path, mdlm_h5.Profile] = field(default_factory=dict)
-    drawn: dict[int, dict[int, np.ndarray]] = field(default_factory=dict)  # in training: step → number → token ids
     unread: dict[str, str] = field(default_factory=dict)  # name of a file → why it was not read
 
     @property
@@ -54,29 +51,12 @@ def read_contents(paths: Sequence[Path]) -> list[Contents]:
 
 
 def _contents(series: Run) -> Contents:
-    attributes = mdlm_h5.metrics(series.path).attributes
-    found = Contents(series, attributes, mdlm_h5.deck(str(attributes.get("deck", ""))), drawn=_drawn(series.path))
+    history = mdlm_h5.metrics(series.path)
+    deck = mdlm_h5.deck(str(history.attributes.get("deck", "")))
+    found = Contents(series, history.attributes, deck, history.samples)
     alone = series.path.name != "metrics.h5"
     for file in [series.path] if alone else sorted(found.folder.glob("*.h5")):
         _add(found, file)
-    return found
-
-
-def _drawn(file: Path) -> dict[int, dict[int, np.ndarray]]:
-    """The samples of train.sample_every (src/train/history.c): a row a token. None while the run is just writing."""
-    try:
-        with h5py.File(file, "r", locking=False) as f:
-            group = f.get("metrics", f).get("samples", {})
-            rows = [group[name][()].astype(int) for name in ("step", "sample", "position", "token") if name in group]
-    except (OSError, RuntimeError, ValueError):
-        return {}
-    found: dict[int, dict[int, np.ndarray]] = {}
-    if len(rows) == 4:
-        n = min(map(len, rows))
-        step, number, position, token = (row[:n] for row in rows)
-        first = np.flatnonzero(position == 0)
-        for begin, end in zip(first, [*first[1:], n]):
-            found.setdefault(int(step[begin]), {})[int(number[begin])] = token[begin:end]
     return found
 
 

@@ -7,11 +7,10 @@ import numpy as np
 
 from mdlm_analysis.report_data import Contents
 from mdlm_analysis.report_page import Block, Text, visible
-from mdlm_h5 import Samples, Vocabulary
+from mdlm_h5 import Samples
 
 MOST_TEXTS = 16  # samples shown of a file
 MOST_DRAWN, MOST_STEPS = 4, 8  # of those of training: samples, and steps of each
-CLOSE = (b".", b",", b"!", b"?", b";", b":", b"'", b")")  # no blank before these words
 
 
 def samples(runs: list[Contents]) -> list[Block]:
@@ -34,30 +33,12 @@ def _of_file(title: str, s: Samples, folded: bool) -> Block:
 
 def _during_training(run: Contents) -> list[Block]:
     """A block for each of the first samples, at steps from the first to the last."""
-    vocabulary = next((c.vocabulary for c in run.checkpoints.values()), None)
-    if not run.drawn or vocabulary is None:
+    if not run.drawn:
         return []
-    steps = sorted(run.drawn)
-    shown = [steps[k] for k in sorted({round(x) for x in np.linspace(0, len(steps) - 1, MOST_STEPS)})]
+    shown = [run.drawn[k] for k in sorted({round(x) for x in np.linspace(0, len(run.drawn) - 1, MOST_STEPS)})]
     blocks = []
-    for number in sorted(run.drawn[steps[-1]])[:MOST_DRAWN]:
-        at = [(step, run.drawn[step][number]) for step in shown if number in run.drawn[step]]
-        items = [Text(f"step {step:,}", visible(spell(vocabulary, ids))) for step, ids in at]
+    for number in range(min(MOST_DRAWN, len(run.drawn[-1].text))):
+        items = [Text(f"step {d.step:,}", visible(d.text[number])) for d in shown if number < len(d.text)]
         title = f"{run.name}: sample {number} during training"
         blocks.append(Block(title, folded=number > 0, lines=["Always of the same noise and prompt."], items=items))
     return blocks
-
-
-def spell(v: Vocabulary, ids: np.ndarray) -> str:
-    """The text of token ids without bos, eos and pads. Blanks around punctuation may differ from those of mdlm where the
-    vocabulary is of WordPiece."""
-    a = v.attributes
-    dropped = {a.get(name) for name in ("bos", "eos", "pad")} - {a.get("mask")}
-    words = [b"[MASK]" if i == a.get("mask") else v.tokens[i] for i in ids.tolist() if i not in dropped]
-    if a.get("kind") != "wordpiece":
-        return b"".join(words).decode("utf-8", "replace")
-    out = b""
-    for word in words:
-        glued = word.startswith(b"##") and len(word) > 2
-        out += word[2:] if glued else word if not out or word in CLOSE else b" " + word
-    return out.decode("utf-8", "replace")

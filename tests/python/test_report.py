@@ -19,7 +19,7 @@ from conftest import Call, command
 from weights import mdlm
 
 import mdlm_h5
-from mdlm_analysis import cli, report_profile, report_samples
+from mdlm_analysis import cli, report_profile
 from mdlm_analysis.report_page import visible
 
 DECK = """
@@ -47,7 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         line = ("text", "--tokenizer", "bpe:280", "--length", 16, "--valid-documents", 20, "--quiet", *names)
         subprocess.run(command("mdlm_data.prepare", *line), check=True, timeout=300)
         (at / "deck.cfg").write_text(DECK)
-        mdlm("train", "deck.cfg")
+        mdlm("train", "deck.cfg", "train.sample_every=2")
         mdlm("train", "deck.cfg", "run.dir=b", "model.name=ar", "diffusion.objective=ar", "train.lr=0.01")
         for run, more in (("first", ()), ("b", ("model.name=ar", "diffusion.objective=ar"))):
             mdlm("eval", "deck.cfg", f"run.dir={run}", *more)
@@ -69,18 +69,7 @@ def spoil(run: Path) -> None:
         f.attrs["deck"] = f.attrs["deck"].replace('resume = "auto"', f'resume = "{UNQUOTED}"')
         f["train/slowest_rank"][...] = [0, 1, 1, 1, 1, 1, 1, 1]
         f["train/step_slowest"][...] = 1.5 * f["train/step_median"][...]
-        put_drawn(f, run)
     (run / "damaged.h5").write_bytes((run / "samples.h5").read_bytes()[:3000])
-
-
-def put_drawn(f: h5py.File, run: Path) -> None:
-    """As train.sample_every records two samples, at 20 steps: all masks at first, then every time one token more."""
-    with h5py.File(run / "samples.h5") as s, h5py.File(run / "last.h5") as c:
-        last, mask = s["tokens"][1:3], c["vocab"].attrs["mask"]
-    step, number, position = np.meshgrid(range(20), range(2), range(16), indexing="ij")
-    tokens = np.where(position < step, last[number, position], mask)
-    for name, values in (("step", step), ("sample", number), ("position", position), ("token", tokens)):
-        f[f"samples/{name}"] = values.ravel().astype(float)
 
 
 def report(*arguments: object) -> None:
@@ -154,6 +143,7 @@ def test_configuration_shows_what_differs(both: Page) -> None:
         ["model.name", "dit", "ar"],
         ["diffusion.objective", "subs", "ar"],
         ["train.lr", "0.0003", "0.01"],
+        ["train.sample_every", "2", "0"],
     ]
     assert ["train.steps", "8", "8"] in both.tables["All keys"]
 
@@ -193,20 +183,10 @@ def test_samples_and_damaged_file(made: Path, both: Page) -> None:
     assert both.column("Files that could not be read", "file") == ["damaged.h5"]
 
 
-def test_samples_during_training(made: Path, both: Page, page: chromium.Browser) -> None:
-    texts = mdlm_h5.samples(made / NAME / "samples.h5").text
-    page.open(made / "report.html", DESKTOP)
-    block = "[...document.querySelectorAll('#samples details')].find((d) => d.innerText.includes('sample 1 during'))"
-    shown = page.evaluate(f"[...{block}.querySelectorAll('.sample')].map((e) => e.textContent)")
-    assert shown[0] == "[MASK]" * 16 and shown[-1] == visible(texts[2]) and len(shown) == 8
-    steps = page.evaluate(f"[...{block}.querySelectorAll('li .faint')].map((e) => e.textContent)")
-    assert steps[0] == "step 0" and steps[-1] == "step 19"
-
-
-def test_words_of_wordpiece() -> None:
-    tokens = [b"[PAD]", b"un", b"##do", b",", b"now", b"[MASK]"]
-    v = mdlm_h5.Vocabulary(tokens, {"kind": "wordpiece", "pad": 0, "mask": 5})
-    assert report_samples.spell(v, np.array([1, 2, 3, 4, 5, 0, 0])) == "undo, now [MASK]"
+def test_samples_during_training(made: Path, both: Page) -> None:
+    drawn = mdlm_h5.metrics(made / "first").samples
+    assert [d.step for d in drawn] == [2, 4, 6, 8] and "first: sample 1 during training" in both.words
+    assert all(visible(text) in both.words for d in drawn for text in d.text)
 
 
 def test_of_one_run(made: Path) -> None:
