@@ -98,6 +98,25 @@ static haddr_t driver_eof(const H5FD_t *file, H5FD_mem_t type) {
   return ((const DriverFile *)file)->eof;
 }
 
+/* HDF5 walks from object to object of a global heap, which holds strings of any length, and never ends at one whose size
+ * is 0 or wraps around: whether each step leads forward, inside the heap. */
+static bool heap_ends(const DriverFile *d, haddr_t addr, const char *head) {
+  uint64_t size, need, at = 16; /* of the heap's header */
+  memcpy(&size, head + 8, sizeof size);
+  if (addr > d->eof || size > d->eof - addr) return false;
+  while (at + 16 <= size) {
+    char object[16];
+    uint16_t index;
+    if (files_read(d->fd, object, sizeof object, (int64_t)(addr + at)) != (int64_t)sizeof object) return false;
+    memcpy(&index, object, sizeof index);
+    memcpy(&need, object + 8, sizeof need);
+    if (need > size - at || (index == 0 && need < sizeof object))
+      return false; /* index 0: free space, header included */
+    at += index == 0 ? need : sizeof object + (need + 7) / 8 * 8;
+  }
+  return true;
+}
+
 static herr_t driver_read(H5FD_t *file, H5FD_mem_t type, hid_t dxpl, haddr_t addr, size_t size, void *buffer) {
   (void)type, (void)dxpl;
   DriverFile *d = (DriverFile *)file;
@@ -105,7 +124,8 @@ static herr_t driver_read(H5FD_t *file, H5FD_mem_t type, hid_t dxpl, haddr_t add
   int64_t n = files_read(d->fd, buffer, size, (int64_t)addr);
   if (n < 0) return driver_failed(d), -1;
   memset((char *)buffer + n, 0, size - (size_t)n); /* allocated but never written */
-  return 0;
+  bool heap = !d->owner->write && !d->seal && n >= 16 && memcmp(buffer, "GCOL\1\0\0", 8) == 0;
+  return heap && !heap_ends(d, addr, buffer) ? -1 : 0;
 }
 
 static herr_t driver_write(H5FD_t *file, H5FD_mem_t type, hid_t dxpl, haddr_t addr, size_t size, const void *buffer) {

@@ -77,6 +77,21 @@ large() {
 }
 tap "a file without a seal that is too large for that: a warning" large
 
+endless() { # the size of an object in the heap of strings wraps around
+  "$PY" - "$S/data.h5" "$T/endless.h5" << 'PYTHON' || return 1
+import sys, h5py
+with h5py.File(sys.argv[1]) as a, h5py.File(sys.argv[2], "w", libver=("earliest", "v108")) as b:
+    [a.copy(name, b) for name in a], [b.attrs.create(k, v) for k, v in a.attrs.items()]
+raw = bytearray(open(sys.argv[2], "rb").read())
+at = raw.find(b"GCOL")
+assert at > 0
+raw[at + 24 : at + 32] = b"\xf0" + 7 * b"\xff"
+open(sys.argv[2], "wb").write(raw)
+PYTHON
+  (ulimit -t 5; exits 3 ranks 1 info "$T/endless.h5" 2> "$T/err") && one_line "$T/err" "$T/endless.h5.*(is damaged|cannot read)" 1
+}
+tap "a heap of strings in which HDF5 would not end" endless
+
 stretched() {
   "$PY" -c "import h5py, sys; f = h5py.File(sys.argv[1], 'r+'); f.attrs['length'] = 100000" "$T/stretched.h5" || return 1
   exits 3 ranks 1 sample "$D" sample.checkpoint="$T/stretched.h5" sample.output="$T/no.h5" 2> "$T/err"
