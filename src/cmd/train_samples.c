@@ -100,7 +100,12 @@ static int open_samples(void *arg, Trainer *t) {
   TrainSamples *s = arg;
   const Config *cfg = t->cfg;
   const Vocab *vocab = mixture_vocab(t->train);
-  SamplerOptions o = {.cfg = cfg, .objective = &t->net.objective, .model = &t->net.model.options, .bos = vocab->bos};
+  SamplerOptions o = {.cfg = cfg,
+                      .objective = &t->net.objective,
+                      .model = &t->net.model.options,
+                      .bos = vocab->bos,
+                      .eos = vocab->eos,
+                      .pad = vocab->pad};
   s->trainer = t;
   TRY(sampler_create(&s->sampler, &o));
   TRY(*cfg->sample_prompt ? prompts_read(&s->prompts, cfg->sample_prompt, vocab, t->length)

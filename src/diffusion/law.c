@@ -34,6 +34,15 @@ double law_invert(const Law *law, LawFunction F, LawFunction dF, double t) {
   return x;
 }
 
+int law_check(const Law *law, LawFunction F, const char *keys) {
+  const double least = 1e-6;
+  double mass = F(law, 1) - F(law, law->tau);
+  CHECK(mass > least, ERR_USAGE,
+        "diffusion.time = %s: with %s only %.2g of the distribution lies between diffusion.sampling_eps = %g and 1",
+        law->table->name, keys, mass, law->tau);
+  return OK;
+}
+
 double law_cut(const Law *law, LawFunction F, LawFunction dF, double time) {
   return dF(law, time) * (1 - law->tau) / (F(law, 1) - F(law, law->tau));
 }

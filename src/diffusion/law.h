@@ -41,5 +41,8 @@ double law_density(const Law *law, double time);
 typedef double (*LawFunction)(const Law *, double);
 /** law_invert — the time for t: F(time) = F(τ) + (F(1) − F(τ))·(t − τ)/(1 − τ), by Newton's method. */
 double law_invert(const Law *law, LawFunction F, LawFunction dF, double t);
+/** law_check — whether enough of the law lies in [τ,1] to draw from it: at least a millionth. keys names its parameters.
+ *  Errors  ERR_USAGE */
+int law_check(const Law *law, LawFunction F, const char *keys);
 /** law_cut — the relative density from dF. */
 double law_cut(const Law *law, LawFunction F, LawFunction dF, double time);

@@ -181,6 +181,7 @@ static int mix(Part *parts, int n, const char *path, int64_t *step) {
   for (int i = 1; i < n && err == OK; i++) err = fits(&parts[0], &parts[i], names);
   CheckpointState state = parts[newest].state;
   state.valid_nll = NAN; /* of the mixture it is not known */
+  memset(state.trace_sigma, 0, sizeof state.trace_sigma);
   *step = state.step;
   snprintf(state.git, sizeof state.git, "%s", version_git());
   if (err == OK) err = all_write(parts, n, names, path, &state);

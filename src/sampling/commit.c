@@ -34,16 +34,24 @@ static int64_t binomial(const CommitStep *s) {
 }
 
 /* ---- numbers from scores */
+/* Scores that agree up to rounding errors have one rank, and bounds are compared with ranks. */
+static double rounded(double x) {
+  enum { BITS = 12 };
+  int exponent;
+  double fraction = frexp(x, &exponent);
+  return isfinite(x) ? ldexp(rint(ldexp(fraction, BITS)), exponent - BITS) : x;
+}
+
 static int64_t threshold(const Commit *c, const Candidate *list, int64_t n) {
   int64_t k = 0;
-  while (k < n && list[k].score >= c->threshold) k++;
+  while (k < n && list[k].rank >= rounded(c->threshold)) k++;
   return k;
 }
 
 /* The r-th one passes with a probability of at least 1 − factor/(r + 1). */
 static int64_t factor(const Commit *c, const Candidate *list, int64_t n) {
   int64_t k = 0;
-  while (k < n && list[k].score >= 1 - c->factor / (double)(k + 2)) k++;
+  while (k < n && list[k].rank >= rounded(1 - c->factor / (double)(k + 2))) k++;
   return k;
 }
 
@@ -93,13 +101,6 @@ int64_t commit_planned(const Commit *c, const CommitStep *step) {
 double commit_score(const Commit *c, const double measures[3], double uniform) {
   const double scores[ORDERS] = {measures[0], measures[1], -measures[2], uniform};
   return scores[c->order];
-}
-
-static double rounded(double x) {
-  enum { BITS = 12 };
-  int exponent;
-  double fraction = frexp(x, &exponent);
-  return isfinite(x) ? ldexp(rint(ldexp(fraction, BITS)), exponent - BITS) : x;
 }
 
 static int better(const void *a, const void *b) {

@@ -2,13 +2,14 @@
 #include "base/err.h"
 #include "base/log.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
 #include <xxhash.h>
 
 static const char ID_FILE[] = "local_id";
-enum { ID = 17 };
+enum { ID = 17, FOLDER = 26 };
 
 /* ---- the folder */
 static bool read_id(const RunDir *run, char id[ID]) {
@@ -26,6 +27,14 @@ static int make_id(const RunDir *run, char id[ID]) {
   return rundir_write(run, ID_FILE, id);
 }
 
+/* The folder's name: the number, and a checksum of where run.dir is. */
+static void name_folder(const RunDir *run, const char *id, char folder[FOLDER]) {
+  char *path = realpath(run->path, NULL);
+  const char *where = path ? path : run->path;
+  snprintf(folder, FOLDER, "%s-%08x", id, (unsigned)XXH32(where, strlen(where), 0));
+  free(path);
+}
+
 static int find_folder(Local *l, const char *dir, const char *id) {
   char host[64] = "";
   gethostname(host, sizeof host - 1);
@@ -38,14 +47,15 @@ static int find_folder(Local *l, const char *dir, const char *id) {
 }
 
 int local_open(Local *l, const char *dir, const RunDir *run, bool fresh, Comm *comm) {
-  char id[ID] = "";
+  char id[ID] = "", folder[FOLDER] = "";
   *l = (Local){.comm = comm};
   if (*dir == 0) return OK;
   TRY_ALL(comm, comm_node(comm, &l->node));
   l->used = true;
   TRY_ALL(comm, comm->rank > 0 || (!fresh && read_id(run, id)) ? OK : make_id(run, id));
-  TRY(comm_broadcast(comm, id, sizeof id, 0));
-  return comm_agree(comm, l->node.rank > 0 ? OK : find_folder(l, dir, id));
+  if (comm->rank == 0) name_folder(run, id, folder);
+  TRY(comm_broadcast(comm, folder, sizeof folder, 0));
+  return comm_agree(comm, l->node.rank > 0 ? OK : find_folder(l, dir, folder));
 }
 
 int local_begin(Local *l, Params *p, const History *history, CheckpointGroup groups) {
@@ -82,6 +92,18 @@ int local_newest(Local *l, int64_t *step, char path[512]) {
   int64_t most[4] = {mine[0], -mine[0], mine[1], -mine[1]};
   TRY(comm_all_reduce(l->comm, most, 4, COMM_I64, COMM_MAX));
   if (most[0] == -most[1] && most[2] == -most[3]) *step = most[0];
+  if (*step < 0 && most[0] >= 0) log_warn("the nodes' own checkpoints differ, or some have none: they are not taken");
+  return OK;
+}
+
+int local_warn(Local *l) {
+  int64_t failed = 0;
+  if (!l->used) return OK;
+  if (l->saver && saver_result(l->saver)) failed = 1;
+  if (failed && l->comm->rank == 0) log_warn("%s", err_message());
+  err_clear();
+  TRY(comm_all_reduce(l->comm, &failed, 1, COMM_I64, COMM_SUM));
+  if (failed > 0) log_warn("no checkpoint could be written in train.local_dir on %lld of the nodes", (long long)failed);
   return OK;
 }
 
@@ -89,6 +111,7 @@ void local_remove(Local *l) {
   if (l->saver == NULL) return;
   saver_wait(l->saver);
   rundir_remove(&l->dir, LOCAL_NAME);
+  rundir_remove(&l->dir, LOCAL_NAME ".tmp"); /* of a job that was killed */
   rmdir(l->dir.path);
 }
 

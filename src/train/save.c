@@ -49,10 +49,12 @@ int trainer_save(Trainer *t, const char *name) {
 }
 
 /* Each node's own checkpoint. Its history is that of rank 0, since another node may be the first one when the run is
- * resumed. A file that cannot be written is a warning. */
+ * resumed. It tells of best.h5 and numbered checkpoints, which therefore must be there before. A file of its own that
+ * cannot be written is a warning. */
 static int save_local(Trainer *t) {
   Saver *saver = t->local.saver;
-  if (saver) saver_warn(saver);
+  TRY_ALL(t->comm, t->saver ? saver_retry(t->saver, "last.h5") : OK);
+  TRY(local_warn(&t->local));
   TRY_ALL(t->comm, saver ? check_weights(t) : OK);
   for (int i = 0; i < t->history.n; i++) TRY(metrics_table_share(t->history.tables[i], t->comm));
   TRY(copy(t, saver));
@@ -84,6 +86,7 @@ int trainer_save_due(Trainer *t) {
 
 int trainer_saved(Trainer *t) {
   TRY_ALL(t->comm, t->saver ? saver_result(t->saver) : OK);
+  TRY(local_warn(&t->local));
   if (trainer_complete(t)) local_remove(&t->local);
   return OK;
 }

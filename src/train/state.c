@@ -104,7 +104,7 @@ static int check_state(const Trainer *t, const CheckpointState *s, const Config 
  * depend on it. */
 #define QUIET                                                                                                          \
   "data.train train.log_every train.save_every train.save_minutes train.keep_every train.local_every train.local_dir " \
-  "train.sample_every train.sample_count device.threads device.pin "                                                   \
+  "train.sample_every train.sample_count train.layers_every device.threads device.pin "                                \
   "dist.timeout dist.heartbeat"
 static int report_changes(const Trainer *t, const Config *trained, int64_t step) {
   char quiet[512];
@@ -240,29 +240,36 @@ static int resume(Trainer *t, Comm *node, bool *done) {
   return OK;
 }
 
-/* The step of last.h5, −1 if it is missing or damaged: for all ranks. */
-static int last_step(Trainer *t, int64_t *step) {
+/* Rank 0: the step of a whole checkpoint of the run, −1 if it is missing or damaged. */
+static int64_t whole_step(const Trainer *t, const char *name) {
   char path[512];
   CheckpointState s = {0};
-  *step = -1;
-  if (t->comm->rank == 0 && rundir_has(&t->dir, "last.h5")) {
-    if (checkpoint_read(rundir_file(&t->dir, "last.h5", path), &s) == OK) *step = s.step;
+  int64_t step = -1;
+  if (!rundir_has(&t->dir, name)) return -1;
+  rundir_file(&t->dir, name, path);
+  if (checkpoint_verify(path) == OK && checkpoint_read(path, &s) == OK) {
+    step = s.step;
+  } else {
+    log_warn("%s", err_message());
     err_clear();
-    checkpoint_state_destroy(&s);
   }
-  return comm_broadcast(t->comm, step, sizeof *step, 0);
+  checkpoint_state_destroy(&s);
+  return step;
 }
 
 /* *done := whether the nodes' own checkpoints are newer than last.h5 and have been loaded. */
 static int resume_local(Trainer *t, Comm *node, bool *done) {
-  int64_t step, last;
+  int64_t step, last = -1, other = -1;
   char path[512];
   *done = false;
   TRY(local_newest(&t->local, &step, path));
   if (step < 0) return OK;
-  TRY(last_step(t, &last));
-  if (step <= last) return OK;
+  if (t->comm->rank == 0) last = whole_step(t, "last.h5");
+  if (t->comm->rank == 0) other = last < 0 ? whole_step(t, "previous.h5") : last;
+  TRY(comm_broadcast(t->comm, &other, sizeof other, 0));
+  if (step <= other) return OK;
   TRY_ALL(t->comm, load(t, path, node));
+  TRY_ALL(t->comm, t->comm->rank == 0 && last < 0 ? set_aside(&t->dir, "last.h5") : OK);
   log_info("resuming from %s at step %lld, which every node has and %s/last.h5 has not", path, (long long)step,
            t->dir.path);
   *done = true;

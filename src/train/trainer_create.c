@@ -1,6 +1,7 @@
 /* trainer_create — opens and allocates all that a run needs, and takes its directory. */
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "network/fit.h"
 #include "train/freeze.h"
@@ -10,6 +11,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static LoaderOrder order_of(const Config *cfg) {
   if (strcmp(cfg->data_order, "sequential") == 0) return ORDER_SEQUENTIAL;
@@ -141,6 +143,12 @@ static int open_reduction(Trainer *t) {
 
 static bool never(const Config *cfg) { return strcmp(cfg->run_resume, "never") == 0; }
 
+static int must_resume(const Trainer *t, bool resumed) {
+  CHECK(!t->writes || resumed || strcmp(t->cfg->run_resume, "must") != 0, ERR_USAGE,
+        "run.dir = %s holds no checkpoint and run.resume = must", t->dir.path);
+  return OK;
+}
+
 static bool has_checkpoint(const RunDir *d) { return rundir_has(d, "last.h5") || rundir_has(d, "previous.h5"); }
 
 /* Rank 0 locks the directory for all; afterwards every rank may read in it. */
@@ -156,8 +164,6 @@ static int open_dir(Trainer *t, bool *resume) {
   if (any && never(t->cfg))
     err = RAISE(ERR_USAGE, "run.dir = %s holds a checkpoint and run.resume = never: choose another directory",
                 t->dir.path);
-  if (!there && strcmp(how, "must") == 0)
-    err = RAISE(ERR_USAGE, "run.dir = %s holds no checkpoint and run.resume = must", t->dir.path);
   if (any && !there && strcmp(how, "auto") == 0 && !rundir_has(&t->dir, "metrics.h5") && err == OK &&
       t->comm->rank == 0)
     err = RAISE(
@@ -169,10 +175,46 @@ static int open_dir(Trainer *t, bool *resume) {
   return comm_agree(t->comm, err);
 }
 
+/* Whether nothing of an earlier job is in the run's directory. Rank 0 decides. */
+static bool is_new(const Trainer *t, bool resume) {
+  return never(t->cfg) || (!resume && !rundir_has(&t->dir, "metrics.h5"));
+}
+
+static bool records(const History *h, const char *group) {
+  bool found = strcmp(group, "vocab") == 0;
+  for (int i = 0; i < h->n; i++) found = found || strcmp(h->tables[i]->group, group) == 0;
+  return found;
+}
+
+/* The first group of metrics.h5 that this job does not record, or "". */
+static void find_unrecorded(const Trainer *t, const char *path, char group[64]) {
+  H5 *f = NULL;
+  char **names = NULL;
+  *group = 0;
+  if (access(path, F_OK)) return;
+  if (h5_open(&f, path, false) == OK && h5_list(f, "/", &names) == OK)
+    for (char **it = names; *it && *group == 0; it++)
+      if (!records(&t->history, *it)) snprintf(group, 64, "%s", *it);
+  err_clear(); /* a damaged file is replaced */
+  h5_list_free(&names);
+  h5_close(&f);
+}
+
+/* A resumed run that records less than before leaves what there was in a file of its own. */
+static void keep_metrics(const Trainer *t, const char *path) {
+  char group[64], name[64], kept[512];
+  find_unrecorded(t, path, group);
+  if (*group == 0) return;
+  snprintf(name, sizeof name, "metrics-%07lld.h5", (long long)t->optimizer.step);
+  if (rename(path, rundir_file(&t->dir, name, kept))) return;
+  log_warn("%s has /%s, which the deck no longer asks for: it is kept as %s", path, group, kept);
+}
+
 static int open_history(Trainer *t) {
   char path[512];
   int err = OK;
   if (t->comm->rank == 0) {
+    keep_metrics(t, rundir_file(&t->dir, "metrics.h5", path));
     err = rundir_write(&t->dir, "deck.cfg", t->deck);
     const Vocab *vocab = t->sampling ? mixture_vocab(t->train) : NULL; /* of the samples' tokens */
     rundir_file(&t->dir, "metrics.h5", path);
@@ -224,9 +266,10 @@ static int create(Trainer *t) {
                                  t->cfg->train_steps));
   if (t->sampling) TRY_ALL(t->comm, open_sampling(t));
   if (t->writes) TRY(open_dir(t, &resume));
-  if (t->writes) TRY(local_open(&t->local, t->cfg->train_local_dir, &t->dir, never(t->cfg), t->comm));
+  if (t->writes) TRY(local_open(&t->local, t->cfg->train_local_dir, &t->dir, is_new(t, resume), t->comm));
   TRY_ALL(t->comm, peak_measure(&t->net.dev, &t->peak));
   if (resume || t->local.used) TRY(trainer_resume(t, &resume));
+  TRY_ALL(t->comm, t->comm->rank == 0 ? must_resume(t, resume) : OK);
   if (!resume) {
     TRY_ALL(t->comm, params_init(&t->net.model.params, (uint64_t)t->cfg->run_seed));
     if (*t->cfg->run_init)
@@ -235,7 +278,8 @@ static int create(Trainer *t) {
   }
   if (t->writes) TRY(open_history(t));
   if (t->writes) TRY(open_saver(t));
-  if (t->writes) TRY(local_begin(&t->local, &t->net.model.params, &t->history, trainer_groups(t)));
+  if (t->writes && t->cfg->train_local_every > 0)
+    TRY(local_begin(&t->local, &t->net.model.params, &t->history, trainer_groups(t)));
   device_profile_reset(&t->net.dev);
   return comm_agree(t->comm, open_loader(t));
 }

@@ -106,4 +106,9 @@ bad "a width and weights" 'last.h5 has a weight, but sigma = 0.1 finds the weigh
 bad "a width and other weights" 'sigma = 0.1 takes the traces of checkpoints, not weights=live' mix "$T/no.h5" "$T/both" sigma=0.1 weights=live
 bad "no checkpoint so early" 'both holds 0 numbered checkpoints up to that step' mix "$T/no.h5" "$T/both" sigma=0.1 step=1
 bad "nor among files" 'no checkpoint is of step 1 to 1' mix "$T/no.h5" "$T/both/last.h5" sigma=0.1 step=1
+of_mix() { # what is made of checkpoints with traces has none
+  mix of_mix "$T/both/last.h5" "$T/both/step-0000058.h5" && "$MDLM" info "$T/of_mix.h5" > "$T/out" && ! grep power-law "$T/out" &&
+    ! mix none "$T/of_mix.h5" sigma=0.08 && grep 'holds no power-law averages' "$T/out"
+}
+tap "a mixed checkpoint has no traces" of_mix
 finish

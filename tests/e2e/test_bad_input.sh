@@ -82,6 +82,10 @@ bad "times of ar" 'time = normal: diffusion.objective = ar has no time to draw; 
   diffusion.time=normal
 bad "clip that leaves no time" 'clip_low = 0.9 .* is not below diffusion.clip_high = 0.8' "${new[@]}" diffusion.time=clip \
   diffusion.clip_low=0.9
+bad "normal times outside of 0 to 1" 'time = normal: with these diffusion.normal_mean .* lies between diffusion.sampling_eps = 0.4' \
+  "${new[@]}" diffusion.time=normal diffusion.normal_mean=0 diffusion.normal_width=0.05 diffusion.sampling_eps=0.4
+bad "beta times below sampling_eps" 'time = beta: with these diffusion.beta_a and' "${new[@]}" diffusion.time=beta diffusion.beta_a=0.01 \
+  diffusion.beta_b=100 diffusion.sampling_eps=0.5
 bad "the former key of importance sampling" 'diffusion.importance_sampling is now diffusion.time = importance' "${new[@]}" \
   diffusion.importance_sampling=true
 bad "d3pm in continuous time" 'd3pm.*set diffusion.T' "${new[@]}" diffusion.objective=d3pm

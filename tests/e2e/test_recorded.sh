@@ -90,6 +90,20 @@ t = h5py.File('$T/prompt/metrics.h5')['samples/token'][()].reshape(3, 32)
 assert t[0, [0, 1, 3]].tolist() == t[2, [0, 1, 3]].tolist() == [5, 6, 7] != t[1, [0, 1, 3]].tolist()"
 }
 tap "prompts are kept" prompt
+ends() { # tokens of the text's own end, and of number 0, in the samples of a decoder that never ends a text
+  train ends 1 train.steps=1 train.sample_every=1 train.sample_count=100 sample.sampler=parallel sample.eos=never sample.steps=8 &&
+    "$PY" -c "import h5py
+f = h5py.File('$T/ends/metrics.h5')
+t = f['samples/token'][()]
+assert (t == f['vocab'].attrs['eos']).sum() == 0 < (t == 0).sum()"
+}
+tap "the sampler knows which token ends a text" ends
+forgets() { # a resumed run that records less
+  train less 1 train.steps=3 "${WATCH[@]}" && train less 1 && cat "$T/less.log" && grep 'warning: .*metrics.h5 has /.* it is kept as' "$T/less.log" &&
+    "$PY" -c "import h5py
+assert len(h5py.File('$T/less/metrics-0000003.h5')['samples/step']) > 0"
+}
+tap "what a resumed run no longer records is kept" forgets
 info() { "$MDLM" info "$T/one/metrics.h5" > "$T/out" && cat "$T/out" && grep -E '^  /gradient_norm +30 parameters, 3 values each; last [0-9.]+ over all$' "$T/out" &&
   grep -E '^  /samples/token +256 values' "$T/out" && grep whole "$T/out"; }
 tap "info has a line for each table of norms" info
