@@ -64,7 +64,8 @@ PYTHON
 tap "the file names the judge's weights" names_judge
 
 # ---- data: without eos the result equals that of eval
-edit valid.h5 plain.h5 't = f["tokens"][()]; t[t == f["vocab"].attrs["eos"]] = 9; f["tokens"][...] = t'
+digest='import xxhash; h = xxhash.xxh3_128(t.astype("<i4").tobytes()); h.update(f["lengths"][()].astype("<u4").tobytes())'
+edit valid.h5 plain.h5 't = f["tokens"][()]; t[t == f["vocab"].attrs["eos"]] = 9; f["tokens"][...] = t; '"$digest"'; f.attrs["digest"] = h.hexdigest()'
 as_eval() {
   ranks 1 eval "$D" run.dir="$T/judge" model.name=ar model.width=48 diffusion.objective=ar eval.data="$T/plain.h5" \
     eval.output="$T/eval.h5" > "$T/eval.log" || return 1
