@@ -3,8 +3,9 @@
  *
  * Every node has the whole state in DIR/ID/local.h5. ID is made of a random number in the file local_id of run.dir and of
  * the path of run.dir, so that what an earlier run with a directory of the same name has left is not taken, nor that of
- * the run from which a directory was copied. To go back to an older checkpoint, remove local_id. Calls are collective over the communicator
- * unless they say otherwise. */
+ * the run from which a directory was copied. To go back to an older checkpoint, remove local_id.
+ *
+ * Calls are collective over the communicator unless they say otherwise. */
 #pragma once
 #include "dist/comm.h"
 #include "train/saver.h"

@@ -11,7 +11,7 @@ typedef struct Traces {
 } Traces;
 
 /** traces_parse — the widths of train.ema_traces, as in "0.05,0.10"; "" is none.
- *  Errors  ERR_USAGE: no number, out of range, the same one twice, too many */
+ *  Errors  ERR_USAGE for a word that is not a number, a width out of range or given twice, or too many widths */
 int traces_parse(Traces *t, const char *text);
 /** traces_update — the elements from `own` on of each trace, after the step that made the weights p what they are. */
 int traces_update(const Traces *t, Device *dev, int64_t step, int64_t own, Tensor p);
