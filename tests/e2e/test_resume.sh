@@ -28,8 +28,8 @@ last_step() { # NAME: the last step in the log
   sed -n 's/^step \([0-9]*\)\/.*/\1/p' "$T/$1.log" | tail -n 1
 }
 
-saved_step() { # NAME: that of its checkpoint
-  "$MDLM" info "$T/$1/last.h5" | sed -n 's/.*checkpoint at step \([0-9]*\),.*/\1/p'
+saved_step() { # NAME [FILE]: that of its checkpoint
+  "$MDLM" info "$T/$1/${2:-last.h5}" | sed -n 's/.*checkpoint at step \([0-9]*\),.*/\1/p'
 }
 
 did() { # NAME STEPS: whether the log shows at least that many steps
@@ -125,12 +125,16 @@ f.write(bytes([b ^ 4]))' "$1" "$at" ;;
 }
 
 # fall_back NAME N HOW: a copy of $T/part with a damaged last.h5 resumes from previous.h5, prints a warning and ends in
-# the same state
+# the same state. That is the save before the last one: at step 18, or where validations take long at 21, before the last
+# validation.
 fall_back() {
+  local step
+  step=$(saved_step part previous.h5)
+  [ "$step" = 18 ] || [ "$step" = 21 ] || fail "previous.h5 is at step $step" || return 1
   cp -r "$T/part" "$T/$1" && spoil "$T/$1/last.h5" "$3"
   train "$1" "$2" "$SHORT" > "$T/$1.out" 2> "$T/$1.err" || fail "$(cat "$T/$1.err")" || return 1
   grep "^warning: .*$T/$1/last.h5" "$T/$1.err" || fail "no warning: $(cat "$T/$1.err")" || return 1
-  grep "^resuming from $T/$1/previous.h5 at step 18$" "$T/$1.out" || fail "$(cat "$T/$1.out")" || return 1
+  grep "^resuming from $T/$1/previous.h5 at step $step$" "$T/$1.out" || fail "$(cat "$T/$1.out")" || return 1
   same_run short "$1"
 }
 
