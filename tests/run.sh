@@ -2,12 +2,12 @@
 # run.sh [WORD…] — run the tests (those whose step's name contains a WORD); end with "N passed, N failed, N skipped".
 #
 # Steps: the rules; each C test program, those of tests/mpi on 1 to 6 ranks; each tests/*/test_*.sh and *_test.sh;
-# pytest on tests/python; the unit and ops programs again under the sanitizers, the unit programs under valgrind.
+# pytest on tests/python; the unit and ops programs again under the sanitizers; with LONG=1 the unit programs under valgrind.
 # A test program prints TAP on stdout; "# skip: …" before a skipped test is its reason. A crash, a missing test, no
 # output and running out of time are failures. Each process of a step has a limit of CPU seconds, which do not depend on
 # other load ("# limit: N" in a script); the limit of elapsed time is much larger and only stops hangs. Steps run in
 # parallel, one per core, and are listed as they end with the CPU seconds (user and system) of all their processes.
-# Variables: BUILD (where the programs are), PY (the Python of the environment), FAST=1 (no sanitizers, no valgrind),
+# Variables: BUILD (where the programs are), PY (the Python of the environment), FAST=1 (no sanitizers),
 # LONG=1 (more draws, ranks and orders of emulated threads, and builds for other processors). See tests/README.md.
 set -u
 export LC_ALL=C.UTF-8 # numbers with decimal points, messages in English
@@ -180,13 +180,12 @@ PYTHON
 export -f python_tap
 
 # build_again NAME MAKE-VARIABLES FOLDER…: build the programs of the folders in $BUILD-NAME. Sets `list` to the selected
-# programs, without those whose source matches $leave_out.
+# programs.
 build_again() {
   local name=$1 variables=$2 all=("${filters[@]}") t
   shift 2
   list=()
   for t in $(programs "$@"); do
-    [ -n "${leave_out:-}" ] && grep -q "$leave_out" "tests/$t.c" && continue
     wanted "$name/$t" && list+=("$t")
   done
   [ ${#list[@]} = 0 ] && return 0
@@ -271,16 +270,11 @@ if [ "${FAST:-}" = 1 ]; then
 else
   export OMP_NUM_THREADS=2
   again asan 'SANITIZE=address,undefined CFLAGS="-O1 -g -fno-sanitize-recover=all"' "" unit ops
-  # x86-64-v3: valgrind 3.19 does not support AVX-512
-  if command -v valgrind > /dev/null; then
-    leave_out=
-    if [ "${LONG:-}" != 1 ]; then
-      leave_out='#include "toy'
-      skip valgrind/networks "programs that run a network are slow there: make check-long runs them; asan has run them here"
-    fi
+  if [ "${LONG:-}" != 1 ]; then
+    skip valgrind "make check-long runs it; asan has run the same programs here"
+  elif command -v valgrind > /dev/null; then # x86-64-v3: valgrind 3.19 does not support AVX-512
     again valgrind 'ARCH=x86-64-v3 CFLAGS="-O1 -g"' \
       "valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite" unit
-    leave_out=
   else
     skip valgrind "valgrind is not installed"
   fi
