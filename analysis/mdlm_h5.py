@@ -139,6 +139,7 @@ class Samples:
     tokens: np.ndarray  # [n,L]
     text: list[str]
     entropy: np.ndarray  # nat
+    lengths: np.ndarray | None  # tokens up to the end of the text, of samples that may end early
     attributes: Values
 
 
@@ -258,7 +259,8 @@ def metrics(path: str | Path, patience: float = 2) -> Metrics:
 
 def samples(path: str | Path) -> Samples:
     with _opened(path, "mdlm-samples") as f:
-        return Samples(f["tokens"][()], list(f["text"].asstr()[()]), f["entropy"][()], _attributes(f))
+        lengths = f["lengths"][()] if "lengths" in f else None
+        return Samples(f["tokens"][()], list(f["text"].asstr()[()]), f["entropy"][()], lengths, _attributes(f))
 
 
 def evaluation(path: str | Path) -> Evaluation:

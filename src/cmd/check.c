@@ -6,6 +6,7 @@
 #include "cmd/cmd.h"
 #include "cmd/preflight.h"
 #include "cmd/timing.h"
+#include "cmd/train_samples.h"
 #include "train/trainer.h"
 
 static double mib(double bytes) { return bytes / (1024.0 * 1024.0); }
@@ -61,19 +62,21 @@ static void report_memory(const Trainer *t, size_t before) {
   double flat = (double)tensor_bytes(p->value), tree = reduction_memory(&t->reduction, t->comm->size);
   double activations = (double)t->net.model.arena.size, rows = (double)t->net.rows.arena.size;
   double own = (double)tensor_bytes(t->optimizer.m);
-  double other =
-      (double)t->net.dev.allocated - 2 * flat - 3 * own - (double)tensor_bytes(p->low) - tree - activations - rows;
-  log_info("memory of a rank, MiB: program %.0f, weights %.0f, gradients %.0f, AdamW %.0f, EMA %.0f, bf16 copy %.0f, "
+  double traces = own * t->optimizer.traces.n;
+  double other = (double)t->net.dev.allocated - 2 * flat - 3 * own - traces - (double)tensor_bytes(p->low) - tree -
+                 activations - rows;
+  log_info("memory of a rank, MiB: program %.0f, weights %.0f, gradients %.0f, AdamW %.0f, EMA %.0f, traces %.0f, bf16 "
+           "copy %.0f, "
            "reduction tree %.0f, activations %.0f, scored rows %.0f, scratch %.0f",
-           mib((double)before), mib(flat), mib(flat), mib(2 * own), mib(own), mib((double)tensor_bytes(p->low)),
-           mib(tree), mib(activations), mib(rows), mib(other));
+           mib((double)before), mib(flat), mib(flat), mib(2 * own), mib(own), mib(traces),
+           mib((double)tensor_bytes(p->low)), mib(tree), mib(activations), mib(rows), mib(other));
 }
 
 /* Memory that a rank of so many would hold less than this one, bytes: of the reduction tree, and of the optimizer's state
  * where ranks share it. */
 static double less_memory(const Trainer *t, int64_t ranks) {
   double tree = reduction_memory(&t->reduction, 1) - reduction_memory(&t->reduction, ranks);
-  double state = 3 * (double)tensor_bytes(t->optimizer.m);
+  double state = (3 + t->optimizer.traces.n) * (double)tensor_bytes(t->optimizer.m);
   return tree + (t->cfg->dist_shard_optimizer ? state - state / (double)ranks : 0);
 }
 
@@ -168,6 +171,7 @@ static int predict(Trainer *t, Comm *comm, size_t before, Preflight *pre) {
 static int check(Comm *comm, const Config *cfg, int argc, char **argv, int *exit_code) {
   (void)argc, (void)argv, (void)exit_code;
   static Trainer t;
+  TrainSamples samples;
   int err = OK;
   if (comm->rank == 0) {
     err = read_train(cfg->data_train);
@@ -177,11 +181,15 @@ static int check(Comm *comm, const Config *cfg, int argc, char **argv, int *exit
   Preflight pre;
   TRY(preflight_begin(&pre, comm));
   size_t before = mem_resident();
-  err = trainer_create(&t, cfg, comm, false, NULL);
+  train_samples_init(&samples); /* refuses what train would refuse; draws nothing */
+  err = trainer_create(&t, cfg, comm, false, &samples.callbacks);
   if (err == OK) {
     err = predict(&t, comm, before, &pre);
     if (err && comm->size > 1 && !err_agreed()) return err; /* the other ranks are blocked: main aborts them */
+    train_samples_destroy(&samples);
     trainer_destroy(&t);
+  } else {
+    train_samples_destroy(&samples);
   }
   preflight_end(&pre);
   return err;
@@ -204,5 +212,5 @@ const Command command_check = {
         "ranks.",
     .reads = "data.train and data.valid",
     .writes = "nothing",
-    .sections = "run data model diffusion train device dist plan",
+    .sections = "run data model diffusion train sample device dist plan",
     .example = "mdlm check deck.cfg run.dir=runs/a"};

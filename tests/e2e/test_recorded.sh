@@ -108,6 +108,7 @@ info() { "$MDLM" info "$T/one/metrics.h5" > "$T/out" && cat "$T/out" && grep -E 
   grep -E '^  /samples/token +256 values' "$T/out" && grep whole "$T/out"; }
 tap "info has a line for each table of norms" info
 bad "a sampler that does not suit the objective" 'sample.sampler = ancestral.* diffusion.objective = ar' train "$D" run.dir="$T/no" model.name=ar diffusion.objective=ar train.sample_every=3
+bad "the same in the pre-flight" 'sample.sampler = ancestral.* diffusion.objective = ar' check "$D" run.dir="$T/no" model.name=ar diffusion.objective=ar train.sample_every=3
 bad "a prompt that is missing" 'nowhere: no such file' train "$D" run.dir="$T/no" train.sample_every=3 sample.prompt="$T/nowhere"
 tap "no directory is made for them" test ! -e "$T/no"
 finish

@@ -114,7 +114,13 @@ def test_full_disk_keeps_the_old_file(tmp_path: Path, extra: tuple[str, ...]) ->
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_run_leaves_nothing(tmp_path: Path, number: int) -> None:
     words = command("mdlm_data.prepare", "-", *GOOD[1:], "--documents", "line")
-    process = subprocess.Popen(words, cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        words,
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # ignored where the tests run in the background
+    )
     process.stdin.write(b"some text\n" * 20_000)
     process.stdin.flush()
     deadline = time.monotonic() + 30
