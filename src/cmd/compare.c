@@ -75,7 +75,7 @@ static int same_rows(const Side *s) {
 static int same_masks(const Side *s) {
   const char *const words[] = {"false", "true"};
   bool a = s[0].results.deck.diffusion_stratified, b = s[1].results.deck.diffusion_stratified;
-  if (s[0].results.losses.draws == 0 && s[1].results.losses.draws == 0) return OK; /* nothing is masked */
+  if (s[0].results.losses.draws == 0 && s[1].results.losses.draws == 0) return OK; /* nothing is drawn */
   TRY(same_word_attribute(s, "estimator", "eval.estimator"));
   TRY(same_whole_attribute(s, "draws", "eval.draws"));
   TRY(same_whole_attribute(s, "seed", "eval.seed"));

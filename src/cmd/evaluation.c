@@ -10,7 +10,10 @@ int evaluation_estimate(Evaluation *e) {
   const Config *cfg = e->task.cfg;
   const Objective *o = &e->task.net.objective;
   TRY(estimator_find(&e->estimator, cfg->eval_estimator, o));
-  e->draws = o->diffusion ? cfg->eval_draws : 1;
+  e->exact = !o->diffusion || e->estimator->exact;
+  e->draws = e->exact ? 1 : cfg->eval_draws;
+  *e->words = '\0';
+  if (e->estimator->describe) TRY(e->estimator->describe(cfg, e->words));
   return task_key(&e->task, cfg, "eval", "data = %s\nestimator = %s\n", shards_protocol(e->data)->digest,
                   e->estimator->name);
 }
@@ -48,9 +51,12 @@ int evaluation_open(Evaluation *e, const Config *cfg, Comm *comm, const char *fo
 
 void evaluation_announce(const Evaluation *e, const char *doing) {
   const Task *t = &e->task;
-  log_info("%s %s (%s weights, step %lld) on %s; estimator %s, %lld draw%s a sequence", doing, t->checkpoint, t->which,
-           (long long)t->state.step, shards_spec(e->data), e->estimator->name, (long long)e->draws,
-           e->draws > 1 ? "s" : "");
+  char how[ESTIMATOR_TEXT + 32] = "";
+  snprintf(how, sizeof how, "%s", e->words);
+  if (!e->estimator->exact)
+    snprintf(how, sizeof how, ", %lld draw%s a sequence", (long long)e->draws, e->draws > 1 ? "s" : "");
+  log_info("%s %s (%s weights, step %lld) on %s; estimator %s%s", doing, t->checkpoint, t->which,
+           (long long)t->state.step, shards_spec(e->data), e->estimator->name, how);
   evaluation_warn(&t->state, t->checkpoint, e->data);
   if (!e->estimator->whole) network_warn(&t->net);
 }
@@ -63,11 +69,8 @@ void evaluation_close(Evaluation *e) {
 
 Losses evaluation_losses(const Evaluation *e) {
   const Nelbo *r = &e->result;
-  return (Losses){.n = r->sequences,
-                  .loss = r->loss,
-                  .square = r->square,
-                  .tokens = r->length,
-                  .draws = e->task.net.objective.diffusion ? e->draws : 0};
+  return (Losses){
+      .n = r->sequences, .loss = r->loss, .square = r->square, .tokens = r->length, .draws = e->exact ? 0 : e->draws};
 }
 
 Spread evaluation_source(const Evaluation *e) {
@@ -95,7 +98,9 @@ static int fill_results(H5 *f, const Evaluation *e) {
   TRY(h5_set_int(f, "/", "tokens", r->interval.tokens));
   if (!isnan(e->text.bytes)) TRY(h5_set_real(f, "/", "bytes_per_token", e->text.bytes));
   if (!isnan(e->text.words)) TRY(h5_set_real(f, "/", "words_per_token", e->text.words));
-  TRY(output_series(f, "/loss", H5_F64, n, r->loss, "nat", "bound on the negative log-likelihood of each sequence"));
+  TRY(output_series(f, "/loss", H5_F64, n, r->loss, "nat",
+                    e->exact ? "negative log-likelihood of each sequence"
+                             : "bound on the negative log-likelihood of each sequence"));
   TRY(output_series(f, "/square", H5_F64, n, r->square, "nat2",
                     "sum over the draws of the squared distance from their mean"));
   return output_series(f, "/tokens", H5_I64, n, r->length, "token", "scored tokens of each sequence");
@@ -105,7 +110,8 @@ int evaluation_fill(H5 *f, const void *arg) {
   const Evaluation *e = arg;
   const Protocol *p = shards_protocol(e->data);
   TRY(h5_set_str(f, "/", "estimator", e->estimator->name));
-  TRY(h5_set_int(f, "/", "draws", e->task.cfg->eval_draws));
+  if (*e->words) TRY(h5_set_str(f, "/", "estimator_options", e->words + 1));
+  TRY(h5_set_int(f, "/", "draws", e->estimator->exact ? 0 : e->task.cfg->eval_draws));
   TRY(h5_set_int(f, "/", "seed", e->task.cfg->eval_seed));
   TRY(h5_set_real(f, "/", "share", e->estimator->whole ? 1 : objective_share(&e->task.net.objective)));
   TRY(h5_set_str(f, "/", "data", shards_spec(e->data)));
@@ -120,6 +126,7 @@ int evaluation_fill(H5 *f, const void *arg) {
 NelboOptions evaluation_options(const Evaluation *e, const char *progress) {
   const Config *cfg = e->task.cfg;
   return (NelboOptions){.estimator = e->estimator,
+                        .cfg = cfg,
                         .draws = e->draws,
                         .sequences = cfg->eval_sequences,
                         .seed = (uint64_t)cfg->eval_seed,
@@ -150,8 +157,8 @@ void evaluation_report(const Evaluation *e, const char *more) {
   results_show(&l, block, &e->text);
   if (!isnan(e->text.bytes))
     snprintf(bytes, sizeof bytes, " bits_per_byte=%.5f", results_bits_per_byte(&e->text, s.value));
-  log_info("nll=%.5f bits=%.5f ppl=%.4f ci95=%s sequences=%lld tokens=%lld estimator=%s draws=%lld T=%lld%s%s", s.value,
-           s.value / log(2.0), exp(s.value), interval_text(range, exp(s.low), exp(s.high), 4), (long long)l.n,
-           (long long)e->result.interval.tokens, l.draws ? e->estimator->name : "exact", (long long)e->draws,
-           (long long)e->task.cfg->diffusion_T, bytes, more);
+  log_info("nll=%.5f bits=%.5f ppl=%.4f ci95=%s sequences=%lld tokens=%lld estimator=%s draws=%lld T=%lld%s%s%s",
+           s.value, s.value / log(2.0), exp(s.value), interval_text(range, exp(s.low), exp(s.high), 4), (long long)l.n,
+           (long long)e->result.interval.tokens, e->task.net.objective.diffusion ? e->estimator->name : "exact",
+           (long long)(e->estimator->exact ? 0 : e->draws), (long long)e->task.cfg->diffusion_T, e->words, bytes, more);
 }

@@ -8,7 +8,9 @@ typedef struct Evaluation {
   Task task;
   Shards *data;
   const EstimatorTable *estimator;
-  int64_t draws; /* 1 where the network's value is exact */
+  char words[ESTIMATOR_TEXT]; /* its options, for the result line */
+  bool exact;                 /* nothing is drawn: the network predicts the next token, or the estimator has no draws */
+  int64_t draws;              /* 1 where that is so */
   Nelbo result;
   TextRate text;  /* rank 0, after the run */
   double seconds; /* of this run; one that goes on from a partial file has fewer */

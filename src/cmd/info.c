@@ -201,6 +201,7 @@ typedef struct Field {
 /* In the order of the output; a file has some of them. */
 static const Field fields[] = {{"entropy", REAL},
                                {"estimator", WORD},
+                               {"estimator_options", WORD},
                                {"draws", WHOLE},
                                {"tokens", WHOLE},
                                {"share", REAL},

@@ -17,11 +17,18 @@ static int report(const Evaluation *e, const ProfileOutput *o) {
   return OK;
 }
 
+static int open_all(Evaluation *e, const Config *cfg, Comm *comm) {
+  TRY(evaluation_open(e, cfg, comm, "mdlm-profile", cfg->profile_output, "profile.h5"));
+  CHECK(e->estimator->noise, ERR_USAGE, "mdlm profile looks at masks drawn at random: eval.estimator = %s draws none",
+        e->estimator->name);
+  return OK;
+}
+
 static int run(Evaluation *e, Profile *p, const Config *cfg, Comm *comm, int *exit_code) {
   Task *t = &e->task;
   const Nelbo *r = &e->result;
   const ProfileOutput output = {e, p};
-  TRY(task_agree(t, comm, evaluation_open(e, cfg, comm, "mdlm-profile", cfg->profile_output, "profile.h5")));
+  TRY(task_agree(t, comm, open_all(e, cfg, comm)));
   evaluation_announce(e, "profiling");
   const NelboOptions o = evaluation_options(e, "profiling");
   double start = clock_now();

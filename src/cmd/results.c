@@ -53,12 +53,12 @@ static int read_all(Results *r, H5 *f) {
   if (h5_exists(f, "/square")) TRY(series(f, "/square", H5_F64, n, &r->square));
   TRY(check(r, f, n));
   if (h5_has(f, "/", "draws")) { /* an evaluation, not a score */
-    TRY(h5_get_within(f, "/", "draws", 1, INT32_MAX, &draws));
+    TRY(h5_get_within(f, "/", "draws", 0, INT32_MAX, &draws));
     TRY(h5_get_within(f, "/", "wrap", 0, 1, &wrap));
     TRY(deck_masks(&r->deck, f, &masks));
   }
   if (!masks) draws = 0;
-  if (masks && !r->square) draws = 1;
+  if (draws > 0 && !r->square) draws = 1;
   r->losses = (Losses){.n = n, .loss = r->loss, .square = r->square, .tokens = r->tokens, .draws = draws};
   r->block = interval_block(n, wrap);
   return OK;

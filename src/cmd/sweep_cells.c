@@ -144,9 +144,9 @@ static int cell_name(const Sweep *s, SweepCell *cell) {
 const char *sweep_words(const Sweep *s, const SweepCell *c, char text[SWEEP_WORDS]) {
   const SweepCheckpoint *k = &s->checkpoints[c->checkpoint];
   int n = snprintf(text, SWEEP_WORDS, "%s on %s", k->path, s->data[c->data].name);
-  if (!k->exact)
-    snprintf(text + n, (size_t)(SWEEP_WORDS - n), ", %s, draws %lld, T %lld, seed %lld", c->estimator,
-             (long long)c->draws, (long long)c->T, (long long)c->seed);
+  if (!k->exact) n += snprintf(text + n, (size_t)(SWEEP_WORDS - n), ", %s, T %lld", c->estimator, (long long)c->T);
+  if (c->drawn)
+    snprintf(text + n, (size_t)(SWEEP_WORDS - n), ", draws %lld, seed %lld", (long long)c->draws, (long long)c->seed);
   return text;
 }
 
@@ -156,12 +156,20 @@ uint64_t sweep_digest(const Sweep *s) {
   return sum;
 }
 
+/* Passes of the network for a row. */
+static double passes_of(const Sweep *s, const SweepCell *cell) {
+  const EstimatorTable *e;
+  MENU_FIND(e, estimators, cell->estimator);
+  bool exact = s->checkpoints[cell->checkpoint].exact || !e || !e->passes;
+  return exact ? (double)cell->draws : (double)e->passes(s->cfg, shards_length(s->data[cell->data].shards));
+}
+
 /* Leaves out a cell that is there already, from number `first` on: a value that a list has twice. */
 static int cell_add(Sweep *s, SweepCell cell, int first) {
   SweepData *d = &s->data[cell.data];
   int64_t rows = shards_rows(d->shards);
   if (s->cfg->eval_sequences > 0 && s->cfg->eval_sequences < rows) rows = s->cfg->eval_sequences;
-  cell.cost = s->checkpoints[cell.checkpoint].bytes * (double)(rows * shards_length(d->shards)) * (double)cell.draws;
+  cell.cost = s->checkpoints[cell.checkpoint].bytes * (double)(rows * shards_length(d->shards)) * passes_of(s, &cell);
   TRY(cell_name(s, &cell));
   for (int i = first; i < s->n_cells; i++)
     if (strcmp(s->cells[i].name, cell.name) == 0) return OK;
@@ -207,6 +215,13 @@ static const char *estimator_of(const SweepCheckpoint *c, const char *word, int6
   return err ? word : e->name;
 }
 
+/* Whether values of that estimator depend on draws and a seed. */
+static bool draws(const SweepCheckpoint *c, const char *word) {
+  const EstimatorTable *e;
+  MENU_FIND(e, estimators, word);
+  return !c->exact && !(e && e->exact);
+}
+
 /* The cells of a checkpoint and a data set. */
 static int cells_add(Sweep *s, const Axes *a, int checkpoint, int data) {
   const SweepCheckpoint *c = &s->checkpoints[checkpoint];
@@ -217,10 +232,11 @@ static int cells_add(Sweep *s, const Axes *a, int checkpoint, int data) {
     for (int d = 0; d < counts[1]; d++)
       for (int t = 0; t < counts[2]; t++)
         for (int k = 0; k < counts[3]; k++) {
-          cell.draws = c->exact ? 1 : a->draws.list[d];
           cell.T = c->exact || a->T.list[t] < 0 ? c->trained.diffusion_T : a->T.list[t];
           cell.estimator = c->exact ? estimators[0]->name : estimator_of(c, a->estimators[i], cell.T);
-          cell.seed = c->exact ? 0 : a->seeds.list[k];
+          cell.drawn = draws(c, cell.estimator);
+          cell.draws = cell.drawn ? a->draws.list[d] : 1;
+          cell.seed = cell.drawn ? a->seeds.list[k] : 0;
           TRY(cell_add(s, cell, first));
         }
   return OK;

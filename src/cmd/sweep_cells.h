@@ -2,7 +2,8 @@
  *
  * A cell is one evaluation file, DIR/cells/NAME.h5, as eval writes it. NAME is a digest of all that its values are a
  * function of: weights, data, estimator, T, draws, seed and the rest of the deck. So a changed checkpoint is a new cell,
- * and nothing is ever replaced; checkpoints with the same weights share their files. Where the network's value is exact, estimators, draws, T and seeds make one cell. */
+ * and nothing is ever replaced; checkpoints with the same weights share their files. Where the network's
+ * value is exact, estimators, draws, T and seeds make one cell; of an estimator without draws, draws and seeds do. */
 #pragma once
 #include "cmd/evaluation.h"
 
@@ -23,6 +24,7 @@ typedef struct SweepData {
 typedef struct SweepCell {
   int checkpoint, data; /* indices */
   const char *estimator;
+  bool drawn; /* else draws = 1, seed = 0 */
   int64_t draws, T, seed;
   double cost; /* relative */
   char name[33];

@@ -187,7 +187,7 @@ static int time_cell(Group *g, int number, double *each, int *stop) {
   const Sweep *s = g->sweep;
   const SweepCell *cell = &s->cells[number];
   TRY(open_cell(g, number));
-  NelboOptions o = {.estimator = g->e.estimator, .draws = 1, .sequences = g->cfg.eval_batch, .seed = 1};
+  NelboOptions o = {.estimator = g->e.estimator, .cfg = &g->cfg, .draws = 1, .sequences = g->cfg.eval_batch, .seed = 1};
   for (int i = 0; i < 2 && !*stop; i++) { /* the first pass warms up */
     double start = clock_now();
     nelbo_destroy(&g->e.result);

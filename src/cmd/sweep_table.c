@@ -132,9 +132,9 @@ static void put_row(char cells[COLUMNS][CELL], const Table *t, const Form *f, in
   snprintf(cells[1], CELL, "%lld", (long long)k->state.step);
   put_name(cells[2], f, t->sweep->data[c->data].name);
   snprintf(cells[3], CELL, "%s", k->exact ? "exact" : c->estimator);
-  snprintf(cells[4], CELL, k->exact ? "-" : "%lld", (long long)c->draws);
+  snprintf(cells[4], CELL, c->drawn ? "%lld" : "-", (long long)c->draws);
   snprintf(cells[5], CELL, k->exact ? "-" : "%lld", (long long)c->T);
-  snprintf(cells[6], CELL, k->exact ? "-" : "%lld", (long long)c->seed);
+  snprintf(cells[6], CELL, c->drawn ? "%lld" : "-", (long long)c->seed);
   for (int n = 7; n < COLUMNS; n++) snprintf(cells[n], CELL, "%s", n > 7 ? "-" : *c->error ? "failed" : "missing");
   if (!r->done) return;
   put_number(cells[7], r->source.value, 5);

@@ -2,7 +2,6 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "diffusion/timestep.h"
-#include <math.h>
 #include <string.h>
 
 int noised_create(Noised *n, int64_t capacity, int64_t L, int terms) {
@@ -69,7 +68,7 @@ void noised_train(const Objective *o, Noised *n, int64_t b, const int32_t *x0, i
 void noised_count(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t, RngKey mask) {
   int64_t k = 1 + (int64_t)(t * (double)n->L), first = n->n_rows;
   if (k > n->L) k = n->L;
-  t = schedule_time(o->schedule, fmin(schedule_sigma(o->schedule, 1), -log1p(-(double)k / (double)n->L)));
+  t = objective_time_of(o, (double)k / (double)n->L);
   timestep_mask_count(n->z + b * n->L, x0, n->L, o->mask, k, mask);
   noised_add(o, n, b, x0, length, t);
   n->sigma[b] = objective_condition(o, t);

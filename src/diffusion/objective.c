@@ -111,6 +111,10 @@ double objective_masked(const Objective *o, double t) {
   return o->options.change_of_variables ? exp(o->low + t * o->slope) : schedule_masked(o->schedule, t);
 }
 
+double objective_time_of(const Objective *o, double share) {
+  return schedule_time(o->schedule, fmin(schedule_sigma(o->schedule, 1), -log1p(-share)));
+}
+
 double objective_condition(const Objective *o, double t) {
   if (!o->options.change_of_variables) return schedule_sigma(o->schedule, t);
   return fmax(0, (log(schedule_masked(o->schedule, t)) - o->low) / o->slope);

@@ -84,6 +84,8 @@ const char *objective_trains(const Objective *o, bool *bound);
 double objective_share(const Objective *o);
 /** objective_masked — the probability that a token of a sequence at time t is masked. */
 double objective_masked(const Objective *o, double t);
+/** objective_time_of — the time at which the schedule masks that share of the tokens, at most 1. */
+double objective_time_of(const Objective *o, double share);
 /** objective_condition — the noise level that a network is conditioned on where tokens are masked as the schedule has
  *  it at time t. */
 double objective_condition(const Objective *o, double t);

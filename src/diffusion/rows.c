@@ -179,12 +179,29 @@ int rows_logits(Rows *r, int64_t first, int64_t n, float *logits) {
   return err;
 }
 
-/* What rows_draw and rows_propose have in common. */
+/* Targets of n rows, each with the factor 1, and of the padding. */
+static int upload_plain(Rows *r, const Objective *o, const int32_t *ids, int64_t n, double *ones) {
+  Device *dev = r->model->dev;
+  int64_t all = computed(r, n);
+  ASSERT(r->terms == 1);
+  TRY(upload_targets(r, o, ids, n, all));
+  for (int64_t i = 0; i < n; i++) ones[i] = 1;
+  TRY(tensor_from_f64(dev, tensor_rows(r->weight, 0, n), ones, r->host));
+  return all > n ? tensor_zero(dev, tensor_rows(r->weight, n, all - n)) : OK;
+}
+
+static int chunk_nll(Rows *r, const Objective *o, int64_t first, int64_t k, Tensor logits) {
+  return objective_cross_entropy(o, r->model->dev, tensor_rows(r->loss, first, k), logits,
+                                 tensor_rows(r->target, first, k), tensor_rows(r->weight, first, k), false);
+}
+
+/* What rows_draw, rows_propose and rows_score have in common. */
 typedef struct Drawing {
   const DrawRule *rule;
   bool likeliest, keep; /* whether r->uniform is not used, r->keep is */
   int32_t never;
   bool measure; /* into r->measures */
+  bool nll;     /* of r->target, into r->loss */
 } Drawing;
 
 static int draw_chunk(Rows *r, const Objective *o, int64_t first, int64_t k, const Drawing *x) {
@@ -194,7 +211,8 @@ static int draw_chunk(Rows *r, const Objective *o, int64_t first, int64_t k, con
   if (x->never >= 0) TRY(op_exclude(dev, logits, x->never));
   TRY(objective_denoise(o, dev, ids, logits, x->likeliest ? TENSOR_NONE : tensor_rows(r->uniform, first, k),
                         x->keep ? tensor_rows(r->keep, first, k) : TENSOR_NONE, x->rule ? *x->rule : (DrawRule){0}));
-  return x->measure ? op_confidence(dev, tensor_rows(r->measures, first, k), logits, ids, o->mask) : OK;
+  if (x->measure) TRY(op_confidence(dev, tensor_rows(r->measures, first, k), logits, ids, o->mask));
+  return x->nll ? chunk_nll(r, o, first, k, logits) : OK;
 }
 
 /* ids[n] (host) of the n rows of the last pass, chunk by chunk. */
@@ -226,20 +244,24 @@ int rows_propose(Rows *r, const Objective *o, int64_t n, const double *uniform, 
 }
 
 int rows_nll(Rows *r, const Objective *o, int64_t n, const int32_t *ids, double *nll) {
-  Device *dev = r->model->dev;
-  ASSERT(r->terms == 1);
   if (n == 0) return OK;
   int64_t all = computed(r, n);
-  TRY(upload_targets(r, o, ids, n, all));
-  for (int64_t i = 0; i < n; i++) nll[i] = 1;
-  TRY(tensor_from_f64(dev, tensor_rows(r->weight, 0, n), nll, r->host));
-  if (all > n) TRY(tensor_zero(dev, tensor_rows(r->weight, n, all - n)));
+  TRY(upload_plain(r, o, ids, n, nll));
   for (int64_t first = 0; first < all; first += r->chunk) {
     int64_t k = all - first < r->chunk ? all - first : r->chunk;
     Tensor logits;
     TRY(chunk_logits(r, first, k, &logits));
-    TRY(objective_cross_entropy(o, dev, tensor_rows(r->loss, first, k), logits, tensor_rows(r->target, first, k),
-                                tensor_rows(r->weight, first, k), false));
+    TRY(chunk_nll(r, o, first, k, logits));
   }
+  return losses_to_host(r, n, nll);
+}
+
+int rows_score(Rows *r, const Objective *o, int64_t n, const int32_t *target, double *nll, int32_t *ids,
+               double *measures) {
+  const Drawing x = {.likeliest = true, .never = -1, .measure = true, .nll = true};
+  if (n == 0) return OK;
+  TRY(upload_plain(r, o, target, n, nll));
+  TRY(draw_rows(r, o, n, &x, ids));
+  TRY(tensor_download(r->model->dev, measures, tensor_rows(r->measures, 0, n)));
   return losses_to_host(r, n, nll);
 }

@@ -48,6 +48,11 @@ int rows_total(Rows *r, double *loss);
 int rows_logits(Rows *r, int64_t first, int64_t n, float *logits);
 /** rows_nll — nll[n] (host): −log p(ids) without m at the n rows of the last pass. One factor a row. */
 int rows_nll(Rows *r, const Objective *o, int64_t n, const int32_t *ids, double *nll);
+/** rows_score — the same from one set of logits with what the network says before it sees the target: ids[n], the most
+ *  likely tokens, and measures[n,3] of op_confidence (all host).
+ *  Errors   ERR_NUMERIC: a logit is NaN */
+int rows_score(Rows *r, const Objective *o, int64_t n, const int32_t *target, double *nll, int32_t *ids,
+               double *measures);
 /** rows_draw — ids[n] (host): clean tokens, or m where a position keeps its mask, drawn at the n rows of the last pass by
  *  `rule` (its `forbid` is ignored).
  *  uniform  [n] in, host; NULL: the most likely token, rule is not read; not used with temperature 0

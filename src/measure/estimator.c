@@ -3,11 +3,12 @@
 #include "base/menu.h"
 #include <string.h>
 
-/* The menu goes from the estimator that suits every objective to the one with the least variance. */
+/* Estimators with draws go from the one that suits every objective to the one with the least variance. Those without
+ * draws take a pass of the network per token. */
 static const EstimatorTable *best(const Objective *o) {
   const EstimatorTable *found = estimators[0];
   for (int i = 1; estimators[i]; i++)
-    if (!estimators[i]->check || estimators[i]->check(o) == OK) found = estimators[i];
+    if (estimators[i]->noise && (!estimators[i]->check || estimators[i]->check(o) == OK)) found = estimators[i];
   err_clear();
   return found;
 }

@@ -28,6 +28,7 @@ int nelbo_passes(NelboPasses *p, Network *net, Shards *data, const NelboOptions 
   TRY(mem_alloc(&p->tokens, (size_t)(batch * L) * sizeof *p->tokens));
   TRY(mem_alloc(&p->lengths, (size_t)batch * sizeof *p->lengths));
   TRY(mem_alloc(&p->loss, (size_t)batch * sizeof *p->loss));
+  TRY(mem_alloc(&p->exact, (size_t)batch * sizeof *p->exact));
   choose_rows(p, all);
   return OK;
 }
@@ -38,6 +39,7 @@ void nelbo_passes_end(NelboPasses *p) {
   mem_free(&p->tokens);
   mem_free(&p->lengths);
   mem_free(&p->loss);
+  mem_free(&p->exact);
 }
 
 int nelbo_load(NelboPasses *p, const int64_t *items, int64_t n, double *values) {
@@ -79,11 +81,25 @@ void nelbo_add(const NelboPasses *p, int64_t n, int64_t draw, double *values) {
   }
 }
 
+/* The loaded sequences by an estimator without draws. */
+static int batch_exact(NelboPasses *p, int64_t n, double *values) {
+  int64_t L = p->net->model.options.length;
+  for (int64_t b = 0; b < n; b++)
+    p->exact[b] = (EstimatorRow){.x0 = p->tokens + b * L, .end = p->lengths[b], .length = p->lengths[b]};
+  TRY(p->o->estimator->exact(p->net, p->o->cfg, p->exact, n));
+  for (int64_t b = 0; b < n; b++) {
+    values[b * NELBO_VALUES + NELBO_LOSS] = p->exact[b].loss;
+    values[b * NELBO_VALUES + NELBO_MASKED] = (double)p->lengths[b];
+  }
+  return OK;
+}
+
 static int batch_run(void *arg, const int64_t *items, int64_t n, void *results) {
   const Dropout none = {0};
   NelboPasses *p = arg;
   int64_t rows = 0;
   TRY(nelbo_load(p, items, n, results));
+  if (p->o->estimator->exact) return batch_exact(p, n, results);
   for (int64_t draw = 0; draw < p->o->draws; draw++) {
     if (draw) TRY(items_stop());
     nelbo_noise(p, items, n, draw, results);

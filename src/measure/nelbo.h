@@ -11,7 +11,9 @@
 
 typedef struct NelboOptions {
   const EstimatorTable *estimator;
-  int64_t draws, sequences; /* sequences 0: all; else so many, chosen at random, the same for every seed */
+  const Config *cfg; /* its section eval, for estimators without draws; else may be NULL */
+  int64_t draws,
+      sequences; /* draws: 1 for estimators without them. sequences 0: all; else so many, chosen at random, the same for every seed */
   uint64_t seed;
   bool stratified;
   const char *progress;      /* NULL: quiet */
@@ -40,6 +42,7 @@ typedef struct NelboPasses {
   int64_t *batch_rows;
   int32_t *tokens, *lengths; /* [batch,L], [batch] of the loaded ones */
   double *loss;              /* [batch] of one draw */
+  EstimatorRow *exact;       /* [batch] of an estimator without draws */
 } NelboPasses;
 
 /** nelbo_passes — the sequences to evaluate and memory for a batch of them. Not collective. ERR_MEMORY */

@@ -8,6 +8,7 @@
 struct CommitTable {
   const char *name;
   bool probabilities; /* scores are compared with one */
+  bool random;        /* the number is drawn */
   /* one of the two: the number before the network runs, or that of the ranked candidates */
   int64_t (*planned)(const CommitStep *);
   int64_t (*passing)(const Commit *, const Candidate *, int64_t n);
@@ -67,39 +68,44 @@ static int64_t entropy_bound(const Commit *c, const Candidate *list, int64_t n) 
   return n;
 }
 
-static const CommitTable rules[] = {{"top_k", false, top_k, NULL},
-                                    {"threshold", true, NULL, threshold},
-                                    {"factor", true, NULL, factor},
-                                    {"entropy_bound", false, NULL, entropy_bound},
-                                    {"schedule", false, schedule, NULL},
-                                    {"binomial", false, binomial, NULL},
+static const CommitTable rules[] = {{.name = "top_k", .planned = top_k},
+                                    {.name = "threshold", .probabilities = true, .passing = threshold},
+                                    {.name = "factor", .probabilities = true, .passing = factor},
+                                    {.name = "entropy_bound", .passing = entropy_bound},
+                                    {.name = "schedule", .planned = schedule},
+                                    {.name = "binomial", .random = true, .planned = binomial},
                                     {0}};
 static const char *const orders[ORDERS] = {[ORDER_CONFIDENCE] = "confidence",
                                            [ORDER_MARGIN] = "margin",
                                            [ORDER_ENTROPY] = "entropy",
-                                           [ORDER_RANDOM] = "random"};
+                                           [ORDER_RANDOM] = "random",
+                                           [ORDER_LEFT_TO_RIGHT] = "left_to_right"};
 
-int commit_create(Commit *c, const Config *cfg) {
-  *c = (Commit){.threshold = cfg->sample_threshold, .factor = cfg->sample_factor, .bound = cfg->sample_entropy_bound};
+int commit_create(Commit *c, const CommitOptions *o) {
+  *c = (Commit){.threshold = o->threshold, .factor = o->factor, .bound = o->entropy_bound};
   for (const CommitTable *t = rules; t->name; t++)
-    if (strcmp(t->name, cfg->sample_commit) == 0) c->table = t;
-  CHECK(c->table, ERR_USAGE, "sample.commit = %s: no such rule", cfg->sample_commit);
-  while (c->order < ORDERS && strcmp(orders[c->order], cfg->sample_order) != 0) c->order++;
-  CHECK(c->order < ORDERS, ERR_USAGE, "sample.order = %s: no such order", cfg->sample_order);
+    if (strcmp(t->name, o->commit) == 0) c->table = t;
+  CHECK(c->table, ERR_USAGE, "%s.commit = %s: no such rule", o->section, o->commit);
+  while (c->order < ORDERS && strcmp(orders[c->order], o->order) != 0) c->order++;
+  CHECK(c->order < ORDERS, ERR_USAGE, "%s.order = %s: no such order", o->section, o->order);
   CHECK(!c->table->probabilities || c->order <= ORDER_MARGIN, ERR_USAGE,
-        "sample.commit = %s compares scores with a probability, which those of sample.order = %s are not; use %s or %s",
-        c->table->name, orders[c->order], orders[ORDER_CONFIDENCE], orders[ORDER_MARGIN]);
+        "%s.commit = %s compares scores with a probability, which those of %s.order = %s are not; use %s or %s",
+        o->section, c->table->name, o->section, orders[c->order], orders[ORDER_CONFIDENCE], orders[ORDER_MARGIN]);
   return OK;
 }
 
+bool commit_random(const Commit *c) { return c->table->random || c->order == ORDER_RANDOM; }
+
 int64_t commit_planned(const Commit *c, const CommitStep *step) {
   if (!c->table->planned) return -1;
+  if (step->step >= step->steps) return step->finish ? step->n : 0;
   int64_t k = c->table->planned(step);
   return k < step->n ? k : step->n;
 }
 
+/* Equal scores are ranked from left to right. */
 double commit_score(const Commit *c, const double measures[3], double uniform) {
-  const double scores[ORDERS] = {measures[0], measures[1], -measures[2], uniform};
+  const double scores[ORDERS] = {measures[0], measures[1], -measures[2], uniform, 0};
   return scores[c->order];
 }
 

@@ -18,18 +18,32 @@ typedef struct Candidate { /* a proposal for one masked position */
 } Candidate;
 
 typedef struct CommitStep { /* one sequence before a pass of the network */
-  const SamplerJob *job;    /* not owned */
+  const SamplerJob *job;    /* not owned; of a rule without random numbers only its objective is read */
   int64_t sample, number;   /* number: of the step since the start of the sample, for random numbers */
-  int64_t step, steps;      /* of the current block */
+  int64_t step, steps;      /* of the current block; step ≥ steps: behind the last one */
   int64_t begun;            /* masks of the block at its start */
   int64_t n;                /* those that are left … */
   const int64_t *l;         /* … and their positions */
+  bool finish;              /* keep all masks behind the last step; false: none */
 } CommitStep;
 
-typedef enum CommitOrder { ORDER_CONFIDENCE, ORDER_MARGIN, ORDER_ENTROPY, ORDER_RANDOM, ORDERS } CommitOrder;
+typedef enum CommitOrder {
+  ORDER_CONFIDENCE,
+  ORDER_MARGIN,
+  ORDER_ENTROPY,
+  ORDER_RANDOM,
+  ORDER_LEFT_TO_RIGHT,
+  ORDERS
+} CommitOrder;
+
+typedef struct CommitOptions { /* values of a section's keys */
+  const char *section;         /* "sample": for messages */
+  const char *commit, *order;
+  double threshold, factor, entropy_bound;
+} CommitOptions;
 
 typedef struct CommitTable CommitTable;
-typedef struct Commit { /* sample.commit, sample.order and their numbers */
+typedef struct Commit {
   const CommitTable *table;
   CommitOrder order;
   double threshold, factor, bound;
@@ -37,7 +51,9 @@ typedef struct Commit { /* sample.commit, sample.order and their numbers */
 
 /** commit_create — the rule of the deck. ERR_USAGE: an order whose scores are no probabilities for a rule that compares
  *  them with one, or no such word. */
-int commit_create(Commit *c, const Config *cfg);
+int commit_create(Commit *c, const CommitOptions *options);
+/** commit_random — whether random numbers decide what is kept. */
+bool commit_random(const Commit *c);
 /** commit_planned — how many proposals this step keeps, 0 … n; −1: that depends on their scores. */
 int64_t commit_planned(const Commit *c, const CommitStep *step);
 /** commit_score — the score of a proposal from the three measures of op_confidence and, for random order, a uniform

@@ -73,19 +73,17 @@ void draws_masked(Draws *d, const SamplerJob *job, int64_t step, double chance, 
   }
 }
 
-/* How many sequences a pass over B of them has. A GPU's libraries plan per shape, and a plan takes longer than many
- * passes: there batches that shrink go down in powers of two. */
-static int64_t pass_size(const SamplerJob *job, int64_t B) {
+int64_t draws_pass_size(const Device *dev, int64_t B, int64_t most) {
   int64_t size = 1;
-  if (job->model->dev->ops->host) return B;
+  if (dev->ops->host) return B;
   while (size < B) size *= 2;
-  return size < job->n ? size : job->n;
+  return size < most ? size : most;
 }
 
 /* With another number of sequences a GPU's library may choose other kernels: the hidden rows of a sequence then differ
  * by rounding. What the other sequences are makes no difference. */
 int draws_evaluate(SamplerJob *job, const Draws *d, int32_t *z, int64_t B, double t) {
-  int64_t L = job->model->options.length, size = pass_size(job, B);
+  int64_t L = job->model->options.length, size = draws_pass_size(job->model->dev, B, job->n);
   double *sigma = NULL;
   TRY(mem_alloc(&sigma, (size_t)size * sizeof *sigma));
   for (int64_t b = 0; b < size; b++) sigma[b] = objective_condition(job->objective, t);

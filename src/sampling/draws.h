@@ -36,6 +36,9 @@ void draws_masked(Draws *d, const SamplerJob *job, int64_t step, double chance, 
 bool draws_unmasks(const SamplerJob *job, int64_t sample, int64_t step, int64_t l, double chance);
 /** draws_token — the random number that decides the token of position l of a sample in that step. */
 double draws_token(const SamplerJob *job, int64_t sample, int64_t step, int64_t l);
+/** draws_pass_size — how many sequences a pass over B of at most `most` has. A GPU's libraries plan per shape, and a plan
+ *  takes longer than many passes: there batches that shrink go down in powers of two. */
+int64_t draws_pass_size(const Device *dev, int64_t B, int64_t most);
 /** draws_evaluate — one pass of the network over z[B,L] at time t, B ≤ job->n, for d's positions. z has room for
  *  [job->n,L]: on a GPU the pass may be padded by copies of sequence 0, which job->evaluated does not count. */
 int draws_evaluate(SamplerJob *job, const Draws *d, int32_t *z, int64_t B, double t);

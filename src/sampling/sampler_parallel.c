@@ -73,7 +73,13 @@ static int parallel_create(void **own, const SamplerOptions *x) {
                 .fill = x->pad >= 0 ? x->pad : x->eos};
   while (p.eos_rule < EOS_RULES && strcmp(eos_rules[p.eos_rule], cfg->sample_eos) != 0) p.eos_rule++;
   TRY(check(&p, cfg, L));
-  TRY(commit_create(&p.commit, cfg));
+  const CommitOptions commit = {.section = "sample",
+                                .commit = cfg->sample_commit,
+                                .order = cfg->sample_order,
+                                .threshold = cfg->sample_threshold,
+                                .factor = cfg->sample_factor,
+                                .entropy_bound = cfg->sample_entropy_bound};
+  TRY(commit_create(&p.commit, &commit));
   TRY(mem_alloc(own, sizeof p));
   *(Parallel *)*own = p;
   return OK;
@@ -120,8 +126,7 @@ static int64_t masks_of(Passes *p, const SamplerJob *job, int64_t b) {
   return n;
 }
 
-/* How many proposals sequence b keeps in the current step, −1: that depends on them; `n` of its block are masked. Behind
- * the last step of a rule that follows the steps: all, or none without noise removal. */
+/* How many proposals sequence b keeps in the current step, −1: that depends on them; `n` of its block are masked. */
 static int64_t plan(const Passes *p, const SamplerJob *job, int64_t b, int64_t n) {
   const Track *t = &p->track[b];
   CommitStep step = {.job = job,
@@ -131,10 +136,9 @@ static int64_t plan(const Passes *p, const SamplerJob *job, int64_t b, int64_t n
                      .steps = p->steps,
                      .begun = t->begun,
                      .n = n,
-                     .l = p->l};
-  if (t->step < p->steps) return commit_planned(&p->own->commit, &step);
-  step.step = p->steps - 1;
-  return commit_planned(&p->own->commit, &step) < 0 ? -1 : job->noise_removal ? n : 0;
+                     .l = p->l,
+                     .finish = job->noise_removal};
+  return commit_planned(&p->own->commit, &step);
 }
 
 /* Goes to the next step of sequence b that keeps a token: false if there is none. */

@@ -1,0 +1,198 @@
+#include "measure/chain.h"
+#include "base/activity.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "measure/items.h"
+#include "sampling/draws.h"
+#include <math.h>
+#include <string.h>
+
+typedef struct Track { /* where a row is */
+  int64_t step, begun; /* begun: its masks at first */
+  int64_t planned, n;  /* of this pass: tokens to fill in, or −1; positions that the network is asked for */
+} Track;
+
+typedef struct Chain {
+  Network *net; /* not owned, nor the next two */
+  const ChainOptions *o;
+  EstimatorRow *rows;
+  int64_t n, L;
+  bool until_miss;
+  SamplerJob job;         /* for rules that follow the schedule */
+  Track *track;           /* [n] */
+  int64_t *who;           /* [n] rows of the pass */
+  int32_t *z;             /* [n·L] */
+  bool *open;             /* [n·L] still masked */
+  int64_t *l;             /* [L] masked positions of a row */
+  double *nll, *measures; /* [n·L], [n·L, 3] of the pass's positions */
+  int32_t *ids;           /* [n·L] their most likely tokens */
+  double *at;             /* [L] the nll by position */
+  Candidate *list;        /* [L] */
+} Chain;
+
+int chain_create(ChainOptions *c, const CommitOptions *commit, int64_t steps) {
+  *c = (ChainOptions){.steps = steps};
+  TRY(commit_create(&c->commit, commit));
+  CHECK(!commit_random(&c->commit), ERR_USAGE,
+        "%s.order = %s, %s.commit = %s: a likelihood needs an order that random numbers do not decide", commit->section,
+        commit->order, commit->section, commit->commit);
+  return OK;
+}
+
+static void mask_row(Chain *c, int64_t b) {
+  const EstimatorRow *r = &c->rows[b];
+  int32_t *z = c->z + b * c->L;
+  memcpy(z, r->x0, (size_t)c->L * sizeof *z);
+  for (int64_t l = r->first; l < r->end; l++) z[l] = c->net->objective.mask, c->open[b * c->L + l] = true;
+  c->track[b].begun = r->end - r->first;
+}
+
+static int begin(Chain *c) {
+  size_t tokens = (size_t)(c->n * c->L);
+  c->job = (SamplerJob){.objective = &c->net->objective};
+  TRY(mem_alloc(&c->track, (size_t)c->n * sizeof *c->track));
+  TRY(mem_alloc(&c->who, (size_t)c->n * sizeof *c->who));
+  TRY(mem_alloc(&c->z, tokens * sizeof *c->z));
+  TRY(mem_alloc(&c->open, tokens * sizeof *c->open));
+  TRY(mem_alloc(&c->l, (size_t)c->L * sizeof *c->l));
+  TRY(mem_alloc(&c->nll, tokens * sizeof *c->nll));
+  TRY(mem_alloc(&c->measures, 3 * tokens * sizeof *c->measures));
+  TRY(mem_alloc(&c->ids, tokens * sizeof *c->ids));
+  TRY(mem_alloc(&c->at, (size_t)c->L * sizeof *c->at));
+  TRY(mem_alloc(&c->list, (size_t)c->L * sizeof *c->list));
+  for (int64_t b = 0; b < c->n; b++) {
+    mask_row(c, b);
+    c->rows[b].loss = 0, c->rows[b].likeliest = true;
+  }
+  return OK;
+}
+
+static void end(Chain *c) {
+  mem_free(&c->track);
+  mem_free(&c->who);
+  mem_free(&c->z);
+  mem_free(&c->open);
+  mem_free(&c->l);
+  mem_free(&c->nll);
+  mem_free(&c->measures);
+  mem_free(&c->ids);
+  mem_free(&c->at);
+  mem_free(&c->list);
+}
+
+/* c->l := the masked positions of row b. Returns their number. */
+static int64_t masks_of(Chain *c, int64_t b) {
+  int64_t n = 0;
+  for (int64_t l = c->rows[b].first; l < c->rows[b].end; l++)
+    if (c->open[b * c->L + l]) c->l[n++] = l;
+  return n;
+}
+
+/* Goes to the next step of row b that fills in a token: false if none is left. From left to right, the network need not
+ * be asked for positions that are not filled in. */
+static bool advance(Chain *c, int64_t b) {
+  Track *t = &c->track[b];
+  const Commit *commit = &c->o->commit;
+  t->n = masks_of(c, b);
+  if (t->n == 0 || (c->until_miss && !c->rows[b].likeliest)) return false;
+  CommitStep step = {.job = &c->job,
+                     .step = t->step,
+                     .steps = c->o->steps > 0 ? c->o->steps : t->begun,
+                     .begun = t->begun,
+                     .n = t->n,
+                     .l = c->l,
+                     .finish = true};
+  while ((t->planned = commit_planned(commit, &step)) == 0) step.step++;
+  t->step = step.step;
+  if (commit->order == ORDER_LEFT_TO_RIGHT && t->planned > 0) t->n = t->planned;
+  return true;
+}
+
+/* The noise level for row b: that of the time at which so many tokens are masked. */
+static double condition(const Chain *c, int64_t b) {
+  const Objective *o = &c->net->objective;
+  int64_t masked = 0, length = c->rows[b].length;
+  for (int64_t l = 0; l < length; l++) masked += c->z[b * c->L + l] == o->mask;
+  return objective_condition(o, objective_time_of(o, (double)masked / (double)length));
+}
+
+/* Row b becomes number i of the pass. */
+static void add(Chain *c, int64_t i, int64_t b) {
+  Noised *z = &c->net->noised;
+  c->who[i] = b;
+  memcpy(z->z + i * c->L, c->z + b * c->L, (size_t)c->L * sizeof *z->z);
+  z->length[i] = (int32_t)c->rows[b].length;
+  z->sigma[i] = condition(c, b);
+  for (int64_t k = 0; k < c->track[b].n; k++)
+    *noised_row(&c->net->objective, z, i, c->l[k], c->rows[b].x0[c->l[k]]) = 1;
+}
+
+/* The network's output for the B rows of the pass. On a GPU it may be padded by copies of the first. */
+static int evaluate(Chain *c, int64_t B) {
+  Network *net = c->net;
+  Noised *z = &net->noised;
+  int64_t size = draws_pass_size(&net->dev, B, c->n);
+  for (int64_t i = B; i < size; i++) {
+    memcpy(z->z + i * c->L, z->z, (size_t)c->L * sizeof *z->z);
+    z->length[i] = z->length[0], z->sigma[i] = z->sigma[0];
+  }
+  ModelInput in = {
+      .B = size, .ids = z->z, .sigma = z->sigma, .lengths = z->length, .rows = z->rows, .n_rows = z->n_rows};
+  activity_phase("the forward pass");
+  TRY(model_forward(&net->model, &in));
+  return rows_score(&net->rows, &net->objective, z->n_rows, z->target, c->nll, c->ids, c->measures);
+}
+
+/* Fills in tokens of row b, whose positions in the pass begin at `first`. */
+static void fill(Chain *c, int64_t b, int64_t first) {
+  Track *t = &c->track[b];
+  EstimatorRow *r = &c->rows[b];
+  for (int64_t i = 0; i < t->n; i++) {
+    int64_t k = first + i, l = c->net->noised.rows[k] % c->L;
+    c->at[l] = c->nll[k];
+    c->list[i] = (Candidate){.l = l,
+                             .id = c->ids[k],
+                             .score = commit_score(&c->o->commit, c->measures + 3 * k, 0),
+                             .entropy = fmax(0, c->measures[3 * k + 2])};
+  }
+  int64_t k = commit_choose(&c->o->commit, c->list, t->n, t->planned);
+  for (int64_t i = 0; i < k; i++) {
+    int64_t l = c->list[i].l;
+    r->loss += c->at[l];
+    r->likeliest = r->likeliest && c->list[i].id == r->x0[l];
+    c->z[b * c->L + l] = r->x0[l];
+    c->open[b * c->L + l] = false;
+  }
+  t->step++;
+}
+
+/* One pass of the network over all rows that are not finished; *more: whether there was any. */
+static int pass(Chain *c, bool *more) {
+  int64_t B = 0, first = 0;
+  noised_begin(&c->net->noised, c->n);
+  for (int64_t b = 0; b < c->n; b++)
+    if (advance(c, b)) add(c, B++, b);
+  *more = B > 0;
+  if (B == 0) return OK;
+  TRY(evaluate(c, B));
+  for (int64_t i = 0; i < B; i++) {
+    int64_t b = c->who[i];
+    fill(c, b, first);
+    first += c->track[b].n;
+  }
+  return OK;
+}
+
+int chain_run(Network *net, const ChainOptions *o, EstimatorRow *rows, int64_t n, bool until_miss) {
+  Chain c = {.net = net, .o = o, .rows = rows, .n = n, .L = net->model.options.length, .until_miss = until_miss};
+  int err = OK;
+  ASSERT(net->objective.gives == GIVES_X0 && n <= net->model.options.batch);
+  TRY_TO(done, begin(&c));
+  for (bool more = true, started = false; more; started = true) {
+    if (started) TRY_TO(done, items_stop());
+    TRY_TO(done, pass(&c, &more));
+  }
+done:
+  end(&c);
+  return err;
+}
