@@ -202,6 +202,10 @@ typedef struct Field {
 static const Field fields[] = {{"entropy", REAL},
                                {"estimator", WORD},
                                {"estimator_options", WORD},
+                               {"rest", WORD},
+                               {"questions", WHOLE},
+                               {"acc", REAL},
+                               {"acc_norm", REAL},
                                {"draws", WHOLE},
                                {"tokens", WHOLE},
                                {"share", REAL},
@@ -343,15 +347,34 @@ static int info_profile(H5 *f) {
   return profile_show(f);
 }
 
-static int describe(H5 *f, const char *path, const char *format) {
-  bool profile = strcmp(format, "mdlm-profile") == 0;
+/* /tokens of requests is longer than the other series. */
+static int info_requests(H5 *f) {
+  char **names = NULL;
+  TRY(h5_list(f, "/requests", &names));
+  int err = OK;
+  for (int i = 0; names[i] && err == OK; i++) {
+    int64_t rows = -1;
+    err = info_series(f, "/requests", names[i], &rows);
+  }
+  h5_list_free(&names);
+  return err;
+}
+
+static int info_tables(H5 *f, const char *format) {
+  if (strcmp(format, "mdlm-profile") == 0) return info_profile(f);
+  if (strcmp(format, "mdlm-requests") == 0) return info_requests(f);
   bool metrics = strcmp(format, "mdlm-metrics") == 0, cells = strcmp(format, "mdlm-sweep") == 0;
+  bool results = strcmp(format, "mdlm-likelihood") == 0;
+  TRY(info_group(f, metrics ? "/train" : cells ? "/cells" : results ? "/results" : "/"));
+  if (metrics) TRY(info_details(f));
+  return cells && h5_exists(f, "/pairs") ? info_group(f, "/pairs") : OK;
+}
+
+static int describe(H5 *f, const char *path, const char *format) {
   log_info("%s: %s", path, format);
   TRY(info_result(f));
   for (const Field *field = fields; field->name; field++) TRY(info_field(f, field));
-  TRY(profile ? info_profile(f) : info_group(f, metrics ? "/train" : cells ? "/cells" : "/"));
-  if (metrics) TRY(info_details(f));
-  if (cells && h5_exists(f, "/pairs")) TRY(info_group(f, "/pairs"));
+  TRY(info_tables(f, format));
   if (h5_has(f, "/", "deck")) info_deck(path);
   log_info("  whole: every value could be read");
   return OK;
@@ -414,9 +437,10 @@ const Command command_info = {
     .arguments = "[--deck] FILE…",
     .purpose = "describe our HDF5 files and verify their checksums",
     .run = info,
-    .about = "Tells what a file is (data, checkpoint, metrics, evaluation, profile, samples, "
-             "scores, prompts), its results first, and reads all of it to see whether it is whole. "
-             "With --deck it prints the deck that made the file and nothing else.",
+    .about =
+        "Tells what a file is (data, checkpoint, metrics, evaluation, profile, samples, "
+        "scores, likelihoods, requests, prompts), its results first, and reads all of it to see whether it is whole. "
+        "With --deck it prints the deck that made the file and nothing else.",
     .reads = "the files",
     .writes = "nothing",
     .example = "mdlm info --deck runs/a/last.h5 > deck.cfg"};

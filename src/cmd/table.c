@@ -4,21 +4,15 @@
 #include <string.h>
 
 extern const Command command_train, command_eval, command_sample, command_score, command_logits, command_info,
-    command_check, command_compare, command_help, command_sweep, command_profile, command_mix;
+    command_check, command_compare, command_help, command_sweep, command_profile, command_mix, command_likelihood;
 
-const Command *const commands[] = {&command_train,
-                                   &command_eval,
-                                   &command_profile,
-                                   &command_sweep,
-                                   &command_compare,
-                                   &command_sample,
-                                   &command_score,
-                                   &command_logits,
-                                   &command_mix,
-                                   &command_check,
-                                   &command_info,
-                                   &command_help,
-                                   NULL};
+const Command *const commands[] = {&command_train,   &command_eval,
+                                   &command_profile, &command_sweep,
+                                   &command_compare, &command_sample,
+                                   &command_score,   &command_likelihood,
+                                   &command_logits,  &command_mix,
+                                   &command_check,   &command_info,
+                                   &command_help,    NULL};
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 

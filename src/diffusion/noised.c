@@ -75,6 +75,26 @@ void noised_count(const Objective *o, Noised *n, int64_t b, const int32_t *x0, i
   for (int64_t i = first; i < n->n_rows; i++) n->weight[i] = (double)n->L / (double)k;
 }
 
+double noised_level(const Objective *o, const int32_t *z, int64_t length) {
+  int64_t masked = 0;
+  for (int64_t l = 0; l < length; l++) masked += z[l] == o->mask;
+  return objective_condition(o, objective_time_of(o, (double)masked / (double)length));
+}
+
+void noised_part(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t first, int64_t end,
+                 int64_t length, int64_t k, RngKey mask) {
+  int32_t *z = n->z + b * n->L;
+  memcpy(n->x0 + b * n->L, x0, (size_t)n->L * sizeof *x0);
+  memcpy(z, x0, (size_t)n->L * sizeof *z);
+  timestep_mask_count(z + first, x0 + first, end - first, o->mask, k, mask);
+  n->length[b] = (int32_t)length;
+  n->sigma[b] = noised_level(o, z, length);
+  for (int64_t l = first; l < end; l++)
+    if (z[l] == o->mask) *noised_row(o, n, b, l, x0[l]) = (double)(end - first) / (double)k;
+  n->masked += k;
+  n->scored += end - first;
+}
+
 /* Tokens after the last one are 0: a causal network does not let them change what comes before. */
 int64_t noised_next(const Objective *o, Noised *n, int64_t b, const int32_t *ids, int64_t length, const bool *scored) {
   int64_t before = n->n_rows;

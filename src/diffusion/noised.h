@@ -34,6 +34,14 @@ void noised_reweigh(const Objective *o, Noised *n, int64_t first, double t);
  *  scored row weighted by L/k: the bound for ε = τ = 0, because ∫₀¹ Bin(k; L, t)/t dt = 1/k. For objectives that give
  *  x0 in continuous time. */
 void noised_count(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t, RngKey mask);
+/** noised_part — sequence b with exactly k of its tokens first … end−1 masked, 1 ≤ k ≤ end − first, each weighted by
+ *  (end − first)/k: for k uniform that is the bound of noised_count for these tokens given the others, which may hold
+ *  masks of their own. length: of the row as the network sees it. The set of masks depends on positions within the part. */
+void noised_part(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t first, int64_t end,
+                 int64_t length, int64_t k, RngKey mask);
+/** noised_level — the noise level that the network is conditioned on for z[length]: that of the time at which so many
+ *  tokens are masked. */
+double noised_level(const Objective *o, const int32_t *z, int64_t length);
 /** noised_next — sequence b as it is, for objectives that give the next token: ids[length], of which the tokens with
  *  scored[l] are scored, l ≥ 1. Returns how many. */
 int64_t noised_next(const Objective *o, Noised *n, int64_t b, const int32_t *ids, int64_t length, const bool *scored);

@@ -108,21 +108,13 @@ static bool advance(Chain *c, int64_t b) {
   return true;
 }
 
-/* The noise level for row b: that of the time at which so many tokens are masked. */
-static double condition(const Chain *c, int64_t b) {
-  const Objective *o = &c->net->objective;
-  int64_t masked = 0, length = c->rows[b].length;
-  for (int64_t l = 0; l < length; l++) masked += c->z[b * c->L + l] == o->mask;
-  return objective_condition(o, objective_time_of(o, (double)masked / (double)length));
-}
-
 /* Row b becomes number i of the pass. */
 static void add(Chain *c, int64_t i, int64_t b) {
   Noised *z = &c->net->noised;
   c->who[i] = b;
   memcpy(z->z + i * c->L, c->z + b * c->L, (size_t)c->L * sizeof *z->z);
   z->length[i] = (int32_t)c->rows[b].length;
-  z->sigma[i] = condition(c, b);
+  z->sigma[i] = noised_level(&c->net->objective, c->z + b * c->L, c->rows[b].length);
   for (int64_t k = 0; k < c->track[b].n; k++)
     *noised_row(&c->net->objective, z, i, c->l[k], c->rows[b].x0[c->l[k]]) = 1;
 }

@@ -18,7 +18,7 @@ const char *tokens_path(const Tokens *t) { return h5_path(t->f); }
 int64_t tokens_length(const Tokens *t, int64_t row) { return t->lengths ? t->lengths[row] : t->width; }
 
 /* The attributes tokenizer and hash belong to /vocab in a data file, to / in a file of samples. */
-static int vocabulary_check(H5 *f, const Vocab *v, const char *owner) {
+int tokens_vocabulary(H5 *f, const Vocab *v, const char *owner) {
   bool whole = h5_exists(f, "/vocab");
   const char *at = whole ? "/vocab" : "/", *name = whole ? "hash" : "tokenizer_hash";
   char hash[sizeof v->hash], tokenizer[sizeof v->tokenizer];
@@ -58,7 +58,7 @@ static int load(Tokens *t, const char *path, const Vocab *v, const char *owner) 
   TRY(h5_info(t->f, "/tokens", &info));
   CHECK(info.rank == 2 && info.dims[0] > 0 && info.dims[1] > 0 && h5_whole(info.type), ERR_DATA,
         "%s: /tokens must be a matrix [N,L] of integers", path);
-  TRY(vocabulary_check(t->f, v, owner));
+  TRY(tokens_vocabulary(t->f, v, owner));
   t->rows = info.dims[0], t->width = info.dims[1], t->vocab = v->size, t->mask = v->mask;
   TRY(mem_alloc(&t->wide, (size_t)t->width * sizeof *t->wide));
   return lengths_load(t);

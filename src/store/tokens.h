@@ -11,6 +11,8 @@ typedef struct Tokens Tokens;
 /** tokens_open — open the file at path; its vocabulary must be v, which came from the file `owner`. Not collective.
  *  Errors  ERR_DATA naming the file: unreadable, no rows, wrong shape or type, no vocabulary or a different one */
 int tokens_open(Tokens **t, const char *path, const Vocab *v, const char *owner);
+/** tokens_vocabulary — whether an open file holds tokens of vocabulary v, which came from the file `owner`. ERR_DATA */
+int tokens_vocabulary(H5 *f, const Vocab *v, const char *owner);
 /** tokens_close — NULL-safe, clears the handle. */
 void tokens_close(Tokens **t);
 int64_t tokens_rows(const Tokens *t);
