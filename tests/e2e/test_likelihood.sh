@@ -166,6 +166,20 @@ assert list(r["cut"][()]) == [8, 0] and r["ll"][0] == r["ll"][1]' "$T/cut.h5"
 }
 tap "a context that is too long loses its first tokens" too_long
 
+tasks() { # questions as text, by the tokenizer of the data
+  head -n 40 "$T/text" | "$PY" -c '
+import json, sys
+lines = [line.split() for line in sys.stdin]
+for i, words in enumerate(lines):
+    choices = [" ".join(words[3:6]), " ".join(lines[i - 1][-3:])]
+    print(json.dumps({"question": " ".join(words[:3]), "choices": choices, "gold": 0}))' > "$T/tasks.jsonl" &&
+    "$PY" -m mdlm_data.tasks "$T/tasks.jsonl" --data "$T/valid.h5" --out "$T/tasks.h5" > "$T/log" && cat "$T/log" &&
+    ranks 2 likelihood "$D" likelihood.requests="$T/tasks.h5" likelihood.output="$T/tasked.h5" eval.draws=2 > "$T/log" &&
+    grep -E 'requests=80 .* questions=40 acc=[0-9.]+ .* acc_norm=' "$T/log" &&
+    ranks 1 info "$T/tasks.h5" > "$T/log" && grep 'mdlm-requests' "$T/log" && grep 'whole' "$T/log"
+}
+tap "questions made of text by mdlm-tasks" tasks
+
 KEEP=$T/run LOOSE=()
 RANKS="1 2"
 bad "profile needs draws" 'eval.estimator = chain draws none' profile "$D" "${chain[@]}"
