@@ -5,7 +5,7 @@
 
 struct Mask {
   RngKey key; /* of sequence `first` */
-  uint32_t L, row_blocks, threshold;
+  uint32_t L, clean, row_blocks, threshold; /* clean: the first row of the clean half, or the largest number */
   float scale; /* of kept units: 1/(1−p) */
   bool on;
 };
@@ -22,6 +22,7 @@ static inline Mask mask_of(const Dropout *d, int64_t D) {
   if (!m.on) return m;
   m.key = rng_key(d->seed, RNG_DROPOUT, d->layer, d->step, (uint64_t)d->first);
   m.L = (uint32_t)d->L;
+  m.clean = d->clean ? (uint32_t)d->clean : UINT32_MAX;
   m.row_blocks = (uint32_t)(D / 8);
   m.threshold = (uint32_t)(d->p * 65536 + 0.5);
   m.scale = (float)(65536.0 / (65536.0 - m.threshold));
@@ -31,8 +32,10 @@ static inline Mask mask_of(const Dropout *d, int64_t D) {
 static __device__ inline Spot row_spot(const Mask &m, uint32_t r) {
   Spot s = {0, 0};
   if (!m.on) return s;
+  uint32_t after = 0; /* positions of the stream that come first */
+  if (r >= m.clean) r -= m.clean, after = m.L;
   s.sequence = r / m.L;
-  s.block = r % m.L * m.row_blocks;
+  s.block = (r % m.L + after) * m.row_blocks;
   return s;
 }
 

@@ -14,6 +14,7 @@ extern const ModelTable model_ar;
 const ModelTable model_ar = {.name = "ar",
                              .causal = true,
                              .attends = true,
+                             .halves = true,
                              .create = ar_create,
                              .forward = transformer_forward,
                              .backward = transformer_backward,

@@ -183,10 +183,11 @@ static void dimamba_destroy(Model *m) {
 
 /* ---- arguments of the ops, for forward and backward */
 /* The seam before block i, or the final one for i = blocks: it adds the branch of the previous block. */
-static Join join_of(const Model *m, int64_t i) {
+static Join join_of(const Model *m, const ModelInput *in, int64_t i) {
   const Dimamba *d = m->impl;
   const Block *last = i ? &d->blocks[i - 1] : NULL;
-  Join j = {.seam = i < m->options.blocks ? &d->blocks[i].norm : &d->final,
+  Join j = {.n = model_rows(in),
+            .seam = i < m->options.blocks ? &d->blocks[i].norm : &d->final,
             .conditioning = &d->conditioning,
             .x = i > 1 ? last->norm.x : d->x0,
             .layer = (uint32_t)i,
@@ -257,7 +258,7 @@ static int block_forward(Model *m, const ModelInput *in, int i) {
   const Block *b = &d->blocks[i];
   int64_t R = model_rows(in);
   Tensor y = tensor_rows(b->y, 0, R), o = tensor_rows(d->o, 0, R);
-  TRY(seam_forward(m, in, join_of(m, i)));
+  TRY(seam_forward(m, in, join_of(m, in, i)));
   TRY(linear_forward(&m->params, b->in, tensor_rows(b->xz, 0, R), TENSOR_NONE, tensor_rows(b->norm.h, 0, R)));
   for (int way = 0; way < DIRECTIONS; way++) TRY(way_forward(m, in, b, way));
   TRY(op_gate(m->dev, o, y, z_of(d, b->xz, R)));
@@ -270,7 +271,7 @@ static int dimamba_forward(Model *m, const ModelInput *in) {
   TRY(op_embed(m->dev, tensor_rows(d->x0, 0, R), tensor_rows(m->ids, 0, R), m->params.list[d->embedding].value));
   TRY(conditioning_forward(&m->params, &d->conditioning, in->sigma, in->B));
   for (int i = 0; i < blocks; i++) TRY(block_forward(m, in, i));
-  TRY(seam_forward(m, in, join_of(m, blocks)));
+  TRY(seam_forward(m, in, join_of(m, in, blocks)));
   return model_pick(m, in, d->final.h);
 }
 
@@ -300,7 +301,7 @@ static int block_backward(Model *m, const ModelInput *in, int i) {
   TRY(op_gate_backward(m->dev, d_o, z_of(d, d->dxz, R), d_o, y, z));
   for (int way = 0; way < DIRECTIONS; way++) TRY(way_backward(m, in, b, way));
   TRY(linear_backward(&m->params, b->in, dnorm, false, tensor_rows(d->dxz, 0, R), tensor_rows(b->norm.h, 0, R)));
-  return seam_backward(m, in, join_of(m, i), dnorm, tensor_rows(d->dx, 0, R), dbranch);
+  return seam_backward(m, in, join_of(m, in, i), dnorm, tensor_rows(d->dx, 0, R), dbranch);
 }
 
 static int dimamba_backward(Model *m, const ModelInput *in) {
@@ -309,7 +310,7 @@ static int dimamba_backward(Model *m, const ModelInput *in) {
   Tensor dx = tensor_rows(d->dx, 0, R), dh;
   TRY(tensor_zero(m->dev, dx));
   TRY(model_unpick(m, in, d->dnorm, &dh));
-  TRY(seam_backward(m, in, join_of(m, blocks), dh, dx, tensor_rows(d->dbranch, 0, R)));
+  TRY(seam_backward(m, in, join_of(m, in, blocks), dh, dx, tensor_rows(d->dbranch, 0, R)));
   TRY(modulation_backward(&m->params, &d->conditioning, blocks, in->B));
   TRY(model_ready(m, in, d->conditioning.list[blocks].linear.weight));
   for (int i = (int)blocks - 1; i >= 0; i--) {

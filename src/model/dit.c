@@ -15,7 +15,9 @@ extern const ModelTable model_dit;
 const ModelTable model_dit = {.name = "dit",
                               .timed = true,
                               .attends = true,
+                              .halves = true,
                               .create = dit_create,
                               .forward = transformer_forward,
                               .backward = transformer_backward,
-                              .destroy = transformer_destroy};
+                              .destroy = transformer_destroy,
+                              .step = transformer_step};

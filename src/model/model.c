@@ -26,19 +26,32 @@ int64_t model_padded(const Model *m, int64_t n) {
   return n > 0 ? (n + unit - 1) / unit * unit : unit;
 }
 
+static int block_check(const ModelTable *table, const ModelOptions *o) {
+  if (o->block == 0) return OK;
+  CHECK(table->halves, ERR_USAGE, "model.name = %s has no block diffusion", table->name);
+  CHECK(o->block > 0 && o->length % o->block == 0, ERR_USAGE, "blocks of %lld tokens do not divide rows of %lld tokens",
+        (long long)o->block, (long long)o->length);
+  CHECK(!o->time_conditioning, ERR_USAGE,
+        "model.time_conditioning: in block diffusion each block has its own time; set it to false");
+  return OK;
+}
+
 int model_create(Model *m, Device *dev, const ModelOptions *options) {
+  int64_t halves = options->block ? 2 : 1;
   *m =
       (Model){.options = *options, .dev = dev, .head_weight = -1, .head_bias = -1, .params = {.parts = options->parts}};
   CHECK(options->width % 8 == 0, ERR_USAGE, "model.width = %lld is not a multiple of 8", (long long)options->width);
-  CHECK(options->length * options->width / 8 < INT64_C(1) << 32, ERR_USAGE,
+  CHECK(halves * options->length * options->width / 8 < INT64_C(1) << 32, ERR_USAGE,
         "sequences of %lld tokens at model.width = %lld are too long for the dropout streams",
         (long long)options->length, (long long)options->width);
-  CHECK(options->length * options->batch < INT32_MAX, ERR_USAGE,
+  CHECK(halves * options->length * options->batch < INT32_MAX, ERR_USAGE,
         "%lld sequences of %lld tokens are too many for one pass: lower the batch", (long long)options->batch,
         (long long)options->length);
   TRY(model_find(&m->table, options->name));
+  TRY(block_check(m->table, options));
   m->unit = dev->ops->host ? 1 : DEVICE_UNIT;
   m->capacity = model_padded(m, options->batch * options->length);
+  m->most = halves * m->capacity;
   int err = m->table->create(m);
   if (err) model_destroy(m);
   return err;
@@ -55,7 +68,7 @@ void model_destroy(Model *m) {
 void model_plan(Arena *a, Model *m, bool all) {
   DType act = m->dev->act;
   int64_t D = m->options.width;
-  m->ids = arena_tensor(a, DT_I32, m->options.batch * m->options.length, 0);
+  m->ids = arena_tensor(a, DT_I32, m->most, 0);
   m->index = arena_tensor(a, DT_I32, m->capacity, 0);
   if (all) m->picked = arena_tensor(a, act, m->capacity, D);
   if (m->options.training) m->dh = arena_tensor(a, act, m->capacity, D);
@@ -66,18 +79,19 @@ static ModelInput whole(const Model *m, const ModelInput *in) {
   ModelInput x = *in;
   bool all = true;
   if (x.L == 0) x.L = m->options.length;
-  if (x.rows == NULL) x.n_rows = model_rows(&x);
+  if (x.rows == NULL) x.n_rows = x.B * x.L;
   for (int64_t i = 0; i < x.n_rows && x.rows && all; i++) all = x.rows[i] == i;
-  if (x.n_rows == model_rows(&x) && all) x.rows = NULL;
+  if (x.n_rows == x.B * x.L && all) x.rows = NULL;
   return x;
 }
 
 /* Tokens and wanted rows to the device. */
 static int upload(Model *m, const ModelInput *in) {
-  int64_t n = in->n_rows, padded = model_padded(m, n);
+  int64_t n = in->n_rows, padded = model_padded(m, n), noisy = in->B * in->L;
   ASSERT(in->B > 0 && in->B <= m->options.batch && in->L > 0 && in->L <= m->options.length);
-  ASSERT(n >= 0 && n <= model_rows(in));
-  TRY(tensor_upload(m->dev, tensor_rows(m->ids, 0, model_rows(in)), in->ids));
+  ASSERT(n >= 0 && n <= noisy);
+  TRY(tensor_upload(m->dev, tensor_rows(m->ids, 0, noisy), in->ids));
+  if (in->clean) TRY(tensor_upload(m->dev, tensor_rows(m->ids, noisy, noisy), in->clean));
   m->rows = TENSOR_NONE, m->n_rows = n;
   if (in->rows == NULL) return OK;
   m->rows = tensor_rows(m->index, 0, padded);
@@ -88,14 +102,16 @@ static int upload(Model *m, const ModelInput *in) {
 int model_forward(Model *m, const ModelInput *in) {
   const ModelInput x = whole(m, in);
   ASSERT(in->L == 0 || (m->table->step && !m->options.training));
+  ASSERT((in->clean != NULL) == (m->options.block > 0));
   TRY(upload(m, &x));
   return m->table->forward(m, &x);
 }
 
 int model_step(Model *m, const ModelInput *in, int64_t position) {
   const ModelInput x = whole(m, in);
-  ASSERT(m->table->step && !m->options.training && in->L == 1);
-  ASSERT(position >= 0 && position < m->options.length);
+  ASSERT(m->table->step && !m->options.training && in->clean == NULL);
+  ASSERT(m->options.block > 0 || (m->table->causal && in->L == 1));
+  ASSERT(in->L > 0 && position >= 0 && position + in->L <= m->options.length);
   TRY(upload(m, &x));
   return m->table->step(m, &x, position);
 }
@@ -155,7 +171,7 @@ double model_flops(const Model *m, double *body, double *attention, double *head
   double K = 0;
   for (int i = 0; i < m->params.n; i++) /* every large matrix except the head multiplies each row once */
     if (m->params.list[i].matrix && i != m->head_weight) K += (double)m->params.list[i].count;
-  *body = 2 * K - m->late_flops;
+  *body = (m->options.block ? 2 : 1) * (2 * K - m->late_flops);
   *attention = m->attention_flops;
   *head = 2 * (double)m->options.width * (double)m->options.vocab + m->late_flops;
   return *body + *attention + *head;

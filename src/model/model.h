@@ -12,6 +12,7 @@ typedef struct ModelOptions {
   int64_t vocab, length; /* V with the mask token, L */
   int64_t batch;         /* maximum number of sequences per pass */
   int64_t positions;     /* learned positions, at least L; 0: L */
+  int64_t block;         /* block diffusion: positions of a block, a divisor of L; 0: none */
   int64_t width, blocks, heads, cond_dim, mlp_ratio;
   double dropout;
   bool time_conditioning; /* false: sigma is 0 for every sequence */
@@ -38,6 +39,7 @@ typedef struct ModelInput {
   int64_t B;              /* sequences in this pass, ≤ options.batch */
   int64_t L;              /* their positions; 0: options.length. Networks with a step also take fewer */
   const int32_t *ids;     /* [B,L] host: noisy tokens */
+  const int32_t *clean;   /* [B,L] host: clean tokens, of model_forward with options.block; else NULL */
   const double *sigma;    /* [B] host: noise levels; read only with time conditioning */
   const int32_t *lengths; /* [B] host: real positions; NULL: all; read only with mask_padding */
   const int32_t *rows;    /* [n_rows] host: the wanted rows of the B·L, none of them twice; NULL: all */
@@ -47,8 +49,9 @@ typedef struct ModelInput {
   Tap tap;         /* read by forward */
 } ModelInput;
 
-/** model_rows — for networks, which get L and n_rows filled in: the rows of this pass. */
-static inline int64_t model_rows(const ModelInput *in) { return in->B * in->L; }
+/** model_rows — for networks, which get L and n_rows filled in: the rows of this pass. Those of the noisy tokens come
+ *  first; then, in block diffusion, those of the clean ones. */
+static inline int64_t model_rows(const ModelInput *in) { return (in->clean ? 2 : 1) * in->B * in->L; }
 
 typedef struct Model Model;
 typedef struct ModelTable {
@@ -56,11 +59,12 @@ typedef struct ModelTable {
   bool causal;  /* a position sees itself and those before it only */
   bool timed;   /* may be conditioned on the noise level */
   bool attends; /* has attention: heads and an MLP */
+  bool halves;  /* takes a clean half: options.block may be set */
   int (*create)(Model *);
   int (*forward)(Model *, const ModelInput *);
   int (*backward)(Model *, const ModelInput *);
   void (*destroy)(Model *);
-  int (*step)(Model *, const ModelInput *, int64_t position); /* of causal networks, else NULL */
+  int (*step)(Model *, const ModelInput *, int64_t position); /* NULL: none */
 } ModelTable;
 
 extern const ModelTable *const models[]; /* NULL-ended */
@@ -72,8 +76,9 @@ struct Model {
   Params params;
   Arena arena;
   int64_t unit;               /* numbers of wanted rows are padded to a multiple of this; below it to a power of two */
-  int64_t capacity;           /* padded batch·L */
-  Tensor ids;                 /* [batch·L] i32 */
+  int64_t capacity;           /* padded batch·L: of wanted rows */
+  int64_t most;               /* rows of a pass: capacity, twice that with a clean half */
+  Tensor ids;                 /* [most] i32 */
   Tensor index;               /* [capacity] i32 */
   Tensor rows;                /* view of index: the wanted rows of the last pass, then row 0 as padding; none: all */
   int64_t n_rows;             /* wanted rows of the last pass, without padding */
@@ -84,7 +89,7 @@ struct Model {
   int64_t
       columns; /* C of logits: V, on a GPU the next multiple of 64, since products with other numbers of columns take
                       twice as long there; the logits of the columns from V on are zero */
-  double attention_flops; /* per row of a forward pass, without the products by weights */
+  double attention_flops; /* per position of a forward pass, without the products by weights */
   double late_flops;      /* the part of the body that only wanted rows pass through, per row */
   void *impl;
 };
@@ -100,10 +105,13 @@ int heads_check(const ModelOptions *options);
 void model_destroy(Model *m);
 /** model_padded — the number of rows that a pass computes where n are wanted: at least one. */
 int64_t model_padded(const Model *m, int64_t n);
-/** model_forward — m->h[i] := the hidden row in->rows[i]. */
+/** model_forward — m->h[i] := the hidden row in->rows[i]. With options.block, in->clean has the clean tokens: each block of
+ *  in->ids sees itself and the clean blocks before it. */
 int model_forward(Model *m, const ModelInput *in);
-/** model_step — the same for sequences of one token, in->L = 1, which is their token at `position`. Call it for every
- *  earlier position first: their keys and values are cached, in memory that the first step allocates. Not in training.
+/** model_step — the same for the in->L tokens of each sequence from `position` on, which see each other and all earlier
+ *  positions. Of causal networks, in->L = 1; or with options.block, where in->L is that of a block. Earlier positions are
+ *  those of the last step at them: keys and values are cached, in memory that the first step allocates. In block diffusion
+ *  the last step at a block has its clean tokens. Not in training.
  *  Errors  ERR_MEMORY, ERR_DEVICE */
 int model_step(Model *m, const ModelInput *in, int64_t position);
 /** model_backward — parameter gradients += from m->dh, for the input of the last model_forward; the padding's rows of
@@ -124,6 +132,7 @@ int model_logits(Model *m, Tensor logits, Tensor h);
 /** model_logits_backward — dh[R,D] =, and gradients of the head +=, from dlogits[R,C] and h[R,D]; the
  *  columns from V on must be zero. */
 int model_logits_backward(Model *m, Tensor dh, Tensor dlogits, Tensor h);
-/** model_flops — floating-point operations of a forward pass: the matrix products of body and attention per row, those
- *  of the head per wanted row, with the part of the body that only wanted rows pass through. Returns their sum. */
+/** model_flops — floating-point operations of a forward pass: the matrix products of body and attention per position, in
+ *  block diffusion those of both halves; those of the head per wanted row, with the part of the body that only wanted rows
+ *  pass through. Returns their sum. */
 double model_flops(const Model *m, double *body, double *attention, double *head);

@@ -33,7 +33,7 @@ static ResidualNorm arguments(const Model *m, const ModelInput *in, const Join *
   const ModelOptions *o = &m->options;
   const Seam *s = j->seam;
   const Param *list = m->params.list;
-  int64_t R = tensor_none(j->rows) ? model_rows(in) : tensor_count(j->rows);
+  int64_t R = j->n;
   bool timed = j->conditioning->timed;
   ResidualNorm a = {.kind = s->kind, .rows_per_group = timed ? in->L : R, .index = j->rows};
   a.x = tensor_rows(j->x, 0, R);
@@ -42,6 +42,7 @@ static ResidualNorm arguments(const Model *m, const ModelInput *in, const Join *
     a.dropout = in->dropout;
     a.dropout.layer += j->layer;
     a.dropout.L = in->L;
+    a.dropout.clean = in->clean ? in->B * in->L : 0;
   }
   if (j->gated) a.gate = column(m, in, timed, j->gated->value, j->gate);
   if (s->bias >= 0) a.shift = tensor_2d(list[s->bias].value.data, m->dev->real, 1, o->width);

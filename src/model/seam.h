@@ -11,9 +11,10 @@ typedef struct Seam { /* parameters of the norm, and its results */
 
 /* Join — the inputs of a seam. Tensors have the rows of the full batch, or more. */
 typedef struct Join {
+  int64_t n; /* rows of the seam */
   const Seam *seam;
   const Conditioning *conditioning;
-  Tensor rows;                 /* [n] i32: the seam has n rows, these of the pass; none: it has all rows of the pass */
+  Tensor rows;                 /* [n] i32: the seam has these rows of the pass; none: the first n */
   Tensor x, branch;            /* the residual stream; the branch to add, or none */
   uint32_t layer;              /* of the branch's dropout: branches before the seam, this one included */
   const Modulation *gated;     /* has the gate of the branch; NULL without branch or conditioning; not owned */

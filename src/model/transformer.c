@@ -38,19 +38,20 @@ int transformer_parameters(Model *m, Transformer *t) {
 }
 
 /* ---- memory */
-static void block_plan(Arena *a, Block *b, const Model *m) {
+/* late: only wanted rows are computed behind its attention. */
+static void block_plan(Arena *a, Block *b, const Model *m, bool late) {
   const ModelOptions *o = &m->options;
   DType act = a->dev->act;
-  int64_t R = m->capacity, D = o->width;
+  int64_t R = m->most, D = o->width, after = late ? m->capacity : R;
   seam_plan(a, &b->norm1, R, D);
   b->qkv_out = arena_tensor(a, act, R, 3 * D);
   b->lse = arena_tensor(a, a->dev->real, R, o->heads);
   b->o = arena_tensor(a, act, R, D);
-  b->branch1 = arena_tensor(a, act, R, D);
-  seam_plan(a, &b->norm2, R, D);
-  b->act = arena_tensor(a, act, R, o->mlp_ratio * D);
-  b->pre = o->training ? arena_tensor(a, act, R, o->mlp_ratio * D) : b->act; /* read by backward only */
-  b->branch2 = arena_tensor(a, act, R, D);
+  b->branch1 = arena_tensor(a, act, after, D);
+  seam_plan(a, &b->norm2, after, D);
+  b->act = arena_tensor(a, act, after, o->mlp_ratio * D);
+  b->pre = o->training ? arena_tensor(a, act, after, o->mlp_ratio * D) : b->act; /* read by backward only */
+  b->branch2 = arena_tensor(a, act, after, D);
 }
 
 /* Without training all blocks share the activations of one: nothing is read after the next block's first norm. */
@@ -64,19 +65,19 @@ static void block_share(Block *b, const Block *first) {
 static void plan(Arena *a, Model *m, Transformer *t) {
   const ModelOptions *o = &m->options;
   DType real = m->dev->real, act = m->dev->act;
-  int64_t R = m->capacity, D = o->width;
+  int64_t R = m->most, D = o->width;
   model_plan(a, m, t->conditioning.timed);
-  if (!t->conditioning.timed) t->late_o = arena_tensor(a, act, R, D);
+  if (!t->conditioning.timed) t->late_o = arena_tensor(a, act, m->capacity, D);
   if (o->mask_padding) t->lengths = arena_tensor(a, DT_I32, o->batch, 0);
   t->x0 = arena_tensor(a, real, R, D);
   if (t->options.conditioned) conditioning_plan(a, &t->conditioning, real, o, MODS);
   for (int i = 0; i < o->blocks; i++) {
     if (i == 0 || o->training)
-      block_plan(a, &t->blocks[i], m);
+      block_plan(a, &t->blocks[i], m, i + 1 == o->blocks);
     else
       block_share(&t->blocks[i], &t->blocks[0]);
   }
-  seam_plan(a, &t->final, R, D);
+  seam_plan(a, &t->final, m->capacity, D);
   m->h = t->final.h;
   if (!o->training) return;
   t->dx = arena_tensor(a, real, R, D);
@@ -98,7 +99,10 @@ int transformer_create(Model *m, TransformerOptions options, int (*parameters)(M
   TRY(parameters(m, t));
   TRY(params_commit(&m->params, m->dev, o->training));
   if (!t->conditioning.timed) m->late_flops = 2 * (double)o->width * (double)o->width * (1 + 2 * (double)o->mlp_ratio);
-  m->attention_flops = 4 * (double)o->width * (double)o->length * (double)o->blocks / (options.causal ? 2 : 1);
+  double seen = (double)o->length / (options.causal ? 2 : 1), layers = (double)o->blocks;
+  if (o->block)
+    seen = (double)(o->length + o->block), layers -= 0.5; /* of both halves; the last block's clean queries */
+  m->attention_flops = 4 * (double)o->width * seen * layers;
   arena_measure(&m->arena, m->dev);
   plan(&m->arena, m, t);
   TRY(arena_commit(&m->arena));

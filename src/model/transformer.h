@@ -13,8 +13,11 @@
  * Each residual addition is done by the norm that follows it. A block is therefore: norm1 (adds the MLP of the previous
  * block), attention, norm2 (adds the attention), MLP. The final norm does the last addition.
  *
+ * Block diffusion (options.block) runs the clean rows through the same layers, behind the noisy ones; attention reads both
+ * (see Attention).
+ *
  * Rows meet in attention only: behind that of the last block, only the wanted rows are computed. They are gathered there,
- * and their gradients are scattered there. Conditioned by time all rows are computed, since the sums over the rows of a
+ * and their gradients are scattered there. The clean half ends with the keys and values of the last block. Conditioned by time all rows are computed, since the sums over the rows of a
  * sequence that its modulation needs are those of whole sequences. */
 #pragma once
 #include "model/seam.h"
@@ -55,14 +58,16 @@ void transformer_destroy(Model *m);
 int transformer_parameters(Model *m, Transformer *t);
 int transformer_forward(Model *m, const ModelInput *in);
 int transformer_backward(Model *m, const ModelInput *in);
-/** transformer_step — model_step for causal networks. */
+/** transformer_step — model_step, for networks without conditioning by time. */
 int transformer_step(Model *m, const ModelInput *in, int64_t position);
 
 /* ---- shared by forward and backward */
 /** transformer_late — the wanted rows if behind block i's attention only they are computed in this pass, else none. */
 Tensor transformer_late(const Model *m, int64_t i);
+/** transformer_rows — the number of rows that are computed behind block i's attention. */
+int64_t transformer_rows(const Model *m, const ModelInput *in, int64_t i);
 /** transformer_join1, transformer_join2 — the seams before the attention of block i (i = blocks: the final one), and
  *  before its MLP. */
-Join transformer_join1(const Model *m, int64_t i);
-Join transformer_join2(const Model *m, int64_t i);
-Attention transformer_attention(const Model *m, const ModelInput *in, const Block *b);
+Join transformer_join1(const Model *m, const ModelInput *in, int64_t i);
+Join transformer_join2(const Model *m, const ModelInput *in, int64_t i);
+Attention transformer_attention(const Model *m, const ModelInput *in, int64_t i);

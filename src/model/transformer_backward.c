@@ -6,15 +6,18 @@
 static Tensor late_dx(const Model *m, const ModelInput *in, int64_t i) {
   const Transformer *t = m->impl;
   Tensor late = transformer_late(m, i);
-  if (tensor_none(late)) return tensor_rows(t->dx, 0, model_rows(in));
+  if (tensor_none(late)) return tensor_rows(t->dx, 0, transformer_rows(m, in, i));
   return tensor_2d(t->dqkv.data, m->dev->real, tensor_count(late), m->options.width);
 }
 
-/* t->dx [R,D] from that of the wanted rows, and d_o [R,D] from the gradient of theirs; zero for the others. */
+/* t->dx [R,D] from that of the wanted rows, and d_o [R,D] from the gradient of theirs; zero for the others. The gradient
+ * d_o of a clean half without queries is not read. */
 static int scatter_late(Model *m, const ModelInput *in, Tensor late, Tensor dx, Tensor d_o, Tensor late_d_o) {
   const Transformer *t = m->impl;
+  int64_t n = rows_of(dx), R = model_rows(in);
+  if (tensor_none(late)) return n < R ? tensor_zero(m->dev, tensor_rows(t->dx, n, R - n)) : OK;
   Tensor real = tensor_rows(late, 0, in->n_rows); /* without padding */
-  TRY(op_scatter_rows(m->dev, tensor_rows(t->dx, 0, model_rows(in)), tensor_rows(dx, 0, in->n_rows), real));
+  TRY(op_scatter_rows(m->dev, tensor_rows(t->dx, 0, R), tensor_rows(dx, 0, in->n_rows), real));
   return op_scatter_rows(m->dev, d_o, tensor_rows(late_d_o, 0, in->n_rows), real);
 }
 
@@ -29,11 +32,11 @@ static int mlp_backward(Model *m, const ModelInput *in, int i, Tensor *d_o) {
   Tensor dact = tensor_rows(t->dact, 0, n), act = tensor_rows(b->act, 0, n), h2 = tensor_rows(b->norm2.h, 0, n);
   TRY(linear_gelu_backward(p, b->down, b->up, dact, dbranch, act, tensor_rows(b->pre, 0, n)));
   TRY(linear_backward(p, linear_without_bias(b->up), dnorm, false, dact, h2));
-  TRY(seam_backward(m, in, transformer_join2(m, i), dnorm, dx, dbranch));
+  TRY(seam_backward(m, in, transformer_join2(m, in, i), dnorm, dx, dbranch));
   Tensor o = tensor_rows(tensor_none(late) ? b->o : t->late_o, 0, n);
   TRY(linear_backward(p, b->out, dnorm, false, dbranch, o));
   *d_o = tensor_rows(tensor_none(late) ? t->dnorm : t->dbranch, 0, R);
-  return tensor_none(late) ? OK : scatter_late(m, in, late, dx, *d_o, dnorm);
+  return scatter_late(m, in, late, dx, *d_o, dnorm);
 }
 
 static int block_backward(Model *m, const ModelInput *in, int i) {
@@ -41,12 +44,13 @@ static int block_backward(Model *m, const ModelInput *in, int i) {
   Block *b = &t->blocks[i];
   int64_t R = model_rows(in);
   Tensor dnorm = tensor_rows(t->dnorm, 0, R), h1 = tensor_rows(b->norm1.h, 0, R);
-  Attention a = transformer_attention(m, in, b);
+  Attention a = transformer_attention(m, in, i);
   TRY(mlp_backward(m, in, i, &a.d_o));
   TRY(op_attention_backward(m->dev, &a));
   TRY(op_rotary(m->dev, a.dqkv, m->options.heads, in->L, 0, true));
   TRY(linear_backward(&m->params, b->qkv, dnorm, false, a.dqkv, h1));
-  return seam_backward(m, in, transformer_join1(m, i), dnorm, tensor_rows(t->dx, 0, R), tensor_rows(t->dbranch, 0, R));
+  return seam_backward(m, in, transformer_join1(m, in, i), dnorm, tensor_rows(t->dx, 0, R),
+                       tensor_rows(t->dbranch, 0, R));
 }
 
 /* From m->dh to dx and dbranch of the rows behind the last block's attention. */
@@ -56,7 +60,7 @@ static int final_backward(Model *m, const ModelInput *in) {
   Tensor dx = late_dx(m, in, blocks - 1), dh = tensor_rows(m->dh, 0, rows_of(dx));
   if (t->conditioning.timed) TRY(model_unpick(m, in, t->dnorm, &dh));
   TRY(tensor_zero(m->dev, dx));
-  return seam_backward(m, in, transformer_join1(m, blocks), dh, dx, tensor_rows(t->dbranch, 0, rows_of(dx)));
+  return seam_backward(m, in, transformer_join1(m, in, blocks), dh, dx, tensor_rows(t->dbranch, 0, rows_of(dx)));
 }
 
 int transformer_backward(Model *m, const ModelInput *in) {

@@ -11,10 +11,17 @@ Tensor transformer_late(const Model *m, int64_t i) {
   return i + 1 < m->options.blocks || t->conditioning.timed ? TENSOR_NONE : m->rows;
 }
 
-Join transformer_join1(const Model *m, int64_t i) {
+int64_t transformer_rows(const Model *m, const ModelInput *in, int64_t i) {
+  Tensor late = transformer_late(m, i);
+  if (!tensor_none(late)) return tensor_count(late);
+  return i + 1 < m->options.blocks ? model_rows(in) : in->B * in->L;
+}
+
+Join transformer_join1(const Model *m, const ModelInput *in, int64_t i) {
   const Transformer *t = m->impl;
   const Block *last = i ? &t->blocks[i - 1] : NULL;
-  Join j = {.seam = i < m->options.blocks ? &t->blocks[i].norm1 : &t->final,
+  Join j = {.n = last ? transformer_rows(m, in, i - 1) : model_rows(in),
+            .seam = i < m->options.blocks ? &t->blocks[i].norm1 : &t->final,
             .conditioning = &t->conditioning,
             .rows = last ? transformer_late(m, i - 1) : TENSOR_NONE,
             .x = last ? last->norm2.x : t->x0,
@@ -25,11 +32,12 @@ Join transformer_join1(const Model *m, int64_t i) {
   return j;
 }
 
-Join transformer_join2(const Model *m, int64_t i) {
+Join transformer_join2(const Model *m, const ModelInput *in, int64_t i) {
   const Transformer *t = m->impl;
   const Block *b = &t->blocks[i];
   Tensor late = transformer_late(m, i);
-  return (Join){.seam = &b->norm2,
+  return (Join){.n = transformer_rows(m, in, i),
+                .seam = &b->norm2,
                 .conditioning = &t->conditioning,
                 .rows = late,
                 .x = !tensor_none(late) ? b->norm2.x
@@ -43,10 +51,13 @@ Join transformer_join2(const Model *m, int64_t i) {
                 .shift = SHIFT2};
 }
 
-Attention transformer_attention(const Model *m, const ModelInput *in, const Block *b) {
+Attention transformer_attention(const Model *m, const ModelInput *in, int64_t i) {
   const Transformer *t = m->impl;
+  const Block *b = &t->blocks[i];
   int64_t R = model_rows(in);
-  Attention a = {.heads = m->options.heads, .L = in->L, .causal = t->options.causal};
+  Attention a = {.heads = m->options.heads, .L = in->L, .block = m->options.block};
+  a.causal = t->options.causal && a.block == 0;
+  a.keys_only = a.block > 0 && i + 1 == m->options.blocks;
   if (!tensor_none(t->lengths)) a.lengths = tensor_rows(t->lengths, 0, in->B);
   a.qkv = tensor_rows(b->qkv_out, 0, R);
   a.o = tensor_rows(b->o, 0, R);
@@ -55,24 +66,26 @@ Attention transformer_attention(const Model *m, const ModelInput *in, const Bloc
   return a;
 }
 
-/* ---- attention over whole sequences, and for a single position with a cache */
+/* ---- attention over whole sequences, and for some positions with a cache */
 enum { WHOLE = -1 };
 
-static int attend(Model *m, const ModelInput *in, Block *b) {
+static int attend(Model *m, const ModelInput *in, int64_t i) {
   const Transformer *t = m->impl;
-  Attention a = transformer_attention(m, in, b);
+  Attention a = transformer_attention(m, in, i);
   if (!t->options.positions) TRY(op_rotary(m->dev, a.qkv, a.heads, a.L, 0, false));
   return op_attention(m->dev, &a);
 }
 
-static int attend_step(Model *m, int64_t B, Block *b, int64_t position) {
+static int attend_step(Model *m, const ModelInput *in, int64_t i, int64_t position) {
   const Transformer *t = m->impl;
-  AttentionStep a = {.heads = m->options.heads, .position = position, .cache = b->cache};
+  const Block *b = &t->blocks[i];
+  int64_t R = model_rows(in);
+  AttentionStep a = {.heads = m->options.heads, .position = position, .count = in->L, .block = m->options.block};
   a.L = b->cache.dims[0] / m->options.batch;
-  a.cache = tensor_rows(b->cache, 0, B * a.L);
-  a.qkv = tensor_rows(b->qkv_out, 0, B);
-  a.o = tensor_rows(b->o, 0, B);
-  if (!t->options.positions) TRY(op_rotary(m->dev, a.qkv, a.heads, 1, position, false));
+  a.cache = tensor_rows(b->cache, 0, in->B * a.L);
+  a.qkv = tensor_rows(b->qkv_out, 0, R);
+  a.o = tensor_rows(b->o, 0, R);
+  if (!t->options.positions) TRY(op_rotary(m->dev, a.qkv, a.heads, a.count, position, false));
   return op_attention_step(m->dev, &a);
 }
 
@@ -82,11 +95,10 @@ static int gather_late(Model *m, const ModelInput *in, int i, int64_t *n, Tensor
   Transformer *t = m->impl;
   const Block *b = &t->blocks[i];
   Tensor late = transformer_late(m, i), x = tensor_rows(i ? b->norm1.x : t->x0, 0, model_rows(in));
-  *n = model_rows(in);
+  *n = transformer_rows(m, in, i);
   *o = tensor_rows(b->o, 0, *n);
   if (tensor_none(late)) return OK;
-  *n = tensor_count(late);
-  TRY(op_gather_rows(m->dev, tensor_rows(t->late_o, 0, *n), *o, late));
+  TRY(op_gather_rows(m->dev, tensor_rows(t->late_o, 0, *n), tensor_rows(b->o, 0, model_rows(in)), late));
   *o = tensor_rows(t->late_o, 0, *n);
   return op_gather_rows(m->dev, tensor_rows(b->norm2.x, 0, *n), x, late);
 }
@@ -97,13 +109,13 @@ static int block_forward(Model *m, const ModelInput *in, int i, int64_t position
   Params *p = &m->params;
   int64_t R = model_rows(in), n;
   Tensor o;
-  TRY(seam_forward(m, in, transformer_join1(m, i)));
+  TRY(seam_forward(m, in, transformer_join1(m, in, i)));
   TRY(linear_forward(p, b->qkv, tensor_rows(b->qkv_out, 0, R), TENSOR_NONE, tensor_rows(b->norm1.h, 0, R)));
-  TRY(position == WHOLE ? attend(m, in, b) : attend_step(m, in->B, b, position));
+  TRY(position == WHOLE ? attend(m, in, i) : attend_step(m, in, i, position));
   TRY(gather_late(m, in, i, &n, &o));
   Tensor pre = tensor_rows(b->pre, 0, n), act = tensor_rows(b->act, 0, n);
   TRY(linear_forward(p, b->out, tensor_rows(b->branch1, 0, n), TENSOR_NONE, o));
-  TRY(seam_forward(m, in, transformer_join2(m, i)));
+  TRY(seam_forward(m, in, transformer_join2(m, in, i)));
   TRY(linear_forward(p, b->up, act, pre, tensor_rows(b->norm2.h, 0, n)));
   return linear_forward(p, b->down, tensor_rows(b->branch2, 0, n), TENSOR_NONE, act);
 }
@@ -111,7 +123,7 @@ static int block_forward(Model *m, const ModelInput *in, int i, int64_t position
 /* The final norm, of the wanted rows if only those are left, else of all. */
 static int final_forward(Model *m, const ModelInput *in) {
   Transformer *t = m->impl;
-  TRY(seam_forward(m, in, transformer_join1(m, m->options.blocks)));
+  TRY(seam_forward(m, in, transformer_join1(m, in, m->options.blocks)));
   m->h = t->final.h;
   return t->conditioning.timed ? model_pick(m, in, t->final.h) : OK;
 }
@@ -163,12 +175,13 @@ static int caches_create(Model *m) {
   return OK;
 }
 
-/* One position of B sequences passes through the network as B sequences of length 1; only attention differs. */
+/* Some positions of B sequences pass through the network as B short sequences; only attention differs. */
 int transformer_step(Model *m, const ModelInput *in, int64_t position) {
   Transformer *t = m->impl;
-  ASSERT(t->options.causal && !t->options.conditioned);
+  ASSERT(!t->conditioning.timed);
   if (t->caches.base == NULL) TRY(caches_create(m));
   TRY(embed_forward(m, in, position));
+  if (t->options.conditioned) TRY(conditioning_forward(&m->params, &t->conditioning, NULL, in->B));
   for (int i = 0; i < m->options.blocks; i++) TRY(block_forward(m, in, i, position));
   return final_forward(m, in);
 }

@@ -141,30 +141,39 @@ static int attention_check(const Device *dev, const Attention *a) {
   SHAPE("attention", a->heads > 0 && D % a->heads == 0 && a->L > 0 && R % a->L == 0);
   SHAPE("attention", is(a->o, dev->act, R, D) && is(a->qkv, dev->act, R, 3 * D));
   SHAPE("attention", vec(a->lse, dev->real, R * a->heads) && is(a->lse, dev->real, R, a->heads) &&
-                         maybe_vec(a->lengths, DT_I32, R / a->L));
+                         maybe_vec(a->lengths, DT_I32, R / a->L / (a->block ? 2 : 1)));
+  SHAPE("attention", a->block >= 0 && (a->block || !a->keys_only));
+  SHAPE("attention", a->block == 0 || (a->L % a->block == 0 && R / a->L % 2 == 0 && !a->causal));
   return OK;
+}
+
+/* The pairs of a query and a key that it sees, of one head. */
+static double attention_pairs(const Attention *a) {
+  double R = (double)rows_of(a->o), L = (double)a->L;
+  if (a->block) return (a->keys_only ? R / 2 : R) * (L + (double)a->block) / 2;
+  return R * L / (a->causal ? 2 : 1);
 }
 
 int op_attention(Device *dev, const Attention *a) {
   TRY(attention_check(dev, a));
-  double R = (double)rows_of(a->o), D = (double)cols_of(a->o), work = 4 * R * D * (double)a->L / (a->causal ? 2 : 1);
-  RUN(GROUP_ATTENTION, work, 0, dev->ops->attention(dev, a));
+  RUN(GROUP_ATTENTION, 4 * (double)cols_of(a->o) * attention_pairs(a), 0, dev->ops->attention(dev, a));
 }
 
 int op_attention_backward(Device *dev, const Attention *a) {
   TRY(attention_check(dev, a));
   SHAPE("attention_backward", is(a->d_o, dev->act, rows_of(a->o), cols_of(a->o)));
   SHAPE("attention_backward", is(a->dqkv, dev->act, rows_of(a->o), 3 * cols_of(a->o)));
-  double R = (double)rows_of(a->o), D = (double)cols_of(a->o), work = 8 * R * D * (double)a->L / (a->causal ? 2 : 1);
-  RUN(GROUP_ATTENTION, work, 0, dev->ops->attention_backward(dev, a));
+  RUN(GROUP_ATTENTION, 8 * (double)cols_of(a->o) * attention_pairs(a), 0, dev->ops->attention_backward(dev, a));
 }
 
 int op_attention_step(Device *dev, const AttentionStep *a) {
-  int64_t B = rows_of(a->o), D = cols_of(a->o), seen = a->position + 1;
-  SHAPE("attention_step", a->heads > 0 && D % a->heads == 0 && a->position >= 0 && a->position < a->L);
-  SHAPE("attention_step", is(a->o, dev->act, B, D) && is(a->qkv, dev->act, B, 3 * D));
+  int64_t R = rows_of(a->o), D = cols_of(a->o), seen = a->position + a->count;
+  SHAPE("attention_step", a->heads > 0 && D % a->heads == 0 && a->position >= 0 && a->block >= 0);
+  SHAPE("attention_step", a->count > 0 && seen <= a->L && R % a->count == 0);
+  int64_t B = R / a->count;
+  SHAPE("attention_step", is(a->o, dev->act, R, D) && is(a->qkv, dev->act, R, 3 * D));
   SHAPE("attention_step", is(a->cache, dev->act, B * a->L, 2 * D));
-  RUN(GROUP_ATTENTION, 4 * B * D * seen, 2 * B * D * seen * (int64_t)dtype_size(dev->act),
+  RUN(GROUP_ATTENTION, 4 * R * D * seen, 2 * B * D * seen * (int64_t)dtype_size(dev->act),
       dev->ops->attention_step(dev, a));
 }
 

@@ -48,13 +48,16 @@ typedef struct DeviceOptions {
   int64_t row_chunk;  /* rows of logits in memory at a time; 0: as many as fit in 64 MiB */
 } DeviceOptions;
 
-/* Dropout — the key of the random bits; p = 0 disables it. There are 16 bits per unit, so p is rounded to 2^-16. */
+/* Dropout — the key of the random bits; p = 0 disables it. There are 16 bits per unit, so p is rounded to 2^-16.
+ * With `clean`, rows clean … 2·clean−1 are the clean half of the pass: their bits follow those of the noisy rows in the
+ * stream of the same sequence. */
 typedef struct Dropout {
   double p;
   uint64_t seed, step;
   uint32_t layer;
   int64_t first; /* index of the first sequence in the global batch */
   int64_t L;     /* rows per sequence */
+  int64_t clean; /* the first row of the clean half; 0: none */
 } Dropout;
 
 /* ResidualNorm — gated residual addition, norm and modulation:
@@ -85,25 +88,35 @@ typedef struct ResidualNorm {
  * The columns of qkv are (q|k|v) × H × K. Causal: row l attends to keys 0 … l. With lengths, only the first `length`
  * rows of a sequence are read; o, lse and dqkv of the others are 0. Padding costs no work, but device->flops counts all
  * L rows. If act is bf16, the probabilities and their gradients may be rounded to it as factors of products; sums are
- * real. */
+ * real.
+ *
+ * With `block` the attention is that of block diffusion: R = 2·B·L rows, the noisy ones of all sequences, then the clean
+ * ones. Position i is in block b(i) = i/block. Its query, in either half, attends to the positions before its block in
+ * the clean half, and to those of its block in its own half: positions 0 … (b(i) + 1)·block − 1.
+ * Source: arXiv:2503.09573 §3 */
 typedef struct Attention {
   int64_t heads, L;
   bool causal;
+  bool keys_only;   /* with block: the clean half has no queries; its rows of o and lse are not written, its dq is 0 */
+  int64_t block;    /* positions of a block, a divisor of L; 0: none. Not with causal */
   Tensor lengths;   /* [B] i32 in, 1 … L; none: all L */
   Tensor qkv;       /* [R,3D] in, act  */
   Tensor o;         /* [R,D]  out, act */
-  Tensor lse;       /* [R,H]  out; backward: in. log Σ exp of each row of scores, laid out as [B,H,L] */
+  Tensor lse;       /* [R,H]  out; backward: in. log Σ exp of each row of scores, laid out as [R/L,H,L] */
   Tensor d_o, dqkv; /* backward: [R,D] in, [R,3D] out; act */
 } Attention;
 
-/* AttentionStep — causal attention for the row `position` of B sequences. The keys and values of earlier rows are in
- * the cache, and those of this row are added to it. The columns of the cache are (k|v) × H × K; rows after `position`
- * are not read. */
+/* AttentionStep — attention for the rows position … position+count−1 of B sequences, which see each other and all earlier
+ * rows. The keys and values of earlier rows are in the cache, and those of these rows are written to it. The columns of
+ * the cache are (k|v) × H × K; rows from position + count on are not read. On the CPU, a step equals op_attention bit for
+ * bit: causal attention for count 1 and block 0, else attention in blocks for the same block and count, at a block's first
+ * position. */
 typedef struct AttentionStep {
-  int64_t heads, L, position; /* position < L */
-  Tensor qkv;                 /* [B,3D] in, act: the row at `position` */
-  Tensor cache;               /* [B·L,2D] in/out, act: written only at `position` of each sequence */
-  Tensor o;                   /* [B,D] out, act */
+  int64_t heads, L, position, count; /* count ≥ 1, position + count ≤ L */
+  int64_t block;                     /* of the attention that the step is a part of: decides the order of sums */
+  Tensor qkv;                        /* [B·count,3D] in, act: the rows from `position` on of each sequence */
+  Tensor cache;                      /* [B·L,2D] in/out, act: written only at these positions of each sequence */
+  Tensor o;                          /* [B·count,D] out, act */
 } AttentionStep;
 
 /* Conv — a causal convolution of each channel with its own W ≤ CONV_TAPS taps, and SiLU:

@@ -205,7 +205,7 @@ static int call_attention_step(Device *dev, const void *args) { return op_attent
 static int bench_attention_step(Lab *lab) {
   DType act = lab->dev.act;
   int64_t R = lab->R, D = lab->n.D, B = R / lab->n.L;
-  AttentionStep a = {.heads = lab->n.H, .L = lab->n.L, .position = lab->n.L - 1};
+  AttentionStep a = {.heads = lab->n.H, .L = lab->n.L, .position = lab->n.L - 1, .count = 1};
   TRY(make(lab, &a.qkv, act, B, 3 * D));
   TRY(make(lab, &a.cache, act, R, 2 * D));
   TRY(make(lab, &a.o, act, B, D));

@@ -342,7 +342,8 @@ static void steps(Check *c, const void *shape) {
   Host m = host(c, s, &a);
   double tolerance = 4 * c->mode->sum * sqrt((double)(L + s->K)) + (a.o.type == DT_BF16 ? CHECK_STORED : 0);
   const Shape row = {B, 1, s->H, s->K, true, s->strided, {0}};
-  AttentionStep x = {.heads = s->H, .L = L, .qkv = wide(c, &row, 3 * D, false), .cache = wide(c, s, 2 * D, true)};
+  AttentionStep x = {
+      .heads = s->H, .L = L, .count = 1, .qkv = wide(c, &row, 3 * D, false), .cache = wide(c, s, 2 * D, true)};
   x.o = wide(c, &row, D, true);
   double *qkv = check_host(c, 3 * B * D), *o = check_host(c, B * D), *cache = check_host(c, 2 * B * L * D);
   for (int64_t i = 0; i < 2 * B * L * D; i++) cache[i] = NAN;
@@ -380,7 +381,7 @@ static void step_refusals(Check *c, const void *shape) {
   int64_t D = s->H * s->K;
   title(c, "attention_step refusals", s);
   AttentionStep good = {
-      .heads = s->H, .L = s->L, .qkv = wide(c, &row, 3 * D, false), .cache = wide(c, s, 2 * D, false)};
+      .heads = s->H, .L = s->L, .count = 1, .qkv = wide(c, &row, 3 * D, false), .cache = wide(c, s, 2 * D, false)};
   good.o = wide(c, &row, D, false);
   Tensor other = check_act(c, s->B + 1, D);
 #define REFUSED(change, what)                                                                                          \

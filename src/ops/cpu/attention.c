@@ -1,5 +1,5 @@
-/* attention — softmax(q kᵀ/√K) v in blocks of query rows: each thread holds one [BLOCK, L] piece of scores, and [L,L]
- * is never materialised.
+/* attention — softmax(q kᵀ/√K) v in tiles of query rows: each thread holds the [TILE, L] scores of one, and [L,L] is
+ * never materialised. attention_blocks.c has the tiles of block diffusion.
  *
  * Backward recomputes the scores from q, k and the saved log-sum-exp:
  *   S = q kᵀ/√K,  P = exp(S − lse)
@@ -8,23 +8,14 @@
  *   dS = P ⊙ (dP − δ)/√K  with δ_i = Σ_k dO_ik O_ik
  *   dQ = dS K
  *   dK += dSᵀ Q */
-#include "ops/cpu/cpu.h"
+#include "ops/cpu/attention.h"
 #include <omp.h>
-#include <string.h>
-
-enum { BLOCK = 128 };
-
-typedef struct Head { /* one head of one sequence: views into the packed tensors */
-  const real *q, *k, *v, *o, *d_o;
-  real *dq, *dk, *dv, *out, *lse;
-  int64_t ld, ld_o, ld_do, ld_d, length; /* length: real rows of the sequence */
-} Head;
 
 static Head head_of(const Attention *a, int64_t index) {
   int64_t H = a->heads, D = cols_of(a->o), K = D / H, b = index / H, h = index % H, r = b * a->L;
   const real *qkv = row(a->qkv, r) + h * K;
-  Head x = {.q = qkv, .k = qkv + D, .v = qkv + 2 * D, .ld = a->qkv.ld};
-  x.length = tensor_none(a->lengths) ? a->L : ((const int32_t *)a->lengths.data)[b];
+  Head x = {.q = qkv, .k = qkv + D, .v = qkv + 2 * D, .ld_q = a->qkv.ld, .ld = a->qkv.ld};
+  x.length = tensor_none(a->lengths) ? a->L : ((const int32_t *)a->lengths.data)[b % tensor_count(a->lengths)];
   x.out = row(a->o, r) + h * K;
   x.o = x.out;
   x.ld_o = a->o.ld;
@@ -40,26 +31,20 @@ static Head head_of(const Attention *a, int64_t index) {
   return x;
 }
 
-/* s[n,cols] ← exp(scale·(s − max)) row by row; inverse[n] := 1/(sum of the row), which later scales the output. Not
- * inlined: a clone specialised for one row would sum in another order. */
-static __attribute__((noinline, noclone)) void softmax_rows(real *s, int64_t n, int64_t cols, int64_t ld, real scale,
-                                                            int64_t first, bool causal, real *inverse, real *lse) {
-  for (int64_t i = 0; i < n; i++) {
-    real *p = s + i * ld;
-    int64_t seen = causal ? min64(cols, first + i + 1) : cols;
-    real top = p[0];
+/* Not inlined: a clone specialised for some length would sum in another order. */
+__attribute__((noinline, noclone)) void FN(softmax_row)(real *p, int64_t seen, int64_t cols, real scale, real *inverse,
+                                                        real *lse) {
+  real top = p[0], sum = 0;
 #pragma omp simd reduction(max : top)
-    for (int64_t j = 0; j < seen; j++) top = p[j] > top ? p[j] : top;
-    real sum = 0;
+  for (int64_t j = 0; j < seen; j++) top = p[j] > top ? p[j] : top;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < seen; j++) {
-      p[j] = real_exp(scale * (p[j] - top));
-      sum += p[j];
-    }
-    for (int64_t j = seen; j < cols; j++) p[j] = 0;
-    inverse[i] = 1 / sum;
-    lse[i] = scale * top + (real)log((double)sum);
+  for (int64_t j = 0; j < seen; j++) {
+    p[j] = real_exp(scale * (p[j] - top));
+    sum += p[j];
   }
+  for (int64_t j = seen; j < cols; j++) p[j] = 0;
+  *inverse = 1 / sum;
+  *lse = scale * top + (real)log((double)sum);
 }
 
 static void zero_rows(real *p, int64_t first, int64_t last, int64_t n, int64_t ld) {
@@ -67,27 +52,37 @@ static void zero_rows(real *p, int64_t first, int64_t last, int64_t n, int64_t l
     for (int64_t k = 0; k < n; k++) p[r * ld + k] = 0;
 }
 
-/* Queries i … i+n−1; s[n·cols] is scratch. The sum over keys is taken in pieces of BLOCK keys: masked keys add zeros, so
- * the number of keys does not change the order of the sum. */
-static void block_forward(const Head *x, int64_t K, bool causal, int64_t i, int64_t n, real *s, real *pack) {
-  real inverse[BLOCK], scale = 1 / real_sqrt((real)K), *out = x->out + i * x->ld_o;
-  int64_t cols = causal ? i + n : x->length;
-  FN(gemm_serial)(false, true, n, cols, K, x->q + i * x->ld, x->ld, x->k, x->ld, false, s, cols, pack);
-  softmax_rows(s, n, cols, cols, scale, i, causal, inverse, x->lse + i);
-  for (int64_t j = 0; j < cols; j += BLOCK) {
-    const real *v = x->v + j * x->ld;
+/* Masked keys add zeros, so the number of keys does not change the order of the sum. */
+void FN(sum_values)(const Head *x, const Head *keys, int64_t K, int64_t i, int64_t n, const real *s, int64_t ld,
+                    int64_t first, int64_t last, bool add, real *pack) {
+  real *out = x->out + i * x->ld_o;
+  for (int64_t j = first; j < last; j += TILE, add = true) {
+    const real *v = keys->v + j * keys->ld;
     FN(gemm_serial)
-    (false, false, n, K, min64(BLOCK, cols - j), s + j, cols, v, x->ld, j > 0, out, x->ld_o, pack);
-  }
-  for (int64_t r = 0; r < n; r++) {
-    real *o = out + r * x->ld_o;
-#pragma omp simd
-    for (int64_t k = 0; k < K; k++) o[k] *= inverse[r];
+    (false, false, n, K, min64(TILE, last - j), s + j, ld, v, keys->ld, add, out, x->ld_o, pack);
   }
 }
 
+void FN(scale_rows)(real *p, int64_t n, int64_t K, int64_t ld, const real *by) {
+  for (int64_t r = 0; r < n; r++, p += ld) {
+#pragma omp simd
+    for (int64_t k = 0; k < K; k++) p[k] *= by[r];
+  }
+}
+
+/* Queries i … i+n−1; s[n·cols] is scratch. */
+static void tile_forward(const Head *x, int64_t K, bool causal, int64_t i, int64_t n, real *s, real *pack) {
+  real inverse[TILE], scale = 1 / real_sqrt((real)K);
+  int64_t cols = causal ? i + n : x->length, breaks[] = {0, x->cuts[0], x->cuts[1], cols};
+  FN(gemm_serial)(false, true, n, cols, K, x->q + i * x->ld_q, x->ld_q, x->k, x->ld, false, s, cols, pack);
+  for (int64_t r = 0; r < n; r++)
+    FN(softmax_row)(s + r * cols, causal ? i + r + 1 : cols, cols, scale, inverse + r, x->lse + i + r);
+  for (int b = 0; b < 3; b++) FN(sum_values)(x, x, K, i, n, s, cols, breaks[b], breaks[b + 1], breaks[b] > 0, pack);
+  FN(scale_rows)(x->out + i * x->ld_o, n, K, x->ld_o, inverse);
+}
+
 static void head_forward(const Head *x, int64_t K, bool causal, real *s, real *pack) {
-  for (int64_t i = 0; i < x->length; i += BLOCK) block_forward(x, K, causal, i, min64(BLOCK, x->length - i), s, pack);
+  for (int64_t i = 0; i < x->length; i += TILE) tile_forward(x, K, causal, i, min64(TILE, x->length - i), s, pack);
 }
 
 /* Scratch of the calling thread: `reals` for scores, and room to pack the factors of products over L keys and K columns
@@ -108,89 +103,125 @@ static int room_open(Device *dev, size_t reals, int64_t L, int64_t K, Room *r) {
 static real *room_scores(const Room *r) { return r->scores + r->reals * (size_t)omp_get_thread_num(); }
 static real *room_pack(const Room *r) { return r->pack + r->packs * (size_t)omp_get_thread_num(); }
 
+/* The head with the same tokens, clean. */
+static Head clean_of(const Attention *a, int64_t index) {
+  int64_t half = rows_of(a->o) / a->L * a->heads / 2;
+  return head_of(a, index % half + half);
+}
+
+/* The heads whose queries are computed, of all sequences and halves. */
+static int64_t heads_of(const Attention *a) {
+  int64_t n = rows_of(a->o) / a->L * a->heads;
+  return a->keys_only ? n / 2 : n;
+}
+
 int FN(attention)(Device *dev, const Attention *a) {
-  int64_t L = a->L, D = cols_of(a->o), K = D / a->heads, n = rows_of(a->o) / L * a->heads;
+  int64_t L = a->L, D = cols_of(a->o), K = D / a->heads, n = heads_of(a);
   Room room;
-  TRY(room_open(dev, (size_t)(BLOCK * L), L, K, &room));
+  TRY(room_open(dev, (size_t)(TILE * L), L, K, &room));
 #pragma omp parallel for schedule(dynamic) num_threads(dev->threads)
   for (int64_t i = 0; i < n; i++) {
-    Head x = head_of(a, i);
-    head_forward(&x, K, a->causal, room_scores(&room), room_pack(&room));
+    Head x = head_of(a, i), clean = a->block ? clean_of(a, i) : x;
+    if (a->block)
+      FN(blocks_forward)(&x, &clean, K, a->block, room_scores(&room), room_pack(&room));
+    else
+      head_forward(&x, K, a->causal, room_scores(&room), room_pack(&room));
     zero_rows(x.out, x.length, L, K, x.ld_o);
     zero_rows(x.lse, x.length, L, 1, 1);
   }
   return OK;
 }
 
-/* Append the key and value of one query to the cache, and attend to all keys in it. */
+/* Write the keys and values of the new rows to the cache, and attend to all keys in it. s: scratch, [count] for the
+ * log-sum-exps, then scores. */
 static void step_forward(const AttentionStep *a, int64_t index, real *s, real *pack) {
-  int64_t H = a->heads, D = cols_of(a->o), K = D / H, b = index / H, h = index % H, seen = a->position + 1;
-  real *cache = row(a->cache, b * a->L) + h * K, *mine = cache + a->position * a->cache.ld, lse;
-  const real *qkv = row(a->qkv, b) + h * K;
-  for (int64_t k = 0; k < K; k++) mine[k] = qkv[D + k], mine[D + k] = qkv[2 * D + k];
-  Head x = {.q = qkv, .k = cache, .v = cache + D, .ld = a->cache.ld, .length = seen, .lse = &lse};
-  x.out = row(a->o, b) + h * K;
+  int64_t H = a->heads, D = cols_of(a->o), K = D / H, n = a->count, b = index / H, h = index % H;
+  real *cache = row(a->cache, b * a->L) + h * K, *to = cache + a->position * a->cache.ld;
+  const real *qkv = row(a->qkv, b * n) + h * K;
+  for (int64_t i = 0; i < n; i++) {
+    const real *from = qkv + i * a->qkv.ld;
+    for (int64_t k = 0; k < K; k++)
+      to[i * a->cache.ld + k] = from[D + k], to[i * a->cache.ld + D + k] = from[2 * D + k];
+  }
+  Head x = {.q = qkv, .k = cache, .v = cache + D, .ld_q = a->qkv.ld, .ld = a->cache.ld, .lse = s};
+  x.length = a->position + n;
+  x.out = row(a->o, b * n) + h * K;
   x.ld_o = a->o.ld;
-  block_forward(&x, K, false, 0, 1, s, pack);
+  if (a->block) x.cuts[0] = FN(blocks_lead)(a->block, a->position), x.cuts[1] = a->position;
+  for (int64_t i = 0; i < n; i += TILE) tile_forward(&x, K, false, i, min64(TILE, n - i), s + n, pack);
 }
 
 int FN(attention_step)(Device *dev, const AttentionStep *a) {
-  int64_t n = rows_of(a->o) * a->heads;
+  int64_t n = rows_of(a->o) / a->count * a->heads, rows = min64(TILE, a->count);
   Room room;
-  TRY(room_open(dev, (size_t)a->L, a->L, cols_of(a->o) / a->heads, &room));
+  TRY(room_open(dev, (size_t)(a->count + rows * a->L), a->L, cols_of(a->o) / a->heads, &room));
 #pragma omp parallel for schedule(static) num_threads(dev->threads)
   for (int64_t i = 0; i < n; i++) step_forward(a, i, room_scores(&room), room_pack(&room));
   return OK;
 }
 
-/* p ← exp(scale·p − lse);  dp ← p ⊙ (dp − δ)·scale */
-static void score_gradient(real *p, real *dp, const Head *x, int64_t i0, int64_t n, int64_t cols, int64_t K, real scale,
-                           bool causal) {
-  for (int64_t i = 0; i < n; i++) {
-    const real *o = x->o + (i0 + i) * x->ld_o, *d_o = x->d_o + (i0 + i) * x->ld_do;
-    real lse = x->lse[i0 + i], delta = 0;
+void FN(slope_row)(real *p, real *dp, const Head *x, int64_t i, int64_t from, int64_t to, int64_t cols, int64_t K,
+                   real scale) {
+  const real *o = x->o + i * x->ld_o, *d_o = x->d_o + i * x->ld_do;
+  real lse = x->lse[i], delta = 0;
 #pragma omp simd reduction(+ : delta)
-    for (int64_t k = 0; k < K; k++) delta += o[k] * d_o[k];
-    real *pi = p + i * cols, *di = dp + i * cols;
-    int64_t seen = causal ? min64(cols, i0 + i + 1) : cols;
+  for (int64_t k = 0; k < K; k++) delta += o[k] * d_o[k];
+  for (int64_t j = 0; j < from; j++) p[j] = dp[j] = 0;
 #pragma omp simd
-    for (int64_t j = 0; j < seen; j++) {
-      pi[j] = real_exp(scale * pi[j] - lse);
-      di[j] = pi[j] * (di[j] - delta) * scale;
-    }
-    for (int64_t j = seen; j < cols; j++) pi[j] = di[j] = 0;
+  for (int64_t j = from; j < to; j++) {
+    p[j] = real_exp(scale * p[j] - lse);
+    dp[j] = p[j] * (dp[j] - delta) * scale;
   }
+  for (int64_t j = to; j < cols; j++) p[j] = dp[j] = 0;
 }
 
 static void head_backward(const Head *x, int64_t K, bool causal, real *p, real *dp, real *pack) {
   real scale = 1 / real_sqrt((real)K);
-  /* The last block comes first: it covers all columns even with a causal mask, so it sets dK and dV and the others
+  /* The last tile comes first: it covers all columns even with a causal mask, so it sets dK and dV and the others
    * add. */
-  int64_t L = x->length, blocks = (L + BLOCK - 1) / BLOCK;
-  for (int64_t b = blocks - 1; b >= 0; b--) {
-    int64_t i = b * BLOCK, n = min64(BLOCK, L - i), cols = causal ? i + n : L;
-    bool more = b < blocks - 1;
-    const real *q = x->q + i * x->ld, *d_o = x->d_o + i * x->ld_do;
-    FN(gemm_serial)(false, true, n, cols, K, q, x->ld, x->k, x->ld, false, p, cols, pack);
+  int64_t L = x->length, tiles = (L + TILE - 1) / TILE;
+  for (int64_t t = tiles - 1; t >= 0; t--) {
+    int64_t i = t * TILE, n = min64(TILE, L - i), cols = causal ? i + n : L;
+    bool more = t < tiles - 1;
+    const real *q = x->q + i * x->ld_q, *d_o = x->d_o + i * x->ld_do;
+    FN(gemm_serial)(false, true, n, cols, K, q, x->ld_q, x->k, x->ld, false, p, cols, pack);
     FN(gemm_serial)(false, true, n, cols, K, d_o, x->ld_do, x->v, x->ld, false, dp, cols, pack);
-    score_gradient(p, dp, x, i, n, cols, K, scale, causal);
+    for (int64_t r = 0; r < n; r++)
+      FN(slope_row)(p + r * cols, dp + r * cols, x, i + r, 0, causal ? i + r + 1 : cols, cols, K, scale);
     FN(gemm_serial)(true, false, cols, K, n, p, cols, d_o, x->ld_do, more, x->dv, x->ld_d, pack);
     FN(gemm_serial)(false, false, n, K, cols, dp, cols, x->k, x->ld, false, x->dq + i * x->ld_d, x->ld_d, pack);
-    FN(gemm_serial)(true, false, cols, K, n, dp, cols, q, x->ld, more, x->dk, x->ld_d, pack);
+    FN(gemm_serial)(true, false, cols, K, n, dp, cols, q, x->ld_q, more, x->dk, x->ld_d, pack);
   }
+}
+
+static void zero_gradients(const Head *x, int64_t first, int64_t L, int64_t K) {
+  real *out[] = {x->dq, x->dk, x->dv};
+  for (int j = 0; j < 3; j++) zero_rows(out[j], first, L, K, x->ld_d);
+}
+
+/* Both halves: the clean queries first, since they and the noisy ones add to the gradients of the clean keys. */
+static void halves_backward(const Attention *a, int64_t index, int64_t K, real *s, real *pack) {
+  Head noisy = head_of(a, index), clean = clean_of(a, index);
+  zero_gradients(&noisy, 0, a->L, K);
+  zero_gradients(&clean, 0, a->L, K);
+  if (!a->keys_only) FN(blocks_backward)(&clean, &clean, K, a->block, s, s + TILE * a->L, pack);
+  FN(blocks_backward)(&noisy, &clean, K, a->block, s, s + TILE * a->L, pack);
 }
 
 int FN(attention_backward)(Device *dev, const Attention *a) {
   int64_t L = a->L, D = cols_of(a->o), K = D / a->heads, n = rows_of(a->o) / L * a->heads;
   Room room;
-  TRY(room_open(dev, (size_t)(2 * BLOCK * L), L, K, &room));
+  TRY(room_open(dev, (size_t)(2 * TILE * L), L, K, &room));
 #pragma omp parallel for schedule(dynamic) num_threads(dev->threads)
-  for (int64_t i = 0; i < n; i++) {
+  for (int64_t i = 0; i < (a->block ? n / 2 : n); i++) {
     Head x = head_of(a, i);
     real *p = room_scores(&room);
-    head_backward(&x, K, a->causal, p, p + BLOCK * L, room_pack(&room));
-    real *out[] = {x.dq, x.dk, x.dv};
-    for (int j = 0; j < 3; j++) zero_rows(out[j], x.length, L, K, x.ld_d);
+    if (a->block) {
+      halves_backward(a, i, K, p, room_pack(&room));
+      continue;
+    }
+    head_backward(&x, K, a->causal, p, p + TILE * L, room_pack(&room));
+    zero_gradients(&x, x.length, L, K);
   }
   return OK;
 }

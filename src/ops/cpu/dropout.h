@@ -21,9 +21,11 @@ static inline void dropout_bits(uint16_t bits[DROPOUT_UNITS], RngKey key, uint32
 static inline void dropout_row(real *keep, const Dropout *drop, int64_t r, int64_t D) {
   uint32_t threshold = (uint32_t)(drop->p * 65536 + 0.5);
   real scale = (real)(65536.0 / (65536.0 - threshold));
+  bool clean = drop->clean && r >= drop->clean;
+  if (clean) r -= drop->clean;
   uint64_t sequence = (uint64_t)(drop->first + r / drop->L);
   RngKey key = rng_key(drop->seed, RNG_DROPOUT, drop->layer, drop->step, sequence);
-  uint32_t block = (uint32_t)(r % drop->L * D / 8);
+  uint32_t block = (uint32_t)((r % drop->L + (clean ? drop->L : 0)) * D / 8);
   for (int64_t d = 0; d < D; d += DROPOUT_UNITS, block += RNG_LANES) {
     uint16_t bits[DROPOUT_UNITS];
     dropout_bits(bits, key, block);
