@@ -74,6 +74,31 @@ static void mask_ends(Check *c, const void *shape) {
   }
 }
 
+/* The clean half of a pass continues the noisy rows' streams: the mask of a sequence does not depend on how many others
+ * there are, and is that of the sequence with twice as many rows. */
+static void mask_halves(Check *c, const void *shape) {
+  (void)shape;
+  enum { B = 3, L = 5, D = 136 };
+  const Dropout halves = {.p = 0.5, .seed = 3, .first = 2, .L = L, .clean = B * L};
+  const Dropout alone = {.p = 0.5, .seed = 3, .first = 3, .L = L, .clean = L};
+  const Dropout twice = {.p = 0.5, .seed = 3, .first = 2, .L = 2 * L};
+  check_title(c, "dropout of halves");
+  double *mask = check_mask(c, &halves, 2 * B * L, D), *second = check_mask(c, &alone, 2 * L, D);
+  double *want = check_mask(c, &twice, 2 * B * L, D);
+  for (int64_t b = 0; b < B; b++)
+    for (int64_t half = 0; half < 2; half++) {
+      const double *rows = mask + (half * B + b) * L * D;
+      assert_memory_equal(rows, want + (2 * b + half) * L * D, L * D * sizeof *rows);
+      if (b == 1) assert_memory_equal(rows, second + half * L * D, L * D * sizeof *rows);
+    }
+  check_record_host(c, mask, sizeof(double) * 2 * B * L * D);
+}
+
+static void test_halves(void **state) {
+  (void)state;
+  check_every(mask_halves, NULL);
+}
+
 static void test_statistics(void **state) {
   (void)state;
   check_every(mask_statistics, NULL);
@@ -107,6 +132,7 @@ static void test_same_everywhere(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_statistics), cmocka_unit_test(test_streams),
-                                     cmocka_unit_test(test_ends), cmocka_unit_test(test_same_everywhere)};
+                                     cmocka_unit_test(test_ends), cmocka_unit_test(test_halves),
+                                     cmocka_unit_test(test_same_everywhere)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
