@@ -13,6 +13,7 @@ int noised_create(Noised *n, int64_t capacity, int64_t L, int terms) {
   TRY(mem_alloc(&n->sigma, (size_t)capacity * sizeof *n->sigma));
   TRY(mem_alloc(&n->rows, rows * sizeof *n->rows));
   TRY(mem_alloc(&n->target, rows * sizeof *n->target));
+  TRY(mem_alloc(&n->t, (size_t)L * sizeof *n->t));
   return mem_alloc(&n->weight, rows * (size_t)terms * sizeof *n->weight);
 }
 
@@ -24,6 +25,7 @@ void noised_destroy(Noised *n) {
   mem_free(&n->rows);
   mem_free(&n->target);
   mem_free(&n->weight);
+  mem_free(&n->t);
   *n = (Noised){0};
 }
 
@@ -34,20 +36,46 @@ void noised_begin(Noised *n, int64_t B) {
   n->n_rows = n->masked = n->scored = 0;
 }
 
-void noised_add(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t) {
+/* Sequence b, whose blocks follow. sigma is read only where there is one block, at time t. */
+static void begin_sequence(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t) {
   memcpy(n->x0 + b * n->L, x0, (size_t)n->L * sizeof *x0);
   n->length[b] = (int32_t)length;
   n->sigma[b] = o->options.change_of_variables ? t : schedule_sigma(o->schedule, t);
-  for (int64_t l = 0; l < length && o->diffusion; l++) n->masked += n->z[b * n->L + l] == o->mask;
-  int64_t before = n->n_rows;
-  o->table->score(o, n, b, t);
-  n->scored += o->diffusion ? length : n->n_rows - before;
+  n->scored += o->diffusion ? length : 0;
 }
 
-void noised_draw(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t, RngKey mask) {
-  t = objective_time(o, t);
-  timestep_mask(n->z + b * n->L, x0, n->L, o->mask, objective_masked(o, t), mask);
-  noised_add(o, n, b, x0, length, t);
+/* Rows and counts of block k of sequence b, whose z is there, at time t. Returns the first of the rows. */
+static int64_t add_block(const Objective *o, Noised *n, int64_t b, int64_t k, double t) {
+  int64_t size = n->L / objective_blocks(o, n->L), first = n->n_rows, length = n->length[b];
+  n->from = k * size;
+  n->to = n->from + size < length ? n->from + size : length;
+  for (int64_t l = n->from; l < n->to && o->diffusion; l++) n->masked += n->z[b * n->L + l] == o->mask;
+  o->table->score(o, n, b, t);
+  n->scored += o->diffusion ? 0 : n->n_rows - first;
+  return first;
+}
+
+void noised_add(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t) {
+  begin_sequence(o, n, b, x0, length, t);
+  for (int64_t k = 0; k < objective_blocks(o, n->L); k++) add_block(o, n, b, k, t);
+}
+
+/* Mask block k of sequence b for time t, and add it. */
+static int64_t draw_block(const Objective *o, Noised *n, int64_t b, int64_t k, double t, RngKey mask) {
+  int64_t size = n->L / objective_blocks(o, n->L);
+  timestep_mask_part(n->z + b * n->L, n->x0 + b * n->L, k * size, (k + 1) * size, o->mask, objective_masked(o, t),
+                     mask);
+  return add_block(o, n, b, k, t);
+}
+
+void noised_draw(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, const double *t,
+                 RngKey mask) {
+  if (o->options.block == 1) {
+    noised_count(o, n, b, x0, length, t, mask);
+    return;
+  }
+  begin_sequence(o, n, b, x0, length, objective_time(o, t[0]));
+  for (int64_t k = 0; k < objective_blocks(o, n->L); k++) draw_block(o, n, b, k, objective_time(o, t[k]), mask);
 }
 
 void noised_reweigh(const Objective *o, Noised *n, int64_t first, double t) {
@@ -57,22 +85,32 @@ void noised_reweigh(const Objective *o, Noised *n, int64_t first, double t) {
   for (int64_t i = first * o->terms; i < n->n_rows * o->terms; i++) n->weight[i] = plain ? 1 : n->weight[i] / density;
 }
 
-void noised_train(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t, RngKey mask) {
-  int64_t first = n->n_rows;
-  t = objective_train_time(o, t);
-  timestep_mask(n->z + b * n->L, x0, n->L, o->mask, objective_masked(o, t), mask);
-  noised_add(o, n, b, x0, length, t);
-  noised_reweigh(o, n, first, t);
+void noised_train(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, const double *t,
+                  RngKey mask) {
+  if (o->options.block == 1) {
+    noised_count(o, n, b, x0, length, t, mask);
+    return;
+  }
+  begin_sequence(o, n, b, x0, length, objective_train_time(o, t[0]));
+  for (int64_t k = 0; k < objective_blocks(o, n->L); k++) {
+    double time = objective_train_time(o, t[k]);
+    noised_reweigh(o, n, draw_block(o, n, b, k, time, mask), time);
+  }
 }
 
-void noised_count(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t, RngKey mask) {
-  int64_t k = 1 + (int64_t)(t * (double)n->L), first = n->n_rows;
-  if (k > n->L) k = n->L;
-  t = objective_time_of(o, (double)k / (double)n->L);
-  timestep_mask_count(n->z + b * n->L, x0, n->L, o->mask, k, mask);
-  noised_add(o, n, b, x0, length, t);
-  n->sigma[b] = objective_condition(o, t);
-  for (int64_t i = first; i < n->n_rows; i++) n->weight[i] = (double)n->L / (double)k;
+void noised_count(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, const double *t,
+                  RngKey mask) {
+  int64_t blocks = objective_blocks(o, n->L), size = n->L / blocks;
+  begin_sequence(o, n, b, x0, length, 1);
+  for (int64_t i = 0; i < blocks; i++) {
+    int64_t k = 1 + (int64_t)(t[i] * (double)size);
+    if (k > size) k = size;
+    double time = objective_time_of(o, (double)k / (double)size);
+    timestep_mask_count_part(n->z + b * n->L, x0, i * size, (i + 1) * size, o->mask, k, mask);
+    int64_t first = add_block(o, n, b, i, time);
+    n->sigma[b] = objective_condition(o, time);
+    for (int64_t r = first; r < n->n_rows; r++) n->weight[r] = (double)size / (double)k;
+  }
 }
 
 double noised_level(const Objective *o, const int32_t *z, int64_t length) {
@@ -115,6 +153,6 @@ double *noised_row(const Objective *o, Noised *n, int64_t b, int64_t l, int32_t 
 }
 
 void noised_masked_rows(const Objective *o, Noised *n, int64_t b, double weight) {
-  for (int64_t l = 0; l < n->length[b]; l++)
+  for (int64_t l = n->from; l < n->to; l++)
     if (n->z[b * n->L + l] == o->mask) *noised_row(o, n, b, l, n->x0[b * n->L + l]) = weight;
 }

@@ -12,6 +12,8 @@ struct Noised {
   int64_t n_rows;
   int32_t *rows, *target; /* [n_rows] row of [B·L], ascending; its clean token */
   double *weight;         /* [n_rows, objective's terms] factors of the row's loss */
+  double *t;              /* [L] room for the times of a sequence's blocks, for those that draw them */
+  int64_t from, to;       /* real positions of the block that score() is asked for; without blocks all */
   int64_t masked;         /* masked tokens at real positions */
   int64_t scored;         /* positions that the loss is an average over */
 };
@@ -21,19 +23,23 @@ int noised_create(Noised *n, int64_t capacity, int64_t L, int terms);
 void noised_destroy(Noised *n);
 /** noised_begin — empty, for B sequences to come; their `end` is unknown. */
 void noised_begin(Noised *n, int64_t B);
-/** noised_add — sequence b, whose z is in n->z[b] already: x0[L], real length, time t. */
+/** noised_add — sequence b, whose z is in n->z[b] already: x0[L], real length, time t of all its blocks. */
 void noised_add(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t);
-/** noised_draw — sequence b with its tokens masked by `mask` at the objective's time for t uniform in [o->tau, 1]. */
-void noised_draw(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t, RngKey mask);
-/** noised_train — the same for training: at the time of diffusion.time, with the weights of noised_reweigh. */
-void noised_train(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t, RngKey mask);
+/** noised_draw — sequence b with the tokens of each of its objective_blocks masked by `mask` at the objective's time for
+ *  t[block] uniform in [o->tau, 1]. */
+void noised_draw(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, const double *t,
+                 RngKey mask);
+/** noised_train — the same for training: at the times of diffusion.time, with the weights of noised_reweigh. */
+void noised_train(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, const double *t,
+                  RngKey mask);
 /** noised_reweigh — rows from `first` on, of a sequence at time t: from the bound's weights to those of training, which
  *  are the bound's divided by the law's density, or 1 with diffusion.weight = one. */
 void noised_reweigh(const Objective *o, Noised *n, int64_t first, double t);
-/** noised_count — sequence b with exactly k of its L positions masked, k uniform on 1 … L for t uniform on [0,1), each
- *  scored row weighted by L/k: the bound for ε = τ = 0, because ∫₀¹ Bin(k; L, t)/t dt = 1/k. For objectives that give
- *  x0 in continuous time. */
-void noised_count(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t, RngKey mask);
+/** noised_count — sequence b with exactly k of the L positions of each block masked, k uniform on 1 … L for t[block]
+ *  uniform on [0,1), each scored row weighted by L/k: the bound for ε = τ = 0, because ∫₀¹ Bin(k; L, t)/t dt = 1/k. For
+ *  objectives that give x0 in continuous time. */
+void noised_count(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, const double *t,
+                  RngKey mask);
 /** noised_part — sequence b with exactly k of its tokens first … end−1 masked, 1 ≤ k ≤ end − first, each weighted by
  *  (end − first)/k: for k uniform that is the bound of noised_count for these tokens given the others, which may hold
  *  masks of their own. length: of the row as the network sees it. The set of masks depends on positions within the part. */
@@ -49,5 +55,6 @@ int64_t noised_next(const Objective *o, Noised *n, int64_t b, const int32_t *ids
 /* ---- for objectives: what score() and second() write */
 /** noised_row — add a scored row: position l of sequence b with this target. Returns its factors, to be filled in. */
 double *noised_row(const Objective *o, Noised *n, int64_t b, int64_t l, int32_t target);
-/** noised_masked_rows — the rows of all masked real positions of sequence b, each with the single factor `weight`. */
+/** noised_masked_rows — the rows of the masked positions n->from … n->to−1 of sequence b, each with the single factor
+ *  `weight`. */
 void noised_masked_rows(const Objective *o, Noised *n, int64_t b, double weight);

@@ -46,6 +46,24 @@ static int check_training(const ObjectiveTable *table, const ObjectiveOptions *o
   return OK;
 }
 
+/* diffusion.block. In a block of one token all is masked, whatever the time. */
+static int check_block(const ObjectiveTable *table, const ObjectiveOptions *o, const Law *law) {
+  char fit[MENU_TEXT];
+  if (o->block == 0) return OK;
+  CHECK(table->options & OPTION_BLOCKS, ERR_USAGE,
+        "diffusion.block = %lld: diffusion.objective = %s has no blocks; they are for %s", (long long)o->block,
+        table->name, with_option(OPTION_BLOCKS, fit));
+  CHECK(o->T == 0, ERR_USAGE, "diffusion.block = %lld is for continuous time: diffusion.T = %lld must be 0",
+        (long long)o->block, (long long)o->T);
+  CHECK(!o->change_of_variables, ERR_USAGE,
+        "diffusion.block = %lld and diffusion.change_of_variables: choose one of them", (long long)o->block);
+  CHECK(o->block > 1 || law->table->uniform, ERR_USAGE,
+        "diffusion.time = %s: blocks of one token (diffusion.block = 1) are always masked and have no time to draw; "
+        "leave it out",
+        law->table->name);
+  return OK;
+}
+
 /* Which options do not go together, and why. */
 static int check(const ObjectiveTable *table, const ObjectiveOptions *o) {
   char fit[MENU_TEXT] = "";
@@ -82,7 +100,8 @@ int objective_create(Objective *o, const ObjectiveOptions *options) {
   schedule_span(o->schedule, &o->low, &o->slope);
   TRY(law_create(&o->law, &options->law, o->schedule, o->tau));
   o->options.law = o->law.options;
-  return check_training(table, options, &o->law);
+  TRY(check_training(table, options, &o->law));
+  return check_block(table, options, &o->law);
 }
 
 double objective_time(const Objective *o, double t) {
@@ -93,6 +112,8 @@ double objective_time(const Objective *o, double t) {
 double objective_train_time(const Objective *o, double t) {
   return o->law.table->uniform ? objective_time(o, t) : law_time(&o->law, t);
 }
+
+int64_t objective_blocks(const Objective *o, int64_t L) { return o->options.block > 0 ? L / o->options.block : 1; }
 
 const char *objective_trains(const Objective *o, bool *bound) {
   *bound = !o->options.plain && !o->law.table->partial;

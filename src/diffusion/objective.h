@@ -20,7 +20,8 @@ typedef enum ObjectiveOption {
   OPTION_STEPS = 1,        /* diffusion.T > 0 */
   OPTION_SUBS_MASKING = 2, /* diffusion.subs_masking: p(m) := 0, so that it gives x0 */
   OPTION_REWEIGHT = 4,     /* diffusion.weight, diffusion.change_of_variables: the loss is a weight times −log p */
-  OPTION_TIMES = 8         /* diffusion.time: the loss has one factor, the weight of the time */
+  OPTION_TIMES = 8,        /* diffusion.time: the loss has one factor, the weight of the time */
+  OPTION_BLOCKS = 16       /* diffusion.block: a time for each block */
 } ObjectiveOption;
 
 typedef struct ObjectiveOptions {
@@ -32,6 +33,7 @@ typedef struct ObjectiveOptions {
   double tau;               /* smallest time of continuous time */
   bool subs_masking;
   bool change_of_variables;
+  int64_t block;  /* L', tokens of a block of block diffusion; 0: none */
   bool plain;     /* diffusion.weight = one: training weighs all masked tokens the same */
   LawOptions law; /* diffusion.time */
 } ObjectiveOptions;
@@ -77,6 +79,8 @@ int objective_find(const ObjectiveTable **table, const char *name);
 double objective_time(const Objective *o, double t);
 /** objective_train_time — the time of a sequence in training, from the same t: by the law of diffusion.time. */
 double objective_train_time(const Objective *o, double t);
+/** objective_blocks — the blocks of a sequence of L tokens, each with a time of its own: 1 without diffusion.block. */
+int64_t objective_blocks(const Objective *o, int64_t L);
 /** objective_trains — what the loss of training estimates, in words; *bound: whether that is the bound. */
 const char *objective_trains(const Objective *o, bool *bound);
 /** objective_share — the share of the bound that uniform times cover: (alpha(τ) − alpha(1))/(1 − τ) in continuous time,

@@ -9,8 +9,12 @@
  *   change of variables      w = log(1 − e^−σ(1)) − log(1 − e^−σ(0)): the probability of a mask is drawn so that the
  *                            rest of the weight cancels
  *
+ *   blocks                   (diffusion.block) every block of L' tokens has its own t and w; the network sees the block
+ *                            and, clean, what is before it. A block of one token is always masked with w = 1, which is
+ *                            the integral over t: the loss is then the likelihood itself
+ *
  * Only masked real positions are scored: elsewhere loss and gradient are zero, and logits are never computed.
- * Source: arXiv:2406.07524 §3.2.3, Eq. (10), App. C.1. */
+ * Source: arXiv:2406.07524 §3.2.3, Eq. (10), App. C.1; blocks: arXiv:2503.09573 Eq. (8). */
 #include "diffusion/noised.h"
 #include <math.h>
 
@@ -32,7 +36,7 @@ static void subs_log_p(const Objective *o, double *out, const float *f, int32_t 
 extern const ObjectiveTable objective_subs;
 const ObjectiveTable objective_subs = {.name = "subs",
                                        .gives = GIVES_X0,
-                                       .options = OPTION_STEPS | OPTION_REWEIGHT | OPTION_TIMES,
+                                       .options = OPTION_STEPS | OPTION_REWEIGHT | OPTION_TIMES | OPTION_BLOCKS,
                                        .terms = 1,
                                        .score = subs_score,
                                        .loss = objective_cross_entropy,

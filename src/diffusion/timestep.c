@@ -1,9 +1,8 @@
 #include "diffusion/timestep.h"
 #include <math.h>
 
-double timestep_draw(uint64_t seed, RngPurpose purpose, int64_t step, int64_t sequence, int64_t i, int64_t n,
-                     bool stratified, double tau) {
-  double u = rng_uniform(rng_key(seed, purpose, 0, (uint64_t)step, (uint64_t)sequence), 0);
+/* t from u uniform in [0,1), in cell i of n. */
+static double time_of(double u, int64_t i, int64_t n, bool stratified, double tau) {
   if (stratified) {
     u = (u + (double)i) / (double)n;
     u -= floor(u);
@@ -11,9 +10,28 @@ double timestep_draw(uint64_t seed, RngPurpose purpose, int64_t step, int64_t se
   return (1 - tau) * u + tau;
 }
 
-int64_t timestep_mask(int32_t *z, const int32_t *x0, int64_t L, int32_t m, double chance, RngKey key) {
+double timestep_draw(uint64_t seed, RngPurpose purpose, int64_t step, int64_t sequence, int64_t i, int64_t n,
+                     bool stratified, double tau) {
+  double u = rng_uniform(rng_key(seed, purpose, 0, (uint64_t)step, (uint64_t)sequence), 0);
+  return time_of(u, i, n, stratified, tau);
+}
+
+void timestep_blocks(double *t, int64_t blocks, uint64_t seed, RngPurpose purpose, int64_t step, int64_t sequence,
+                     int64_t i, int64_t n, bool stratified, double tau) {
+  enum { CELLS = 1 }; /* layer of the permutation */
+  RngKey key = rng_key(seed, purpose, 0, (uint64_t)step, (uint64_t)sequence);
+  RngKey order = rng_key(seed, purpose, CELLS, (uint64_t)step, 0);
+  for (int64_t b = 0; b < blocks; b++) {
+    int64_t cell = i * blocks + b;
+    if (stratified && blocks > 1) cell = (int64_t)rng_permute(order, (uint64_t)(n * blocks), (uint64_t)cell);
+    t[b] = time_of(rng_uniform(key, (uint64_t)b), cell, n * blocks, stratified, tau);
+  }
+}
+
+int64_t timestep_mask_part(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int32_t m, double chance,
+                           RngKey key) {
   int64_t masked = 0;
-  for (int64_t l = 0; l < L; l++) {
+  for (int64_t l = from; l < to; l++) {
     bool hit = rng_uniform(key, (uint64_t)l) < chance;
     z[l] = hit ? m : x0[l];
     masked += hit;
@@ -21,11 +39,20 @@ int64_t timestep_mask(int32_t *z, const int32_t *x0, int64_t L, int32_t m, doubl
   return masked;
 }
 
+int64_t timestep_mask(int32_t *z, const int32_t *x0, int64_t L, int32_t m, double chance, RngKey key) {
+  return timestep_mask_part(z, x0, 0, L, m, chance, key);
+}
+
 /* Selection sampling: position l is taken with probability (still to take)/(positions left). */
-void timestep_mask_count(int32_t *z, const int32_t *x0, int64_t L, int32_t m, int64_t k, RngKey key) {
-  for (int64_t l = 0; l < L; l++) {
-    bool hit = rng_uniform(key, (uint64_t)l) * (double)(L - l) < (double)k;
+void timestep_mask_count_part(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int32_t m, int64_t k,
+                              RngKey key) {
+  for (int64_t l = from; l < to; l++) {
+    bool hit = rng_uniform(key, (uint64_t)l) * (double)(to - l) < (double)k;
     z[l] = hit ? m : x0[l];
     k -= hit;
   }
+}
+
+void timestep_mask_count(int32_t *z, const int32_t *x0, int64_t L, int32_t m, int64_t k, RngKey key) {
+  timestep_mask_count_part(z, x0, 0, L, m, k, key);
 }

@@ -8,7 +8,19 @@
  * uniform. Source: arXiv:2406.07524 App. C.3 (low-discrepancy sampler over the batch; here over the global batch) */
 double timestep_draw(uint64_t seed, RngPurpose purpose, int64_t step, int64_t sequence, int64_t i, int64_t n,
                      bool stratified, double tau);
+/** timestep_blocks — t[blocks]: those of the blocks of sequence i, each stratified over all n·blocks cells of the batch,
+ *  which a permutation of its own in every step assigns: so the time of a block is uniform in [τ,1] wherever it stands.
+ *  With one block that of timestep_draw. Source: arXiv:2503.09573 App. C.3, whose cells go row by row, so that the
+ *  blocks of a row have nearly the same time */
+void timestep_blocks(double *t, int64_t blocks, uint64_t seed, RngPurpose purpose, int64_t step, int64_t sequence,
+                     int64_t i, int64_t n, bool stratified, double tau);
 /** timestep_mask — z[L] := m where uniform(position) < chance, else x0. Returns the number of masked tokens. */
 int64_t timestep_mask(int32_t *z, const int32_t *x0, int64_t L, int32_t m, double chance, RngKey key);
+/** timestep_mask_part — the same for positions from … to−1. */
+int64_t timestep_mask_part(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int32_t m, double chance,
+                           RngKey key);
 /** timestep_mask_count — z[L] := x0 with a uniformly drawn set of exactly k positions masked. */
 void timestep_mask_count(int32_t *z, const int32_t *x0, int64_t L, int32_t m, int64_t k, RngKey key);
+/** timestep_mask_count_part — the same for positions from … to−1. */
+void timestep_mask_count_part(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int32_t m, int64_t k,
+                              RngKey key);

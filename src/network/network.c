@@ -25,6 +25,19 @@ static const char *causal_or_not(bool causal, bool training, char text[MENU_TEXT
   return text;
 }
 
+/* The past of a block is clean, and its own noise is no single level. */
+static int check_block(const NetworkOptions *x, const Objective *o) {
+  long long block = o->options.block;
+  if (block == 0) return OK;
+  CHECK(x->length % block == 0, ERR_USAGE, "diffusion.block = %lld does not divide the %lld tokens of a row", block,
+        (long long)x->length);
+  CHECK(!x->cfg->model_time_conditioning, ERR_USAGE,
+        "model.time_conditioning: with diffusion.block = %lld the blocks of a row have different noise levels; set it "
+        "to false",
+        block);
+  return OK;
+}
+
 /* A left-to-right objective needs a causal network, a diffusion objective one that sees all tokens. */
 static int check(const NetworkOptions *x, const ModelTable *model, const Objective *o) {
   const Config *cfg = x->cfg;
@@ -35,7 +48,7 @@ static int check(const NetworkOptions *x, const ModelTable *model, const Objecti
         objective, model->name, causal_or_not(true, x->training, fit));
   CHECK(o->diffusion || x->length > 1, ERR_USAGE, "diffusion.objective = %s: rows of one token have no next token",
         objective);
-  CHECK(!model->causal || !o->diffusion, ERR_USAGE,
+  CHECK(!model->causal || !o->diffusion || o->options.block > 0, ERR_USAGE,
         "diffusion.objective = %s fills in masked tokens from both sides: model.name = %s sees only the left; use "
         "model.name = %s",
         objective, model->name, causal_or_not(false, x->training, fit));
@@ -44,7 +57,7 @@ static int check(const NetworkOptions *x, const ModelTable *model, const Objecti
   CHECK(!cfg->model_mask_padding || (model->attends && !model->causal), ERR_USAGE,
         "model.mask_padding hides padding from bidirectional attention: model.name = %s %s", model->name,
         model->causal ? "never sees what comes after a token" : "has no attention");
-  return OK;
+  return check_block(x, o);
 }
 
 int network_objective(Objective *objective, Schedule *schedule, const Config *cfg, int64_t vocab, int32_t mask) {
@@ -58,6 +71,7 @@ int network_objective(Objective *objective, Schedule *schedule, const Config *cf
                         .tau = cfg->diffusion_sampling_eps,
                         .subs_masking = cfg->diffusion_subs_masking,
                         .change_of_variables = cfg->diffusion_change_of_variables,
+                        .block = cfg->diffusion_block,
                         .plain = strcmp(cfg->diffusion_weight, "one") == 0,
                         .law = {.name = cfg->diffusion_time,
                                 .clip_low = cfg->diffusion_clip_low,
@@ -82,6 +96,7 @@ static int describe(Network *n, const NetworkOptions *x) {
 static int warm_up(Network *n) {
   const ModelOptions *o = &n->model.options;
   ModelInput in = {.B = o->batch, .ids = n->noised.z, .sigma = n->noised.sigma};
+  if (o->block > 0) in.clean = n->noised.x0;
   if (n->dev.ops->host) {
     for (in.n_rows = 1; 2 * in.n_rows + 1 <= o->batch * o->length;) in.n_rows = 2 * in.n_rows + 1;
     for (int64_t i = 0; i < in.n_rows; i++) n->noised.rows[i] = (int32_t)i;
@@ -120,7 +135,8 @@ static int create(Network *n, const NetworkOptions *x) {
                         .time_conditioning = cfg->model_time_conditioning,
                         .mask_padding = cfg->model_mask_padding,
                         .training = x->training,
-                        .parts = x->parts};
+                        .parts = x->parts,
+                        .block = cfg->diffusion_block};
   TRY(model_create(&n->model, &n->dev, &model));
   TRY(rows_create(&n->rows, &n->model, n->objective.terms));
   TRY(noised_create(&n->noised, x->batch, x->length, n->objective.terms));
@@ -149,6 +165,7 @@ static ModelInput input_of(const Network *n, const Dropout *dropout) {
   const Noised *z = &n->noised;
   return (ModelInput){.B = z->B,
                       .ids = z->z,
+                      .clean = n->model.options.block > 0 ? z->x0 : NULL,
                       .sigma = z->sigma,
                       .lengths = z->length,
                       .rows = z->rows,

@@ -18,7 +18,7 @@ double trainer_flops(const Trainer *t, double tokens, double rows) {
   return 3 * ((body + attention) * tokens * network_passes(&t->net) + head * rows);
 }
 
-/* Times and masks of a micro-batch, as functions of each sequence's place in the global batch. */
+/* Times and masks of a micro-batch, as functions of each sequence's place in the global batch, and of the block. */
 static void noise(Trainer *t, const Micro *micro) {
   const Config *cfg = t->cfg;
   Network *net = &t->net;
@@ -28,9 +28,9 @@ static void noise(Trainer *t, const Micro *micro) {
     int64_t i = micro->first + b;
     const int32_t *x0 = micro->tokens + b * micro->L;
     RngKey mask = rng_key((uint64_t)cfg->run_seed, RNG_MASK, 0, (uint64_t)micro->step, (uint64_t)i);
-    double time = timestep_draw((uint64_t)cfg->run_seed, RNG_TIME, micro->step, i, i, cfg->train_global_batch,
-                                cfg->diffusion_stratified, net->objective.tau);
-    noised_train(&net->objective, &net->noised, b, x0, micro->lengths[b], time, mask);
+    timestep_blocks(net->noised.t, objective_blocks(&net->objective, micro->L), (uint64_t)cfg->run_seed, RNG_TIME,
+                    micro->step, i, i, cfg->train_global_batch, cfg->diffusion_stratified, net->objective.tau);
+    noised_train(&net->objective, &net->noised, b, x0, micro->lengths[b], net->noised.t, mask);
   }
 }
 

@@ -118,7 +118,7 @@ static void noise(Bench *b) {
     for (int64_t l = 0; l < s->length; l++) x0[l] = (int32_t)(rng_uniform(text, (uint64_t)l) * (double)(s->vocab - 1));
     double t =
         timestep_draw(1, RNG_TIME, b->step, sequence, sequence, s->batch * b->comm.size, true, b->net.objective.tau);
-    noised_draw(&b->net.objective, &b->net.noised, i, x0, s->length, t, mask);
+    noised_draw(&b->net.objective, &b->net.noised, i, x0, s->length, &t, mask);
   }
 }
 

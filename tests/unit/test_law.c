@@ -186,11 +186,11 @@ static void test_one(void **state) {
     assert_int_equal(n.noised.scored, SETS * L);
     for (int64_t i = 0; i < n.noised.n_rows; i++) assert_true(n.noised.weight[i] > 0);
     noised_begin(&n.noised, 1);
-    noised_train(&n.objective, &n.noised, 0, clean, L, 0.9, rng_key(1, RNG_TEST, 0, 0, 0));
+    noised_train(&n.objective, &n.noised, 0, clean, L, (double[]){0.9}, rng_key(1, RNG_TEST, 0, 0, 0));
     assert_true(n.noised.n_rows > 0);
     for (int64_t i = 0; i < n.noised.n_rows; i++) assert_true(n.noised.weight[i] == 1);
     noised_begin(&n.noised, 1); /* evaluations keep uniform times and the bound */
-    noised_draw(&n.objective, &n.noised, 0, clean, L, 0.9, rng_key(1, RNG_TEST, 0, 0, 0));
+    noised_draw(&n.objective, &n.noised, 0, clean, L, (double[]){0.9}, rng_key(1, RNG_TEST, 0, 0, 0));
     for (int64_t i = 0; i < n.noised.n_rows; i++) assert_true(fabs(n.noised.weight[i] - 1 / 0.9) < 1e-12);
     network_destroy(&n);
   }

@@ -22,8 +22,8 @@ static void next_tokens(void **state) {
     noised_begin(&n, 2);
     assert_int_equal(n.end, -1);
     if (known) n.end = END;
-    noised_draw(&o, &n, 0, x0, L, 0.5, rng_key(1, RNG_MASK, 0, 0, 0));
-    noised_draw(&o, &n, 1, x0, 3, 0.5, rng_key(1, RNG_MASK, 0, 0, 1));
+    noised_draw(&o, &n, 0, x0, L, (double[]){0.5}, rng_key(1, RNG_MASK, 0, 0, 0));
+    noised_draw(&o, &n, 1, x0, 3, (double[]){0.5}, rng_key(1, RNG_MASK, 0, 0, 1));
     int first = known ? L : L - 1;
     assert_int_equal(n.n_rows, first + 2);
     assert_int_equal(n.scored, first + 2);

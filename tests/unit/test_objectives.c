@@ -148,7 +148,7 @@ static void test_count_condition(void **state) {
     open_toy(&n, "linear", (ObjectiveOptions){.change_of_variables = change});
     for (int k = 1; k <= L; k++) {
       noised_begin(&n.noised, 1);
-      noised_count(&n.objective, &n.noised, 0, clean, L, (k - 0.5) / L, rng_key(1, RNG_TEST, 0, 0, 0));
+      noised_count(&n.objective, &n.noised, 0, clean, L, (double[]){(k - 0.5) / L}, rng_key(1, RNG_TEST, 0, 0, 0));
       assert_int_equal(n.noised.masked, k);
       double told = n.noised.sigma[0];
       if (k == L) assert_true(fabs(told - (change ? 1 : 7)) < 1e-9);
@@ -346,7 +346,7 @@ static void test_ar_is_the_chain_rule(void **state) {
       for (int s = 0; s < SETS; s++) {
         int32_t x0[L] = {clean[0]};
         for (int l = 1, code = first + s; l < L; l++, code /= TOKENS) x0[l] = code % TOKENS + (code % TOKENS >= MASK);
-        noised_draw(&n.objective, &n.noised, s, x0, length, 0.9, rng_key(1, RNG_TEST, 0, 0, 0));
+        noised_draw(&n.objective, &n.noised, s, x0, length, (double[]){0.9}, rng_key(1, RNG_TEST, 0, 0, 0));
         assert_memory_equal(n.noised.z + s * L, x0, sizeof x0); /* nothing is masked */
       }
       assert_int_equal(n.noised.scored, SETS * (length - 1));

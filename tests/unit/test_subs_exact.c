@@ -312,7 +312,7 @@ static void test_count_estimator_is_unbiased(void **state) {
       int64_t k = 1 + (int64_t)d % L;
       double sum = 0;
       noised_begin(n, 1);
-      noised_count(&b.n.objective, n, 0, b.c->x0, b.c->length, ((double)k - 0.5) / (double)L,
+      noised_count(&b.n.objective, n, 0, b.c->x0, b.c->length, (double[]){((double)k - 0.5) / (double)L},
                    rng_key(2, RNG_EVAL_MASK, 0, d, 0));
       unsigned set = set_of(&b, n->z);
       assert_int_equal(size_of(set), k);
