@@ -21,7 +21,7 @@ void draws_destroy(Draws *d) {
 
 void draws_add(Draws *d, const SamplerJob *job, int64_t b, int64_t l, double uniform) {
   d->uniform[d->n] = uniform;
-  d->rows[d->n++] = (int32_t)(b * job->model->options.length + l);
+  d->rows[d->n++] = (int32_t)(b * job->length + l);
 }
 
 RngKey draws_key(const SamplerJob *job, RngPurpose purpose, DrawsStream stream, int64_t sample, int64_t step) {
@@ -40,7 +40,7 @@ double draws_token(const SamplerJob *job, int64_t sample, int64_t step, int64_t 
 }
 
 void draws_chosen(Draws *d, const SamplerJob *job, int64_t step, double chance) {
-  int64_t L = job->model->options.length;
+  int64_t L = job->length;
   d->n = 0;
   d->rule = KEEP_NEVER;
   for (int64_t b = 0; b < job->n; b++)
@@ -60,7 +60,7 @@ static double keep_of(KeepRule rule, bool f32, double u, double c) {
 }
 
 void draws_masked(Draws *d, const SamplerJob *job, int64_t step, double chance, KeepRule rule) {
-  int64_t L = job->model->options.length;
+  int64_t L = job->length;
   d->n = 0;
   d->rule = rule == KEEP_NEVER ? KEEP_CHANCE : rule;
   for (int64_t b = 0; b < job->n; b++) {
@@ -83,16 +83,17 @@ int64_t draws_pass_size(const Device *dev, int64_t B, int64_t most) {
 /* With another number of sequences a GPU's library may choose other kernels: the hidden rows of a sequence then differ
  * by rounding. What the other sequences are makes no difference. */
 int draws_evaluate(SamplerJob *job, const Draws *d, int32_t *z, int64_t B, double t) {
-  int64_t L = job->model->options.length, size = draws_pass_size(job->model->dev, B, job->n);
+  int64_t L = job->length, size = draws_pass_size(job->model->dev, B, job->n);
   double *sigma = NULL;
+  job->evaluations++;
+  job->evaluated += B;
+  if (job->pass) return job->pass(job, d);
   TRY(mem_alloc(&sigma, (size_t)size * sizeof *sigma));
   for (int64_t b = 0; b < size; b++) sigma[b] = objective_condition(job->objective, t);
   for (int64_t b = B; b < size; b++) memcpy(z + b * L, z, (size_t)L * sizeof *z);
   ModelInput in = {.B = size, .ids = z, .sigma = sigma, .rows = d->rows, .n_rows = d->n};
   int err = model_forward(job->model, &in);
   mem_free(&sigma);
-  job->evaluations++;
-  job->evaluated += B;
   return err;
 }
 

@@ -3,13 +3,14 @@
 #include "base/rng.h"
 #include "sampling/job.h"
 
-typedef struct Draws {
+struct Draws {
   int64_t n;
+  const int64_t *who;  /* indices in the job of the sequences of a pass; NULL: all of the job. Not owned */
   int32_t *rows, *ids; /* row of [sequences of the pass · L]; its token */
   double *uniform;     /* decides the token */
   double *keep;        /* decides whether the mask stays, by `rule`; of draws_masked only */
   KeepRule rule;
-} Draws;
+};
 
 /* Streams of random numbers of one sample and purpose, in each of its blocks. */
 typedef enum DrawsStream {
@@ -17,7 +18,7 @@ typedef enum DrawsStream {
   DRAWS_CONTINUOUS = 1, /* of continuous-time samplers */
   DRAWS_ORDER = 2       /* of random orders */
 } DrawsStream;
-enum { DRAWS_STREAM_BITS = 4 }; /* leaves 2^20 blocks */
+enum { DRAWS_STREAM_BITS = 4, DRAWS_BLOCK_BITS = 20 };
 
 /** draws_key — the stream of that purpose of a sample, in the job's block. */
 RngKey draws_key(const SamplerJob *job, RngPurpose purpose, DrawsStream stream, int64_t sample, int64_t step);

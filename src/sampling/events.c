@@ -26,7 +26,7 @@ static int earlier(const void *a, const void *b) {
 }
 
 static int clocks_create(Clocks *c, const SamplerJob *job) {
-  size_t tokens = (size_t)(job->n * job->model->options.length);
+  size_t tokens = (size_t)(job->n * job->length);
   *c = (Clocks){0};
   TRY(mem_alloc(&c->clock, (size_t)job->n * sizeof *c->clock));
   TRY(mem_alloc(&c->events, tokens * sizeof *c->events));
@@ -50,7 +50,7 @@ static bool over(const SamplerJob *job, const Clock *k, bool removal) {
 
 /* The next event of each sequence that has one, in one pass of the network; *more: whether there was any. */
 static int pass(SamplerJob *job, Clocks *c, bool removal, bool *more) {
-  int64_t L = job->model->options.length, B = 0;
+  int64_t L = job->length, B = 0;
   c->draws.n = 0;
   for (int64_t b = 0; b < job->n; b++) {
     Clock *k = &c->clock[b];
@@ -62,6 +62,7 @@ static int pass(SamplerJob *job, Clocks *c, bool removal, bool *more) {
   }
   *more = B > 0;
   if (B == 0) return OK;
+  c->draws.who = c->who;
   TRY(draws_evaluate(job, &c->draws, c->z, B, 1));
   TRY(draws_fill(job, &c->draws, c->z, removal, NULL));
   for (int64_t i = 0; i < B; i++) memcpy(job->z + c->who[i] * L, c->z + i * L, (size_t)L * sizeof *c->z);
@@ -69,7 +70,7 @@ static int pass(SamplerJob *job, Clocks *c, bool removal, bool *more) {
 }
 
 static void start(SamplerJob *job, Clocks *c, void (*events)(const SamplerJob *, int64_t, Event *, int64_t)) {
-  int64_t L = job->model->options.length;
+  int64_t L = job->length;
 #pragma omp parallel for schedule(dynamic)
   for (int64_t b = 0; b < job->n; b++) {
     Clock *k = &c->clock[b];

@@ -50,17 +50,48 @@ static int check(const SamplerTable *s, const SamplerOptions *x) {
   return OK;
 }
 
+int sampler_stops(const SamplerOptions *x) {
+  if (!x->cfg->sample_stop_at_eos) return OK;
+  CHECK(x->eos >= 0, ERR_USAGE, "sample.stop_at_eos: the tokenizer has no token that ends a text");
+  CHECK(x->cfg->sample_num_strides == 0, ERR_USAGE,
+        "sample.stop_at_eos ends a sample within the network's length: set sample.num_strides to 0");
+  return OK;
+}
+
+int32_t sampler_fill(const SamplerOptions *x) { return x->pad >= 0 ? x->pad : x->eos; }
+
+/* What block diffusion asks of any sampler. */
+static int check_blocks(const SamplerOptions *x) {
+  const Config *cfg = x->cfg;
+  if (x->model->block == 0) return OK;
+  CHECK(cfg->sample_noise_removal, ERR_USAGE,
+        "sample.noise_removal = false leaves masks, but with diffusion.block = %lld a block must be complete before "
+        "the next one; set it to true",
+        (long long)x->model->block);
+  CHECK(cfg->sample_block_length == 0, ERR_USAGE,
+        "sample.block_length = %lld: with diffusion.block = %lld the blocks are those of the network; set it to 0",
+        (long long)cfg->sample_block_length, (long long)x->model->block);
+  return sampler_stops(x);
+}
+
 int sampler_create(Sampler *s, const SamplerOptions *options) {
   *s = (Sampler){0};
   MENU_FIND(s->table, samplers, options->cfg->sample_sampler);
   CHECK(s->table, ERR_USAGE, "sample.sampler = %s: no such sampler", options->cfg->sample_sampler);
   TRY(check(s->table, options));
+  TRY(check_blocks(options));
+  s->blocks = (Blocks){.cache = options->cfg->sample_cache,
+                       .stop = options->cfg->sample_stop_at_eos,
+                       .eos = options->eos,
+                       .fill = sampler_fill(options)};
   return s->table->create ? s->table->create(&s->own, options) : OK;
 }
 
 int sampler_run(const Sampler *s, SamplerJob *job) {
   job->evaluations = job->evaluated = 0;
-  return s->table->run(job, s->own);
+  job->length = job->model->options.length;
+  return job->model->options.block > 0 ? blocks_run(&s->blocks, s->table->run, s->own, job)
+                                       : s->table->run(job, s->own);
 }
 
 void sampler_destroy(Sampler *s) {

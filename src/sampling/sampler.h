@@ -4,7 +4,7 @@
  * its own options are read from the deck by create() and known to no other file. */
 #pragma once
 #include "base/config.h"
-#include "sampling/job.h"
+#include "sampling/blocks.h"
 
 #define TAKES(gives) (1u << (gives)) /* a set of Gives */
 
@@ -28,7 +28,8 @@ typedef struct SamplerTable {
 
 typedef struct Sampler {
   const SamplerTable *table;
-  void *own; /* the sampler's options */
+  void *own;     /* the sampler's options */
+  Blocks blocks; /* of block diffusion */
 } Sampler;
 
 extern const SamplerTable
@@ -37,7 +38,11 @@ extern const SamplerTable
 /** sampler_create — the sampler of sample.sampler.
  *  Errors  ERR_USAGE: it cannot sample from that objective and network, with a sampler that can; its own options */
 int sampler_create(Sampler *s, const SamplerOptions *options);
-/** sampler_run — the samples of the job. Errors  ERR_NUMERIC: the network's output is NaN */
+/** sampler_stops — ERR_USAGE with the reason where samples cannot end at eos, if sample.stop_at_eos wants that. */
+int sampler_stops(const SamplerOptions *options);
+/** sampler_fill — the token behind the end of a text: pad, or eos where there is no pad. */
+int32_t sampler_fill(const SamplerOptions *options);
+/** sampler_run — the samples of the job, in block diffusion block by block. Errors  ERR_NUMERIC: the network's output is NaN */
 int sampler_run(const Sampler *s, SamplerJob *job);
 /** sampler_destroy — NULL-safe, clears s. */
 void sampler_destroy(Sampler *s);

@@ -55,12 +55,9 @@ static int check(const Parallel *p, const Config *cfg, int64_t L) {
   CHECK(cfg->sample_block_length <= L, ERR_USAGE, "sample.block_length = %lld: a sequence has only %lld tokens",
         (long long)cfg->sample_block_length, (long long)L);
   CHECK(p->eos_rule < EOS_RULES, ERR_USAGE, "sample.eos = %s: no such rule", cfg->sample_eos);
-  CHECK((p->eos_rule == EOS_FREE && !p->stop) || p->eos >= 0, ERR_USAGE,
-        "%s: the tokenizer has no token that ends a text", p->stop ? "sample.stop_at_eos" : "sample.eos");
+  CHECK(p->eos_rule == EOS_FREE || p->eos >= 0, ERR_USAGE, "sample.eos: the tokenizer has no token that ends a text");
   CHECK(!p->stop || p->eos_rule != EOS_NEVER, ERR_USAGE,
         "sample.stop_at_eos waits for what sample.eos = never forbids");
-  CHECK(!p->stop || cfg->sample_num_strides == 0, ERR_USAGE,
-        "sample.stop_at_eos ends a sample within the network's length: set sample.num_strides to 0");
   return OK;
 }
 
@@ -70,8 +67,9 @@ static int parallel_create(void **own, const SamplerOptions *x) {
   Parallel p = {.block = cfg->sample_block_length > 0 ? cfg->sample_block_length : L,
                 .stop = cfg->sample_stop_at_eos,
                 .eos = x->eos,
-                .fill = x->pad >= 0 ? x->pad : x->eos};
+                .fill = sampler_fill(x)};
   while (p.eos_rule < EOS_RULES && strcmp(eos_rules[p.eos_rule], cfg->sample_eos) != 0) p.eos_rule++;
+  TRY(sampler_stops(x));
   TRY(check(&p, cfg, L));
   const CommitOptions commit = {.section = "sample",
                                 .commit = cfg->sample_commit,
@@ -88,7 +86,7 @@ static int parallel_create(void **own, const SamplerOptions *x) {
 static void parallel_destroy(void **own) { mem_free(own); }
 
 static int begin(Passes *p, const SamplerJob *job, const Parallel *own) {
-  int64_t L = job->model->options.length;
+  int64_t L = job->length;
   size_t n = (size_t)job->n, tokens = n * (size_t)L;
   *p = (Passes){.own = own, .blocks = (L + own->block - 1) / own->block};
   p->steps = job->steps > p->blocks ? job->steps / p->blocks : 1;
@@ -120,7 +118,7 @@ static void end(Passes *p) {
 
 /* p->l := the masked positions of the block of sequence b. Returns their number. */
 static int64_t masks_of(Passes *p, const SamplerJob *job, int64_t b) {
-  int64_t L = job->model->options.length, n = 0, from = p->track[b].block * p->own->block, to = from + p->own->block;
+  int64_t L = job->length, n = 0, from = p->track[b].block * p->own->block, to = from + p->own->block;
   for (int64_t l = from; l < (to < L ? to : L); l++)
     if (job->z[b * L + l] == job->objective->mask) p->l[n++] = l;
   return n;
@@ -163,7 +161,7 @@ static void keep(Passes *p, SamplerJob *job, int64_t b, int64_t first) {
   Track *t = &p->track[b];
   const Draws *d = &p->draws;
   const Commit *commit = &p->own->commit;
-  int64_t L = job->model->options.length;
+  int64_t L = job->length;
   RngKey key = draws_key(job, RNG_SAMPLE_UNMASK, DRAWS_ORDER, job->first + b, t->number);
   for (int64_t i = 0; i < t->n; i++) {
     int64_t r = first + i, l = d->rows[r] % L;
@@ -183,7 +181,7 @@ static void keep(Passes *p, SamplerJob *job, int64_t b, int64_t first) {
 
 /* Ends sequence b at a drawn eos that has no mask before it. */
 static void stop_at_eos(Passes *p, SamplerJob *job, int64_t b) {
-  int64_t L = job->model->options.length, e = 0;
+  int64_t L = job->length, e = 0;
   int32_t *z = job->z + b * L;
   while (e < L && z[e] != job->objective->mask && (z[e] != p->own->eos || p->fixed[b * L + e])) e++;
   if (e == L || z[e] != p->own->eos) return;
@@ -198,7 +196,7 @@ static void stop_at_eos(Passes *p, SamplerJob *job, int64_t b) {
 
 /* One pass of the network over all sequences that have a step; *more: whether there was any. */
 static int pass(Passes *p, SamplerJob *job, bool *more) {
-  int64_t L = job->model->options.length, B = 0, first = 0;
+  int64_t L = job->length, B = 0, first = 0;
   Draws *d = &p->draws;
   d->n = 0;
   for (int64_t b = 0; b < job->n; b++) {
@@ -210,6 +208,7 @@ static int pass(Passes *p, SamplerJob *job, bool *more) {
   }
   *more = B > 0;
   if (B == 0) return OK;
+  d->who = p->who;
   TRY(draws_evaluate(job, d, p->z, B, 1));
   TRY(rows_propose(job->rows, job->objective, d->n, d->uniform, &job->draw,
                    p->own->eos_rule == EOS_NEVER ? p->own->eos : -1, d->ids, p->measures));

@@ -61,7 +61,7 @@ static int remask_create(void **own, const SamplerOptions *x) {
 static void remask_destroy(void **own) { mem_free(own); }
 
 static int begin(Remask *r, const SamplerJob *job, const RemaskOptions *options) {
-  int64_t L = job->model->options.length;
+  int64_t L = job->length;
   size_t tokens = (size_t)(job->n * L);
   *r = (Remask){.options = options};
   TRY(draws_create(&r->draws, (int64_t)tokens));
@@ -97,7 +97,7 @@ static Chances chances_of(const SamplerJob *job, int64_t step) {
 
 /* r->sigma of sequence b. */
 static void sigmas(Remask *r, const SamplerJob *job, int64_t b, double most) {
-  int64_t L = job->model->options.length;
+  int64_t L = job->length;
   double same = r->options->kind == CAP ? fmin(r->options->eta, most) : r->options->eta * most, sum = 0;
   for (int64_t l = 0; l < L; l++) {
     int64_t i = b * L + l;
@@ -110,7 +110,7 @@ static void sigmas(Remask *r, const SamplerJob *job, int64_t b, double most) {
 
 /* The positions that unmask in this step and those that are remasked, before anything changes. */
 static void choose(Remask *r, const SamplerJob *job, int64_t step) {
-  int64_t L = job->model->options.length;
+  int64_t L = job->length;
   Chances c = chances_of(job, step);
   r->draws.n = r->n = 0;
   for (int64_t b = 0; b < job->n; b++) {

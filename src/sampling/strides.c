@@ -1,6 +1,7 @@
 #include "sampling/strides.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "sampling/draws.h"
 #include <string.h>
 
 int strides_fits(const Strides *s, const Objective *o, int64_t L) {
@@ -14,6 +15,13 @@ int strides_fits(const Strides *s, const Objective *o, int64_t L) {
         "sample.stride_length = %lld must lie between 1 and %lld: a block of the network has %lld tokens and carries "
         "over at least one",
         (long long)s->stride, (long long)L - 1, (long long)L);
+  int64_t block = o->options.block;
+  if (block == 0) return OK;
+  CHECK(s->stride % block == 0, ERR_USAGE, "sample.stride_length = %lld is no multiple of diffusion.block = %lld",
+        (long long)s->stride, (long long)block);
+  CHECK(strides_length(s, L) / block <= 1 << DRAWS_BLOCK_BITS, ERR_USAGE,
+        "sample.num_strides = %lld: a sample can have %d blocks of diffusion.block = %lld tokens at most",
+        (long long)s->count, 1 << DRAWS_BLOCK_BITS, (long long)block);
   return OK;
 }
 
@@ -37,7 +45,7 @@ static void copy(int32_t *z, int64_t to, const int32_t *x, int64_t from, int64_t
 
 int strides_run(const Strides *s, const Sampler *sampler, SamplerJob *job) {
   if (s->count == 0) return sampler_run(sampler, job);
-  int64_t L = job->model->options.length, length = strides_length(s, L);
+  int64_t L = job->model->options.length, block = job->model->options.block, length = strides_length(s, L);
   Whole whole = {.job = job};
   SamplerJob part = *job;
   int err = OK;
@@ -46,7 +54,8 @@ int strides_run(const Strides *s, const Sampler *sampler, SamplerJob *job) {
   TRY(mem_alloc(&part.z, (size_t)(job->n * L) * sizeof *part.z));
   for (int64_t k = 0; k <= s->count; k++) {
     int32_t *z = job->z + k * s->stride;
-    part.block = whole.block = k;
+    whole.block = k;
+    part.block = block > 0 ? k * s->stride / block : k;
     copy(part.z, L, z, length, job->n, L);
     TRY_TO(done, sampler_run(sampler, &part));
     copy(z, length, part.z, L, job->n, L);

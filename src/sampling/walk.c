@@ -6,7 +6,7 @@ int walk_run(SamplerJob *job, Walk how) {
   Draws d;
   int err = OK;
   bool all = how.keep != KEEP_NEVER || job->draw.f32, changed = true;
-  TRY_TO(done, draws_create(&d, job->n * job->model->options.length));
+  TRY_TO(done, draws_create(&d, job->n * job->length));
   for (int64_t i = 0; i < job->steps; i++) {
     double chance = job_chance(job, i);
     if (all)

@@ -106,6 +106,7 @@ static SamplerJob start(Bench *b, int64_t n) {
                       .draw = {.temperature = 1, .nucleus = 1},
                       .seed = 1,
                       .n = b->B,
+                      .length = b->L,
                       .z = b->z};
 }
 

@@ -139,7 +139,8 @@ static void test_streams(void **state) {
   double keep[3][L], token[3][L], unmask[3], late[3];
   const int64_t blocks[] = {0, 1, 65535};
   for (int k = 0; k < 3; k++) {
-    SamplerJob job = {.model = &n.model, .objective = &n.objective, .seed = 8, .n = 1, .block = blocks[k], .z = z};
+    SamplerJob job = {
+        .model = &n.model, .objective = &n.objective, .seed = 8, .n = 1, .length = L, .block = blocks[k], .z = z};
     Draws d;
     MUST(draws_create(&d, L));
     draws_masked(&d, &job, 2, 0.5, KEEP_SCORE);

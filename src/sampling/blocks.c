@@ -1,0 +1,143 @@
+#include "sampling/blocks.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "sampling/draws.h"
+#include <string.h>
+
+typedef struct Run {
+  const Blocks *blocks;  /* not owned, nor the job */
+  SamplerJob *job, part; /* all of the samples; the current block of them */
+  bool cache;
+  int64_t size, count;  /* tokens of a block; blocks */
+  int64_t first;        /* position of the current one */
+  int32_t *ids, *clean; /* [n,L] tokens of a pass; clean: without the cache */
+  int32_t *rows;        /* [n · size] */
+  bool *fixed;          /* [n,L] at the start; with `stop` only */
+} Run;
+
+static int begin(Run *r, const Blocks *b, SamplerJob *job) {
+  const ModelOptions *o = &job->model->options;
+  size_t n = (size_t)job->n, tokens = n * (size_t)o->length;
+  *r = (Run){.blocks = b, .job = job, .part = *job, .size = o->block, .count = o->length / o->block};
+  r->cache = b->cache && !o->training;
+  r->part.z = NULL;
+  TRY(mem_alloc(&r->part.z, n * (size_t)r->size * sizeof *r->part.z));
+  TRY(mem_alloc(&r->ids, tokens * sizeof *r->ids));
+  TRY(mem_alloc(&r->clean, tokens * sizeof *r->clean));
+  TRY(mem_alloc(&r->rows, n * (size_t)r->size * sizeof *r->rows));
+  TRY(mem_alloc(&r->fixed, tokens * sizeof *r->fixed));
+  for (size_t i = 0; i < tokens; i++) r->fixed[i] = job->z[i] != job->objective->mask;
+  return OK;
+}
+
+static void end(Run *r) {
+  mem_free(&r->part.z);
+  mem_free(&r->ids);
+  mem_free(&r->clean);
+  mem_free(&r->rows);
+  mem_free(&r->fixed);
+}
+
+/* ids := positions first … first+n−1 of all sequences. */
+static void take(const Run *r, int32_t *ids, int64_t first, int64_t n) {
+  for (int64_t b = 0; b < r->job->n; b++)
+    memcpy(ids + b * n, r->job->z + b * r->job->length + first, (size_t)n * sizeof *ids);
+}
+
+/* The block of all sequences from the part into the job. */
+static void put_back(const Run *r) {
+  for (int64_t b = 0; b < r->job->n; b++)
+    memcpy(r->job->z + b * r->job->length + r->first, r->part.z + b * r->size, (size_t)r->size * sizeof *r->part.z);
+}
+
+/* A pass over the current block of all sequences, also of those that have no rows in it: the rows of the cache are
+ * theirs. */
+static int pass(SamplerJob *part, const Draws *d) {
+  Run *r = part->pass_arg;
+  Model *m = part->model;
+  bool prefix = !r->cache && m->dev->ops->host && !m->options.training; /* elsewhere passes have one shape */
+  int64_t from = r->cache ? r->first : 0, L = r->cache ? r->size : prefix ? r->first + r->size : m->options.length;
+  put_back(r);
+  take(r, r->ids, from, L);
+  if (!r->cache) memcpy(r->clean, r->ids, (size_t)(part->n * L) * sizeof *r->clean);
+  for (int64_t i = 0; i < d->n; i++) {
+    int64_t b = d->rows[i] / r->size, l = d->rows[i] % r->size;
+    r->rows[i] = (int32_t)((d->who ? d->who[b] : b) * L + r->first - from + l);
+  }
+  ModelInput in = {.B = part->n, .L = L, .ids = r->ids, .rows = r->rows, .n_rows = d->n};
+  if (r->cache) return model_step(m, &in, r->first);
+  in.clean = r->clean;
+  if (!prefix) in.L = 0; /* all positions */
+  return model_forward(m, &in);
+}
+
+/* The keys and values of the block, which is complete. */
+static int keep(Run *r) {
+  if (!r->cache) return OK;
+  take(r, r->ids, r->first, r->size);
+  ModelInput in = {.B = r->job->n, .L = r->size, .ids = r->ids, .rows = r->rows};
+  return model_step(r->job->model, &in, r->first);
+}
+
+/* Ends the sequences in which the block has a drawn eos. */
+static void stop_at_eos(const Run *r) {
+  int64_t L = r->job->length;
+  for (int64_t b = 0; b < r->job->n; b++) {
+    int32_t *z = r->job->z + b * L;
+    const bool *fixed = r->fixed + b * L;
+    int64_t e = r->first;
+    while (e < r->first + r->size && (z[e] != r->blocks->eos || fixed[e])) e++;
+    if (e == r->first + r->size || (r->job->lengths && r->job->lengths[b] < e)) continue;
+    if (r->job->lengths) r->job->lengths[b] = (int32_t)(e + 1);
+    for (int64_t l = e + 1; l < L; l++)
+      if (!fixed[l]) z[l] = r->blocks->fill;
+  }
+}
+
+/* Whether one of n tokens of a sequence from `first` on is a mask. */
+static bool masked(const SamplerJob *job, int64_t first, int64_t n) {
+  for (int64_t b = 0; b < job->n; b++)
+    for (int64_t l = first; l < first + n; l++)
+      if (job->z[b * job->length + l] == job->objective->mask) return true;
+  return false;
+}
+
+/* Progress of a block as a part of the whole. */
+static int progress(void *arg, int64_t step) {
+  const Run *r = arg;
+  int64_t steps = r->part.steps, done = r->first / r->size * steps + step;
+  return r->job->progress(r->job->progress_arg, done * r->job->steps / (r->count * steps));
+}
+
+static int fill_block(Run *r, int (*run)(SamplerJob *, const void *own), const void *own) {
+  if (!masked(r->job, r->first, r->size)) return OK;
+  r->part.block = r->job->block + r->first / r->size;
+  r->part.evaluations = r->part.evaluated = 0;
+  take(r, r->part.z, r->first, r->size);
+  TRY(run(&r->part, own));
+  put_back(r);
+  r->job->evaluations += r->part.evaluations;
+  r->job->evaluated += r->part.evaluated;
+  if (r->blocks->stop) stop_at_eos(r);
+  return OK;
+}
+
+int blocks_run(const Blocks *b, int (*run)(SamplerJob *, const void *own), const void *own, SamplerJob *job) {
+  Run r;
+  int err = OK;
+  TRY_TO(done, begin(&r, b, job));
+  r.part.length = r.size;
+  r.part.steps = job->steps > r.count ? job->steps / r.count : 1;
+  r.part.lengths = NULL;
+  r.part.pass = pass;
+  r.part.pass_arg = &r;
+  if (job->progress) r.part.progress = progress, r.part.progress_arg = &r;
+  while (masked(job, r.first, job->length - r.first)) {
+    TRY_TO(done, fill_block(&r, run, own));
+    if (masked(job, r.first + r.size, job->length - r.first - r.size)) TRY_TO(done, keep(&r));
+    r.first += r.size;
+  }
+done:
+  end(&r);
+  return err;
+}
