@@ -41,21 +41,17 @@ typedef struct Table {
 } Table;
 
 static void fill_table(Table *t, Network *n, int64_t size) {
-  static float logits[STATES * L * V];
-  static int32_t z[STATES * L];
+  static double nll[STATES * L];
+  static int32_t z[STATES * L], y[STATES * L];
   for (int s = 0; s < STATES; s++)
     for (int l = 0; l < L; l++) z[s * L + l] = digit(s, l);
   ModelInput in = {.B = STATES, .ids = z, .clean = size ? z : NULL};
   MUST(model_forward(&n->model, &in));
-  for (int64_t first = 0; first < STATES * L; first += n->rows.chunk) {
-    int64_t count = STATES * L - first < n->rows.chunk ? STATES * L - first : n->rows.chunk;
-    MUST(rows_logits(&n->rows, first, count, logits + first * V));
-  }
   t->size = size ? size : L;
-  for (int r = 0; r < STATES * L; r++) {
-    double p[V];
-    log_softmax(p, logits + r * V, V, MASK);
-    for (int y = 0; y < V; y++) t->nll[r / L][r % L][y] = -p[y];
+  for (int32_t token = 0; token < V; token++) {
+    for (int r = 0; r < STATES * L; r++) y[r] = token;
+    MUST(rows_nll(&n->rows, &n->objective, STATES * L, y, nll));
+    for (int r = 0; r < STATES * L; r++) t->nll[r / L][r % L][token] = nll[r];
   }
 }
 
