@@ -120,6 +120,7 @@ int toy_sampler(Sampler *s, const Network *n, Run r) {
                       .sample_block_length = r.block,
                       .sample_stop_at_eos = r.stop,
                       .sample_remask_eta = r.eta,
+                      .sample_noise_removal = r.noise_removal,
                       .sample_cache = r.cache};
   SamplerOptions o = {.cfg = &cfg,
                       .objective = &n->objective,
