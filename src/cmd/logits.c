@@ -98,6 +98,11 @@ static int open_all(Logits *p, const Config *cfg, Comm *comm) {
                    .name = "logits.h5",
                    .input = cfg->logits_input};
   CHECK(comm->size == 1, ERR_USAGE, "mdlm logits works on one rank, not on %d: start it without mpirun", comm->size);
+  CHECK(
+      cfg->diffusion_block == 0, ERR_USAGE,
+      "mdlm logits passes z alone through the network; with diffusion.block = %lld a block also sees the clean tokens "
+      "before it, which logits.input does not have",
+      (long long)cfg->diffusion_block);
   CHECK(*cfg->logits_input, ERR_USAGE, "logits.input is empty: name an HDF5 file with z [N,L] and t [N]");
   TRY(task_begin(&p->task, cfg, comm, &o));
   TRY(h5_open(&f, cfg->logits_input, false));
