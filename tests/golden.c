@@ -18,11 +18,12 @@ typedef struct Golden { /* one group of the file on one backend */
   char group[64], network[16], lr_schedule[16];
   Network net;
   int64_t B, L, V;
+  int64_t block, cells; /* diffusion.block; times: of the B sequences, or of all their blocks */
   double bound;
   bool conditioned, mask_padding;
   char **names; /* of the parameters, in order */
   int32_t *x0, *z, *lengths;
-  double *times; /* [4,B] */
+  double *times; /* [4,cells] */
 } Golden;
 enum { U, T, CHANCE, SIGMA, TIMES };
 
@@ -67,7 +68,7 @@ static double *numbers(Golden *g, const char *name, int rank, const int64_t *dim
 static void batch_read(Golden *g) {
   tokens_read(g, "x0", &g->x0);
   tokens_read(g, "z", &g->z);
-  g->times = numbers(g, "times", 2, (int64_t[]){TIMES, g->B});
+  g->times = numbers(g, "times", 2, (int64_t[]){TIMES, g->cells});
   g->lengths = host(g->B, sizeof *g->lengths);
   MUST(h5_read(g->f, "/lengths", H5_I32, 1, &g->B, g->lengths));
 }
@@ -117,10 +118,33 @@ static void compare_flat(Golden *g, const char *what, Tensor flat, double scale)
 /* ---- a case: the batch in passes of a few sequences */
 static void compare_times(Golden *g) {
   const Objective *o = &g->net.objective;
-  for (int64_t b = 0; b < g->B && o->diffusion; b++) {
-    double t = objective_train_time(o, g->times[U * g->B + b]), chance = objective_masked(o, t);
-    compare(g, "t", BOUND_F64, &t, &g->times[T * g->B + b], 1);
-    compare(g, "chance", BOUND_F64, &chance, &g->times[CHANCE * g->B + b], 1);
+  for (int64_t i = 0; i < g->cells && o->diffusion; i++) {
+    double t = objective_train_time(o, g->times[U * g->cells + i]), chance = objective_masked(o, t);
+    compare(g, "t", BOUND_F64, &t, &g->times[T * g->cells + i], 1);
+    compare(g, "chance", BOUND_F64, &chance, &g->times[CHANCE * g->cells + i], 1);
+  }
+}
+
+/* The time of block k of sequence b. */
+static double time_of(const Golden *g, int64_t b, int64_t k) {
+  return g->times[T * g->cells + b * (g->cells / g->B) + k];
+}
+
+/* Sequence b of the file as number i of the batch. Each block is added with all others, at its own time, and its rows
+ * are kept. */
+static void add(Golden *g, int64_t i, int64_t b) {
+  Noised *n = &g->net.noised;
+  int64_t blocks = g->cells / g->B, size = g->L / blocks, masked = n->masked, scored = n->scored;
+  for (int64_t k = 0; k < blocks; k++) {
+    int64_t first = n->n_rows, kept = first;
+    n->masked = masked, n->scored = scored;
+    noised_add(&g->net.objective, n, i, g->x0 + b * g->L, g->lengths[b], time_of(g, b, k));
+    noised_reweigh(&g->net.objective, n, first, time_of(g, b, k));
+    for (int64_t r = first; r < n->n_rows && blocks > 1; r++) {
+      if (n->rows[r] % g->L / size != k) continue;
+      n->rows[kept] = n->rows[r], n->target[kept] = n->target[r], n->weight[kept++] = n->weight[r];
+    }
+    if (blocks > 1) n->n_rows = kept;
   }
 }
 
@@ -128,11 +152,7 @@ static void fill(Golden *g, int64_t first, int64_t n) {
   Noised *noised = &g->net.noised;
   noised_begin(noised, n);
   memcpy(noised->z, g->z + first * g->L, (size_t)(n * g->L) * sizeof *g->z);
-  for (int64_t b = first; b < first + n; b++) {
-    int64_t rows = noised->n_rows;
-    noised_add(&g->net.objective, noised, b - first, g->x0 + b * g->L, g->lengths[b], g->times[T * g->B + b]);
-    noised_reweigh(&g->net.objective, noised, rows, g->times[T * g->B + b]);
-  }
+  for (int64_t b = first; b < first + n; b++) add(g, b - first, b);
   if (g->conditioned) compare(g, "sigma", BOUND_F64, noised->sigma, &g->times[SIGMA * g->B + first], n);
 }
 
@@ -140,6 +160,7 @@ static void fill(Golden *g, int64_t first, int64_t n) {
 static double *logits_of(Golden *g, int64_t first, int64_t n) {
   Network *net = &g->net;
   ModelInput in = {.B = n, .ids = net->noised.z, .sigma = net->noised.sigma, .lengths = net->noised.length};
+  if (g->block) in.clean = net->noised.x0;
   size_t bytes = (size_t)(n * g->L * g->V) * dtype_size(net->dev.real);
   void *memory = NULL;
   MUST(device_alloc(&net->dev, &memory, bytes));
@@ -162,7 +183,7 @@ static void compare_log_p(Golden *g, int64_t first, int64_t n, const double *log
   for (int64_t r = 0; r < n * g->L; r++) {
     int64_t b = first + r / g->L;
     for (int64_t v = 0; v < g->V; v++) f[v] = (float)logits[r * g->V + v];
-    objective_log_p(&g->net.objective, got + r * g->V, f, g->z[first * g->L + r], g->times[T * g->B + b]);
+    objective_log_p(&g->net.objective, got + r * g->V, f, g->z[first * g->L + r], time_of(g, b, 0));
     bool pad = g->mask_padding && r % g->L >= g->lengths[b];
     for (int64_t v = 0; v < g->V && pad; v++) got[r * g->V + v] = 0;
   }
@@ -273,12 +294,14 @@ static void network_open(Golden *g, const char *backend, int64_t row_chunk) {
                        .mlp_ratio = size_of(g, "/", "mlp_ratio"),
                        .time_conditioning = g->conditioned,
                        .mask_padding = g->mask_padding,
+                       .block = g->block,
                        .training = strcmp(g->network, "gpt2") != 0},
              .mask = (int32_t)size_of(g, "/", "mask"),
              .eps = real_of(g, "schedule_eps"),
              .schedule = schedule,
              .objective = {.name = objective,
                            .T = size_of(g, g->group, "T"),
+                           .block = g->block,
                            .subs_masking = size_of(g, g->group, "subs_masking"),
                            .law = {.name = size_of(g, g->group, "importance_sampling") ? "importance" : "uniform"},
                            .change_of_variables = size_of(g, g->group, "change_of_variables")}};
@@ -290,6 +313,8 @@ static void golden_open(Golden *g, const char *path, const char *name, const cha
   MUST(h5_open(&g->f, path, false));
   snprintf(g->group, sizeof g->group, "/cases/%s", name);
   g->B = size_of(g, "/", "batch"), g->L = size_of(g, "/", "length"), g->V = size_of(g, "/", "vocab");
+  if (h5_has(g->f, g->group, "block")) g->block = size_of(g, g->group, "block");
+  g->cells = g->B * (g->block ? g->L / g->block : 1);
   g->conditioned = size_of(g, g->group, "time_conditioning");
   g->mask_padding = size_of(g, g->group, "mask_padding");
   network_open(g, backend, row_chunk);

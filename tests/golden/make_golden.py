@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """make_golden.py — golden values of every network, objective and recipe, computed independently in PyTorch in float64.
 
-    python tests/golden/make_golden.py [FAMILY…]            writes FAMILY.h5 (all: dit ar dimamba gpt2) to this folder
+    python tests/golden/make_golden.py [FAMILY…]            writes FAMILY.h5 (all: dit block ar dimamba gpt2) to this folder
     python tests/golden/make_golden.py --check [FAMILY…]    compares new values with those files
 
 Needs torch, transformers, numpy and h5py. The C tests only read the files, which are committed. Gradients come from
@@ -15,7 +15,8 @@ Layout of a file (float64 unless noted; parameter names keep their dots):
     /cases/CASE   attributes: objective, schedule and the options of CASE
       x0, z [B,L] int32                  clean and noisy tokens
       times [4,B]                        u uniform; t, the objective's time for u; the probability of a mask at t; the
-                                         network's input sigma, which is 0 without time_conditioning
+                                         network's input sigma, which is 0 without time_conditioning. In block
+                                         diffusion (attribute block) [4, B · blocks]: each block has its own time
       logits [B,L,V]                     raw; 0 at padding that is hidden from attention
       log_p [B,L,V]                      log p(x0 | z); for sedd the log score
       loss [B]                           of each sequence: the sum over its scored positions, nat
@@ -34,8 +35,8 @@ from collections.abc import Callable
 import h5py
 import numpy as np
 import torch
-from networks import NETWORKS, SHAPES, Params, mamba_difference, random_params
-from objectives import EPS, LOG_P, LOSS, SIGMA_MIN, chance_of, d3pm_reconstruction, noise, time_of
+from networks import NETWORKS, SHAPES, Params, block_dit, mamba_difference, random_params
+from objectives import EPS, LOG_P, LOSS, SIGMA_MIN, at_positions, chance_of, d3pm_reconstruction, noise, time_of
 from recipe import RECIPE, run_steps
 
 BATCH, LENGTH, LENGTHS, PAD = 3, 8, [8, 5, 8], 0  # one padded row
@@ -85,6 +86,18 @@ FAMILIES = {
             "sedd": dict(case="sedd", lr_schedule="constant", state=[]),
         },
     ),
+    "block": dict(
+        network="dit",
+        sizes=SIZES,
+        seed=5,
+        cases={
+            "block_2": dict(block=2, gradient=True),
+            "block_4": dict(block=4, gradient=True),
+            "block_8": dict(block=8),
+            "block_2_linear": dict(block=2, schedule="linear"),
+        },
+        steps={"block_2": dict(case="block_2", lr_schedule="constant", state=["params"])},
+    ),
     "ar": dict(
         sizes=SIZES | dict(width=16),
         seed=2,
@@ -115,28 +128,32 @@ def random_batch(rng: np.random.RandomState, sizes: dict, case: dict) -> dict[st
     x0 = rng.randint(0, sizes["vocab"] - 1, (B, L))
     x0[x0 >= m] += 1
     x0[~scored] = PAD
-    u = case["u"] or (rng.rand(B) + np.arange(B)) / B
+    cells = B * (L // case.get("block", L))
+    u = case["u"] or (rng.rand(cells) + np.arange(cells)) / cells
+    if "block" in case:
+        u = rng.permutation(u).reshape(B, -1)
     u = torch.tensor(u) if case["objective"] != "ar" else torch.zeros(B)
     t = time_of(case, u)
     chance = chance_of(case, t)
+    least = np.maximum(0.3, at_positions(case, chance, L).numpy())
     masked = np.zeros((B, L), bool)
     while case["objective"] != "ar":
-        masked = rng.rand(B, L) < np.maximum(0.3, chance.numpy())[:, None]
+        masked = rng.rand(B, L) < least
         if (masked & scored).any(1).all() and (~masked & scored).sum() > 3 and (masked & ~scored).any():
             break
     z = np.where(masked, m, x0)
     sigma = t if case["change_of_variables"] else noise(case["schedule"], t)[0]
-    sigma = sigma if case["time_conditioning"] else torch.zeros(B)
-    return dict(x0=torch.tensor(x0), z=torch.tensor(z), times=torch.stack([u, t, chance, sigma]))
+    sigma = sigma if case["time_conditioning"] else torch.zeros_like(t)
+    return dict(x0=torch.tensor(x0), z=torch.tensor(z), times=torch.stack([u, t, chance, sigma]).flatten(1))
 
 
 # ---------------------------------------------------------------- one case
 def case_loss(network: Callable, sizes: dict, case: dict, batch: dict, p: Params) -> tuple[dict, torch.Tensor]:
     """Logits, log_p and losses under the weights p; and the loss per scored position."""
     m, x0, z, lengths = sizes["mask"], batch["x0"], batch["z"], torch.tensor(LENGTHS)
-    _, t, _, sigma = batch["times"]
+    _, t, _, sigma = batch["times"].view(4, len(x0), -1).squeeze(-1)
     hidden = lengths if case["mask_padding"] else None
-    logits = network(p, sizes, z, sigma, hidden)
+    logits = block_dit(p, sizes, z, x0, case["block"]) if "block" in case else network(p, sizes, z, sigma, hidden)
     tokens = LOSS[case["objective"]](case, logits, x0, z, t, m)
     log_p = LOG_P[case["objective"]](case, logits, z, t, m)
     if case["objective"] == "d3pm":  # a second pass over the clean tokens
@@ -170,11 +187,12 @@ def attributes(values: dict) -> dict:
 def run_family(name: str, family: dict) -> dict:
     """The contents of the file as a tree; the key '' holds attributes."""
     rng = np.random.RandomState(family["seed"])  # its streams are the same in all versions of numpy
-    sizes, network = family["sizes"], NETWORKS[name]
-    params = random_params(rng, SHAPES[name](sizes))
+    kind = family.get("network", name)
+    sizes, network = family["sizes"], NETWORKS[kind]
+    params = random_params(rng, SHAPES[kind](sizes))
     recipe = RECIPE | dict(schedule_eps=EPS, sigma_min=SIGMA_MIN)
     tree = {
-        "": attributes(dict(network=name) | sizes | recipe),
+        "": attributes(dict(network=kind) | sizes | recipe),
         "params": params,
         "lengths": torch.tensor(LENGTHS),
         "cases": {},

@@ -169,6 +169,25 @@ def attention(p: Params, block: str, h: Tensor, heads: int, causal: bool, length
     return linear(p, f"{block}.attn_out", o.transpose(1, 2).reshape(B, L, D))
 
 
+def seen_in_blocks(L: int, size: int) -> Tensor:
+    """[2L,2L] of the rows (noisy, clean): which keys a query sees in block diffusion. A noisy row sees its block of the
+    noisy half and earlier blocks of the clean half; a clean row sees its block and earlier ones of the clean half."""
+    block = torch.arange(L) // size
+    same, earlier = block[:, None] == block, block[:, None] > block
+    return torch.cat([torch.cat([same, earlier], 1), torch.cat([torch.zeros_like(same), same | earlier], 1)])
+
+
+def block_attention(size: int) -> Callable[..., Tensor]:
+    def attend(p: Params, block: str, h: Tensor, heads: int, causal: bool, lengths: Tensor | None) -> Tensor:
+        B, R, D = h.shape
+        q, k, v = linear(p, f"{block}.attn_qkv", h).view(B, R, 3, heads, -1).permute(2, 0, 3, 1, 4)
+        q, k = (rotary(x.unflatten(2, (2, R // 2))).flatten(2, 3) for x in (q, k))  # both halves from position 0
+        o = F.scaled_dot_product_attention(q, k, v, attn_mask=seen_in_blocks(R // 2, size))
+        return linear(p, f"{block}.attn_out", o.transpose(1, 2).reshape(B, R, D))
+
+    return attend
+
+
 def mlp(p: Params, block: str, h: Tensor) -> Tensor:
     return linear(p, f"{block}.mlp.2", F.gelu(linear(p, f"{block}.mlp.0", h), approximate="tanh"))
 
@@ -180,6 +199,7 @@ def dit_hidden(
     sigma: Tensor,
     lengths: Tensor | None = None,
     dropout: Callable[[Tensor], Tensor] = lambda x: x,
+    attend: Callable[..., Tensor] = attention,
 ) -> Tensor:
     """The input of the output Linear: rows [B,L,D]."""
     x = F.embedding(z, p["vocab_embed.embedding"])
@@ -188,7 +208,7 @@ def dit_hidden(
         block = f"blocks.{i}"
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation(p, f"{block}.adaLN_modulation", c, 6)
         h = layer_norm(p, f"{block}.norm1", x) * (1 + scale1) + shift1
-        x = x + gate1 * dropout(attention(p, block, h, sizes["heads"], False, lengths))
+        x = x + gate1 * dropout(attend(p, block, h, sizes["heads"], False, lengths))
         x = x + gate2 * dropout(mlp(p, block, layer_norm(p, f"{block}.norm2", x) * (1 + scale2) + shift2))
     shift, scale = modulation(p, "output_layer.adaLN_modulation", c, 2)
     return layer_norm(p, "output_layer.norm_final", x) * (1 + scale) + shift
@@ -197,6 +217,12 @@ def dit_hidden(
 def dit(p: Params, sizes: Sizes, z: Tensor, sigma: Tensor, lengths: Tensor | None = None) -> Tensor:
     """Raw logits [B,L,V] of tokens z [B,L] at noise level sigma [B]; with lengths, attention does not see padding."""
     return linear(p, "output_layer.linear", dit_hidden(p, sizes, z, sigma, lengths))
+
+
+def block_dit(p: Params, sizes: Sizes, z: Tensor, clean: Tensor, size: int) -> Tensor:
+    """Raw logits [B,L,V] of the noisy tokens z, whose blocks of `size` see the clean blocks before them."""
+    rows = dit_hidden(p, sizes, torch.cat([z, clean], 1), torch.zeros(len(z)), attend=block_attention(size))
+    return linear(p, "output_layer.linear", rows[:, : z.shape[1]])
 
 
 def ar(p: Params, sizes: Sizes, z: Tensor, sigma: Tensor, lengths: Tensor | None = None) -> Tensor:

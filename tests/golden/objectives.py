@@ -72,6 +72,11 @@ def subs_log_p(case: dict, logits: Tensor, z: Tensor, t: Tensor, m: int) -> Tens
     return torch.where((z == m)[..., None], forbid(logits, m).log_softmax(-1), carried)
 
 
+def at_positions(case: dict, weight: Tensor, L: int) -> Tensor:
+    """[B,L] of one weight a sequence, [B], or one a block, [B, blocks]."""
+    return weight.view(len(weight), -1).repeat_interleave(case.get("block", L), 1)
+
+
 def subs_loss(case: dict, logits: Tensor, x0: Tensor, z: Tensor, t: Tensor, m: int) -> Tensor:
     if case["T"]:
         weight = 1 / t.clamp(max=CLAMP)
@@ -82,7 +87,7 @@ def subs_loss(case: dict, logits: Tensor, x0: Tensor, z: Tensor, t: Tensor, m: i
         sigma, rate = noise(case["schedule"], t)
         weight = rate / torch.expm1(sigma)
     nll = F.cross_entropy(forbid(logits, m).transpose(1, 2), x0, reduction="none")
-    return torch.where(z == m, weight[:, None] * nll, 0.0)
+    return torch.where(z == m, at_positions(case, weight, z.shape[1]) * nll, 0.0)
 
 
 def d3pm_log_p(case: dict, logits: Tensor, z: Tensor, t: Tensor, m: int) -> Tensor:
