@@ -124,8 +124,8 @@ static int read_all(H5 *f, const char *name, const H5Info *info, double *last) {
   return err;
 }
 
-/* The series of a table have the same length: *rows, unless that is −1. */
-static int info_series(H5 *f, const char *group, const char *name, int64_t *rows) {
+/* The series of a table have the same length: *rows, unless that is −1. Those of metrics are numbers. */
+static int info_series(H5 *f, const char *group, const char *name, bool numbers, int64_t *rows) {
   char *unit = NULL, *description = NULL, full[256], end[64] = "";
   double last;
   H5Info info;
@@ -133,7 +133,8 @@ static int info_series(H5 *f, const char *group, const char *name, int64_t *rows
   snprintf(full, sizeof full, "%s/%s", top ? "" : group, name);
   TRY(h5_info(f, full, &info));
   if (!top) {
-    CHECK(info.rank == 1, ERR_DATA, "%s: %s is not a series", h5_path(f), full);
+    CHECK(info.rank == 1 && (!numbers || info.type != H5_TEXT), ERR_DATA, "%s: %s is not a series%s", h5_path(f), full,
+          numbers ? " of numbers" : "");
     CHECK(*rows < 0 || info.dims[0] == *rows, ERR_DATA, "%s: %s has %lld values, the series before it %lld", h5_path(f),
           full, (long long)info.dims[0], (long long)*rows);
     *rows = info.dims[0];
@@ -149,12 +150,12 @@ static int info_series(H5 *f, const char *group, const char *name, int64_t *rows
   return OK;
 }
 
-static int info_group(H5 *f, const char *group) {
+static int info_group(H5 *f, const char *group, bool numbers) {
   char **names = NULL;
   int64_t rows = -1;
   TRY(h5_list(f, group, &names));
   int err = OK;
-  for (int i = 0; names[i] && err == OK; i++) err = info_series(f, group, names[i], &rows);
+  for (int i = 0; names[i] && err == OK; i++) err = info_series(f, group, names[i], numbers, &rows);
   h5_list_free(&names);
   return err;
 }
@@ -186,9 +187,9 @@ static int info_norm_table(H5 *f, const char *group) {
 /* What a run records besides its losses. */
 static int info_details(H5 *f) {
   static const char *const norms[] = {"/weight_norm", "/gradient_norm", "/update_norm"};
-  TRY(info_group(f, "/valid"));
+  TRY(info_group(f, "/valid", true));
   for (int i = 0; i < 3; i++) TRY(info_norm_table(f, norms[i]));
-  return h5_exists(f, "/samples") ? info_group(f, "/samples") : OK;
+  return h5_exists(f, "/samples") ? info_group(f, "/samples", true) : OK;
 }
 
 /* ---- metrics, evaluations, samples …: results, attributes, series, how to see the deck */
@@ -316,34 +317,41 @@ static int info_data(const char *path) {
   return err;
 }
 
+/* What samples say: rows of tokens, each with its entropy. */
+static int info_samples(H5 *f) {
+  H5Info samples, tokens;
+  double sum = 0, *entropy = NULL;
+  TRY(h5_info(f, "/entropy", &samples));
+  CHECK(samples.rank == 1, ERR_DATA, "%s: /entropy is not a list of numbers", h5_path(f));
+  int64_t n = samples.dims[0];
+  TRY(h5_info(f, "/tokens", &tokens));
+  CHECK(tokens.rank == 2 && tokens.dims[0] == n, ERR_DATA, "%s: /tokens are not %lld rows", h5_path(f), (long long)n);
+  TRY(mem_alloc(&entropy, (size_t)n * sizeof *entropy));
+  int err = n ? h5_read(f, "/entropy", H5_F64, 1, &n, entropy) : OK;
+  for (int64_t i = 0; i < n && err == OK; i++) sum += entropy[i];
+  mem_free(&entropy);
+  TRY(err);
+  log_info("  %-18s %lld, of token entropy %.4f nat (mean)", "samples", (long long)n, sum / (double)n);
+  return OK;
+}
+
 /* What an evaluation, a score or samples say. */
 static int info_result(H5 *f) {
   Results r;
-  H5Info samples;
-  double sum = 0, *entropy = NULL;
   if (h5_has(f, "/", "nll")) {
     TRY(results_read(&r, f));
     results_show(&r.losses, r.block, &r.text);
     results_destroy(&r);
-  } else if (h5_exists(f, "/entropy")) {
-    TRY(h5_info(f, "/entropy", &samples));
-    CHECK(samples.rank == 1, ERR_DATA, "%s: /entropy is not a list of numbers", h5_path(f));
-    int64_t n = samples.dims[0];
-    TRY(mem_alloc(&entropy, (size_t)n * sizeof *entropy));
-    int err = n ? h5_read(f, "/entropy", H5_F64, 1, &n, entropy) : OK;
-    for (int64_t i = 0; i < n && err == OK; i++) sum += entropy[i];
-    mem_free(&entropy);
-    TRY(err);
-    log_info("  %-18s %lld, of token entropy %.4f nat (mean)", "samples", (long long)n, sum / (double)n);
+    return OK;
   }
-  return OK;
+  return h5_exists(f, "/entropy") ? info_samples(f) : OK;
 }
 
 /* The values of the sequences are a table beside the groups of bins. */
 static int info_profile(H5 *f) {
   static const char *const series[] = {"loss", "square", "tokens"};
   int64_t rows = -1;
-  for (int i = 0; i < 3; i++) TRY(info_series(f, "/", series[i], &rows));
+  for (int i = 0; i < 3; i++) TRY(info_series(f, "/", series[i], true, &rows));
   return profile_show(f);
 }
 
@@ -354,7 +362,7 @@ static int info_requests(H5 *f) {
   int err = OK;
   for (int i = 0; names[i] && err == OK; i++) {
     int64_t rows = -1;
-    err = info_series(f, "/requests", names[i], &rows);
+    err = info_series(f, "/requests", names[i], true, &rows);
   }
   h5_list_free(&names);
   return err;
@@ -365,9 +373,9 @@ static int info_tables(H5 *f, const char *format) {
   if (strcmp(format, "mdlm-requests") == 0) return info_requests(f);
   bool metrics = strcmp(format, "mdlm-metrics") == 0, cells = strcmp(format, "mdlm-sweep") == 0;
   bool results = strcmp(format, "mdlm-likelihood") == 0;
-  TRY(info_group(f, metrics ? "/train" : cells ? "/cells" : results ? "/results" : "/"));
+  TRY(info_group(f, metrics ? "/train" : cells ? "/cells" : results ? "/results" : "/", metrics || results));
   if (metrics) TRY(info_details(f));
-  return cells && h5_exists(f, "/pairs") ? info_group(f, "/pairs") : OK;
+  return cells && h5_exists(f, "/pairs") ? info_group(f, "/pairs", false) : OK;
 }
 
 static int describe(H5 *f, const char *path, const char *format) {

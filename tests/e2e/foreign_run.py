@@ -61,7 +61,7 @@ NEEDS = {
     ("checkpoint", "info"): WHOLE,
     ("checkpoint", "eval"): STATE + "|ema/[^@]* ",
     ("checkpoint", "sample"): STATE + "|ema/[^@]* ",
-    ("checkpoint", "resume"): WHOLE,
+    ("checkpoint", "resume"): WHOLE.replace("metrics/", "metrics/(?!train/sequences_)"),  # of sets that the deck lacks
     ("checkpoint", "deck"): "@deck",
     ("metrics", "info"): "(train|valid)/[^@]* |@format ",
     ("metrics", "deck"): "@deck",
