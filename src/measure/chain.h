@@ -4,8 +4,9 @@
  * rule of commit.h chooses the set S(z) of positions that are filled next, with the tokens of the row:
  *   −log p(x) = Σ over passes  Σ_{l ∈ S(z)} −log p(x_l | z)
  * S(z) depends on the visible tokens alone: positions are ranked by confidence, margin or entropy of the distribution at
- * each, with the most likely token as the proposal, or from left to right. So the probabilities of all rows add up to 1,
- * and they are those of a sampler at temperature 1 that keeps tokens by the same rule. Nothing is drawn.
+ * each, with the most likely token as the proposal, or from left to right. So the probabilities of all rows add up to 1.
+ * Nothing is drawn. They are those of the samples by the same rule at temperature 1, except by confidence, where that
+ * sampler ranks positions by the token that it has drawn for each.
  *
  * A network with time conditioning gets the time at which the schedule masks the row's present share of masks. */
 #pragma once

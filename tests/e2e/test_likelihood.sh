@@ -166,6 +166,27 @@ assert list(r["cut"][()]) == [8, 0] and r["ll"][0] == r["ll"][1]' "$T/cut.h5"
 }
 tap "a context that is too long loses its first tokens" too_long
 
+padded() { # rows with padding: eval and likelihood are one computation
+  "$PY" -m mdlm_data.prepare "$T/text" --tokenizer "data:$T/train.h5" --length 32 --no-wrap --quiet --out "$T/lines.h5" &&
+    "$PY" - "$T" << 'PYTHON' || return 1
+import sys, h5py, numpy as np
+with h5py.File(f"{sys.argv[1]}/lines.h5") as d, h5py.File(f"{sys.argv[1]}/padded.h5", "w") as f:
+    n = d["lengths"][()]
+    assert n.min() < 32
+    f.attrs["format"] = "mdlm-requests"
+    f.attrs["tokenizer"], f.attrs["tokenizer_hash"] = d["vocab"].attrs["tokenizer"], d["vocab"].attrs["hash"]
+    f["requests/tokens"] = np.concatenate([row[:k] for row, k in zip(d["tokens"][()], n)]).astype(np.int32)
+    f["requests/offset"], f["requests/target_length"] = np.cumsum(n) - n, n
+    f["requests/context_length"] = np.zeros(len(n), np.int64)
+PYTHON
+  ranks 2 likelihood "$D" "${chain[@]}" likelihood.requests="$T/padded.h5" likelihood.rest=pad likelihood.output="$T/pads.h5" > "$T/log" &&
+    last_line 2 "${chain[@]}" eval.sequences=0 eval.data="$T/lines.h5" eval.output="$T/lined.h5" > "$T/log" && "$PY" -c '
+import sys, h5py, numpy as np
+a, b = h5py.File(sys.argv[1]), h5py.File(sys.argv[2])
+assert np.array_equal(a["loss"][()], -b["results/ll"][()]) and np.array_equal(a["tokens"][()], b["results/tokens"][()])
+' "$T/lined.h5" "$T/pads.h5"
+}
+tap "rows with padding: the values of eval, bit for bit" padded
 tasks() { # questions as text, by the tokenizer of the data
   head -n 40 "$T/text" | "$PY" -c '
 import json, sys

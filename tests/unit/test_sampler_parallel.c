@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "measure/chain.h"
 
 static double p[STATES][L][V];
 static const int32_t starts_tried[][L] = {{MASK, MASK, MASK}, {MASK, 2, MASK}};
@@ -246,6 +247,44 @@ static void test_laws(void **state) {
       toy_compare(&n, r, starts_tried[fixed], DRAWS / 8, law, count);
       network_destroy(&n);
     }
+}
+
+/* The exact likelihood of a sample (measure/chain.h) is its probability by the sampler that keeps tokens by the same
+ * rule, where the ranks do not depend on what is drawn. */
+static void test_likelihood_of_samples(void **state) {
+  (void)state;
+  static const Run runs[] = {{.commit = "top_k", .order = "margin", .steps = 2},
+                             {.commit = "top_k", .order = "entropy", .steps = 3},
+                             {.commit = "schedule", .order = "entropy", .steps = 4},
+                             {.commit = "threshold", .order = "margin", .number = 0.2},
+                             {.commit = "entropy_bound", .order = "entropy", .number = 0.9}};
+  for (size_t k = 0; k < sizeof runs / sizeof *runs; k++) {
+    Network n;
+    Run r = runs[k];
+    ChainOptions chain;
+    double law[STATES];
+    r.steps = r.steps > 0 ? r.steps : 1, r.noise_removal = true;
+    const CommitOptions o = {.section = "eval",
+                             .commit = r.commit,
+                             .order = r.order,
+                             .threshold = r.number,
+                             .factor = r.number,
+                             .entropy_bound = r.number};
+    open_case(&n, 0, STATES);
+    law_of(&n, &r, blank, law);
+    MUST(chain_create(&chain, &o, r.steps));
+    for (int s = 0; s < STATES; s++) {
+      int32_t x[L];
+      bool whole = true;
+      for (int l = 0; l < L; l++) whole = (x[l] = toy_digit(s, l)) != MASK && whole;
+      EstimatorRow row = {.x0 = x, .end = L, .length = L};
+      if (!whole) continue;
+      MUST(chain_run(&n, &chain, &row, 1, false));
+      if (!(fabs(exp(-row.loss) - law[s]) < 1e-5))
+        fail_msg("%s by %s: state %d has %.7f, not %.7f", r.commit, r.order, s, exp(-row.loss), law[s]);
+    }
+    network_destroy(&n);
+  }
 }
 
 /* Several tokens a pass are another law than one token a pass, and each order than the others: a test with these draws
@@ -496,17 +535,12 @@ static void test_refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_laws),
-      cmocka_unit_test(test_laws_differ),
-      cmocka_unit_test(test_one_token_a_pass),
-      cmocka_unit_test(test_all_at_once),
-      cmocka_unit_test(test_binomial_is_ancestral),
-      cmocka_unit_test(test_likeliest),
-      cmocka_unit_test(test_batches),
-      cmocka_unit_test(test_stop),
-      cmocka_unit_test(test_ties),
-      cmocka_unit_test(test_progress),
-      cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_laws),        cmocka_unit_test(test_likelihood_of_samples),
+      cmocka_unit_test(test_laws_differ), cmocka_unit_test(test_one_token_a_pass),
+      cmocka_unit_test(test_all_at_once), cmocka_unit_test(test_binomial_is_ancestral),
+      cmocka_unit_test(test_likeliest),   cmocka_unit_test(test_batches),
+      cmocka_unit_test(test_stop),        cmocka_unit_test(test_ties),
+      cmocka_unit_test(test_progress),    cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
