@@ -23,14 +23,16 @@ static void introduce(const Trainer *t) {
   const Config *c = t->cfg;
   const Protocol *p = mixture_protocol(t->train);
   const ModelOptions *m = &t->net.model.options;
+  char blocks[48] = "";
+  if (c->diffusion_block > 0) snprintf(blocks, sizeof blocks, ", blocks of %lld tokens", (long long)c->diffusion_block);
   const char *rows = c->data_crop ? "cropped to half" : p->wrap ? "wrapped" : "one document a row";
   log_info("mdlm %s (%s)  %s", MDLM_VERSION, version_git(), clock_stamp());
   log_info("data   %s: %lld rows of %lld tokens, %s, V = %lld (%s)", c->data_train, (long long)mixture_rows(t->train),
            (long long)mixture_length(t->train), rows, (long long)m->vocab, mixture_vocab(t->train)->tokenizer);
   report_sets(t);
-  log_info("model  %s: %.2f M parameters, width %lld, %lld blocks, %lld heads; %s, %s", m->name,
+  log_info("model  %s: %.2f M parameters, width %lld, %lld blocks, %lld heads; %s, %s%s", m->name,
            (double)params_elements(&t->net.model.params) / 1e6, (long long)m->width, (long long)m->blocks,
-           (long long)m->heads, c->diffusion_objective, c->diffusion_schedule);
+           (long long)m->heads, c->diffusion_objective, c->diffusion_schedule, blocks);
   bool bound;
   log_info("loss   %s; validations measure the bound", objective_trains(&t->net.objective, &bound));
   log_info("run    %s: %lld steps of %lld sequences, %d rank%s × %d thread%s, reduce %s, %.0f GFLOP/s a rank",
