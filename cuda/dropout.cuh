@@ -4,9 +4,9 @@
 #include "cuda.cuh"
 
 struct Mask {
-  RngKey key; /* of sequence `first` */
+  RngKey key;                               /* of sequence `first` */
   uint32_t L, clean, row_blocks, threshold; /* clean: the first row of the clean half, or the largest number */
-  float scale; /* of kept units: 1/(1−p) */
+  float scale;                              /* of kept units: 1/(1−p) */
   bool on;
 };
 /* The position of random bits: a sequence, relative to `first`, and a Philox block of its stream, which covers 8 units.
