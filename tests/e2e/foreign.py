@@ -17,7 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-KINDS = ("data", "checkpoint", "metrics", "samples", "eval", "profile", "sweep", "prompts", "logits")
+KINDS = ("data", "checkpoint", "metrics", "samples", "eval", "profile", "sweep", "prompts", "requests", "logits")
 FOOT = 32  # bytes of a seal's end: src/store/seal.c
 HUGE = 2**60
 

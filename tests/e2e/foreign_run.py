@@ -43,6 +43,8 @@ READERS = {
     "profile": {"info": ["info", "FILE"]},
     "sweep": {"info": ["info", "FILE"]},
     "prompts": {"prompts": ["sample", "DECK", "sample.steps=2", "sample.prompt=FILE", "sample.output=OUT"]},
+    "requests": {"info": ["info", "FILE"],
+                 "likelihood": ["likelihood", "DECK", "likelihood.requests=FILE", "likelihood.output=OUT"]},
     "logits": {"logits": ["logits", "DECK", "logits.input=FILE", "logits.output=OUT"]},
 }  # fmt: skip
 
@@ -72,6 +74,8 @@ NEEDS = {
     ("profile", "info"): BINS + "|residual/rms |loss |tokens |square |@(format|draws|wrap|deck|ece|variance_rows) ",
     ("sweep", "info"): "cells/[^@]* (?!(fixed_)?strings)|@format ",
     ("prompts", ""): "tokens |lengths ",
+    ("requests", "info"): "requests/[^@]* (?!(fixed_)?strings|no_rows)|@format ",
+    ("requests", "likelihood"): "requests/(tokens|offset|context_length|target_length) |@tokenizer",
     ("logits", ""): "z |t |length ",
 }
 
