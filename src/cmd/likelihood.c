@@ -253,4 +253,4 @@ const Command command_likelihood = {
     .reads = "likelihood.requests and eval.checkpoint (or the best of run.dir)",
     .writes = "likelihood.output (or likelihood.h5 in run.dir): the values of each request",
     .sections = "run model diffusion eval likelihood device dist",
-    .example = "mdlm likelihood deck.cfg run.dir=runs/a likelihood.requests=task.h5 eval.draws=128"};
+    .example = "mdlm likelihood deck.cfg run.dir=runs/a likelihood.requests=piqa.h5"};
