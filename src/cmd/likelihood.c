@@ -49,6 +49,9 @@ static int find_estimator(Asked *a, const Config *cfg) {
         "does: %s",
         err ? cfg->eval_estimator : a->options.estimator->name, o->table->name, o->options.T ? " with diffusion.T" : "",
         of_parts(o, fit));
+  CHECK(o->options.block == 0 || a->options.estimator->exact, ERR_USAGE,
+        "eval.estimator = %s does not estimate the likelihood of a part of a row with diffusion.block; use chain",
+        a->options.estimator->name);
   if (a->options.estimator->describe) return a->options.estimator->describe(cfg, a->words);
   a->options.draws = cfg->eval_draws;
   return OK;
@@ -74,13 +77,15 @@ static int choose_rest(Asked *a, const Config *cfg) {
   return OK;
 }
 
-/* Tokens of a row: those of the longest request where the network sees nothing more. */
+/* Tokens of a row: those of the longest request where the network sees nothing more, in whole blocks. */
 static int64_t row_length(const Asked *a) {
   const ModelTable *model;
+  int64_t block = a->network.diffusion_block > 0 ? a->network.diffusion_block : 1;
   const Requests *r = &a->requests;
   int64_t L = a->task.state.length, longest = 1;
   for (int64_t i = 0; i < r->n; i++)
     if (r->context[i] + r->target[i] > longest) longest = r->context[i] + r->target[i];
+  longest = (longest + block - 1) / block * block;
   bool all = model_find(&model, a->network.model_name) || (!model->causal && a->options.rest != REST_HIDDEN);
   return all || longest > L ? L : longest > 1 ? longest : 2;
 }

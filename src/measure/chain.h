@@ -8,6 +8,9 @@
  * Nothing is drawn. They are those of the samples by the same rule at temperature 1, except by confidence, where that
  * sampler ranks positions by the token that it has drawn for each.
  *
+ * In block diffusion log p(x) is the sum over the blocks, each given the clean tokens of those before it. So all blocks of
+ * a row advance in the same passes, as many as a block has steps.
+ *
  * A network with time conditioning gets the time at which the schedule masks the row's present share of masks. */
 #pragma once
 #include "measure/estimator.h"

@@ -35,6 +35,7 @@ static int chain_describe(const Config *cfg, char text[ESTIMATOR_TEXT]) {
 }
 
 static int64_t chain_passes(const Config *cfg, int64_t length) {
+  if (cfg->diffusion_block > 0) length = cfg->diffusion_block; /* blocks advance together */
   return cfg->eval_steps > 0 && cfg->eval_steps < length ? cfg->eval_steps : length;
 }
 

@@ -197,6 +197,7 @@ static void test_estimators(void **state) {
     block_open(&n, sizes[k], "dit");
     fill_table(&t, &n, sizes[k]);
     for (int i = 0; estimators[i]; i++) {
+      if (!estimators[i]->noise) continue; /* no draws */
       int32_t x[L];
       double most = 0;
       Mean mean = {0};

@@ -111,7 +111,7 @@ static void test_served(void **state) {
   }
   for (int i = 0; models[i]; i++) {
     const ModelTable *m = models[i];
-    assert_true(m->create && m->forward && m->destroy && m->causal == (m->step != NULL));
+    assert_true(m->create && m->forward && m->destroy && (m->causal || m->halves) == (m->step != NULL));
   }
   for (int i = 0; samplers[i]; i++) {
     taken |= samplers[i]->takes;
