@@ -15,17 +15,18 @@ STEPS=${STEPS:-}
 overrides() {
   case $1 in
     mdlm) echo ;;
+    bd3lm) echo "diffusion.block=4" ;;
     d3pm) echo "diffusion.objective=d3pm diffusion.T=1000 model.time_conditioning=true" ;;
     sedd) echo "diffusion.objective=sedd model.time_conditioning=true" ;;
     ar) echo "diffusion.objective=ar model.name=ar model.width=136" ;;
     mamba) echo "model.name=dimamba model.width=120 model.blocks=5" ;;
-    *) echo "compare: no row $1: mdlm, d3pm, sedd, ar, mamba" >&2 && return 2 ;;
+    *) echo "compare: no row $1: mdlm, bd3lm, d3pm, sedd, ar, mamba" >&2 && return 2 ;;
   esac
 }
 
 corpus_demo "$DATA" demo
 mkdir -p "$RUNS"
-[ $# -gt 0 ] || set -- mdlm d3pm sedd ar mamba
+[ $# -gt 0 ] || set -- mdlm bd3lm d3pm sedd ar mamba
 table=
 for name; do
   read -r -a keys <<< "$(overrides "$name")"
