@@ -26,9 +26,14 @@ static const char *causal_or_not(bool causal, bool training, char text[MENU_TEXT
 }
 
 /* The past of a block is clean, and its own noise is no single level. */
-static int check_block(const NetworkOptions *x, const Objective *o) {
+static int check_block(const NetworkOptions *x, const ModelTable *model, const Objective *o) {
   long long block = o->options.block;
+  char fit[MENU_TEXT] = "";
   if (block == 0) return OK;
+  for (int i = 0; models[i]; i++)
+    if (models[i]->halves) menu_add(fit, models[i]->name);
+  CHECK(model->halves, ERR_USAGE, "diffusion.block = %lld: model.name = %s has no block diffusion; use model.name = %s",
+        block, model->name, fit);
   CHECK(x->length % block == 0, ERR_USAGE, "diffusion.block = %lld does not divide the %lld tokens of a row", block,
         (long long)x->length);
   CHECK(!x->cfg->model_time_conditioning, ERR_USAGE,
@@ -57,7 +62,7 @@ static int check(const NetworkOptions *x, const ModelTable *model, const Objecti
   CHECK(!cfg->model_mask_padding || (model->attends && !model->causal), ERR_USAGE,
         "model.mask_padding hides padding from bidirectional attention: model.name = %s %s", model->name,
         model->causal ? "never sees what comes after a token" : "has no attention");
-  return check_block(x, o);
+  return check_block(x, model, o);
 }
 
 int network_objective(Objective *objective, Schedule *schedule, const Config *cfg, int64_t vocab, int32_t mask) {

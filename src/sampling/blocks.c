@@ -12,7 +12,7 @@ typedef struct Run {
   int64_t first;        /* position of the current one */
   int32_t *ids, *clean; /* [n,L] tokens of a pass; clean: without the cache */
   int32_t *rows;        /* [n · size] */
-  bool *fixed;          /* [n,L] at the start; with `stop` only */
+  bool *fixed;          /* [n,L] visible at the start */
 } Run;
 
 static int begin(Run *r, const Blocks *b, SamplerJob *job) {

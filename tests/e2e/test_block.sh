@@ -95,6 +95,13 @@ assert (h5py.File('$T/s1.h5')['tokens'][:].ravel() == rows).all()"
 }
 tap "samples in training" in_training
 
+# ---- other networks, and other blocks
+tap "a network without conditioning" plain causal 2 model.name=ar diffusion.block=4
+changed() {
+  plain mdlm 2 diffusion.block=16 train.steps=8 > "$T/log" 2>&1 && grep 'changed since the checkpoint: diffusion.block = 16, was 0' "$T/log"
+}
+tap "a resumed run with other blocks goes on, and says so" changed
+
 # ---- refusals
 KEEP=$T/one LOOSE=() RANKS=1
 refuse() { # NAME PATTERN KEY=VALUE…
@@ -104,7 +111,7 @@ refuse "blocks that do not divide a row" 'diffusion.block = 5 does not divide th
 refuse "another objective" 'diffusion.objective = sedd has no blocks' diffusion.block=4 diffusion.objective=sedd
 refuse "discrete time" 'diffusion.T = 8 must be 0' diffusion.block=4 diffusion.T=8
 refuse "a network conditioned on time" 'have different noise levels' diffusion.block=4 model.time_conditioning=true
-refuse "a network without blocks" 'model.name = dimamba' diffusion.block=4 model.name=dimamba
+refuse "a network without blocks" 'model.name = dimamba has no block diffusion; use model.name = dit or ar' diffusion.block=4 model.name=dimamba
 refuse "one token and times" 'no time to draw' diffusion.block=1 diffusion.time=clip
 bad "logits" 'mdlm logits passes z alone' logits "$D" run.dir="$T/one" logits.input="$T/valid.h5" diffusion.block=4
 bad "sample without noise removal" 'a block must be complete' sample "$D" run.dir="$T/one" diffusion.block=4 sample.noise_removal=false
