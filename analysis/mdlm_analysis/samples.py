@@ -128,13 +128,14 @@ def match(
 def table(groups: list[Group]) -> Table:
     columns = [Column("samples"), Column("sampler"), Column("steps", "", "d"), Column("temperature", "", ".3g")]
     columns += [Column("nucleus", "", ".3g"), Column("number", "", "d"), Column("evaluations", "", "d")]
+    columns += [Column("tokens an evaluation", "", ".3g")]
     columns += [Column(name, "", ".4g") for name in ("gen. ppl", "ppl low", "ppl high")]
     columns += [Column(name, "nat", ".3f") for name in ("entropy", "entropy low", "entropy high")]
     columns += [Column(f"distinct-{n}", "", ".3f") for n in GRAMS]
     found = Table([*columns, Column("self-BLEU", "%", ".1f"), Column("duplicates", "", "d")])
     for g in groups:
         options = [g.option(name) for name in ("sampler", "steps", "temperature", "nucleus")]
-        counts = [len(g.samples.text), g.option("evaluations")]
+        counts = [len(g.samples.text), g.option("evaluations"), g.option("tokens_per_evaluation")]
         found.add(g.name, *options, *counts, *g.ppl, *g.entropy, *g.distinct, g.bleu, g.duplicates)
     return found
 
