@@ -10,8 +10,12 @@
  *   forward   S = Q Kᵀ → P;  O += P V, rescaled when a row's largest score grows
  *   dQ        S = Q Kᵀ, dP = dO Vᵀ → dS = P ⊙ (dP − δ)/√K;  dQ += dS K
  *   dK, dV    Sᵀ = K Qᵀ, dPᵀ = V dOᵀ → Pᵀ, dSᵀ;  dV += Pᵀ dO, dK += dSᵀ Q
- * with P = exp(S − lse) in backward and δ = Σ_k o_k do_k of each row. Every sum has a fixed order. */
+ * with P = exp(S − lse) in backward and δ = Σ_k o_k do_k of each row. Every sum has a fixed order.
+ *
+ * The rows of the other kind that a tile needs form ranges (attention_ranges.cuh): one in whole sequences; in block
+ * diffusion up to two, since the keys before a noisy query's block are clean. */
 #include "attention_cudnn.h"
+#include "attention_ranges.cuh"
 #include "backend.h"
 #include "base/log.h"
 #include "packs.cuh"
@@ -20,18 +24,10 @@
 enum { SIDE = 16, WIDEST = 256 }; /* threads along each side of a tile; the widest head */
 static const float LOG2E = 1.44269504f, LN2 = 0.69314718f;
 
-/* ROLLED — keeps nvcc from unrolling the loop that follows: hoisted loads would use up all registers. */
-#ifdef __CUDACC__
-#define ROLLED _Pragma("unroll 1")
-#else
-#define ROLLED
-#endif
-
 typedef Pack<float, 4> Four;
 static __device__ int thread_y() { return (int)threadIdx.x / SIDE; }
 static __device__ int thread_x() { return (int)threadIdx.x % SIDE; }
 static __device__ Four four(const float *p) { return load<4>(p); }
-static __device__ int least(int a, int b) { return a < b ? a : b; }
 
 /* Shape — the tiles for heads of up to W columns; they fit in 48 KiB. LD and PLD put rows in different banks. */
 template <int W> struct Shape {
@@ -47,43 +43,6 @@ template <int W> struct Shape {
   SHARED(Four, shared_cols, T::COLS *T::LD / 4);                                                                       \
   SHARED(Four, shared_pass, T::ROWS *T::PLD / 4);                                                                      \
   float *mine = (float *)shared_rows, *other = (float *)shared_cols, *pass = (float *)shared_pass
-
-/* Pass — the tensors as arguments of the kernels. wide: rows may be accessed 16 bytes at a time. */
-template <class A> struct Pass {
-  const A *qkv, *o, *d_o;
-  A *out, *dqkv;
-  float *lse, *delta;
-  const int32_t *lengths;
-  int64_t ld_qkv, ld_o, ld_do, ld_dqkv, L, H;
-  int K;
-  bool causal, wide;
-  float scale;
-};
-
-/* Head — one head of one sequence, of whose L rows `length` are real; the block's tile begins at row `first`. */
-template <class A> struct Head {
-  int64_t row, h; /* first row of the sequence, number of the head in it */
-  int64_t kept;   /* offset of the head in lse and delta */
-  int length, first;
-  const A *q, *k, *v;
-};
-
-/* Consecutive blocks take the tiles of a head, then those of the next head. last_first: a causal head's tiles with the
- * most keys come first. */
-template <class A> static __device__ Head<A> head_of(const Pass<A> &p, int tile_rows, bool last_first) {
-  int64_t tiles = (p.L + tile_rows - 1) / tile_rows, tile = blockIdx.x % tiles, head = blockIdx.x / tiles;
-  int64_t b = head / p.H, D = p.H * p.K;
-  Head<A> x;
-  x.row = b * p.L;
-  x.h = head % p.H;
-  x.kept = head * p.L;
-  x.length = p.lengths ? p.lengths[b] : (int)p.L;
-  x.first = (int)((last_first ? tiles - 1 - tile : tile) * tile_rows);
-  x.q = p.qkv + x.row * p.ld_qkv + x.h * p.K;
-  x.k = x.q + D;
-  x.v = x.k + D;
-  return x;
-}
 
 /* to[n][LD] ← rows first … of `from`, columns up to K; zeros beyond the last row and the last column. */
 template <int n, int W, class A>
@@ -151,7 +110,7 @@ static __device__ void add_product(float (&sum)[R][V], const float (&p)[R][C], f
 
 /* Write a thread's rows to memory; zeros for rows of padding. */
 template <int W, class A, int R, int V>
-static __device__ void store_rows(A *to, int64_t ld, const Pass<A> &p, const Head<A> &x, const float (&value)[R][V]) {
+static __device__ void store_rows(A *to, int64_t ld, const Pass<A> &p, const Head &x, const float (&value)[R][V]) {
   constexpr int N = Shape<W>::N;
   for (int r = 0; r < R; r++) {
     int row = x.first + thread_y() * R + r;
@@ -175,46 +134,51 @@ static __device__ float row_sum(float v) { return lanes_reduce(v, plus<float>, S
 /* Softmax — the running softmax of a thread's rows: the largest score in base 2, and this thread's part of Σ exp. */
 template <int R> struct Softmax { float top[R], sum[R]; };
 
-/* s ← exp(s − top) for visible keys, 0 for others; the sums so far are rescaled to the new top. */
-template <int W, class A, int R, int C, int V>
-static __device__ void soften(float (&s)[R][C], Softmax<R> *m, float (&o)[R][V], const Pass<A> &p, const Head<A> &x,
+/* s ← exp(s − top) for the keys that a row sees, 0 for others; the sums so far are rescaled to the new top. */
+template <int W, class M, int R, int C, int V>
+static __device__ void soften(float (&s)[R][C], Softmax<R> *m, float (&o)[R][V], float scale, const M &mask, int first,
                               int key) {
   for (int r = 0; r < R; r++) {
-    int row = x.first + thread_y() * R + r, seen = p.causal ? least(row + 1, x.length) : x.length;
+    int row = first + thread_y() * R + r;
     float top = m->top[r];
     for (int c = 0; c < C; c++) {
-      bool in = key + c * SIDE + thread_x() < seen;
-      s[r][c] = in ? s[r][c] * (p.scale * LOG2E) : -INFINITY;
+      s[r][c] = mask.sees(row, key + c * SIDE + thread_x()) ? s[r][c] * (scale * LOG2E) : -INFINITY;
       top = fmaxf(top, s[r][c]);
     }
     top = row_max(top);
-    float back = exp2f(m->top[r] - top); /* every row sees a key of the first tile, so top is finite */
+    float base = top > -INFINITY ? top : 0; /* a row may see no key of its first tiles */
+    float back = exp2f(m->top[r] - base);
     m->top[r] = top;
     m->sum[r] *= back;
     for (int v = 0; v < V; v++) o[r][v] *= back;
-    for (int c = 0; c < C; c++) m->sum[r] += s[r][c] = exp2f(s[r][c] - top);
+    for (int c = 0; c < C; c++) m->sum[r] += s[r][c] = exp2f(s[r][c] - base);
   }
 }
 
-template <class A, int W> __global__ void __launch_bounds__(THREADS, Shape<W>::BLOCKS) k_attention(Pass<A> p) {
+template <class A, int W, class M> __global__ void __launch_bounds__(THREADS, Shape<W>::BLOCKS) k_attention(Pass<A> p) {
   typedef Shape<W> T;
   TILES(T, q, kv, pass);
-  Head<A> x = head_of(p, T::ROWS, p.causal);
+  Head x = head_of(p, T::ROWS, M::PARTS > 1 || p.causal);
   float s[T::R][T::C], o[T::R][T::V] = {};
   Softmax<T::R> m;
   for (int r = 0; r < T::R; r++) m.top[r] = -INFINITY, m.sum[r] = 0;
-  int end = x.first >= x.length ? 0 : p.causal ? least(x.first + T::ROWS, x.length) : x.length;
-  if (end > 0) load_tile<T::ROWS, W>(q, x.q, p.ld_qkv, x.first, x.length, p.K, p.wide);
-  for (int key = 0; key < end; key += T::COLS) {
-    load_tile<T::COLS, W>(kv, x.k, p.ld_qkv, key, end, p.K, p.wide);
-    __syncthreads();
-    scores<W>(s, q, kv);
-    soften<W>(s, &m, o, p, x, key);
-    __syncthreads();
-    load_tile<T::COLS, W>(kv, x.v, p.ld_qkv, key, end, p.K, p.wide);
-    __syncthreads();
-    add_product<W>(o, s, pass, kv);
-    __syncthreads();
+  load_tile<T::ROWS, W>(q, queries(p, x.row, x.h), p.ld_qkv, x.first, x.length, p.K, p.wide);
+  ROLLED
+  for (int part = 0; part < M::PARTS; part++) {
+    Range<M> g = keys_of<M>(p, x, T::ROWS, part);
+    const A *k = keys(p, g.row, x.h), *v = values(p, g.row, x.h);
+    ROLLED
+    for (int key = g.first; key < g.end; key += T::COLS) {
+      load_tile<T::COLS, W>(kv, k, p.ld_qkv, key, g.end, p.K, p.wide);
+      __syncthreads();
+      scores<W>(s, q, kv);
+      soften<W>(s, &m, o, p.scale, g.mask, x.first, key);
+      __syncthreads();
+      load_tile<T::COLS, W>(kv, v, p.ld_qkv, key, g.end, p.K, p.wide);
+      __syncthreads();
+      add_product<W>(o, s, pass, kv);
+      __syncthreads();
+    }
   }
   for (int r = 0; r < T::R; r++) {
     int row = x.first + thread_y() * T::R + r;
@@ -228,7 +192,7 @@ template <class A, int W> __global__ void __launch_bounds__(THREADS, Shape<W>::B
 /* delta[b,h,l] = Σ_k o do, by `team` neighbouring lanes, each taking N neighbouring columns at a time. */
 template <class A, int N> __global__ void k_attention_delta(Pass<A> p, int64_t n, int team) {
   int64_t i = thread_number() / team, r = i / p.H, h = i % p.H;
-  bool counts = i < n && (!p.lengths || r % p.L < p.lengths[r / p.L]);
+  bool counts = i < n && (!p.lengths || r % p.L < length_of(p, r / p.L));
   float sum = 0;
   for (int k = threadIdx.x % team * N; k < p.K && counts; k += team * N) {
     Pack<A, N> o = load<N>(p.o + r * p.ld_o + h * p.K + k);
@@ -243,78 +207,89 @@ template <class A, int N> __global__ void k_attention_delta(Pass<A> p, int64_t n
 struct Kept {
   float lse, delta;
 };
-template <class A> static __device__ Kept kept(const Pass<A> &p, const Head<A> &x, int query) {
+template <class A> static __device__ Kept kept(const Pass<A> &p, int64_t at, int query, int length) {
   Kept k = {0, 0};
-  if (query >= x.length) return k;
-  k.lse = p.lse[x.kept + query] * LOG2E;
-  k.delta = p.delta[x.kept + query];
+  if (query >= length) return k;
+  k.lse = p.lse[at + query] * LOG2E;
+  k.delta = p.delta[at + query];
   return k;
 }
 
 /* s ← p = exp(s − lse), d ← p (d − δ)/√K; both 0 where the query does not see the key */
-template <class A>
-static __device__ void slope(float *s, float *d, const Pass<A> &p, const Head<A> &x, Kept k, int query, int key) {
-  bool seen = query < x.length && key < x.length && (!p.causal || key <= query);
-  *s = seen ? exp2f(*s * (p.scale * LOG2E) - k.lse) : 0;
-  *d = seen ? *s * (*d - k.delta) * p.scale : 0;
+static __device__ void slope(float *s, float *d, float scale, bool seen, Kept k) {
+  *s = seen ? exp2f(*s * (scale * LOG2E) - k.lse) : 0;
+  *d = seen ? *s * (*d - k.delta) * scale : 0;
 }
 
-template <class A, int W> __global__ void __launch_bounds__(THREADS, Shape<W>::BLOCKS) k_attention_queries(Pass<A> p) {
+template <class A, int W, class M>
+__global__ void __launch_bounds__(THREADS, Shape<W>::BLOCKS) k_attention_queries(Pass<A> p) {
   typedef Shape<W> T;
   TILES(T, mine, other, pass);
-  Head<A> x = head_of(p, T::ROWS, p.causal);
-  const A *d_o = p.d_o + x.row * p.ld_do + x.h * p.K;
+  Head x = head_of(p, T::ROWS, M::PARTS > 1 || p.causal);
+  const A *q = queries(p, x.row, x.h), *d_o = gradients(p, x.row, x.h);
   float s[T::R][T::C], d[T::R][T::C], dq[T::R][T::V] = {};
   Kept k[T::R];
-  for (int r = 0; r < T::R; r++) k[r] = kept(p, x, x.first + thread_y() * T::R + r);
-  int end = x.first >= x.length ? 0 : p.causal ? least(x.first + T::ROWS, x.length) : x.length;
-  for (int key = 0; key < end; key += T::COLS) {
-    load_tile<T::ROWS, W>(mine, d_o, p.ld_do, x.first, x.length, p.K, p.wide);
-    load_tile<T::COLS, W>(other, x.v, p.ld_qkv, key, end, p.K, p.wide);
-    __syncthreads();
-    scores<W>(d, mine, other);
-    __syncthreads();
-    load_tile<T::ROWS, W>(mine, x.q, p.ld_qkv, x.first, x.length, p.K, p.wide);
-    load_tile<T::COLS, W>(other, x.k, p.ld_qkv, key, end, p.K, p.wide);
-    __syncthreads();
-    scores<W>(s, mine, other);
-    for (int r = 0; r < T::R; r++)
-      for (int c = 0; c < T::C; c++)
-        slope(&s[r][c], &d[r][c], p, x, k[r], x.first + thread_y() * T::R + r, key + c * SIDE + thread_x());
-    add_product<W>(dq, d, pass, other);
-    __syncthreads();
+  for (int r = 0; r < T::R; r++) k[r] = kept(p, x.kept, x.first + thread_y() * T::R + r, x.length);
+  ROLLED
+  for (int part = 0; part < M::PARTS; part++) {
+    Range<M> g = keys_of<M>(p, x, T::ROWS, part);
+    const A *from = keys(p, g.row, x.h), *v = values(p, g.row, x.h);
+    ROLLED
+    for (int key = g.first; key < g.end; key += T::COLS) {
+      load_tile<T::ROWS, W>(mine, d_o, p.ld_do, x.first, x.length, p.K, p.wide);
+      load_tile<T::COLS, W>(other, v, p.ld_qkv, key, g.end, p.K, p.wide);
+      __syncthreads();
+      scores<W>(d, mine, other);
+      __syncthreads();
+      load_tile<T::ROWS, W>(mine, q, p.ld_qkv, x.first, x.length, p.K, p.wide);
+      load_tile<T::COLS, W>(other, from, p.ld_qkv, key, g.end, p.K, p.wide);
+      __syncthreads();
+      scores<W>(s, mine, other);
+      for (int r = 0; r < T::R; r++)
+        for (int c = 0; c < T::C; c++)
+          slope(&s[r][c], &d[r][c], p.scale, g.mask.sees(x.first + thread_y() * T::R + r, key + c * SIDE + thread_x()),
+                k[r]);
+      add_product<W>(dq, d, pass, other);
+      __syncthreads();
+    }
   }
   store_rows<W>(p.dqkv, p.ld_dqkv, p, x, dq);
 }
 
-template <class A, int W> __global__ void __launch_bounds__(THREADS, Shape<W>::BLOCKS) k_attention_keys(Pass<A> p) {
+template <class A, int W, class M>
+__global__ void __launch_bounds__(THREADS, Shape<W>::BLOCKS) k_attention_keys(Pass<A> p) {
   typedef Shape<W> T;
   TILES(T, mine, other, pass);
-  Head<A> x = head_of(p, T::ROWS, false);
-  const A *d_o = p.d_o + x.row * p.ld_do + x.h * p.K;
+  Head x = head_of(p, T::ROWS, false);
   float s[T::R][T::C], d[T::R][T::C], dk[T::R][T::V] = {}, dv[T::R][T::V] = {};
-  int end = x.first >= x.length ? 0 : x.length;
-  for (int query = p.causal ? x.first / T::COLS * T::COLS : 0; query < end; query += T::COLS) {
-    load_tile<T::ROWS, W>(mine, x.k, p.ld_qkv, x.first, end, p.K, p.wide);
-    load_tile<T::COLS, W>(other, x.q, p.ld_qkv, query, end, p.K, p.wide);
-    __syncthreads();
-    scores<W>(s, mine, other);
-    __syncthreads();
-    load_tile<T::ROWS, W>(mine, x.v, p.ld_qkv, x.first, end, p.K, p.wide);
-    load_tile<T::COLS, W>(other, d_o, p.ld_do, query, end, p.K, p.wide);
-    __syncthreads();
-    scores<W>(d, mine, other);
-    for (int c = 0; c < T::C; c++) {
-      int at = query + c * SIDE + thread_x();
-      Kept k = kept(p, x, at);
-      for (int r = 0; r < T::R; r++) slope(&s[r][c], &d[r][c], p, x, k, at, x.first + thread_y() * T::R + r);
+  ROLLED
+  for (int part = 0; part < M::PARTS; part++) {
+    Range<M> g = queries_of<M>(p, x, T::ROWS, T::COLS, part);
+    const A *q = queries(p, g.row, x.h), *d_o = gradients(p, g.row, x.h);
+    ROLLED
+    for (int query = g.first; query < g.end; query += T::COLS) {
+      load_tile<T::ROWS, W>(mine, keys(p, x.row, x.h), p.ld_qkv, x.first, x.length, p.K, p.wide);
+      load_tile<T::COLS, W>(other, q, p.ld_qkv, query, g.end, p.K, p.wide);
+      __syncthreads();
+      scores<W>(s, mine, other);
+      __syncthreads();
+      load_tile<T::ROWS, W>(mine, values(p, x.row, x.h), p.ld_qkv, x.first, x.length, p.K, p.wide);
+      load_tile<T::COLS, W>(other, d_o, p.ld_do, query, g.end, p.K, p.wide);
+      __syncthreads();
+      scores<W>(d, mine, other);
+      for (int c = 0; c < T::C; c++) {
+        int at = query + c * SIDE + thread_x();
+        Kept k = kept(p, g.kept, at, g.end);
+        for (int r = 0; r < T::R; r++)
+          slope(&s[r][c], &d[r][c], p.scale, g.mask.sees(at, x.first + thread_y() * T::R + r), k);
+      }
+      add_product<W>(dv, s, pass, other);
+      __syncthreads();
+      load_tile<T::COLS, W>(other, q, p.ld_qkv, query, g.end, p.K, p.wide);
+      __syncthreads();
+      add_product<W>(dk, d, pass, other);
+      __syncthreads();
     }
-    add_product<W>(dv, s, pass, other);
-    __syncthreads();
-    load_tile<T::COLS, W>(other, x.q, p.ld_qkv, query, end, p.K, p.wide);
-    __syncthreads();
-    add_product<W>(dk, d, pass, other);
-    __syncthreads();
   }
   store_rows<W>(p.dqkv + p.H * p.K, p.ld_dqkv, p, x, dk);
   store_rows<W>(p.dqkv + 2 * p.H * p.K, p.ld_dqkv, p, x, dv);
@@ -331,7 +306,10 @@ template <class A> static Pass<A> pass_of(const Attention *a) {
   p.H = a->heads;
   p.L = a->L;
   p.K = (int)(cols_of(a->o) / a->heads);
+  p.B = rows_of(a->o) / a->L / (a->block ? 2 : 1);
+  p.block = (int)a->block;
   p.causal = a->causal;
+  p.keys_only = a->keys_only;
   p.scale = 1 / sqrtf((float)p.K);
   p.lengths = (const int32_t *)a->lengths.data;
   p.lse = (float *)a->lse.data;
@@ -343,9 +321,11 @@ template <class A> static Pass<A> pass_of(const Attention *a) {
   return p;
 }
 
-template <class A, int W> static int forward(Device *dev, const Attention *a) {
-  int64_t tiles = ceil_div(a->L, Shape<W>::ROWS);
-  return LAUNCH(dev, (k_attention<A, W>), rows_of(a->o) / a->L * a->heads * tiles, pass_of<A>(a));
+/* The heads with queries, of all sequences and halves. */
+static int64_t heads_of(const Attention *a) { return rows_of(a->o) / a->L * a->heads / (a->keys_only ? 2 : 1); }
+
+template <class A, int W, class M> static int forward(Device *dev, const Attention *a) {
+  return LAUNCH(dev, (k_attention<A, W, M>), heads_of(a) * ceil_div(a->L, Shape<W>::ROWS), pass_of<A>(a));
 }
 
 template <class A> static int launch_delta(Device *dev, const Pass<A> &p, int64_t n) {
@@ -354,13 +334,18 @@ template <class A> static int launch_delta(Device *dev, const Pass<A> &p, int64_
   return WITH_PACKS(p.wide, WIDE<A>, LAUNCH(dev, (k_attention_delta<A, N>), ceil_div(n * team, THREADS), p, n, team));
 }
 
-template <class A, int W> static int backward(Device *dev, const Attention *a) {
+template <class A, int W, class M> static int backward(Device *dev, const Attention *a) {
   Pass<A> p = pass_of<A>(a);
   int64_t n = rows_of(a->o) * a->heads, blocks = n / a->L * ceil_div(a->L, Shape<W>::ROWS);
   TRY(cuda_scratch(dev, SCRATCH_ATTENTION, (size_t)n * sizeof(float), &p.delta));
-  TRY(launch_delta(dev, p, n));
-  TRY(LAUNCH(dev, (k_attention_keys<A, W>), blocks, p));
-  return LAUNCH(dev, (k_attention_queries<A, W>), blocks, p);
+  TRY(launch_delta(dev, p, heads_of(a) * a->L));
+  TRY(LAUNCH(dev, (k_attention_keys<A, W, M>), blocks, p));
+  return LAUNCH(dev, (k_attention_queries<A, W, M>), blocks, p);
+}
+
+template <class A, int W> static int by_mask(Device *dev, const Attention *a, bool back) {
+  if (a->block) return back ? backward<A, W, Blocks>(dev, a) : forward<A, W, Blocks>(dev, a);
+  return back ? backward<A, W, Whole>(dev, a) : forward<A, W, Whole>(dev, a);
 }
 
 /* WITH_WIDTH — evaluate an expression with W as the narrowest of our widths that holds a head of K columns. */
@@ -391,7 +376,7 @@ static int attend(Device *dev, const Attention *a, bool back) {
         "device.name = cuda: heads of %ld columns are not supported, %d is the limit; use more "
         "heads",
         (long)K, WIDEST);
-  return WITH_TYPE(a->qkv.type, WITH_WIDTH(K, back ? backward<A, W>(dev, a) : forward<A, W>(dev, a)));
+  return WITH_TYPE(a->qkv.type, WITH_WIDTH(K, by_mask<A, W>(dev, a, back)));
 }
 
 int cuda_attention(Device *dev, const Attention *a) { return attend(dev, a, false); }

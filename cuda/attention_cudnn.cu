@@ -110,6 +110,8 @@ static bool suitable(const Attention *a, char reason[ATTENTION_REASON]) {
   const char *why = NULL;
   if (a->qkv.type != DT_BF16)
     why = "activations are f32";
+  else if (a->block)
+    why = "block diffusion reads two halves";
   else if (!tensor_none(a->lengths))
     why = "padding is masked (model.mask_padding)";
   else if (K % 8 != 0 || K > 128)

@@ -96,6 +96,13 @@ template <class A> static inline Rows<A> rows(Tensor t) {
   Rows<A> m = {(A *)t.data, t.ld, rows_of(t), cols_of(t)};
   return m;
 }
+/* ROLLED — keeps nvcc from unrolling the loop that follows: hoisted loads would use up all registers. */
+#ifdef __CUDACC__
+#define ROLLED _Pragma("unroll 1")
+#else
+#define ROLLED
+#endif
+
 static inline int64_t ceil_div(int64_t n, int64_t d) { return (n + d - 1) / d; }
 static inline int64_t round_up(int64_t n, int64_t to) { return ceil_div(n, to) * to; }
 
