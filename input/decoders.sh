@@ -10,7 +10,7 @@ set -euo pipefail
 . input/rows.sh
 SAMPLES=${SAMPLES:-1024}
 OUT=$RUNS/decoders
-chains= files=() times=
+chains='' files=() times=''
 
 # chain NAME ORDER: the likelihood of the validation rows
 chain() {
