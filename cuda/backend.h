@@ -39,6 +39,7 @@ int cuda_cross_entropy(Device *, Tensor loss, Tensor logits, Tensor target, Tens
 int cuda_absorbing_bound(Device *, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask,
                          bool gradient);
 int cuda_score_entropy(Device *, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t mask, bool gradient);
+int cuda_uniform_bound(Device *, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask, bool gradient);
 int cuda_prediction(Device *, Tensor out, Tensor logits, Tensor target, int32_t forbid);
 int cuda_draw(Device *, Tensor ids, Tensor logits, Tensor uniform, Tensor keep, const DrawRule *);
 int cuda_argmax(Device *, Tensor ids, Tensor logits, int32_t forbid);

@@ -256,6 +256,7 @@ const Ops ops_cuda = {
     .cross_entropy = cuda_cross_entropy,
     .absorbing_bound = cuda_absorbing_bound,
     .score_entropy = cuda_score_entropy,
+    .uniform_bound = cuda_uniform_bound,
     .prediction = cuda_prediction,
     .draw = cuda_draw,
     .argmax = cuda_argmax,

@@ -5,6 +5,7 @@
  * so that device memory is read once and written once. */
 #include "backend.h"
 #include "logits.cuh"
+#include "ops/uniform_bound.h"
 
 static constexpr int KEPT_BYTES = 46 << 10; /* together with the reductions' few bytes below a block's 48 KiB */
 
@@ -48,16 +49,25 @@ template <class A, int N> static __device__ LogSum row_log_sum(Pack<A, N> *kept,
   return all;
 }
 
-/* f ← scale·exp(f − from); each thread rewrites the packs that it read before. */
+/* Call use(i, p) for the packs that this thread has read before. */
+template <class A, int N, class F> static __device__ void each_again(const Pack<A, N> *kept, const A *f, int V, F use) {
+  int i = (int)threadIdx.x;
+  for (; i < KEPT_BYTES / (int)sizeof *kept && i * N < V; i += THREADS) use(i, kept[i]);
+  each_pack<N>(f, V, i, use);
+}
+
+/* f ← to(f), each thread the packs that it read before. */
+template <class A, int N, class F> static __device__ void map_row(const Pack<A, N> *kept, A *f, int V, F to) {
+  each_again(kept, f, V, [&](int i, Pack<A, N> p) {
+    for (int j = 0; j < N; j++) put(&p.v[j], to(get(p.v[j])));
+    put_pack(f, V, i, p);
+  });
+}
+
+/* f ← scale·exp(f − from) */
 template <class A, int N>
 static __device__ void rewrite_row(const Pack<A, N> *kept, A *f, int V, float scale, float from) {
-  auto rewrite = [&](int i, Pack<A, N> p) {
-    for (int j = 0; j < N; j++) put(&p.v[j], scale * exp_of<A>(get(p.v[j]) - from));
-    put_pack(f, V, i, p);
-  };
-  int i = (int)threadIdx.x;
-  for (; i < KEPT_BYTES / (int)sizeof *kept && i * N < V; i += THREADS) rewrite(i, kept[i]);
-  each_pack<N>(f, V, i, rewrite);
+  map_row(kept, f, V, [=](float x) { return scale * exp_of<A>(x - from); });
 }
 
 /* f[v] ← x after rewrite_row, by the thread that rewrote it. */
@@ -133,6 +143,76 @@ __global__ void k_score_entropy(float *loss, Rows<A> l, const int32_t *target, c
   put_one<N>(f, mask, 0);
 }
 
+/* ---- the bound of uniform noise: the row is read again for the sum of logarithms, which needs the normaliser */
+/* Scalars of a row, and over the tokens besides m, z and x: Σ φ(q), Σ e·a p/y. */
+namespace {
+struct UniformRow {
+  UniformBound u;
+  UniformSlopes s;
+};
+struct UniformSums {
+  float phi, share;
+};
+} /* namespace */
+
+template <class A, int N>
+static __device__ UniformSums uniform_sums(const Pack<A, N> *kept, const A *f, int V, const UniformBound &u, LogSum all,
+                                           int m, int z, int x0) {
+  float slope = (float)(u.q_slope / (double)all.sum), shift = (float)u.q_shift, scale = (float)(u.a / (double)all.sum),
+        b = (float)u.b;
+  UniformSums mine = {0, 0};
+  each_again(kept, f, V, [&](int i, const Pack<A, N> &p) {
+    for (int j = 0; j < N; j++) {
+      int v = i * N + j;
+      if (v >= V || v == m || v == z || v == x0) continue;
+      float e = exp_of<A>(get(p.v[j]) - all.top), q = slope * e + shift, ap = scale * e;
+      mine.phi += q - 1 - logf(q);
+      mine.share += e * (ap / (ap + b));
+    }
+  });
+  UniformSums sums = {block_reduce(mine.phi, plus<float>), block_reduce(mine.share, plus<float>)};
+  return sums;
+}
+
+template <class A, int N>
+__global__ void k_uniform_bound(float *loss, Rows<A> l, const int32_t *target, const float *terms, int32_t mask,
+                                bool gradient) {
+  using P = Pack<A, N>;
+  SHARED(P, kept, KEPT_BYTES / sizeof(P));
+  SHARED(UniformRow, row, 1);
+  A *f = l.row(blockIdx.x);
+  const float *k = terms + 3 * (int64_t)blockIdx.x;
+  int V = (int)l.cols, x0 = target[blockIdx.x], z = (int)k[2];
+  float w = k[0], at_z = get(f[z]), at_x = get(f[x0]);
+  LogSum all = row_log_sum(kept, f, V, mask);
+  if (w == 0) {
+    if (threadIdx.x == 0) loss[blockIdx.x] = 0;
+    if (gradient) map_row(kept, f, V, [](float) { return 0.0f; });
+    return;
+  }
+  if (threadIdx.x == 0) {
+    double sum = all.sum, e_z = exp_of<A>(at_z - all.top), e_x = exp_of<A>(at_x - all.top);
+    row->u = uniform_bound(w, k[1], (double)V - 1, z == x0, e_z / sum, e_x / sum);
+  }
+  __syncthreads();
+  UniformSums sums = uniform_sums(kept, f, V, row->u, all, mask, z, x0);
+  if (threadIdx.x == 0) {
+    loss[blockIdx.x] = (float)uniform_bound_loss(&row->u, sums.phi);
+    row->s = uniform_bound_slopes(&row->u, sums.share / (double)all.sum);
+  }
+  __syncthreads();
+  if (!gradient) return;
+  float each = 1 / all.sum, scale = (float)(row->u.a / (double)all.sum), b = (float)row->u.b, rest = (float)row->s.rest,
+        mean = (float)row->s.mean;
+  map_row(kept, f, V, [=](float x) {
+    float e = exp_of<A>(x - all.top), ap = scale * e;
+    return each * e * (rest * (ap / (ap + b)) - mean);
+  });
+  put_one<N>(f, mask, 0);
+  put_one<N>(f, x0, (float)row->s.at_x);
+  if (z != x0) put_one<N>(f, z, (float)row->s.at_z);
+}
+
 /* ---- prediction: a row is read once */
 /* With t = f − top: Σ e^t, Σ t e^t. */
 namespace {
@@ -196,4 +276,10 @@ int cuda_score_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, T
                        bool gradient) {
   return WITH_ROWS(logits, LAUNCH(dev, (k_score_entropy<A, N>), rows_of(logits), (float *)loss.data, rows<A>(logits),
                                   (const int32_t *)target.data, (const float *)weight.data, mask, gradient));
+}
+
+int cuda_uniform_bound(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask,
+                       bool gradient) {
+  return WITH_ROWS(logits, LAUNCH(dev, (k_uniform_bound<A, N>), rows_of(logits), (float *)loss.data, rows<A>(logits),
+                                  (const int32_t *)target.data, (const float *)terms.data, mask, gradient));
 }

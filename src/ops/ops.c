@@ -304,6 +304,16 @@ int op_score_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Ten
       dev->ops->score_entropy(dev, loss, logits, target, weight, mask, gradient));
 }
 
+int op_uniform_bound(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask,
+                     bool gradient) {
+  int64_t R = rows_of(logits), V = cols_of(logits);
+  SHAPE("uniform_bound", floating(dev, logits.type) && is(logits, logits.type, R, V) && vec(loss, dev->real, R) &&
+                             mask >= 0 && mask < V && V > 1);
+  SHAPE("uniform_bound", vec(target, DT_I32, R) && is(terms, dev->real, R, 3) && tensor_packed(terms));
+  RUN(GROUP_LOSS, 0, (gradient ? 2 : 1) * tensor_bytes(logits),
+      dev->ops->uniform_bound(dev, loss, logits, target, terms, mask, gradient));
+}
+
 int op_prediction(Device *dev, Tensor out, Tensor logits, Tensor target, int32_t forbid) {
   int64_t R = rows_of(logits), V = cols_of(logits);
   SHAPE("prediction", floating(dev, logits.type) && is(logits, logits.type, R, V) && vec(target, DT_I32, R));

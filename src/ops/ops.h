@@ -250,6 +250,7 @@ typedef struct Ops {
   int (*absorbing_bound)(Device *, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask,
                          bool gradient);
   int (*score_entropy)(Device *, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t mask, bool gradient);
+  int (*uniform_bound)(Device *, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask, bool gradient);
   int (*prediction)(Device *, Tensor out, Tensor logits, Tensor target, int32_t forbid);
   int (*draw)(Device *, Tensor ids, Tensor logits, Tensor uniform, Tensor keep, const DrawRule *rule);
   int (*argmax)(Device *, Tensor ids, Tensor logits, int32_t forbid);
@@ -365,6 +366,12 @@ int op_absorbing_bound(Device *dev, Tensor loss, Tensor logits, Tensor target, T
  * Source: arXiv:2310.16834 Eq. (5), with the logarithm of the true ratio taken out of the score */
 int op_score_entropy(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t mask,
                      bool gradient);
+/* With p = softmax(f[r]) over the K = V − 1 tokens besides m = mask, (w, b, z) = terms[r], where z is a token ≠ m written
+ * as a number, a = K(1 − b), x_j = a [j = target] + b and y_j = a p_j + b:
+ *   loss[r] = w/K·Σ_{j≠m} x_j/x_z·φ(y_j x_z/(y_z x_j)),  φ(q) = q − 1 − log q ≥ 0;  0 where w = 0
+ * gradient: as above, 0 at m. Needs b > 0 where w ≠ 0
+ * Source: arXiv:2412.10193 Eq. (17), with Σ p = 1 used so that no term is negative */
+int op_uniform_bound(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask, bool gradient);
 /* With p = softmax(f[r]), f[:,forbid] := −∞ (forbid < 0: none):
  *   out[r] = (−log p[target], max p, −Σ p log p)   out[R,3]
  * NaN where a logit is NaN; the logits stay as they are */

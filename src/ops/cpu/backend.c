@@ -150,6 +150,7 @@ const Ops ops_cpu_f64 = {
     .cross_entropy = FN(cross_entropy),
     .absorbing_bound = FN(absorbing_bound),
     .score_entropy = FN(score_entropy),
+    .uniform_bound = FN(uniform_bound),
     .prediction = FN(prediction),
     .draw = FN(draw),
     .argmax = FN(argmax),

@@ -110,6 +110,7 @@ int FN(cross_entropy)(Device *, Tensor loss, Tensor logits, Tensor target, Tenso
                       bool gradient);
 int FN(absorbing_bound)(Device *, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask, bool gradient);
 int FN(score_entropy)(Device *, Tensor loss, Tensor logits, Tensor target, Tensor weight, int32_t mask, bool gradient);
+int FN(uniform_bound)(Device *, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask, bool gradient);
 int FN(draw)(Device *, Tensor ids, Tensor logits, Tensor uniform, Tensor keep, const DrawRule *);
 int FN(prediction)(Device *, Tensor out, Tensor logits, Tensor target, int32_t forbid);
 int FN(argmax)(Device *, Tensor ids, Tensor logits, int32_t forbid);

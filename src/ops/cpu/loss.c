@@ -1,5 +1,6 @@
 /* loss — the losses over rows of logits, with their gradients in place, and what a row predicts. */
 #include "ops/cpu/cpu.h"
+#include "ops/uniform_bound.h"
 
 /* The largest logit of a row except f[forbid], which becomes −∞. */
 static real row_max(real *f, int64_t V, int32_t forbid) {
@@ -78,6 +79,54 @@ static real score_entropy_row(LossRow a) {
   return w * (sum - hit - 1);
 }
 
+typedef struct UniformSums { /* over the tokens besides m, z and x: Σ φ(q), Σ e·a p/y */
+  real phi, share;
+} UniformSums;
+
+/* With e = exp(f − top), p = e/sum. */
+static UniformSums uniform_sums(LossRow a, int32_t z, const UniformBound *u, real top, real sum) {
+  real slope = (real)(u->q_slope / (double)sum), shift = (real)u->q_shift;
+  real scale = (real)(u->a / (double)sum), b = (real)u->b, phi = 0, share = 0;
+#pragma omp simd reduction(+ : phi, share)
+  for (int32_t v = 0; v < (int32_t)a.V; v++) {
+    real e = real_exp(a.f[v] - top), q = slope * e + shift, ap = scale * e;
+    bool other = v != a.forbid && v != z && v != a.x0;
+    phi += other ? q - 1 - real_log(q) : 0;
+    share += other ? e * (ap / (ap + b)) : 0;
+  }
+  return (UniformSums){phi, share};
+}
+
+static void uniform_gradient(LossRow a, int32_t z, const UniformBound *u, UniformSlopes s, real top, real sum) {
+  real each = 1 / sum, scale = (real)(u->a / (double)sum), b = (real)u->b, rest = (real)s.rest, mean = (real)s.mean;
+#pragma omp simd
+  for (int64_t v = 0; v < a.V; v++) {
+    real e = real_exp(a.f[v] - top), ap = scale * e;
+    a.f[v] = each * e * (rest * (ap / (ap + b)) - mean);
+  }
+  a.f[a.forbid] = 0;
+  a.f[a.x0] = (real)s.at_x;
+  a.f[z] = (real)s.at_z;
+}
+
+/* The normaliser must be known before the sum of logarithms: the row is read three times, and a fourth time for the
+ * gradient, from the cache. */
+static real uniform_bound_row(LossRow a) {
+  double w = (double)a.terms[0], K = (double)a.V - 1;
+  int32_t z = (int32_t)a.terms[2];
+  for (int64_t v = 0; v < a.V && w == 0 && a.gradient; v++) a.f[v] = 0;
+  if (w == 0) return 0;
+  real saved = a.f[a.forbid], top = row_max(a.f, a.V, a.forbid), sum = sum_exp(a.f, a.V, top);
+  double at_z = (double)real_exp(a.f[z] - top), at_x = (double)real_exp(a.f[a.x0] - top), all = (double)sum;
+  UniformBound u = uniform_bound(w, (double)a.terms[1], K, z == a.x0, at_z / all, at_x / all);
+  UniformSums sums = uniform_sums(a, z, &u, top, sum);
+  if (a.gradient)
+    uniform_gradient(a, z, &u, uniform_bound_slopes(&u, (double)sums.share / all), top, sum);
+  else
+    a.f[a.forbid] = saved;
+  return (real)uniform_bound_loss(&u, (double)sums.phi);
+}
+
 /* loss[r] of each row, by the row's own function. */
 static int each_row(real (*row_loss)(LossRow), Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t forbid,
                     bool gradient) {
@@ -110,6 +159,12 @@ int FN(score_entropy)(Device *dev, Tensor loss, Tensor logits, Tensor target, Te
                       bool gradient) {
   (void)dev;
   return each_row(score_entropy_row, loss, logits, target, weight, mask, gradient);
+}
+
+int FN(uniform_bound)(Device *dev, Tensor loss, Tensor logits, Tensor target, Tensor terms, int32_t mask,
+                      bool gradient) {
+  (void)dev;
+  return each_row(uniform_bound_row, loss, logits, target, terms, mask, gradient);
 }
 
 /* With t = f − top and Z = Σ e^t:  −Σ p log p = log Z − Σ t e^t / Z. */
