@@ -46,7 +46,7 @@ void toy_conditionals(Network *n, double t, double p[STATES][L][V]) {
     for (int l = 0; l < L; l++) {
       double sum = 0;
       for (int y = 0; y < V; y++)
-        sum += p[s][l][y] = y == MASK && n->objective.terms == 1 ? 0 : exp((double)logits[s][l][y]);
+        sum += p[s][l][y] = y == MASK && n->objective.terms != 4 ? 0 : exp((double)logits[s][l][y]);
       for (int y = 0; y < V; y++) p[s][l][y] /= sum;
     }
 }
@@ -121,6 +121,8 @@ int toy_sampler(Sampler *s, const Network *n, Run r) {
                       .sample_stop_at_eos = r.stop,
                       .sample_remask_eta = r.eta,
                       .sample_noise_removal = r.noise_removal,
+                      .sample_kappa = r.kappa,
+                      .sample_guidance = r.guided ? r.guidance : 1,
                       .sample_cache = r.cache};
   SamplerOptions o = {.cfg = &cfg,
                       .objective = &n->objective,
@@ -144,6 +146,8 @@ SamplerJob toy_job(Network *n, Run r, int32_t *z) {
                       .steps = r.steps,
                       .noise_removal = r.noise_removal,
                       .draw = {.temperature = r.likeliest ? 0 : 1, .nucleus = 1, .f32 = r.f32},
+                      .guided = r.guided,
+                      .guidance = r.guidance,
                       .seed = r.seed,
                       .first = r.first,
                       .n = r.n,

@@ -62,6 +62,9 @@ typedef struct Run {
   const char *remask;      /* sample.remask; NULL: cap */
   double eta;              /* sample.remask_eta */
   bool likeliest;          /* sample.temperature = 0 */
+  double kappa;            /* sample.kappa */
+  bool guided;             /* sample.guidance = guidance; false: 1 */
+  double guidance;
   /* of parallel: sample.commit, order, eos (NULL: top_k, confidence, free), the rule's number, block_length, stop_at_eos */
   const char *commit, *order, *eos;
   double number;

@@ -33,6 +33,7 @@ typedef enum RngPurpose {
   RNG_EVAL_ROWS,     /* which rows a subset of a data set has                                      */
   RNG_VALID,         /* the seed of the masks of training's validations                            */
   RNG_PLACES,        /* places in a batch of the draws of a mixture: step                          */
+  RNG_SAMPLE_PRIOR,  /* the tokens that a sampler of uniform noise begins with                     */
   RNG_PURPOSES
 } RngPurpose;
 

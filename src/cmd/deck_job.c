@@ -10,5 +10,7 @@ SamplerJob deck_job(const Config *cfg, Network *net) {
                       .draw = {.temperature = cfg->sample_temperature,
                                .nucleus = cfg->sample_nucleus,
                                .f32 = strcmp(cfg->sample_draw, "f32") == 0},
+                      .guided = cfg->sample_guidance != 1,
+                      .guidance = cfg->sample_guidance,
                       .seed = (uint64_t)cfg->run_seed};
 }

@@ -61,7 +61,10 @@ static int open_all(Sampling *s, const Config *cfg, Comm *comm) {
   s->length = strides_length(&s->strides, state->length);
   int64_t part = (cfg->sample_count + comm->size - 1) / comm->size;
   s->batch = cfg->sample_batch < part ? cfg->sample_batch : part;
-  TRY(task_open(&s->task, state->length, "sample.batch", s->batch));
+  bool guided = cfg->sample_guidance != 1;
+  CHECK(!guided || *cfg->sample_prompt, ERR_USAGE,
+        "sample.guidance = %g is the weight of a prompt: set sample.prompt, or leave it at 1", cfg->sample_guidance);
+  TRY(task_open(&s->task, state->length, "sample.batch", guided ? 2 * s->batch : s->batch));
   TRY(open_sampler(s, cfg));
   TRY(*cfg->sample_prompt ? prompts_read(&s->prompts, cfg->sample_prompt, &state->vocab, s->length)
                           : prompts_none(&s->prompts, &state->vocab, s->length));
@@ -195,6 +198,8 @@ static int fill_options(H5 *f, const Sampling *s) {
   TRY(h5_set_int(f, "/", "noise_removal", cfg->sample_noise_removal));
   TRY(h5_set_str(f, "/", "remask", cfg->sample_remask));
   TRY(h5_set_real(f, "/", "remask_eta", cfg->sample_remask_eta));
+  TRY(h5_set_real(f, "/", "kappa", cfg->sample_kappa));
+  TRY(h5_set_real(f, "/", "guidance", cfg->sample_guidance));
   TRY(h5_set_str(f, "/", "draw", cfg->sample_draw));
   TRY(h5_set_real(f, "/", "temperature", cfg->sample_temperature));
   TRY(h5_set_real(f, "/", "nucleus", cfg->sample_nucleus));

@@ -106,6 +106,9 @@ static int open_samples(void *arg, Trainer *t) {
                       .bos = vocab->bos,
                       .eos = vocab->eos,
                       .pad = vocab->pad};
+  CHECK(cfg->sample_guidance == 1, ERR_USAGE,
+        "sample.guidance = %g: samples during training have no guidance; set it to 1, or train.sample_every to 0",
+        cfg->sample_guidance);
   s->trainer = t;
   TRY(sampler_create(&s->sampler, &o));
   TRY(*cfg->sample_prompt ? prompts_read(&s->prompts, cfg->sample_prompt, vocab, t->length)

@@ -49,7 +49,7 @@ static int64_t add_block(const Objective *o, Noised *n, int64_t b, int64_t k, do
   int64_t size = n->L / objective_blocks(o, n->L), first = n->n_rows, length = n->length[b];
   n->from = k * size;
   n->to = n->from + size < length ? n->from + size : length;
-  for (int64_t l = n->from; l < n->to && o->diffusion; l++) n->masked += n->z[b * n->L + l] == o->mask;
+  for (int64_t l = n->from; l < n->to && o->diffusion; l++) n->masked += n->z[b * n->L + l] != n->x0[b * n->L + l];
   o->table->score(o, n, b, t);
   n->scored += o->diffusion ? 0 : n->n_rows - first;
   return first;
@@ -60,11 +60,10 @@ void noised_add(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int
   for (int64_t k = 0; k < objective_blocks(o, n->L); k++) add_block(o, n, b, k, t);
 }
 
-/* Mask block k of sequence b for time t, and add it. */
+/* Noise block k of sequence b for time t, and add it. */
 static int64_t draw_block(const Objective *o, Noised *n, int64_t b, int64_t k, double t, RngKey mask) {
   int64_t size = n->L / objective_blocks(o, n->L);
-  timestep_mask_part(n->z + b * n->L, n->x0 + b * n->L, k * size, (k + 1) * size, o->mask, objective_masked(o, t),
-                     mask);
+  objective_corrupt(o, n->z + b * n->L, n->x0 + b * n->L, k * size, (k + 1) * size, t, mask);
   return add_block(o, n, b, k, t);
 }
 
@@ -82,7 +81,8 @@ void noised_reweigh(const Objective *o, Noised *n, int64_t first, double t) {
   bool plain = o->options.plain;
   if (!plain && o->law.table->uniform) return;
   double density = plain ? 1 : law_density(&o->law, t);
-  for (int64_t i = first * o->terms; i < n->n_rows * o->terms; i++) n->weight[i] = plain ? 1 : n->weight[i] / density;
+  for (double *weight = n->weight + first * o->terms; first < n->n_rows; first++, weight += o->terms)
+    *weight = plain ? 1 : *weight / density;
 }
 
 void noised_train(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, const double *t,

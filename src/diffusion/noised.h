@@ -14,7 +14,7 @@ struct Noised {
   double *weight;         /* [n_rows, objective's terms] factors of the row's loss */
   double *t;              /* [L] room for the times of a sequence's blocks, for those that draw them */
   int64_t from, to;       /* real positions of the block that score() is asked for; without blocks all */
-  int64_t masked;         /* masked tokens at real positions */
+  int64_t masked;         /* masked tokens at real positions, or replaced ones that differ from x0 */
   int64_t scored;         /* positions that the loss is an average over */
 };
 
@@ -25,15 +25,15 @@ void noised_destroy(Noised *n);
 void noised_begin(Noised *n, int64_t B);
 /** noised_add — sequence b, whose z is in n->z[b] already: x0[L], real length, time t of all its blocks. */
 void noised_add(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t);
-/** noised_draw — sequence b with the tokens of each of its objective_blocks masked by `mask` at the objective's time for
+/** noised_draw — sequence b with the tokens of each of its objective_blocks noised by `mask` at the objective's time for
  *  t[block] uniform in [o->tau, 1]. */
 void noised_draw(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, const double *t,
                  RngKey mask);
 /** noised_train — the same for training: at the times of diffusion.time, with the weights of noised_reweigh. */
 void noised_train(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, const double *t,
                   RngKey mask);
-/** noised_reweigh — rows from `first` on, of a sequence at time t: from the bound's weights to those of training, which
- *  are the bound's divided by the law's density, or 1 with diffusion.weight = one. */
+/** noised_reweigh — rows from `first` on, of a sequence at time t: from the bound's weights, the first factor of each row,
+ *  to those of training, which are the bound's divided by the law's density, or 1 with diffusion.weight = one. */
 void noised_reweigh(const Objective *o, Noised *n, int64_t first, double t);
 /** noised_count — sequence b with exactly k of the L positions of each block masked, k uniform on 1 … L for t[block]
  *  uniform on [0,1), each scored row weighted by L/k: the bound for ε = τ = 0, because ∫₀¹ Bin(k; L, t)/t dt = 1/k. For

@@ -1,6 +1,7 @@
 #include "diffusion/objective.h"
 #include "base/err.h"
 #include "base/menu.h"
+#include "diffusion/timestep.h"
 #include <math.h>
 
 /* The objectives that may have an option, for a message. */
@@ -95,6 +96,7 @@ int objective_create(Objective *o, const ObjectiveOptions *options) {
   o->options.name = table->name;
   o->gives = options->subs_masking ? GIVES_X0 : table->gives;
   o->diffusion = o->gives != GIVES_NEXT;
+  o->replaces = o->gives == GIVES_X0_UNIFORM;
   o->terms = options->subs_masking ? 1 : table->terms;
   o->tau = options->T > 0 ? 0 : options->tau;
   schedule_span(o->schedule, &o->low, &o->slope);
@@ -134,6 +136,15 @@ double objective_masked(const Objective *o, double t) {
 
 double objective_time_of(const Objective *o, double share) {
   return schedule_time(o->schedule, fmin(schedule_sigma(o->schedule, 1), -log1p(-share)));
+}
+
+void objective_corrupt(const Objective *o, int32_t *z, const int32_t *x0, int64_t from, int64_t to, double t,
+                       RngKey key) {
+  double chance = objective_masked(o, t);
+  if (o->replaces)
+    timestep_replace_part(z, x0, from, to, o->options.vocab, o->mask, chance, key);
+  else
+    timestep_mask_part(z, x0, from, to, o->mask, chance, key);
 }
 
 double objective_condition(const Objective *o, double t) {

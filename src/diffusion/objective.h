@@ -4,6 +4,7 @@
  * Loss and samplers share one parameterisation, so it is written once per objective, in objective_WORD.c; a new one is
  * that file and a row of keys.def. What the rest of the program asks of an objective is a field of its table. */
 #pragma once
+#include "base/rng.h"
 #include "diffusion/law.h"
 #include "ops/ops.h"
 
@@ -12,7 +13,8 @@ typedef enum Gives {
   GIVES_NEXT,       /* p(next token | the tokens before): nothing is masked */
   GIVES_X0,         /* p(x0 | z), in which the mask has probability 0 */
   GIVES_X0_OR_MASK, /* p(x0 | z) with a probability of the mask, p(m) > 0 */
-  GIVES_SCORE       /* ratios of probabilities, not normalised */
+  GIVES_SCORE,      /* ratios of probabilities, not normalised */
+  GIVES_X0_UNIFORM  /* p(x0 | z) without the mask, at every position: noise replaces tokens by uniform ones */
 } Gives;
 
 /* The options that an objective may have besides the noise schedule. */
@@ -20,7 +22,7 @@ typedef enum ObjectiveOption {
   OPTION_STEPS = 1,        /* diffusion.T > 0 */
   OPTION_SUBS_MASKING = 2, /* diffusion.subs_masking: p(m) := 0, so that it gives x0 */
   OPTION_REWEIGHT = 4,     /* diffusion.weight, diffusion.change_of_variables: the loss is a weight times −log p */
-  OPTION_TIMES = 8,        /* diffusion.time: the loss has one factor, the weight of the time */
+  OPTION_TIMES = 8,        /* diffusion.time: the loss is its first factor, the weight of the time, times the rest */
   OPTION_BLOCKS = 16       /* diffusion.block: a time for each block */
 } ObjectiveOption;
 
@@ -44,6 +46,7 @@ typedef struct ObjectiveTable {
   const char *name;
   Gives gives;      /* without subs_masking */
   unsigned options; /* those of ObjectiveOption that it may have */
+  bool timed;       /* the network must be conditioned on the noise level */
   int terms;        /* factors of a scored row's loss; 1 with GIVES_X0 and with subs_masking */
   /* what else its options must fulfil: ERR_USAGE with the reason; may be NULL */
   int (*check)(const ObjectiveOptions *);
@@ -59,7 +62,8 @@ struct Objective {
   const Schedule *schedule; /* not owned */
   ObjectiveOptions options;
   Gives gives;
-  bool diffusion;    /* tokens are masked; false: the network sees x0 and predicts the next token */
+  bool diffusion;    /* tokens are noised; false: the network sees x0 and predicts the next token */
+  bool replaces;     /* noise replaces tokens by uniform ones besides m; false: by m */
   int32_t mask;      /* m */
   int terms;         /* factors of a scored row's loss */
   double tau;        /* smallest time drawn */
@@ -86,10 +90,13 @@ const char *objective_trains(const Objective *o, bool *bound);
 /** objective_share — the share of the bound that uniform times cover: (alpha(τ) − alpha(1))/(1 − τ) in continuous time,
  *  where the whole is 1. */
 double objective_share(const Objective *o);
-/** objective_masked — the probability that a token of a sequence at time t is masked. */
+/** objective_masked — the probability that a token of a sequence at time t is masked, or replaced by a uniform one. */
 double objective_masked(const Objective *o, double t);
 /** objective_time_of — the time at which the schedule masks that share of the tokens, at most 1. */
 double objective_time_of(const Objective *o, double share);
+/** objective_corrupt — z at positions from … to−1: the tokens x0 noised to time t by the random numbers of `key`. */
+void objective_corrupt(const Objective *o, int32_t *z, const int32_t *x0, int64_t from, int64_t to, double t,
+                       RngKey key);
 /** objective_condition — the noise level that a network is conditioned on where tokens are masked as the schedule has
  *  it at time t. */
 double objective_condition(const Objective *o, double t);

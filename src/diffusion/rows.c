@@ -64,10 +64,11 @@ void rows_destroy(Rows *r) {
   *r = (Rows){0};
 }
 
-/* The number of rows that the last pass computed where it was asked for n. */
+/* The number of rows that the last pass computed where it was asked for n; n pairs, whose padding chunk_pairs sees to. */
 static int64_t computed(const Rows *r, int64_t n) {
   const Model *m = r->model;
-  ASSERT(n == m->n_rows);
+  ASSERT((r->pairs ? 2 * n : n) == m->n_rows);
+  if (r->pairs) return n;
   return tensor_none(m->rows) ? n : tensor_count(m->rows);
 }
 
@@ -78,11 +79,35 @@ static int upload_targets(Rows *r, const Objective *o, const int32_t *target, in
   return tensor_upload(r->model->dev, tensor_rows(r->target, 0, all), ids);
 }
 
+int rows_pair(Rows *r, double first) {
+  CHECK(r->chunk > 1, ERR_USAGE,
+        "device.row_chunk = 1 has no room for the two rows of sample.guidance: set it to 2 or more");
+  r->pairs = true;
+  r->second = 1 - first;
+  return OK;
+}
+
+void rows_unpair(Rows *r) { r->pairs = false; }
+
+int64_t rows_chunk(const Rows *r) { return r->pairs ? r->chunk / 2 : r->chunk; }
+
+/* The same of pairs. The padding of the pass is behind the last ones. */
+static int chunk_pairs(Rows *r, int64_t first, int64_t n) {
+  const Model *m = r->model;
+  bool last = 2 * (first + n) == m->n_rows;
+  int64_t all = last ? tensor_count(m->rows) - 2 * first : 2 * n;
+  Tensor flat = tensor_1d(r->logits.data, r->logits.type, 2 * n * m->columns);
+  TRY(model_logits(r->model, tensor_rows(r->logits, 0, all), tensor_rows(m->h, 2 * first, all)));
+  return op_blend(m->dev, tensor_rows(flat, 0, n * m->columns), 1 - r->second, r->second,
+                  tensor_rows(flat, n * m->columns, n * m->columns));
+}
+
 /* Logits of rows first … first+n−1 of the gathered ones, without the padding columns, which nothing but the products
  * reads: their weights are zero, and so are they and, since the gradient does not overwrite them, their gradients. */
 static int chunk_logits(Rows *r, int64_t first, int64_t n, Tensor *logits) {
   Tensor all = tensor_rows(r->logits, 0, n);
   *logits = tensor_cols(all, 0, r->model->options.vocab);
+  if (r->pairs) return chunk_pairs(r, first, n);
   return model_logits(r->model, all, tensor_rows(r->model->h, first, n));
 }
 
@@ -179,23 +204,7 @@ int rows_logits(Rows *r, int64_t first, int64_t n, float *logits) {
   return err;
 }
 
-/* Targets of n rows, each with the factor 1, and of the padding. */
-static int upload_plain(Rows *r, const Objective *o, const int32_t *ids, int64_t n, double *ones) {
-  Device *dev = r->model->dev;
-  int64_t all = computed(r, n);
-  ASSERT(r->terms == 1);
-  TRY(upload_targets(r, o, ids, n, all));
-  for (int64_t i = 0; i < n; i++) ones[i] = 1;
-  TRY(tensor_from_f64(dev, tensor_rows(r->weight, 0, n), ones, r->host));
-  return all > n ? tensor_zero(dev, tensor_rows(r->weight, n, all - n)) : OK;
-}
-
-static int chunk_nll(Rows *r, const Objective *o, int64_t first, int64_t k, Tensor logits) {
-  return objective_cross_entropy(o, r->model->dev, tensor_rows(r->loss, first, k), logits,
-                                 tensor_rows(r->target, first, k), tensor_rows(r->weight, first, k), false);
-}
-
-/* What rows_draw, rows_propose and rows_score have in common. */
+/* What rows_draw, rows_propose, rows_score and rows_draw_seen have in common. */
 typedef struct Drawing {
   const DrawRule *rule;
   bool likeliest, keep; /* whether r->uniform is not used, r->keep is */
@@ -204,22 +213,43 @@ typedef struct Drawing {
   bool nll;     /* of r->target, into r->loss */
 } Drawing;
 
+/* The weights of n rows where they have one factor. */
+static Tensor single(const Rows *r, int64_t first, int64_t n) {
+  return tensor_rows(tensor_1d(r->weight.data, r->weight.type, r->model->capacity), first, n);
+}
+
+/* Targets ids[n] of weight 1; nll[n] is scratch. */
+static int upload_seen(Rows *r, const Objective *o, int64_t n, const int32_t *ids, double *nll) {
+  Device *dev = r->model->dev;
+  int64_t all = computed(r, n);
+  TRY(upload_targets(r, o, ids, n, all));
+  for (int64_t i = 0; i < n; i++) nll[i] = 1;
+  TRY(tensor_from_f64(dev, single(r, 0, n), nll, r->host));
+  return all > n ? tensor_zero(dev, single(r, n, all - n)) : OK;
+}
+
+static int chunk_nll(Rows *r, const Objective *o, Tensor logits, int64_t first, int64_t k) {
+  return objective_cross_entropy(o, r->model->dev, tensor_rows(r->loss, first, k), logits,
+                                 tensor_rows(r->target, first, k), single(r, first, k), false);
+}
+
 static int draw_chunk(Rows *r, const Objective *o, int64_t first, int64_t k, const Drawing *x) {
   Device *dev = r->model->dev;
   Tensor logits, ids = tensor_rows(r->ids, first, k);
   TRY(chunk_logits(r, first, k, &logits));
   if (x->never >= 0) TRY(op_exclude(dev, logits, x->never));
+  if (x->nll) TRY(chunk_nll(r, o, logits, first, k));
   TRY(objective_denoise(o, dev, ids, logits, x->likeliest ? TENSOR_NONE : tensor_rows(r->uniform, first, k),
                         x->keep ? tensor_rows(r->keep, first, k) : TENSOR_NONE, x->rule ? *x->rule : (DrawRule){0}));
   if (x->measure) TRY(op_confidence(dev, tensor_rows(r->measures, first, k), logits, ids, o->mask));
-  return x->nll ? chunk_nll(r, o, first, k, logits) : OK;
+  return OK;
 }
 
 /* ids[n] (host) of the n rows of the last pass, chunk by chunk. */
 static int draw_rows(Rows *r, const Objective *o, int64_t n, const Drawing *x, int32_t *ids) {
   int64_t all = computed(r, n);
-  for (int64_t first = 0; first < all; first += r->chunk)
-    TRY(draw_chunk(r, o, first, all - first < r->chunk ? all - first : r->chunk, x));
+  for (int64_t first = 0; first < all; first += rows_chunk(r))
+    TRY(draw_chunk(r, o, first, all - first < rows_chunk(r) ? all - first : rows_chunk(r), x));
   TRY(tensor_download(r->model->dev, ids, tensor_rows(r->ids, 0, n)));
   for (int64_t i = 0; i < n; i++) CHECK(ids[i] >= 0, ERR_NUMERIC, "%s", NOT_A_NUMBER);
   return OK;
@@ -245,13 +275,13 @@ int rows_propose(Rows *r, const Objective *o, int64_t n, const double *uniform, 
 
 int rows_nll(Rows *r, const Objective *o, int64_t n, const int32_t *ids, double *nll) {
   if (n == 0) return OK;
+  TRY(upload_seen(r, o, n, ids, nll));
   int64_t all = computed(r, n);
-  TRY(upload_plain(r, o, ids, n, nll));
-  for (int64_t first = 0; first < all; first += r->chunk) {
-    int64_t k = all - first < r->chunk ? all - first : r->chunk;
+  for (int64_t first = 0; first < all; first += rows_chunk(r)) {
+    int64_t k = all - first < rows_chunk(r) ? all - first : rows_chunk(r);
     Tensor logits;
     TRY(chunk_logits(r, first, k, &logits));
-    TRY(chunk_nll(r, o, first, k, logits));
+    TRY(chunk_nll(r, o, logits, first, k));
   }
   return losses_to_host(r, n, nll);
 }
@@ -260,8 +290,18 @@ int rows_score(Rows *r, const Objective *o, int64_t n, const int32_t *target, do
                double *measures) {
   const Drawing x = {.likeliest = true, .never = -1, .measure = true, .nll = true};
   if (n == 0) return OK;
-  TRY(upload_plain(r, o, target, n, nll));
+  TRY(upload_seen(r, o, n, target, nll));
   TRY(draw_rows(r, o, n, &x, ids));
   TRY(tensor_download(r->model->dev, measures, tensor_rows(r->measures, 0, n)));
+  return losses_to_host(r, n, nll);
+}
+
+int rows_draw_seen(Rows *r, const Objective *o, int64_t n, const int32_t *seen, const double *uniform,
+                   const DrawRule *rule, int32_t *ids, double *nll) {
+  Drawing x = {.rule = rule, .likeliest = rule->temperature == 0, .never = -1, .nll = true};
+  if (n == 0) return OK;
+  if (!x.likeliest) TRY(tensor_upload(r->model->dev, tensor_rows(r->uniform, 0, n), uniform));
+  TRY(upload_seen(r, o, n, seen, nll));
+  TRY(draw_rows(r, o, n, &x, ids));
   return losses_to_host(r, n, nll);
 }

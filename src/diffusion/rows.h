@@ -19,6 +19,8 @@ typedef struct Rows {
   Model *model; /* not owned */
   Arena arena;
   int64_t chunk;        /* rows of logits held at a time */
+  bool pairs;           /* rows_pair */
+  double second;        /* weight of a pair's second row */
   Tensor logits;        /* [chunk, V and padding columns], act in training, else real */
   int terms;            /* factors a row */
   Tensor loss, weight;  /* [capacity], [capacity, terms] real */
@@ -44,9 +46,17 @@ int rows_loss(Rows *r, const Objective *o, const Noised *n, bool gradient, doubl
 int rows_predict(Rows *r, const Objective *o, const Noised *n, double *loss, Prediction *list);
 /** rows_total — *loss (host) := the sum of losses since the last rows_total; waits for the device. */
 int rows_total(Rows *r, double *loss);
+/** rows_pair — from now on the wanted rows of a pass are pairs: in each part of 2·rows_chunk(r) rows, or what is left
+ *  for the last one, the first half are the first rows of pairs and the second half the second ones. The logits of a pair
+ *  are first·(first one's) + (1 − first)·(second one's), and row i of the functions below is pair i. Not in training.
+ *  Errors  ERR_USAGE: device.row_chunk = 1 */
+int rows_pair(Rows *r, double first);
+void rows_unpair(Rows *r);
+/** rows_chunk — rows, or pairs, whose logits are held at a time. */
+int64_t rows_chunk(const Rows *r);
 /** rows_logits — logits[n,V] (host) of rows first … first+n−1 of those of the last pass; n ≤ r->chunk. */
 int rows_logits(Rows *r, int64_t first, int64_t n, float *logits);
-/** rows_nll — nll[n] (host): −log p(ids) without m at the n rows of the last pass. One factor a row. */
+/** rows_nll — nll[n] (host): −log p(ids) without m at the n rows of the last pass. */
 int rows_nll(Rows *r, const Objective *o, int64_t n, const int32_t *ids, double *nll);
 /** rows_score — the same from one set of logits with what the network says before it sees the target: ids[n], the most
  *  likely tokens, and measures[n,3] of op_confidence (all host).
@@ -66,3 +76,7 @@ int rows_draw(Rows *r, const Objective *o, int64_t n, const double *uniform, con
  *  Errors    ERR_NUMERIC: a logit is NaN */
 int rows_propose(Rows *r, const Objective *o, int64_t n, const double *uniform, const DrawRule *rule, int32_t never,
                  int32_t *ids, double *measures);
+/** rows_draw_seen — tokens drawn as by rows_draw without `keep`, and nll[n] (host) as rows_nll gives it for the tokens
+ *  seen[n]. */
+int rows_draw_seen(Rows *r, const Objective *o, int64_t n, const int32_t *seen, const double *uniform,
+                   const DrawRule *rule, int32_t *ids, double *nll);

@@ -43,6 +43,20 @@ int64_t timestep_mask(int32_t *z, const int32_t *x0, int64_t L, int32_t m, doubl
   return timestep_mask_part(z, x0, 0, L, m, chance, key);
 }
 
+int32_t timestep_token(double u, int64_t V, int32_t m) {
+  int64_t K = V - 1, i = (int64_t)(u * (double)K);
+  if (i > K - 1) i = K - 1; /* u rounded up to 1 */
+  return (int32_t)(i + (i >= m));
+}
+
+void timestep_replace_part(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int64_t V, int32_t m, double chance,
+                           RngKey key) {
+  for (int64_t l = from; l < to; l++) {
+    double u = rng_uniform(key, (uint64_t)l);
+    z[l] = u < chance ? timestep_token(u / chance, V, m) : x0[l];
+  }
+}
+
 /* Selection sampling: position l is taken with probability (still to take)/(positions left). */
 void timestep_mask_count_part(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int32_t m, int64_t k,
                               RngKey key) {

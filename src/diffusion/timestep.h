@@ -19,6 +19,12 @@ int64_t timestep_mask(int32_t *z, const int32_t *x0, int64_t L, int32_t m, doubl
 /** timestep_mask_part — the same for positions from … to−1. */
 int64_t timestep_mask_part(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int32_t m, double chance,
                            RngKey key);
+/** timestep_token — token number ⌊uK⌋ of the K = V − 1 tokens besides m, u uniform on [0,1). */
+int32_t timestep_token(double u, int64_t V, int32_t m);
+/** timestep_replace_part — z at positions from … to−1 := a uniform one of the tokens besides m, which may be x0, where
+ *  uniform(position) < chance, else x0. Where it is below, uniform(position)/chance decides which one: it is uniform, too. */
+void timestep_replace_part(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int64_t V, int32_t m, double chance,
+                           RngKey key);
 /** timestep_mask_count — z[L] := x0 with a uniformly drawn set of exactly k positions masked. */
 void timestep_mask_count(int32_t *z, const int32_t *x0, int64_t L, int32_t m, int64_t k, RngKey key);
 /** timestep_mask_count_part — the same for positions from … to−1. */

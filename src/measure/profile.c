@@ -218,14 +218,14 @@ void profile_destroy(Profile *p) {
   mem_free(&p->norms);
 }
 
-/* Without a pass over unmasked rows, no row has share or distance 0; where the next token is predicted, all have. */
+/* Where only masked rows are scored, no row has share or distance 0; where the next token is predicted, all have. */
 int64_t profile_cut(const Profile *p, const Network *net, Cut cut, int64_t *first) {
   bool masks = net->objective.diffusion;
   int64_t n = cut == CUT_CALIBRATION ? PROFILE_SHARES : p->bins.first[cut + 1] - p->bins.first[cut];
   *first = 0;
   if (cut == CUT_POSITION || cut == CUT_FREQUENCY) return n;
   if (!masks) return cut == CUT_CALIBRATION;
-  *first = network_passes(net) == 1;
+  *first = network_passes(net) == 1 && !net->objective.replaces;
   return n - *first;
 }
 

@@ -73,10 +73,10 @@ void profile_bins_begin(ProfileBins *b) { b->sequence = -1; }
 
 /* Share and distances of sequence s: one sweep from each side. */
 static void look_at(ProfileBins *b, const Objective *o, const Noised *z, int64_t s) {
-  const int32_t *ids = z->z + s * z->L;
+  const int32_t *ids = z->z + s * z->L, *x0 = z->x0 + s * z->L;
   int64_t n = z->length[s], none = distance_bins(b->L) - 1, masked = 0;
   for (int64_t l = 0, seen = -b->L; l < n; l++) {
-    bool visible = !o->diffusion || ids[l] != o->mask;
+    bool visible = !o->diffusion || ids[l] == x0[l];
     masked += !visible;
     if (visible) seen = l;
     b->distance[l] = (int32_t)(l - seen < b->L ? l - seen : b->L);

@@ -59,6 +59,10 @@ static int check(const NetworkOptions *x, const ModelTable *model, const Objecti
         objective, model->name, causal_or_not(false, x->training, fit));
   CHECK(model->timed || !cfg->model_time_conditioning, ERR_USAGE,
         "model.time_conditioning: model.name = %s has no time conditioning; set it to false", model->name);
+  CHECK(!o->table->timed || cfg->model_time_conditioning, ERR_USAGE,
+        "diffusion.objective = %s: the network cannot see which tokens are noise, so it must know how many are: set "
+        "model.time_conditioning to true",
+        objective);
   CHECK(!cfg->model_mask_padding || (model->attends && !model->causal), ERR_USAGE,
         "model.mask_padding hides padding from bidirectional attention: model.name = %s %s", model->name,
         model->causal ? "never sees what comes after a token" : "has no attention");

@@ -1,6 +1,7 @@
 #include "sampling/draws.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "sampling/guidance.h"
 #include <math.h>
 #include <string.h>
 
@@ -86,13 +87,14 @@ int draws_evaluate(SamplerJob *job, const Draws *d, int32_t *z, int64_t B, doubl
   int64_t L = job->length, size = draws_pass_size(job->model->dev, B, job->n);
   double *sigma = NULL;
   job->evaluations++;
-  job->evaluated += B;
+  job->evaluated += job->given ? 2 * B : B;
   if (job->pass) return job->pass(job, d);
   TRY(mem_alloc(&sigma, (size_t)size * sizeof *sigma));
   for (int64_t b = 0; b < size; b++) sigma[b] = objective_condition(job->objective, t);
   for (int64_t b = B; b < size; b++) memcpy(z + b * L, z, (size_t)L * sizeof *z);
   ModelInput in = {.B = size, .ids = z, .sigma = sigma, .rows = d->rows, .n_rows = d->n};
-  int err = model_forward(job->model, &in);
+  GuidedPass guided = {.z = z, .who = d->who, .real = B, .B = size, .sigma = sigma, .rows = d->rows, .n = d->n};
+  int err = job->given ? guidance_forward(job, &guided) : model_forward(job->model, &in);
   mem_free(&sigma);
   return err;
 }

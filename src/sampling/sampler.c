@@ -1,6 +1,7 @@
 #include "sampling/sampler.h"
 #include "base/err.h"
 #include "base/menu.h"
+#include "sampling/guidance.h"
 
 /* The first sampler that takes what the objective gives; if `timed`, one that also works with a network conditioned on
  * time. */
@@ -16,6 +17,7 @@ static const char *const unfit[] = {
     [GIVES_X0] = "gives p(x0 | z) without the mask",
     [GIVES_X0_OR_MASK] = "gives the mask a probability, unless diffusion.subs_masking = true",
     [GIVES_SCORE] = "gives ratios of probabilities, not p(x0 | z)",
+    [GIVES_X0_UNIFORM] = "replaces tokens by others instead of masking them",
 };
 
 /* The samplers that draw in f32 from what the objective gives, for a message. */
@@ -27,7 +29,7 @@ static const char *drawn_in_f32(const Objective *o, char text[MENU_TEXT]) {
 }
 
 /* Whether a row of logits says nothing but which token it is. */
-static bool certain(const Objective *o) { return o->gives == GIVES_NEXT || o->gives == GIVES_X0; }
+static bool certain(const Objective *o) { return o->gives != GIVES_X0_OR_MASK && o->gives != GIVES_SCORE; }
 
 static int check(const SamplerTable *s, const SamplerOptions *x) {
   const Objective *o = x->objective;
@@ -44,6 +46,9 @@ static int check(const SamplerTable *s, const SamplerOptions *x) {
         "sample.draw = f32 is not available for sample.sampler = %s with diffusion.objective = %s, but for %s; use "
         "sample.draw = f64",
         s->name, o->table->name, drawn_in_f32(o, fit));
+  CHECK(x->cfg->sample_guidance == 1 || o->gives == GIVES_X0, ERR_USAGE,
+        "sample.guidance compares a prompt with a masked one: diffusion.objective = %s %s; set it to 1", o->table->name,
+        unfit[o->gives]);
   CHECK(x->cfg->sample_temperature > 0 || (strcmp(x->cfg->sample_draw, "f32") != 0 && certain(o)), ERR_USAGE,
         "sample.temperature = 0 takes the most likely token, for which sample.draw must be f64 and the objective give "
         "no probability to the mask; use a small one, such as 1e-3");
@@ -71,6 +76,9 @@ static int check_blocks(const SamplerOptions *x) {
   CHECK(cfg->sample_block_length == 0, ERR_USAGE,
         "sample.block_length = %lld: with diffusion.block = %lld the blocks are those of the network; set it to 0",
         (long long)cfg->sample_block_length, (long long)x->model->block);
+  CHECK(cfg->sample_guidance == 1, ERR_USAGE,
+        "sample.guidance = %g: with diffusion.block = %lld there is no guidance; set it to 1", cfg->sample_guidance,
+        (long long)x->model->block);
   return sampler_stops(x);
 }
 
@@ -90,8 +98,12 @@ int sampler_create(Sampler *s, const SamplerOptions *options) {
 int sampler_run(const Sampler *s, SamplerJob *job) {
   job->evaluations = job->evaluated = 0;
   job->length = job->model->options.length;
-  return job->model->options.block > 0 ? blocks_run(&s->blocks, s->table->run, s->own, job)
-                                       : s->table->run(job, s->own);
+  if (job->model->options.block > 0) return blocks_run(&s->blocks, s->table->run, s->own, job);
+  if (!job->guided) return s->table->run(job, s->own);
+  int err = guidance_begin(job);
+  if (err == OK) err = s->table->run(job, s->own);
+  guidance_end(job);
+  return err;
 }
 
 void sampler_destroy(Sampler *s) {

@@ -35,6 +35,11 @@ static const Case cases[] = {
     {"subs, weight one, normal",
      "loglinear",
      {.name = "subs", .plain = true, .law = {.name = "normal", .normal_mean = 0.5, .normal_width = 0.2}}},
+    {"uniform", "loglinear", {.name = "uniform"}},
+    {"uniform, geometric", "geometric", {.name = "uniform"}},
+    {"uniform, normal",
+     "loglinear",
+     {.name = "uniform", .law = {.name = "normal", .normal_mean = 0.5, .normal_width = 0.2}}},
     {"sedd, normal", "loglinear", {.name = "sedd", .law = {.name = "normal", .normal_mean = 0.5, .normal_width = 0.2}}},
 };
 enum { CASES = sizeof cases / sizeof *cases };
@@ -44,6 +49,16 @@ static const ToyBatch ends = {.x0 = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 0, 7, 8, 2, 8
                               .z = {MASK, MASK, MASK, MASK, MASK, 9, 2, 6, 5, 3, 0, 7, MASK, 2, MASK},
                               .length = {5, 5, 4},
                               .t = {1, 0.25, 0.25}};
+
+/* The batch of a case: where noise has no masks, other tokens take their place. */
+static const ToyBatch *batch_of(const Case *c, const ToyBatch *batch) {
+  static ToyBatch replaced;
+  if (strcmp(c->objective.name, "uniform") != 0) return batch;
+  replaced = *batch;
+  for (int i = 0; i < TOY_TOKENS; i++)
+    if (replaced.z[i] == MASK) replaced.z[i] = (replaced.x0[i] + 1) % MASK;
+  return &replaced;
+}
 
 static void open_case(Network *n, const Case *c, const char *backend) {
   bool causal = strcmp(c->objective.name, "ar") == 0;
@@ -61,9 +76,9 @@ static void test_slopes(void **state) {
   for (int i = 0; i < CASES; i++) {
     Network n;
     open_case(&n, &cases[i], "cpu_f64");
-    toy_pass_slopes(&n, &toy_mixed, 0, B, toy_none, 4);
-    toy_pass_slopes(&n, &toy_mixed, 0, B, toy_quarter, 1);
-    toy_pass_slopes(&n, &ends, 0, B, toy_none, 4);
+    toy_pass_slopes(&n, batch_of(&cases[i], &toy_mixed), 0, B, toy_none, 4);
+    toy_pass_slopes(&n, batch_of(&cases[i], &toy_mixed), 0, B, toy_quarter, 1);
+    toy_pass_slopes(&n, batch_of(&cases[i], &ends), 0, B, toy_none, 4);
     network_destroy(&n);
   }
 }
@@ -73,7 +88,7 @@ static void test_ends_are_finite(void **state) {
   (void)state;
   for (int i = 0; i < CASES; i++) {
     double loss[2], *grad[2];
-    ToyBatch batch = ends;
+    ToyBatch batch = *batch_of(&cases[i], &ends);
     if (cases[i].objective.T == 0) batch.t[1] = batch.t[2] = 1e-3;
     for (int f32 = 0; f32 < 2; f32++) {
       Network n;
@@ -91,27 +106,29 @@ static void test_ends_are_finite(void **state) {
   }
 }
 
-/* d3pm has a second pass, which scores every real position; the other objectives have none. */
+/* d3pm has a second pass, which scores every real position; the other objectives have none. Uniform noise scores all. */
 static void test_passes(void **state) {
   (void)state;
   for (int i = 0; i < CASES; i++) {
     Network n;
     double loss[B];
     int64_t rows = 0;
+    const ToyBatch *batch = batch_of(&cases[i], &ends);
     open_case(&n, &cases[i], "cpu_f64");
     noised_begin(&n.noised, B);
     for (int b = 0; b < B; b++) {
-      for (int l = 0; l < TOY_L; l++) n.noised.z[b * TOY_L + l] = ends.z[b * TOY_L + l];
+      for (int l = 0; l < TOY_L; l++) n.noised.z[b * TOY_L + l] = batch->z[b * TOY_L + l];
       noised_add(&n.objective, &n.noised, b, ends.x0 + b * TOY_L, ends.length[b], ends.t[b]);
     }
     MUST(network_loss(&n, &toy_none, false, loss, &rows));
     bool twice = network_passes(&n) == 2;
     assert_true(twice == (strcmp(n.objective.table->name, "d3pm") == 0));
     bool causal = !n.objective.diffusion;
-    assert_int_equal(rows, causal ? 4 + 4 + 3 : 5 + 0 + 1 + (twice ? 5 + 5 + 4 : 0));
+    bool every = n.objective.replaces;
+    assert_int_equal(rows, causal ? 4 + 4 + 3 : every ? 5 + 5 + 4 : 5 + 0 + 1 + (twice ? 5 + 5 + 4 : 0));
     assert_int_equal(n.noised.scored, causal ? 4 + 4 + 3 : 5 + 5 + 4);
-    assert_int_equal(n.noised.masked, causal ? 0 : 5 + 0 + 1); /* without the padding */
-    assert_true(twice || causal ? loss[1] > 0 : loss[1] == 0); /* the sequence without masks */
+    assert_int_equal(n.noised.masked, causal ? 0 : 5 + 0 + 1);          /* without the padding */
+    assert_true(twice || causal || every ? loss[1] > 0 : loss[1] == 0); /* the sequence without masks */
     network_destroy(&n);
   }
 }
@@ -152,7 +169,7 @@ static void test_ready(void **state) {
   for (int i = 0; i < CASES; i++) {
     Network n;
     open_case(&n, &cases[i], "cpu_f64");
-    toy_ready(&n, &ends, toy_quarter);
+    toy_ready(&n, batch_of(&cases[i], &ends), toy_quarter);
     network_destroy(&n);
   }
 }

@@ -391,6 +391,10 @@ static void test_refusals(void **state) {
   refused("loglinear", (ObjectiveOptions){.name = "ar", .plain = true}, "weight one for ar");
   refused("loglinear", (ObjectiveOptions){.name = "sedd", .plain = true}, "weight one for sedd");
   refused("loglinear", (ObjectiveOptions){.name = "d3pm", .T = 10, .plain = true}, "weight one for d3pm");
+  refused("loglinear", (ObjectiveOptions){.name = "uniform", .T = 10}, "uniform in steps");
+  refused("loglinear", (ObjectiveOptions){.name = "uniform", .plain = true}, "weight one for uniform");
+  refused("loglinear", (ObjectiveOptions){.name = "uniform", .change_of_variables = true}, "change for uniform");
+  refused("loglinear", (ObjectiveOptions){.name = "uniform", .subs_masking = true}, "subs_masking of uniform");
   refused("loglinear", (ObjectiveOptions){.name = "subs", .subs_masking = true}, "subs_masking of subs");
 }
 

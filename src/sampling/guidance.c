@@ -1,0 +1,60 @@
+#include "sampling/guidance.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include <string.h>
+
+int guidance_begin(SamplerJob *job) {
+  int64_t tokens = job->n * job->length;
+  ASSERT(2 * job->n <= job->model->options.batch);
+  TRY(mem_alloc(&job->given, (size_t)tokens * sizeof *job->given));
+  for (int64_t i = 0; i < tokens; i++) job->given[i] = job->z[i] != job->objective->mask;
+  return rows_pair(job->rows, job->guidance);
+}
+
+void guidance_end(SamplerJob *job) {
+  mem_free(&job->given);
+  rows_unpair(job->rows);
+}
+
+/* both[2B,L] := z, then z with its given tokens masked. */
+static void double_up(const SamplerJob *job, const GuidedPass *p, int32_t *both) {
+  int64_t L = job->length, B = p->B;
+  memcpy(both, p->z, (size_t)(B * L) * sizeof *both);
+  for (int64_t b = 0; b < B; b++) {
+    int64_t from = b < p->real ? b : 0;
+    const bool *given = job->given + (p->who ? p->who[from] : from) * L;
+    for (int64_t l = 0; l < L; l++) both[(B + b) * L + l] = given[l] ? job->objective->mask : p->z[b * L + l];
+  }
+}
+
+/* rows[2n] := those of each chunk, once for the first B sequences and once for the others. */
+static void pair_rows(const SamplerJob *job, const GuidedPass *p, int32_t *rows) {
+  int64_t shift = p->B * job->length, part = rows_chunk(job->rows);
+  for (int64_t first = 0; first < p->n; first += part) {
+    int64_t n = p->n - first < part ? p->n - first : part;
+    for (int64_t i = 0; i < n; i++) {
+      rows[2 * first + i] = p->rows[first + i];
+      rows[2 * first + n + i] = (int32_t)(shift + p->rows[first + i]);
+    }
+  }
+}
+
+int guidance_forward(SamplerJob *job, const GuidedPass *p) {
+  int64_t L = job->length;
+  int32_t *both = NULL, *rows = NULL;
+  double *sigma = NULL;
+  int err = OK;
+  TRY_TO(done, mem_alloc(&both, (size_t)(2 * p->B * L) * sizeof *both));
+  TRY_TO(done, mem_alloc(&rows, (size_t)(2 * p->n + 1) * sizeof *rows));
+  TRY_TO(done, mem_alloc(&sigma, (size_t)(2 * p->B) * sizeof *sigma));
+  double_up(job, p, both);
+  pair_rows(job, p, rows);
+  for (int64_t b = 0; b < 2 * p->B; b++) sigma[b] = p->sigma[b % p->B];
+  ModelInput in = {.B = 2 * p->B, .ids = both, .sigma = sigma, .rows = rows, .n_rows = 2 * p->n};
+  TRY_TO(done, model_forward(job->model, &in));
+done:
+  mem_free(&both);
+  mem_free(&rows);
+  mem_free(&sigma);
+  return err;
+}

@@ -1,0 +1,30 @@
+/* remasking — the reverse process of masks in which a token may be masked again and drawn anew, now that more of the text
+ * is known: what samplers that differ in the probability σ of that share.
+ *
+ * Let alpha be the probability that a token is visible, alpha_t before a step and alpha_s ≥ alpha_t after it. In the
+ * step a visible token is remasked with probability σ, and a masked position is filled from p(x0 | z) with probability
+ * u. Samples stay as noisy as the schedule says, which is what the network was trained on, if
+ *
+ *   alpha_s = alpha_t (1 − σ) + (1 − alpha_t) u,   u = (alpha_s − (1 − σ) alpha_t)/(1 − alpha_t)
+ *
+ * which is a probability as long as σ ≤ σmax = min(1, (1 − alpha_s)/alpha_t). σ = 0 gives the samples without
+ * remasking, bit for bit: the same random numbers decide which positions unmask and their tokens. They also decide
+ * which tokens are remasked, since a position is either visible or masked.
+ * Tokens fixed at the start are not remasked. The network is evaluated only in steps where something unmasks, at the
+ * time of the step. Source: arXiv:2503.00307 §3. */
+#pragma once
+#include "sampling/job.h"
+
+typedef struct Remasking {
+  /* σ in a step with masking probability `now` before it and `next` after it */
+  double (*sigma)(const void *own, double now, double next);
+  const void *own; /* not owned */
+  /* σ is divided among the visible tokens of a sequence in proportion to e^−c, c the p(x0 | z) that the network gave the
+   * token when it was drawn. For a masked position c = ∞, so σ = 0 in its u: remasked tokens then exceed the masks of
+   * the schedule, and the noise removal fills those that remain */
+  bool by_confidence;
+} Remasking;
+
+/** remasking_run — the job's samples.
+ *  Errors  ERR_NUMERIC: the network's output is NaN */
+int remasking_run(SamplerJob *job, const Remasking *how);

@@ -1,0 +1,143 @@
+/* sampler_psi — predictor-corrector sampling (Ψ-samplers): a step from t to s draws each token from
+ *
+ *   κ·q(z_s | z_t) + (1 − κ)·q_s(· | π)
+ * where q(z_s | z_t) is the step of the reverse process, π its step to a clean token (alpha_s = 1), and
+ * q_s(· | π) = alpha_s π + (1 − alpha_s)·prior noises that again. κ = sample.kappa: 1 is the reverse process, 0 draws
+ * all tokens of a step anew. With the true posterior the samples have the marginals q_s whatever κ is. In the last step
+ * alpha_s is 1 or nearly so, where both parts are the same.
+ *
+ * Noise that masks: the second part remasks a visible token with probability σ = (1 − κ)(1 − alpha_s) and fills a masked
+ * one with probability alpha_s, which is remasking (remasking.h) with that σ. κ = 1 gives the samples of the reverse
+ * process, bit for bit.
+ *
+ * Noise that replaces tokens by uniform ones: with K tokens, p = p(x0 | z) and D = K alpha_t p_z + 1 − alpha_t
+ *
+ *   D·q(z_s = y | z_t = z) = (K alpha_t p_z + alpha_t (1 − alpha_s)/alpha_s) [y = z] + (alpha_s − alpha_t) p_y
+ *                            + (1 − alpha_t/alpha_s)(1 − alpha_s)/K
+ *   D·π_y                  = K alpha_t p_z [y = z] + (1 − alpha_t) p_y
+ * so a token stays, is drawn from p, or from the prior. The samples begin with uniform tokens where z has masks; what is
+ * fixed at the start stays. Every position is evaluated in every step. sample.noise_removal ends with one more pass,
+ * which takes the most likely token everywhere; without it the last step goes to alpha_s = 1. The temperature and the
+ * nucleus shape what is drawn from p; p_z is the network's.
+ * Source: Sahoo et al., arXiv:2602.21185; the posterior: arXiv:2412.10193 §3.2. */
+#include "base/err.h"
+#include "base/mem.h"
+#include "diffusion/timestep.h"
+#include "sampling/draws.h"
+#include "sampling/remasking.h"
+#include "sampling/sampler.h"
+#include <math.h>
+
+static int psi_create(void **own, const SamplerOptions *x) {
+  TRY(mem_alloc(own, sizeof(double)));
+  *(double *)*own = x->cfg->sample_kappa;
+  return OK;
+}
+
+static void psi_destroy(void **own) { mem_free(own); }
+
+static double sigma_of(const void *kappa, double now, double next) {
+  (void)now;
+  return (1 - *(const double *)kappa) * next;
+}
+
+/* ---- uniform noise */
+typedef struct Replacing {
+  Draws draws;   /* the positions that are not fixed */
+  int32_t *seen; /* [draws.n] their tokens before the step */
+  double *nll;   /* [draws.n] −log p of these */
+} Replacing;
+
+static int begin(Replacing *r, SamplerJob *job) {
+  int64_t L = job->length, V = job->objective->options.vocab;
+  size_t tokens = (size_t)(job->n * L);
+  *r = (Replacing){0};
+  TRY(draws_create(&r->draws, (int64_t)tokens));
+  TRY(mem_alloc(&r->seen, tokens * sizeof *r->seen));
+  TRY(mem_alloc(&r->nll, tokens * sizeof *r->nll));
+  for (int64_t b = 0; b < job->n; b++) {
+    RngKey key = draws_key(job, RNG_SAMPLE_PRIOR, DRAWS_STEPS, job->first + b, 0);
+    for (int64_t l = 0; l < L; l++) {
+      if (job->z[b * L + l] != job->objective->mask) continue;
+      job->z[b * L + l] = timestep_token(rng_uniform(key, (uint64_t)l), V, job->objective->mask);
+      draws_add(&r->draws, job, b, l, 0);
+    }
+  }
+  return OK;
+}
+
+static void end(Replacing *r) {
+  draws_destroy(&r->draws);
+  mem_free(&r->seen);
+  mem_free(&r->nll);
+}
+
+typedef struct Step {
+  double kappa, now, next; /* 1 − alpha before and after it */
+  int64_t V;
+  int32_t m;
+} Step;
+
+/* The token that follows z, where p_z = p and x0 was drawn from p: by the random number u. */
+static int32_t next_token(const Step *s, int32_t z, double p, int32_t x0, double u) {
+  double at = 1 - s->now, as = 1 - s->next, k = s->kappa, known = (double)(s->V - 1) * at * p, D = known + s->now;
+  double stay = k * (known + at * s->next / as) + (1 - k) * as * known;
+  double drawn = k * (s->now - s->next) + (1 - k) * as * s->now;
+  double noise = k * (s->now - s->next) / as * s->next + (1 - k) * s->next * D;
+  u *= stay + drawn + noise; /* D */
+  if (u < stay) return z;
+  if (u < stay + drawn || noise == 0) return x0;
+  return timestep_token((u - stay - drawn) / noise, s->V, s->m);
+}
+
+static int take_step(Replacing *r, SamplerJob *job, double kappa, int64_t step) {
+  Draws *d = &r->draws;
+  const Objective *o = job->objective;
+  int64_t L = job->length;
+  bool last = step + 1 == job->steps && !job->noise_removal;
+  double t = job_time(step, job->steps);
+  Step s = {.kappa = kappa,
+            .now = schedule_masked(o->schedule, t),
+            .next = last ? 0 : schedule_masked(o->schedule, job_time(step + 1, job->steps)),
+            .V = o->options.vocab,
+            .m = o->mask};
+  for (int64_t i = 0; i < d->n; i++) {
+    d->uniform[i] = draws_token(job, job->first + d->rows[i] / L, step, d->rows[i] % L);
+    r->seen[i] = job->z[d->rows[i]];
+  }
+  TRY(draws_evaluate(job, d, job->z, job->n, t));
+  TRY(rows_draw_seen(job->rows, o, d->n, r->seen, d->uniform, &job->draw, d->ids, r->nll));
+  for (int64_t i = 0; i < d->n; i++) {
+    RngKey key = draws_key(job, RNG_SAMPLE_UNMASK, DRAWS_STEPS, job->first + d->rows[i] / L, step);
+    double u = rng_uniform(key, (uint64_t)(d->rows[i] % L));
+    job->z[d->rows[i]] = next_token(&s, r->seen[i], exp(-r->nll[i]), d->ids[i], u);
+  }
+  return OK;
+}
+
+static int replace(Replacing *r, SamplerJob *job, double kappa) {
+  for (int64_t i = 0; i < job->steps; i++) {
+    TRY(take_step(r, job, kappa, i));
+    if (job->progress) TRY(job->progress(job->progress_arg, i + 1));
+  }
+  if (!job->noise_removal || r->draws.n == 0) return OK;
+  TRY(draws_evaluate(job, &r->draws, job->z, job->n, job_time(job->steps, job->steps)));
+  return draws_fill(job, &r->draws, job->z, true, NULL);
+}
+
+static int psi_run(SamplerJob *job, const void *own) {
+  const double *kappa = own;
+  Replacing r;
+  if (!job->objective->replaces) return remasking_run(job, &(Remasking){.sigma = sigma_of, .own = own});
+  int err = begin(&r, job);
+  if (err == OK) err = replace(&r, job, *kappa);
+  end(&r);
+  return err;
+}
+
+extern const SamplerTable sampler_psi;
+const SamplerTable sampler_psi = {.name = "psi",
+                                  .takes = TAKES(GIVES_X0) | TAKES(GIVES_X0_UNIFORM),
+                                  .create = psi_create,
+                                  .destroy = psi_destroy,
+                                  .run = psi_run};
