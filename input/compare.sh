@@ -11,7 +11,7 @@ set -euo pipefail
 
 corpus_demo "$DATA" demo
 mkdir -p "$RUNS"
-[ $# -gt 0 ] || set -- mdlm bd3lm d3pm sedd ar mamba
+[ $# -gt 0 ] || set -- mdlm bd3lm d3pm sedd uniform ar mamba
 table=
 for name; do
   row_keys "$name"

@@ -15,9 +15,10 @@ overrides() {
     bd3lm) echo "diffusion.block=4" ;;
     d3pm) echo "diffusion.objective=d3pm diffusion.T=1000 model.time_conditioning=true" ;;
     sedd) echo "diffusion.objective=sedd model.time_conditioning=true" ;;
+    uniform) echo "diffusion.objective=uniform model.time_conditioning=true sample.sampler=psi" ;;
     ar) echo "diffusion.objective=ar model.name=ar model.width=136" ;;
     mamba) echo "model.name=dimamba model.width=120 model.blocks=5" ;;
-    *) echo "compare: no row $1: mdlm, bd3lm, d3pm, sedd, ar, mamba" >&2 && return 2 ;;
+    *) echo "compare: no row $1: mdlm, bd3lm, d3pm, sedd, uniform, ar, mamba" >&2 && return 2 ;;
   esac
 }
 

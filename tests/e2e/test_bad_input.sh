@@ -78,7 +78,7 @@ bad "sedd with plain cross entropy" 'weight = one.*not the loss of diffusion.obj
 bad "importance sampling and change of variables" 'choose one' "${new[@]}" diffusion.time=importance \
   diffusion.change_of_variables=true
 bad "importance sampling in discrete time" 'diffusion.T = 9 must be 0' "${new[@]}" diffusion.T=9 diffusion.time=importance
-bad "times of ar" 'time = normal: diffusion.objective = ar has no time to draw; it is for subs or sedd' "${new[@]}" "${ar[@]}" \
+bad "times of ar" 'time = normal: diffusion.objective = ar has no time to draw; it is for subs, sedd or uniform' "${new[@]}" "${ar[@]}" \
   diffusion.time=normal
 bad "clip that leaves no time" 'clip_low = 0.9 .* is not below diffusion.clip_high = 0.8' "${new[@]}" diffusion.time=clip \
   diffusion.clip_low=0.9
@@ -94,6 +94,10 @@ bad "d3pm with another schedule" 'schedule must be loglinear, not cosine' "${new
 bad "sedd in discrete time" 'sedd has no discrete time' "${new[@]}" diffusion.objective=sedd diffusion.T=9
 bad "subs_masking with sedd" 'subs_masking is for diffusion.objective = d3pm' "${new[@]}" diffusion.objective=sedd \
   diffusion.subs_masking=true
+bad "uniform noise without time conditioning" 'objective = uniform.*set model.time_conditioning to true' "${new[@]}" \
+  diffusion.objective=uniform
+bad "guidance without a prompt" 'guidance = 2 is the weight of a prompt: set sample.prompt' sample "$D" sample.guidance=2
+bad "guidance of samples in training" 'samples during training have no guidance' "${new[@]}" train.sample_every=5 sample.guidance=2
 bad "ends of a schedule in the wrong order" 'sigma_min = 8 is not below' "${new[@]}" diffusion.schedule=linear \
   diffusion.sigma_min=8
 bad "ar on a bidirectional network" 'model.name = dit sees as input; use model.name = ar$' "${new[@]}" diffusion.objective=ar
