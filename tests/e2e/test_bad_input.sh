@@ -78,7 +78,7 @@ bad "sedd with plain cross entropy" 'weight = one.*not the loss of diffusion.obj
 bad "importance sampling and change of variables" 'choose one' "${new[@]}" diffusion.time=importance \
   diffusion.change_of_variables=true
 bad "importance sampling in discrete time" 'diffusion.T = 9 must be 0' "${new[@]}" diffusion.T=9 diffusion.time=importance
-bad "times of ar" 'time = normal: diffusion.objective = ar has no time to draw; it is for subs, sedd or uniform' "${new[@]}" "${ar[@]}" \
+bad "times of ar" 'time = normal: diffusion.objective = ar has no time to draw; it is for subs or sedd or uniform' "${new[@]}" "${ar[@]}" \
   diffusion.time=normal
 bad "clip that leaves no time" 'clip_low = 0.9 .* is not below diffusion.clip_high = 0.8' "${new[@]}" diffusion.time=clip \
   diffusion.clip_low=0.9

@@ -78,12 +78,15 @@ FAMILIES = {
             "sedd": dict(objective="sedd", gradient=True, **TIMED),
             "sedd_untimed": dict(objective="sedd"),
             "sedd_geometric": dict(objective="sedd", schedule="geometric", **TIMED),
+            "uniform": dict(objective="uniform", gradient=True, **TIMED),
+            "uniform_geometric": dict(objective="uniform", schedule="geometric", gradient=True, **TIMED),
         },
         steps={
             "subs": dict(case="subs", lr_schedule="constant", state=["params", "ema", "m", "v"]),
             "subs_cosine": dict(case="subs", lr_schedule="cosine", state=["params"]),
             "d3pm": dict(case="d3pm", lr_schedule="constant", state=[]),
             "sedd": dict(case="sedd", lr_schedule="constant", state=[]),
+            "uniform": dict(case="uniform", lr_schedule="constant", state=[]),
         },
     ),
     "block": dict(
@@ -122,7 +125,8 @@ FAMILIES = {
 # ---------------------------------------------------------------- batches
 def random_batch(rng: np.random.RandomState, sizes: dict, case: dict) -> dict[str, torch.Tensor]:
     """x0 without m; z is masked with the probability at t, but at least 0.3. It is redrawn until each row has a masked
-    real position, some real positions are visible and a padding position is masked. ar: z = x0, t = 0."""
+    real position, some real positions are visible and a padding position is masked. ar: z = x0, t = 0. uniform: random
+    tokens instead of m."""
     B, L, m = sizes["batch"], sizes["length"], sizes["mask"]
     scored = np.arange(L) < np.array(LENGTHS)[:, None]
     x0 = rng.randint(0, sizes["vocab"] - 1, (B, L))
@@ -142,6 +146,9 @@ def random_batch(rng: np.random.RandomState, sizes: dict, case: dict) -> dict[st
         if (masked & scored).any(1).all() and (~masked & scored).sum() > 3 and (masked & ~scored).any():
             break
     z = np.where(masked, m, x0)
+    if case["objective"] == "uniform":  # other tokens than m
+        replaced = rng.randint(0, sizes["vocab"] - 1, (B, L))
+        z = np.where(masked, replaced + (replaced >= m), x0)
     sigma = t if case["change_of_variables"] else noise(case["schedule"], t)[0]
     sigma = sigma if case["time_conditioning"] else torch.zeros_like(t)
     return dict(x0=torch.tensor(x0), z=torch.tensor(z), times=torch.stack([u, t, chance, sigma]).flatten(1))

@@ -1,7 +1,7 @@
 """objectives.py — noise schedules and losses of the golden files, written from their formulas; derivatives by autograd.
 
 A loss is [B,L] in nat, for all positions, also those that are not scored. Sources: arXiv:2406.07524 (subs),
-arXiv:2107.03006 (d3pm), arXiv:2310.16834 (sedd).
+arXiv:2107.03006 (d3pm), arXiv:2310.16834 (sedd), arXiv:2412.10193 (uniform).
 """
 
 import math
@@ -135,5 +135,19 @@ def ar_loss(case: dict, logits: Tensor, x0: Tensor, z: Tensor, t: Tensor, m: int
     return F.pad(nll, (0, 1))
 
 
-LOG_P = {"subs": subs_log_p, "d3pm": d3pm_log_p, "sedd": sedd_log_p, "ar": ar_log_p}
-LOSS = {"subs": subs_loss, "d3pm": d3pm_loss, "sedd": sedd_loss, "ar": ar_loss}
+def uniform_loss(case: dict, logits: Tensor, x0: Tensor, z: Tensor, t: Tensor, m: int) -> Tensor:
+    """As published: alpha'/(K alpha) [K/x_z - K/y_z - sum_j x_j/x_z log(y_z x_j/(y_j x_z))] with x = K alpha onehot(x0) +
+    1 - alpha, y = K alpha p + 1 - alpha over the K tokens besides m."""
+    sigma, rate = noise(case["schedule"], t)
+    alpha = torch.exp(-sigma)[:, None, None]
+    tokens = torch.arange(logits.shape[-1]) != m
+    K = logits.shape[-1] - 1
+    y = K * alpha * forbid(logits, m).softmax(-1) + 1 - alpha
+    x = K * alpha * F.one_hot(x0, logits.shape[-1]) + 1 - alpha
+    x_z, y_z = pick(x, z)[..., None], pick(y, z)[..., None]
+    sums = (x / x_z * torch.log(y_z * x / (y * x_z)))[..., tokens].sum(-1, keepdim=True)
+    return (-rate[:, None, None] / K * (K / x_z - K / y_z - sums))[..., 0]
+
+
+LOG_P = {"subs": subs_log_p, "d3pm": d3pm_log_p, "sedd": sedd_log_p, "ar": ar_log_p, "uniform": ar_log_p}
+LOSS = {"subs": subs_loss, "d3pm": d3pm_loss, "sedd": sedd_loss, "ar": ar_loss, "uniform": uniform_loss}
