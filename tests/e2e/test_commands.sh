@@ -352,6 +352,14 @@ prompted_ranks() {
     h5diff "$T/prompted_ancestral.h5" "$T/prompted2.h5" /tokens
 }
 tap "prompts: the same ids on 2 ranks in batches of 3" prompted_ranks
+guided() { # with weight 3 other ids, the same ones on 2 ranks in batches of 3, and none of the prompt's changed
+  local keys=(sample.prompt="$T/prompts" sample.count=8 sample.guidance=3)
+  ranks 1 sample "$D" "${keys[@]}" sample.output="$T/guided.h5" && asked "$T/guided.h5" 8 &&
+    ! h5diff "$T/prompted_ancestral.h5" "$T/guided.h5" /tokens > "$T/diff" &&
+    ranks 2 sample "$D" "${keys[@]}" sample.batch=3 sample.output="$T/guided2.h5" &&
+    h5diff "$T/guided.h5" "$T/guided2.h5" /tokens
+}
+tap "prompts: guidance" guided
 far() { # a token that only the last block sees
   python 'h5.File(sys.argv[1], "w")["tokens"] = np.where(np.arange(56) == 50, 7, int(sys.argv[2]))[None]' "$T/far.h5" 299 &&
     ranks 1 sample "$D" "${strides[@]}" sample.prompt="$T/far.h5" sample.output="$T/far_out.h5" &&
