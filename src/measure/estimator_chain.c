@@ -9,11 +9,10 @@ static int chain_check(const Objective *o) {
         "eval.estimator = chain: diffusion.objective = %s is exact from left to right as it is; use eval.estimator = "
         "%s or auto",
         o->table->name, estimators[0]->name);
-  CHECK(
-      o->gives == GIVES_X0, ERR_USAGE,
-      "eval.estimator = chain fills in masks one after another, for which the network must give p(x0 | z) without the "
-      "mask; use eval.estimator = %s for diffusion.objective = %s",
-      estimators[0]->name, o->table->name);
+  CHECK(o->gives == GIVES_X0, ERR_USAGE,
+        "eval.estimator = chain fills in masks one after another, for which the network must give p(x0 | z) of masks, "
+        "without the mask; use eval.estimator = %s for diffusion.objective = %s",
+        estimators[0]->name, o->table->name);
   return OK;
 }
 

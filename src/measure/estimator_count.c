@@ -7,8 +7,8 @@
 
 static int count_check(const Objective *o) {
   CHECK(o->gives == GIVES_X0 && o->options.T == 0, ERR_USAGE,
-        "eval.estimator = count needs an objective whose network gives p(x0 | z) without the mask, in continuous time; "
-        "use eval.estimator = %s for diffusion.objective = %s%s",
+        "eval.estimator = count needs an objective whose network gives p(x0 | z) of masks, without the mask, in "
+        "continuous time; use eval.estimator = %s for diffusion.objective = %s%s",
         estimators[0]->name, o->table->name, o->options.T ? " with diffusion.T" : "");
   return OK;
 }

@@ -203,6 +203,8 @@ static void test_refusals(void **state) {
   refused((ObjectiveOptions){.name = "sedd", .block = 4},
           "diffusion.objective = sedd has no blocks; they are for subs");
   refused((ObjectiveOptions){.name = "ar", .block = 4}, "has no blocks");
+  refused((ObjectiveOptions){.name = "uniform", .block = 4},
+          "diffusion.objective = uniform has no blocks; they are for subs");
   refused((ObjectiveOptions){.name = "d3pm", .block = 4, .T = 8}, "has no blocks");
   refused((ObjectiveOptions){.name = "subs", .block = 4, .T = 8}, "diffusion.T = 8 must be 0");
   refused((ObjectiveOptions){.name = "subs", .block = 4, .change_of_variables = true}, "choose one of them");

@@ -395,6 +395,7 @@ static void test_refused(void **state) {
     const char *objective, *why;
   } unfit[] = {{"sedd", "without the mask; use eval.estimator = time"},
                {"d3pm", "without the mask; use eval.estimator = time"},
+               {"uniform", "without the mask; use eval.estimator = time"},
                {"ar", "is exact from left to right as it is"}};
   for (size_t i = 0; i < sizeof unfit / sizeof *unfit; i++) {
     Network n;
@@ -404,6 +405,7 @@ static void test_refused(void **state) {
     toy.objective.name = unfit[i].objective;
     toy.objective.T = is(unfit[i].objective, "d3pm") ? 10 : 0;
     if (is(unfit[i].objective, "ar")) toy.model.name = "ar";
+    toy.model.time_conditioning = is(unfit[i].objective, "uniform");
     toy_open(&n, &toy);
     refused(estimator_find(&e, "chain", &n.objective), unfit[i].why);
     MUST(estimator_find(&e, "auto", &n.objective));

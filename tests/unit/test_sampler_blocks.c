@@ -169,8 +169,10 @@ static const Run RUNS[] = {
     {.sampler = "parallel", .steps = 4, .commit = "threshold", .order = "margin", .number = 0.5},
     {.sampler = "parallel", .steps = 4, .commit = "entropy_bound", .order = "entropy", .number = 0.7},
     {.sampler = "parallel", .steps = 4, .commit = "binomial", .order = "random"},
+    {.sampler = "psi", .steps = 8, .kappa = 0.4},
+    {.sampler = "psi", .steps = 8, .kappa = 1},
 };
-enum { RUN_COUNT = sizeof RUNS / sizeof *RUNS, N = 40 };
+enum { RUN_COUNT = sizeof RUNS / sizeof *RUNS, REVERSE = RUN_COUNT - 1, N = 40 }; /* REVERSE: psi without correction */
 
 static Run run_at(int i, int64_t first, int64_t n, bool cache) {
   Run r = RUNS[i];
@@ -208,7 +210,7 @@ static void test_cache_is_exact(void **state) {
     }
 }
 
-/* ancestral, cached and event agree; so do batches of any size. */
+/* ancestral, cached, event and psi without correction agree; so do batches of any size. */
 static void test_same_samples(void **state) {
   (void)state;
   const int64_t batches[] = {1, 7, N};
@@ -216,9 +218,9 @@ static void test_same_samples(void **state) {
     Network n;
     int32_t z[2][N * LEN];
     blocks_open(&n, sizes[k], N, "cpu", false);
-    for (int i = 1; i < 3; i++) {
+    for (int i = 1; i <= 3; i++) {
       draw(&n, run_at(0, 0, N, true), &none, masks, z[0], NULL);
-      draw(&n, run_at(i, 0, N, true), &none, masks, z[1], NULL);
+      draw(&n, run_at(i < 3 ? i : REVERSE, 0, N, true), &none, masks, z[1], NULL);
       assert_memory_equal(z[0], z[1], sizeof z[0]);
     }
     for (int i = 0; i < RUN_COUNT; i++) {
@@ -332,6 +334,8 @@ static void test_refusals(void **state) {
   toy_refused(&n, RUN("parallel", 4, true, 1, 0, 1, .block = 2), "the blocks are those of the network; set it to 0");
   toy_refused(&n, RUN("ancestral", 4, true, 1, 0, 1, .stop = true, .no_bos = true), "no token that ends a text");
   toy_refused(&n, RUN("ar", 4, true, 1, 0, 1), "writes from left to right");
+  toy_refused(&n, RUN("ancestral", 4, true, 1, 0, 1, .guided = true, .guidance = 2),
+              "with diffusion.block = 2 there is no");
   check_refused(strides_fits(&(Strides){2, 3}, &n.objective, LEN), ERR_USAGE, "no multiple of diffusion.block = 2");
   check_refused(strides_fits(&(Strides){1 << 21, 2}, &n.objective, LEN), ERR_USAGE, "blocks of diffusion.block = 2");
   network_destroy(&n);

@@ -38,7 +38,7 @@ static void test_noise(void **state) {
   double law[2][V];
   for (int i = 0; i < N; i++) {
     int32_t z[2];
-    timestep_replace(z, x0, 2, V, MASK, 0.4, rng_key(1, RNG_TEST, 0, 0, (uint64_t)i));
+    timestep_replace_part(z, x0, 0, 2, V, MASK, 0.4, rng_key(1, RNG_TEST, 0, 0, (uint64_t)i));
     for (int l = 0; l < 2; l++) count[l][z[l]]++;
   }
   for (int l = 0; l < 2; l++) {
@@ -107,7 +107,7 @@ static void test_draws_are_unbiased(void **state) {
       for (int b = 0; b < B; b++) {
         double t = timestep_draw(3, RNG_TIME, p, b, b, B, true, TAU);
         RngKey key = rng_key(3, RNG_MASK, 0, (uint64_t)p, (uint64_t)b);
-        (trained ? noised_train : noised_draw)(&n.objective, &n.noised, b, clean, L, t, key);
+        (trained ? noised_train : noised_draw)(&n.objective, &n.noised, b, clean, L, &t, key);
       }
       MUST(network_loss(&n, &none, false, loss, &rows));
       for (int b = 0; b < B; b++) mean += loss[b] / B;
