@@ -129,7 +129,9 @@ int toy_sampler(Sampler *s, const Network *n, Run r) {
                       .model = &n->model.options,
                       .bos = r.no_bos ? -1 : BOS,
                       .eos = r.no_bos ? -1 : EOS,
-                      .pad = PAD};
+                      .pad = r.pad == PAD_TOKEN  ? PAD
+                             : r.pad == PAD_MASK ? MASK
+                                                 : -1};
   return sampler_create(s, &o);
 }
 

@@ -58,12 +58,13 @@ typedef struct Run {
   bool noise_removal;
   uint64_t seed;
   int64_t first, n;
-  bool cache, f32, no_bos; /* sample.cache, sample.draw = f32, a tokenizer without bos */
-  const char *remask;      /* sample.remask; NULL: cap */
-  double eta;              /* sample.remask_eta */
-  bool likeliest;          /* sample.temperature = 0 */
-  double kappa;            /* sample.kappa */
-  bool guided;             /* sample.guidance = guidance; false: 1 */
+  enum { PAD_TOKEN, PAD_MASK, PAD_NONE } pad; /* what ends short rows: a token of its own, the mask, nothing */
+  bool cache, f32, no_bos;                    /* sample.cache, sample.draw = f32, a tokenizer without bos */
+  const char *remask;                         /* sample.remask; NULL: cap */
+  double eta;                                 /* sample.remask_eta */
+  bool likeliest;                             /* sample.temperature = 0 */
+  double kappa;                               /* sample.kappa */
+  bool guided;                                /* sample.guidance = guidance; false: 1 */
   double guidance;
   /* of parallel: sample.commit, order, eos (NULL: top_k, confidence, free), the rule's number, block_length, stop_at_eos */
   const char *commit, *order, *eos;

@@ -57,6 +57,11 @@ static int find_estimator(Asked *a, const Config *cfg) {
   return OK;
 }
 
+/* Whether a position sees later ones: those of its block do in block diffusion. */
+static bool sees_ahead(const Asked *a, const ModelTable *model) {
+  return !model->causal || a->network.diffusion_block > 0;
+}
+
 /* What the network sees behind the target. */
 static int choose_rest(Asked *a, const Config *cfg) {
   const Vocab *v = &a->task.state.vocab;
@@ -67,7 +72,7 @@ static int choose_rest(Asked *a, const Config *cfg) {
   TRY(model_find(&model, cfg->model_name));
   a->network = *cfg;
   o->pad = v->pad >= 0 ? v->pad : 0;
-  if (model->causal) return OK; /* it does not see what comes later */
+  if (!sees_ahead(a, model)) return OK;
   CHECK(o->rest != REST_HIDDEN || model->attends, ERR_USAGE,
         "likelihood.rest = hidden hides what follows the target from attention, which model.name = %s has not; use %s",
         model->name, rests[REST_MASK]);
@@ -86,7 +91,7 @@ static int64_t row_length(const Asked *a) {
   for (int64_t i = 0; i < r->n; i++)
     if (r->context[i] + r->target[i] > longest) longest = r->context[i] + r->target[i];
   longest = (longest + block - 1) / block * block;
-  bool all = model_find(&model, a->network.model_name) || (!model->causal && a->options.rest != REST_HIDDEN);
+  bool all = model_find(&model, a->network.model_name) || (sees_ahead(a, model) && a->options.rest != REST_HIDDEN);
   return all || longest > L ? L : longest > 1 ? longest : 2;
 }
 

@@ -124,7 +124,7 @@ const char *objective_trains(const Objective *o, bool *bound) {
 }
 
 double objective_share(const Objective *o) {
-  if (!o->diffusion || o->options.T > 0) return 1;
+  if (!o->diffusion || o->options.T > 0 || o->options.block == 1) return 1;
   if (o->options.change_of_variables) return exp(o->low + o->slope) - exp(o->low);
   return (schedule_masked(o->schedule, 1) - schedule_masked(o->schedule, o->tau)) / (1 - o->tau);
 }

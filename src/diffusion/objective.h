@@ -88,7 +88,7 @@ int64_t objective_blocks(const Objective *o, int64_t L);
 /** objective_trains — what the loss of training estimates, in words; *bound: whether that is the bound. */
 const char *objective_trains(const Objective *o, bool *bound);
 /** objective_share — the share of the bound that uniform times cover: (alpha(τ) − alpha(1))/(1 − τ) in continuous time,
- *  where the whole is 1. */
+ *  where the whole is 1; blocks of one token need no times. */
 double objective_share(const Objective *o);
 /** objective_masked — the probability that a token of a sequence at time t is masked, or replaced by a uniform one. */
 double objective_masked(const Objective *o, double t);

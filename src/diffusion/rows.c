@@ -95,7 +95,7 @@ int64_t rows_chunk(const Rows *r) { return r->pairs ? r->chunk / 2 : r->chunk; }
 static int chunk_pairs(Rows *r, int64_t first, int64_t n) {
   const Model *m = r->model;
   bool last = 2 * (first + n) == m->n_rows;
-  int64_t all = last ? tensor_count(m->rows) - 2 * first : 2 * n;
+  int64_t rows = tensor_none(m->rows) ? m->n_rows : tensor_count(m->rows), all = last ? rows - 2 * first : 2 * n;
   Tensor flat = tensor_1d(r->logits.data, r->logits.type, 2 * n * m->columns);
   TRY(model_logits(r->model, tensor_rows(r->logits, 0, all), tensor_rows(m->h, 2 * first, all)));
   return op_blend(m->dev, tensor_rows(flat, 0, n * m->columns), 1 - r->second, r->second,

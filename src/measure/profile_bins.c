@@ -71,30 +71,32 @@ int profile_bins_count(ProfileBins *b, const int64_t *count) {
 
 void profile_bins_begin(ProfileBins *b) { b->sequence = -1; }
 
-/* Share and distances of sequence s: one sweep from each side. */
-static void look_at(ProfileBins *b, const Objective *o, const Noised *z, int64_t s) {
+/* Share and distances of positions from … to−1 of sequence s, which see those before: one sweep from each side. */
+static void look_at(ProfileBins *b, const Objective *o, const Noised *z, int64_t s, int64_t from, int64_t to) {
   const int32_t *ids = z->z + s * z->L, *x0 = z->x0 + s * z->L;
-  int64_t n = z->length[s], none = distance_bins(b->L) - 1, masked = 0;
-  for (int64_t l = 0, seen = -b->L; l < n; l++) {
+  int64_t none = distance_bins(b->L) - 1, masked = 0;
+  for (int64_t l = from, seen = from > 0 ? from - 1 : -b->L; l < to; l++) {
     bool visible = !o->diffusion || ids[l] == x0[l];
     masked += !visible;
     if (visible) seen = l;
     b->distance[l] = (int32_t)(l - seen < b->L ? l - seen : b->L);
   }
-  for (int64_t l = n - 1, seen = 2 * b->L; l >= 0; l--) {
+  for (int64_t l = to - 1, seen = 2 * b->L; l >= from; l--) {
     if (b->distance[l] == 0) seen = l;
     if (seen - l < b->distance[l]) b->distance[l] = (int32_t)(seen - l);
   }
-  for (int64_t l = 0; l < n; l++)
+  for (int64_t l = from; l < to; l++)
     b->distance[l] = (int32_t)(b->distance[l] < b->L ? distance_bin(b->distance[l]) : none);
-  b->share = (10 * masked + n - 1) / n;
+  b->share = (10 * masked + to - from - 1) / (to - from);
   b->sequence = s;
+  b->from = from;
 }
 
 void profile_bins_row(ProfileBins *b, const Objective *o, const Noised *z, int64_t i, const Prediction *p,
                       int64_t bin[CUTS]) {
   int64_t s = z->rows[i] / z->L, l = z->rows[i] % z->L, top = (int64_t)(p->top * PROFILE_TENTHS);
-  if (s != b->sequence) look_at(b, o, z, s);
+  int64_t size = z->L / objective_blocks(o, z->L), from = l / size * size, to = from + size, n = z->length[s];
+  if (s != b->sequence || from != b->from) look_at(b, o, z, s, from, to < n ? to : n);
   if (top > PROFILE_TENTHS - 1) top = PROFILE_TENTHS - 1;
   bin[CUT_SHARE] = b->share;
   bin[CUT_POSITION] = o->diffusion ? l : l + 1;

@@ -1,6 +1,7 @@
-/* profile_bins — into which bins a scored row of a profile falls, one in each cut.
+/* profile_bins — into which bins a scored row of a profile falls, one in each cut. In block diffusion, where a token sees
+ * the clean blocks before its own and nothing behind it, share and distance are those of that view.
  *
- *   share        j/n: masked tokens of the sequence over its real positions; 0: none, as in a pass that reconstructs or
+ *   share        j/n: masked tokens of the sequence, or of the block, over its real positions; 0: none, as in a pass that reconstructs or
  *                where the next token is predicted; else tenths (0, 0.1], (0.1, 0.2] …
  *   position     of the target in its sequence
  *   frequency    of the target: token types in the order of their count in the evaluated sequences, cut into tenths of
@@ -20,7 +21,7 @@ typedef struct ProfileBins {
   int64_t types[PROFILE_TENTHS], low[PROFILE_TENTHS], high[PROFILE_TENTHS]; /* of the bins of frequency: token types,
                                                                              * the least and the largest count */
   uint8_t *tenth;                                                           /* [V] bin of frequency */
-  int64_t sequence;  /* the one that share and distance are of; −1: none */
+  int64_t sequence, from; /* the one that share and distance are of, and its block's first position; −1: none */
   int64_t share;     /* its bin */
   int32_t *distance; /* [L] bins of its positions */
 } ProfileBins;

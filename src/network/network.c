@@ -63,7 +63,7 @@ static int check(const NetworkOptions *x, const ModelTable *model, const Objecti
         "diffusion.objective = %s: the network cannot see which tokens are noise, so it must know how many are: set "
         "model.time_conditioning to true",
         objective);
-  CHECK(!cfg->model_mask_padding || (model->attends && !model->causal), ERR_USAGE,
+  CHECK(!cfg->model_mask_padding || (model->attends && (!model->causal || o->options.block > 0)), ERR_USAGE,
         "model.mask_padding hides padding from bidirectional attention: model.name = %s %s", model->name,
         model->causal ? "never sees what comes after a token" : "has no attention");
   return check_block(x, model, o);

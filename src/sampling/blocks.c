@@ -12,7 +12,8 @@ typedef struct Run {
   int64_t first;        /* position of the current one */
   int32_t *ids, *clean; /* [n,L] tokens of a pass; clean: without the cache */
   int32_t *rows;        /* [n · size] */
-  bool *fixed;          /* [n,L] visible at the start */
+  bool *fixed;          /* [n,L] at the start */
+  int64_t *end;         /* [n] behind a drawn eos that ends the sequence; 0: none yet */
 } Run;
 
 static int begin(Run *r, const Blocks *b, SamplerJob *job) {
@@ -26,6 +27,7 @@ static int begin(Run *r, const Blocks *b, SamplerJob *job) {
   TRY(mem_alloc(&r->clean, tokens * sizeof *r->clean));
   TRY(mem_alloc(&r->rows, n * (size_t)r->size * sizeof *r->rows));
   TRY(mem_alloc(&r->fixed, tokens * sizeof *r->fixed));
+  TRY(mem_alloc(&r->end, n * sizeof *r->end));
   for (size_t i = 0; i < tokens; i++) r->fixed[i] = job->z[i] != job->objective->mask;
   return OK;
 }
@@ -36,6 +38,7 @@ static void end(Run *r) {
   mem_free(&r->clean);
   mem_free(&r->rows);
   mem_free(&r->fixed);
+  mem_free(&r->end);
 }
 
 /* ids := positions first … first+n−1 of all sequences. */
@@ -79,18 +82,24 @@ static int keep(Run *r) {
   return model_step(r->job->model, &in, r->first);
 }
 
-/* Ends the sequences in which the block has a drawn eos. */
+/* The open positions of sequence b from `first` on become this token. */
+static void fill_rest(const Run *r, int64_t b, int64_t first, int32_t token) {
+  int64_t L = r->job->length;
+  for (int64_t l = first; l < L; l++)
+    if (!r->fixed[b * L + l]) r->job->z[b * L + l] = token;
+}
+
+/* Ends the sequences in which the block has a drawn eos. Until all are done eos stands behind it, since what comes there
+ * in the end may be the mask. */
 static void stop_at_eos(const Run *r) {
   int64_t L = r->job->length;
   for (int64_t b = 0; b < r->job->n; b++) {
-    int32_t *z = r->job->z + b * L;
-    const bool *fixed = r->fixed + b * L;
     int64_t e = r->first;
-    while (e < r->first + r->size && (z[e] != r->blocks->eos || fixed[e])) e++;
-    if (e == r->first + r->size || (r->job->lengths && r->job->lengths[b] < e)) continue;
+    while (e < r->first + r->size && (r->job->z[b * L + e] != r->blocks->eos || r->fixed[b * L + e])) e++;
+    if (r->end[b] > 0 || e == r->first + r->size) continue;
+    r->end[b] = e + 1;
     if (r->job->lengths) r->job->lengths[b] = (int32_t)(e + 1);
-    for (int64_t l = e + 1; l < L; l++)
-      if (!fixed[l]) z[l] = r->blocks->fill;
+    fill_rest(r, b, e + 1, r->blocks->eos);
   }
 }
 
@@ -137,6 +146,8 @@ int blocks_run(const Blocks *b, int (*run)(SamplerJob *, const void *own), const
     if (masked(job, r.first + r.size, job->length - r.first - r.size)) TRY_TO(done, keep(&r));
     r.first += r.size;
   }
+  for (int64_t i = 0; i < job->n; i++)
+    if (r.end[i] > 0) fill_rest(&r, i, r.end[i], b->fill);
 done:
   end(&r);
   return err;

@@ -69,6 +69,20 @@ adds_up() {
   "$PY" tests/e2e/profile.py "$T/one/eval.h5" "$T/one/profile.h5" 3 4
 }
 tap "profile: the bins add up to the bound of eval" adds_up
+next_token() { # blocks of one token: all of a block is masked, and the token before it is visible, but for the first
+  ranks 1 profile "$D" run.dir="$T/one" diffusion.block=1 profile.output="$T/next.h5" > "$T/profile" && "$PY" -c '
+import sys, mdlm_h5
+p = mdlm_h5.profile(sys.argv[1])
+rows, tokens = len(p.losses), p.tokens.sum()
+print(p.share.tokens, p.distance.tokens, rows, tokens)
+assert p.share.tokens[-1] == tokens and p.share.tokens[:-1].sum() == 0
+assert p.distance.tokens[-1] == rows and p.distance.tokens[0] == tokens - rows' "$T/next.h5"
+}
+tap "profile: share and distance are those of what a block sees" next_token
+hidden() { # what is behind a short row is hidden from its last block, in causal networks, too
+  plain hidden 1 diffusion.block=4 model.name=ar model.mask_padding=true train.steps=1
+}
+tap "a causal network whose blocks hide padding" hidden
 
 # ---- samples
 draw() { # NAME N [KEY=VALUE…]

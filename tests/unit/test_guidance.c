@@ -123,6 +123,29 @@ static void test_law_in_random_order(void **state) {
   network_destroy(&n);
 }
 
+/* Where nothing is given, guidance changes nothing, bit for bit, whatever gamma is. */
+static void test_open_prompt(void **state) {
+  (void)state;
+  static const char *const names[] = {"ancestral", "first_hitting", "parallel", "psi"};
+  static const int32_t open[L] = {MASK, MASK, MASK};
+  enum { N = 10 };
+  int32_t want[N * L], got[N * L];
+  for (int64_t batch = 1; batch <= N; batch += N - 1) {
+    Network n;
+    toy_open_sampler(&n, (ToySampler){.batch = 2 * batch});
+    for (int i = 0; i < 4; i++) {
+      for (int64_t at = 0; at < N; at += batch) {
+        Run r = RUN(names[i], 6, true, 3, at, batch, .kappa = 0.5);
+        toy_samples(&n, r, open, want + at * L);
+        r.guided = true, r.guidance = 3;
+        toy_samples(&n, r, open, got + at * L);
+      }
+      assert_memory_equal(got, want, sizeof got);
+    }
+    network_destroy(&n);
+  }
+}
+
 /* gamma = 1 draws the samples without guidance, bit for bit, at twice the cost. */
 static void test_gamma_one(void **state) {
   (void)state;
@@ -200,8 +223,8 @@ static void test_refusals(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_law_of_steps), cmocka_unit_test(test_law_in_random_order),
-      cmocka_unit_test(test_gamma_one),    cmocka_unit_test(test_batch_split),
-      cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_open_prompt),  cmocka_unit_test(test_gamma_one),
+      cmocka_unit_test(test_batch_split),  cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -279,10 +279,10 @@ static void test_strides(void **state) {
     }
 }
 
-/* A sample ends at its first drawn eos: what comes behind it is pad, what comes before is the sample without the stop.
- */
-static void test_stop(void **state) {
-  (void)state;
+/* A sample ends at its first drawn eos: what comes behind it is pad, which may be the mask, or eos where there is none;
+ * what comes before is the sample without the stop. */
+static void check_stop(int pad) {
+  const int32_t fill = pad == PAD_TOKEN ? PAD : pad == PAD_MASK ? MASK : EOS;
   for (int k = 0; k < 3; k++) {
     Network n;
     int32_t z[N * LEN], free[N * LEN], lengths[N];
@@ -292,6 +292,7 @@ static void test_stop(void **state) {
       Run r = run_at(i, 0, N, true);
       draw(&n, r, &none, masks, free, NULL);
       r.stop = true;
+      r.pad = pad;
       for (int b = 0; b < N; b++) lengths[b] = LEN;
       draw(&n, r, &none, masks, z, lengths);
       for (int b = 0; b < N; b++) {
@@ -299,12 +300,17 @@ static void test_stop(void **state) {
         while (e < LEN && free[b * LEN + e] != EOS) e++;
         ended += e < LEN - 1;
         assert_int_equal(lengths[b], e < LEN ? e + 1 : LEN);
-        for (int l = 0; l < LEN; l++) assert_int_equal(z[b * LEN + l], l <= e ? free[b * LEN + l] : PAD);
+        for (int l = 0; l < LEN; l++) assert_int_equal(z[b * LEN + l], l <= e ? free[b * LEN + l] : fill);
       }
     }
     assert_true(ended > N);
     network_destroy(&n);
   }
+}
+
+static void test_stop(void **state) {
+  (void)state;
+  for (int pad = PAD_TOKEN; pad <= PAD_NONE; pad++) check_stop(pad);
 }
 
 static void test_progress(void **state) {
