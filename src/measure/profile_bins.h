@@ -22,8 +22,8 @@ typedef struct ProfileBins {
                                                                              * the least and the largest count */
   uint8_t *tenth;                                                           /* [V] bin of frequency */
   int64_t sequence, from; /* the one that share and distance are of, and its block's first position; −1: none */
-  int64_t share;     /* its bin */
-  int32_t *distance; /* [L] bins of its positions */
+  int64_t share;          /* its bin */
+  int32_t *distance;      /* [L] bins of its positions */
 } ProfileBins;
 
 /** profile_bins_create — for sequences of L tokens out of V. ERR_MEMORY */
