@@ -27,6 +27,7 @@ def export_weights(o: argparse.Namespace) -> str:
     c = mdlm_h5.checkpoint(o.source)
     family = family_of(c.shapes, o.source)
     described = Exported(family, c, o.source)
+    described.refuse()
     for text in described.foreign():
         warn(o.program, f"{o.source}: {text}")
     made = their_tensors(family, c, "ema" if o.weights == "ema" else "params", described.heads)

@@ -16,7 +16,9 @@ from mdlm_data.errors import InputError
 MAKER = "mdlm-convert"  # in config.json: it may be replaced
 DEFAULTS: dict[str, Any] = {"heads": 12, "mlp_ratio": 4, "dropout": 0.1, "time_conditioning": False, "T": 0}
 DEFAULTS |= {"objective": "subs", "schedule": "loglinear", "subs_masking": False, "sigma_min": 1e-3, "sigma_max": 0.0}
-DEFAULTS |= {"schedule_eps": 1e-3, "sampling_eps": 1e-3, "mask_padding": False} | dict.fromkeys(REWEIGHTED, False)
+DEFAULTS |= {"schedule_eps": 1e-3, "sampling_eps": 1e-3, "mask_padding": False, "block": 0} | dict.fromkeys(
+    REWEIGHTED, False
+)
 
 
 class Exported:
@@ -28,6 +30,17 @@ class Exported:
         self.heads = int(self.keys["heads"])
         self.blocks, self.width = family.blocks(c.shapes), c.shapes[family.embedding][1]
         self.cond = c.shapes.get(TIMED, (128,))[0]
+
+    def refuse(self) -> None:
+        """Checkpoints whose weights mean nothing to the public code, though the names of their parameters are its own."""
+        block, objective = self.keys["block"], self.keys["objective"]
+        if block not in (0, self.checkpoint.length):  # one block that is the whole row is plain MDLM
+            lacks = f"diffusion.block = {block}: the public code of MDLM has no block diffusion"
+        elif objective == "uniform":
+            lacks = f"diffusion.objective = {objective}: the public code of MDLM has no diffusion to uniform tokens"
+        else:
+            return
+        raise InputError(f"{self.path}: {lacks}; such a checkpoint cannot be exported")
 
     def foreign(self) -> Iterator[str]:
         """Settings that the public code does not have, as sentences."""
