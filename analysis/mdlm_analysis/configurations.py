@@ -9,8 +9,8 @@ from typing import Any
 from mdlm_data.errors import InputError, require
 
 SCHEDULES = ("loglinear", "linear", "geometric", "cosine", "cosinesqr")
-NO_UNIFORM = "mdlm diffuses to a mask token, not to uniform tokens; it lacks this network's objective"
-NO_BLOCKS = "mdlm has no block diffusion, only one block that is the whole sequence"
+NO_UNIFORM = "the import of networks that diffuse to uniform tokens is not supported"
+NO_BLOCKS = "the import of block diffusion is not supported, only that of one block that is the whole sequence"
 
 
 @dataclass(frozen=True)

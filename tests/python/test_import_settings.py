@@ -78,9 +78,12 @@ def test_successors_have_it_under_algo(convert: Run, tmp_path: Path) -> None:
     lightning(tmp_path / "x.ckpt", hub("dit"), average(hub("dit")), config)
     convert("import", "x.ckpt", "ours.h5", "--tokenizer", words)
     lightning(tmp_path / "x.ckpt", hub("dit"), average(hub("dit")), config | {"algo": algo | {"name": "duo"}})
-    assert "not to uniform tokens" in convert("import", "x.ckpt", "no.h5", "--tokenizer", words, fails=True)
+    assert "diffuse to uniform tokens is not supported" in convert(
+        "import", "x.ckpt", "no.h5", "--tokenizer", words, fails=True
+    )
     lightning(tmp_path / "x.ckpt", hub("dit"), average(hub("dit")), config | {"algo": algo | {"name": "bd3lm"}})
-    assert "blocks of 4 in 8 tokens" in convert("import", "x.ckpt", "no.h5", "--tokenizer", words, fails=True)
+    error = convert("import", "x.ckpt", "no.h5", "--tokenizer", words, fails=True)
+    assert "blocks of 4 in 8 tokens; the import of block diffusion is not supported" in error
 
 
 def test_what_cannot_be_known_must_be_given(convert: Run, tmp_path: Path) -> None:
