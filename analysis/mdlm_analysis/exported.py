@@ -16,9 +16,13 @@ from mdlm_data.errors import InputError
 MAKER = "mdlm-convert"  # in config.json: it may be replaced
 DEFAULTS: dict[str, Any] = {"heads": 12, "mlp_ratio": 4, "dropout": 0.1, "time_conditioning": False, "T": 0}
 DEFAULTS |= {"objective": "subs", "schedule": "loglinear", "subs_masking": False, "sigma_min": 1e-3, "sigma_max": 0.0}
-DEFAULTS |= {"schedule_eps": 1e-3, "sampling_eps": 1e-3, "mask_padding": False, "block": 0} | dict.fromkeys(
-    REWEIGHTED, False
-)
+DEFAULTS |= {
+    "schedule_eps": 1e-3,
+    "sampling_eps": 1e-3,
+    "mask_padding": False,
+    "block": 0,
+    "time": "uniform",
+} | dict.fromkeys(REWEIGHTED, False)
 
 
 class Exported:
@@ -27,6 +31,7 @@ class Exported:
     def __init__(self, family: Family, c: mdlm_h5.Checkpoint, path: Path) -> None:
         self.family, self.checkpoint, self.path = family, c, path
         self.keys = DEFAULTS | c.deck.get("model", {}) | c.deck.get("diffusion", {})
+        self.keys["importance_sampling"] |= self.keys["time"] == "importance"  # the public code's name, once ours too
         self.heads = int(self.keys["heads"])
         self.blocks, self.width = family.blocks(c.shapes), c.shapes[family.embedding][1]
         self.cond = c.shapes.get(TIMED, (128,))[0]

@@ -74,6 +74,16 @@ def test_settings_survive(convert: Run, tmp_path: Path) -> None:
         assert decks[0] == decks[1], target
 
 
+def test_importance_sampling_survives(convert: Run, tmp_path: Path) -> None:
+    folder(tmp_path / "hub", hub("dit"), HUB | {"importance_sampling": True})
+    words = tokenizer(tmp_path, 13, 4)
+    convert("import", "hub", "ours.h5", "--tokenizer", words)
+    for target in ("folder", "back.ckpt"):
+        convert("export", "ours.h5", target)
+        convert("import", target, "again.h5", "--tokenizer", words)
+        assert mdlm_h5.checkpoint(tmp_path / "again.h5").deck["diffusion"]["time"] == "importance", target
+
+
 def test_hub_config(convert: Run, tmp_path: Path) -> None:
     folder(tmp_path / "hub", hub("dit"), HUB)
     convert("import", "hub", "ours.h5", "--tokenizer", tokenizer(tmp_path, 13, 4))
