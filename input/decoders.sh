@@ -26,14 +26,14 @@ decode() {
   mdlm score input/demo.cfg "${keys[@]}" score.checkpoint="$RUNS/ar/best.h5" score.input="$file.h5" \
     score.output="$file.score.h5" score.batch=64 > "$file.score.log"
   files+=("$file.h5" "$file.score.h5")
-  times+="| $1-$2 | $(sed -n 's/^.* samples in \([0-9.]*\) s.*/\1/p' "$file.log" | awk -v n="$SAMPLES" '{ printf "%.3g", 1000 * $1 / n }') |"$'\n'
+  times+="| $1-$2 | $(sed -n 's/^[0-9]* samples of .*, \([0-9.]*\) s; in .*/\1/p' "$file.log" | awk -v n="$SAMPLES" '{ printf "%.3g", 1000 * $1 / n }') |"$'\n'
 }
 
 # masked NAME: the decoders of masked tokens
 masked() {
   local n together=(sample.sampler=parallel sample.order=entropy)
   decode "$1" first_hitting sample.sampler=first_hitting
-  for n in 64 16; do decode "$1" "steps-$n" sample.sampler=cached sample.steps="$n"; done
+  for n in 64 16; do decode "$1" "steps-$n" sample.sampler=event sample.steps="$n"; done
   for n in 8 4; do decode "$1" "top_k-$n" "${together[@]}" sample.steps="$n"; done
   for n in 1 4; do decode "$1" "entropy_bound-$n" "${together[@]}" sample.commit=entropy_bound sample.entropy_bound="$n"; done
   for n in left_to_right confidence; do chain "$1" "$n"; done
