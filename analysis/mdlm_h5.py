@@ -8,7 +8,8 @@
     one, two = mdlm_h5.evaluation("a/eval.h5"), mdlm_h5.evaluation("b/eval.h5")
     print(one.ppl, one.interval, (one.losses - two.losses).sum() / one.tokens.sum())
 
-A function per format: data, checkpoint, metrics, samples, evaluation, score, profile, sweep. Parameters of checkpoints and
+A function per format: data, checkpoint, metrics, samples, evaluation, score, likelihood, profile,
+sweep. Parameters of checkpoints and
 rows of data are read on demand, all else at once. All have `attributes`, the file's own by name. A file that is damaged, of
 another format or of a newer version is a FormatError of one line. Checksums are not compared; `mdlm info FILE` does that.
 """
@@ -144,6 +145,19 @@ class Samples:
 
 
 @dataclass(frozen=True)
+class Likelihood:
+    """Of each request."""
+
+    ll: np.ndarray  # nat
+    stderr: np.ndarray  # nat, over draws
+    is_greedy: np.ndarray  # 1, 0; -1: not asked
+    draws: np.ndarray
+    tokens: np.ndarray  # of the target
+    cut: np.ndarray  # tokens left out at the begin of the context
+    attributes: Values
+
+
+@dataclass(frozen=True)
 class Losses:
     """Sums over each sequence."""
 
@@ -270,6 +284,13 @@ def evaluation(path: str | Path) -> Evaluation:
 
 
 score = evaluation
+
+
+def likelihood(path: str | Path) -> Likelihood:
+    """Of mdlm likelihood."""
+    with _opened(path, "mdlm-likelihood") as f:
+        names = ("ll", "stderr", "is_greedy", "draws", "tokens", "cut")
+        return Likelihood(*(f["results"][name][()] for name in names), _attributes(f))
 
 
 def profile(path: str | Path) -> Profile:

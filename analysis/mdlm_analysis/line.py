@@ -7,10 +7,6 @@ the 95 % interval of eval."""
 from __future__ import annotations
 
 import argparse
-import os
-import shlex
-import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import mdlm_h5
+from mdlm_analysis.program import mdlm
 from mdlm_analysis.result import Result
 from mdlm_analysis.table import Column, Table
-from mdlm_data.errors import InputError, require
+from mdlm_data.errors import require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,27 +56,14 @@ def run(o: argparse.Namespace) -> Result:
 
 def evaluate(o: argparse.Namespace, folder: Path, at: float) -> mdlm_h5.Evaluation:
     mixture, result = folder / "mixture.h5", folder / "eval.h5"
-    mdlm(o, "mix", mixture, f"{o.a}={1 - at!r}", f"{o.b}={at!r}", f"weights={o.weights}")
+    mdlm(o.mdlm, "mix", mixture, f"{o.a}={1 - at!r}", f"{o.b}={at!r}", f"weights={o.weights}")
     data = [f"eval.data={o.data}"] if o.data else []
     own = (f"run.dir={folder}", f"eval.checkpoint={mixture}", f"eval.output={result}")
-    mdlm(o, "eval", folder / "deck.cfg", *data, *o.keys, *own)
+    mdlm(o.mdlm, "eval", folder / "deck.cfg", *data, *o.keys, *own)
     found = mdlm_h5.evaluation(result)
     mixture.unlink()
     result.unlink()
     return found
-
-
-def mdlm(o: argparse.Namespace, *words: object) -> None:
-    command = shlex.split(o.mdlm) if o.mdlm else [shutil.which("mdlm") or "build/mdlm"]
-    try:
-        done = subprocess.run([*command, *map(str, words)], capture_output=True, text=True, env=os.environ)
-    except OSError as e:
-        raise InputError(f"{command[0]} cannot be run ({e.strerror}); name it with --mdlm") from e
-    if done.returncode:
-        said = [
-            line for line in (done.stderr + done.stdout).splitlines() if "error" in line
-        ] or done.stderr.splitlines()
-        raise InputError(f"mdlm {words[0]}: {said[0] if said else f'exit code {done.returncode}'}")
 
 
 def line(places: np.ndarray, found: list[mdlm_h5.Evaluation]) -> tuple[Table, float]:
