@@ -3,7 +3,7 @@
     python -m mdlm_analysis.harness --model mdlm --model_args checkpoint=runs/a/best.h5,data=data/valid.h5 --tasks piqa
 
 runs lm_eval with that model. The likelihoods of all requests of a call are one job of `mdlm likelihood`, texts one of
-`mdlm sample`. The harness is an extra of the package: pip install 'mdlm-analysis[lm-eval]'."""
+`mdlm sample`. The harness is an extra of the package: pip install -e 'analysis[lm-eval]'."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def model() -> type:
     try:
         from lm_eval.api.model import LM
     except ModuleNotFoundError as e:
-        raise InputError("lm-evaluation-harness is missing: pip install 'mdlm-analysis[lm-eval]'") from e
+        raise InputError("lm-evaluation-harness is missing: pip install -e 'analysis[lm-eval]'") from e
 
     class Mdlm(LM):
         def __init__(self, checkpoint: str, **options: Any) -> None:

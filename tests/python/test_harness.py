@@ -197,7 +197,7 @@ def test_the_harness_itself(runs: Path, tmp_path: Path) -> None:
 def test_without_the_harness(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     monkeypatch.setitem(sys.modules, "lm_eval.api.model", None)
-    with pytest.raises(InputError, match=r"pip install 'mdlm-analysis\[lm-eval\]'"):
+    with pytest.raises(InputError, match=r"pip install -e 'analysis\[lm-eval\]'"):
         harness.model()
 
 
