@@ -33,6 +33,14 @@ static void part_close(Part *p) {
 
 /* ---- whether they can be mixed */
 
+/* network_match leaves this key out, since eval may set another value than training. */
+static int blocks_fit(const Config *one, const Part *a, const Config *other, const Part *b) {
+  CHECK(one->diffusion_block == other->diffusion_block, ERR_USAGE,
+        "%s was trained with diffusion.block = %lld, %s with %lld", a->given.path, (long long)one->diffusion_block,
+        b->given.path, (long long)other->diffusion_block);
+  return OK;
+}
+
 static int decks_fit(const Part *a, const Part *b) {
   Config one = {0}, other = {0};
   char message[1024];
@@ -43,6 +51,7 @@ static int decks_fit(const Part *a, const Part *b) {
     snprintf(message, sizeof message, "%s", err_message());
     if (err != OK) err = RAISE(err, "%s (that of %s)", message, a->given.path);
   }
+  if (err == OK) err = blocks_fit(&one, a, &other, b);
   config_free(&one);
   config_free(&other);
   return err;

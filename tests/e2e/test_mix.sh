@@ -111,6 +111,8 @@ bad "other weights" 'weights=both: choose ema or live' mix "$T/no.h5" "$A" weigh
 bad "data" 'valid.h5 is not a checkpoint' mix "$T/no.h5" "$A" "$T/valid.h5"
 run wide model.width=64 train.steps=1
 bad "another width" 'wide/last.h5 was trained with model.width = 64, the deck says 32 \(that of .*a/last.h5\)' mix "$T/no.h5" "$A" "$T/wide/last.h5"
+run block diffusion.block=4 train.steps=1
+bad "another block" 'a/last.h5 was trained with diffusion.block = 0, .*block/last.h5 with 4' mix "$T/no.h5" "$A" "$T/block/last.h5"
 edit() { # NAME CODE: a copy of B, changed by the code; what it changes loses its seal
   cp "$B" "$T/$1.h5" && "$PY" -c "import h5py, sys, numpy as np
 with h5py.File(sys.argv[1], 'r+') as f: $2" "$T/$1.h5"
