@@ -14,8 +14,8 @@ int evaluation_estimate(Evaluation *e) {
   e->draws = e->exact ? 1 : cfg->eval_draws;
   *e->words = '\0';
   if (e->estimator->describe) TRY(e->estimator->describe(cfg, e->words));
-  return task_key(&e->task, cfg, "eval", "data = %s\nestimator = %s\n", shards_protocol(e->data)->digest,
-                  e->estimator->name);
+  return task_key(&e->task, cfg, "eval", o->diffusion ? e->estimator : NULL, "data = %s\nestimator = %s\n",
+                  shards_protocol(e->data)->digest, e->estimator->name);
 }
 
 static const char *cut(const Protocol *p) { return p->wrap ? "rows cut from running text" : "one document a row"; }

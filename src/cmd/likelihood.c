@@ -111,8 +111,9 @@ static int find_cuts(Asked *a) {
 static int key_of(Asked *a, const Config *cfg) {
   char stamp[FILES_STAMP];
   files_stamp(a->input, stamp);
-  return task_key(&a->task, cfg, "eval", "requests = %s (%s)\nestimator = %s\nrest = %s\ngreedy = %d\n", a->input,
-                  stamp, a->options.estimator ? a->options.estimator->name : "exact", cfg->likelihood_rest,
+  return task_key(&a->task, cfg, "eval", a->options.estimator,
+                  "requests = %s (%s)\nestimator = %s\nrest = %s\ngreedy = %d\n", a->input, stamp,
+                  a->options.estimator ? a->options.estimator->name : "exact", cfg->likelihood_rest,
                   cfg->likelihood_greedy);
 }
 

@@ -115,7 +115,7 @@ static int open_all(Logits *p, const Config *cfg, Comm *comm) {
   TRY(fill_sigma(p));
   char stamp[FILES_STAMP];
   files_stamp(cfg->logits_input, stamp);
-  return task_key(&p->task, cfg, "logits", "input = %s (%s)\n", cfg->logits_input, stamp);
+  return task_key(&p->task, cfg, "logits", NULL, "input = %s (%s)\n", cfg->logits_input, stamp);
 }
 
 /* log p(x0 | z), or the log score, of B sequences from `first` on */

@@ -70,7 +70,7 @@ static int open_all(Sampling *s, const Config *cfg, Comm *comm) {
                           : prompts_none(&s->prompts, &state->vocab, s->length));
   char stamp[FILES_STAMP];
   files_stamp(cfg->sample_prompt, stamp);
-  return task_key(&s->task, cfg, "sample", "seed = %lld\nprompt = %s\n", (long long)cfg->run_seed, stamp);
+  return task_key(&s->task, cfg, "sample", NULL, "seed = %lld\nprompt = %s\n", (long long)cfg->run_seed, stamp);
 }
 
 static void start(const Sampling *s, const SamplerJob *job) {

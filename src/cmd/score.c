@@ -57,7 +57,7 @@ static int open_all(Score *s, const Config *cfg, Comm *comm) {
   TRY(err);
   char stamp[FILES_STAMP];
   files_stamp(s->input, stamp);
-  return task_key(t, cfg, "score", "input = %s (%s)\n", s->input, stamp);
+  return task_key(t, cfg, "score", NULL, "input = %s (%s)\n", s->input, stamp);
 }
 
 static int fill_output(H5 *f, const void *arg) {

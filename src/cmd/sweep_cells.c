@@ -127,11 +127,26 @@ Config sweep_config(const Sweep *s, const SweepCell *cell) {
 
 bool sweep_done(const SweepCell *cell) { return access(cell->path, F_OK) == 0; }
 
+/* The estimator of that word, of auto one with draws; NULL: the checkpoint's value is exact without one. */
+static const EstimatorTable *table_of(const SweepCheckpoint *c, const char *word) {
+  const EstimatorTable *e;
+  if (c->exact) return NULL;
+  MENU_FIND(e, estimators, word);
+  return e ? e : estimators[0];
+}
+
+/* Whether values of that estimator depend on draws and a seed. */
+static bool draws(const SweepCheckpoint *c, const char *word) {
+  const EstimatorTable *e = table_of(c, word);
+  return e && !e->exact;
+}
+
 static int cell_name(const Sweep *s, SweepCell *cell) {
   const SweepCheckpoint *c = &s->checkpoints[cell->checkpoint];
   const Config cfg = sweep_config(s, cell);
   Task t = {.format = "mdlm-eval", .which = s->cfg->eval_weights, .state = c->state};
-  TRY(task_key(&t, &cfg, "eval", "data = %s\n", shards_protocol(s->data[cell->data].shards)->digest));
+  TRY(task_key(&t, &cfg, "eval", table_of(c, cell->estimator), "data = %s\n",
+               shards_protocol(s->data[cell->data].shards)->digest));
   XXH128_hash_t sum = XXH3_128bits(t.key, strlen(t.key));
   mem_free(&t.key);
   snprintf(cell->name, sizeof cell->name, "%016llx%016llx", (unsigned long long)sum.high64,
@@ -158,10 +173,8 @@ uint64_t sweep_digest(const Sweep *s) {
 
 /* Passes of the network for a row. */
 static double passes_of(const Sweep *s, const SweepCell *cell) {
-  const EstimatorTable *e;
-  MENU_FIND(e, estimators, cell->estimator);
-  bool exact = s->checkpoints[cell->checkpoint].exact || !e || !e->passes;
-  return exact ? (double)cell->draws : (double)e->passes(s->cfg, shards_length(s->data[cell->data].shards));
+  const EstimatorTable *e = table_of(&s->checkpoints[cell->checkpoint], cell->estimator);
+  return !e || !e->passes ? (double)cell->draws : (double)e->passes(s->cfg, shards_length(s->data[cell->data].shards));
 }
 
 /* Leaves out a cell that is there already, from number `first` on: a value that a list has twice. */
@@ -213,13 +226,6 @@ static const char *estimator_of(const SweepCheckpoint *c, const char *word, int6
   if (err == OK) err = estimator_find(&e, word, &objective);
   if (err) err_clear();
   return err ? word : e->name;
-}
-
-/* Whether values of that estimator depend on draws and a seed. */
-static bool draws(const SweepCheckpoint *c, const char *word) {
-  const EstimatorTable *e;
-  MENU_FIND(e, estimators, word);
-  return !c->exact && !(e && e->exact);
 }
 
 /* The cells of a checkpoint and a data set. */

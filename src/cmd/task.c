@@ -56,6 +56,7 @@ static bool indifferent(const char *key) {
 
 typedef struct Keys {
   const char *section;
+  const EstimatorTable *estimator;
   FILE *to;
 } Keys;
 
@@ -63,23 +64,23 @@ static void add_key(void *arg, const char *key, const char *now, const char *bef
   const Keys *k = arg;
   const char *const always[] = {"model", "diffusion", "device", k->section};
   (void)before;
+  if (indifferent(key) || !estimator_reads(k->estimator, key)) return;
   for (size_t i = 0; i < sizeof always / sizeof *always; i++) {
     size_t n = strlen(always[i]);
-    if (strncmp(key, always[i], n) == 0 && key[n] == '.' && !indifferent(key)) fprintf(k->to, "%s = %s\n", key, now);
+    if (strncmp(key, always[i], n) == 0 && key[n] == '.') fprintf(k->to, "%s = %s\n", key, now);
   }
 }
 
 /* The keys that differ from their defaults. */
-static int add_keys(const Config *cfg, const char *section, FILE *to) {
+static int add_keys(const Config *cfg, Keys *keys) {
   Config defaults;
-  Keys keys = {section, to};
   TRY(config_load(&defaults, NULL, 0, NULL));
-  int err = config_compare(cfg, &defaults, add_key, &keys);
+  int err = config_compare(cfg, &defaults, add_key, keys);
   config_free(&defaults);
   return err;
 }
 
-int task_key(Task *t, const Config *cfg, const char *section, const char *more, ...) {
+int task_key(Task *t, const Config *cfg, const char *section, const EstimatorTable *e, const char *more, ...) {
   char *text = NULL;
   size_t size = 0;
   va_list list;
@@ -94,7 +95,7 @@ int task_key(Task *t, const Config *cfg, const char *section, const char *more, 
   va_start(list, more);
   vfprintf(to, more, list);
   va_end(list);
-  int err = add_keys(cfg, section, to);
+  int err = add_keys(cfg, &(Keys){section, e, to});
   fclose(to);
   if (err == OK) err = mem_strdup(&t->key, text);
   free(text);

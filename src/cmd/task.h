@@ -1,6 +1,7 @@
 /* task — common to eval, profile, sample, score and logits: a checkpoint, its network, and an HDF5 file of results. */
 #pragma once
 #include "cmd/output.h"
+#include "measure/estimator.h"
 #include "network/weights.h"
 #include "store/lock.h"
 
@@ -38,9 +39,10 @@ int task_open(Task *t, int64_t length, const char *key, int64_t batch);
 int task_agree(Task *t, Comm *comm, int err);
 /** task_key — t->partial beside the output, and t->key: checkpoint, weights, the keys of `cfg` that results of the
  *  command depend on, those of `section` included, and more lines "name = value". Not collective.
+ *  e  the estimator of section eval; NULL: results do not come from one
  *  Errors  ERR_MEMORY; ERR_USAGE: a path that is too long */
-int task_key(Task *t, const Config *cfg, const char *section, const char *more, ...)
-    __attribute__((format(printf, 4, 5)));
+int task_key(Task *t, const Config *cfg, const char *section, const EstimatorTable *e, const char *more, ...)
+    __attribute__((format(printf, 5, 6)));
 /** task_stopped — after a stop: says how many of the n items, "sequences", are kept, and sets the exit code. */
 void task_stopped(const Task *t, int stop, int64_t done, int64_t n, const char *units, int *exit_code);
 /** task_done — the output is written: remove the partial file. On rank 0. */

@@ -19,3 +19,15 @@ int estimator_find(const EstimatorTable **table, const char *name, const Objecti
   CHECK(*table, ERR_USAGE, "eval.estimator = %s: no such estimator", name);
   return (*table)->check ? (*table)->check(o) : OK;
 }
+
+static bool lists(const EstimatorTable *e, const char *key) {
+  for (const char *const *k = e->keys; *k; k++)
+    if (strcmp(*k, key) == 0) return true;
+  return false;
+}
+
+bool estimator_reads(const EstimatorTable *e, const char *key) {
+  bool listed = false;
+  for (int i = 0; estimators[i] && !listed; i++) listed = lists(estimators[i], key);
+  return !listed || (e && lists(e, key));
+}

@@ -23,11 +23,13 @@ typedef struct EstimatorRow {
   bool likeliest;     /* out: every scored token was the most likely one when it was filled in */
 } EstimatorRow;
 
-enum { ESTIMATOR_TEXT = 64 };
+enum { ESTIMATOR_TEXT = 64, ESTIMATOR_KEYS = 8 };
 typedef struct EstimatorTable {
   const char *name;
   bool whole; /* estimates the complete bound, ε = τ = 0; false: over the times of training only */
   bool part;  /* is defined for a part of a row given the rest */
+  /* of the deck, NULL-ended: its values depend on these, those of some other estimators do not */
+  const char *keys[ESTIMATOR_KEYS];
   /* ERR_USAGE with the reason where the objective has no such bound; NULL: every objective has */
   int (*check)(const Objective *);
   /* sequence b of net->noised: x0[L] with its real length; NULL: it draws nothing, and has the next three */
@@ -44,3 +46,6 @@ extern const EstimatorTable *const estimators[]; /* NULL-ended; the first suits 
 /** estimator_find — the estimator of that word; "auto": the last one with draws of the menu that the objective has.
  *  ERR_USAGE if it does not have it, with one that fits. */
 int estimator_find(const EstimatorTable **table, const char *name, const Objective *o);
+/** estimator_reads — whether values of e can depend on that key of the deck, as they can on every key that no estimator
+ *  lists. e NULL: no estimator is used, since the network's value is exact. */
+bool estimator_reads(const EstimatorTable *e, const char *key);

@@ -45,10 +45,12 @@ static int chain_exact(Network *net, const Config *cfg, EstimatorRow *rows, int6
 }
 
 extern const EstimatorTable estimator_chain;
-const EstimatorTable estimator_chain = {.name = "chain",
-                                        .whole = true,
-                                        .part = true,
-                                        .check = chain_check,
-                                        .describe = chain_describe,
-                                        .passes = chain_passes,
-                                        .exact = chain_exact};
+const EstimatorTable estimator_chain = {
+    .name = "chain",
+    .whole = true,
+    .part = true,
+    .keys = {"eval.order", "eval.commit", "eval.steps", "eval.threshold", "eval.factor", "eval.entropy_bound"},
+    .check = chain_check,
+    .describe = chain_describe,
+    .passes = chain_passes,
+    .exact = chain_exact};

@@ -22,5 +22,9 @@ static void count_noise(Network *net, int64_t b, const int32_t *x0, int64_t leng
 }
 
 extern const EstimatorTable estimator_count;
-const EstimatorTable estimator_count = {
-    .name = "count", .whole = true, .part = true, .check = count_check, .noise = count_noise};
+const EstimatorTable estimator_count = {.name = "count",
+                                        .whole = true,
+                                        .part = true,
+                                        .keys = {"eval.draws", "eval.seed"},
+                                        .check = count_check,
+                                        .noise = count_noise};

@@ -13,4 +13,4 @@ static void time_noise(Network *net, int64_t b, const int32_t *x0, int64_t lengt
 }
 
 extern const EstimatorTable estimator_time;
-const EstimatorTable estimator_time = {.name = "time", .noise = time_noise};
+const EstimatorTable estimator_time = {.name = "time", .keys = {"eval.draws", "eval.seed"}, .noise = time_noise};

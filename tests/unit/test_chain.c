@@ -414,12 +414,29 @@ static void test_refused(void **state) {
   }
 }
 
+/* Every estimator reads its own keys, no other's, and those that none lists. */
+static void test_keys_of_estimators(void **state) {
+  (void)state;
+  static const char *const orders[] = {"eval.order",     "eval.commit", "eval.steps",
+                                       "eval.threshold", "eval.factor", "eval.entropy_bound"};
+  static const char *const drawn[] = {"eval.draws", "eval.seed"};
+  for (int i = 0; estimators[i]; i++) {
+    const EstimatorTable *e = estimators[i];
+    for (size_t k = 0; k < sizeof orders / sizeof *orders; k++)
+      assert_int_equal(estimator_reads(e, orders[k]), e->exact != NULL);
+    for (size_t k = 0; k < sizeof drawn / sizeof *drawn; k++)
+      assert_int_equal(estimator_reads(e, drawn[k]), e->exact == NULL);
+    assert_true(estimator_reads(e, "eval.sequences") && estimator_reads(e, "diffusion.T"));
+  }
+  assert_true(!estimator_reads(NULL, "eval.order") && !estimator_reads(NULL, "eval.seed"));
+  assert_true(estimator_reads(NULL, "eval.sequences"));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_every_rule_is_a_distribution),
-      cmocka_unit_test(test_rules_differ),
-      cmocka_unit_test(test_bound_of_any_order),
-      cmocka_unit_test(test_refused),
+      cmocka_unit_test(test_every_rule_is_a_distribution), cmocka_unit_test(test_rules_differ),
+      cmocka_unit_test(test_bound_of_any_order),           cmocka_unit_test(test_refused),
+      cmocka_unit_test(test_keys_of_estimators),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
