@@ -135,7 +135,7 @@ static const EstimatorTable *table_of(const SweepCheckpoint *c, const char *word
   return e ? e : estimators[0];
 }
 
-/* Whether values of that estimator depend on draws and a seed. */
+/* Whether values of that estimator depend on draws, a seed and T. */
 static bool draws(const SweepCheckpoint *c, const char *word) {
   const EstimatorTable *e = table_of(c, word);
   return e && !e->exact;
@@ -238,7 +238,7 @@ static int cells_add(Sweep *s, const Axes *a, int checkpoint, int data) {
     for (int d = 0; d < counts[1]; d++)
       for (int t = 0; t < counts[2]; t++)
         for (int k = 0; k < counts[3]; k++) {
-          cell.T = c->exact || a->T.list[t] < 0 ? c->trained.diffusion_T : a->T.list[t];
+          cell.T = a->T.list[t] < 0 || !draws(c, a->estimators[i]) ? c->trained.diffusion_T : a->T.list[t];
           cell.estimator = c->exact ? estimators[0]->name : estimator_of(c, a->estimators[i], cell.T);
           cell.drawn = draws(c, cell.estimator);
           cell.draws = cell.drawn ? a->draws.list[d] : 1;

@@ -3,7 +3,7 @@
  * A cell is one evaluation file, DIR/cells/NAME.h5, as eval writes it. NAME is a digest of all that its values are a
  * function of: weights, data, estimator, T, draws, seed and the rest of the deck. So a changed checkpoint is a new cell,
  * and nothing is ever replaced; checkpoints with the same weights share their files. Where the network's
- * value is exact, estimators, draws, T and seeds make one cell; of an estimator without draws, draws and seeds do. */
+ * value is exact, estimators, draws, T and seeds make one cell; of an estimator without draws, draws, T and seeds do. */
 #pragma once
 #include "cmd/evaluation.h"
 
