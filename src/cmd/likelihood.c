@@ -28,11 +28,16 @@ typedef struct Asked {
 
 static const char *const rests[RESTS] = {[REST_HIDDEN] = "hidden", [REST_MASK] = "mask", [REST_PAD] = "pad"};
 
-/* The estimators that are defined for part of a row, for a message. */
+/* Whether it is defined for part of a row. */
+static bool of_part(const EstimatorTable *e, const Objective *o) {
+  return e->part && (o->options.block == 0 || e->exact);
+}
+
+/* The estimators for part of a row, for a message. */
 static const char *of_parts(const Objective *o, char text[MENU_TEXT]) {
   *text = '\0';
   for (int i = 0; estimators[i]; i++)
-    if (estimators[i]->part && estimators[i]->check(o) == OK) menu_add(text, estimators[i]->name);
+    if (of_part(estimators[i], o) && estimators[i]->check(o) == OK) menu_add(text, estimators[i]->name);
   err_clear();
   return *text ? text : "none";
 }
@@ -44,14 +49,12 @@ static int find_estimator(Asked *a, const Config *cfg) {
   if (!o->diffusion) return OK;
   int err = estimator_find(&a->options.estimator, cfg->eval_estimator, o);
   if (err) err_clear();
-  CHECK(err == OK && a->options.estimator->part, ERR_USAGE,
-        "eval.estimator = %s does not estimate the likelihood of a part of a row; for diffusion.objective = %s%s that "
-        "does: %s",
-        err ? cfg->eval_estimator : a->options.estimator->name, o->table->name, o->options.T ? " with diffusion.T" : "",
-        of_parts(o, fit));
-  CHECK(o->options.block == 0 || a->options.estimator->exact, ERR_USAGE,
-        "eval.estimator = %s does not estimate the likelihood of a part of a row with diffusion.block; use chain",
-        a->options.estimator->name);
+  CHECK(
+      err == OK && of_part(a->options.estimator, o), ERR_USAGE,
+      "eval.estimator = %s does not estimate the likelihood of a part of a row; for diffusion.objective = %s%s%s that "
+      "does: %s",
+      err ? cfg->eval_estimator : a->options.estimator->name, o->table->name, o->options.T ? " with diffusion.T" : "",
+      o->options.block ? " with diffusion.block" : "", of_parts(o, fit));
   if (a->options.estimator->describe) return a->options.estimator->describe(cfg, a->words);
   a->options.draws = cfg->eval_draws;
   return OK;

@@ -222,4 +222,7 @@ bad_requests "a mask in a target" 'f["requests/tokens"][1] = f["requests/tokens"
   'the target of request 0 has a mask token'
 bad "an estimator of whole rows" 'eval.estimator = time does not estimate .* for diffusion.objective = subs that does: count(,| or) chain' \
   "${ask[@]}" likelihood.output="$T/none.h5" eval.estimator=time
+ranks 1 train "$D" run.dir="$T/block" diffusion.block=4 > "$T/log" || exit 1
+bad "with blocks an estimator with draws" 'eval.estimator = count does not estimate .* for diffusion.objective = subs with diffusion.block that does: chain$' \
+  "${ask[@]}" likelihood.output="$T/none.h5" diffusion.block=4 eval.checkpoint="$T/block/last.h5"
 finish
