@@ -153,7 +153,7 @@ class Likelihood:
     is_greedy: np.ndarray  # 1, 0; -1: not asked
     draws: np.ndarray
     tokens: np.ndarray  # of the target
-    cut: np.ndarray  # tokens left out at the begin of the context
+    cut: np.ndarray  # tokens left out at the beginning of the context
     attributes: Values
 
 

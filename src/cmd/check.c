@@ -66,8 +66,7 @@ static void report_memory(const Trainer *t, size_t before) {
   double other = (double)t->net.dev.allocated - 2 * flat - 3 * own - traces - (double)tensor_bytes(p->low) - tree -
                  activations - rows;
   log_info("memory of a rank, MiB: program %.0f, weights %.0f, gradients %.0f, AdamW %.0f, EMA %.0f, traces %.0f, bf16 "
-           "copy %.0f, "
-           "reduction tree %.0f, activations %.0f, scored rows %.0f, scratch %.0f",
+           "copy %.0f, reduction tree %.0f, activations %.0f, scored rows %.0f, scratch %.0f",
            mib((double)before), mib(flat), mib(flat), mib(2 * own), mib(own), mib(traces),
            mib((double)tensor_bytes(p->low)), mib(tree), mib(activations), mib(rows), mib(other));
 }

@@ -38,8 +38,7 @@ const Command command_eval = {
         "the next token or eval.estimator draws nothing. The last line reads nll=… bits=… ppl=… ci95=[…,…] sequences=… "
         "tokens=… estimator=… draws=… T=… and, without draws, order=… commit=…, and where the data tell how many bytes "
         "their text has, bits_per_byte=…; nll, bits and ppl are per token, the interval is that of the source, as "
-        "above "
-        "it. "
+        "above it. "
         "A stop (SIGTERM, SIGUSR1, SIGINT, SIGHUP) ends it after the current pass of the network and keeps what is "
         "finished in OUTPUT.part, as does every minute; the same command goes on from there, on any number of ranks.",
     .reads = "eval.checkpoint (or the best of run.dir) and eval.data (or data.valid)",

@@ -21,7 +21,7 @@ typedef struct Asked {
   char words[ESTIMATOR_TEXT]; /* options of the estimator */
   Config network;             /* the deck with the network's padding as asked for; owns no strings */
   int64_t cut;                /* contexts that are too long … */
-  int64_t *cut_of;            /* [n] … and tokens left out at their begin */
+  int64_t *cut_of;            /* [n] … and tokens left out at their beginning */
   Likelihood result;
   Choices choices; /* rank 0 */
 } Asked;
@@ -161,7 +161,7 @@ static int fill_series(H5 *f, const Asked *a) {
   TRY(output_series(f, "/results/is_greedy", H5_I32, n, l->greedy, "",
                     "1: decoding without randomness gives the target; 0: it does not; -1: not asked"));
   TRY(output_series(f, "/results/draws", H5_I64, n, l->draws, "", "draws of the masks"));
-  TRY(output_series(f, "/results/cut", H5_I64, n, a->cut_of, "token", "left out at the begin of the context"));
+  TRY(output_series(f, "/results/cut", H5_I64, n, a->cut_of, "token", "left out at the beginning of the context"));
   return output_series(f, "/results/tokens", H5_I64, n, a->requests.target, "token", "tokens of the target");
 }
 

@@ -60,23 +60,6 @@ void noised_add(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int
   for (int64_t k = 0; k < objective_blocks(o, n->L); k++) add_block(o, n, b, k, t);
 }
 
-/* Noise block k of sequence b for time t, and add it. */
-static int64_t draw_block(const Objective *o, Noised *n, int64_t b, int64_t k, double t, RngKey mask) {
-  int64_t size = n->L / objective_blocks(o, n->L);
-  objective_corrupt(o, n->z + b * n->L, n->x0 + b * n->L, k * size, (k + 1) * size, t, mask);
-  return add_block(o, n, b, k, t);
-}
-
-void noised_draw(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, const double *t,
-                 RngKey mask) {
-  if (o->options.block == 1) {
-    noised_count(o, n, b, x0, length, t, mask);
-    return;
-  }
-  begin_sequence(o, n, b, x0, length, objective_time(o, t[0]));
-  for (int64_t k = 0; k < objective_blocks(o, n->L); k++) draw_block(o, n, b, k, objective_time(o, t[k]), mask);
-}
-
 void noised_reweigh(const Objective *o, Noised *n, int64_t first, double t) {
   bool plain = o->options.plain;
   if (!plain && o->law.table->uniform) return;
@@ -85,17 +68,32 @@ void noised_reweigh(const Objective *o, Noised *n, int64_t first, double t) {
     *weight = plain ? 1 : *weight / density;
 }
 
-void noised_train(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, const double *t,
-                  RngKey mask) {
+/* Sequence b with its blocks noised at the times of an evaluation, or of training and with its weights. */
+static void draw_blocks(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, const double *t,
+                        RngKey mask, bool train) {
+  double (*time_of)(const Objective *, double) = train ? objective_train_time : objective_time;
+  int64_t blocks = objective_blocks(o, n->L), size = n->L / blocks;
   if (o->options.block == 1) {
     noised_count(o, n, b, x0, length, t, mask);
     return;
   }
-  begin_sequence(o, n, b, x0, length, objective_train_time(o, t[0]));
-  for (int64_t k = 0; k < objective_blocks(o, n->L); k++) {
-    double time = objective_train_time(o, t[k]);
-    noised_reweigh(o, n, draw_block(o, n, b, k, time, mask), time);
+  begin_sequence(o, n, b, x0, length, time_of(o, t[0]));
+  for (int64_t k = 0; k < blocks; k++) {
+    double time = time_of(o, t[k]);
+    objective_corrupt(o, n->z + b * n->L, x0, k * size, (k + 1) * size, time, mask);
+    int64_t first = add_block(o, n, b, k, time);
+    if (train) noised_reweigh(o, n, first, time);
   }
+}
+
+void noised_draw(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, const double *t,
+                 RngKey mask) {
+  draw_blocks(o, n, b, x0, length, t, mask, false);
+}
+
+void noised_train(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, const double *t,
+                  RngKey mask) {
+  draw_blocks(o, n, b, x0, length, t, mask, true);
 }
 
 void noised_count(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, const double *t,
@@ -106,7 +104,7 @@ void noised_count(const Objective *o, Noised *n, int64_t b, const int32_t *x0, i
     int64_t k = 1 + (int64_t)(t[i] * (double)size);
     if (k > size) k = size;
     double time = objective_time_of(o, (double)k / (double)size);
-    timestep_mask_count_part(n->z + b * n->L, x0, i * size, (i + 1) * size, o->mask, k, mask);
+    timestep_mask_count(n->z + b * n->L, x0, i * size, (i + 1) * size, o->mask, k, mask);
     int64_t first = add_block(o, n, b, i, time);
     n->sigma[b] = objective_condition(o, time);
     for (int64_t r = first; r < n->n_rows; r++) n->weight[r] = (double)size / (double)k;
@@ -124,7 +122,7 @@ void noised_part(const Objective *o, Noised *n, int64_t b, const int32_t *x0, in
   int32_t *z = n->z + b * n->L;
   memcpy(n->x0 + b * n->L, x0, (size_t)n->L * sizeof *x0);
   memcpy(z, x0, (size_t)n->L * sizeof *z);
-  timestep_mask_count(z + first, x0 + first, end - first, o->mask, k, mask);
+  timestep_mask_count(z + first, x0 + first, 0, end - first, o->mask, k, mask);
   n->length[b] = (int32_t)length;
   n->sigma[b] = noised_level(o, z, length);
   for (int64_t l = first; l < end; l++)

@@ -142,9 +142,9 @@ void objective_corrupt(const Objective *o, int32_t *z, const int32_t *x0, int64_
                        RngKey key) {
   double chance = objective_masked(o, t);
   if (o->replaces)
-    timestep_replace_part(z, x0, from, to, o->options.vocab, o->mask, chance, key);
+    timestep_replace(z, x0, from, to, o->options.vocab, o->mask, chance, key);
   else
-    timestep_mask_part(z, x0, from, to, o->mask, chance, key);
+    timestep_mask(z, x0, from, to, o->mask, chance, key);
 }
 
 double objective_condition(const Objective *o, double t) {

@@ -28,8 +28,7 @@ void timestep_blocks(double *t, int64_t blocks, uint64_t seed, RngPurpose purpos
   }
 }
 
-int64_t timestep_mask_part(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int32_t m, double chance,
-                           RngKey key) {
+int64_t timestep_mask(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int32_t m, double chance, RngKey key) {
   int64_t masked = 0;
   for (int64_t l = from; l < to; l++) {
     bool hit = rng_uniform(key, (uint64_t)l) < chance;
@@ -39,18 +38,14 @@ int64_t timestep_mask_part(int32_t *z, const int32_t *x0, int64_t from, int64_t 
   return masked;
 }
 
-int64_t timestep_mask(int32_t *z, const int32_t *x0, int64_t L, int32_t m, double chance, RngKey key) {
-  return timestep_mask_part(z, x0, 0, L, m, chance, key);
-}
-
 int32_t timestep_token(double u, int64_t V, int32_t m) {
   int64_t K = V - 1, i = (int64_t)(u * (double)K);
   if (i > K - 1) i = K - 1; /* u rounded up to 1 */
   return (int32_t)(i + (i >= m));
 }
 
-void timestep_replace_part(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int64_t V, int32_t m, double chance,
-                           RngKey key) {
+void timestep_replace(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int64_t V, int32_t m, double chance,
+                      RngKey key) {
   for (int64_t l = from; l < to; l++) {
     double u = rng_uniform(key, (uint64_t)l);
     z[l] = u < chance ? timestep_token(u / chance, V, m) : x0[l];
@@ -58,15 +53,10 @@ void timestep_replace_part(int32_t *z, const int32_t *x0, int64_t from, int64_t 
 }
 
 /* Selection sampling: position l is taken with probability (still to take)/(positions left). */
-void timestep_mask_count_part(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int32_t m, int64_t k,
-                              RngKey key) {
+void timestep_mask_count(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int32_t m, int64_t k, RngKey key) {
   for (int64_t l = from; l < to; l++) {
     bool hit = rng_uniform(key, (uint64_t)l) * (double)(to - l) < (double)k;
     z[l] = hit ? m : x0[l];
     k -= hit;
   }
-}
-
-void timestep_mask_count(int32_t *z, const int32_t *x0, int64_t L, int32_t m, int64_t k, RngKey key) {
-  timestep_mask_count_part(z, x0, 0, L, m, k, key);
 }

@@ -14,19 +14,13 @@ double timestep_draw(uint64_t seed, RngPurpose purpose, int64_t step, int64_t se
  *  blocks of a row have nearly the same time */
 void timestep_blocks(double *t, int64_t blocks, uint64_t seed, RngPurpose purpose, int64_t step, int64_t sequence,
                      int64_t i, int64_t n, bool stratified, double tau);
-/** timestep_mask — z[L] := m where uniform(position) < chance, else x0. Returns the number of masked tokens. */
-int64_t timestep_mask(int32_t *z, const int32_t *x0, int64_t L, int32_t m, double chance, RngKey key);
-/** timestep_mask_part — the same for positions from … to−1. */
-int64_t timestep_mask_part(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int32_t m, double chance,
-                           RngKey key);
+/** timestep_mask — z at positions from … to−1 := m where uniform(position) < chance, else x0. Returns the number of masks. */
+int64_t timestep_mask(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int32_t m, double chance, RngKey key);
 /** timestep_token — token number ⌊uK⌋ of the K = V − 1 tokens besides m, u uniform on [0,1). */
 int32_t timestep_token(double u, int64_t V, int32_t m);
-/** timestep_replace_part — z at positions from … to−1 := a uniform one of the tokens besides m, which may be x0, where
+/** timestep_replace — z at positions from … to−1 := a uniform one of the tokens besides m, which may be x0, where
  *  uniform(position) < chance, else x0. Where it is below, uniform(position)/chance decides which one: it is uniform, too. */
-void timestep_replace_part(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int64_t V, int32_t m, double chance,
-                           RngKey key);
-/** timestep_mask_count — z[L] := x0 with a uniformly drawn set of exactly k positions masked. */
-void timestep_mask_count(int32_t *z, const int32_t *x0, int64_t L, int32_t m, int64_t k, RngKey key);
-/** timestep_mask_count_part — the same for positions from … to−1. */
-void timestep_mask_count_part(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int32_t m, int64_t k,
-                              RngKey key);
+void timestep_replace(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int64_t V, int32_t m, double chance,
+                      RngKey key);
+/** timestep_mask_count — z at positions from … to−1 := x0 with a uniformly drawn set of exactly k of them masked. */
+void timestep_mask_count(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int32_t m, int64_t k, RngKey key);

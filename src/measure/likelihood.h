@@ -48,7 +48,7 @@ typedef struct Likelihood {
 
 /** likelihood_masks — how many of T target tokens draw number `draw` of D masks, 1 … T, for u uniform on [0,1). */
 int64_t likelihood_masks(double u, int64_t T, int64_t draw, int64_t D);
-/** likelihood_cut — tokens at the begin of a context that a row of L tokens has no room for. */
+/** likelihood_cut — tokens at the beginning of a context that a row of L tokens has no room for. */
 int64_t likelihood_cut(const Requests *r, int64_t i, int64_t L);
 /** likelihood_check — ERR_DATA: a target that a row of L tokens has no room for; for next-token networks a context that
  *  is empty, whose target's first token has no probability. */

@@ -12,8 +12,8 @@
 typedef struct NelboOptions {
   const EstimatorTable *estimator;
   const Config *cfg; /* its section eval, for estimators without draws; else may be NULL */
-  int64_t draws,
-      sequences; /* draws: 1 for estimators without them. sequences 0: all; else so many, chosen at random, the same for every seed */
+  int64_t draws;     /* 1 for estimators without draws */
+  int64_t sequences; /* 0: all; else so many, chosen at random, the same for every seed */
   uint64_t seed;
   bool stratified;
   const char *progress;      /* NULL: quiet */

@@ -1,8 +1,8 @@
 /* profile_bins — into which bins a scored row of a profile falls, one in each cut. In block diffusion, where a token sees
  * the clean blocks before its own and nothing behind it, share and distance are those of that view.
  *
- *   share        j/n: masked tokens of the sequence, or of the block, over its real positions; 0: none, as in a pass that reconstructs or
- *                where the next token is predicted; else tenths (0, 0.1], (0.1, 0.2] …
+ *   share        j/n: masked tokens of the sequence, or of the block, over its real positions; 0: none, as in a pass that
+ *                reconstructs or where the next token is predicted; else tenths (0, 0.1], (0.1, 0.2] …
  *   position     of the target in its sequence
  *   frequency    of the target: token types in the order of their count in the evaluated sequences, cut into tenths of
  *                all tokens; 0: the most frequent. A type is in the tenth that its middle falls into, so that one with

@@ -17,8 +17,9 @@
  * (see Attention).
  *
  * Rows meet in attention only: behind that of the last block, only the wanted rows are computed. They are gathered there,
- * and their gradients are scattered there. The clean half ends with the keys and values of the last block. Conditioned by time all rows are computed, since the sums over the rows of a
- * sequence that its modulation needs are those of whole sequences. */
+ * and their gradients are scattered there. The clean half ends with the keys and values of the last block. Conditioned by
+ * time all rows are computed, since the sums over the rows of a sequence that its modulation needs are those of whole
+ * sequences. */
 #pragma once
 #include "model/seam.h"
 

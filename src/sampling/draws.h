@@ -41,8 +41,8 @@ double draws_token(const SamplerJob *job, int64_t sample, int64_t step, int64_t 
  *  takes longer than many passes: there batches that shrink go down in powers of two. */
 int64_t draws_pass_size(const Device *dev, int64_t B, int64_t most);
 /** draws_evaluate — one pass of the network over z[B,L] at time t, B ≤ job->n, for d's positions; guided if the job is, which
- *  job->evaluated counts as two sequences each. z has room for
- *  [job->n,L]: on a GPU the pass may be padded by copies of sequence 0, which job->evaluated does not count. */
+ *  job->evaluated counts as two sequences each. z has room for [job->n,L]: on a GPU the pass may be padded by copies of
+ *  sequence 0, which job->evaluated does not count. */
 int draws_evaluate(SamplerJob *job, const Draws *d, int32_t *z, int64_t B, double t);
 /** draws_fill — tokens of d's positions, for which the last pass was, into z: drawn, or the most likely ones. *changed
  *  (may be NULL): whether one of them is not the mask. */

@@ -42,7 +42,8 @@ int sampler_create(Sampler *s, const SamplerOptions *options);
 int sampler_stops(const SamplerOptions *options);
 /** sampler_fill — the token behind the end of a text: pad, or eos where there is no pad. */
 int32_t sampler_fill(const SamplerOptions *options);
-/** sampler_run — the samples of the job, in block diffusion block by block. Errors  ERR_NUMERIC: the network's output is NaN */
+/** sampler_run — the samples of the job, in block diffusion block by block.
+ *  Errors  ERR_NUMERIC: the network's output is NaN */
 int sampler_run(const Sampler *s, SamplerJob *job);
 /** sampler_destroy — NULL-safe, clears s. */
 void sampler_destroy(Sampler *s);

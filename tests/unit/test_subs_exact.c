@@ -178,7 +178,7 @@ static double draw_loss(Bound *b, int64_t step, int64_t i, bool stratified) {
   double t = timestep_draw(1, RNG_TIME, step, step * BATCH + i, i, BATCH, stratified, TAU), sum = 0;
   RngKey key = rng_key(1, RNG_MASK, 0, (uint64_t)step, (uint64_t)(step * BATCH + i));
   noised_begin(n, 1);
-  int64_t masked = timestep_mask(n->z, c->x0, c->L, c->mask, schedule_masked(&b->n.schedule, t), key);
+  int64_t masked = timestep_mask(n->z, c->x0, 0, c->L, c->mask, schedule_masked(&b->n.schedule, t), key);
   noised_add(&b->n.objective, n, 0, c->x0, c->length, t);
   for (int64_t l = c->length; l < c->L; l++) masked -= n->z[l] == c->mask; /* padding */
   assert_int_equal(n->masked, masked);
@@ -226,7 +226,7 @@ static void test_losses_are_the_table(void **state) {
       for (int64_t k = 0; k < N; k++) {
         double t = timestep_draw(1, RNG_TIME, step, k, k, N, true, TAU);
         RngKey key = rng_key(1, RNG_MASK, 0, (uint64_t)step, (uint64_t)k);
-        timestep_mask(n->z + k * c->L, c->x0, c->L, c->mask, schedule_masked(&b.n.schedule, t), key);
+        timestep_mask(n->z + k * c->L, c->x0, 0, c->L, c->mask, schedule_masked(&b.n.schedule, t), key);
         int64_t first = n->n_rows;
         noised_add(&b.n.objective, n, k, c->x0, c->length, t);
         for (int64_t r = first; r < n->n_rows; r++) assert_true(fabs(n->weight[r] * t - 1) < 1e-12);

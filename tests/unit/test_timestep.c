@@ -63,7 +63,7 @@ static void test_split(void **state) {
   for (int l = 0; l < L; l++) x0[l] = l;
   for (int64_t i = 0; i < N; i++) {
     t[i] = timestep_draw(SEED, RNG_TIME, STEP, i, i, N, true, 1e-3);
-    timestep_mask(z[i], x0, L, 99, t[i], rng_key(SEED, RNG_MASK, 0, STEP, (uint64_t)i));
+    timestep_mask(z[i], x0, 0, L, 99, t[i], rng_key(SEED, RNG_MASK, 0, STEP, (uint64_t)i));
   }
   for (int64_t rank = 3; rank >= 0; rank--)
     for (int64_t micro = 2; micro >= 0; micro--)
@@ -71,7 +71,7 @@ static void test_split(void **state) {
         int64_t i = rank * 6 + micro * 2 + k;
         part = timestep_draw(SEED, RNG_TIME, STEP, i, i, N, true, 1e-3);
         assert_memory_equal(&part, &t[i], sizeof part);
-        timestep_mask(piece, x0, L, 99, part, rng_key(SEED, RNG_MASK, 0, STEP, (uint64_t)i));
+        timestep_mask(piece, x0, 0, L, 99, part, rng_key(SEED, RNG_MASK, 0, STEP, (uint64_t)i));
         assert_memory_equal(piece, z[i], sizeof piece);
       }
 }
@@ -85,7 +85,7 @@ static void test_streams_differ(void **state) {
   const RngKey keys[] = {rng_key(SEED, RNG_MASK, 0, 5, 6),      rng_key(SEED + 1, RNG_MASK, 0, 5, 6),
                          rng_key(SEED, RNG_EVAL_MASK, 0, 5, 6), rng_key(SEED, RNG_MASK, 0, 6, 6),
                          rng_key(SEED, RNG_MASK, 0, 5, 7),      rng_key(SEED, RNG_TIME, 0, 5, 6)};
-  for (int i = 0; i < 6; i++) timestep_mask(z[i], x0, L, 99, 0.5, keys[i]);
+  for (int i = 0; i < 6; i++) timestep_mask(z[i], x0, 0, L, 99, 0.5, keys[i]);
   for (int i = 0; i < 6; i++)
     for (int j = 0; j < i; j++) {
       int same = 0;
@@ -114,7 +114,7 @@ static void test_mask_law(void **state) {
     for (int64_t i = 0; i < N; i++) {
       int32_t z[L];
       unsigned set = 0;
-      int64_t masked = timestep_mask(z, x0, L, 5, chances[k], rng_key(SEED, RNG_MASK, 0, (uint64_t)k, (uint64_t)i));
+      int64_t masked = timestep_mask(z, x0, 0, L, 5, chances[k], rng_key(SEED, RNG_MASK, 0, (uint64_t)k, (uint64_t)i));
       for (int l = 0; l < L; l++) {
         assert_true(z[l] == 5 || z[l] == x0[l]);
         set |= (unsigned)(z[l] == 5) << l;
@@ -135,9 +135,9 @@ static void test_mask_ends(void **state) {
   enum { L = 1000 };
   int32_t x0[L], z[L];
   for (int l = 0; l < L; l++) x0[l] = l;
-  assert_int_equal(timestep_mask(z, x0, L, 5000, 0, rng_key(SEED, RNG_MASK, 0, 0, 0)), 0);
+  assert_int_equal(timestep_mask(z, x0, 0, L, 5000, 0, rng_key(SEED, RNG_MASK, 0, 0, 0)), 0);
   assert_memory_equal(z, x0, sizeof z);
-  assert_int_equal(timestep_mask(z, x0, L, 5000, 1, rng_key(SEED, RNG_MASK, 0, 0, 0)), L);
+  assert_int_equal(timestep_mask(z, x0, 0, L, 5000, 1, rng_key(SEED, RNG_MASK, 0, 0, 0)), L);
   for (int l = 0; l < L; l++) assert_int_equal(z[l], 5000);
 }
 
@@ -152,7 +152,7 @@ static void test_count_law(void **state) {
     for (int64_t i = 0; i < N; i++) {
       int32_t z[L];
       unsigned set = 0;
-      timestep_mask_count(z, x0, L, 9, k, rng_key(SEED, RNG_EVAL_MASK, 0, (uint64_t)k, (uint64_t)i));
+      timestep_mask_count(z, x0, 0, L, 9, k, rng_key(SEED, RNG_EVAL_MASK, 0, (uint64_t)k, (uint64_t)i));
       for (int l = 0; l < L; l++) {
         assert_true(z[l] == 9 || z[l] == x0[l]);
         set |= (unsigned)(z[l] == 9) << l;
@@ -177,7 +177,7 @@ static void test_count_of_long_sequences(void **state) {
   for (int64_t k = 0; k <= L; k += 31)
     for (uint64_t i = 0; i < 20; i++) {
       int64_t masked = 0;
-      timestep_mask_count(z, x0, L, 1, k, rng_key(SEED, RNG_EVAL_MASK, 0, (uint64_t)k, i));
+      timestep_mask_count(z, x0, 0, L, 1, k, rng_key(SEED, RNG_EVAL_MASK, 0, (uint64_t)k, i));
       for (int l = 0; l < L; l++) masked += z[l];
       assert_int_equal(masked, k);
     }

@@ -38,7 +38,7 @@ static void test_noise(void **state) {
   double law[2][V];
   for (int i = 0; i < N; i++) {
     int32_t z[2];
-    timestep_replace_part(z, x0, 0, 2, V, MASK, 0.4, rng_key(1, RNG_TEST, 0, 0, (uint64_t)i));
+    timestep_replace(z, x0, 0, 2, V, MASK, 0.4, rng_key(1, RNG_TEST, 0, 0, (uint64_t)i));
     for (int l = 0; l < 2; l++) count[l][z[l]]++;
   }
   for (int l = 0; l < 2; l++) {
