@@ -138,7 +138,10 @@ tap "two checkpoints with the same weights have their cells in common" same_weig
 
 keys_that_matter() { # count reads no key of chain, chain no draws and no T: their cells stay; another seed or order is a new one
   local sweep=(sweep 1 sweep.checkpoints="$T/run/last.h5" sweep.data="$T/valid.h5" sweep.dir="$T/keys" sweep.seeds=)
-  set_of() { "${sweep[@]}" "${@:2}" > "$T/log" && [ "$(cells "$T/keys")" = "$1" ] || fail "$(cells "$T/keys") cells: $*"; }
+  set_of() {
+    "${sweep[@]}" "${@:2}" > "$T/log" || return 1
+    [ "$(cells "$T/keys")" = "$1" ] || fail "$(cells "$T/keys") cells: $*"
+  }
   set_of 1 sweep.estimators=count && set_of 1 sweep.estimators=count eval.order=entropy eval.steps=3 && set_of 2 sweep.estimators=count eval.seed=7 &&
     set_of 3 sweep.estimators=chain sweep.T=0,9 && set_of 3 sweep.estimators=chain eval.draws=5 eval.seed=3 &&
     set_of 4 sweep.estimators=chain eval.order=entropy
