@@ -2,7 +2,8 @@
 # run.sh [WORD…] — run the tests (those whose step's name contains a WORD); end with "N passed, N failed, N skipped".
 #
 # Steps: the rules; each C test program, those of tests/mpi on 1 to 6 ranks; each tests/*/test_*.sh and *_test.sh;
-# pytest on tests/python; the unit and ops programs again under the sanitizers; with LONG=1 the unit programs under valgrind.
+# pytest on tests/python; the unit programs again under the sanitizers; with LONG=1 the ops programs too, and the unit
+# programs under valgrind.
 # A test program prints TAP on stdout; "# skip: …" before a skipped test is its reason. A crash, a missing test, no
 # output and running out of time are failures. Each process of a step has a limit of CPU seconds, which do not depend on
 # other load ("# limit: N" in a script); the limit of elapsed time is much larger and only stops hangs. Steps run in
@@ -235,18 +236,21 @@ on_ranks() {
   done
 }
 in_lanes 1
-ranks="1 2 3 4 6" emulated_reduce="2 3"
-[ "${LONG:-}" != 1 ] || ranks="1 2 3 4 5 6 8" emulated_reduce="1 2 3 4"
+ranks="1 2 3 4 6" shard="1 2 3" emulated_reduce=3 emulated_shard=2 # those of shard take long
+[ "${LONG:-}" != 1 ] || ranks="1 2 3 4 5 6 8" shard=$ranks emulated_reduce="1 2 3 4" emulated_shard=$emulated_reduce
 # shellcheck disable=SC2086
 for t in $(programs mpi); do
   case $t in
     mpi/test_items) on_ranks "$t" "$BUILD/tests/$t" 1 2 3 4 ;; # more ranks finish its items before it can stop them
+    mpi/test_shard) on_ranks "$t" "$BUILD/tests/$t" $shard ;;
     *) on_ranks "$t" "$BUILD/tests/$t" $ranks ;;
   esac
 done
 on_ranks emulated/test_device_comm "$BUILD/emulated/tests/test_device_comm" 1 2 3 4
 # shellcheck disable=SC2086
-for t in test_reduce test_shard; do on_ranks emulated/$t "$BUILD/emulated/tests/$t" $emulated_reduce; done
+on_ranks emulated/test_reduce "$BUILD/emulated/tests/test_reduce" $emulated_reduce
+# shellcheck disable=SC2086
+on_ranks emulated/test_shard "$BUILD/emulated/tests/test_shard" $emulated_shard
 
 # Python and the scripts, those with the largest time limit first
 in_lanes "$most"
@@ -269,8 +273,12 @@ if [ "${FAST:-}" = 1 ]; then
   skip valgrind "FAST=1"
 else
   export OMP_NUM_THREADS=2
-  again asan 'SANITIZE=address,undefined CFLAGS="-O1 -g -fno-sanitize-recover=all"' "" unit ops
+  watched=unit
+  [ "${LONG:-}" != 1 ] || watched="unit ops"
+  # shellcheck disable=SC2086
+  again asan 'SANITIZE=address,undefined CFLAGS="-O1 -g -fno-sanitize-recover=all"' "" $watched
   if [ "${LONG:-}" != 1 ]; then
+    skip asan/ops "make check-long runs it; the tests of ops have guard zones of their own"
     skip valgrind "make check-long runs it; asan has run the same programs here"
   elif command -v valgrind > /dev/null; then # x86-64-v3: valgrind 3.19 does not support AVX-512
     again valgrind 'ARCH=x86-64-v3 CFLAGS="-O1 -g"' \

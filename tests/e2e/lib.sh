@@ -141,12 +141,16 @@ ended() {
   return $code
 }
 
-# sums FOLDER [PATTERN…]: checksums of its files, except those that match a pattern
-sums() {
-  local skip=() it
-  for it in lock "${@:2}"; do skip+=(! -name "$it"); done
-  (cd "$1" && find . -type f "${skip[@]}" -exec sha256sum {} + | sort -k 2)
+# files FOLDER PATTERNS WORD…: apply find's WORDs to its files, except those that match a pattern of the list PATTERNS
+files() {
+  local skip=() names it
+  read -ra names <<< "lock $2"
+  for it in "${names[@]}"; do skip+=(! -name "$it"); done
+  (cd "$1" && find . -type f "${skip[@]}" "${@:3}" | sort -k 2)
 }
+sums() { files "$1" "${*:2}" -exec sha256sum {} +; } # FOLDER [PATTERN…]: checksums of its files, except those
+# the same with inode, size and time of the last write, which any write changes: for many files
+stamps() { files "$1" "${*:2}" -printf '%i-%s-%T@ %p\n'; }
 
 # one_line FILE PATTERN N: whether stderr, in FILE, has an error line of at least one of N ranks, at most one per rank,
 # and all match
@@ -165,11 +169,11 @@ one_line() {
 refused() {
   local n=$1 pattern=$2 code=0
   shift 2
-  sums "$KEEP" "${LOOSE[@]}" > "$T/before"
+  stamps "$KEEP" "${LOOSE[@]}" > "$T/before"
   ranks "$n" "$@" > "$T/out" 2> "$T/err" || code=$?
   one_line "$T/err" "$pattern" "$n" || return 1
   [ "$code" -gt 0 ] && [ "$code" -lt 124 ] || fail "exit code $code: $*" || return 1
-  sums "$KEEP" "${LOOSE[@]}" | diff "$T/before" - || fail "files have changed"
+  stamps "$KEEP" "${LOOSE[@]}" | diff "$T/before" - || fail "files have changed"
 }
 
 # bad NAME PATTERN ARGUMENT…: test a case on each number of ranks in $RANKS

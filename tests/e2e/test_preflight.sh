@@ -51,7 +51,7 @@ tap "a run directory that cannot be made" says 4 "^mdlm: error on rank 0: disk: 
 tap "too little room" says 4 '^mdlm: error on rank 0: disk: run.dir = .* free, the run writes .*: choose another directory, or raise train.keep_every' \
   -- train.keep_every=1 train.steps=4000000000 train.log_every=1000000
 tap "no run directory" says 2 '^mdlm: error on rank 0: run.dir = "": say where' -- run.dir=
-tap "more than a step of rows" says 0 '^warning: rows: data.train has [0-9]+, a step takes 65536' -- train.global_batch=65536 train.micro_batch=512
+tap "more than a step of rows" says 0 '^warning: rows: data.train has [0-9]+, a step takes 4096' -- train.global_batch=4096 train.micro_batch=512
 tap "fewer validation rows than ranks" says 0 '^warning: rows: a validation has 1 for 2 ranks' -- train.valid_sequences=1
 tap "less memory than the ranks need" with SLURM_MEM_PER_NODE=10 6 '^mdlm: error on rank 0: memory: the 2 ranks .*--mem' --
 tap "time that is left" with "$(later 36000)" 0 '9:59:.. of the allocation are left|10:00:00 of' --
