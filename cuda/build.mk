@@ -39,9 +39,9 @@ EMU_OBJ    := $(CU_SRC:cuda/%.cu=$(BUILD)/emulated/cuda/%.o)
 # a misaligned pack, which would be an error on a GPU, ends the process
 EMU_TRAPS   = -fsanitize=alignment,bounds,shift,signed-integer-overflow -fsanitize-undefined-trap-on-error
 EMU_FLAGS   = $(EMU_TRAPS) -std=c++20 -Isrc -Icuda -Itests -O2 -g -fno-strict-aliasing $(MPI_CFLAGS) -Wall -Wextra -Wshadow $(if $(WERROR),-Werror) $(SAN)
-# the tests linked with a device: those of ops, a whole step, the distribution of samples
+# the tests linked with a device: those of ops, a whole step, block diffusion, the distribution of samples
 EMU_MPI    := $(addprefix $(BUILD)/emulated/tests/,test_device_comm test_reduce test_shard)
-ON_DEVICE  := $(notdir $(basename $(wildcard tests/ops/test_*.c tests/cuda/test_*.c))) test_sampler_ancestral test_sampler_ar test_sampler_cached
+ON_DEVICE  := $(notdir $(basename $(wildcard tests/ops/test_*.c tests/cuda/test_*.c))) test_blocks test_sampler_ancestral test_sampler_ar test_sampler_cached test_guidance
 EMULATED   := $(addprefix $(BUILD)/emulated/,mdlm bench bench_ops tests/test_emulation tests/test_attention_cudnn) $(EMU_MPI) $(ON_DEVICE:%=$(BUILD)/emulated/tests/%)
 
 $(BUILD)/emulated/cuda/%.o: cuda/%.cu $(BUILD)/flags
@@ -78,7 +78,7 @@ $(BUILD)/emulated/tests/test_attention_cudnn: $(BUILD)/tests/ops/test_attention.
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $^ $(LDLIBS) -lcmocka -lstdc++
 
-# a program of tests/{ops,cuda,unit,mpi}, linked with the emulation and with the GPU backend
+# a program of tests/{ops,cuda,unit,grad,mpi}, linked with the emulation and with the GPU backend
 define on_device
 $(BUILD)/emulated/tests/%: $(BUILD)/tests/$1/%.o $(BUILD)/tests/emulation/device.o $(EMU_OBJ) $(TEST_LIB) $(LIB)
 	@mkdir -p $$(@D)
@@ -89,7 +89,7 @@ $(BUILD)/gpu/tests/%: $(BUILD)/tests/$1/%.o $(BUILD)/tests/cuda/device.o $(TEST_
 	$$(call say,LD,$$@)
 	$$(Q)$$(CC) -o $$@ $$(filter-out $$(LIB),$$^) $$(WHOLE_LIB) $$(LDLIBS) -lcmocka -Wl,-rpath,'$$$$ORIGIN/../..'
 endef
-$(foreach d,ops cuda unit mpi,$(eval $(call on_device,$d)))
+$(foreach d,ops cuda unit grad mpi,$(eval $(call on_device,$d)))
 
 # ---- for users with a GPU
 CHECK_CUDA  = $(CUDA_SO) $(BUILD)/mdlm $(ON_DEVICE:%=$(BUILD)/gpu/tests/%) $(BUILD)/gpu/tests/test_device_comm $(BUILD)/tests/cuda/compare

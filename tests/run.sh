@@ -222,7 +222,8 @@ step emulation/test_emulation 60 "$BUILD/emulated/tests/test_emulation"
 for t in $(programs ops); do step "emulated/${t#*/}" 300 "$BUILD/emulated/tests/${t#*/}"; done
 step emulated/test_attention_cudnn 300 "$BUILD/emulated/tests/test_attention_cudnn"
 for t in $(programs cuda); do EMULATION_SEED=1 step "emulated/${t#*/}" 300 "$BUILD/emulated/tests/${t#*/}"; done
-if [ "${LONG:-}" = 1 ]; then # two more orders
+if [ "${LONG:-}" = 1 ]; then # what takes minutes, and two more orders
+  for t in test_blocks test_guidance; do step "emulated/$t" 600 "$BUILD/emulated/tests/$t"; done
   for t in $(programs ops cuda); do EMULATION_SEED=2 step "emulated/${t#*/} 2" 300 "$BUILD/emulated/tests/${t#*/}"; done
 fi
 

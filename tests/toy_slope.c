@@ -156,7 +156,7 @@ double toy_cross_entropy(Network *n, const ModelInput *in, const int32_t *target
   MUST(model_forward(&n->model, in));
   Tensor h = tensor_rows(n->model.h, 0, R);
   MUST(model_logits(&n->model, logits, h));
-  MUST(op_cross_entropy(&n->dev, loss, logits, targets, weights, -1, gradient));
+  MUST(op_cross_entropy(&n->dev, loss, tensor_cols(logits, 0, n->model.options.vocab), targets, weights, -1, gradient));
   if (gradient) {
     MUST(model_logits_backward(&n->model, tensor_rows(n->model.dh, 0, R), logits, h));
     MUST(model_backward(&n->model, in));

@@ -206,7 +206,7 @@ static double loss(Network *n, const void *arg, bool gradient) {
   MUST(model_forward(&n->model, &in));
   Tensor h = tensor_rows(n->model.h, 0, R);
   MUST(model_logits(&n->model, logits, h));
-  MUST(op_cross_entropy(&n->dev, out, logits, target, weights, -1, gradient));
+  MUST(op_cross_entropy(&n->dev, out, tensor_cols(logits, 0, V), target, weights, -1, gradient));
   if (gradient) MUST(model_logits_backward(&n->model, tensor_rows(n->model.dh, 0, R), logits, h));
   if (gradient) MUST(model_backward(&n->model, &in));
   double *losses = toy_values(n, out);
