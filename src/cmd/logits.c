@@ -17,6 +17,7 @@ typedef struct Logits {
   Task task;
   int64_t N, L, batch;
   int32_t *z;            /* [N,L] */
+  int32_t *x;            /* [N,L], only with diffusion.block: the clean tokens */
   double *t, *sigma;     /* [N] */
   int32_t *length;       /* [N] */
   float *logits, *log_p; /* [batch,L,V]; log_p only with logits.log_p */
@@ -34,6 +35,15 @@ static int expect(H5 *f, const char *name, int rank, int64_t N, H5Info *info) {
   return OK;
 }
 
+/* A block also sees the clean tokens before it. */
+static int read_clean(Logits *p, H5 *f) {
+  H5Info info;
+  TRY(expect(f, "/x", 2, p->N, &info));
+  CHECK(info.dims[1] == p->L, ERR_DATA, "%s: /x must have the shape of /z", h5_path(f));
+  TRY(mem_alloc(&p->x, (size_t)(p->N * p->L) * sizeof *p->x));
+  return h5_read(f, "/x", H5_I32, 2, info.dims, p->x);
+}
+
 static int read_input(Logits *p, H5 *f) {
   H5Info info;
   TRY(expect(f, "/z", 2, 0, &info));
@@ -43,6 +53,7 @@ static int read_input(Logits *p, H5 *f) {
   TRY(mem_alloc(&p->sigma, (size_t)p->N * sizeof *p->sigma));
   TRY(mem_alloc(&p->length, (size_t)p->N * sizeof *p->length));
   TRY(h5_read(f, "/z", H5_I32, 2, info.dims, p->z));
+  if (p->task.cfg->diffusion_block > 0) TRY(read_clean(p, f));
   TRY(expect(f, "/t", 1, p->N, &info));
   TRY(h5_read(f, "/t", H5_F64, 1, info.dims, p->t));
   for (int64_t i = 0; i < p->N; i++) p->length[i] = (int32_t)p->L;
@@ -51,11 +62,17 @@ static int read_input(Logits *p, H5 *f) {
   return h5_read(f, "/length", H5_I32, 1, info.dims, p->length);
 }
 
-static int check_input(const Logits *p, const char *path) {
+static int check_tokens(const Logits *p, const char *path, const char *name, const int32_t *tokens) {
   for (int64_t i = 0; i < p->N * p->L; i++)
-    CHECK(p->z[i] >= 0 && p->z[i] < p->task.state.vocab.size, ERR_DATA,
-          "%s: z[%lld,%lld] = %d is not a token: V = %lld in %s", path, (long long)(i / p->L), (long long)(i % p->L),
-          p->z[i], (long long)p->task.state.vocab.size, p->task.checkpoint);
+    CHECK(tokens[i] >= 0 && tokens[i] < p->task.state.vocab.size, ERR_DATA,
+          "%s: %s[%lld,%lld] = %d is not a token: V = %lld in %s", path, name, (long long)(i / p->L),
+          (long long)(i % p->L), tokens[i], (long long)p->task.state.vocab.size, p->task.checkpoint);
+  return OK;
+}
+
+static int check_input(const Logits *p, const char *path) {
+  TRY(check_tokens(p, path, "z", p->z));
+  if (p->x) TRY(check_tokens(p, path, "x", p->x));
   for (int64_t i = 0; i < p->N; i++) {
     CHECK(p->t[i] >= 0 && p->t[i] <= 1, ERR_DATA, "%s: t[%lld] = %g is not between 0 and 1", path, (long long)i,
           p->t[i]);
@@ -98,11 +115,6 @@ static int open_all(Logits *p, const Config *cfg, Comm *comm) {
                    .name = "logits.h5",
                    .input = cfg->logits_input};
   CHECK(comm->size == 1, ERR_USAGE, "mdlm logits works on one rank, not on %d: start it without mpirun", comm->size);
-  CHECK(
-      cfg->diffusion_block == 0, ERR_USAGE,
-      "mdlm logits passes z alone through the network; with diffusion.block = %lld a block also sees the clean tokens "
-      "before it, which logits.input does not have",
-      (long long)cfg->diffusion_block);
   CHECK(*cfg->logits_input, ERR_USAGE, "logits.input is empty: name an HDF5 file with z [N,L] and t [N]");
   TRY(task_begin(&p->task, cfg, comm, &o));
   TRY(h5_open(&f, cfg->logits_input, false));
@@ -133,7 +145,11 @@ static int fill_log_p(Logits *p, int64_t first, int64_t B) {
 
 static int run_batch(Logits *p, H5 *f, int64_t first, int64_t B) {
   int64_t V = p->task.state.vocab.size, rows = B * p->L, chunk = p->task.net.rows.chunk;
-  ModelInput in = {.B = B, .ids = p->z + first * p->L, .sigma = p->sigma + first, .lengths = p->length + first};
+  ModelInput in = {.B = B,
+                   .ids = p->z + first * p->L,
+                   .clean = p->x ? p->x + first * p->L : NULL,
+                   .sigma = p->sigma + first,
+                   .lengths = p->length + first};
   TRY(model_forward(&p->task.net.model, &in));
   for (int64_t r = 0; r < rows; r += chunk)
     TRY(rows_logits(&p->task.net.rows, r, rows - r < chunk ? rows - r : chunk, p->logits + r * V));
@@ -216,6 +232,7 @@ static int logits(Comm *comm, const Config *cfg, int argc, char **argv, int *exi
   static Logits p;
   int err = run(&p, cfg, comm, exit_code);
   mem_free(&p.z);
+  mem_free(&p.x);
   mem_free(&p.t);
   mem_free(&p.sigma);
   mem_free(&p.length);
@@ -234,7 +251,9 @@ const Command command_logits = {
     .stops = true,
     .run = logits,
     .about =
-        "Writes the raw logits and, on request, log p(x0 | z) for the sequences and times of a file. Runs on one rank. "
+        "Writes the raw logits and, on request, log p(x0 | z) for the sequences and times of a file; in block "
+        "diffusion the "
+        "file also has the clean tokens. Runs on one rank. "
         "A stop (SIGTERM, SIGUSR1, SIGINT, SIGHUP) ends it after the current pass of the network and keeps what is "
         "finished in OUTPUT.part; the same command goes on from there.",
     .reads = "logits.input, logits.checkpoint (or the best of run.dir)",

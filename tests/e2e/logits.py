@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """logits.py — make input for `mdlm logits`, and check its output against the formulas of the objective.
 
-logits.py make FILE N L V MASK [length]   z [N,L] with a share t of the tokens masked, t [N]; the last row fully masked
+logits.py make FILE N L V MASK [length]   z [N,L] with a share t of the tokens masked, t [N]; the last row fully masked;
+                                          x [N,L] for blocks
 logits.py check INPUT OUTPUT MASK OBJECTIVE [masking]   log_p from logits by the published formulas; shapes and types
 """
 
@@ -18,6 +19,7 @@ def make(path, N, L, V, mask, *more):
     z[r.rand(N, L) < t[:, None]] = mask
     with h5py.File(path, "w", libver=("v108", "v108")) as f:
         f["z"], f["t"] = z.astype("i4"), t
+        f["x"] = r.randint(0, V, (N, L)).astype("i4")
         if more:
             f["length"] = np.linspace(2, L, N).astype("i4")
 

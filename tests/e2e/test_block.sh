@@ -129,7 +129,6 @@ refuse "discrete time" 'diffusion.T = 8 must be 0' diffusion.block=4 diffusion.T
 refuse "a network conditioned on time" 'have different noise levels' diffusion.block=4 model.time_conditioning=true
 refuse "a network without blocks" 'model.name = dimamba has no block diffusion; use model.name = dit or ar' diffusion.block=4 model.name=dimamba
 refuse "one token and times" 'no time to draw' diffusion.block=1 diffusion.time=clip
-bad "logits" 'mdlm logits passes z alone' logits "$D" run.dir="$T/one" logits.input="$T/valid.h5" diffusion.block=4
 bad "sample without noise removal" 'a block must be complete' sample "$D" run.dir="$T/one" diffusion.block=4 sample.noise_removal=false
 printf '1 2 3 _\n' > "$T/prompt"
 bad "guidance" 'guidance = 2: with diffusion.block = 4 there is no guidance; set it to 1' sample "$D" run.dir="$T/one" diffusion.block=4 \

@@ -31,6 +31,19 @@ print(l.astype(int).sum() - l.size)' "$T/valid.h5") " "$T/out"
 }
 tap "ar scores all tokens but the first" chain_rule
 tap "dimamba" probe dimamba subs model.name=dimamba
+tap "blocks" probe blocks subs diffusion.block=8
+past() { # a block sees the clean tokens before it, and none from its first one on
+  edit 'x = f["x"]; x[:, 16:] = (x[:, 16:] + 1) % 299' &&
+    ranks 1 logits "$D" run.dir="$T/blocks" diffusion.block=8 logits.input="$T/bad.h5" logits.output="$T/past.h5" &&
+    "$PY" -c 'import h5py, sys; a, b = (h5py.File(x)["logits"][()] for x in sys.argv[1:])
+assert (a[:, :24] == b[:, :24]).all() and (a[:, 24:] != b[:, 24:]).any(-1).all()' "$T/blocks/logits.h5" "$T/past.h5"
+}
+edit() { # CODE: copy in.h5 to bad.h5 and change it by the code
+  cp "$T/in.h5" "$T/bad.h5" && "$PY" -c "import h5py, sys, numpy as np
+with h5py.File(sys.argv[1], 'r+') as f:
+    $1" "$T/bad.h5"
+}
+tap "a block sees the clean tokens before it" past
 
 again() { # other batches give the same values
   ranks 1 logits "$D" run.dir="$T/subs" logits.input="$T/in.h5" logits.output="$T/one.h5" logits.batch=1 &&
@@ -46,11 +59,6 @@ refuses() { # CODE PATTERN ARGUMENT…
   cat "$T/err"
   [ "$(grep -c '^mdlm: error' "$T/err")" = 1 ] && grep -qE "$2" "$T/err"
 }
-edit() { # CODE: copy in.h5 to bad.h5 and change it by the code
-  cp "$T/in.h5" "$T/bad.h5" && "$PY" -c "import h5py, sys, numpy as np
-with h5py.File(sys.argv[1], 'r+') as f:
-    $1" "$T/bad.h5"
-}
 tap "no input" refuses 2 'logits.input is empty'
 edit 'f["z"][2, 3] = 300'
 tap "a token beyond V" refuses 3 'bad.h5: z\[2,3\] = 300 is not a token' logits.input="$T/bad.h5"
@@ -64,6 +72,13 @@ edit 'del f["t"]; f["t"] = np.zeros(3)'
 tap "times of other rows" refuses 3 'bad.h5: /t must have the shape \[N\]' logits.input="$T/bad.h5"
 edit 'z = f["z"][()]; del f["z"]; f["z"] = z.astype("f4")'
 tap "tokens that are not integers" refuses 3 'bad.h5: /z must hold integers' logits.input="$T/bad.h5"
+no_clean() { refuses 3 "$1" run.dir="$T/blocks" diffusion.block=8 logits.input="$T/bad.h5"; }
+edit 'del f["x"]'
+tap "blocks without clean tokens" no_clean 'bad.h5: no data set /x'
+edit 'del f["x"]; f["x"] = np.zeros((9, 24), "i4")'
+tap "clean tokens of other rows" no_clean 'bad.h5: /x must have the shape of /z'
+edit 'f["x"][2, 3] = -1'
+tap "a clean token beyond V" no_clean 'x\[2,3\] = -1 is not a token'
 edit 'f["t"][4] = 0'
 sedd_at_zero() { refuses 3 't\[4\] = 0 has no noise' run.dir="$T/sedd" diffusion.objective=sedd model.time_conditioning=true \
   logits.input="$T/bad.h5" logits.log_p=true; }
