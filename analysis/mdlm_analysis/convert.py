@@ -1,7 +1,7 @@
 """mdlm-convert: weights of other programs to checkpoints of mdlm, and back; the command line.
 
-Other programs: GPT-2 as Hugging Face distributes it, and the networks of the MDLM reference, from its hub or a Lightning
-.ckpt. Parameter names differ only by prefixes, tied copies and buffers.
+Other programs: GPT-2 as Hugging Face distributes it, and the networks of MDLM, BD3-LM, UDLM and Duo, from their hub
+folders or a Lightning .ckpt. Parameter names differ only by prefixes, tied copies and buffers.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def parser() -> Parser:
     )
     g.add_argument("--heads", type=int, metavar="H", help="attention heads")
     g.add_argument("--length", type=int, metavar="L", help="sequence length (gpt2: from the weights)")
-    g.add_argument("--objective", choices=("subs", "d3pm", "sedd", "ar"))
+    g.add_argument("--objective", choices=("subs", "d3pm", "sedd", "uniform", "ar"))
+    g.add_argument("--block", type=int, metavar="N", help="block diffusion: tokens of a block (0: none)")
     g.add_argument(
         "--T", type=int, metavar="T", help="diffusion steps of the bound, which d3pm needs; 0: continuous time"
     )
@@ -96,7 +97,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     for name in ("heads", "length", "cut_vocabulary"):
         require(getattr(o, name, None) is None or getattr(o, name) > 0, f"--{name.replace('_', '-')}: must be positive")
     if o.action == "import":
-        require(o.T is None or o.T >= 0, "--T: must not be negative")
+        for name in ("T", "block"):
+            require(getattr(o, name) is None or getattr(o, name) >= 0, f"--{name}: must not be negative")
         o.deck = o.deck or o.target.with_suffix(".cfg")
         check_paths([str(o.target), str(o.deck)], [str(o.source)])
     else:

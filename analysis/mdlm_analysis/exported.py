@@ -1,32 +1,25 @@
-"""What an exported network's configuration says: config.json of a hub, and the reference's in a Lightning checkpoint."""
+"""A checkpoint of ours as public code describes it: which code can load it, and what that code does not have."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import mdlm_h5
+from mdlm_analysis.blocks import EPS, PLAIN, WHOLE
 from mdlm_analysis.families import TIMED, Family
-from mdlm_analysis.pytorch_write import Lazy
-from mdlm_analysis.settings import REWEIGHTED
 from mdlm_data.errors import InputError
 
-MAKER = "mdlm-convert"  # in config.json: it may be replaced
+REWEIGHTED = ("change_of_variables", "importance_sampling")
 DEFAULTS: dict[str, Any] = {"heads": 12, "mlp_ratio": 4, "dropout": 0.1, "time_conditioning": False, "T": 0}
 DEFAULTS |= {"objective": "subs", "schedule": "loglinear", "subs_masking": False, "sigma_min": 1e-3, "sigma_max": 0.0}
-DEFAULTS |= {
-    "schedule_eps": 1e-3,
-    "sampling_eps": 1e-3,
-    "mask_padding": False,
-    "block": 0,
-    "time": "uniform",
-} | dict.fromkeys(REWEIGHTED, False)
+DEFAULTS |= {"schedule_eps": 1e-3, "sampling_eps": 1e-3, "mask_padding": False, "block": 0, "weight": "elbo"}
+DEFAULTS |= {"time": "uniform", "clip_low": 0.3, "clip_high": 0.8} | dict.fromkeys(REWEIGHTED, False)
 
 
 class Exported:
-    """A checkpoint as the public code describes it."""
+    """kind: the public code, gpt2, bd3lm, duo or mdlm."""
 
     def __init__(self, family: Family, c: mdlm_h5.Checkpoint, path: Path) -> None:
         self.family, self.checkpoint, self.path = family, c, path
@@ -35,27 +28,47 @@ class Exported:
         self.heads = int(self.keys["heads"])
         self.blocks, self.width = family.blocks(c.shapes), c.shapes[family.embedding][1]
         self.cond = c.shapes.get(TIMED, (128,))[0]
+        self.kind = self._kind()
 
-    def refuse(self) -> None:
-        """Checkpoints whose weights mean nothing to the public code, though the names of their parameters are its own."""
-        block, objective = self.keys["block"], self.keys["objective"]
-        if block not in (0, self.checkpoint.length):  # one block that is the whole row is plain MDLM
-            lacks = f"diffusion.block = {block}: the public code of MDLM has no block diffusion"
-        elif objective == "uniform":
-            lacks = f"diffusion.objective = {objective}: the public code of MDLM has no diffusion to uniform tokens"
-        else:
-            return
-        raise InputError(f"{self.path}: {lacks}; such a checkpoint cannot be exported")
+    def _kind(self) -> str:
+        block = int(self.keys["block"])
+        if self.family.name == "gpt2":
+            return "gpt2"
+        if self.keys["objective"] == "uniform":
+            return "duo"
+        # one block that is the whole row is plain MDLM; without conditioning MDLM has causal networks only
+        return "bd3lm" if block and (block != self.checkpoint.length or not self.family.timed) else "mdlm"
+
+    def refuse(self, lightning: bool) -> None:
+        """Checkpoints whose weights mean nothing to public code, though the names of their parameters are its own."""
+        lacks = ""
+        if self.kind == "duo" and self.family.name != "dit":
+            lacks = f"the public code of uniform noise has no {self.family.name}"
+        elif self.kind == "gpt2" and lightning:
+            lacks = "gpt2 is no network of the reference, which reads .ckpt; export to a folder"
+        elif self.kind == "bd3lm" and not self.family.timed and lightning:
+            lacks = "without conditioning on time BD3-LM has blocks in its hub model only; export to a folder"
+        if lacks:
+            raise InputError(f"{self.path}: {lacks}")
+
+    def clip(self) -> tuple[float, float]:
+        """The times of training of block diffusion."""
+        clipped = self.keys["time"] == "clip"
+        return (float(self.keys["clip_low"]), float(self.keys["clip_high"])) if clipped else WHOLE
 
     def foreign(self) -> Iterator[str]:
         """Settings that the public code does not have, as sentences."""
-        usual = {"mlp_ratio": 4, "schedule_eps": 1e-3, "mask_padding": False}
+        if self.kind == "gpt2":
+            return
+        usual = {"mlp_ratio": 4, "mask_padding": False} | ({"schedule_eps": 1e-3} if self.kind == "mdlm" else {})
+        usual |= {"schedule": "loglinear"} if self.kind in ("bd3lm", "duo") else {}
+        if self.kind == "bd3lm":
+            low, _ = self.clip()
+            usual |= {"weight": "one" if low > PLAIN else "elbo"}
+            usual |= {} if self.keys["schedule_eps"] <= 100 * EPS else {"schedule_eps": EPS}
+            usual |= {} if self.keys["time"] == "clip" else {"time": "uniform"}
         for name, value in usual.items():
-            if (
-                self.family.name != "gpt2"
-                and self.keys[name] != value
-                and (name, self.family.name) != ("mlp_ratio", "dimamba")
-            ):
+            if self.keys[name] != value and (name, self.family.name) != ("mlp_ratio", "dimamba"):
                 yield f"{name} is {self.keys[name]}, which public code does not have: there it is {value}"
 
     def ends(self) -> dict[str, float]:
@@ -64,58 +77,5 @@ class Exported:
         most = self.keys["sigma_max"] or usual
         return {"sigma_min": self.keys["sigma_min"], "sigma_max": most} if usual else {}
 
-    def hub(self, vocab: int) -> dict[str, Any]:
-        """config.json: GPT-2's, or that of the reference's hub model with what evaluation needs beyond it."""
-        c, keys = self.checkpoint, self.keys
-        if self.family.name == "gpt2":
-            sizes = {"n_embd": self.width, "n_head": self.heads, "n_layer": self.blocks, "n_positions": c.length}
-            sizes |= {"n_ctx": c.length, "n_inner": c.shapes["h.0.mlp.c_fc.bias"][0], "vocab_size": vocab}
-            ends = {f"{role}_token_id": c.vocabulary.attributes[role] for role in ("bos", "eos")}
-            usual = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "activation_function": "gelu_new"}
-            return usual | sizes | ends | {"layer_norm_epsilon": 1e-5, "torch_dtype": "float32", "made_by": MAKER}
-        config = {"model_type": "mdlm", "network": self.family.name, "vocab_size": vocab, "model_length": c.length}
-        config |= {"hidden_dim": self.width, "n_blocks": self.blocks, "n_heads": self.heads, "cond_dim": self.cond}
-        config |= {"parameterization": keys["objective"]} | self.ends()
-        names = ("dropout", "time_conditioning", "T", "schedule", "sampling_eps", "subs_masking", *REWEIGHTED)
-        config |= {name: keys[name] for name in names}
-        if self.family.name == "dit":
-            code = {"AutoConfig": "configuration_mdlm.MDLMConfig", "AutoModelForMaskedLM": "modeling_mdlm.MDLM"}
-            config["auto_map"] = {k: f"kuleshov-group/mdlm-owt--{v}" for k, v in code.items()}
-            config["architectures"] = ["MDLM"]
-        return config | {"return_dict": False, "torch_dtype": "float32", "made_by": MAKER}
-
-    def configuration(self) -> dict[str, Any]:
-        """The reference's: what decides the network and its evaluation."""
-        keys = self.keys
-        model = {"hidden_size": self.width, "n_blocks": self.blocks, "n_heads": self.heads, "cond_dim": self.cond}
-        model |= {"length": self.checkpoint.length, "dropout": keys["dropout"], "scale_by_sigma": True}
-        model |= {"ar": {"causal": True}, "dimamba": {"temb_strategy": "adaln"}}.get(self.family.name, {})
-        model["tie_word_embeddings"] = False
-        training = {name: keys[name] for name in ("sampling_eps", *REWEIGHTED)} | {"ema": self.decay()}
-        config = {"diffusion": "absorbing_state", "backbone": self.family.name, "parameterization": keys["objective"]}
-        config |= {name: keys[name] for name in ("time_conditioning", "T", "subs_masking")}
-        return config | {"model": model, "noise": {"type": keys["schedule"]} | self.ends(), "training": training}
-
     def decay(self) -> float:
         return float(self.checkpoint.deck.get("train", {}).get("ema", 0.9999))
-
-    def lightning(self, live: dict[str, Lazy], average: list[Lazy]) -> dict[str, Any]:
-        """What the reference reads of a checkpoint; its data begin anew."""
-        if self.family.name == "gpt2":
-            raise InputError(f"{self.path}: gpt2 is no network of the reference, which reads .ckpt; export to a folder")
-        step = self.checkpoint.step
-        progress = {part: {"ready": 0, "started": 0, "processed": 0, "completed": 0} for part in ("total", "current")}
-        loops = {"epoch_progress": progress, "epoch_loop.batch_progress": progress}
-        loops |= {"state_dict": {}, "epoch_loop.state_dict": {"_batches_that_stepped": step}}
-        return {
-            "epoch": 0,
-            "global_step": step,
-            "pytorch-lightning_version": "2.2.1",
-            "state_dict": OrderedDict(live),
-            "loops": {"fit_loop": loops},
-            "callbacks": {},
-            "optimizer_states": [],
-            "lr_schedulers": [],
-            "ema": {"decay": self.decay(), "num_updates": step, "shadow_params": average},
-            "hyper_parameters": {"config": self.configuration()},
-        }

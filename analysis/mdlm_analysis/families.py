@@ -27,7 +27,8 @@ class Family:
     transposed: str = "$^"  # pattern of weights they store as [in,out], we as [out,in]
     buffers: str = "$^"  # pattern of their tensors that are no parameters of ours
     tied: tuple[str, str] | None = None  # replace this by that in a buffer's name: the parameter it must equal
-    objectives: tuple[str, ...] = ("subs", "d3pm", "sedd")
+    objectives: tuple[str, ...] = ("subs", "d3pm", "sedd", "uniform")
+    halves: bool = False  # may have block diffusion
 
     @property
     def timed(self) -> bool:
@@ -62,7 +63,16 @@ FAMILIES = (
         tied=("lm_head", "wte"),
         objectives=("ar",),
     ),
-    Family("dit", EMBED, r"blocks\.(\d+)\.", *MLP, dit_shapes, (EMBED, *OUTPUT), buffers=re.escape(ROTARY)),
+    Family(
+        "dit",
+        EMBED,
+        r"blocks\.(\d+)\.",
+        *MLP,
+        dit_shapes,
+        (EMBED, *OUTPUT),
+        buffers=re.escape(ROTARY),
+        halves=True,
+    ),
     Family(
         "ar",
         EMBED,
@@ -71,7 +81,8 @@ FAMILIES = (
         ar_shapes,
         (EMBED, *OUTPUT),
         buffers=re.escape(ROTARY),
-        objectives=("ar",),
+        objectives=("ar", "subs"),  # subs in blocks
+        halves=True,
     ),
     Family(
         "dimamba",
@@ -87,7 +98,8 @@ FAMILIES = (
 TIMED = "sigma_map.mlp.2.bias"
 LEAD = r"((module|model|network|net|backbone|transformer)\.)*"  # what programs write before the names of a network
 COMPILED = "_orig_mod."  # what torch.compile writes into them
-BESIDE = r"noise\..*|(.*_)?metrics?\..*|sampling_eps_(min|max)"  # state of the reference's other modules
+# state of the reference's other modules
+BESIDE = r"noise\..*|(.*_)?metrics?\..*|teacher\..*|limiting_distribution|sampling_eps_(min|max)"
 
 
 def embedding_in(names: Iterable[str]) -> str | None:

@@ -15,6 +15,7 @@ from mdlm_analysis.families import Family, Found, check, check_tied, recognise, 
 from mdlm_analysis.settings import complete, deck, settings_of
 from mdlm_analysis.shapes import Sizes
 from mdlm_analysis.sources import Named, Source, source_open
+from mdlm_data.command import warn
 from mdlm_data.errors import InputError, require
 from mdlm_data.output import replacing
 from mdlm_data.seal import seal_append
@@ -34,7 +35,7 @@ def import_weights(o: argparse.Namespace) -> str:
     check_tied(found, o.source)
     settings = complete(settings, found.family, s, source, o.cut_vocabulary)
     vocabulary = make_vocabulary(o.tokenizer)
-    rows = rows_kept(found.family, s, vocabulary, o)
+    rows = rows_kept(found.family, s, vocabulary, o, settings.objective == "uniform")
     text = deck(found.family, s, settings)
     deck_claim(o.deck)
     average = averages(source, found, o.source)
@@ -54,17 +55,21 @@ def import_weights(o: argparse.Namespace) -> str:
     return f"{o.target}: {found.family.name}, {sizes}{cut}; its deck, {o.deck}:\n{text}".rstrip()
 
 
-def rows_kept(family: Family, s: Sizes, vocabulary: Vocabulary, o: argparse.Namespace) -> int:
+def rows_kept(family: Family, s: Sizes, vocabulary: Vocabulary, o: argparse.Namespace, uniform: bool) -> int:
     """The tokens of the weights that stay: all, or the first --cut-vocabulary."""
     rows, cut = o.cut_vocabulary or s.vocab, o.cut_vocabulary is not None
     require(rows <= s.vocab, f"--cut-vocabulary {rows}: the weights have only {s.vocab} tokens")
-    appended = family.name == "gpt2" and vocabulary.mask == vocabulary.size - 1  # a row for the mask, which they lack
+    lack = family.name == "gpt2" or uniform
+    appended = lack and vocabulary.mask == vocabulary.size - 1  # a row for the mask, which they lack
     fits = {vocabulary.size, vocabulary.size - 1} if appended else {vocabulary.size}
     if rows not in fits:
         wanted = " or ".join(map(str, sorted(fits)))
         advice = f"; if their last rows are padding, give --cut-vocabulary {max(fits)}" if s.vocab > max(fits) else ""
         kept = f"the first {rows} of {s.vocab} tokens" if cut else f"weights of {rows} tokens"
         raise InputError(f"{o.source}: {kept}, but the vocabulary {vocabulary.name} has {wanted}{advice}")
+    if uniform and rows == vocabulary.size:
+        noise = f"their noise draws from all {rows} tokens, mdlm's not from the mask, token {vocabulary.mask}"
+        warn(o.program, f"{o.source}: {noise}")
     return rows
 
 

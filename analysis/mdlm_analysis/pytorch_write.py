@@ -67,7 +67,7 @@ def pytorch_write(path: Path, state: dict[str, Any]) -> None:
             _Pickler(f, tensors).dump(state)
         z.writestr(f"{path.stem}/byteorder", "little")
         for i, t in enumerate(tensors):
-            value = np.ascontiguousarray(t.read(), "<f4")
+            value = np.asarray(t.read(), "<f4", order="C")
             assert value.shape == t.shape
             z.writestr(f"{path.stem}/data/{i}", value.tobytes())
         z.writestr(f"{path.stem}/version", "3\n")

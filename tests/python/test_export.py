@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import pickletools
-import subprocess
 import zipfile
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
-from conftest import Run, command
-from weights import HUB, MODEL, average, folder, golden_gpt2, hub, lightning, mdlm, read, reference, same, tokenizer
+from conftest import Run
+from weights import HUB, MODEL, average, bits, folder, golden_gpt2, hub, lightning, read, reference, same, tokenizer
 
 import mdlm_h5
 
@@ -28,11 +26,6 @@ def trained(convert: Run, tmp_path: Path, name: str, **changes: object) -> str:
     words = tokenizer(tmp_path, 13, 4)
     convert("import", "theirs.ckpt", "ours.h5", "--tokenizer", words)
     return words
-
-
-def bits(path: Path) -> dict[str, bytes]:
-    with h5py.File(path) as f:
-        return {f"{group}/{k}": v[()].tobytes() for group in ("params", "ema") for k, v in f[group].items()}
 
 
 @pytest.mark.parametrize("name", ["dit", "ar", "dimamba"])
@@ -119,33 +112,3 @@ def test_gpt2_folder_there_and_back(convert: Run, tmp_path: Path) -> None:
     convert("import", "back", "again.h5", "--tokenizer", words)
     assert bits(tmp_path / "again.h5") == bits(tmp_path / "ours.h5")
     assert "gpt2 is no network of the reference" in convert("export", "ours.h5", "x.ckpt", fails=True)
-
-
-@pytest.mark.parametrize("target", ["folder", "x.safetensors", "x.ckpt"])
-def test_what_public_code_cannot_use(convert: Run, other_diffusions: Path, tmp_path: Path, target: str) -> None:
-    """Checkpoints of block diffusion and of uniform noise have the parameters of MDLM, and are refused by their key."""
-    for name, key in (("blocks", "diffusion.block = 4: "), ("uniform", "diffusion.objective = uniform: ")):
-        error = convert("export", other_diffusions / name / "last.h5", target, fails=True)
-        assert key + "the public code of MDLM has no " in error
-        assert not (tmp_path / target).exists()
-    convert("export", other_diffusions / "one block/last.h5", target)
-    assert (tmp_path / target).exists()
-
-
-@pytest.fixture(scope="module")
-def other_diffusions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of one step, with rows of 8 tokens: blocks of 4, one block of 8, uniform noise."""
-    at = tmp_path_factory.mktemp("diffusions")
-    (at / "text").write_text("w0 w1 w2 w3 w4 w5 w6 w7\n" * 9)
-    options = ("--tokenizer", tokenizer(at, 13, 4), "--length", 8, "--out", at / "data.h5")
-    subprocess.run(command("mdlm_data.prepare", at / "text", *options), check=True, capture_output=True)
-    (at / "deck.cfg").write_text(
-        f'data: {{ train = "{at}/data.h5"; valid = "{at}/data.h5"; }};\n'
-        'model: { name = "dit"; width = 8; blocks = 1; heads = 2; cond_dim = 4; };\n'
-        "train: { steps = 1; global_batch = 2; micro_batch = 2; valid_every = 0; sample_every = 0; };\n"
-    )
-    changes = {"blocks": ("diffusion.block=4",), "one block": ("diffusion.block=8",)}
-    changes["uniform"] = ("diffusion.objective=uniform", "model.time_conditioning=true")
-    for name, keys in changes.items():
-        mdlm("train", at / "deck.cfg", f"run.dir={at / name}", *keys)
-    return at

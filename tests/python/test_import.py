@@ -47,10 +47,6 @@ def test_folders_that_are_refused(convert: Run, tmp_path: Path) -> None:
     assert "n_heads is '4', not a whole number" in refused("hub")
     folder(at, hub("dit"), {"model_type": "llama"})
     assert "model_type is llama" in refused("hub")
-    folder(at, hub("dit"), HUB | {"model_type": "duo"})
-    assert "diffuse to uniform tokens is not supported" in refused("hub")
-    folder(at, hub("dit"), HUB | {"model_type": "bd3lm", "block_size": 4})
-    assert "blocks of 4 in 20 tokens; the import of block diffusion is not supported" in refused("hub")
     folder(at, golden_gpt2()[0], {"model_type": "gpt2", "n_head": 2, "activation_function": "relu"})
     assert "activation_function is relu" in refused("hub")
     (at / "config.json").write_text("{")
@@ -63,13 +59,6 @@ def test_folders_that_are_refused(convert: Run, tmp_path: Path) -> None:
         save(at / f"{name}.safetensors", hub("dit"))
     assert "hub: holds several files of weights: a.safetensors, b.safetensors" in refused("hub")
     assert not list(tmp_path.glob("no.*"))
-
-
-def test_one_block_is_mdlm(convert: Run, tmp_path: Path) -> None:
-    folder(
-        tmp_path / "hub", hub("dit"), HUB | {"model_type": "bd3lm", "block_size": 20, "adaln": True, "causal": False}
-    )
-    convert("import", "hub", "ours.h5", "--tokenizer", tokenizer(tmp_path, 13, 4))
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "bin"])

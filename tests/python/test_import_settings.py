@@ -71,21 +71,6 @@ def test_lightning_of_every_objective_is_evaluated(convert: Run, prepare: Run, t
     assert 1 < mdlm_h5.evaluation(tmp_path / "eval.h5").nll < 10
 
 
-def test_successors_have_it_under_algo(convert: Run, tmp_path: Path) -> None:
-    algo = {"name": "mdlm", "backbone": "dit", "parameterization": "subs", "time_conditioning": False, "T": 0}
-    config = {"algo": algo, "length": 8, "model": MODEL, "noise": {"type": "log-linear"}, "block_size": 4}
-    words = tokenizer(tmp_path, 13, 4)
-    lightning(tmp_path / "x.ckpt", hub("dit"), average(hub("dit")), config)
-    convert("import", "x.ckpt", "ours.h5", "--tokenizer", words)
-    lightning(tmp_path / "x.ckpt", hub("dit"), average(hub("dit")), config | {"algo": algo | {"name": "duo"}})
-    assert "diffuse to uniform tokens is not supported" in convert(
-        "import", "x.ckpt", "no.h5", "--tokenizer", words, fails=True
-    )
-    lightning(tmp_path / "x.ckpt", hub("dit"), average(hub("dit")), config | {"algo": algo | {"name": "bd3lm"}})
-    error = convert("import", "x.ckpt", "no.h5", "--tokenizer", words, fails=True)
-    assert "blocks of 4 in 8 tokens; the import of block diffusion is not supported" in error
-
-
 def test_what_cannot_be_known_must_be_given(convert: Run, tmp_path: Path) -> None:
     save(tmp_path / "w.safetensors", hub("dit"))
     words = tokenizer(tmp_path, 13, 4)

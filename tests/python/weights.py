@@ -162,7 +162,7 @@ def pickled(path: Path, make: Callable[[Callable[..., Call]], object]) -> None:
     raw: list[bytes] = []
 
     def tensor(value: np.ndarray, turned: bool = False) -> Call:
-        stored = np.ascontiguousarray(value.T if turned else value)
+        stored = np.asarray(value.T if turned else value, order="C")
         raw.append(stored.tobytes())
         strides = tuple(s // value.itemsize for s in (stored.T if turned else stored).strides)
         storage = Storage({4: "FloatStorage", 8: "DoubleStorage"}[value.itemsize], str(len(raw) - 1), value.size)
@@ -234,3 +234,8 @@ def average(weights: Tensors) -> Tensors:
         for k, v in weights.items()
         if "rotary" not in k and "mamba_rev.in_proj" not in k and "rev.out_proj" not in k
     }
+
+
+def bits(path: Path) -> dict[str, bytes]:
+    with h5py.File(path) as f:
+        return {f"{group}/{k}": v[()].tobytes() for group in ("params", "ema") for k, v in f[group].items()}
