@@ -122,6 +122,9 @@ int toy_sampler(Sampler *s, const Network *n, Run r) {
                       .sample_remask_eta = r.eta,
                       .sample_noise_removal = r.noise_removal,
                       .sample_kappa = r.kappa,
+                      .sample_kappa_from = word(r.kappa_from, "constant"),
+                      .sample_hold = r.hold,
+                      .sample_hold_time = r.hold_time,
                       .sample_guidance = r.guided ? r.guidance : 1,
                       .sample_cache = r.cache};
   SamplerOptions o = {.cfg = &cfg,

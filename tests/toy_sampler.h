@@ -64,6 +64,8 @@ typedef struct Run {
   double eta;                                 /* sample.remask_eta */
   bool likeliest;                             /* sample.temperature = 0 */
   double kappa;                               /* sample.kappa */
+  const char *kappa_from;                     /* sample.kappa_from; NULL: constant */
+  double hold, hold_time;                     /* sample.hold, sample.hold_time */
   bool guided;                                /* sample.guidance = guidance; false: 1 */
   double guidance;
   /* of parallel: sample.commit, order, eos (NULL: top_k, confidence, free), the rule's number, block_length, stop_at_eos */

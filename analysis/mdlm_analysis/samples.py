@@ -36,6 +36,10 @@ OPTIONS = (
     "nucleus",
     "remask",
     "remask_eta",
+    "kappa",
+    "kappa_from",
+    "hold",
+    "hold_time",
     "num_strides",
     "draw",
 )

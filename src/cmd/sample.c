@@ -199,6 +199,9 @@ static int fill_options(H5 *f, const Sampling *s) {
   TRY(h5_set_str(f, "/", "remask", cfg->sample_remask));
   TRY(h5_set_real(f, "/", "remask_eta", cfg->sample_remask_eta));
   TRY(h5_set_real(f, "/", "kappa", cfg->sample_kappa));
+  TRY(h5_set_str(f, "/", "kappa_from", cfg->sample_kappa_from));
+  TRY(h5_set_real(f, "/", "hold", cfg->sample_hold));
+  TRY(h5_set_real(f, "/", "hold_time", cfg->sample_hold_time));
   TRY(h5_set_real(f, "/", "guidance", cfg->sample_guidance));
   TRY(h5_set_str(f, "/", "draw", cfg->sample_draw));
   TRY(h5_set_real(f, "/", "temperature", cfg->sample_temperature));

@@ -3,8 +3,32 @@
 #include "base/mem.h"
 #include "sampling/draws.h"
 #include <math.h>
+#include <string.h>
 
-typedef struct Remask {
+Remask remasking_options(const Config *cfg, const char *word) {
+  return (Remask){.rescale = strcmp(word, "rescale") == 0,
+                  .eta = cfg->sample_remask_eta,
+                  .hold = cfg->sample_hold,
+                  .hold_time = cfg->sample_hold_time};
+}
+
+double remasking_sigma(const Remask *o, double now, double next) {
+  double most = next < 1 - now ? next / (1 - now) : 1;
+  return o->rescale ? o->eta * most : fmin(o->eta, most);
+}
+
+/* Both the way to hold_time and the way from it have one step at least. */
+double remasking_time(const Remask *o, int64_t i, int64_t steps) {
+  int64_t held = steps < 3 ? 0 : (int64_t)fmin(round(o->hold * (double)steps), (double)steps - 2);
+  if (held == 0) return job_time(i, steps);
+  double last = job_time(1, 1), at = fmax(o->hold_time, last), rest = (double)(steps - held);
+  int64_t before = (int64_t)fmin(fmax(round(rest * (1 - at)), 1), rest - 1), after = steps - held - before;
+  if (i < before) return 1 - (double)i * (1 - at) / (double)before;
+  if (i <= before + held) return at;
+  return at - (double)(i - before - held) * (at - last) / (double)after;
+}
+
+typedef struct Run {
   const Remasking *how;
   Draws draws; /* the positions that unmask in a step */
   int64_t n;
@@ -13,12 +37,12 @@ typedef struct Remask {
   double *confidence; /* [job->n · L] of the visible tokens: p when it was drawn */
   double *sigma;      /* [L] of the positions of a sequence */
   double *nll;        /* [job->n · L] of the draws */
-} Remask;
+} Run;
 
-static int begin(Remask *r, const SamplerJob *job, const Remasking *how) {
+static int begin(Run *r, const SamplerJob *job, const Remasking *how) {
   int64_t L = job->length;
   size_t tokens = (size_t)(job->n * L);
-  *r = (Remask){.how = how};
+  *r = (Run){.how = how};
   TRY(draws_create(&r->draws, (int64_t)tokens));
   TRY(mem_alloc(&r->again, tokens * sizeof *r->again));
   TRY(mem_alloc(&r->fixed, tokens * sizeof *r->fixed));
@@ -29,7 +53,7 @@ static int begin(Remask *r, const SamplerJob *job, const Remasking *how) {
   return OK;
 }
 
-static void end(Remask *r) {
+static void end(Run *r) {
   draws_destroy(&r->draws);
   mem_free(&r->again);
   mem_free(&r->fixed);
@@ -39,7 +63,7 @@ static void end(Remask *r) {
 }
 
 /* r->sigma of sequence b. */
-static void sigmas(Remask *r, const SamplerJob *job, int64_t b, double same) {
+static void sigmas(Run *r, const SamplerJob *job, int64_t b, double same) {
   int64_t L = job->length;
   double sum = 0;
   for (int64_t l = 0; l < L; l++) {
@@ -52,11 +76,13 @@ static void sigmas(Remask *r, const SamplerJob *job, int64_t b, double same) {
 }
 
 /* The positions that unmask in this step and those that are remasked, before anything changes. */
-static void choose(Remask *r, const SamplerJob *job, int64_t step) {
+static void choose(Run *r, const SamplerJob *job, int64_t step) {
   int64_t L = job->length;
   const Schedule *s = job->objective->schedule;
-  double now = schedule_masked(s, job_time(step, job->steps)),
-         next = schedule_masked(s, job_time(step + 1, job->steps)), same = r->how->sigma(r->how->own, now, next);
+  const Remask *o = r->how->remask;
+  double now = schedule_masked(s, remasking_time(o, step, job->steps)),
+         next = schedule_masked(s, remasking_time(o, step + 1, job->steps)),
+         same = r->how->sigma(r->how->own, now, next);
   r->draws.n = r->n = 0;
   for (int64_t b = 0; b < job->n; b++) {
     int64_t sample = job->first + b;
@@ -75,11 +101,11 @@ static void choose(Remask *r, const SamplerJob *job, int64_t step) {
   }
 }
 
-static int take_step(Remask *r, SamplerJob *job, int64_t step) {
+static int take_step(Run *r, SamplerJob *job, int64_t step) {
   Draws *d = &r->draws;
   choose(r, job, step);
   if (d->n > 0) {
-    TRY(draws_evaluate(job, d, job->z, job->n, job_time(step, job->steps)));
+    TRY(draws_evaluate(job, d, job->z, job->n, remasking_time(r->how->remask, step, job->steps)));
     TRY(draws_fill(job, d, job->z, false, NULL));
     if (r->how->by_confidence) TRY(rows_nll(job->rows, job->objective, d->n, d->ids, r->nll));
   }
@@ -89,7 +115,7 @@ static int take_step(Remask *r, SamplerJob *job, int64_t step) {
 }
 
 int remasking_run(SamplerJob *job, const Remasking *how) {
-  Remask r;
+  Run r;
   int err = OK;
   TRY_TO(done, begin(&r, job, how));
   for (int64_t i = 0; i < job->steps; i++) {

@@ -13,18 +13,37 @@
  * Tokens fixed at the start are not remasked. The network is evaluated only in steps where something unmasks, at the
  * time of the step. Source: arXiv:2503.00307 §3. */
 #pragma once
+#include "base/config.h"
 #include "sampling/job.h"
+
+/* Remask — how σ follows from η between 0 and 1, and the times of the steps (sample.remask_eta, hold, hold_time):
+ *
+ *   cap      σ = min(η, σmax)
+ *   rescale  σ = η σmax
+ * The times of a job (job_time), but `hold` of the steps stay at hold_time, where tokens are remasked and filled only;
+ * the other steps go there from 1, and from there to the end, as evenly as whole steps allow. */
+typedef struct Remask {
+  bool rescale;
+  double eta, hold, hold_time;
+} Remask;
 
 typedef struct Remasking {
   /* σ in a step with masking probability `now` before it and `next` after it */
   double (*sigma)(const void *own, double now, double next);
-  const void *own; /* not owned */
+  const void *own;      /* not owned, nor the next one */
+  const Remask *remask; /* the times */
   /* σ is divided among the visible tokens of a sequence in proportion to e^−c, c the p(x0 | z) that the network gave the
    * token when it was drawn. For a masked position c = ∞, so σ = 0 in its u: remasked tokens then exceed the masks of
    * the schedule, and the noise removal fills those that remain */
   bool by_confidence;
 } Remasking;
 
+/** remasking_options — those of the deck. `word`: cap, rescale or another one. */
+Remask remasking_options(const Config *cfg, const char *word);
+/** remasking_sigma — σ in a step with masking probability `now` before it and `next` after it. */
+double remasking_sigma(const Remask *o, double now, double next);
+/** remasking_time — t_i, i = 0 … steps. */
+double remasking_time(const Remask *o, int64_t i, int64_t steps);
 /** remasking_run — the job's samples.
  *  Errors  ERR_NUMERIC: the network's output is NaN */
 int remasking_run(SamplerJob *job, const Remasking *how);

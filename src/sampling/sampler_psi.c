@@ -4,11 +4,12 @@
  * where q(z_s | z_t) is the step of the reverse process, π its step to a clean token (alpha_s = 1), and
  * q_s(· | π) = alpha_s π + (1 − alpha_s)·prior noises that again. κ = sample.kappa: 1 is the reverse process, 0 draws
  * all tokens of a step anew. With the true posterior the samples have the marginals q_s whatever κ is. In the last step
- * alpha_s is 1 or nearly so, where both parts are the same.
+ * alpha_s is 1 or nearly so, where both parts are the same. sample.kappa_from = cap, rescale: κ = 1 − σ/(1 − alpha_s)
+ * with the σ of remasking.h, at least 0 for uniform noise. There, too, are the times of sample.hold.
  *
  * Noise that masks: the second part remasks a visible token with probability σ = (1 − κ)(1 − alpha_s) and fills a masked
  * one with probability alpha_s, which is remasking (remasking.h) with that σ. κ = 1 gives the samples of the reverse
- * process, bit for bit.
+ * process, bit for bit; κ from σ those of remasking with σ, which may be larger than 1 − alpha_s.
  *
  * Noise that replaces tokens by uniform ones: with K tokens, p = p(x0 | z) and D = K alpha_t p_z + 1 − alpha_t
  *
@@ -27,18 +28,33 @@
 #include "sampling/remasking.h"
 #include "sampling/sampler.h"
 #include <math.h>
+#include <string.h>
+
+typedef struct PsiOptions {
+  bool constant; /* kappa, whatever σ is */
+  double kappa;
+  Remask remask;
+} PsiOptions;
 
 static int psi_create(void **own, const SamplerOptions *x) {
-  TRY(mem_alloc(own, sizeof(double)));
-  *(double *)*own = x->cfg->sample_kappa;
+  const char *word = x->cfg->sample_kappa_from;
+  TRY(mem_alloc(own, sizeof(PsiOptions)));
+  *(PsiOptions *)*own = (PsiOptions){.constant = strcmp(word, "constant") == 0,
+                                     .kappa = x->cfg->sample_kappa,
+                                     .remask = remasking_options(x->cfg, word)};
   return OK;
 }
 
 static void psi_destroy(void **own) { mem_free(own); }
 
-static double sigma_of(const void *kappa, double now, double next) {
-  (void)now;
-  return (1 - *(const double *)kappa) * next;
+static double sigma_of(const void *own, double now, double next) {
+  const PsiOptions *o = own;
+  return o->constant ? (1 - o->kappa) * next : remasking_sigma(&o->remask, now, next);
+}
+
+static double kappa_of(const PsiOptions *o, double now, double next) {
+  if (o->constant || next == 0) return o->kappa; /* without noise both parts are the same */
+  return fmax(0, 1 - sigma_of(o, now, next) / next);
 }
 
 /* ---- uniform noise */
@@ -90,17 +106,15 @@ static int32_t next_token(const Step *s, int32_t z, double p, int32_t x0, double
   return timestep_token((u - stay - drawn) / noise, s->V, s->m);
 }
 
-static int take_step(Replacing *r, SamplerJob *job, double kappa, int64_t step) {
+static int take_step(Replacing *r, SamplerJob *job, const PsiOptions *x, int64_t step) {
   Draws *d = &r->draws;
   const Objective *o = job->objective;
   int64_t L = job->length;
   bool last = step + 1 == job->steps && !job->noise_removal;
-  double t = job_time(step, job->steps);
-  Step s = {.kappa = kappa,
-            .now = schedule_masked(o->schedule, t),
-            .next = last ? 0 : schedule_masked(o->schedule, job_time(step + 1, job->steps)),
-            .V = o->options.vocab,
-            .m = o->mask};
+  double t = remasking_time(&x->remask, step, job->steps);
+  double now = schedule_masked(o->schedule, t);
+  double next = last ? 0 : schedule_masked(o->schedule, remasking_time(&x->remask, step + 1, job->steps));
+  Step s = {.kappa = kappa_of(x, now, next), .now = now, .next = next, .V = o->options.vocab, .m = o->mask};
   for (int64_t i = 0; i < d->n; i++) {
     d->uniform[i] = draws_token(job, job->first + d->rows[i] / L, step, d->rows[i] % L);
     r->seen[i] = job->z[d->rows[i]];
@@ -115,9 +129,9 @@ static int take_step(Replacing *r, SamplerJob *job, double kappa, int64_t step) 
   return OK;
 }
 
-static int replace(Replacing *r, SamplerJob *job, double kappa) {
+static int replace(Replacing *r, SamplerJob *job, const PsiOptions *x) {
   for (int64_t i = 0; i < job->steps; i++) {
-    TRY(take_step(r, job, kappa, i));
+    TRY(take_step(r, job, x, i));
     if (job->progress) TRY(job->progress(job->progress_arg, i + 1));
   }
   if (!job->noise_removal || r->draws.n == 0) return OK;
@@ -126,11 +140,12 @@ static int replace(Replacing *r, SamplerJob *job, double kappa) {
 }
 
 static int psi_run(SamplerJob *job, const void *own) {
-  const double *kappa = own;
+  const PsiOptions *o = own;
   Replacing r;
-  if (!job->objective->replaces) return remasking_run(job, &(Remasking){.sigma = sigma_of, .own = own});
+  if (!job->objective->replaces)
+    return remasking_run(job, &(Remasking){.sigma = sigma_of, .own = own, .remask = &o->remask});
   int err = begin(&r, job);
-  if (err == OK) err = replace(&r, job, *kappa);
+  if (err == OK) err = replace(&r, job, o);
   end(&r);
   return err;
 }

@@ -1,10 +1,7 @@
 /* sampler_remask — the reverse process with remasking (remasking.h).
  *
- * With σmax = min(1, (1 − alpha_s)/alpha_t), the largest σ that the schedule allows, and η = sample.remask_eta between 0
- * and 1, sample.remask says how the σ of a step follows:
+ * sample.remask says how the σ of a step follows from η = sample.remask_eta: cap, rescale as there, or
  *
- *   cap         σ = min(η, σmax)
- *   rescale     σ = η σmax
  *   confidence  σ = η σmax · softmax(−c) at the visible positions of a sequence, c the p(x0 | z) that the network gave
  *               the token when it was drawn: less than one token a step, most likely an improbable one. Fixed tokens
  *               are not counted in the softmax.
@@ -14,7 +11,6 @@
 #include "base/mem.h"
 #include "sampling/remasking.h"
 #include "sampling/sampler.h"
-#include <math.h>
 #include <string.h>
 
 typedef enum RemaskKind { CAP, RESCALE, CONFIDENCE } RemaskKind;
@@ -22,7 +18,7 @@ static const char *const kinds[] = {[CAP] = "cap", [RESCALE] = "rescale", [CONFI
 
 typedef struct RemaskOptions { /* sample.remask, sample.remask_eta */
   RemaskKind kind;
-  double eta;
+  Remask remask;
 } RemaskOptions;
 
 static int remask_create(void **own, const SamplerOptions *x) {
@@ -31,21 +27,22 @@ static int remask_create(void **own, const SamplerOptions *x) {
   while (kind < count && strcmp(kinds[kind], word) != 0) kind++;
   CHECK(kind < count, ERR_USAGE, "sample.remask = %s: must be cap, rescale or confidence", word);
   TRY(mem_alloc(own, sizeof(RemaskOptions)));
-  *(RemaskOptions *)*own = (RemaskOptions){.kind = (RemaskKind)kind, .eta = x->cfg->sample_remask_eta};
+  RemaskOptions *o = *own;
+  *o = (RemaskOptions){.kind = (RemaskKind)kind, .remask = remasking_options(x->cfg, word)};
+  o->remask.rescale |= kind == CONFIDENCE; /* its sigma before it is divided */
   return OK;
 }
 
 static void remask_destroy(void **own) { mem_free(own); }
 
 static double sigma_of(const void *own, double now, double next) {
-  const RemaskOptions *o = own;
-  double most = next < 1 - now ? next / (1 - now) : 1;
-  return o->kind == CAP ? fmin(o->eta, most) : o->eta * most;
+  return remasking_sigma(&((const RemaskOptions *)own)->remask, now, next);
 }
 
 static int remask_run(SamplerJob *job, const void *own) {
   const RemaskOptions *o = own;
-  return remasking_run(job, &(Remasking){.sigma = sigma_of, .own = own, .by_confidence = o->kind == CONFIDENCE});
+  return remasking_run(
+      job, &(Remasking){.sigma = sigma_of, .own = own, .remask = &o->remask, .by_confidence = o->kind == CONFIDENCE});
 }
 
 extern const SamplerTable sampler_remask;

@@ -1,12 +1,13 @@
 /* test_sampler_psi — the samples have the law of the predictor-corrector process, enumerated from its definition on a
- * tiny network (toy_sampler.h): of masks, where kappa = 1 equals `ancestral` bit for bit and every kappa is remasking
- * with a certain probability, and of uniform noise over the V − 1 tokens besides the mask. */
+ * tiny network (toy_sampler.h): of masks, where kappa = 1 equals `ancestral` bit for bit and kappa from the sigma of
+ * remasking equals `remask`, and of uniform noise over the V − 1 tokens besides the mask. */
 #include "toy_sampler.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "base/err.h"
+#include "sampling/remasking.h"
 
 enum { FEW = 4, K = V - 1 };
 
@@ -46,7 +47,24 @@ typedef struct Process {
   double kappa;
   int steps;
   bool removal;
+  const char *from; /* sample.kappa_from; NULL: kappa */
+  double eta;
+  const double *times; /* of the steps and the end; NULL: evenly from 1 to 1e-5 */
 } Process;
+
+/* ReMDM's probability of remasking a token. */
+static double sigma(const char *from, double eta, double noise_t, double noise_s) {
+  double most = fmin(1, noise_s / (1 - noise_t));
+  return strcmp(from, "cap") == 0 ? fmin(eta, most) : eta * most;
+}
+
+static double kappa_in(const Process *o, double noise_t, double noise_s) {
+  if (o->from == NULL || noise_s == 0) return o->kappa;
+  double kappa = 1 - sigma(o->from, o->eta, noise_t, noise_s) / noise_s;
+  return o->reverse == uniform_step ? fmax(0, kappa) : kappa;
+}
+
+static double time_of(const Process *o, int i) { return o->times ? o->times[i] : 1 - i * (1 - 1e-5) / o->steps; }
 
 static void law_step(const Process *o, double law[STATES], const int32_t start[L], double p[STATES][L][V], double t,
                      double s) {
@@ -54,7 +72,7 @@ static void law_step(const Process *o, double law[STATES], const int32_t start[L
   for (int a = 0; a < STATES; a++) {
     if (law[a] == 0) continue;
     for (int l = 0; l < L; l++) {
-      psi_step(o->reverse, q[l], p[a][l], toy_digit(a, l), t, s, o->kappa);
+      psi_step(o->reverse, q[l], p[a][l], toy_digit(a, l), t, s, kappa_in(o, t, s));
       for (int y = 0; y < V && start[l] != MASK; y++) q[l][y] = y == start[l];
     }
     for (int b = 0; b < STATES; b++)
@@ -92,7 +110,7 @@ static void law_of(Network *n, Process o, const int32_t start[L], double law[STA
   static double p[STATES][L][V];
   law_begin(&o, start, law);
   for (int i = 0; i < o.steps; i++) {
-    double t = 1 - i * (1 - 1e-5) / o.steps, s = 1 - (i + 1) * (1 - 1e-5) / o.steps;
+    double t = time_of(&o, i), s = time_of(&o, i + 1);
     bool clean = o.reverse == uniform_step && i + 1 == o.steps && !o.removal;
     toy_conditionals(n, t, p);
     law_step(&o, law, start, p, toy_masked(n, t), clean ? 0 : toy_masked(n, s));
@@ -165,11 +183,34 @@ static void test_definition_is_remasking(void **state) {
   }
 }
 
+/* Of masks the other way round: kappa = 1 − sigma/(1 − alpha_s) is remasking with any sigma that the schedule allows,
+ * also where kappa is negative. */
+static void test_definition_of_sigma(void **state) {
+  (void)state;
+  const double p[V] = {0.2, 0, 0.5, 0.3}, pairs[][2] = {{0.7, 0.4}, {0.4, 0.4}, {0.9, 0.89}, {0.2, 1e-5}};
+  for (int i = 0; i < 4; i++)
+    for (int k = 0; k <= 4; k++) {
+      double t = pairs[i][0], s = pairs[i][1], most = fmin(1, s / (1 - t)), q[V];
+      double share = k * most / 4, unmask = ((1 - s) - (1 - share) * (1 - t)) / t;
+      assert_true(unmask > -1e-15 && unmask < 1 + 1e-15);
+      psi_step(mask_step, q, p, 2, t, s, 1 - share / s);
+      assert_true(near(q[MASK], share) < 1e-15 && near(q[2], 1 - share) < 1e-15 && near(q[0], 0) < 1e-15);
+      psi_step(mask_step, q, p, MASK, t, s, 1 - share / s);
+      for (int y = 0; y < V; y++) assert_true(near(q[y], y == MASK ? 1 - unmask : unmask * p[y]) < 1e-15);
+    }
+}
+
 /* ---- the program */
+static const double HELD = 0.5, HELD_TIME = 0.4;                       /* of six steps */
+static const double held_times[] = {1, 0.7, 0.4, 0.4, 0.4, 0.4, 1e-5}; /* three stay */
+static const char *const rules[] = {"cap", "rescale"};
+static const double rates[] = {0.3, 0.6};
+
 static void compare(Network *n, Process o, uint64_t seed, const int32_t start[L], int64_t draws, double law[STATES]) {
   int64_t count[STATES];
   law_of(n, o, start, law);
-  Run r = RUN("psi", o.steps, o.removal, seed, 0, 0, .kappa = o.kappa);
+  Run r = RUN("psi", o.steps, o.removal, seed, 0, 0, .kappa = o.kappa, .kappa_from = o.from, .eta = o.eta);
+  if (o.times) r.hold = HELD, r.hold_time = HELD_TIME;
   toy_compare(n, r, start, draws, law, count);
 }
 
@@ -184,7 +225,7 @@ static void test_law(void **state) {
     open_noise(&n, uniform, BATCH);
     n.schedule = (Schedule){.table = &toy_slow, .eps = EPS};
     for (int k = 0; k < 3; k++) {
-      Process o = {reverses[uniform], kappas[k], FEW, false};
+      Process o = {.reverse = reverses[uniform], .kappa = kappas[k], .steps = FEW};
       draws = uniform ? 2 * DRAWS : DRAWS / 4;
       compare(&n, o, 1, blank, draws, law[k]);
     }
@@ -202,9 +243,87 @@ static void test_law_with_removal(void **state) {
       double law[STATES];
       open_noise(&n, uniform, BATCH);
       if (slow) n.schedule = (Schedule){.table = &toy_slow, .eps = EPS};
-      compare(&n, (Process){reverses[uniform], 0.5, FEW, true}, 2, blank, DRAWS / 8, law);
+      compare(&n, (Process){.reverse = reverses[uniform], .kappa = 0.5, .steps = FEW, .removal = true}, 2, blank,
+              DRAWS / 8, law);
       network_destroy(&n);
     }
+}
+
+/* kappa from the sigma of remasking, and held times. The test must reject the laws without remasking and of other times.
+ * Of masks test_remasking has the other cases. */
+static void test_law_of_sigma(void **state) {
+  (void)state;
+  toy_need_speed();
+  for (int k = 0; k < 3; k++) {
+    Network n;
+    double law[STATES], wrong[STATES];
+    bool uniform = k > 0, held = k != 1;
+    int64_t draws = uniform ? DRAWS : 2 * DRAWS;
+    Process o = {.reverse = reverses[uniform],
+                 .kappa = 1,
+                 .steps = 6,
+                 .from = rules[held],
+                 .eta = rates[held],
+                 .times = held ? held_times : NULL};
+    open_noise(&n, uniform, BATCH);
+    n.schedule = (Schedule){.table = &toy_slow, .eps = EPS};
+    compare(&n, o, 4, blank, draws, law);
+    Process others[] = {o, o};
+    others[0].from = NULL, others[1].times = held ? NULL : held_times;
+    for (int i = 0; i < 2; i++) {
+      law_of(&n, others[i], blank, wrong);
+      toy_sharp(law, wrong, draws);
+    }
+    network_destroy(&n);
+  }
+}
+
+/* Of masks these are the samples of remasking, bit for bit, and those of other rates and times are not. */
+static void test_remasking(void **state) {
+  (void)state;
+  enum { N = 200 };
+  const int32_t starts[][L] = {{MASK, MASK, MASK}, {MASK, 2, MASK}};
+  const double etas[] = {0.02, 0.3, 1};
+  int32_t want[N * L], got[N * L];
+  for (int k = 0; k < 24; k++) {
+    Network n;
+    open_noise(&n, 0, N);
+    if (k % 2) n.schedule = (Schedule){.table = &toy_slow, .eps = EPS};
+    Run r = RUN("remask", 12, k % 2, 5, 100, N, .remask = rules[k / 2 % 2], .eta = etas[k / 4 % 3]);
+    if (k / 12) r.hold = 0.6, r.hold_time = 0.3;
+    toy_samples(&n, r, starts[k / 2 % 2], want);
+    r.sampler = "psi", r.kappa_from = r.remask, r.remask = "confidence", r.kappa = 0.5;
+    toy_samples(&n, r, starts[k / 2 % 2], got);
+    assert_memory_equal(got, want, sizeof got);
+    r.hold = k / 12 ? 0 : 0.6, r.hold_time = 0.3;
+    toy_samples(&n, r, starts[k / 2 % 2], got);
+    assert_memory_not_equal(got, want, sizeof got);
+    network_destroy(&n);
+  }
+}
+
+/* Times begin at 1, end where those of other samplers end, and stay for the share that is asked for. */
+static void test_held_times(void **state) {
+  (void)state;
+  const double holds[] = {0, 0.1, 0.5, 0.99, 1}, ats[] = {0, 0.1, 0.7, 1};
+  const int counts[] = {1, 2, 3, 10, 1000};
+  for (int i = 0; i < 5 * 4 * 5; i++) {
+    Remask o = {.hold = holds[i % 5], .hold_time = ats[i / 5 % 4]};
+    int steps = counts[i / 20], held = (int)fmin(round(o.hold * steps), steps < 3 ? 0 : steps - 2), stays = 0;
+    double last = job_time(1, 1), at = fmax(o.hold_time, last);
+    assert_true(remasking_time(&o, 0, steps) == 1 && near(remasking_time(&o, steps, steps), last) < 1e-15);
+    for (int k = 0; k < steps; k++) {
+      double t = remasking_time(&o, k, steps), s = remasking_time(&o, k + 1, steps);
+      assert_true(s <= t);
+      stays += t == s;
+      if (held > 0 && t == s) assert_true(t == at);
+      if (held == 0) assert_true(t == job_time(k, steps));
+    }
+    bool end = at == 1 || at == last; /* the step that leads there stays, too */
+    assert_true(stays == held + (held > 0 && end));
+  }
+  for (int k = 0; k <= 6; k++)
+    assert_true(near(remasking_time(&(Remask){.hold = HELD, .hold_time = HELD_TIME}, k, 6), held_times[k]) < 1e-15);
 }
 
 /* Fixed tokens stay, and the network sees them. */
@@ -216,7 +335,7 @@ static void test_law_from_fixed_tokens(void **state) {
     Network n;
     double law[STATES];
     open_noise(&n, k / 2, BATCH);
-    compare(&n, (Process){reverses[k / 2], 0.7, FEW, false}, 3, starts[k % 2], DRAWS / 8, law);
+    compare(&n, (Process){.reverse = reverses[k / 2], .kappa = 0.7, .steps = FEW}, 3, starts[k % 2], DRAWS / 8, law);
     network_destroy(&n);
   }
 }
@@ -306,7 +425,11 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_definition),
       cmocka_unit_test(test_definition_is_remasking),
+      cmocka_unit_test(test_definition_of_sigma),
       cmocka_unit_test(test_law),
+      cmocka_unit_test(test_law_of_sigma),
+      cmocka_unit_test(test_remasking),
+      cmocka_unit_test(test_held_times),
       cmocka_unit_test(test_law_with_removal),
       cmocka_unit_test(test_law_from_fixed_tokens),
       cmocka_unit_test(test_ancestral),
