@@ -28,6 +28,8 @@ examples:
   mdlm score gpt2_large.cfg score.checkpoint=gpt2_large.h5
   mdlm-convert import mdlm-owt/ mdlm_owt.h5 --tokenizer gpt2:vocab.json,merges.txt
   mdlm eval mdlm_owt.cfg eval.checkpoint=mdlm_owt.h5 eval.data=valid.h5 eval.output=eval.h5
+  mdlm-convert import bd3lm-owt-block_size4/ bd3lm.h5 --tokenizer gpt2:vocab.json,merges.txt
+  mdlm sample bd3lm.cfg sample.checkpoint=bd3lm.h5 sample.nucleus=0.9 sample.output=samples.h5
   mdlm-convert import best.ckpt sedd.h5 --tokenizer data:train.h5
   mdlm-convert export runs/demo/best.h5 demo/     (model.safetensors and config.json)
   mdlm-convert export runs/demo/best.h5 demo.ckpt
