@@ -19,7 +19,7 @@ int cuda_embed(Device *, Tensor x, Tensor ids, Tensor table);
 int cuda_embed_backward(Device *, Tensor dtable, Tensor dx, Tensor ids);
 int cuda_residual_norm(Device *, const ResidualNorm *);
 int cuda_residual_norm_backward(Device *, const ResidualNorm *);
-int cuda_rotary(Device *, Tensor qkv, int64_t heads, int64_t L, int64_t first, bool inverse);
+int cuda_rotary(Device *, Tensor x, int64_t heads, int64_t L, int64_t first, bool inverse);
 int cuda_attention(Device *, const Attention *);
 int cuda_attention_backward(Device *, const Attention *);
 int cuda_attention_step(Device *, const AttentionStep *);

@@ -1,4 +1,4 @@
-/* rotary — rotary embedding of q and k in place, and the sinusoid of the time conditioning; formulas in
+/* rotary — rotary embedding of the heads of q or k in place, and the sinusoid of the time conditioning; formulas in
  * src/ops/cpu/rotary.c.
  *
  * Angles are computed in double. Those of the positions are computed once per shape, into a table kept on the device.
@@ -33,16 +33,16 @@ static int rotary_table(Device *dev, int64_t L, int64_t half, float **cosine, fl
   return OK;
 }
 
-/* A warp takes a row. A lane rotates N pairs of a head at a time, through the heads of q and then of k. */
+/* A warp takes a row. A lane rotates N pairs of a head at a time, through the heads. */
 template <class A, int N>
-__global__ void k_rotary(Rows<A> qkv, int heads, int half, uint32_t L, uint32_t start, const float *__restrict__ cosine,
+__global__ void k_rotary(Rows<A> x, int heads, int half, uint32_t L, uint32_t start, const float *__restrict__ cosine,
                          const float *__restrict__ sine, float sign) {
   const uint32_t r = blockIdx.x * WARPS + threadIdx.x / WARP;
   const int packs = half / N, first = (start + r % L) * half;
-  if (r >= qkv.rows) return;
-  for (int i = threadIdx.x % WARP; i < 2 * heads * packs; i += WARP) {
+  if (r >= x.rows) return;
+  for (int i = threadIdx.x % WARP; i < heads * packs; i += WARP) {
     int k = i % packs * N;
-    A *x1 = qkv.row(r) + i / packs * 2 * half + k, *x2 = x1 + half;
+    A *x1 = x.row(r) + i / packs * 2 * half + k, *x2 = x1 + half;
     Pack<A, N> a = load<N>(x1), b = load<N>(x2), to1, to2;
     Pack<float, N> c = load<N>(cosine + first + k), s = load<N>(sine + first + k);
     for (int j = 0; j < N; j++) {
@@ -56,18 +56,18 @@ __global__ void k_rotary(Rows<A> qkv, int heads, int half, uint32_t L, uint32_t 
 }
 
 template <class A, int N>
-static int rotate(Device *dev, Tensor qkv, int64_t heads, int64_t half, int64_t L, int64_t start, const float *cosine,
+static int rotate(Device *dev, Tensor x, int64_t heads, int64_t half, int64_t L, int64_t start, const float *cosine,
                   const float *sine, bool inverse) {
-  return LAUNCH(dev, (k_rotary<A, N>), ceil_div(rows_of(qkv), WARPS), rows<A>(qkv), (int)heads, (int)half, (uint32_t)L,
+  return LAUNCH(dev, (k_rotary<A, N>), ceil_div(rows_of(x), WARPS), rows<A>(x), (int)heads, (int)half, (uint32_t)L,
                 (uint32_t)start, cosine, sine, inverse ? -1.f : 1.f);
 }
 
-int cuda_rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L, int64_t first, bool inverse) {
-  int64_t half = cols_of(qkv) / (6 * heads);
+int cuda_rotary(Device *dev, Tensor x, int64_t heads, int64_t L, int64_t first, bool inverse) {
+  int64_t half = cols_of(x) / (2 * heads);
   float *cosine = NULL, *sine = NULL;
   TRY(rotary_table(dev, first + L, half, &cosine, &sine));
-  return WITH_TYPE(qkv.type, WITH_PACKS(half % WIDE<A> == 0 && in_packs(qkv, WIDE<A>), WIDE<A>,
-                                        (rotate<A, N>(dev, qkv, heads, half, L, first, cosine, sine, inverse))));
+  return WITH_TYPE(x.type, WITH_PACKS(half % WIDE<A> == 0 && in_packs(x, WIDE<A>), WIDE<A>,
+                                      (rotate<A, N>(dev, x, heads, half, L, first, cosine, sine, inverse))));
 }
 
 __global__ void k_sinusoid(Rows<float> y, const float *sigma) {

@@ -24,6 +24,20 @@ int linear_backward(Params *p, Linear l, Tensor dx, bool dx_add, Tensor dy, Tens
   return op_dense_backward(p->dev, dx, dx_add, w->grad, bias_gradient(p, l), dy, x, w->weight);
 }
 
+int linear_forward_part(Params *p, Linear l, int64_t first, Tensor y, Tensor x) {
+  Tensor weight = tensor_rows(p->list[l.weight].weight, first, cols_of(y));
+  ASSERT(l.bias < 0);
+  return op_dense(p->dev, y, TENSOR_NONE, x, weight, TENSOR_NONE);
+}
+
+int linear_backward_part(Params *p, Linear l, int64_t first, Tensor dx, Tensor dy, Tensor x) {
+  const Param *w = &p->list[l.weight];
+  int64_t n = cols_of(dy);
+  ASSERT(l.bias < 0);
+  return op_dense_backward(p->dev, dx, false, tensor_rows(w->grad, first, n), TENSOR_NONE, dy, x,
+                           tensor_rows(w->weight, first, n));
+}
+
 int linear_gelu_backward(Params *p, Linear l, Linear before, Tensor dpre, Tensor dy, Tensor act, Tensor pre) {
   const Param *w = &p->list[l.weight];
   TRY(op_dense_backward(p->dev, TENSOR_NONE, false, w->grad, bias_gradient(p, l), dy, act, w->weight));

@@ -171,7 +171,7 @@ double model_flops(const Model *m, double *body, double *attention, double *head
   double K = 0;
   for (int i = 0; i < m->params.n; i++) /* every large matrix except the head multiplies each row once */
     if (m->params.list[i].matrix && i != m->head_weight) K += (double)m->params.list[i].count;
-  *body = (m->options.block ? 2 : 1) * (2 * K - m->late_flops);
+  *body = (m->options.block ? 2 : 1) * (2 * K - m->late_flops) - m->spared_flops;
   *attention = m->attention_flops;
   *head = 2 * (double)m->options.width * (double)m->options.vocab + m->late_flops;
   return *body + *attention + *head;

@@ -91,6 +91,7 @@ struct Model {
                       twice as long there; the logits of the columns from V on are zero */
   double attention_flops; /* per position of a forward pass, without the products by weights */
   double late_flops;      /* the part of the body that only wanted rows pass through, per row */
+  double spared_flops;    /* per position, of the body's products that a clean half does without */
   void *impl;
 };
 

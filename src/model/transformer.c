@@ -100,8 +100,10 @@ int transformer_create(Model *m, TransformerOptions options, int (*parameters)(M
   TRY(params_commit(&m->params, m->dev, o->training));
   if (!t->conditioning.timed) m->late_flops = 2 * (double)o->width * (double)o->width * (1 + 2 * (double)o->mlp_ratio);
   double seen = (double)o->length / (options.causal ? 2 : 1), layers = (double)o->blocks;
-  if (o->block)
-    seen = (double)(o->length + o->block), layers -= 0.5; /* of both halves; the last block's clean queries */
+  if (o->block) { /* both halves; in the last block without the clean queries */
+    seen = (double)(o->length + o->block), layers -= 0.5;
+    m->spared_flops = 2 * (double)o->width * (double)o->width;
+  }
   m->attention_flops = 4 * (double)o->width * seen * layers;
   arena_measure(&m->arena, m->dev);
   plan(&m->arena, m, t);

@@ -17,8 +17,8 @@
  * (see Attention).
  *
  * Rows meet in attention only: behind that of the last block, only the wanted rows are computed. They are gathered there,
- * and their gradients are scattered there. The clean half ends with the keys and values of the last block. Conditioned by
- * time all rows are computed, since the sums over the rows of a sequence that its modulation needs are those of whole
+ * and their gradients are scattered there. The clean half ends with the keys and values of the last block, which has no
+ * queries for it. Conditioned by time all rows are computed, since the sums over the rows of a sequence that its modulation needs are those of whole
  * sequences. */
 #pragma once
 #include "model/seam.h"
@@ -71,4 +71,9 @@ int64_t transformer_rows(const Model *m, const ModelInput *in, int64_t i);
  *  before its MLP. */
 Join transformer_join1(const Model *m, const ModelInput *in, int64_t i);
 Join transformer_join2(const Model *m, const ModelInput *in, int64_t i);
+/** transformer_queries — the number of rows whose queries are computed in block i: the first ones of the pass. */
+int64_t transformer_queries(const Model *m, const ModelInput *in, int64_t i);
+/** transformer_rotate — the rotary embedding of block i's queries and keys, or its inverse; qkv of all rows of the pass,
+ *  which stand at position `first` of their sequences and behind it. */
+int transformer_rotate(Model *m, const ModelInput *in, int64_t i, Tensor qkv, int64_t first, bool inverse);
 Attention transformer_attention(const Model *m, const ModelInput *in, int64_t i);

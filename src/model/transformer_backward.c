@@ -39,16 +39,27 @@ static int mlp_backward(Model *m, const ModelInput *in, int i, Tensor *d_o) {
   return scatter_late(m, in, late, dx, *d_o, dnorm);
 }
 
+/* From dqkv to dnorm[R,D], the gradient of what block i's projection has read. */
+static int project_backward(Model *m, const ModelInput *in, int i, Tensor dnorm, Tensor dqkv) {
+  const Block *b = &((const Transformer *)m->impl)->blocks[i];
+  int64_t R = rows_of(dqkv), D = m->options.width, n = transformer_queries(m, in, i);
+  TRY(linear_backward(&m->params, b->qkv, tensor_rows(dnorm, 0, n), false, tensor_rows(dqkv, 0, n),
+                      tensor_rows(b->norm1.h, 0, n)));
+  if (n == R) return OK;
+  Tensor dkv = tensor_cols(tensor_rows(dqkv, n, R - n), D, 2 * D);
+  return linear_backward_part(&m->params, b->qkv, D, tensor_rows(dnorm, n, R - n), dkv,
+                              tensor_rows(b->norm1.h, n, R - n));
+}
+
 static int block_backward(Model *m, const ModelInput *in, int i) {
   Transformer *t = m->impl;
-  Block *b = &t->blocks[i];
   int64_t R = model_rows(in);
-  Tensor dnorm = tensor_rows(t->dnorm, 0, R), h1 = tensor_rows(b->norm1.h, 0, R);
+  Tensor dnorm = tensor_rows(t->dnorm, 0, R);
   Attention a = transformer_attention(m, in, i);
   TRY(mlp_backward(m, in, i, &a.d_o));
   TRY(op_attention_backward(m->dev, &a));
-  TRY(op_rotary(m->dev, a.dqkv, m->options.heads, in->L, 0, true));
-  TRY(linear_backward(&m->params, b->qkv, dnorm, false, a.dqkv, h1));
+  TRY(transformer_rotate(m, in, i, a.dqkv, 0, true));
+  TRY(project_backward(m, in, i, dnorm, a.dqkv));
   return seam_backward(m, in, transformer_join1(m, in, i), dnorm, tensor_rows(t->dx, 0, R),
                        tensor_rows(t->dbranch, 0, R));
 }

@@ -51,13 +51,24 @@ Join transformer_join2(const Model *m, const ModelInput *in, int64_t i) {
                 .shift = SHIFT2};
 }
 
+int64_t transformer_queries(const Model *m, const ModelInput *in, int64_t i) {
+  return in->clean && i + 1 == m->options.blocks ? in->B * in->L : model_rows(in);
+}
+
+int transformer_rotate(Model *m, const ModelInput *in, int64_t i, Tensor qkv, int64_t first, bool inverse) {
+  int64_t R = rows_of(qkv), D = m->options.width, heads = m->options.heads, n = transformer_queries(m, in, i);
+  TRY(op_rotary(m->dev, tensor_cols(tensor_rows(qkv, 0, n), 0, 2 * D), 2 * heads, in->L, first, inverse));
+  if (n == R) return OK;
+  return op_rotary(m->dev, tensor_cols(tensor_rows(qkv, n, R - n), D, D), heads, in->L, first, inverse);
+}
+
 Attention transformer_attention(const Model *m, const ModelInput *in, int64_t i) {
   const Transformer *t = m->impl;
   const Block *b = &t->blocks[i];
   int64_t R = model_rows(in);
   Attention a = {.heads = m->options.heads, .L = in->L, .block = m->options.block};
   a.causal = t->options.causal && a.block == 0;
-  a.keys_only = a.block > 0 && i + 1 == m->options.blocks;
+  a.keys_only = transformer_queries(m, in, i) < R;
   if (!tensor_none(t->lengths)) a.lengths = tensor_rows(t->lengths, 0, in->B);
   a.qkv = tensor_rows(b->qkv_out, 0, R);
   a.o = tensor_rows(b->o, 0, R);
@@ -66,13 +77,23 @@ Attention transformer_attention(const Model *m, const ModelInput *in, int64_t i)
   return a;
 }
 
+/* Queries, keys and values of block i, as far as they are needed. */
+static int project(Model *m, const ModelInput *in, int64_t i) {
+  const Block *b = &((const Transformer *)m->impl)->blocks[i];
+  int64_t R = model_rows(in), D = m->options.width, n = transformer_queries(m, in, i);
+  TRY(linear_forward(&m->params, b->qkv, tensor_rows(b->qkv_out, 0, n), TENSOR_NONE, tensor_rows(b->norm1.h, 0, n)));
+  if (n == R) return OK;
+  Tensor kv = tensor_cols(tensor_rows(b->qkv_out, n, R - n), D, 2 * D);
+  return linear_forward_part(&m->params, b->qkv, D, kv, tensor_rows(b->norm1.h, n, R - n));
+}
+
 /* ---- attention over whole sequences, and for some positions with a cache */
 enum { WHOLE = -1 };
 
 static int attend(Model *m, const ModelInput *in, int64_t i) {
   const Transformer *t = m->impl;
   Attention a = transformer_attention(m, in, i);
-  if (!t->options.positions) TRY(op_rotary(m->dev, a.qkv, a.heads, a.L, 0, false));
+  if (!t->options.positions) TRY(transformer_rotate(m, in, i, a.qkv, 0, false));
   return op_attention(m->dev, &a);
 }
 
@@ -85,7 +106,7 @@ static int attend_step(Model *m, const ModelInput *in, int64_t i, int64_t positi
   a.cache = tensor_rows(b->cache, 0, in->B * a.L);
   a.qkv = tensor_rows(b->qkv_out, 0, R);
   a.o = tensor_rows(b->o, 0, R);
-  if (!t->options.positions) TRY(op_rotary(m->dev, a.qkv, a.heads, a.count, position, false));
+  if (!t->options.positions) TRY(transformer_rotate(m, in, i, a.qkv, position, false));
   return op_attention_step(m->dev, &a);
 }
 
@@ -107,10 +128,10 @@ static int block_forward(Model *m, const ModelInput *in, int i, int64_t position
   Transformer *t = m->impl;
   Block *b = &t->blocks[i];
   Params *p = &m->params;
-  int64_t R = model_rows(in), n;
+  int64_t n;
   Tensor o;
   TRY(seam_forward(m, in, transformer_join1(m, in, i)));
-  TRY(linear_forward(p, b->qkv, tensor_rows(b->qkv_out, 0, R), TENSOR_NONE, tensor_rows(b->norm1.h, 0, R)));
+  TRY(project(m, in, i));
   TRY(position == WHOLE ? attend(m, in, i) : attend_step(m, in, i, position));
   TRY(gather_late(m, in, i, &n, &o));
   Tensor pre = tensor_rows(b->pre, 0, n), act = tensor_rows(b->act, 0, n);

@@ -130,10 +130,10 @@ int op_residual_norm_backward(Device *dev, const ResidualNorm *a) {
       dev->ops->residual_norm_backward(dev, a));
 }
 
-int op_rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L, int64_t first, bool inverse) {
-  SHAPE("rotary", heads > 0 && L > 0 && first >= 0 && qkv.type == dev->act && cols_of(qkv) % (6 * heads) == 0 &&
-                      rows_of(qkv) % L == 0);
-  RUN(GROUP_BLOCK, 0, tensor_bytes(qkv) / 3 * 4, dev->ops->rotary(dev, qkv, heads, L, first, inverse));
+int op_rotary(Device *dev, Tensor x, int64_t heads, int64_t L, int64_t first, bool inverse) {
+  SHAPE("rotary",
+        heads > 0 && L > 0 && first >= 0 && x.type == dev->act && cols_of(x) % (2 * heads) == 0 && rows_of(x) % L == 0);
+  RUN(GROUP_BLOCK, 0, tensor_bytes(x) * 2, dev->ops->rotary(dev, x, heads, L, first, inverse));
 }
 
 static int attention_check(const Device *dev, const Attention *a) {

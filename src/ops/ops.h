@@ -230,7 +230,7 @@ typedef struct Ops {
   int (*embed_backward)(Device *, Tensor dtable, Tensor dx, Tensor ids);
   int (*residual_norm)(Device *, const ResidualNorm *);
   int (*residual_norm_backward)(Device *, const ResidualNorm *);
-  int (*rotary)(Device *, Tensor qkv, int64_t heads, int64_t L, int64_t first, bool inverse);
+  int (*rotary)(Device *, Tensor x, int64_t heads, int64_t L, int64_t first, bool inverse);
   int (*attention)(Device *, const Attention *);
   int (*attention_backward)(Device *, const Attention *);
   int (*attention_step)(Device *, const AttentionStep *);
@@ -330,7 +330,7 @@ int op_embed_backward(Device *dev, Tensor dtable, Tensor dx, Tensor ids); /* dta
 int op_residual_norm(Device *dev, const ResidualNorm *a);
 int op_residual_norm_backward(Device *dev, const ResidualNorm *a);
 /* rotate q and k (act) in place; row r has position first + r mod L; inverse for gradients */
-int op_rotary(Device *dev, Tensor qkv, int64_t heads, int64_t L, int64_t first, bool inverse);
+int op_rotary(Device *dev, Tensor x, int64_t heads, int64_t L, int64_t first, bool inverse);
 int op_attention(Device *dev, const Attention *a);
 int op_attention_backward(Device *dev, const Attention *a);
 int op_attention_step(Device *dev, const AttentionStep *a);

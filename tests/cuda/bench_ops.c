@@ -198,7 +198,7 @@ static int call_attention(Device *dev, const void *args) { return op_attention(d
 static int call_attention_backward(Device *dev, const void *args) { return op_attention_backward(dev, args); }
 static int call_rotary(Device *dev, const void *args) {
   const Attention *a = args;
-  return op_rotary(dev, a->qkv, a->heads, a->L, 0, false);
+  return op_rotary(dev, tensor_cols(a->qkv, 0, 2 * cols_of(a->o)), 2 * a->heads, a->L, 0, false);
 }
 static int call_attention_step(Device *dev, const void *args) { return op_attention_step(dev, args); }
 /* the last position, with a cache as long as a training sequence */

@@ -272,10 +272,10 @@ static void test_slopes(void **state) {
 }
 
 /* ---- rotary: positions count from `first` in each sequence, ω_k = 10000^(−2k/K), element k is rotated with k + K/2 */
-static void turn(double *qkv, const Shape *s, int64_t first, double direction) {
+static void turn_heads(double *qkv, const Shape *s, int64_t from, int64_t to, int64_t first, double direction) {
   int64_t D = s->H * s->K, half = s->K / 2;
   for (int64_t r = 0; r < s->B * s->L; r++)
-    for (int64_t h = 0; h < 2 * s->H; h++) /* the heads of q, then those of k */
+    for (int64_t h = from; h < to; h++)
       for (int64_t k = 0; k < half; k++) {
         double *x = qkv + r * 3 * D + h * s->K + k,
                angle = direction * (double)(first + r % s->L) * pow(10000, -2.0 * (double)k / (double)s->K);
@@ -285,28 +285,50 @@ static void turn(double *qkv, const Shape *s, int64_t first, double direction) {
       }
 }
 
+/* The heads of q, then those of k. */
+static void turn(double *qkv, const Shape *s, int64_t first, double direction) {
+  turn_heads(qkv, s, 0, 2 * s->H, first, direction);
+}
+
+static int rotate(Check *c, const Shape *s, Tensor qkv, int64_t L, int64_t first, bool inverse) {
+  return op_rotary(&c->dev, tensor_cols(qkv, 0, 2 * s->H * s->K), 2 * s->H, L, first, inverse);
+}
+
 static void rotary_case(Check *c, const void *shape) {
   const Shape *s = shape;
   title(c, "rotary", s);
   Tensor qkv = wide(c, s, 3 * s->H * s->K, false);
   double *start = check_read(c, qkv), *want = check_read(c, qkv);
   turn(want, s, 0, 1);
-  MUST(op_rotary(&c->dev, qkv, s->H, s->L, 0, false));
+  MUST(rotate(c, s, qkv, s->L, 0, false));
   /* the angle, which is at most L, is rounded once in f32 */
   double tolerance = c->mode->point * (1 + (double)s->L / 10);
   check_near(c, "turned", qkv, want, tolerance);
-  MUST(op_rotary(&c->dev, qkv, s->H, s->L, 0, true));
+  MUST(rotate(c, s, qkv, s->L, 0, true));
   /* bf16: the rotated values were rounded too, and both halves can be √2 times as large */
   check_near(c, "turned back", qkv, start, 2 * tolerance + (qkv.type == DT_BF16 ? CHECK_STORED : 0));
   double *back = check_read(c, qkv);
   turn(back, s, 0, -1);
-  MUST(op_rotary(&c->dev, qkv, s->H, s->L, 0, true));
+  MUST(rotate(c, s, qkv, s->L, 0, true));
   check_near(c, "turned the other way", qkv, back, tolerance);
+}
+
+/* As for the clean half of the last block of block diffusion. */
+static void rotary_of_keys(Check *c, const void *shape) {
+  const Shape *s = shape;
+  int64_t D = s->H * s->K;
+  title(c, "rotary of keys only", s);
+  Tensor qkv = wide(c, s, 3 * D, false);
+  double *want = check_read(c, qkv);
+  turn_heads(want, s, s->H, 2 * s->H, 0, 1);
+  MUST(op_rotary(&c->dev, tensor_cols(qkv, D, D), s->H, s->L, 0, false));
+  check_near(c, "turned", qkv, want, c->mode->point * (1 + (double)s->L / 10));
 }
 
 static void test_rotary(void **state) {
   (void)state;
   for (int i = 0; i < SHAPES; i++) check_every(rotary_case, &shapes[i]);
+  for (int i = 0; i < SHAPES; i++) check_every(rotary_of_keys, &shapes[i]);
 }
 
 /* Other first positions. The order is such that the table of angles grows in some calls and not in others. */
@@ -319,9 +341,9 @@ static void rotary_places(Check *c, const void *shape) {
     double *want = check_read(c, at), *both = check_read(c, whole), tolerance = c->mode->point * 6;
     turn(want, &one, places[i], 1);
     turn(both, s, places[i], 1);
-    MUST(op_rotary(&c->dev, at, s->H, 1, places[i], false));
+    MUST(rotate(c, s, at, 1, places[i], false));
     check_near(c, "one position", at, want, tolerance);
-    MUST(op_rotary(&c->dev, whole, s->H, s->L, places[i], false));
+    MUST(rotate(c, s, whole, s->L, places[i], false));
     check_near(c, "sequences from a position on", whole, both, tolerance);
   }
 }

@@ -91,7 +91,7 @@ int FN(embed)(Device *, Tensor x, Tensor ids, Tensor table);
 int FN(embed_backward)(Device *, Tensor dtable, Tensor dx, Tensor ids);
 int FN(residual_norm)(Device *, const ResidualNorm *);
 int FN(residual_norm_backward)(Device *, const ResidualNorm *);
-int FN(rotary)(Device *, Tensor qkv, int64_t heads, int64_t L, int64_t first, bool inverse);
+int FN(rotary)(Device *, Tensor x, int64_t heads, int64_t L, int64_t first, bool inverse);
 int FN(attention)(Device *, const Attention *);
 int FN(attention_backward)(Device *, const Attention *);
 int FN(attention_step)(Device *, const AttentionStep *);

@@ -1,4 +1,4 @@
-/* rotary — rotary position embedding of q and k; and the sinusoid of the time conditioning. With x1 and x2 the lower
+/* rotary — rotary position embedding of the heads of q or k; and the sinusoid of the time conditioning. With x1 and x2 the lower
  * and upper half of a head:
  *   (x1, x2) ← (x1 cos − x2 sin, x2 cos + x1 sin),  angle = position·10000^(−2k/K) */
 #include "base/mem.h"
@@ -25,16 +25,16 @@ static int table(Cpu *cpu, int64_t L, int64_t half) {
   return OK;
 }
 
-int FN(rotary)(Device *dev, Tensor qkv, int64_t heads, int64_t L, int64_t first, bool inverse) {
+int FN(rotary)(Device *dev, Tensor x, int64_t heads, int64_t L, int64_t first, bool inverse) {
   Cpu *cpu = dev->impl;
-  int64_t R = rows_of(qkv), D = cols_of(qkv) / 3, K = D / heads, half = K / 2;
+  int64_t R = rows_of(x), K = cols_of(x) / heads, half = K / 2;
   TRY(table(cpu, first + L, half));
   real sign = inverse ? -1 : 1;
 #pragma omp parallel for schedule(static)
   for (int64_t r = 0; r < R; r++) {
     const real *c = cpu->cosine + (first + r % L) * half, *s = cpu->sine + (first + r % L) * half;
-    for (int64_t h = 0; h < 2 * heads; h++) { /* the heads of q, then those of k */
-      real *x1 = row(qkv, r) + h * K, *x2 = x1 + half;
+    for (int64_t h = 0; h < heads; h++) {
+      real *x1 = row(x, r) + h * K, *x2 = x1 + half;
 #pragma omp simd
       for (int64_t k = 0; k < half; k++) {
         real a = x1[k], b = x2[k], sk = sign * s[k];
