@@ -5,10 +5,12 @@
  * that of its times relative to the uniform one: the weight of the bound divided by it leaves the expected loss as it
  * is. Evaluations do not use it: their times are uniform. One file and one row of keys.def each: law_WORD.c. */
 #pragma once
+#include "base/menu.h"
 #include "diffusion/schedule.h"
 
 typedef struct LawOptions { /* each for the law of its name only */
   const char *name;         /* NULL: the first of the menu */
+  bool search;              /* the ends of its times are set by law_narrow, from clip_low and clip_high on */
   double clip_low, clip_high, normal_mean, normal_width, beta_a, beta_b;
 } LawOptions;
 
@@ -16,7 +18,7 @@ typedef struct Law Law;
 typedef struct LawTable {
   const char *name;
   bool uniform;              /* times are as they begin */
-  bool partial;              /* some times of [τ,1] never occur, so the loss is a part of the bound */
+  bool partial;              /* its times are those between two ends only, so the loss is a part of the bound */
   int (*check)(const Law *); /* ERR_USAGE with the reason; may be NULL */
   double (*time)(const Law *, double t);
   double (*density)(const Law *, double time);
@@ -25,13 +27,18 @@ struct Law {
   const LawTable *table;
   LawOptions options;
   const Schedule *schedule; /* not owned */
-  double tau;               /* smallest time */
+  double tau;               /* smallest time of all laws */
+  double low, high;         /* the ends of its times: with `partial` those of its options, else τ and 1 */
 };
 
 extern const LawTable *const laws[]; /* NULL-ended; the first is the uniform one */
 
 /** law_create — the law of those options over times from tau to 1. ERR_USAGE naming the key and the reason. */
 int law_create(Law *law, const LawOptions *options, const Schedule *schedule, double tau);
+/** law_narrow — other ends of the times of a law with `partial`, low < high. */
+void law_narrow(Law *law, double low, double high);
+/** law_partial — the laws with `partial`, for a message. */
+const char *law_partial(char text[MENU_TEXT]);
 /** law_time — the time for t uniform in [τ,1]; it grows with t. */
 double law_time(const Law *law, double t);
 /** law_density — the density of its times, divided by that of uniform times in [τ,1]. */

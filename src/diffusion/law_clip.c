@@ -2,12 +2,9 @@
  * left out. Source: arXiv:2503.09573 §5. */
 #include "base/err.h"
 #include "diffusion/law.h"
-#include <math.h>
-
-static double least(const Law *law) { return fmax(law->options.clip_low, law->tau); }
 
 static int clip_check(const Law *law) {
-  CHECK(least(law) < law->options.clip_high, ERR_USAGE,
+  CHECK(law->low < law->high, ERR_USAGE,
         "diffusion.time = clip: diffusion.clip_low = %g (at least diffusion.sampling_eps = %g) is not below "
         "diffusion.clip_high = %g",
         law->options.clip_low, law->tau, law->options.clip_high);
@@ -15,13 +12,12 @@ static int clip_check(const Law *law) {
 }
 
 static double clip_time(const Law *law, double t) {
-  double low = least(law);
-  return low + (law->options.clip_high - low) * (t - law->tau) / (1 - law->tau);
+  return law->low + (law->high - law->low) * (t - law->tau) / (1 - law->tau);
 }
 
 static double clip_density(const Law *law, double time) {
   (void)time;
-  return (1 - law->tau) / (law->options.clip_high - least(law));
+  return (1 - law->tau) / (law->high - law->low);
 }
 
 extern const LawTable law_clip;

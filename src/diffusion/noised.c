@@ -14,6 +14,7 @@ int noised_create(Noised *n, int64_t capacity, int64_t L, int terms) {
   TRY(mem_alloc(&n->rows, rows * sizeof *n->rows));
   TRY(mem_alloc(&n->target, rows * sizeof *n->target));
   TRY(mem_alloc(&n->t, (size_t)L * sizeof *n->t));
+  TRY(mem_alloc(&n->time, rows * sizeof *n->time));
   return mem_alloc(&n->weight, rows * (size_t)terms * sizeof *n->weight);
 }
 
@@ -26,6 +27,7 @@ void noised_destroy(Noised *n) {
   mem_free(&n->target);
   mem_free(&n->weight);
   mem_free(&n->t);
+  mem_free(&n->time);
   *n = (Noised){0};
 }
 
@@ -46,7 +48,8 @@ static void begin_sequence(const Objective *o, Noised *n, int64_t b, const int32
 
 /* Rows and counts of block k of sequence b, whose z is there, at time t. Returns the first of the rows. */
 static int64_t add_block(const Objective *o, Noised *n, int64_t b, int64_t k, double t) {
-  int64_t size = n->L / objective_blocks(o, n->L), first = n->n_rows, length = n->length[b];
+  int64_t blocks = objective_blocks(o, n->L), size = n->L / blocks, first = n->n_rows, length = n->length[b];
+  n->time[b * blocks + k] = t;
   n->from = k * size;
   n->to = n->from + size < length ? n->from + size : length;
   for (int64_t l = n->from; l < n->to && o->diffusion; l++) n->masked += n->z[b * n->L + l] != n->x0[b * n->L + l];
@@ -72,6 +75,8 @@ void noised_reweigh(const Objective *o, Noised *n, int64_t first, double t) {
 static void draw_blocks(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, const double *t,
                         RngKey mask, bool train) {
   double (*time_of)(const Objective *, double) = train ? objective_train_time : objective_time;
+  void (*corrupt)(const Objective *, int32_t *, const int32_t *, int64_t, int64_t, double, RngKey) =
+      train ? objective_corrupt_train : objective_corrupt;
   int64_t blocks = objective_blocks(o, n->L), size = n->L / blocks;
   if (o->options.block == 1) {
     noised_count(o, n, b, x0, length, t, mask);
@@ -80,7 +85,7 @@ static void draw_blocks(const Objective *o, Noised *n, int64_t b, const int32_t 
   begin_sequence(o, n, b, x0, length, time_of(o, t[0]));
   for (int64_t k = 0; k < blocks; k++) {
     double time = time_of(o, t[k]);
-    objective_corrupt(o, n->z + b * n->L, x0, k * size, (k + 1) * size, time, mask);
+    corrupt(o, n->z + b * n->L, x0, k * size, (k + 1) * size, time, mask);
     int64_t first = add_block(o, n, b, k, time);
     if (train) noised_reweigh(o, n, first, time);
   }

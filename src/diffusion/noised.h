@@ -13,6 +13,7 @@ struct Noised {
   int32_t *rows, *target; /* [n_rows] row of [B·L], ascending; its clean token */
   double *weight;         /* [n_rows, objective's terms] factors of the row's loss */
   double *t;              /* [L] room for the times of a sequence's blocks, for those that draw them */
+  double *time;           /* [B, blocks] the time of each block, after noised_draw and noised_train */
   int64_t from, to;       /* real positions of the block that score() is asked for; without blocks all */
   int64_t masked;         /* masked tokens at real positions, or replaced ones that differ from x0 */
   int64_t scored;         /* positions that the loss is an average over */

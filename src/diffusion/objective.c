@@ -65,6 +65,34 @@ static int check_block(const ObjectiveTable *table, const ObjectiveOptions *o, c
   return OK;
 }
 
+/* *least … *most of n masks have a share between those of the ends of the times. An end of the whole range is none. */
+static void counts(const Objective *o, int64_t n, int64_t *least, int64_t *most) {
+  const double ROUNDING = 1e-9;
+  const Law *law = &o->law;
+  double low = law->low > o->tau ? objective_masked(o, law->low) : 0;
+  double high = law->high < 1 ? objective_masked(o, law->high) : 1;
+  *least = (int64_t)ceil(low * (double)n - ROUNDING);
+  *most = (int64_t)floor(high * (double)n + ROUNDING);
+}
+
+/* diffusion.resample. */
+static int check_resample(const Objective *o) {
+  char fit[MENU_TEXT];
+  int64_t least, most, block = o->options.block;
+  if (!o->options.resample) return OK;
+  CHECK(o->law.table->partial && block > 0, ERR_USAGE,
+        "diffusion.resample keeps the share of masks of a block between those of two times: it is for diffusion.time = "
+        "%s with diffusion.block",
+        law_partial(fit));
+  counts(o, block, &least, &most);
+  CHECK(
+      least <= most, ERR_USAGE,
+      "diffusion.resample: no number of masks in a block of %lld tokens has a share between those of the times %g and "
+      "%g: widen diffusion.clip_low and clip_high",
+      (long long)block, o->law.low, o->law.high);
+  return OK;
+}
+
 /* Which options do not go together, and why. */
 static int check(const ObjectiveTable *table, const ObjectiveOptions *o) {
   char fit[MENU_TEXT] = "";
@@ -103,7 +131,8 @@ int objective_create(Objective *o, const ObjectiveOptions *options) {
   TRY(law_create(&o->law, &options->law, o->schedule, o->tau));
   o->options.law = o->law.options;
   TRY(check_training(table, options, &o->law));
-  return check_block(table, options, &o->law);
+  TRY(check_block(table, options, &o->law));
+  return check_resample(o);
 }
 
 double objective_time(const Objective *o, double t) {
@@ -145,6 +174,17 @@ void objective_corrupt(const Objective *o, int32_t *z, const int32_t *x0, int64_
     timestep_replace(z, x0, from, to, o->options.vocab, o->mask, chance, key);
   else
     timestep_mask(z, x0, from, to, o->mask, chance, key);
+}
+
+void objective_corrupt_train(const Objective *o, int32_t *z, const int32_t *x0, int64_t from, int64_t to, double t,
+                             RngKey key) {
+  int64_t least, most;
+  if (!o->options.resample) {
+    objective_corrupt(o, z, x0, from, to, t, key);
+    return;
+  }
+  counts(o, to - from, &least, &most);
+  timestep_mask_between(z, x0, from, to, o->mask, objective_masked(o, t), least, most, key);
 }
 
 double objective_condition(const Objective *o, double t) {

@@ -37,6 +37,7 @@ typedef struct ObjectiveOptions {
   bool change_of_variables;
   int64_t block;  /* L', tokens of a block of block diffusion; 0: none */
   bool plain;     /* diffusion.weight = one: training weighs all masked tokens the same */
+  bool resample;  /* the share of masks of a block is between those of the ends of the times of training */
   LawOptions law; /* diffusion.time */
 } ObjectiveOptions;
 
@@ -97,6 +98,9 @@ double objective_time_of(const Objective *o, double share);
 /** objective_corrupt — z at positions from … to−1: the tokens x0 noised to time t by the random numbers of `key`. */
 void objective_corrupt(const Objective *o, int32_t *z, const int32_t *x0, int64_t from, int64_t to, double t,
                        RngKey key);
+/** objective_corrupt_train — the same for a block in training, with diffusion.resample. */
+void objective_corrupt_train(const Objective *o, int32_t *z, const int32_t *x0, int64_t from, int64_t to, double t,
+                             RngKey key);
 /** objective_condition — the noise level that a network is conditioned on where tokens are masked as the schedule has
  *  it at time t. */
 double objective_condition(const Objective *o, double t);

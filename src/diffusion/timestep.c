@@ -60,3 +60,32 @@ void timestep_mask_count(int32_t *z, const int32_t *x0, int64_t from, int64_t to
     k -= hit;
   }
 }
+
+/* How many of n positions are masked, each with that chance, given that it is least … most: by the inverse of the
+ * distribution function. It is summed from its mode outwards, where the terms get smaller. */
+static int64_t count_between(int64_t n, double chance, int64_t least, int64_t most, double u) {
+  double odds = chance / (1 - chance), goal = INFINITY, sum;
+  int64_t mode = (int64_t)((double)(n + 1) * chance);
+  mode = mode < least ? least : mode > most ? most : mode;
+  for (int turn = 0; turn < 2; turn++, goal = u * sum) {
+    double p = sum = 1;
+    if (sum > goal) return mode;
+    for (int64_t k = mode; k > least; k--) {
+      sum += p *= (double)k / ((double)(n - k + 1) * odds);
+      if (sum > goal) return k - 1;
+    }
+    p = 1;
+    for (int64_t k = mode; k < most; k++) {
+      sum += p *= (double)(n - k) * odds / (double)(k + 1);
+      if (sum > goal) return k + 1;
+    }
+  }
+  return mode; /* u·sum rounded up to the sum */
+}
+
+void timestep_mask_between(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int32_t m, double chance,
+                           int64_t least, int64_t most, RngKey key) {
+  const uint64_t COUNTS = (uint64_t)1 << 32; /* numbers of the stream behind those of positions */
+  double u = rng_uniform(key, COUNTS + (uint64_t)from);
+  timestep_mask_count(z, x0, from, to, m, count_between(to - from, chance, least, most, u), key);
+}

@@ -22,5 +22,9 @@ int32_t timestep_token(double u, int64_t V, int32_t m);
  *  uniform(position) < chance, else x0. Where it is below, uniform(position)/chance decides which one: it is uniform, too. */
 void timestep_replace(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int64_t V, int32_t m, double chance,
                       RngKey key);
+/** timestep_mask_between — the law of timestep_mask given that least … most positions are masked, as if z were drawn anew
+ *  until that holds. 0 < chance < 1, or least and most allow the sure number of masks. */
+void timestep_mask_between(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int32_t m, double chance,
+                           int64_t least, int64_t most, RngKey key);
 /** timestep_mask_count — z at positions from … to−1 := x0 with a uniformly drawn set of exactly k of them masked. */
 void timestep_mask_count(int32_t *z, const int32_t *x0, int64_t from, int64_t to, int32_t m, int64_t k, RngKey key);

@@ -29,6 +29,7 @@ int nelbo_passes(NelboPasses *p, Network *net, Shards *data, const NelboOptions 
   TRY(mem_alloc(&p->lengths, (size_t)batch * sizeof *p->lengths));
   TRY(mem_alloc(&p->loss, (size_t)batch * sizeof *p->loss));
   TRY(mem_alloc(&p->exact, (size_t)batch * sizeof *p->exact));
+  TRY(mem_alloc(&p->values, (size_t)batch * NELBO_VALUES * sizeof *p->values));
   choose_rows(p, all);
   return OK;
 }
@@ -40,6 +41,7 @@ void nelbo_passes_end(NelboPasses *p) {
   mem_free(&p->lengths);
   mem_free(&p->loss);
   mem_free(&p->exact);
+  mem_free(&p->values);
 }
 
 int nelbo_load(NelboPasses *p, const int64_t *items, int64_t n, double *values) {
@@ -81,6 +83,11 @@ void nelbo_add(const NelboPasses *p, int64_t n, int64_t draw, double *values) {
   }
 }
 
+/* Numbers of a sequence. */
+static int64_t columns_of(const NelboOptions *o) {
+  return NELBO_VALUES + (o->clip ? (int64_t)(CLIP_PIECES * sizeof(ClipPiece) / sizeof(double)) : 0);
+}
+
 /* The loaded sequences by an estimator without draws. */
 static int batch_exact(NelboPasses *p, int64_t n, double *values) {
   int64_t L = p->net->model.options.length;
@@ -94,19 +101,42 @@ static int batch_exact(NelboPasses *p, int64_t n, double *values) {
   return OK;
 }
 
-static int batch_run(void *arg, const int64_t *items, int64_t n, void *results) {
+/* All draws of the loaded sequences; their sums for the search go behind their values. */
+static int batch_draws(NelboPasses *p, const int64_t *items, int64_t n, double *results) {
   const Dropout none = {0};
-  NelboPasses *p = arg;
-  int64_t rows = 0;
-  TRY(nelbo_load(p, items, n, results));
-  if (p->o->estimator->exact) return batch_exact(p, n, results);
+  int64_t rows = 0, columns = columns_of(p->o);
   for (int64_t draw = 0; draw < p->o->draws; draw++) {
     if (draw) TRY(items_stop());
-    nelbo_noise(p, items, n, draw, results);
+    nelbo_noise(p, items, n, draw, p->values);
     TRY(network_loss(p->net, &none, false, p->loss, &rows));
-    nelbo_add(p, n, draw, results);
+    nelbo_add(p, n, draw, p->values);
+    for (int64_t b = 0; b < n && p->o->clip; b++)
+      clip_search_add((ClipPiece *)(results + b * columns + NELBO_VALUES), p->net, b);
   }
   return OK;
+}
+
+static int batch_run(void *arg, const int64_t *items, int64_t n, void *results) {
+  NelboPasses *p = arg;
+  int64_t columns = columns_of(p->o);
+  memset(results, 0, (size_t)(n * columns) * sizeof(double));
+  TRY(nelbo_load(p, items, n, p->values));
+  TRY(p->o->estimator->exact ? batch_exact(p, n, p->values) : batch_draws(p, items, n, results));
+  for (int64_t b = 0; b < n; b++)
+    memcpy((double *)results + b * columns, p->values + b * NELBO_VALUES, NELBO_VALUES * sizeof *p->values);
+  return OK;
+}
+
+/* Rank 0: the sums of all sequences, in order, and then the values of all without gaps. */
+static void add_up_clip(Nelbo *r, const NelboOptions *o, double *results) {
+  int64_t columns = columns_of(o);
+  double *sums = (double *)r->clip;
+  if (columns == NELBO_VALUES) return;
+  for (int64_t i = 0; i < r->sequences; i++) {
+    const double *from = results + i * columns;
+    for (int64_t k = NELBO_VALUES; k < columns; k++) sums[k - NELBO_VALUES] += from[k];
+    memmove(results + i * NELBO_VALUES, from, NELBO_VALUES * sizeof *from);
+  }
 }
 
 /* Rank 0: the columns of the results, and their interval. */
@@ -141,7 +171,7 @@ static ItemsWork items_of(NelboPasses *p) {
                      .batch = p->net->model.options.batch,
                      .unit = 1,
                      .type = H5_F64,
-                     .columns = NELBO_VALUES,
+                     .columns = columns_of(p->o),
                      .run = batch_run,
                      .arg = p,
                      .partial = p->o->partial,
@@ -157,7 +187,9 @@ int nelbo_run(Nelbo *r, Network *net, Shards *data, Comm *comm, const NelboOptio
   ItemsWork items = items_of(&p);
   *r = (Nelbo){.sequences = p.n};
   if (err == OK) err = items_run(&items, comm, &results, &r->done, &r->stop);
+  if (err == OK && !r->stop && comm->rank == 0) add_up_clip(r, o, results);
   if (err == OK && !r->stop) err = nelbo_total(r, results, data, comm);
+  if (err == OK && !r->stop && o->clip) err = comm_broadcast(comm, r->clip, sizeof r->clip, 0);
   mem_free(&results);
   nelbo_passes_end(&p);
   if (err) nelbo_destroy(r);

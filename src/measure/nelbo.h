@@ -5,6 +5,7 @@
  */
 #pragma once
 #include "dist/comm.h"
+#include "measure/clip_search.h"
 #include "measure/estimator.h"
 #include "measure/interval.h"
 #include "store/shards.h"
@@ -16,18 +17,20 @@ typedef struct NelboOptions {
   int64_t sequences; /* 0: all; else so many, chosen at random, the same for every seed */
   uint64_t seed;
   bool stratified;
+  bool clip;                 /* also the sums of clip_search.h, of the estimator `time` */
   const char *progress;      /* NULL: quiet */
   const char *partial, *key; /* file of finished sequences and its key (items.h); NULL: none */
 } NelboOptions;
 
 typedef struct Nelbo {
   int64_t sequences, masked;
-  int stop;          /* the signal that stopped it: then there are no results; 0: complete */
-  int64_t done;      /* finished sequences */
-  Interval interval; /* over sequences */
-  double *loss;      /* [sequences] nat, mean over draws, rank 0 only, as the next two */
-  int64_t *length;   /* [sequences] scored tokens */
-  double *square;    /* [sequences] nat², Σ over draws of the squared distance from their mean */
+  int stop;                    /* the signal that stopped it: then there are no results; 0: complete */
+  int64_t done;                /* finished sequences */
+  Interval interval;           /* over sequences */
+  double *loss;                /* [sequences] nat, mean over draws, rank 0 only, as the next two */
+  int64_t *length;             /* [sequences] scored tokens */
+  double *square;              /* [sequences] nat², Σ over draws of the squared distance from their mean */
+  ClipPiece clip[CLIP_PIECES]; /* on all ranks, with options.clip */
 } Nelbo;
 
 /* ---- the parts of nelbo_run, for those that look closer at the same passes */
@@ -43,6 +46,7 @@ typedef struct NelboPasses {
   int32_t *tokens, *lengths; /* [batch,L], [batch] of the loaded ones */
   double *loss;              /* [batch] of one draw */
   EstimatorRow *exact;       /* [batch] of an estimator without draws */
+  double *values;            /* [batch, NELBO_VALUES] */
 } NelboPasses;
 
 /** nelbo_passes — the sequences to evaluate and memory for a batch of them. Not collective. ERR_MEMORY */

@@ -19,13 +19,16 @@ static const MetricsColumn train_columns[TRAIN_COLUMNS] = {
     {"step_slowest", "s", "the same on the slowest rank"},
     {"slowest_rank", "", "which rank that is"},
 };
-static const MetricsColumn valid_columns[VALID_COLUMNS] = {
+static const MetricsColumn valid_columns[VALID_MOST] = {
     {"step", "step", "optimizer steps taken"},
     {"nll", "nat/token", "bound on the negative log-likelihood of the validation data, moving-average weights"},
     {"ppl", "", "exp(nll)"},
     {"ppl_low", "", "lower end of the 95 % interval of ppl over sequences"},
     {"ppl_high", "", "upper end of the 95 % interval of ppl over sequences"},
     {"seconds", "s", "time the validation took"},
+    {"clip_low", "", "smallest time of training from here on"},
+    {"clip_high", "", "largest time of training from here on"},
+    {"clip_variance", "nat2/token2", "variance of the mean loss of a block between these times"},
 };
 static const MetricsColumn sample_columns[SAMPLE_COLUMNS] = {
     {"step", "step", "optimizer steps taken"},
@@ -47,13 +50,15 @@ static int columns_make(History *h, const Mixture *data) {
   return TRAIN_COLUMNS + n;
 }
 
-int history_create(History *h, const Mixture *data, int64_t steps, int64_t log_every, int64_t valid_every) {
+int history_create(History *h, const Mixture *data, const Config *cfg) {
+  int64_t steps = cfg->train_steps, every = cfg->train_valid_every;
   *h = (History){0};
   history_add(h, &h->train);
   history_add(h, &h->valid);
-  int64_t validations = 2 + (valid_every ? steps / valid_every : 0);
-  TRY(metrics_table_create(&h->train, "train", h->columns, columns_make(h, data), 2 + steps / log_every));
-  return metrics_table_create(&h->valid, "valid", valid_columns, VALID_COLUMNS, validations);
+  TRY(metrics_table_create(&h->train, "train", h->columns, columns_make(h, data), 2 + steps / cfg->train_log_every));
+  return metrics_table_create(&h->valid, "valid", valid_columns,
+                              cfg->diffusion_clip_search ? (int)VALID_MOST : (int)VALID_COLUMNS,
+                              2 + (every ? steps / every : 0));
 }
 
 void history_add(History *h, MetricsTable *table) {

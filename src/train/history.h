@@ -1,5 +1,6 @@
 /* history — the series a run records: one row a log line, one row a validation, one row a token of a sample. */
 #pragma once
+#include "base/config.h"
 #include "store/metrics.h"
 #include "store/mixture.h"
 
@@ -20,7 +21,19 @@ enum {
   TRAIN_COLUMNS, /* then, with several sets of training data, one column for each */
   TRAIN_MOST = TRAIN_COLUMNS + MIXTURE_SETS
 };
-enum { VALID_STEP, VALID_NLL, VALID_PPL, VALID_LOW, VALID_HIGH, VALID_SECONDS, VALID_COLUMNS };
+enum {
+  VALID_STEP,
+  VALID_NLL,
+  VALID_PPL,
+  VALID_LOW,
+  VALID_HIGH,
+  VALID_SECONDS,
+  VALID_COLUMNS, /* then, with diffusion.clip_search: */
+  VALID_CLIP_LOW = VALID_COLUMNS,
+  VALID_CLIP_HIGH,
+  VALID_VARIANCE,
+  VALID_MOST
+};
 
 enum { HISTORY_TABLES = 6 };
 
@@ -36,8 +49,8 @@ typedef struct History {
   } words[MIXTURE_SETS];
 } History;
 
-/** history_create — room for a run of `steps` steps on that data. Must not be moved in memory afterwards. */
-int history_create(History *h, const Mixture *data, int64_t steps, int64_t log_every, int64_t valid_every);
+/** history_create — room for a run on that data. Must not be moved in memory afterwards. */
+int history_create(History *h, const Mixture *data, const Config *cfg);
 /** history_add_samples — the table of samples, with room for so many tokens. */
 int history_add_samples(History *h, int64_t tokens);
 /** history_add — another table, which its owner destroys after the history. */

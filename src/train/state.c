@@ -184,6 +184,7 @@ static int load(Trainer *t, const char *path, Comm *node) {
   t->masked = s.masked_tokens;
   t->best = s.valid_nll;
   memcpy(t->init_digest, s.init_digest, sizeof t->init_digest);
+  trainer_clip(t);
 done:
   h5_close(&f);
   config_free(&trained);

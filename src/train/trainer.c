@@ -150,6 +150,26 @@ static uint64_t valid_seed(uint64_t seed) {
   return (uint64_t)r[1] << 32 | r[0];
 }
 
+void trainer_clip(Trainer *t) {
+  const MetricsTable *v = &t->history.valid;
+  if (!t->cfg->diffusion_clip_search || v->n_rows == 0) return;
+  const double *row = v->rows + (v->n_rows - 1) * v->n_columns;
+  if (!isnan(row[VALID_CLIP_LOW])) law_narrow(&t->net.objective.law, row[VALID_CLIP_LOW], row[VALID_CLIP_HIGH]);
+}
+
+/* What a validation has found about the times, for the history: they are in force from there. */
+static void search_clip(const Trainer *t, const Nelbo *r, double *row) {
+  ClipChoice best;
+  if (!t->cfg->diffusion_clip_search) return;
+  row[VALID_CLIP_LOW] = row[VALID_CLIP_HIGH] = row[VALID_VARIANCE] = NAN;
+  if (!clip_search_pick(&best, r->clip)) return;
+  const ClipChoice all = clip_search_between(r->clip, 0, CLIP_PIECES);
+  row[VALID_CLIP_LOW] = best.low, row[VALID_CLIP_HIGH] = best.high, row[VALID_VARIANCE] = best.variance;
+  log_info("step %lld  times of training from %.2f to %.2f: variance of a block's mean loss %.4g (%lld blocks), at all "
+           "times %.4g",
+           (long long)t->optimizer.step, best.low, best.high, best.variance, (long long)best.blocks, all.variance);
+}
+
 int trainer_validate(Trainer *t, int *stop) {
   if (t->valid == NULL) return OK;
   Params *p = &t->net.model.params;
@@ -157,6 +177,7 @@ int trainer_validate(Trainer *t, int *stop) {
                     .estimator = estimators[0],
                     .sequences = t->cfg->train_valid_sequences,
                     .seed = valid_seed((uint64_t)t->cfg->run_seed),
+                    .clip = t->cfg->diffusion_clip_search,
                     .stratified = t->cfg->diffusion_stratified};
   Nelbo r;
   Tensor ema;
@@ -167,7 +188,7 @@ int trainer_validate(Trainer *t, int *stop) {
   TRY(params_bind(p, p->value));
   *stop = r.stop;
   if (r.stop) return OK;
-  double seconds = clock_now() - start, row[VALID_COLUMNS] = {0};
+  double seconds = clock_now() - start, row[VALID_MOST] = {0};
   t->valid_seconds = seconds;
   bool sound = isfinite(r.interval.nll);
   if (!sound) nelbo_destroy(&r);
@@ -187,8 +208,10 @@ int trainer_validate(Trainer *t, int *stop) {
   row[VALID_LOW] = exp(v->low);
   row[VALID_HIGH] = exp(v->high);
   row[VALID_SECONDS] = seconds;
+  search_clip(t, &r, row);
   nelbo_destroy(&r);
   TRY_ALL(t->comm, metrics_add(&t->history.valid, row));
+  trainer_clip(t);
   if (t->best <= v->nll) return OK; /* false for NaN: the first validation is the best */
   t->best = v->nll;
   return trainer_save(t, "best.h5");
@@ -262,7 +285,7 @@ static bool due(int64_t n, int64_t every, int64_t total) { return n == total || 
 /* Whether the last validation in the history is of the current step. */
 static bool validated(const Trainer *t) {
   const MetricsTable *v = &t->history.valid;
-  return v->n_rows > 0 && v->rows[(v->n_rows - 1) * VALID_COLUMNS + VALID_STEP] == (double)t->optimizer.step;
+  return v->n_rows > 0 && v->rows[(v->n_rows - 1) * v->n_columns + VALID_STEP] == (double)t->optimizer.step;
 }
 
 /* Whether a stop has left the validation of the current step to the resumed run. */

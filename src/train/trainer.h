@@ -74,6 +74,8 @@ int trainer_update(Trainer *t, StepResult *sum);
 /** trainer_validate — bound of the validation data under the moving average; a new best is saved as best.h5. *stop: the
  *  signal that ended it, and then nothing is changed; else 0. */
 int trainer_validate(Trainer *t, int *stop);
+/** trainer_clip — the ends of the times of training := those that the last validation of the history has found, if any. */
+void trainer_clip(Trainer *t);
 /** trainer_save — copy the state, which a thread then writes as `name` in the run directory. Waits for the files of an
  *  earlier step, if the thread is still writing them.
  *  Errors  ERR_NUMERIC: the weights are not finite; those of saver_retry */

@@ -49,6 +49,8 @@ static int open_data(Trainer *t) {
   TRY(name_key(mixture_open(&t->train, cfg->data_train), "data.train"));
   t->length = mixture_length(t->train);
   if (cfg->data_crop) TRY(check_crop(t));
+  CHECK(*cfg->data_valid || !cfg->diffusion_clip_search, ERR_USAGE,
+        "diffusion.clip_search compares losses of validations: set data.valid");
   if (*cfg->data_valid == 0) return OK;
   TRY(name_key(shards_open(&t->valid, cfg->data_valid), "data.valid"));
   CHECK(shards_length(t->valid) == t->length, ERR_DATA,
@@ -260,8 +262,7 @@ static int create(Trainer *t) {
   TRY_ALL(t->comm, t->writes && t->comm->rank == 0 ? trust_data(t) : OK); /* mdlm check has read all */
   TRY_ALL(t->comm, open_network(t));
   TRY(open_reduction(t));
-  TRY_ALL(t->comm, history_create(&t->history, t->train, t->cfg->train_steps, t->cfg->train_log_every,
-                                  t->cfg->train_valid_every));
+  TRY_ALL(t->comm, history_create(&t->history, t->train, t->cfg));
   TRY_ALL(t->comm, layers_create(&t->layers, &t->net.model.params, &t->history, t->cfg->train_layers_every,
                                  t->cfg->train_steps));
   if (t->sampling) TRY_ALL(t->comm, open_sampling(t));

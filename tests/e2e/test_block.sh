@@ -23,16 +23,38 @@ for n in 2 3 4; do
 done
 
 # killed at once after a checkpoint, and resumed on another number of ranks
-killed() {
-  start "$T/log" 1 train "$D" run.dir="$T/killed" train.micro_batch=2 "${BLOCK[@]}" train.save_every=1 train.log_every=1
+killed() { # NAME OF [KEY=VALUE…]: the run OF again
+  start "$T/log" 1 train "$D" run.dir="$T/$1" train.micro_batch=2 "${BLOCK[@]}" "${@:3}" train.save_every=1 train.log_every=1
   local pid=$!
-  wait_for "$LIMIT" test -e "$T/killed/previous.h5" || return 1
+  wait_for "$LIMIT" test -e "$T/$1/previous.h5" || return 1
   kill -KILL "$pid"
   ended "$pid"
   [ $? = 137 ] || fail "it was not killed" || return 1
-  train killed 3 && same "$T/one/last.h5" "$T/killed/last.h5" "${STATE[@]}"
+  train "$1" 3 "${@:3}" && same "$T/$2/last.h5" "$T/$1/last.h5" "${STATE[@]}"
 }
-tap "killed, resumed on 3 ranks: the weights of the uninterrupted run" killed
+tap "killed, resumed on 3 ranks: the weights of the uninterrupted run" killed killed one
+
+# ---- the search for the times of training, and masks within them
+SEARCH=(diffusion.clip_search=true diffusion.resample=true train.valid_every=1)
+tap "clip search on 1 rank" train search 1 "${SEARCH[@]}"
+searched() { # on N ranks
+  train "search$1" "$1" "${SEARCH[@]}" && same_run search "search$1"
+}
+for n in 2 3 4; do
+  tap "clip search on $n ranks: the same times, weights and losses" searched $n
+done
+tap "clip search, killed, resumed on 3 ranks: the weights of the uninterrupted run" killed search_killed search "${SEARCH[@]}"
+in_force() { # the times that a validation has found are those of the next step: a run with them goes on alike
+  "$PY" -c "import h5py
+v = h5py.File('$T/search/metrics.h5')['valid']
+print(*(f'diffusion.clip_{end}={float(v[\"clip_\" + end][0])}' for end in ('low', 'high')))
+assert (v['clip_high'][:] - v['clip_low'][:] > 0.49).all() and (v['clip_variance'][:] > 0).all()" > "$T/found" || return 1
+  read -ra found < "$T/found"
+  train first 1 diffusion.resample=true train.steps=1 && train first 1 diffusion.resample=true train.steps=2 "${found[@]}" &&
+    train second 1 "${SEARCH[@]}" train.steps=2 && same "$T/first/last.h5" "$T/second/last.h5" "${STATE[@]}" &&
+    train third 1 diffusion.resample=true train.steps=2 && ! same "$T/first/last.h5" "$T/third/last.h5" params
+}
+tap "clip search: the times that a validation has found are those of the next steps" in_force
 
 tap "blocks of one token" plain single 2 diffusion.block=1
 from_mdlm() {
@@ -128,6 +150,10 @@ refuse "uniform noise" 'diffusion.block = 4: diffusion.objective = uniform has n
 refuse "discrete time" 'diffusion.T = 8 must be 0' diffusion.block=4 diffusion.T=8
 refuse "a network conditioned on time" 'have different noise levels' diffusion.block=4 model.time_conditioning=true
 refuse "a network without blocks" 'model.name = dimamba has no block diffusion; use model.name = dit or ar' diffusion.block=4 model.name=dimamba
+refuse "a search without validations" 'compares losses of validations: set data.valid' diffusion.block=4 diffusion.time=clip \
+  diffusion.clip_search=true data.valid=
+refuse "a search for other times" 'clip_search looks for the ends of the times' diffusion.clip_search=true
+refuse "masks within no times" 'it is for diffusion.time = clip with diffusion.block' diffusion.block=4 diffusion.resample=true
 refuse "one token and times" 'no time to draw' diffusion.block=1 diffusion.time=clip
 bad "sample without noise removal" 'a block must be complete' sample "$D" run.dir="$T/one" diffusion.block=4 sample.noise_removal=false
 printf '1 2 3 _\n' > "$T/prompt"

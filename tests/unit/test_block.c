@@ -149,6 +149,68 @@ static void test_training(void **state) {
   }
 }
 
+/* ---- diffusion.resample */
+/* The number of masks follows the binomial law cut to least … most, and they are anywhere. */
+static void test_between(void **state) {
+  (void)state;
+  enum { FROM = 2, SET = 6, LEAST = 2, MOST = 4, DRAWS = 20000 };
+  static const double chances[] = {0.05, 0.35, 0.5, 0.999};
+  int32_t z[L];
+  for (size_t k = 0; k < sizeof chances / sizeof *chances; k++) {
+    double chance[1 << SET] = {0}, sum = 0;
+    int64_t count[1 << SET] = {0};
+    for (unsigned s = 0; s < 1u << SET; s++) {
+      int n = __builtin_popcount(s);
+      if (n >= LEAST && n <= MOST) sum += chance[s] = pow(chances[k], n) * pow(1 - chances[k], SET - n);
+    }
+    for (unsigned s = 0; s < 1u << SET; s++) chance[s] /= sum;
+    for (int i = 0; i < DRAWS; i++) {
+      unsigned set = 0;
+      timestep_mask_between(z, x0, FROM, FROM + SET, MASK, chances[k], LEAST, MOST, mask_key(i));
+      for (int l = 0; l < SET; l++) {
+        set |= (unsigned)(z[FROM + l] == MASK) << l;
+        assert_true(z[FROM + l] == MASK || z[FROM + l] == x0[FROM + l]);
+      }
+      count[set]++;
+    }
+    toy_law("masks of a block", count, chance, 1 << SET, DRAWS);
+  }
+}
+
+/* The share of masks of every block lies between the ends; times and weights are as without; evaluations have neither. */
+static void test_resample(void **state) {
+  (void)state;
+  const LawOptions law = {.name = "clip", .clip_low = 0.3, .clip_high = 0.8};
+  for (int k = 1; k < SIZES; k++) {
+    Noise x, plain;
+    int64_t size = sizes[k], outside = 0;
+    double t[L], weight[1][L];
+    noise_open(&x, size, (ObjectiveOptions){.resample = true, .law = law});
+    noise_open(&plain, size, (ObjectiveOptions){.law = law});
+    for (int64_t i = 0; i < 200; i++) {
+      times(t, L / size, i, 0, 1, true);
+      for (int l = 0; l < L; l++) weight[0][l] = 1 / objective_train_time(&x.o, t[l / size]) * 0.5 / (1 - 1e-3);
+      noised_begin(&x.n, 1);
+      noised_train(&x.o, &x.n, 0, x0, L, t, mask_key(i));
+      check_rows(&x, 1, (const double(*)[L])weight);
+      noised_begin(&plain.n, 1);
+      noised_train(&plain.o, &plain.n, 0, x0, L, t, mask_key(i));
+      for (int64_t b = 0; b < L; b += size) {
+        int64_t masks = 0, free = 0;
+        for (int64_t l = b; l < b + size; l++) masks += x.n.z[l] == MASK, free += plain.n.z[l] == MASK;
+        assert_true((double)masks >= 0.999 * 0.3 * (double)size && (double)masks <= 0.999 * 0.8 * (double)size);
+        outside += (double)free < 0.299 * (double)size || (double)free > 0.8 * (double)size;
+      }
+      noised_begin(&x.n, 1), noised_begin(&plain.n, 1);
+      noised_draw(&x.o, &x.n, 0, x0, L, t, mask_key(i));
+      noised_draw(&plain.o, &plain.n, 0, x0, L, t, mask_key(i));
+      assert_memory_equal(x.n.z, plain.n.z, L * sizeof *x.n.z);
+    }
+    assert_true(outside > 20); /* without it blocks do leave the ends */
+    noised_destroy(&x.n), noised_destroy(&plain.n);
+  }
+}
+
 /* Exactly k of the L' positions of a block, with the weight L'/k. */
 static void test_count(void **state) {
   (void)state;
@@ -209,6 +271,14 @@ static void test_refusals(void **state) {
   refused((ObjectiveOptions){.name = "subs", .block = 4, .T = 8}, "diffusion.T = 8 must be 0");
   refused((ObjectiveOptions){.name = "subs", .block = 4, .change_of_variables = true}, "choose one of them");
   refused((ObjectiveOptions){.name = "subs", .block = 1, .law = {.name = "importance"}}, "have no time to draw");
+  const LawOptions clip = {.name = "clip", .clip_low = 0.3, .clip_high = 0.8},
+                   narrow = {.name = "clip", .clip_low = 0.3, .clip_high = 0.45};
+  refused((ObjectiveOptions){.name = "subs", .block = 4, .resample = true}, "is for diffusion.time = clip with");
+  refused((ObjectiveOptions){.name = "subs", .resample = true, .law = clip}, "with diffusion.block");
+  refused((ObjectiveOptions){.name = "subs", .block = 4, .resample = true, .law = narrow},
+          "no number of masks in a block of 4 tokens");
+  refused((ObjectiveOptions){.name = "subs", .block = 4, .law = {.name = "normal", .search = true}},
+          "diffusion.clip_search looks for the ends of the times, which diffusion.time = normal does not have");
 }
 
 int main(void) {
@@ -218,6 +288,8 @@ int main(void) {
       cmocka_unit_test(test_one_block_is_a_sequence),
       cmocka_unit_test(test_weights),
       cmocka_unit_test(test_training),
+      cmocka_unit_test(test_between),
+      cmocka_unit_test(test_resample),
       cmocka_unit_test(test_count),
       cmocka_unit_test(test_single_tokens),
       cmocka_unit_test(test_refusals),

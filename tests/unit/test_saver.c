@@ -49,7 +49,8 @@ static int start(void **unused) {
   Mixture *data;
   data_write(bench_path("data.h5"), &small);
   must(mixture_open(&data, bench_path("data.h5")));
-  must(history_create(&history, data, 10, 1, 5));
+  const Config cfg = {.train_steps = 10, .train_log_every = 1, .train_valid_every = 5};
+  must(history_create(&history, data, &cfg));
   mixture_close(&data);
   must(metrics_add(&history.train, (double[TRAIN_COLUMNS]){1, 2.5}));
   must(rundir_open(&dir, bench_folder));
