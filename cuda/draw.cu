@@ -85,13 +85,19 @@ template <class A, int N> static __device__ double total(const Weights<A, N> &p)
 }
 
 /* The largest weight such that the weights not below it make up the share. Non-negative floats are ordered like their
- * bits, which are determined one by one from the highest. */
-template <class A, int N> static __device__ float least_of(Weights<A, N> p, double share) {
+ * bits, which are determined one by one from the highest. within: at most the share, or the largest weights alone. */
+template <class A, int N> static __device__ float least_of(Weights<A, N> p, double share, bool within) {
   double goal = share * total(p);
   uint32_t least = 0;
   for (int bit = 30; bit >= 0; bit--) {
     p.least = __uint_as_float(least | 1u << bit);
     if (total(p) >= goal) least |= 1u << bit;
+  }
+  if (within) {
+    p.least = __uint_as_float(least);
+    double above = total(p);
+    p.least = __uint_as_float(least + 1);
+    if (above > goal && total(p) > 0) least++;
   }
   return __uint_as_float(least);
 }
@@ -164,7 +170,7 @@ __global__ void k_draw(int32_t *ids, Rows<A> l, const double *uniforms, const do
     if (odds) others /= 1 + 1 / S;
   }
   p.by = by;
-  if (rule.nucleus < 1 && !kept && !broken) p.least = least_of(p, rule.nucleus);
+  if (rule.nucleus < 1 && !kept && !broken) p.least = least_of(p, rule.nucleus, rule.within);
   int32_t v = broken     ? -1
               : kept     ? rule.forbid
               : rule.f32 ? with_noise(p, uniform, keep, others)

@@ -206,6 +206,7 @@ static int fill_options(H5 *f, const Sampling *s) {
   TRY(h5_set_str(f, "/", "draw", cfg->sample_draw));
   TRY(h5_set_real(f, "/", "temperature", cfg->sample_temperature));
   TRY(h5_set_real(f, "/", "nucleus", cfg->sample_nucleus));
+  TRY(h5_set_str(f, "/", "nucleus_rule", cfg->sample_nucleus_rule));
   TRY(h5_set_int(f, "/", "num_strides", s->strides.count));
   TRY(h5_set_int(f, "/", "stride_length", s->strides.count ? s->strides.stride : 0));
   TRY(h5_set_str(f, "/", "prompt", cfg->sample_prompt));

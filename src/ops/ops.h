@@ -171,7 +171,8 @@ typedef enum KeepRule { KEEP_NEVER, KEEP_CHANCE, KEEP_SCORE, KEEP_ODDS } KeepRul
 
 /* DrawRule — how a token is drawn from a row of logits f, one struct from deck to kernel.
  *   p = softmax(f/temperature) without `forbid` (< 0: none), restricted to the likeliest tokens that make up `nucleus`
- *       of it (ties with the least likely of them included)
+ *       of it (ties with the least likely of them included), or with `within` to those that make up at most `nucleus`
+ *       (ties with the first one beyond it excluded), at least the likeliest
  *   ids[r] = the smallest y whose cumulative probability exceeds uniform[r]
  * Sums are in f64: a token of probability 1e-10 is drawn once in 1e10. ids[r] = −1 where the row holds a NaN.
  * f32: as published samplers draw, with f32 noise, which truncates tokens below about 1e-7 of the likeliest:
@@ -181,6 +182,7 @@ typedef enum KeepRule { KEEP_NEVER, KEEP_CHANCE, KEEP_SCORE, KEEP_ODDS } KeepRul
 typedef struct DrawRule {
   double temperature; /* > 0; 1: the network's own distribution */
   double nucleus;     /* in (0, 1]; 1: all tokens */
+  bool within;        /* the token that crosses the nucleus is left out */
   bool f32;
   KeepRule keep;
   int32_t forbid;

@@ -211,8 +211,12 @@ static void lawless(Check *c, const void *shape) {
 static void one_nan(Check *c, const void *shape) {
   (void)shape;
   enum { V = 1003, M = 5 };
-  static const DrawRule ways[] = {
-      {.nucleus = 1}, {.nucleus = 0.9}, {.nucleus = 1e-6}, {.nucleus = 1, .f32 = true}, {.nucleus = 0.9, .f32 = true}};
+  static const DrawRule ways[] = {{.nucleus = 1},
+                                  {.nucleus = 0.9},
+                                  {.nucleus = 1e-6},
+                                  {.nucleus = 0.9, .within = true},
+                                  {.nucleus = 1, .f32 = true},
+                                  {.nucleus = 0.9, .f32 = true}};
   static const KeepRule keeps[2][3] = {{KEEP_NEVER, KEEP_SCORE, KEEP_ODDS}, {KEEP_NEVER, KEEP_CHANCE, KEEP_ODDS}};
   double *logits = check_host(c, V), half = 0.5, none = 0;
   for (int at = 0; at < V; at += 501) {
@@ -355,10 +359,14 @@ static void test_argmax(void **state) {
 typedef struct Other {
   double temperature, nucleus;
   KeepRule keep; /* every other row keeps its mask */
+  bool within;
 } Other;
-static const Other others[] = {{0.5, 1, KEEP_NEVER},   {2, 1, KEEP_NEVER},    {1, 0.6, KEEP_NEVER},
-                               {0.7, 0.9, KEEP_NEVER}, {1, 1e-6, KEEP_NEVER}, {1, 1, KEEP_SCORE},
-                               {1.5, 0.5, KEEP_SCORE}, {1, 1, KEEP_ODDS},     {1.5, 0.5, KEEP_ODDS}};
+static const Other others[] = {
+    {0.5, 1, KEEP_NEVER, false},   {2, 1, KEEP_NEVER, false},    {1, 0.6, KEEP_NEVER, false},
+    {0.7, 0.9, KEEP_NEVER, false}, {1, 1e-6, KEEP_NEVER, false}, {1, 1, KEEP_SCORE, false},
+    {1.5, 0.5, KEEP_SCORE, false}, {1, 1, KEEP_ODDS, false},     {1.5, 0.5, KEEP_ODDS, false},
+    {1, 0.6, KEEP_NEVER, true},    {0.7, 0.9, KEEP_NEVER, true}, {1, 1e-6, KEEP_NEVER, true},
+    {1.5, 0.5, KEEP_ODDS, true}};
 enum { OTHERS = sizeof others / sizeof *others };
 
 static int falling(const void *a, const void *b) {
@@ -366,18 +374,35 @@ static int falling(const void *a, const void *b) {
   return (x < y) - (x > y);
 }
 
-/* The smallest probability in the nucleus. A token is left out if the more likely ones already sum to `nucleus`. */
-static double smallest_kept(const double *p, int64_t V, double nucleus) {
-  double sorted[1200], above = 0, sum = 0;
-  assert_true(V <= 1200);
+enum { MOST = 1200 };
+static void sort_falling(double sorted[MOST], const double *p, int64_t V) {
+  assert_true(V <= MOST);
   memcpy(sorted, p, (size_t)V * sizeof *p);
   qsort(sorted, (size_t)V, sizeof *sorted, falling);
+}
+
+/* The smallest probability in the nucleus. A token is left out if the more likely ones already sum to `nucleus`. */
+static double smallest_kept(const double *p, int64_t V, double nucleus) {
+  double sorted[MOST], above = 0, sum = 0;
+  sort_falling(sorted, p, V);
   for (int64_t v = 0; v < V; v++) {
     if (v > 0 && sorted[v] < sorted[v - 1]) above = sum; /* tied tokens do not count as more likely */
     if (above >= nucleus) return sorted[v - 1];
     sum += sorted[v];
   }
   return sorted[V - 1];
+}
+
+/* The same with `within`: equal tokens are left out if the sum exceeds `nucleus` with them. */
+static double smallest_within(const double *p, int64_t V, double nucleus) {
+  double sorted[MOST], sum = 0, least = 0;
+  sort_falling(sorted, p, V);
+  for (int64_t v = 0, end = 0; v < V; v = end) {
+    while (end < V && sorted[end] == sorted[v]) sum += sorted[end++];
+    if (v > 0 && sum > nucleus) break;
+    least = sorted[v];
+  }
+  return least;
 }
 
 /* The expected distribution p[V] of a row of logits; token m is forbidden. */
@@ -387,7 +412,7 @@ static void other_law(double *p, const double *f, int64_t V, int32_t m, const Ot
     if (v != m) top = fmax(top, f[v]);
   for (int64_t v = 0; v < V; v++) sum += p[v] = v == m ? 0 : exp((f[v] - top) / o->temperature);
   for (int64_t v = 0; v < V; v++) p[v] /= sum;
-  double least = smallest_kept(p, V, o->nucleus);
+  double least = (o->within ? smallest_within : smallest_kept)(p, V, o->nucleus);
   sum = 0;
   for (int64_t v = 0; v < V; v++) sum += p[v] = p[v] < least ? 0 : p[v];
   for (int64_t v = 0; v < V; v++) p[v] /= sum;
@@ -397,7 +422,7 @@ static void other_case(Check *c, const void *shape) {
   const Other *o = shape;
   enum { V = 1003, M = 7 };
   int64_t n = check_slow ? 16 : 101;
-  check_title(c, "draw temperature=%g nucleus=%g%s", o->temperature, o->nucleus,
+  check_title(c, "draw temperature=%g nucleus=%g%s%s", o->temperature, o->nucleus, o->within ? " within" : "",
               o->keep == KEEP_ODDS    ? " odds"
               : o->keep == KEEP_SCORE ? " score"
                                       : "");
@@ -411,7 +436,8 @@ static void other_case(Check *c, const void *shape) {
   }
   check_write(c, u, number);
   check_write(c, keep, limit);
-  DrawRule rule = {.temperature = o->temperature, .nucleus = o->nucleus, .keep = o->keep, .forbid = M};
+  DrawRule rule = {
+      .temperature = o->temperature, .nucleus = o->nucleus, .keep = o->keep, .forbid = M, .within = o->within};
   MUST(op_draw(&c->dev, ids, f, u, o->keep == KEEP_NEVER ? TENSOR_NONE : keep, &rule));
   check_record(c, ids);
   int32_t *got = check_raw(c, ids);
@@ -433,6 +459,42 @@ static void other_case(Check *c, const void *shape) {
 static void test_others(void **state) {
   (void)state;
   for (int i = 0; i < OTHERS; i++) check_every(other_case, &others[i]);
+}
+
+/* Which tokens of probabilities 0.5, 0.3, 0.15, 0.05 are drawn, by both rules. */
+static void nucleus_case(Check *c, const void *shape) {
+  (void)shape;
+  enum { V = 4, N = 40 };
+  static const struct {
+    double nucleus;
+    int usual, within;
+  } cases[] = {{0.4, 1, 1}, {0.6, 2, 1}, {0.75, 2, 1}, {0.85, 3, 2}, {0.94, 3, 2}, {0.97, 4, 3}, {1, 4, 4}};
+  const double p[V] = {0.5, 0.3, 0.15, 0.05};
+  check_title(c, "draw within the nucleus");
+  Tensor f = check_tensor(c, logits_type(c), N, V, V, 0), u = check_tensor(c, DT_F64, N, 0, 0, 0),
+         ids = check_ids(c, N, NULL);
+  double *logits = check_host(c, N * V), *number = check_host(c, N);
+  for (int i = 0; i < N; i++) {
+    number[i] = (i + 0.5) / N;
+    for (int v = 0; v < V; v++) logits[i * V + v] = log(p[v]);
+  }
+  check_write(c, f, logits);
+  check_write(c, u, number);
+  for (size_t k = 0; k < 2 * sizeof cases / sizeof *cases; k++) {
+    DrawRule rule = {.temperature = 1, .nucleus = cases[k / 2].nucleus, .within = k % 2, .forbid = -1};
+    int64_t count[V] = {0};
+    MUST(op_draw(&c->dev, ids, f, u, TENSOR_NONE, &rule));
+    check_record(c, ids);
+    int32_t *got = check_raw(c, ids);
+    for (int i = 0; i < N; i++) count[got[i]]++;
+    for (int v = 0; v < V; v++)
+      assert_true((count[v] > 0) == (v < (rule.within ? cases[k / 2].within : cases[k / 2].usual)));
+  }
+}
+
+static void test_nucleus(void **state) {
+  (void)state;
+  check_every(nucleus_case, NULL);
 }
 
 /* ---- f32: noise of limited range. A token far below the most likely one is never drawn; the mask is kept at the right
@@ -519,10 +581,10 @@ static void test_refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_grid),     cmocka_unit_test(test_exact),   cmocka_unit_test(test_ends),
-      cmocka_unit_test(test_many),     cmocka_unit_test(test_lawless), cmocka_unit_test(test_chi_square),
-      cmocka_unit_test(test_argmax),   cmocka_unit_test(test_others),  cmocka_unit_test(test_f32),
-      cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_grid),   cmocka_unit_test(test_exact),    cmocka_unit_test(test_ends),
+      cmocka_unit_test(test_many),   cmocka_unit_test(test_lawless),  cmocka_unit_test(test_chi_square),
+      cmocka_unit_test(test_argmax), cmocka_unit_test(test_others),   cmocka_unit_test(test_nucleus),
+      cmocka_unit_test(test_f32),    cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

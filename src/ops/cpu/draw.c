@@ -40,12 +40,13 @@ static double weight_from(const real *p, int64_t V, real least) {
 }
 
 /* Zero all weights below the largest threshold that keeps at least this share of the total. The threshold is found bit
- * by bit, from the highest bit down. */
-static void cut(real *p, int64_t V, double share) {
+ * by bit, from the highest bit down. within: at most this share, unless it has a single weight. */
+static void cut(real *p, int64_t V, double share, bool within) {
   double goal = share * weight_from(p, V, 0);
   Bits least = 0;
   for (int bit = (int)(8 * sizeof least) - 2; bit >= 0; bit--)
     if (weight_from(p, V, from_bits(least | (Bits)1 << bit)) >= goal) least |= (Bits)1 << bit;
+  if (within && weight_from(p, V, from_bits(least)) > goal && weight_from(p, V, from_bits(least + 1)) > 0) least++;
   for (int64_t v = 0; v < V; v++) p[v] = p[v] < from_bits(least) ? 0 : p[v]; /* NaN stays NaN */
 }
 
@@ -92,7 +93,7 @@ static int32_t draw_row(const DrawRule *rule, const real *f, int64_t V, double u
 #pragma omp simd
   for (int64_t v = 0; v < V; v++) p[v] = real_exp((f[v] - top) * by);
   if (rule->forbid >= 0) p[rule->forbid] = 0;
-  if (rule->nucleus < 1) cut(p, V, rule->nucleus);
+  if (rule->nucleus < 1) cut(p, V, rule->nucleus, rule->within);
   return rule->f32 ? with_noise(p, V, uniform, keep, others, rule->forbid) : inverse_cdf(p, V, uniform);
 }
 
