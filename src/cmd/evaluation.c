@@ -113,6 +113,7 @@ int evaluation_fill(H5 *f, const void *arg) {
   if (*e->words) TRY(h5_set_str(f, "/", "estimator_options", e->words + 1));
   TRY(h5_set_int(f, "/", "draws", e->estimator->exact ? 0 : e->task.cfg->eval_draws));
   TRY(h5_set_int(f, "/", "seed", e->task.cfg->eval_seed));
+  TRY(h5_set_int(f, "/", "block", e->task.cfg->diffusion_block));
   TRY(h5_set_real(f, "/", "share", e->estimator->whole ? 1 : objective_share(&e->task.net.objective)));
   TRY(h5_set_str(f, "/", "data", shards_spec(e->data)));
   TRY(h5_set_str(f, "/", "data_digest", p->digest));
@@ -153,12 +154,15 @@ void evaluation_report(const Evaluation *e, const char *more) {
   const Losses l = evaluation_losses(e);
   int64_t block = interval_block(l.n, shards_protocol(e->data)->wrap);
   const Spread s = evaluation_source(e);
-  char range[INTERVAL_TEXT], bytes[40] = "";
+  char range[INTERVAL_TEXT], bytes[40] = "", block_of[32] = "";
+  int64_t size = e->task.cfg->diffusion_block;
   results_show(&l, block, &e->text);
   if (!isnan(e->text.bytes))
     snprintf(bytes, sizeof bytes, " bits_per_byte=%.5f", results_bits_per_byte(&e->text, s.value));
-  log_info("nll=%.5f bits=%.5f ppl=%.4f ci95=%s sequences=%lld tokens=%lld estimator=%s draws=%lld T=%lld%s%s%s",
+  if (size > 0) snprintf(block_of, sizeof block_of, " block=%lld", (long long)size);
+  log_info("nll=%.5f bits=%.5f ppl=%.4f ci95=%s sequences=%lld tokens=%lld estimator=%s draws=%lld T=%lld%s%s%s%s",
            s.value, s.value / log(2.0), exp(s.value), interval_text(range, exp(s.low), exp(s.high), 4), (long long)l.n,
            (long long)e->result.interval.tokens, e->task.net.objective.diffusion ? e->estimator->name : "exact",
-           (long long)(e->estimator->exact ? 0 : e->draws), (long long)e->task.cfg->diffusion_T, e->words, bytes, more);
+           (long long)(e->estimator->exact ? 0 : e->draws), (long long)e->task.cfg->diffusion_T, block_of, e->words,
+           bytes, more);
 }

@@ -11,7 +11,12 @@
 #include "sampling/strides.h"
 #include "store/prompt.h"
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
+
+/* A result is the passes and sequences of a batch, divided among its samples, the drawn tokens of the sample, the passes
+ * for the cache, divided, the length of the sample, and then the tokens. */
+enum { PASSES, SEQUENCES, DRAWN, CACHED, COUNTS, LENGTH = COUNTS, ROW_HEAD };
 
 typedef struct Sampling {
   Task task;
@@ -26,14 +31,10 @@ typedef struct Sampling {
   double *entropy;  /* [count] nat */
   int32_t *lengths; /* [count] tokens up to the end of each sample */
   double mean;      /* of the entropies */
-  int64_t count[3]; /* passes of the network; sequences in them; tokens that they have drawn */
+  int64_t count[COUNTS];
   Progress progress;
   int64_t steps; /* of the finished batches of this rank */
 } Sampling;
-
-/* A result is the passes and sequences of a batch, divided among its samples, the drawn tokens and the length of the
- * sample, and then the tokens. */
-enum { PASSES, SEQUENCES, DRAWN, LENGTH, ROW_HEAD };
 
 static int open_sampler(Sampling *s, const Config *cfg) {
   const Network *net = &s->task.net;
@@ -130,6 +131,7 @@ static int draw_batch(void *arg, const int64_t *items, int64_t n, void *results)
     row[PASSES] = part_of(job.evaluations, b, n);
     row[SEQUENCES] = part_of(job.evaluated, b, n);
     row[DRAWN] = drawn(s, &job, b);
+    row[CACHED] = part_of(job.cached, b, n);
     row[LENGTH] = job.lengths[b];
     memcpy(row + ROW_HEAD, z + b * s->length, (size_t)s->length * sizeof *z);
   }
@@ -165,9 +167,7 @@ static int unpack(Sampling *s) {
   TRY(mem_alloc(&s->lengths, (size_t)s->task.cfg->sample_count * sizeof *s->lengths));
   for (int64_t i = 0; i < s->task.cfg->sample_count; i++) {
     const int32_t *row = (int32_t *)s->results + i * (ROW_HEAD + s->length);
-    s->count[0] += row[PASSES];
-    s->count[1] += row[SEQUENCES];
-    s->count[2] += row[DRAWN];
+    for (int k = 0; k < COUNTS; k++) s->count[k] += row[k];
     s->lengths[i] = row[LENGTH];
     memmove(s->all + i * s->length, row + ROW_HEAD, (size_t)s->length * sizeof *s->all);
   }
@@ -188,7 +188,9 @@ static int read_samples(Sampling *s, const Config *cfg) {
 }
 
 /* Drawn tokens for each pass of a sequence through the network. */
-static double rate(const Sampling *s) { return (double)s->count[2] / (double)(s->count[1] > 0 ? s->count[1] : 1); }
+static double rate(const Sampling *s) {
+  return (double)s->count[DRAWN] / (double)(s->count[SEQUENCES] > 0 ? s->count[SEQUENCES] : 1);
+}
 
 static int fill_options(H5 *f, const Sampling *s) {
   const Config *cfg = s->task.cfg;
@@ -210,9 +212,10 @@ static int fill_options(H5 *f, const Sampling *s) {
   TRY(h5_set_int(f, "/", "num_strides", s->strides.count));
   TRY(h5_set_int(f, "/", "stride_length", s->strides.count ? s->strides.stride : 0));
   TRY(h5_set_str(f, "/", "prompt", cfg->sample_prompt));
-  TRY(h5_set_int(f, "/", "evaluations", s->count[0]));
-  TRY(h5_set_int(f, "/", "evaluated", s->count[1]));
-  TRY(h5_set_int(f, "/", "drawn", s->count[2]));
+  TRY(h5_set_int(f, "/", "evaluations", s->count[PASSES]));
+  TRY(h5_set_int(f, "/", "evaluated", s->count[SEQUENCES]));
+  TRY(h5_set_int(f, "/", "cache_passes", s->count[CACHED]));
+  TRY(h5_set_int(f, "/", "drawn", s->count[DRAWN]));
   TRY(h5_set_real(f, "/", "tokens_per_evaluation", rate(s)));
   TRY(h5_set_str(f, "/", "tokenizer", s->task.state.vocab.tokenizer));
   return h5_set_str(f, "/", "tokenizer_hash", s->task.state.vocab.hash);
@@ -269,13 +272,16 @@ static int run(Sampling *s, const Config *cfg, Comm *comm, int *exit_code) {
   if (stop) return task_stopped(t, stop, done, cfg->sample_count, "samples", exit_code), OK;
   double seconds = clock_now() - begun;
   TRY_ALL(comm, comm->rank == 0 ? publish(s) : OK);
-  log_info("%lld samples of %lld tokens from %s: %s, %lld network evaluations, %.1f s; in %s",
+  char cache[48] = "";
+  if (s->count[CACHED] > 0)
+    snprintf(cache, sizeof cache, " and %lld passes for the cache", (long long)s->count[CACHED]);
+  log_info("%lld samples of %lld tokens from %s: %s, %lld network evaluations%s, %.1f s; in %s",
            (long long)cfg->sample_count, (long long)s->length, t->checkpoint, s->sampler.table->name,
-           (long long)s->count[0], seconds, t->output);
+           (long long)s->count[PASSES], cache, seconds, t->output);
   log_info("entropy=%.4f nat a sample, of at most %.4f for %lld tokens; %.1f evaluations a sample, %.2f tokens an "
            "evaluation",
            s->mean, log((double)(s->length < t->state.vocab.size ? s->length : t->state.vocab.size)),
-           (long long)s->length, (double)s->count[1] / (double)cfg->sample_count, rate(s));
+           (long long)s->length, (double)s->count[SEQUENCES] / (double)cfg->sample_count, rate(s));
   return OK;
 }
 

@@ -78,6 +78,7 @@ static int pass(SamplerJob *part, const Draws *d) {
 static int keep(Run *r) {
   if (!r->cache) return OK;
   take(r, r->ids, r->first, r->size);
+  r->job->cached++;
   ModelInput in = {.B = r->job->n, .L = r->size, .ids = r->ids, .rows = r->rows};
   return model_step(r->job->model, &in, r->first);
 }

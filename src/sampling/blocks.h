@@ -8,7 +8,7 @@
  *
  * Fixed tokens stay. A block sees those of itself and of the blocks before it, not those after it. A block without masks
  * costs its clean pass only. sample.steps are those of a whole sequence: every block gets its part, at least one. The
- * clean passes are not counted as evaluations.
+ * clean passes are counted by themselves.
  * Source: arXiv:2503.09573 §4 and Algorithm 2 */
 #pragma once
 #include "sampling/job.h"

@@ -24,6 +24,7 @@ struct SamplerJob {
   int32_t *lengths;    /* [n] L at first; out: tokens of samples that have ended; may be NULL */
   int64_t evaluations; /* out: passes of the network, of any number of sequences */
   int64_t evaluated;   /* out: sequences in these passes, summed */
+  int64_t cached;      /* out: passes besides that fill the cache, of all sequences */
   /* a pass of the network for d's positions of the job's z; NULL: model_forward. Set by blocks.c */
   int (*pass)(SamplerJob *, const Draws *d);
   void *pass_arg;

@@ -96,7 +96,7 @@ int sampler_create(Sampler *s, const SamplerOptions *options) {
 }
 
 int sampler_run(const Sampler *s, SamplerJob *job) {
-  job->evaluations = job->evaluated = 0;
+  job->evaluations = job->evaluated = job->cached = 0;
   job->length = job->model->options.length;
   if (job->model->options.block > 0) return blocks_run(&s->blocks, s->table->run, s->own, job);
   if (!job->guided) return s->table->run(job, s->own);

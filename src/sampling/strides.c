@@ -50,7 +50,7 @@ int strides_run(const Strides *s, const Sampler *sampler, SamplerJob *job) {
   SamplerJob part = *job;
   int err = OK;
   if (job->progress) part.progress = progress, part.progress_arg = &whole;
-  job->evaluations = job->evaluated = 0;
+  job->evaluations = job->evaluated = job->cached = 0;
   TRY(mem_alloc(&part.z, (size_t)(job->n * L) * sizeof *part.z));
   for (int64_t k = 0; k <= s->count; k++) {
     int32_t *z = job->z + k * s->stride;
@@ -61,6 +61,7 @@ int strides_run(const Strides *s, const Sampler *sampler, SamplerJob *job) {
     copy(z, length, part.z, L, job->n, L);
     job->evaluations += part.evaluations;
     job->evaluated += part.evaluated;
+    job->cached += part.cached;
   }
 done:
   mem_free(&part.z);

@@ -73,6 +73,11 @@ same_value() {
 }
 tap "eval, count: the same value on 1 and 2 ranks" same_value 2
 tap "eval, time: the same value on 1 and 3 ranks" same_value 3 eval.estimator=time
+names_block() { # in its line and file; not where there is none
+  grep ' T=0 block=4 ' "$T/e1.line" && evaluate plain 1 mdlm && ! grep 'block=' "$T/plain.line" && "$PY" -c "import h5py
+assert [h5py.File(f'$T/{name}.h5').attrs['block'] for name in ('e1', 'plain')] == [4, 0]"
+}
+tap "eval: line and file have the length of a block" names_block
 # the likelihood itself: any seed, estimator and batch gives it
 exact() {
   evaluate x1 1 single diffusion.block=1 && evaluate x2 1 single diffusion.block=1 eval.seed=7 eval.estimator=time eval.draws=2 eval.batch=5 &&
@@ -123,6 +128,14 @@ sample.sampler=ancestral sample.steps=16
 sample.sampler=event sample.steps=64 sample.num_strides=3 sample.stride_length=4
 sample.sampler=parallel sample.commit=threshold sample.threshold=0.02 sample.stop_at_eos=true
 END
+counted() { # 6 samples in batches of 2: 7 of 8 blocks enter the cache, by a pass a batch
+  draw s1 1 sample.sampler=first_hitting sample.batch=2 | grep ' 96 network evaluations and 21 passes for the cache,' &&
+    draw s2 1 sample.sampler=first_hitting sample.cache=false | grep ' 64 network evaluations, ' && "$PY" -c "import h5py
+a, b = (h5py.File(f'$T/{name}.h5').attrs for name in ('s1', 's2'))
+print(dict(a), dict(b))
+assert (a['evaluations'], a['evaluated'], a['cache_passes'], b['cache_passes']) == (96, 192, 21, 0)"
+}
+tap "passes for the cache are counted beside evaluations" counted
 in_training() { # the samples of a run are those of `sample` from its weights
   train watched 2 train.sample_every=6 train.sample_count=2 sample.sampler=first_hitting && same_run one watched &&
     draw s1 1 sample.sampler=first_hitting sample.count=2 && "$PY" -c "import h5py
