@@ -12,6 +12,7 @@ static const int64_t MOST = INT64_C(1) << 60; /* of what is counted */
 void checkpoint_state_destroy(CheckpointState *state) {
   if (!state) return;
   mem_free(&state->deck);
+  mem_free(&state->class_names);
   vocab_destroy(&state->vocab);
   memset(state, 0, sizeof *state);
 }
@@ -119,6 +120,7 @@ static int length_check(H5 *f, const CheckpointState *s) {
 static int state_read(H5 *f, CheckpointState *s) {
   TRY(numbers_read(f, s));
   TRY(h5_get_str(f, "/", "deck", &s->deck));
+  if (h5_has(f, "/", "class_names")) TRY(h5_get_str(f, "/", "class_names", &s->class_names));
   TRY(h5_get_text(f, "/", "git", s->git, sizeof s->git));
   TRY(h5_get_text(f, "/", "data_digest", s->data_digest, sizeof s->data_digest));
   TRY(h5_get_real(f, "/", "valid_nll", &s->valid_nll));

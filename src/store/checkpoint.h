@@ -9,7 +9,7 @@
  *                                  of their names, with the attributes digest, rows, share, first, drawn
  *   attributes of /                format, format_version, version, step, sequences, tokens, masked_tokens, seed, length,
  *                                  deck, git, data_digest, wrap, detokenizer, source, split, valid_nll, saved,
- *                                  init_digest (with run.init), trace_1_sigma and trace_2_sigma, their relative widths
+ *                                  class_names, one a line (where the data name their classes), init_digest (with run.init), trace_1_sigma and trace_2_sigma, their relative widths
  * The data sets of the parameter groups and of /vocab have the attribute xxh3: XXH3-64 of their little-endian bytes, in
  * hex. A seal (seal.h) covers the whole file. */
 #pragma once
@@ -30,7 +30,8 @@ typedef struct CheckpointState {
   int64_t step, tokens, masked_tokens, seed, length; /* length: L of the training sequences */
   int64_t sequences; /* drawn from the data so far; −1: not in the file, which an older version wrote */
   double valid_nll;  /* nat per token of the best validation so far, NaN if none */
-  char *deck;        /* resolved deck; owned after a read */
+  char *deck;        /* resolved deck; owned after a read, and so is the next */
+  char *class_names; /* of the training data, one a line; NULL: none */
   char git[64], data_digest[40];
   double trace_sigma[CKPT_TRACES]; /* relative widths of the traces; 0: there is none */
   char init_digest[33];            /* of the weights that the run began with (run.init), or "" */

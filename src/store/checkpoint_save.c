@@ -34,6 +34,7 @@ static int state_write(H5 *f, const CheckpointState *s) {
   TRY(h5_set_int(f, "/", "seed", s->seed));
   TRY(h5_set_int(f, "/", "length", s->length));
   TRY(h5_set_str(f, "/", "deck", s->deck));
+  if (s->class_names && *s->class_names) TRY(h5_set_str(f, "/", "class_names", s->class_names));
   TRY(h5_set_str(f, "/", "git", s->git));
   TRY(h5_set_str(f, "/", "data_digest", s->data_digest));
   TRY(h5_set_real(f, "/", "valid_nll", s->valid_nll));

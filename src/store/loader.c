@@ -12,7 +12,7 @@
 enum { SLOTS = 3, BLOCK = 1024 };
 
 typedef struct Slot {
-  int32_t *tokens, *lengths, *sets;
+  int32_t *tokens, *lengths, *labels, *sets;
   int64_t *rows;
 } Slot;
 
@@ -104,6 +104,7 @@ static int slot_fill(Loader *l, int64_t m) {
   place_of(l, m, &step, &first);
   for (int64_t i = 0; i < l->o.micro_batch; i++) slot_draw(l, slot, i, step, first + i);
   TRY(mixture_read(l->o.data, slot->sets, slot->rows, l->o.micro_batch, slot->tokens, slot->lengths));
+  TRY(mixture_labels(l->o.data, slot->sets, slot->rows, l->o.micro_batch, slot->labels));
   return l->o.crop ? slot_crop(l, slot, step, first) : OK;
 }
 
@@ -161,6 +162,7 @@ int loader_create(Loader **out, const LoaderOptions *options) {
   for (int i = 0; i < SLOTS; i++) {
     TRY_TO(failed, mem_alloc(&l->slots[i].tokens, n * (size_t)l->row * sizeof(int32_t)));
     TRY_TO(failed, mem_alloc(&l->slots[i].lengths, n * sizeof(int32_t)));
+    TRY_TO(failed, mem_alloc(&l->slots[i].labels, n * sizeof(int32_t)));
     TRY_TO(failed, mem_alloc(&l->slots[i].sets, n * sizeof(int32_t)));
     TRY_TO(failed, mem_alloc(&l->slots[i].rows, n * sizeof(int64_t)));
   }
@@ -190,6 +192,7 @@ int loader_next(Loader *l, Micro *m) {
                .L = l->L,
                .tokens = slot->tokens,
                .lengths = slot->lengths,
+               .labels = slot->labels,
                .sets = slot->sets,
                .rows = slot->rows};
   place_of(l, number, &m->step, &m->first);
@@ -207,6 +210,7 @@ void loader_destroy(Loader **out) {
   for (int i = 0; i < SLOTS; i++) {
     mem_free(&l->slots[i].tokens);
     mem_free(&l->slots[i].lengths);
+    mem_free(&l->slots[i].labels);
     mem_free(&l->slots[i].sets);
     mem_free(&l->slots[i].rows);
   }

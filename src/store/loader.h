@@ -38,6 +38,7 @@ typedef struct Micro {    /* one micro-batch; valid until the next loader_next *
   int64_t n, L;           /* L: row length, halved with crop */
   const int32_t *tokens;  /* [n,L] */
   const int32_t *lengths; /* [n]   */
+  const int32_t *labels;  /* [n] their classes, −1: unknown */
   const int32_t *sets;    /* [n] */
   const int64_t *rows;    /* [n] their row numbers in their sets */
 } Micro;

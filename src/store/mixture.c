@@ -82,7 +82,8 @@ static int sets_check(const Mixture *m) {
       CHECK(strcmp(digest_of(m, k), digest_of(m, i)) != 0, ERR_USAGE,
             "%s and %s hold the same rows (digest %s): give one of them both weights", a, b, digest_of(m, i));
     }
-  for (int i = 1; i < m->n; i++) TRY(shards_mix(m->sets[0].shards, m->sets[i].shards));
+  for (int i = 1; i < m->n; i++)
+    for (int k = 0; k < i; k++) TRY(shards_mix(m->sets[k].shards, m->sets[i].shards));
   return OK;
 }
 
@@ -224,6 +225,21 @@ int64_t mixture_rows(const Mixture *m) {
   return rows;
 }
 
+int64_t mixture_classes(const Mixture *m) {
+  int64_t most = 0;
+  for (int i = 0; i < m->n; i++) {
+    int64_t classes = shards_classes(m->sets[i].shards);
+    if (classes > most) most = classes;
+  }
+  return most;
+}
+
+const char *mixture_class_names(const Mixture *m) {
+  for (int i = 0; i < m->n; i++)
+    if (shards_classes(m->sets[i].shards) > 0) return shards_class_names(m->sets[i].shards);
+  return "";
+}
+
 /* ---- draws */
 
 void mixture_draw(const Mixture *m, int64_t j, int *set, int64_t *n) {
@@ -244,6 +260,14 @@ int mixture_read(const Mixture *m, const int32_t *sets, const int64_t *rows, int
   for (int64_t i = 0, run; i < n; i += run) {
     for (run = 1; i + run < n && sets[i + run] == sets[i];) run++;
     TRY(shards_read(m->sets[sets[i]].shards, rows + i, run, tokens + i * L, lengths + i));
+  }
+  return OK;
+}
+
+int mixture_labels(const Mixture *m, const int32_t *sets, const int64_t *rows, int64_t n, int32_t *labels) {
+  for (int64_t i = 0, run; i < n; i += run) {
+    for (run = 1; i + run < n && sets[i + run] == sets[i];) run++;
+    TRY(shards_labels(m->sets[sets[i]].shards, rows + i, run, labels + i));
   }
   return OK;
 }

@@ -43,6 +43,10 @@ double mixture_share(const Mixture *m, int set);     /* of all draws */
 Shards *mixture_shards(const Mixture *m, int set);
 int64_t mixture_rows(const Mixture *m);   /* of all sets */
 int64_t mixture_length(const Mixture *m); /* L */
+/** mixture_classes, mixture_class_names — as for shards: the most classes of any set, and the names of the first set with
+ *  labels. */
+int64_t mixture_classes(const Mixture *m);
+const char *mixture_class_names(const Mixture *m);
 const Vocab *mixture_vocab(const Mixture *m);
 /** mixture_protocol — that of the first set; with several sets, the digest of their digests, the names and shares as
  *  source, and "mixed" for what differs. */
@@ -55,6 +59,8 @@ int64_t mixture_drawn(const Mixture *m, int set, int64_t j);
 /** mixture_read — shards_read of n rows, each of its own set. */
 int mixture_read(const Mixture *m, const int32_t *sets, const int64_t *rows, int64_t n, int32_t *tokens,
                  int32_t *lengths);
+/** mixture_labels — shards_labels of n rows, each of its own set; −1 for sets without labels. */
+int mixture_labels(const Mixture *m, const int32_t *sets, const int64_t *rows, int64_t n, int32_t *labels);
 /** mixture_state — what a checkpoint after j draws keeps. */
 MixtureState mixture_state(const Mixture *m, int64_t j);
 /** mixture_single — that of a checkpoint of a run on one set, after j draws. */

@@ -18,6 +18,7 @@ typedef struct ShardFile {
   int64_t read;        /* number of the last call of shards_read that read from it */
   int64_t first, rows; /* the file has rows first … first+rows−1 of the whole */
   char digest[40];
+  int64_t classes; /* of /label; 0: it has none */
 } ShardFile;
 
 struct Shards {
@@ -25,7 +26,9 @@ struct Shards {
   ShardFile *files;
   int n_files, room;
   int64_t rows, length;
-  int64_t reads; /* calls of shards_read */
+  int64_t classes;   /* the most of any file */
+  char *class_names; /* of the first file */
+  int64_t reads;     /* calls of shards_read */
   Vocab vocab;
   Protocol protocol;
 };
@@ -97,12 +100,40 @@ static int shapes_check(H5 *f, int64_t *rows, int64_t *length) {
   return OK;
 }
 
-static int file_same(const Shards *s, const ShardFile *file, int64_t length) {
+/* *names := those of the classes of a file with labels. */
+static int labels_open(ShardFile *file, char **names) {
+  H5Info label;
+  const char *path = h5_path(file->f);
+  if (!h5_exists(file->f, "/label")) return mem_strdup(names, "");
+  TRY(h5_info(file->f, "/label", &label));
+  CHECK(label.rank == 1 && label.dims[0] == file->rows && h5_whole(label.type), ERR_DATA,
+        "%s: /label must be %lld integers, one per row of /tokens", path, (long long)file->rows);
+  TRY(h5_get_within(file->f, "/label", "classes", 1, INT32_MAX, &file->classes));
+  if (!h5_has(file->f, "/label", "names")) return mem_strdup(names, "");
+  TRY(h5_get_str(file->f, "/label", "names", names));
+  int64_t lines = 1;
+  for (const char *c = *names; *c; c++) lines += *c == '\n';
+  CHECK(**names == 0 || lines == file->classes, ERR_DATA, "%s: /label has %lld classes and %lld names", path,
+        (long long)file->classes, (long long)lines);
+  return OK;
+}
+
+/* Names fix which class a number is; without them the numbers do. */
+static int classes_same(const Shards *a, const char *file_a, const char *names, const char *file_b) {
+  CHECK(strcmp(a->class_names, names) == 0, ERR_DATA,
+        "%s and %s name their classes differently: make one with --label-classes of the other", file_a, file_b);
+  return OK;
+}
+
+static int file_same(const Shards *s, const ShardFile *file, int64_t length, const char *names) {
   const char *first = h5_path(s->files[0].f), *path = h5_path(file->f);
   Vocab vocab;
   Protocol protocol;
   CHECK(length == s->length, ERR_DATA, "%s has rows of %lld tokens, %s of %lld", path, (long long)length, first,
         (long long)s->length);
+  CHECK((file->classes > 0) == (s->files[0].classes > 0), ERR_DATA, "%s and %s differ: only one of them has /label",
+        path, first);
+  TRY(classes_same(s, first, names, path));
   TRY(vocab_load(&vocab, file->f));
   int err = vocab_same(&s->vocab, first, &vocab, path);
   vocab_destroy(&vocab);
@@ -127,7 +158,15 @@ static int file_add(Shards *s, const char *path) {
   TRY(shapes_check(file->f, &file->rows, &length));
   TRY(h5_get_text(file->f, "/", "digest", file->digest, sizeof file->digest));
   s->rows += file->rows;
-  if (s->n_files > 1) return file_same(s, file, length);
+  char *names = NULL;
+  TRY(labels_open(file, &names));
+  if (file->classes > s->classes) s->classes = file->classes;
+  if (s->n_files > 1) {
+    int err = file_same(s, file, length, names);
+    mem_free(&names);
+    return err;
+  }
+  s->class_names = names;
   s->length = length;
   TRY(vocab_load(&s->vocab, file->f));
   return protocol_load(&s->protocol, file->f);
@@ -189,6 +228,7 @@ void shards_close(Shards **s) {
   if (!*s) return;
   for (int i = 0; i < (*s)->n_files; i++) h5_close(&(*s)->files[i].f);
   vocab_destroy(&(*s)->vocab);
+  mem_free(&(*s)->class_names);
   mem_free(&(*s)->files);
   mem_free(&(*s)->spec);
   mem_free(s);
@@ -201,6 +241,7 @@ int shards_mix(const Shards *a, const Shards *b) {
   TRY(vocab_same(&a->vocab, path_a, &b->vocab, path_b));
   CHECK(a->protocol.wrap == b->protocol.wrap, ERR_DATA, "%s and %s differ: wrap %d and %d", path_a, path_b,
         a->protocol.wrap, b->protocol.wrap);
+  if (a->classes > 0 && b->classes > 0) TRY(classes_same(a, path_a, b->class_names, path_b));
   return word_same(a->files[0].f, b->files[0].f, "framing");
 }
 
@@ -209,6 +250,18 @@ int64_t shards_length(const Shards *s) { return s->length; }
 const Vocab *shards_vocab(const Shards *s) { return &s->vocab; }
 const Protocol *shards_protocol(const Shards *s) { return &s->protocol; }
 const char *shards_spec(const Shards *s) { return s->spec; }
+int64_t shards_classes(const Shards *s) { return s->classes; }
+const char *shards_class_names(const Shards *s) { return s->class_names; }
+
+int shards_suit(const Shards *s, int64_t classes, const char *names, const char *owner) {
+  for (int i = 0; i < s->n_files; i++)
+    CHECK(s->files[i].classes <= classes, ERR_DATA, "%s has labels of %lld classes, %s has model.classes = %lld",
+          h5_path(s->files[i].f), (long long)s->files[i].classes, owner, (long long)classes);
+  CHECK(!*s->class_names || !*names || strcmp(s->class_names, names) == 0, ERR_DATA,
+        "%s names its classes differently from %s: make it with --label-classes of the data of training", s->spec,
+        owner);
+  return OK;
+}
 
 static int count_add(H5 *f, const char *name, int64_t *sum) {
   int64_t n = -1;
@@ -274,15 +327,43 @@ static int run_read(const Shards *s, ShardFile *file, int64_t first, int64_t n, 
   return OK;
 }
 
+/* Labels of rows first … first+n−1 of one file. */
+static int run_labels(ShardFile *file, int64_t first, int64_t n, int32_t *labels) {
+  for (int64_t i = 0; i < n; i++) labels[i] = -1;
+  if (file->classes == 0) return OK;
+  TRY(h5_read_rows(file->f, "/label", H5_I32, first, n, labels));
+  for (int64_t i = 0; i < n; i++)
+    CHECK(labels[i] >= -1 && labels[i] < file->classes, ERR_DATA,
+          "%s: row %lld has label %d, the file has %lld classes (-1: unknown)", h5_path(file->f),
+          (long long)(first + i), labels[i], (long long)file->classes);
+  return OK;
+}
+
+/* The file of row rows[0], and how many of the n rows are next to each other in it. */
+static int run_of(Shards *s, const int64_t *rows, int64_t n, ShardFile **file, int64_t *run) {
+  CHECK(rows[0] >= 0 && rows[0] < s->rows, ERR_DATA, "%s: row %lld does not exist, there are %lld", s->spec,
+        (long long)rows[0], (long long)s->rows);
+  *file = file_of(s, rows[0]);
+  for (*run = 1; *run < n && rows[*run] == rows[0] + *run && rows[*run] < (*file)->first + (*file)->rows;) ++*run;
+  return OK;
+}
+
 static int rows_read(Shards *s, const int64_t *rows, int64_t n, int32_t *tokens, int32_t *lengths) {
+  ShardFile *file;
   s->reads++;
   for (int64_t i = 0, run; i < n; i += run) {
-    CHECK(rows[i] >= 0 && rows[i] < s->rows, ERR_DATA, "%s: row %lld does not exist, there are %lld", s->spec,
-          (long long)rows[i], (long long)s->rows);
-    ShardFile *file = file_of(s, rows[i]);
+    TRY(run_of(s, rows + i, n - i, &file, &run));
     file->read = s->reads;
-    for (run = 1; i + run < n && rows[i + run] == rows[i] + run && rows[i + run] < file->first + file->rows;) run++;
     TRY(run_read(s, file, rows[i] - file->first, run, tokens + i * s->length, lengths + i));
+  }
+  return OK;
+}
+
+int shards_labels(Shards *s, const int64_t *rows, int64_t n, int32_t *labels) {
+  ShardFile *file;
+  for (int64_t i = 0, run; i < n; i += run) {
+    TRY(run_of(s, rows + i, n - i, &file, &run));
+    TRY(run_labels(file, rows[i] - file->first, run, labels + i));
   }
   return OK;
 }
@@ -318,6 +399,11 @@ static int file_verify(const Shards *s, ShardFile *file, const Verify *v) {
   for (int64_t i = 0, n; i < file->rows; i += n) {
     n = file->rows - i < v->rows ? file->rows - i : v->rows;
     TRY(h5_read_rows(file->f, "/lengths", H5_U32, i, n, v->lengths));
+    XXH3_128bits_update(v->state, v->lengths, (size_t)n * sizeof *v->lengths);
+  }
+  for (int64_t i = 0, n; i < file->rows && file->classes > 0; i += n) {
+    n = file->rows - i < v->rows ? file->rows - i : v->rows;
+    TRY(run_labels(file, i, n, v->lengths));
     XXH3_128bits_update(v->state, v->lengths, (size_t)n * sizeof *v->lengths);
   }
   digest_text(XXH3_128bits_digest(v->state), digest);

@@ -3,12 +3,14 @@
  * A data file (written by mdlm-prepare), format "mdlm-data", version 1:
  *   /tokens         [N,L]   uint16 or uint32, contiguous or chunked
  *   /lengths        [N]     uint16 or uint32, 1 ≤ length ≤ L: the positions that are scored
+ *   /label          [N]     int32, of files whose documents have classes: the class of each row, −1 if it is unknown.
+ *                           Attributes classes: their number; names: their names in order, one a line, or ""
  *   /vocab/bytes    [n]     uint8
  *   /vocab/offsets  [V+1]   uint64
  *   attributes of /vocab    tokenizer, kind ("byte_bpe" | "wordpiece" | "chars"), hash, size, mask, bos, eos, pad
  *   attributes of /         format, format_version, wrap (0 | 1), detokenizer, source, split, documents, created,
- *                           command, digest (XXH3-128 in hex over all tokens, then all lengths, as little-endian
- *                           uint32), unigram_nats (entropy of the best unigram model of the scored tokens, nat per
+ *                           command, digest (XXH3-128 in hex over all tokens, then all lengths, then all labels,
+ *                           as little-endian uint32), unigram_nats (entropy of the best unigram model of the scored tokens, nat per
  *                           token), document_unit
  *   what else fixes the rows, also attributes of /, which older files and those of mdlm-retokenize lack:
  *     framing               "documents" (wrap = 0) | "seamless" (one stream of tokens) | "replay" (each batch of
@@ -16,7 +18,7 @@
  *     map_batch, shards     of replay: documents in a batch, processes among which they were divided; else 0
  *     add_eos               0 | 1: eos after each document
  *     add_special           0 | 1: bos and eos around each row
- *     field                 of the records that held the text
+ *     field, label_field    of the records that held the text and the class
  *     revision              of the corpus, if it was named
  *     protocol, variant     of mdlm-prepare --protocol (input/mdlm_data/protocols.py); with it also
  *     dataset               name and configuration in Hugging Face's datasets, or the address of the text
@@ -57,13 +59,14 @@ typedef struct Shards Shards;
 
 /** shards_open — open the files of `spec` (a comma-separated list of paths and globs; each glob is sorted) as one
  *  matrix [n_rows, length]. All files must agree in L, vocabulary and protocol, also in the attributes framing,
- *  protocol and variant where they have them. Not collective.
+ *  protocol and variant where they have them, in whether they have labels and in the names of the classes. Not collective.
  *  Errors  ERR_DATA naming the file: no match, unreadable, truncated, not mdlm-data, a newer version, a missing data
  *          set or attribute, a wrong shape or type, empty, in disagreement with the first file */
 int shards_open(Shards **s, const char *spec);
 /** shards_close — NULL-safe, clears the handle. */
 void shards_close(Shards **s);
-/** shards_mix — whether one network can be trained on both: the same length, vocabulary, wrap and framing. ERR_DATA */
+/** shards_mix — whether one network can be trained on both: the same length, vocabulary, wrap and framing, and the same
+ *  names of classes where both have labels. ERR_DATA */
 int shards_mix(const Shards *a, const Shards *b);
 int64_t shards_rows(const Shards *s);
 int64_t shards_length(const Shards *s);           /* L */
@@ -81,7 +84,17 @@ int shards_text(Shards *s, ShardsText *t);
  *  checksum if it has one, and that the files read from are those that were opened (h5_unchanged).
  *  Errors  ERR_DATA naming file, row and value */
 int shards_read(Shards *s, const int64_t *rows, int64_t n, int32_t *tokens, int32_t *lengths);
-/** shards_verify — read and check everything: ids, lengths, digest. `done` (may be NULL) is a callback for progress,
+/** shards_classes — the number of classes of the rows; 0: they have no labels. */
+int64_t shards_classes(const Shards *s);
+/** shards_class_names — the names of the classes, one a line; "": they have none. */
+const char *shards_class_names(const Shards *s);
+/** shards_suit — whether the classes of the rows, if they have any, are those of a network with so many, which came from
+ *  `owner`, under the same names. Where one side has no names, numbers count. ERR_DATA */
+int shards_suit(const Shards *s, int64_t classes, const char *names, const char *owner);
+/** shards_labels — labels[n] := the classes of the rows rows[n], −1 where it is unknown.
+ *  Errors  ERR_DATA naming file, row and value of one that is not below the file's number of classes */
+int shards_labels(Shards *s, const int64_t *rows, int64_t n, int32_t *labels);
+/** shards_verify — read and check everything: ids, lengths, labels, digest. `done` (may be NULL) is a callback for progress,
  *  with the number of rows read so far. */
 int shards_verify(Shards *s, void (*done)(void *arg, int64_t rows), void *arg);
 /** shards_trust — the digest names the rows wherever results are compared or a run is resumed, so a wrong one must not pass:

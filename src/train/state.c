@@ -19,6 +19,7 @@ CheckpointState trainer_state(const Trainer *t) {
                            .length = t->length,
                            .valid_nll = t->best,
                            .deck = t->deck,
+                           .class_names = (char *)(uintptr_t)mixture_class_names(t->train),
                            .protocol = *mixture_protocol(t->train),
                            .mixture = mixture_state(t->train, t->sequences),
                            .vocab = *mixture_vocab(t->train)};
@@ -153,10 +154,11 @@ static int read_head(Trainer *t, H5 *f, CheckpointState *s, Config *trained) {
 
 /* What rank 0 of the node has read to its other ranks, which get no deck and no vocabulary: those were compared. */
 static int share_head(Trainer *t, CheckpointState *s, Comm *node) {
-  char *deck = s->deck;
+  char *deck = s->deck, *names = s->class_names;
   Vocab vocab = s->vocab;
   TRY(comm_broadcast(node, s, sizeof *s, 0));
   s->deck = deck;
+  s->class_names = names;
   s->vocab = vocab;
   for (int i = 0; i < t->history.n; i++) TRY(metrics_table_share(t->history.tables[i], node));
   return OK;
