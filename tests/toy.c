@@ -141,6 +141,7 @@ const ToyBatch toy_mixed = {
     .z = {3, TOY_MASK, TOY_MASK, 1, 5, TOY_MASK, 2, TOY_MASK, TOY_MASK, 3, 0, TOY_MASK, 8, TOY_MASK, TOY_MASK},
     .length = {5, 3, 5},
     .t = {0.31, 0.77, 0.52}};
+const int32_t toy_labels[TOY_B] = {2, -1, 0};
 const Dropout toy_none = {0};
 const Dropout toy_quarter = {.p = 0.25, .seed = 5, .step = 3, .first = 6};
 
@@ -167,6 +168,7 @@ static void noise(Network *n, const ToyBatch *b, int first, int count) {
   memcpy(n->noised.z, b->z + first * TOY_L, (size_t)(count * TOY_L) * sizeof *b->z);
   for (int i = 0; i < count; i++) {
     int64_t rows = n->noised.n_rows;
+    if (n->model.options.classes > 0) n->noised.label[i] = toy_labels[first + i];
     noised_add(&n->objective, &n->noised, i, b->x0 + (first + i) * TOY_L, b->length[first + i], b->t[first + i]);
     noised_reweigh(&n->objective, &n->noised, rows, b->t[first + i]);
   }
@@ -224,7 +226,8 @@ void toy_ready(Network *n, const ToyBatch *b, Dropout dropout) {
 double *toy_hidden_rows(Network *n, const ToyBatch *b, int first, int count, Dropout dropout, const int32_t *rows,
                         int64_t n_rows) {
   noise(n, b, first, count);
-  ModelInput in = {.B = count, .ids = n->noised.z, .sigma = n->noised.sigma, .lengths = n->noised.length};
+  const Noised *z = &n->noised;
+  ModelInput in = {.B = count, .ids = z->z, .sigma = z->sigma, .labels = z->label, .lengths = z->length};
   in.rows = rows, in.n_rows = n_rows;
   in.dropout = dropout;
   in.dropout.first += first;

@@ -47,7 +47,8 @@ typedef struct ToyBatch {
   int32_t x0[TOY_TOKENS], z[TOY_TOKENS], length[TOY_B];
   double t[TOY_B];
 } ToyBatch;
-extern const ToyBatch toy_mixed; /* one sequence is padded; a masked pad is not scored, but attention sees it */
+extern const ToyBatch toy_mixed;        /* one sequence is padded; a masked pad is not scored, but attention sees it */
+extern const int32_t toy_labels[TOY_B]; /* their classes, of networks with 4; −1: none */
 extern const Dropout toy_none, toy_quarter;
 
 /** toy_dit — two blocks of width TOY_D with two heads, for training. */

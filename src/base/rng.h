@@ -34,6 +34,7 @@ typedef enum RngPurpose {
   RNG_VALID,         /* the seed of the masks of training's validations                            */
   RNG_PLACES,        /* places in a batch of the draws of a mixture: step                          */
   RNG_SAMPLE_PRIOR,  /* the tokens that a sampler of uniform noise begins with                     */
+  RNG_LABEL,         /* is the class of a training sequence hidden? step, place in the global batch */
   RNG_PURPOSES
 } RngPurpose;
 

@@ -9,6 +9,9 @@
 int evaluation_estimate(Evaluation *e) {
   const Config *cfg = e->task.cfg;
   const Objective *o = &e->task.net.objective;
+  const CheckpointState *state = &e->task.state;
+  if (cfg->model_classes > 0)
+    TRY(shards_suit(e->data, cfg->model_classes, state->class_names ? state->class_names : "", e->task.checkpoint));
   TRY(estimator_find(&e->estimator, cfg->eval_estimator, o));
   e->exact = !o->diffusion || e->estimator->exact;
   e->draws = e->exact ? 1 : cfg->eval_draws;
@@ -17,6 +20,8 @@ int evaluation_estimate(Evaluation *e) {
   return task_key(&e->task, cfg, "eval", o->diffusion ? e->estimator : NULL, "data = %s\nestimator = %s\n",
                   shards_protocol(e->data)->digest, e->estimator->name);
 }
+
+static bool hides_labels(const Config *cfg) { return strcmp(cfg->eval_labels, "none") == 0; }
 
 static const char *cut(const Protocol *p) { return p->wrap ? "rows cut from running text" : "one document a row"; }
 
@@ -58,6 +63,8 @@ void evaluation_announce(const Evaluation *e, const char *doing) {
   log_info("%s %s (%s weights, step %lld) on %s; estimator %s%s", doing, t->checkpoint, t->which,
            (long long)t->state.step, shards_spec(e->data), e->estimator->name, how);
   evaluation_warn(&t->state, t->checkpoint, e->data);
+  if (t->cfg->model_classes > 0 && !hides_labels(t->cfg) && shards_classes(e->data) == 0)
+    log_warn("%s has no labels: the bound is that without a class", shards_spec(e->data));
   if (!e->estimator->whole) network_warn(&t->net);
 }
 
@@ -118,6 +125,7 @@ int evaluation_fill(H5 *f, const void *arg) {
   TRY(h5_set_str(f, "/", "data", shards_spec(e->data)));
   TRY(h5_set_str(f, "/", "data_digest", p->digest));
   TRY(h5_set_int(f, "/", "length", shards_length(e->data)));
+  if (e->task.cfg->model_classes > 0) TRY(h5_set_str(f, "/", "labels", e->task.cfg->eval_labels));
   TRY(h5_set_str(f, "/", "tokenizer", e->task.state.vocab.tokenizer));
   TRY(h5_set_real(f, "/", "seconds", e->seconds));
   TRY(protocol_store(p, f));
@@ -132,6 +140,7 @@ NelboOptions evaluation_options(const Evaluation *e, const char *progress) {
                         .sequences = cfg->eval_sequences,
                         .seed = (uint64_t)cfg->eval_seed,
                         .stratified = cfg->diffusion_stratified,
+                        .hide_labels = hides_labels(cfg),
                         .progress = progress,
                         .partial = e->task.partial,
                         .key = e->task.key};

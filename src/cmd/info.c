@@ -216,6 +216,7 @@ static const Field fields[] = {{"entropy", REAL},
                                {"split", WORD},
                                {"wrap", WHOLE},
                                {"detokenizer", WORD},
+                               {"labels", WORD},
                                {"input", WORD},
                                {"window", WHOLE},
                                {"sampler", WORD},
@@ -223,6 +224,9 @@ static const Field fields[] = {{"entropy", REAL},
                                {"noise_removal", WHOLE},
                                {"num_strides", WHOLE},
                                {"stride_length", WHOLE},
+                               {"label", WHOLE},
+                               {"label_name", WORD},
+                               {"guidance", REAL},
                                {"prompt", WORD},
                                {"evaluations", WHOLE},
                                {"evaluated", WHOLE},
@@ -266,29 +270,13 @@ static int info_field(H5 *f, const Field *field) {
 
 /* ---- tokenized data: what was done to the text, and what became of it */
 
-static const Field preparation[] = {{"protocol", WORD},
-                                    {"variant", WORD},
-                                    {"dataset", WORD},
-                                    {"revision", WORD},
-                                    {"field", WORD},
-                                    {"document_unit", WORD},
-                                    {"framing", WORD},
-                                    {"map_batch", WHOLE},
-                                    {"shards", WHOLE},
-                                    {"add_eos", WHOLE},
-                                    {"add_special", WHOLE},
-                                    {"scored", WORD},
-                                    {"documents", WHOLE},
-                                    {"scored_tokens", WHOLE},
-                                    {"bytes", WHOLE},
-                                    {"words", WHOLE},
-                                    {"empty_documents", WHOLE},
-                                    {"truncated_tokens", WHOLE},
-                                    {"dropped_tokens", WHOLE},
-                                    {"replaced_bytes", WHOLE},
-                                    {"unknown_tokens", WHOLE},
-                                    {"lost_characters", WHOLE},
-                                    {NULL, WORD}};
+static const Field preparation[] = {
+    {"protocol", WORD},        {"variant", WORD},          {"dataset", WORD},           {"revision", WORD},
+    {"field", WORD},           {"label_field", WORD},      {"document_unit", WORD},     {"framing", WORD},
+    {"map_batch", WHOLE},      {"shards", WHOLE},          {"add_eos", WHOLE},          {"add_special", WHOLE},
+    {"scored", WORD},          {"documents", WHOLE},       {"scored_tokens", WHOLE},    {"bytes", WHOLE},
+    {"words", WHOLE},          {"empty_documents", WHOLE}, {"truncated_tokens", WHOLE}, {"dropped_tokens", WHOLE},
+    {"replaced_bytes", WHOLE}, {"unknown_tokens", WHOLE},  {"lost_characters", WHOLE},  {NULL, WORD}};
 
 static int info_preparation(const char *path) {
   H5 *f = NULL;
@@ -296,6 +284,32 @@ static int info_preparation(const char *path) {
   int err = OK;
   for (const Field *field = preparation; field->name && err == OK; field++) err = info_field(f, field);
   h5_close(&f);
+  return err;
+}
+
+/* How many rows each class has. */
+static int info_classes(Shards *s) {
+  enum { PIECE = 4096, MOST = 20 };
+  int64_t classes = shards_classes(s), rows[PIECE], *count = NULL;
+  int32_t labels[PIECE];
+  const char *name = shards_class_names(s);
+  if (classes == 0) return OK;
+  TRY(mem_alloc(&count, (size_t)(classes + 1) * sizeof *count));
+  int err = OK;
+  for (int64_t i = 0, n; i < shards_rows(s) && err == OK; i += n) {
+    n = shards_rows(s) - i < PIECE ? shards_rows(s) - i : PIECE;
+    for (int64_t k = 0; k < n; k++) rows[k] = i + k;
+    err = shards_labels(s, rows, n, labels);
+    for (int64_t k = 0; k < n && err == OK; k++) count[labels[k] + 1]++;
+  }
+  if (err == OK) log_info("  %lld classes, %lld rows without one", (long long)classes, (long long)count[0]);
+  for (int64_t i = 0; i < classes && i < MOST && err == OK; i++) {
+    int length = (int)strcspn(name, "\n");
+    log_info("    class %-6lld %lld rows  %.*s", (long long)i, (long long)count[i + 1], length, name);
+    name += name[length] ? length + 1 : length;
+  }
+  if (classes > MOST && err == OK) log_info("    and %lld more", (long long)classes - MOST);
+  mem_free(&count);
   return err;
 }
 
@@ -312,6 +326,7 @@ static int info_data(const char *path) {
            p->detokenizer);
   log_info("  digest %s", p->digest);
   int err = info_preparation(path);
+  if (err == OK) err = info_classes(s);
   if (err == OK) err = shards_verify(s, NULL, NULL);
   shards_close(&s);
   if (err == OK) log_info("  whole: ids, lengths and digest agree");

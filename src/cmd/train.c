@@ -30,6 +30,9 @@ static void introduce(const Trainer *t) {
   log_info("data   %s: %lld rows of %lld tokens, %s, V = %lld (%s)", c->data_train, (long long)mixture_rows(t->train),
            (long long)mixture_length(t->train), rows, (long long)m->vocab, mixture_vocab(t->train)->tokenizer);
   report_sets(t);
+  if (mixture_classes(t->train) > 0)
+    log_info("labels %lld classes%s", (long long)mixture_classes(t->train),
+             c->model_classes > 0 ? "" : ", not used: model.classes = 0");
   log_info("model  %s: %.2f M parameters, width %lld, %lld blocks, %lld heads; %s, %s%s", m->name,
            (double)params_elements(&t->net.model.params) / 1e6, (long long)m->width, (long long)m->blocks,
            (long long)m->heads, c->diffusion_objective, c->diffusion_schedule, blocks);

@@ -10,6 +10,7 @@ int noised_create(Noised *n, int64_t capacity, int64_t L, int terms) {
   TRY(mem_alloc(&n->x0, rows * sizeof *n->x0));
   TRY(mem_alloc(&n->z, rows * sizeof *n->z));
   TRY(mem_alloc(&n->length, (size_t)capacity * sizeof *n->length));
+  TRY(mem_alloc(&n->label, (size_t)capacity * sizeof *n->label));
   TRY(mem_alloc(&n->sigma, (size_t)capacity * sizeof *n->sigma));
   TRY(mem_alloc(&n->rows, rows * sizeof *n->rows));
   TRY(mem_alloc(&n->target, rows * sizeof *n->target));
@@ -22,6 +23,7 @@ void noised_destroy(Noised *n) {
   mem_free(&n->x0);
   mem_free(&n->z);
   mem_free(&n->length);
+  mem_free(&n->label);
   mem_free(&n->sigma);
   mem_free(&n->rows);
   mem_free(&n->target);
@@ -35,6 +37,7 @@ void noised_begin(Noised *n, int64_t B) {
   ASSERT(B <= n->capacity);
   n->B = B;
   n->end = -1;
+  for (int64_t b = 0; b < B; b++) n->label[b] = -1;
   n->n_rows = n->masked = n->scored = 0;
 }
 

@@ -7,6 +7,7 @@ struct Noised {
   int64_t B, L, capacity; /* capacity: sequences that the arrays have room for */
   int32_t *x0, *z;        /* [B,L] clean and noisy tokens */
   int32_t *length;        /* [B]   real positions */
+  int32_t *label;         /* [B]   classes, −1: none */
   double *sigma;          /* [B]   noise level that the network is conditioned on */
   int32_t end; /* the token that follows a row without padding, the target of its last position; −1: unknown */
   int64_t n_rows;
@@ -22,7 +23,7 @@ struct Noised {
 /** noised_create — room for `capacity` sequences of L tokens and `terms` factors a row. */
 int noised_create(Noised *n, int64_t capacity, int64_t L, int terms);
 void noised_destroy(Noised *n);
-/** noised_begin — empty, for B sequences to come; their `end` is unknown. */
+/** noised_begin — empty, for B sequences to come, without classes; their `end` is unknown. */
 void noised_begin(Noised *n, int64_t B);
 /** noised_add — sequence b, whose z is in n->z[b] already: x0[L], real length, time t of all its blocks. */
 void noised_add(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t);

@@ -91,13 +91,18 @@ void rows_unpair(Rows *r) { r->pairs = false; }
 
 int64_t rows_chunk(const Rows *r) { return r->pairs ? r->chunk / 2 : r->chunk; }
 
-/* The same of pairs. The padding of the pass is behind the last ones. */
-static int chunk_pairs(Rows *r, int64_t first, int64_t n) {
+/* Logits of both rows of pairs first … first+n−1. The padding of the pass is behind the last ones. */
+static int both_logits(Rows *r, int64_t first, int64_t n) {
   const Model *m = r->model;
   bool last = 2 * (first + n) == m->n_rows;
   int64_t rows = tensor_none(m->rows) ? m->n_rows : tensor_count(m->rows), all = last ? rows - 2 * first : 2 * n;
+  return model_logits(r->model, tensor_rows(r->logits, 0, all), tensor_rows(m->h, 2 * first, all));
+}
+
+static int chunk_pairs(Rows *r, int64_t first, int64_t n) {
+  const Model *m = r->model;
   Tensor flat = tensor_1d(r->logits.data, r->logits.type, 2 * n * m->columns);
-  TRY(model_logits(r->model, tensor_rows(r->logits, 0, all), tensor_rows(m->h, 2 * first, all)));
+  TRY(both_logits(r, first, n));
   return op_blend(m->dev, tensor_rows(flat, 0, n * m->columns), 1 - r->second, r->second,
                   tensor_rows(flat, n * m->columns, n * m->columns));
 }
@@ -191,17 +196,28 @@ int rows_predict(Rows *r, const Objective *o, const Noised *noised, double *loss
   return predictions_to_host(r, noised, list);
 }
 
-int rows_logits(Rows *r, int64_t first, int64_t n, float *logits) {
-  ASSERT(n <= r->chunk);
-  Tensor f;
-  TRY(chunk_logits(r, first, n, &f));
+/* Rows, which may be strided, to the host. */
+static int logits_to_host(Rows *r, Tensor f, int64_t n, float *logits) {
   void *scratch = NULL;
   TRY(mem_alloc(&scratch, (size_t)f.dims[1] * dtype_size(f.type)));
   int err = OK;
-  for (int64_t i = 0; i < n && err == OK; i++) /* rows may be strided */
+  for (int64_t i = 0; i < n && err == OK; i++)
     err = tensor_to_f32(r->model->dev, logits + i * f.dims[1], tensor_rows(f, i, 1), scratch);
   mem_free(&scratch);
   return err;
+}
+
+int rows_logits(Rows *r, int64_t first, int64_t n, float *logits) {
+  Tensor f;
+  ASSERT(n <= r->chunk);
+  TRY(chunk_logits(r, first, n, &f));
+  return logits_to_host(r, f, n, logits);
+}
+
+int rows_pair_logits(Rows *r, int64_t first, int64_t n, float *logits) {
+  ASSERT(r->pairs && n <= rows_chunk(r));
+  TRY(both_logits(r, first, n));
+  return logits_to_host(r, tensor_cols(tensor_rows(r->logits, 0, 2 * n), 0, r->model->options.vocab), 2 * n, logits);
 }
 
 /* What rows_draw, rows_propose, rows_score and rows_draw_seen have in common. */

@@ -52,6 +52,9 @@ int rows_total(Rows *r, double *loss);
  *  Errors  ERR_USAGE: device.row_chunk = 1 */
 int rows_pair(Rows *r, double first);
 void rows_unpair(Rows *r);
+/** rows_pair_logits — logits[2n,V] (host): those of the first rows of pairs first … first+n−1, then those of the second
+ *  ones, not mixed. first is a multiple of rows_chunk(r), and n is rows_chunk(r) or what is left. */
+int rows_pair_logits(Rows *r, int64_t first, int64_t n, float *logits);
 /** rows_chunk — rows, or pairs, whose logits are held at a time. */
 int64_t rows_chunk(const Rows *r);
 /** rows_logits — logits[n,V] (host) of rows first … first+n−1 of those of the last pass; n ≤ r->chunk. */

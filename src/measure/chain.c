@@ -136,6 +136,7 @@ static bool add(Chain *c, int64_t i, int64_t b) {
   memcpy(z->z + i * c->L, c->z + b * c->L, (size_t)c->L * sizeof *z->z);
   memcpy(z->x0 + i * c->L, r->x0, (size_t)c->L * sizeof *z->x0);
   z->length[i] = (int32_t)r->length;
+  z->label[i] = r->label;
   z->sigma[i] = noised_level(&c->net->objective, c->z + b * c->L, r->length);
   return true;
 }
@@ -148,12 +149,13 @@ static int evaluate(Chain *c, int64_t B) {
   for (int64_t i = B; i < size; i++) {
     memcpy(z->z + i * c->L, z->z, (size_t)c->L * sizeof *z->z);
     memcpy(z->x0 + i * c->L, z->x0, (size_t)c->L * sizeof *z->x0);
-    z->length[i] = z->length[0], z->sigma[i] = z->sigma[0];
+    z->length[i] = z->length[0], z->sigma[i] = z->sigma[0], z->label[i] = z->label[0];
   }
   ModelInput in = {.B = size,
                    .ids = z->z,
                    .clean = c->net->objective.options.block > 0 ? z->x0 : NULL,
                    .sigma = z->sigma,
+                   .labels = z->label,
                    .lengths = z->length,
                    .rows = z->rows,
                    .n_rows = z->n_rows};

@@ -19,6 +19,7 @@ typedef struct EstimatorRow {
   const int32_t *x0;  /* [L], not owned */
   int64_t first, end; /* tokens first … end−1 are scored, given the others */
   int64_t length;     /* of the row as the network sees it: with model.mask_padding it does not see the rest */
+  int32_t label;      /* its class, −1: none */
   double loss;        /* out: nat */
   bool likeliest;     /* out: every scored token was the most likely one when it was filled in */
 } EstimatorRow;

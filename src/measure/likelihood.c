@@ -55,8 +55,12 @@ static void load(Work *w, int64_t b, int64_t i) {
   memcpy(x, r->tokens + r->offset[i] + cut, (size_t)n * sizeof *x);
   for (int64_t l = n; l < L; l++) x[l] = filler(w);
   w->item[b] = i;
-  w->rows[b] = (EstimatorRow){
-      .x0 = x, .first = n - r->target[i], .end = n, .length = w->o->rest == REST_MASK ? L : n, .likeliest = true};
+  w->rows[b] = (EstimatorRow){.x0 = x,
+                              .first = n - r->target[i],
+                              .end = n,
+                              .length = w->o->rest == REST_MASK ? L : n,
+                              .label = -1,
+                              .likeliest = true};
 }
 
 static void result(double *to, double ll, double error, double greedy, double draws) {

@@ -27,6 +27,7 @@ int nelbo_passes(NelboPasses *p, Network *net, Shards *data, const NelboOptions 
   TRY(mem_alloc(&p->batch_rows, (size_t)batch * sizeof *p->batch_rows));
   TRY(mem_alloc(&p->tokens, (size_t)(batch * L) * sizeof *p->tokens));
   TRY(mem_alloc(&p->lengths, (size_t)batch * sizeof *p->lengths));
+  TRY(mem_alloc(&p->labels, (size_t)batch * sizeof *p->labels));
   TRY(mem_alloc(&p->loss, (size_t)batch * sizeof *p->loss));
   TRY(mem_alloc(&p->exact, (size_t)batch * sizeof *p->exact));
   TRY(mem_alloc(&p->values, (size_t)batch * NELBO_VALUES * sizeof *p->values));
@@ -39,6 +40,7 @@ void nelbo_passes_end(NelboPasses *p) {
   mem_free(&p->batch_rows);
   mem_free(&p->tokens);
   mem_free(&p->lengths);
+  mem_free(&p->labels);
   mem_free(&p->loss);
   mem_free(&p->exact);
   mem_free(&p->values);
@@ -47,6 +49,8 @@ void nelbo_passes_end(NelboPasses *p) {
 int nelbo_load(NelboPasses *p, const int64_t *items, int64_t n, double *values) {
   for (int64_t b = 0; b < n; b++) p->batch_rows[b] = p->rows[items[b]];
   TRY(shards_read(p->data, p->batch_rows, n, p->tokens, p->lengths));
+  TRY(shards_labels(p->data, p->batch_rows, n, p->labels));
+  for (int64_t b = 0; b < n && (p->o->hide_labels || p->net->model.options.classes == 0); b++) p->labels[b] = -1;
   memset(values, 0, (size_t)(n * NELBO_VALUES) * sizeof *values);
   for (int64_t b = 0; b < n; b++)
     values[b * NELBO_VALUES + NELBO_TOKENS] = p->lengths[b] - (p->net->objective.diffusion ? 0 : 1);
@@ -68,6 +72,7 @@ void nelbo_noise(NelboPasses *p, const int64_t *items, int64_t n, int64_t draw, 
   noised_begin(z, n);
   for (int64_t b = 0; b < n; b++) {
     int64_t before = z->masked;
+    z->label[b] = p->labels[b];
     noise(p, b, items[b], draw);
     values[b * NELBO_VALUES + NELBO_MASKED] += (double)(z->masked - before);
   }
@@ -92,7 +97,8 @@ static int64_t columns_of(const NelboOptions *o) {
 static int batch_exact(NelboPasses *p, int64_t n, double *values) {
   int64_t L = p->net->model.options.length;
   for (int64_t b = 0; b < n; b++)
-    p->exact[b] = (EstimatorRow){.x0 = p->tokens + b * L, .end = p->lengths[b], .length = p->lengths[b]};
+    p->exact[b] =
+        (EstimatorRow){.x0 = p->tokens + b * L, .end = p->lengths[b], .length = p->lengths[b], .label = p->labels[b]};
   TRY(p->o->estimator->exact(p->net, p->o->cfg, p->exact, n));
   for (int64_t b = 0; b < n; b++) {
     values[b * NELBO_VALUES + NELBO_LOSS] = p->exact[b].loss;

@@ -18,6 +18,7 @@ typedef struct NelboOptions {
   uint64_t seed;
   bool stratified;
   bool clip;                 /* also the sums of clip_search.h, of the estimator `time` */
+  bool hide_labels;          /* the rows have classes, but the network does not see them */
   const char *progress;      /* NULL: quiet */
   const char *partial, *key; /* file of finished sequences and its key (items.h); NULL: none */
 } NelboOptions;
@@ -44,6 +45,7 @@ typedef struct NelboPasses {
   int64_t *rows; /* [n] of the data, ascending */
   int64_t *batch_rows;
   int32_t *tokens, *lengths; /* [batch,L], [batch] of the loaded ones */
+  int32_t *labels;           /* [batch] the classes that the network sees, −1: none */
   double *loss;              /* [batch] of one draw */
   EstimatorRow *exact;       /* [batch] of an estimator without draws */
   double *values;            /* [batch, NELBO_VALUES] */

@@ -2,9 +2,13 @@
 #include "base/err.h"
 #include "base/mem.h"
 
-int time_embedding_add(Params *p, TimeEmbedding *t, int64_t cond_dim) {
+int embeddings_add(Params *p, Conditioning *c, int64_t cond_dim) {
+  TimeEmbedding *t = &c->time;
+  int64_t table[2] = {c->label.classes + 1, cond_dim};
   TRY(linear_add(p, &t->in, "sigma_map.mlp.0", SINUSOID_WIDTH, cond_dim, true, false, false));
-  return linear_add(p, &t->out, "sigma_map.mlp.2", cond_dim, cond_dim, true, false, false);
+  TRY(linear_add(p, &t->out, "sigma_map.mlp.2", cond_dim, cond_dim, true, false, false));
+  if (c->label.classes == 0) return OK;
+  return params_add(p, &c->label.table, INIT_NORMAL, 1, false, 2, table, "cond_map.embedding_table.weight");
 }
 
 static void time_embedding_plan(Arena *a, TimeEmbedding *t, DType real, int64_t G, int64_t C, bool training) {
@@ -20,6 +24,14 @@ static void time_embedding_plan(Arena *a, TimeEmbedding *t, DType real, int64_t 
   t->dpre2 = arena_tensor(a, real, G, C);
   t->dact1 = arena_tensor(a, real, G, C);
   t->dpre1 = arena_tensor(a, real, G, C);
+}
+
+static void class_embedding_plan(Arena *a, ClassEmbedding *e, DType real, int64_t G, int64_t C, bool training) {
+  if (e->classes == 0) return;
+  e->labels = arena_tensor(a, DT_I32, G, 0);
+  e->pre = arena_tensor(a, real, G, C);
+  e->act = arena_tensor(a, real, G, C);
+  if (training) e->dpre = arena_tensor(a, real, G, C);
 }
 
 /* t->sigma[G] := sigma[B], padded with zeros; all zero if sigma is NULL. */
@@ -52,8 +64,42 @@ static int time_embedding_backward(Params *p, TimeEmbedding *t) {
   return linear_backward(p, t->in, TENSOR_NONE, false, t->dpre1, t->wave);
 }
 
+/* e->labels[B] := labels, whose −1 is the last row of the table. */
+static int upload_labels(Params *p, const ClassEmbedding *e, const int32_t *labels, int64_t B) {
+  enum { PIECE = 64 };
+  int32_t rows[PIECE];
+  for (int64_t i = 0; i < B; i += PIECE) {
+    int64_t n = B - i < PIECE ? B - i : PIECE;
+    for (int64_t k = 0; k < n; k++) {
+      int32_t y = labels ? labels[i + k] : -1;
+      ASSERT(y >= -1 && y < e->classes);
+      rows[k] = y < 0 ? (int32_t)e->classes : y;
+    }
+    TRY(tensor_upload(p->dev, tensor_rows(e->labels, i, n), rows));
+  }
+  return OK;
+}
+
+/* c[B,C] += the embedding of labels[B]. */
+static int class_embedding_forward(Params *p, ClassEmbedding *e, Tensor c, const int32_t *labels, int64_t B) {
+  Tensor pre = tensor_rows(e->pre, 0, B), act = tensor_rows(e->act, 0, B);
+  TRY(upload_labels(p, e, labels, B));
+  TRY(op_embed(p->dev, pre, tensor_rows(e->labels, 0, B), p->list[e->table].value));
+  TRY(op_silu(p->dev, act, pre));
+  return op_add(p->dev, tensor_rows(c, 0, B), act);
+}
+
+/* Gradient of the table += from dc[B,C]. */
+static int class_embedding_backward(Params *p, ClassEmbedding *e, Tensor dc, int64_t B) {
+  Tensor dpre = tensor_rows(e->dpre, 0, B);
+  TRY(op_silu_backward(p->dev, dpre, tensor_rows(dc, 0, B), tensor_rows(e->pre, 0, B)));
+  return op_embed_backward(p->dev, p->list[e->table].grad, dpre, tensor_rows(e->labels, 0, B));
+}
+
 int conditioning_create(Conditioning *c, const ModelOptions *o) {
   c->timed = o->time_conditioning;
+  c->label.classes = o->classes;
+  c->grouped = c->timed || o->classes > 0;
   c->n = o->blocks + 1;
   return mem_alloc(&c->list, (size_t)c->n * sizeof *c->list);
 }
@@ -67,8 +113,9 @@ int modulation_add(Params *p, Conditioning *c, int64_t i, const char *name, cons
 }
 
 void conditioning_plan(Arena *a, Conditioning *c, DType real, const ModelOptions *o, int64_t columns) {
-  int64_t G = c->timed ? o->batch : 1;
+  int64_t G = c->grouped ? o->batch : 1;
   time_embedding_plan(a, &c->time, real, G, o->cond_dim, o->training);
+  class_embedding_plan(a, &c->label, real, G, o->cond_dim, o->training);
   for (int64_t i = 0; i < c->n; i++) {
     int64_t width = (i < o->blocks ? columns : FINAL_COLUMNS) * o->width;
     c->list[i].value = arena_tensor(a, real, G, width);
@@ -76,10 +123,11 @@ void conditioning_plan(Arena *a, Conditioning *c, DType real, const ModelOptions
   }
 }
 
-int conditioning_forward(Params *p, Conditioning *c, const double *sigma, int64_t B) {
-  bool constant = !c->timed && tensor_none(p->grad);
+int conditioning_forward(Params *p, Conditioning *c, const ModelInput *in) {
+  bool constant = !c->grouped && tensor_none(p->grad);
   if (constant && c->bindings == p->bindings) return OK;
-  TRY(time_embedding_forward(p, &c->time, c->timed ? sigma : NULL, B));
+  TRY(time_embedding_forward(p, &c->time, c->timed ? in->sigma : NULL, in->B));
+  if (c->label.classes > 0) TRY(class_embedding_forward(p, &c->label, c->time.c, in->labels, in->B));
   for (int64_t i = 0; i < c->n; i++)
     TRY(linear_forward(p, c->list[i].linear, c->list[i].value, TENSOR_NONE, c->time.c));
   c->bindings = p->bindings;
@@ -88,7 +136,7 @@ int conditioning_forward(Params *p, Conditioning *c, const double *sigma, int64_
 
 int modulation_backward(Params *p, Conditioning *c, int64_t i, int64_t B) {
   TimeEmbedding *t = &c->time;
-  int64_t G = c->timed ? B : 1;
+  int64_t G = c->grouped ? B : 1;
   if (c->list == NULL) return OK;
   if (i == c->n - 1)
     TRY(tensor_zero(p->dev, t->dc)); /* all groups, since the MLP's backward reads those beyond B too */
@@ -96,4 +144,8 @@ int modulation_backward(Params *p, Conditioning *c, int64_t i, int64_t B) {
                          tensor_rows(t->c, 0, G));
 }
 
-int conditioning_backward(Params *p, Conditioning *c) { return c->list ? time_embedding_backward(p, &c->time) : OK; }
+int conditioning_backward(Params *p, Conditioning *c, int64_t B) {
+  if (c->list == NULL) return OK;
+  if (c->label.classes > 0) TRY(class_embedding_backward(p, &c->label, c->time.dc, B));
+  return time_embedding_backward(p, &c->time);
+}

@@ -1,4 +1,5 @@
-/* conditioning — how the noise level reaches a network: an embedding of σ, and adaLN modulations computed from it. */
+/* conditioning — how the noise level and the class of a sequence reach a network: embeddings of both, and adaLN
+ * modulations computed from their sum. */
 #pragma once
 #include "model/linear.h"
 #include "model/model.h"
@@ -13,8 +14,14 @@ typedef struct TimeEmbedding {
 
 enum { SINUSOID_WIDTH = 256 };
 
-/** time_embedding_add — add its parameters, sigma_map.mlp.0 and sigma_map.mlp.2. */
-int time_embedding_add(Params *p, TimeEmbedding *t, int64_t cond_dim);
+/* ClassEmbedding — SiLU(E[y]), which is added to c, the parameter `cond_map`: a row for each class, and the last one for
+ * sequences without a class. */
+typedef struct ClassEmbedding {
+  int64_t classes; /* 0: there is none */
+  int table;
+  Tensor labels; /* [G] i32 */
+  Tensor pre, act, dpre;
+} ClassEmbedding;
 
 /* Modulation — a Linear of c, initialised to zero (adaLN-zero). Its output has columns of D each (shift, scale, gate);
  * each network lists its own. */
@@ -23,11 +30,13 @@ typedef struct Modulation {
   Tensor value, grad; /* [G, columns·D] */
 } Modulation;
 
-/* Conditioning — the time embedding and the modulations: one for each block, the last for the final norm.
+/* Conditioning — the embeddings and the modulations: one for each block, the last for the final norm.
  * Zero-initialised: no conditioning. */
 typedef struct Conditioning {
-  bool timed; /* each sequence has its own modulation, and G is the batch; else G = 1 */
+  bool timed;
+  bool grouped; /* each sequence has its own modulation, and G is the batch; else G = 1 */
   TimeEmbedding time;
+  ClassEmbedding label;
   int64_t n; /* blocks + 1 */
   Modulation *list;
   int64_t bindings; /* of the weights that the values are of */
@@ -36,18 +45,20 @@ typedef struct Conditioning {
 enum { FINAL_COLUMNS = 2 }; /* shift and scale */
 
 /** conditioning_create — for options->blocks blocks. The network adds the parameters, in the order of a checkpoint:
- *  time_embedding_add for the MLP, modulation_add for each modulation. */
+ *  embeddings_add first, then modulation_add for each modulation. */
 int conditioning_create(Conditioning *c, const ModelOptions *options);
 void conditioning_destroy(Conditioning *c);
+/** embeddings_add — add the parameters sigma_map.mlp.0, sigma_map.mlp.2 and, with classes, cond_map.embedding_table. */
+int embeddings_add(Params *p, Conditioning *c, int64_t cond_dim);
 /** modulation_add — add the parameters of modulation i, `name`.weight and `name`.bias. */
 int modulation_add(Params *p, Conditioning *c, int64_t i, const char *name, const ModelOptions *options,
                    int64_t columns);
 /** conditioning_plan — its tensors, with `columns` columns per block. */
 void conditioning_plan(Arena *a, Conditioning *c, DType real, const ModelOptions *options, int64_t columns);
-/** conditioning_forward — the value of every modulation; sigma is read only if timed. Neither timed nor in training, they
- *  are kept until weights are bound. */
-int conditioning_forward(Params *p, Conditioning *c, const double *sigma, int64_t B);
+/** conditioning_forward — the value of every modulation; sigma is read only if timed, labels only with classes. Those that
+ *  are the same for all sequences are kept until weights are bound, unless in training. */
+int conditioning_forward(Params *p, Conditioning *c, const ModelInput *in);
 /** modulation_backward — parameter gradients += from the grad of modulation i. Call for every i, from last to first. */
 int modulation_backward(Params *p, Conditioning *c, int64_t i, int64_t B);
-/** conditioning_backward — parameter gradients of the MLP +=. Call after all modulations. */
-int conditioning_backward(Params *p, Conditioning *c);
+/** conditioning_backward — parameter gradients of the embeddings +=. Call after all modulations. */
+int conditioning_backward(Params *p, Conditioning *c, int64_t B);

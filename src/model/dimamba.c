@@ -1,6 +1,6 @@
 /* dimamba — a bidirectional state-space network (Mamba), pre-norm, modulated by the noise level (adaLN-zero).
  *
- *   x = E[z];  c = SiLU(MLP(sinusoid(σ)))
+ *   x = E[z];  c = SiLU(MLP(sinusoid(σ)))  (with model.classes: + SiLU(C[y]), y the class)
  *   block:  (shift,scale,gate) = Linear(c)
  *           x ← x + gate ⊙ dropout(M_f(u) + flip(M_r(flip(u)))),  u = mod(RMSNorm(x), shift, scale)
  *   M(u):   (x|z) = W_in u;  x ← SiLU(conv(x));  (δ|B|C) = W_x x;  y = scan(x, W_dt δ + b_dt, B, C)
@@ -84,7 +84,7 @@ static int params_of(Model *m, Dimamba *d) {
   Params *p = &m->params;
   int64_t table[2] = {o->vocab, o->width}, D = o->width;
   Linear head;
-  TRY(time_embedding_add(p, &d->conditioning.time, o->cond_dim));
+  TRY(embeddings_add(p, &d->conditioning, o->cond_dim));
   TRY(params_add(p, &d->embedding, INIT_NORMAL, 0.02, false, 2, table, BACKBONE "embeddings.word_embeddings.weight"));
   for (int i = 0; i < o->blocks; i++) TRY(block_add(p, d, i, o));
   TRY(modulation_add(p, &d->conditioning, o->blocks, BACKBONE "adaLN_modulation_final", o, FINAL_COLUMNS));
@@ -269,7 +269,7 @@ static int dimamba_forward(Model *m, const ModelInput *in) {
   Dimamba *d = m->impl;
   int64_t R = model_rows(in), blocks = m->options.blocks;
   TRY(op_embed(m->dev, tensor_rows(d->x0, 0, R), tensor_rows(m->ids, 0, R), m->params.list[d->embedding].value));
-  TRY(conditioning_forward(&m->params, &d->conditioning, in->sigma, in->B));
+  TRY(conditioning_forward(&m->params, &d->conditioning, in));
   for (int i = 0; i < blocks; i++) TRY(block_forward(m, in, i));
   TRY(seam_forward(m, in, join_of(m, in, blocks)));
   return model_pick(m, in, d->final.h);
@@ -318,7 +318,7 @@ static int dimamba_backward(Model *m, const ModelInput *in) {
     TRY(modulation_backward(&m->params, &d->conditioning, i, in->B));
     TRY(model_ready(m, in, d->blocks[i].norm.weight));
   }
-  TRY(conditioning_backward(&m->params, &d->conditioning));
+  TRY(conditioning_backward(&m->params, &d->conditioning, in->B));
   return op_embed_backward(m->dev, m->params.list[d->embedding].grad, dx, tensor_rows(m->ids, 0, R));
 }
 

@@ -1,6 +1,6 @@
 /* dit — the diffusion transformer: bidirectional, pre-norm, modulated by the noise level (adaLN-zero).
  *
- *   x = E[z];  c = SiLU(MLP(sinusoid(σ)))
+ *   x = E[z];  c = SiLU(MLP(sinusoid(σ)))  (with model.classes: + SiLU(C[y]), y the class)
  *   block:  (shift1,scale1,gate1,shift2,scale2,gate2) = Linear(c)
  *           x ← x + gate1 ⊙ dropout(W_o attention(rotary(W_qkv mod(LN(x), shift1, scale1))))
  *           x ← x + gate2 ⊙ dropout(W_2 gelu(W_1 mod(LN(x), shift2, scale2) + b_1) + b_2)

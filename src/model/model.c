@@ -33,6 +33,7 @@ static int block_check(const ModelTable *table, const ModelOptions *o) {
         (long long)o->block, (long long)o->length);
   CHECK(!o->time_conditioning, ERR_USAGE,
         "model.time_conditioning: in block diffusion each block has its own time; set it to false");
+  CHECK(o->classes == 0, ERR_USAGE, "model.classes: block diffusion has no classes; set it to 0");
   return OK;
 }
 
@@ -48,6 +49,8 @@ int model_create(Model *m, Device *dev, const ModelOptions *options) {
         "%lld sequences of %lld tokens are too many for one pass: lower the batch", (long long)options->batch,
         (long long)options->length);
   TRY(model_find(&m->table, options->name));
+  CHECK(options->classes == 0 || m->table->timed, ERR_USAGE, "model.name = %s cannot be conditioned on a class",
+        m->table->name);
   TRY(block_check(m->table, options));
   m->unit = dev->ops->host ? 1 : DEVICE_UNIT;
   m->capacity = model_padded(m, options->batch * options->length);

@@ -16,6 +16,7 @@ typedef struct ModelOptions {
   int64_t width, blocks, heads, cond_dim, mlp_ratio;
   double dropout;
   bool time_conditioning; /* false: sigma is 0 for every sequence */
+  int64_t classes;        /* of sequences, which the network is conditioned on; 0: it is not */
   bool mask_padding;      /* attention is restricted to the real positions of a sequence */
   bool training;          /* keep activations for backward, allocate gradients */
   int64_t parts;          /* of the flat buffers, see params.h */
@@ -41,6 +42,7 @@ typedef struct ModelInput {
   const int32_t *ids;     /* [B,L] host: noisy tokens */
   const int32_t *clean;   /* [B,L] host: clean tokens, of model_forward with options.block; else NULL */
   const double *sigma;    /* [B] host: noise levels; read only with time conditioning */
+  const int32_t *labels;  /* [B] host: classes, −1: none; NULL: none for all; read only with options.classes */
   const int32_t *lengths; /* [B] host: real positions; NULL: all; read only with mask_padding */
   const int32_t *rows;    /* [n_rows] host: the wanted rows of the B·L, none of them twice; NULL: all */
   int64_t n_rows;
@@ -57,7 +59,7 @@ typedef struct Model Model;
 typedef struct ModelTable {
   const char *name;
   bool causal;  /* a position sees itself and those before it only */
-  bool timed;   /* may be conditioned on the noise level */
+  bool timed;   /* may be conditioned on the noise level and on a class */
   bool attends; /* has attention: heads and an MLP */
   bool halves;  /* takes a clean half: options.block may be set */
   int (*create)(Model *);

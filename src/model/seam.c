@@ -23,9 +23,9 @@ void seam_share(Seam *s, const Seam *first) {
 }
 
 /* Column `which`, of width D, of a modulation's value or gradient: one row per group of this pass. */
-static Tensor column(const Model *m, const ModelInput *in, bool timed, Tensor of, int which) {
+static Tensor column(const Model *m, const ModelInput *in, bool grouped, Tensor of, int which) {
   int64_t D = m->options.width;
-  return tensor_cols(timed ? tensor_rows(of, 0, in->B) : of, which * D, D);
+  return tensor_cols(grouped ? tensor_rows(of, 0, in->B) : of, which * D, D);
 }
 
 /* The arguments common to forward and backward. */
@@ -34,8 +34,8 @@ static ResidualNorm arguments(const Model *m, const ModelInput *in, const Join *
   const Seam *s = j->seam;
   const Param *list = m->params.list;
   int64_t R = j->n;
-  bool timed = j->conditioning->timed;
-  ResidualNorm a = {.kind = s->kind, .rows_per_group = timed ? in->L : R, .index = j->rows};
+  bool grouped = j->conditioning->grouped;
+  ResidualNorm a = {.kind = s->kind, .rows_per_group = grouped ? in->L : R, .index = j->rows};
   a.x = tensor_rows(j->x, 0, R);
   if (!tensor_none(j->branch)) {
     a.branch = tensor_rows(j->branch, 0, R);
@@ -44,11 +44,11 @@ static ResidualNorm arguments(const Model *m, const ModelInput *in, const Join *
     a.dropout.L = in->L;
     a.dropout.clean = in->clean ? in->B * in->L : 0;
   }
-  if (j->gated) a.gate = column(m, in, timed, j->gated->value, j->gate);
+  if (j->gated) a.gate = column(m, in, grouped, j->gated->value, j->gate);
   if (s->bias >= 0) a.shift = tensor_2d(list[s->bias].value.data, m->dev->real, 1, o->width);
   if (j->modulated) {
-    a.shift = column(m, in, timed, j->modulated->value, j->shift);
-    a.scale = column(m, in, timed, j->modulated->value, j->shift + 1);
+    a.shift = column(m, in, grouped, j->modulated->value, j->shift);
+    a.scale = column(m, in, grouped, j->modulated->value, j->shift + 1);
   }
   a.weight = list[s->weight].value;
   a.x_out = tensor_rows(s->x, 0, R);
@@ -67,16 +67,16 @@ int seam_forward(Model *m, const ModelInput *in, Join j) {
 
 int seam_backward(Model *m, const ModelInput *in, Join j, Tensor dh, Tensor dx, Tensor dbranch) {
   ResidualNorm a = arguments(m, in, &j);
-  bool timed = j.conditioning->timed;
+  bool grouped = j.conditioning->grouped;
   ASSERT(j.seam->bias < 0);
   a.dh = dh;
   a.dx = dx;
   a.dweight = m->params.list[j.seam->weight].grad;
   if (!tensor_none(a.branch)) a.dbranch = dbranch;
-  if (j.gated) a.dgate = column(m, in, timed, j.gated->grad, j.gate);
+  if (j.gated) a.dgate = column(m, in, grouped, j.gated->grad, j.gate);
   if (j.modulated) {
-    a.dshift = column(m, in, timed, j.modulated->grad, j.shift);
-    a.dscale = column(m, in, timed, j.modulated->grad, j.shift + 1);
+    a.dshift = column(m, in, grouped, j.modulated->grad, j.shift);
+    a.dscale = column(m, in, grouped, j.modulated->grad, j.shift + 1);
   }
   return op_residual_norm_backward(m->dev, &a);
 }

@@ -27,7 +27,7 @@ int transformer_parameters(Model *m, Transformer *t) {
   int64_t table[2] = {o->vocab, o->width};
   Linear head;
   TRY(params_add(p, &t->embedding, INIT_UNIFORM, 1 / sqrt((double)o->width), false, 2, table, "vocab_embed.embedding"));
-  if (t->options.conditioned) TRY(time_embedding_add(p, &t->conditioning.time, o->cond_dim));
+  if (t->options.conditioned) TRY(embeddings_add(p, &t->conditioning, o->cond_dim));
   for (int i = 0; i < o->blocks; i++) TRY(block_add(p, t, i, o));
   TRY(seam_add(p, &t->final, "output_layer.norm_final", NORM_LAYER, o->width, false));
   TRY(linear_add(p, &head, "output_layer.linear", o->width, o->vocab, true, true, true));
@@ -66,8 +66,8 @@ static void plan(Arena *a, Model *m, Transformer *t) {
   const ModelOptions *o = &m->options;
   DType real = m->dev->real, act = m->dev->act;
   int64_t R = m->most, D = o->width;
-  model_plan(a, m, t->conditioning.timed);
-  if (!t->conditioning.timed) t->late_o = arena_tensor(a, act, m->capacity, D);
+  model_plan(a, m, t->conditioning.grouped);
+  if (!t->conditioning.grouped) t->late_o = arena_tensor(a, act, m->capacity, D);
   if (o->mask_padding) t->lengths = arena_tensor(a, DT_I32, o->batch, 0);
   t->x0 = arena_tensor(a, real, R, D);
   if (t->options.conditioned) conditioning_plan(a, &t->conditioning, real, o, MODS);
@@ -98,7 +98,8 @@ int transformer_create(Model *m, TransformerOptions options, int (*parameters)(M
   TRY(mem_alloc(&t->blocks, (size_t)o->blocks * sizeof(Block)));
   TRY(parameters(m, t));
   TRY(params_commit(&m->params, m->dev, o->training));
-  if (!t->conditioning.timed) m->late_flops = 2 * (double)o->width * (double)o->width * (1 + 2 * (double)o->mlp_ratio);
+  if (!t->conditioning.grouped)
+    m->late_flops = 2 * (double)o->width * (double)o->width * (1 + 2 * (double)o->mlp_ratio);
   double seen = (double)o->length / (options.causal ? 2 : 1), layers = (double)o->blocks;
   if (o->block) { /* both halves; in the last block without the clean queries */
     seen = (double)(o->length + o->block), layers -= 0.5;

@@ -18,8 +18,8 @@
  *
  * Rows meet in attention only: behind that of the last block, only the wanted rows are computed. They are gathered there,
  * and their gradients are scattered there. The clean half ends with the keys and values of the last block, which has no
- * queries for it. Conditioned by time all rows are computed, since the sums over the rows of a sequence that its modulation needs are those of whole
- * sequences. */
+ * queries for it. Where each sequence has its own modulation all rows are computed, since the sums over the rows of a
+ * sequence that its modulation needs are those of whole sequences. */
 #pragma once
 #include "model/seam.h"
 
@@ -33,7 +33,7 @@ typedef struct Block {
 } Block;
 
 typedef struct TransformerOptions {
-  bool conditioned; /* shift, scale and gate come from the noise level (adaLN-zero) */
+  bool conditioned; /* shift, scale and gate come from the noise level and the class (adaLN-zero) */
   bool causal;      /* a position attends to itself and to earlier ones */
   bool positions;   /* learned positions instead of rotary ones */
 } TransformerOptions;
@@ -59,7 +59,7 @@ void transformer_destroy(Model *m);
 int transformer_parameters(Model *m, Transformer *t);
 int transformer_forward(Model *m, const ModelInput *in);
 int transformer_backward(Model *m, const ModelInput *in);
-/** transformer_step — model_step, for networks without conditioning by time. */
+/** transformer_step — model_step, for networks without conditioning by time or class. */
 int transformer_step(Model *m, const ModelInput *in, int64_t position);
 
 /* ---- shared by forward and backward */

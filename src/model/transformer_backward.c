@@ -69,7 +69,7 @@ static int final_backward(Model *m, const ModelInput *in) {
   Transformer *t = m->impl;
   int64_t blocks = m->options.blocks;
   Tensor dx = late_dx(m, in, blocks - 1), dh = tensor_rows(m->dh, 0, rows_of(dx));
-  if (t->conditioning.timed) TRY(model_unpick(m, in, t->dnorm, &dh));
+  if (t->conditioning.grouped) TRY(model_unpick(m, in, t->dnorm, &dh));
   TRY(tensor_zero(m->dev, dx));
   return seam_backward(m, in, transformer_join1(m, in, blocks), dh, dx, tensor_rows(t->dbranch, 0, rows_of(dx)));
 }
@@ -86,7 +86,7 @@ int transformer_backward(Model *m, const ModelInput *in) {
     TRY(modulation_backward(&m->params, &t->conditioning, i, in->B));
     TRY(model_ready(m, in, t->blocks[i].norm1.weight));
   }
-  TRY(conditioning_backward(&m->params, &t->conditioning));
+  TRY(conditioning_backward(&m->params, &t->conditioning, in->B));
   return op_embed_backward(m->dev, m->params.list[t->embedding].grad, tensor_rows(t->dx, 0, R),
                            tensor_rows(m->ids, 0, R));
 }

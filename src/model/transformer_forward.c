@@ -8,7 +8,7 @@ static const Modulation *modulation(const Transformer *t, int64_t i) {
 
 Tensor transformer_late(const Model *m, int64_t i) {
   const Transformer *t = m->impl;
-  return i + 1 < m->options.blocks || t->conditioning.timed ? TENSOR_NONE : m->rows;
+  return i + 1 < m->options.blocks || t->conditioning.grouped ? TENSOR_NONE : m->rows;
 }
 
 int64_t transformer_rows(const Model *m, const ModelInput *in, int64_t i) {
@@ -146,7 +146,7 @@ static int final_forward(Model *m, const ModelInput *in) {
   Transformer *t = m->impl;
   TRY(seam_forward(m, in, transformer_join1(m, in, m->options.blocks)));
   m->h = t->final.h;
-  return t->conditioning.timed ? model_pick(m, in, t->final.h) : OK;
+  return t->conditioning.grouped ? model_pick(m, in, t->final.h) : OK;
 }
 
 /* Embed the tokens; the rows of each sequence start at position `first`. */
@@ -179,7 +179,7 @@ int transformer_forward(Model *m, const ModelInput *in) {
   Transformer *t = m->impl;
   if (m->options.mask_padding) TRY(lengths_upload(m, in));
   TRY(embed_forward(m, in, 0));
-  if (t->options.conditioned) TRY(conditioning_forward(&m->params, &t->conditioning, in->sigma, in->B));
+  if (t->options.conditioned) TRY(conditioning_forward(&m->params, &t->conditioning, in));
   for (int i = 0; i < m->options.blocks; i++) TRY(block_forward(m, in, i, WHOLE));
   return final_forward(m, in);
 }
@@ -199,10 +199,10 @@ static int caches_create(Model *m) {
 /* Some positions of B sequences pass through the network as B short sequences; only attention differs. */
 int transformer_step(Model *m, const ModelInput *in, int64_t position) {
   Transformer *t = m->impl;
-  ASSERT(!t->conditioning.timed);
+  ASSERT(!t->conditioning.grouped);
   if (t->caches.base == NULL) TRY(caches_create(m));
   TRY(embed_forward(m, in, position));
-  if (t->options.conditioned) TRY(conditioning_forward(&m->params, &t->conditioning, NULL, in->B));
+  if (t->options.conditioned) TRY(conditioning_forward(&m->params, &t->conditioning, in));
   for (int i = 0; i < m->options.blocks; i++) TRY(block_forward(m, in, i, position));
   return final_forward(m, in);
 }

@@ -26,6 +26,7 @@ static int match_model(const Config *cfg, const Config *trained, const char *pat
   if (model->timed) SAME_NUMBER(model_cond_dim, "model.cond_dim");
   SAME_FLAG(model_time_conditioning, "model.time_conditioning");
   SAME_FLAG(model_mask_padding, "model.mask_padding");
+  SAME_NUMBER(model_classes, "model.classes");
   return OK;
 }
 

@@ -40,6 +40,9 @@ static int check_block(const NetworkOptions *x, const ModelTable *model, const O
         "model.time_conditioning: with diffusion.block = %lld the blocks of a row have different noise levels; set it "
         "to false",
         block);
+  CHECK(x->cfg->model_classes == 0, ERR_USAGE,
+        "model.classes = %lld: with diffusion.block = %lld there are no classes; set one of them to 0",
+        (long long)x->cfg->model_classes, block);
   return OK;
 }
 
@@ -59,6 +62,9 @@ static int check(const NetworkOptions *x, const ModelTable *model, const Objecti
         objective, model->name, causal_or_not(false, x->training, fit));
   CHECK(model->timed || !cfg->model_time_conditioning, ERR_USAGE,
         "model.time_conditioning: model.name = %s has no time conditioning; set it to false", model->name);
+  CHECK(model->timed || cfg->model_classes == 0, ERR_USAGE,
+        "model.classes = %lld: model.name = %s cannot be conditioned on a class; set it to 0",
+        (long long)cfg->model_classes, model->name);
   CHECK(!o->table->timed || cfg->model_time_conditioning, ERR_USAGE,
         "diffusion.objective = %s: the network cannot see which tokens are noise, so it must know how many are: set "
         "model.time_conditioning to true",
@@ -145,6 +151,7 @@ static int create(Network *n, const NetworkOptions *x) {
                         .dropout = cfg->model_dropout,
                         .time_conditioning = cfg->model_time_conditioning,
                         .mask_padding = cfg->model_mask_padding,
+                        .classes = cfg->model_classes,
                         .training = x->training,
                         .parts = x->parts,
                         .block = cfg->diffusion_block};
@@ -178,6 +185,7 @@ static ModelInput input_of(const Network *n, const Dropout *dropout) {
                       .ids = z->z,
                       .clean = n->model.options.block > 0 ? z->x0 : NULL,
                       .sigma = z->sigma,
+                      .labels = z->label,
                       .lengths = z->length,
                       .rows = z->rows,
                       .n_rows = z->n_rows,

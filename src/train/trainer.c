@@ -18,7 +18,13 @@ double trainer_flops(const Trainer *t, double tokens, double rows) {
   return 3 * ((body + attention) * tokens * network_passes(&t->net) + head * rows);
 }
 
-/* Times and masks of a micro-batch, as functions of each sequence's place in the global batch, and of the block. */
+/* The class of sequence i of a step, or −1 if it is hidden. */
+static int32_t label_of(const Trainer *t, int64_t step, int64_t i, int32_t label) {
+  RngKey key = rng_key((uint64_t)t->cfg->run_seed, RNG_LABEL, 0, (uint64_t)step, (uint64_t)i);
+  return rng_uniform(key, 0) < t->cfg->train_label_dropout ? -1 : label;
+}
+
+/* Times, masks and classes of a micro-batch, as functions of each sequence's place in the global batch, and of the block. */
 static void noise(Trainer *t, const Micro *micro) {
   const Config *cfg = t->cfg;
   Network *net = &t->net;
@@ -27,6 +33,7 @@ static void noise(Trainer *t, const Micro *micro) {
   for (int64_t b = 0; b < micro->n; b++) {
     int64_t i = micro->first + b;
     const int32_t *x0 = micro->tokens + b * micro->L;
+    net->noised.label[b] = label_of(t, micro->step, i, micro->labels[b]);
     RngKey mask = rng_key((uint64_t)cfg->run_seed, RNG_MASK, 0, (uint64_t)micro->step, (uint64_t)i);
     timestep_blocks(net->noised.t, objective_blocks(&net->objective, micro->L), (uint64_t)cfg->run_seed, RNG_TIME,
                     micro->step, i, i, cfg->train_global_batch, cfg->diffusion_stratified, net->objective.tau);

@@ -40,6 +40,23 @@ static int check_crop(Trainer *t) {
   return OK;
 }
 
+/* Data without labels may be mixed with others; a validation without any measures the bound without a class. */
+static int check_classes(const Trainer *t) {
+  const Config *cfg = t->cfg;
+  const char *names = mixture_class_names(t->train);
+  int64_t classes = cfg->model_classes;
+  if (classes == 0) return OK;
+  CHECK(mixture_classes(t->train) > 0, ERR_DATA,
+        "model.classes = %lld: data.train = %s has no labels, which mdlm-prepare --label-field makes",
+        (long long)classes, cfg->data_train);
+  for (int i = 0; i < mixture_sets(t->train); i++)
+    TRY(shards_suit(mixture_shards(t->train, i), classes, names, "the deck"));
+  if (t->valid == NULL) return OK;
+  if (shards_classes(t->valid) == 0)
+    log_warn("data.valid = %s has no labels: validations measure the bound without a class", cfg->data_valid);
+  return shards_suit(t->valid, classes, names, cfg->data_train);
+}
+
 static int open_data(Trainer *t) {
   const Config *cfg = t->cfg;
   CHECK(cfg->train_local_every == 0 || *cfg->train_local_dir, ERR_USAGE,
@@ -51,12 +68,13 @@ static int open_data(Trainer *t) {
   if (cfg->data_crop) TRY(check_crop(t));
   CHECK(*cfg->data_valid || !cfg->diffusion_clip_search, ERR_USAGE,
         "diffusion.clip_search compares losses of validations: set data.valid");
-  if (*cfg->data_valid == 0) return OK;
+  if (*cfg->data_valid == 0) return check_classes(t);
   TRY(name_key(shards_open(&t->valid, cfg->data_valid), "data.valid"));
   CHECK(shards_length(t->valid) == t->length, ERR_DATA,
         "data.valid = %s has rows of %lld tokens, data.train = %s of %lld%s", cfg->data_valid,
         (long long)shards_length(t->valid), cfg->data_train, (long long)t->length,
         cfg->data_crop ? " after data.crop" : "");
+  TRY(check_classes(t));
   return vocab_same(mixture_vocab(t->train), cfg->data_train, shards_vocab(t->valid), cfg->data_valid);
 }
 

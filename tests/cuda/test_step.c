@@ -20,12 +20,14 @@ typedef struct Case {
   const char *network, *objective;
   int64_t T;
   bool timed, mask_padding;
+  int64_t classes;
 } Case;
 static const Case cases[] = {
-    {"dit", "subs", 0, false, false},      {"dit", "subs", 0, true, false},    {"dit", "subs", 0, false, true},
-    {"dit", "subs", 100, true, false},     {"dit", "d3pm", 100, true, true},   {"dit", "d3pm", 100, true, false},
-    {"dit", "sedd", 0, true, false},       {"ar", "ar", 0, false, false},      {"dimamba", "subs", 0, false, false},
-    {"dimamba", "d3pm", 100, true, false}, {"dimamba", "sedd", 0, true, false}};
+    {"dit", "subs", 0, false, false},      {"dit", "subs", 0, true, false},        {"dit", "subs", 0, false, true},
+    {"dit", "subs", 100, true, false},     {"dit", "d3pm", 100, true, true},       {"dit", "d3pm", 100, true, false},
+    {"dit", "sedd", 0, true, false},       {"ar", "ar", 0, false, false},          {"dimamba", "subs", 0, false, false},
+    {"dimamba", "d3pm", 100, true, false}, {"dimamba", "sedd", 0, true, false},    {"dit", "subs", 0, false, false, 4},
+    {"dit", "uniform", 0, true, false, 4}, {"dimamba", "subs", 0, false, false, 4}};
 enum { CASES = sizeof cases / sizeof *cases };
 
 typedef struct Bounds {
@@ -36,6 +38,7 @@ static const Bounds in_f32 = {1e-6, 1e-5, 2e-5}, in_bf16 = {1e-2, 4e-2, 0.15};
 static Toy toy_of(const Case *c, const char *backend, bool bf16) {
   Toy t = toy_network(c->network, backend, c->timed);
   t.model.mask_padding = c->mask_padding;
+  t.model.classes = c->classes;
   t.objective.name = c->objective;
   t.objective.T = c->T;
   t.device.bf16 = bf16;
@@ -151,8 +154,8 @@ int main(void) {
   static char names[2 * CASES][80];
   for (int i = 0; i < 2 * CASES; i++) {
     const Case *c = &cases[i / 2];
-    snprintf(names[i], sizeof names[i], "%s %s%s%s, T = %d, %s", c->network, c->objective, c->timed ? ", timed" : "",
-             c->mask_padding ? ", mask_padding" : "", (int)c->T, i % 2 ? "bf16" : "f32");
+    snprintf(names[i], sizeof names[i], "%s %s%s%s%s, T = %d, %s", c->network, c->objective, c->timed ? ", timed" : "",
+             c->mask_padding ? ", mask_padding" : "", c->classes ? ", classes" : "", (int)c->T, i % 2 ? "bf16" : "f32");
     tests[i] = (struct CMUnitTest)cmocka_unit_test_prestate(test_f32, (void *)(uintptr_t)c);
     if (i % 2) tests[i].test_func = test_bf16;
     tests[i].name = names[i];

@@ -50,6 +50,53 @@ static void test_slopes_one_block(void **state) {
   }
 }
 
+/* ---- classes */
+static Toy with_classes(const ToyNetwork *x, bool time) {
+  Toy t = toy_network(x->name, "cpu_f64", time);
+  t.model.classes = 4;
+  return t;
+}
+
+static void test_slopes_classes(void **state) {
+  const ToyNetwork *x = *state;
+  for (int time = 0; time <= x->timed && x->timed; time++) {
+    Network n;
+    Toy t = with_classes(x, time);
+    toy_network_open(&n, &t);
+    toy_pass_slopes(&n, &toy_mixed, 0, B, toy_quarter, SOME);
+    network_destroy(&n);
+  }
+}
+
+/* The gradient of the table has a row for each class that occurs, and one for the sequence without; a class changes the
+ * loss of its own sequence only. */
+static void test_classes_matter(void **state) {
+  const ToyNetwork *x = *state;
+  if (!x->timed) return;
+  Network n;
+  Toy t = with_classes(x, false);
+  toy_network_open(&n, &t);
+  double *grad = toy_gradients(&n, &toy_mixed, 0, B, toy_none, NULL);
+  const Param *table = params_find(&n.model.params, "cond_map.embedding_table.weight");
+  assert_non_null(table);
+  for (int64_t y = 0; y <= 4; y++)
+    for (int64_t k = 0; k < t.model.cond_dim; k++) {
+      bool used = y == toy_labels[0] || y == toy_labels[2] || y == 4;
+      if ((grad[table->offset + y * t.model.cond_dim + k] != 0) != used) fail_msg("row %d of the table", (int)y);
+    }
+  double *of_class = toy_hidden(&n, &toy_mixed, 0, 2, toy_none), *alone = toy_hidden(&n, &toy_mixed, 1, 1, toy_none);
+  toy_same("a sequence without a class beside one with", of_class + TOY_L * TOY_D, alone, TOY_L * TOY_D);
+  toy_fill(&n, toy_labels[0] * t.model.cond_dim, 1, 3, "cond_map.embedding_table.weight");
+  double *other = toy_hidden(&n, &toy_mixed, 0, 2, toy_none);
+  toy_same("the sequence without the class", other + TOY_L * TOY_D, alone, TOY_L * TOY_D);
+  assert_true(fabs(other[0] - of_class[0]) > 1e-6);
+  mem_free(&grad);
+  mem_free(&of_class);
+  mem_free(&alone);
+  mem_free(&other);
+  network_destroy(&n);
+}
+
 /* Every parameter must have a gradient, or the tests above would not test it. Two exceptions have none: embeddings of
  * tokens that do not occur, and the head's row of the mask token, which these objectives never predict. */
 static void test_every_parameter_matters(void **state) {
@@ -180,6 +227,7 @@ static void test_extremes(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_slopes_every),     cmocka_unit_test(test_slopes_some),
+      cmocka_unit_test(test_slopes_classes),   cmocka_unit_test(test_classes_matter),
       cmocka_unit_test(test_slopes_one_block), cmocka_unit_test(test_every_parameter_matters),
       cmocka_unit_test(test_short_batch),      cmocka_unit_test(test_accumulation),
       cmocka_unit_test(test_row_chunks),       cmocka_unit_test(test_extremes)};
