@@ -12,6 +12,7 @@ void toy_open_sampler(Network *n, ToySampler options) {
   if (toy_under_test()) toy.device.name = check_device;
   toy.device.bf16 = options.bf16;
   toy.model.time_conditioning = options.time;
+  toy.model.classes = options.classes;
   if (options.model) toy.model.name = options.model;
   toy.objective = options.objective;
   toy.eps = EPS;
@@ -31,14 +32,17 @@ double toy_masked(const Network *n, double t) {
   return n->schedule.table == &toy_slow ? 0.25 + EPS + 0.5 * t : (1 - EPS) * t;
 }
 
-void toy_conditionals(Network *n, double t, double p[STATES][L][V]) {
-  int32_t z[STATES * L];
+void toy_conditionals(Network *n, double t, double p[STATES][L][V]) { toy_conditionals_of(n, -1, t, p); }
+
+void toy_conditionals_of(Network *n, int32_t label, double t, double p[STATES][L][V]) {
+  int32_t z[STATES * L], labels[STATES];
   double sigma[STATES];
   for (int s = 0; s < STATES; s++) {
     for (int l = 0; l < L; l++) z[s * L + l] = toy_digit(s, l);
     sigma[s] = -log(1 - toy_masked(n, t));
+    labels[s] = label;
   }
-  ModelInput in = {.B = STATES, .ids = z, .sigma = sigma};
+  ModelInput in = {.B = STATES, .ids = z, .sigma = sigma, .labels = labels};
   MUST(model_forward(&n->model, &in));
   float logits[STATES][L][V];
   MUST(rows_logits(&n->rows, 0, STATES * L, &logits[0][0][0]));
@@ -110,6 +114,7 @@ int toy_sampler(Sampler *s, const Network *n, Run r) {
   const Config cfg = {.sample_sampler = (char *)(uintptr_t)r.sampler,
                       .sample_draw = word(r.f32 ? "f32" : NULL, "f64"),
                       .sample_temperature = r.likeliest ? 0 : 1,
+                      .sample_nucleus = 1,
                       .sample_remask = word(r.remask, "cap"),
                       .sample_commit = word(r.commit, "top_k"),
                       .sample_order = word(r.order, "confidence"),
@@ -130,6 +135,7 @@ int toy_sampler(Sampler *s, const Network *n, Run r) {
   SamplerOptions o = {.cfg = &cfg,
                       .objective = &n->objective,
                       .model = &n->model.options,
+                      .label = n->model.options.classes > 0 ? r.label : -1,
                       .bos = r.no_bos ? -1 : BOS,
                       .eos = r.no_bos ? -1 : EOS,
                       .pad = r.pad == PAD_TOKEN  ? PAD
@@ -145,18 +151,20 @@ void toy_refused(const Network *n, Run r, const char *why) {
 }
 
 SamplerJob toy_job(Network *n, Run r, int32_t *z) {
-  return (SamplerJob){.model = &n->model,
-                      .rows = &n->rows,
-                      .objective = &n->objective,
-                      .steps = r.steps,
-                      .noise_removal = r.noise_removal,
-                      .draw = {.temperature = r.likeliest ? 0 : 1, .nucleus = 1, .f32 = r.f32},
-                      .guided = r.guided,
-                      .guidance = r.guidance,
-                      .seed = r.seed,
-                      .first = r.first,
-                      .n = r.n,
-                      .z = z};
+  SamplerJob job = {.model = &n->model,
+                    .rows = &n->rows,
+                    .objective = &n->objective,
+                    .steps = r.steps,
+                    .noise_removal = r.noise_removal,
+                    .draw = {.temperature = r.likeliest ? 0 : 1, .nucleus = 1, .f32 = r.f32},
+                    .seed = r.seed,
+                    .first = r.first,
+                    .n = r.n,
+                    .z = z};
+  bool classes = n->model.options.classes > 0;
+  guidance_set(&job, classes ? r.label : -1, r.guided ? r.guidance : 1);
+  if (!classes) job.guided = r.guided; /* also with gamma = 1 */
+  return job;
 }
 
 SamplerJob toy_samples(Network *n, Run r, const int32_t start[L], int32_t *z) {

@@ -5,6 +5,7 @@
 #pragma once
 #include "toy.h"
 
+#include "sampling/guidance.h"
 #include "sampling/sampler.h"
 
 enum {
@@ -28,7 +29,8 @@ bool toy_under_test(void);
 typedef struct ToySampler {
   ObjectiveOptions objective; /* name NULL: subs */
   bool time, bf16;            /* conditioned on time; matrix products in bf16, on a device under test */
-  const char *model;          /* NULL: dit, whose output is the same at all positions where all are masked */
+  int64_t classes;
+  const char *model; /* NULL: dit, whose output is the same at all positions where all are masked */
   int64_t batch;
 } ToySampler;
 /** toy_open_sampler — create the network with these options. */
@@ -46,6 +48,8 @@ double toy_masked(const Network *n, double t);
 /** toy_conditionals — p(x0_l = y | z) for every state z at time t: a plain softmax of the logits, without m except for
  *  d3pm. */
 void toy_conditionals(Network *n, double t, double p[STATES][L][V]);
+/** toy_conditionals_of — the same given a class, −1: none. */
+void toy_conditionals_of(Network *n, int32_t label, double t, double p[STATES][L][V]);
 /** toy_law_finish — apply the noise removal to the distribution. */
 void toy_law_finish(double law[STATES], double p[STATES][L][V]);
 /** toy_law_of — the distribution of the reverse process with this number of steps. */
@@ -68,6 +72,7 @@ typedef struct Run {
   double hold, hold_time;                     /* sample.hold, sample.hold_time */
   bool guided;                                /* sample.guidance = guidance; false: 1 */
   double guidance;
+  int32_t label; /* sample.label, of networks with classes; −1: none */
   /* of parallel: sample.commit, order, eos (NULL: top_k, confidence, free), the rule's number, block_length, stop_at_eos */
   const char *commit, *order, *eos;
   double number;

@@ -23,6 +23,7 @@ typedef struct Sampling {
   Sampler sampler;
   Strides strides;
   Prompts prompts;
+  int32_t label;    /* class of the samples, −1: none */
   int64_t length;   /* tokens of a sample */
   int64_t batch;    /* samples of a call, at most */
   void *results;    /* rank 0: rows of ROW_HEAD + length */
@@ -42,6 +43,7 @@ static int open_sampler(Sampling *s, const Config *cfg) {
   SamplerOptions o = {.cfg = cfg,
                       .objective = &net->objective,
                       .model = &net->model.options,
+                      .label = s->label,
                       .bos = v->bos,
                       .eos = v->eos,
                       .pad = v->pad};
@@ -62,10 +64,13 @@ static int open_all(Sampling *s, const Config *cfg, Comm *comm) {
   s->length = strides_length(&s->strides, state->length);
   int64_t part = (cfg->sample_count + comm->size - 1) / comm->size;
   s->batch = cfg->sample_batch < part ? cfg->sample_batch : part;
-  bool guided = cfg->sample_guidance != 1;
-  CHECK(!guided || *cfg->sample_prompt, ERR_USAGE,
-        "sample.guidance = %g is the weight of a prompt: set sample.prompt, or leave it at 1", cfg->sample_guidance);
-  TRY(task_open(&s->task, state->length, "sample.batch", guided ? 2 * s->batch : s->batch));
+  TRY(deck_label(cfg, state->class_names, &s->label));
+  CHECK(cfg->sample_guidance == 1 || s->label >= 0 || *cfg->sample_prompt, ERR_USAGE,
+        "sample.guidance = %g is the weight of a class or of a prompt: set sample.label or sample.prompt, or leave it "
+        "at 1",
+        cfg->sample_guidance);
+  int64_t passes = guidance_pairs(s->label, cfg->sample_guidance) ? 2 : 1;
+  TRY(task_open(&s->task, state->length, "sample.batch", passes * s->batch));
   TRY(open_sampler(s, cfg));
   TRY(*cfg->sample_prompt ? prompts_read(&s->prompts, cfg->sample_prompt, &state->vocab, s->length)
                           : prompts_none(&s->prompts, &state->vocab, s->length));
@@ -94,7 +99,7 @@ static int show(void *arg, int64_t step) {
 }
 
 static SamplerJob job_at(Sampling *s, int64_t first, int64_t n, int32_t *z) {
-  SamplerJob job = deck_job(s->task.cfg, &s->task.net);
+  SamplerJob job = deck_job(s->task.cfg, &s->task.net, s->label);
   job.first = first;
   job.n = n;
   job.z = z;
@@ -204,6 +209,8 @@ static int fill_options(H5 *f, const Sampling *s) {
   TRY(h5_set_str(f, "/", "kappa_from", cfg->sample_kappa_from));
   TRY(h5_set_real(f, "/", "hold", cfg->sample_hold));
   TRY(h5_set_real(f, "/", "hold_time", cfg->sample_hold_time));
+  if (s->label >= 0) TRY(h5_set_int(f, "/", "label", s->label));
+  if (s->label >= 0) TRY(h5_set_str(f, "/", "label_name", cfg->sample_label));
   TRY(h5_set_real(f, "/", "guidance", cfg->sample_guidance));
   TRY(h5_set_str(f, "/", "draw", cfg->sample_draw));
   TRY(h5_set_real(f, "/", "temperature", cfg->sample_temperature));
@@ -308,8 +315,9 @@ const Command command_sample = {
     .stops = true,
     .run = sample,
     .about =
-        "Draws samples and prints them. sample.prompt fixes some of their tokens, sample.num_strides makes them "
-        "longer than the sequences of the network. A sample is a function of run.seed and its number, whatever "
+        "Draws samples and prints them. sample.label is their class, sample.prompt fixes some of their tokens, "
+        "sample.num_strides makes them longer than the sequences of the network. A sample is a function of run.seed "
+        "and its number, whatever "
         "the batch and the number of ranks. "
         "A stop (SIGTERM, SIGUSR1, SIGINT, SIGHUP) ends it after the current pass of the network and keeps what is "
         "finished in OUTPUT.part, as does every minute; the same command goes on from there, on any number of ranks.",

@@ -17,7 +17,7 @@ static int step_done(void *arg, int64_t step) {
 /* Samples first … first+n−1 into s->tokens. */
 static int draw_batch(TrainSamples *s, int64_t first, int64_t n) {
   Trainer *t = s->trainer;
-  SamplerJob job = deck_job(t->cfg, &t->net);
+  SamplerJob job = deck_job(t->cfg, &t->net, s->label);
   job.first = first;
   job.n = n;
   job.z = s->z;
@@ -100,7 +100,9 @@ static int open_samples(void *arg, Trainer *t) {
   TrainSamples *s = arg;
   const Config *cfg = t->cfg;
   const Vocab *vocab = mixture_vocab(t->train);
+  TRY(deck_label(cfg, mixture_class_names(t->train), &s->label));
   SamplerOptions o = {.cfg = cfg,
+                      .label = s->label,
                       .objective = &t->net.objective,
                       .model = &t->net.model.options,
                       .bos = vocab->bos,

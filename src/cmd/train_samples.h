@@ -10,6 +10,7 @@ typedef struct TrainSamples {
   Trainer *trainer; /* not owned */
   Sampler sampler;
   Prompts prompts;
+  int32_t label;   /* class of the samples, −1: none */
   int32_t *z;      /* [micro_batch,L] */
   int64_t *tokens; /* [count,L] those of all ranks */
 } TrainSamples;

@@ -86,16 +86,21 @@ int64_t draws_pass_size(const Device *dev, int64_t B, int64_t most) {
 int draws_evaluate(SamplerJob *job, const Draws *d, int32_t *z, int64_t B, double t) {
   int64_t L = job->length, size = draws_pass_size(job->model->dev, B, job->n);
   double *sigma = NULL;
+  int32_t *labels = NULL;
   job->evaluations++;
-  job->evaluated += job->given ? 2 * B : B;
+  job->evaluated += job->pairs ? 2 * B : B;
   if (job->pass) return job->pass(job, d);
-  TRY(mem_alloc(&sigma, (size_t)size * sizeof *sigma));
-  for (int64_t b = 0; b < size; b++) sigma[b] = objective_condition(job->objective, t);
+  int err = OK;
+  TRY_TO(done, mem_alloc(&sigma, (size_t)size * sizeof *sigma));
+  TRY_TO(done, mem_alloc(&labels, (size_t)size * sizeof *labels));
+  for (int64_t b = 0; b < size; b++) sigma[b] = objective_condition(job->objective, t), labels[b] = job->label;
   for (int64_t b = B; b < size; b++) memcpy(z + b * L, z, (size_t)L * sizeof *z);
-  ModelInput in = {.B = size, .ids = z, .sigma = sigma, .rows = d->rows, .n_rows = d->n};
+  ModelInput in = {.B = size, .ids = z, .sigma = sigma, .labels = labels, .rows = d->rows, .n_rows = d->n};
   GuidedPass guided = {.z = z, .who = d->who, .real = B, .B = size, .sigma = sigma, .rows = d->rows, .n = d->n};
-  int err = job->given ? guidance_forward(job, &guided) : model_forward(job->model, &in);
+  err = job->pairs ? guidance_forward(job, &guided) : model_forward(job->model, &in);
+done:
   mem_free(&sigma);
+  mem_free(&labels);
   return err;
 }
 

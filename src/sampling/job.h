@@ -13,9 +13,11 @@ struct SamplerJob {
   int64_t steps;
   bool noise_removal; /* fill the masks that remain after the last step */
   DrawRule draw;      /* temperature, nucleus, f32; the sampler sets `keep` */
-  bool guided;        /* by the tokens that are fixed in z (guidance.h) */
+  int32_t label;      /* class of all samples, of networks with classes; −1: none */
+  bool guided;        /* by the class or, without one, by the tokens that are fixed in z (guidance.h) */
   double guidance;    /* its gamma */
-  bool *given;        /* [n,L] these tokens; set by sampler_run, NULL: no guidance */
+  bool pairs;         /* passes have each sequence twice; set by sampler_run where the job is guided */
+  bool *given;        /* [n,L] the tokens that guide; set by sampler_run, NULL: none */
   uint64_t seed;
   int64_t first, n;    /* numbers of the samples: first … first+n−1, n ≤ the model's batch */
   int64_t length;      /* L of z: of the model's sequences, or of a block of block diffusion; set by sampler_run */

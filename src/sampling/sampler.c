@@ -31,6 +31,24 @@ static const char *drawn_in_f32(const Objective *o, char text[MENU_TEXT]) {
 /* Whether a row of logits says nothing but which token it is. */
 static bool certain(const Objective *o) { return o->gives != GIVES_X0_OR_MASK && o->gives != GIVES_SCORE; }
 
+/* Where the mask has a probability, mixing would change how many tokens unmask. */
+static int check_guidance(const SamplerOptions *x) {
+  const Objective *o = x->objective;
+  const Config *cfg = x->cfg;
+  if (!guidance_pairs(x->label, cfg->sample_guidance)) return OK;
+  CHECK(
+      x->label < 0 || o->gives == GIVES_X0 || o->gives == GIVES_X0_UNIFORM, ERR_USAGE,
+      "sample.guidance mixes what the network gives with and without a class: diffusion.objective = %s %s; set it to 1",
+      o->table->name, unfit[o->gives]);
+  CHECK(x->label >= 0 || o->gives == GIVES_X0, ERR_USAGE,
+        "sample.guidance compares a prompt with a masked one: diffusion.objective = %s %s; set it to 1", o->table->name,
+        unfit[o->gives]);
+  CHECK(o->gives == GIVES_X0 || (cfg->sample_temperature == 1 && cfg->sample_nucleus == 1), ERR_USAGE,
+        "sample.guidance with uniform noise mixes the distributions of a step as they are: set sample.temperature and "
+        "sample.nucleus to 1");
+  return OK;
+}
+
 static int check(const SamplerTable *s, const SamplerOptions *x) {
   const Objective *o = x->objective;
   bool timed = x->model->time_conditioning, left_to_right = s->takes == TAKES(GIVES_NEXT);
@@ -46,9 +64,7 @@ static int check(const SamplerTable *s, const SamplerOptions *x) {
         "sample.draw = f32 is not available for sample.sampler = %s with diffusion.objective = %s, but for %s; use "
         "sample.draw = f64",
         s->name, o->table->name, drawn_in_f32(o, fit));
-  CHECK(x->cfg->sample_guidance == 1 || o->gives == GIVES_X0, ERR_USAGE,
-        "sample.guidance compares a prompt with a masked one: diffusion.objective = %s %s; set it to 1", o->table->name,
-        unfit[o->gives]);
+  TRY(check_guidance(x));
   CHECK(x->cfg->sample_temperature > 0 || (strcmp(x->cfg->sample_draw, "f32") != 0 && certain(o)), ERR_USAGE,
         "sample.temperature = 0 takes the most likely token, for which sample.draw must be f64 and the objective give "
         "no probability to the mask; use a small one, such as 1e-3");
@@ -76,7 +92,7 @@ static int check_blocks(const SamplerOptions *x) {
   CHECK(cfg->sample_block_length == 0, ERR_USAGE,
         "sample.block_length = %lld: with diffusion.block = %lld the blocks are those of the network; set it to 0",
         (long long)cfg->sample_block_length, (long long)x->model->block);
-  CHECK(cfg->sample_guidance == 1, ERR_USAGE,
+  CHECK(!guidance_pairs(x->label, cfg->sample_guidance), ERR_USAGE,
         "sample.guidance = %g: with diffusion.block = %lld there is no guidance; set it to 1", cfg->sample_guidance,
         (long long)x->model->block);
   return sampler_stops(x);

@@ -12,6 +12,7 @@ typedef struct SamplerOptions {
   const Config *cfg; /* section `sample`; not owned, nor the next two */
   const Objective *objective;
   const ModelOptions *model;
+  int32_t label;         /* class of the samples, −1: none */
   int32_t bos, eos, pad; /* of the tokenizer: beginning and end of a sequence, and what follows it; −1: there is none */
 } SamplerOptions;
 

@@ -17,7 +17,9 @@
  *                            + (1 − alpha_t/alpha_s)(1 − alpha_s)/K
  *   D·π_y                  = K alpha_t p_z [y = z] + (1 − alpha_t) p_y
  * so a token stays, is drawn from p, or from the prior. The samples begin with uniform tokens where z has masks; what is
- * fixed at the start stays. Every position is evaluated in every step. sample.noise_removal ends with one more pass,
+ * fixed at the start stays. Guided by a class (guidance.h) the distributions r of the whole step are mixed, with the class
+ * and without: in proportion to r_c^gamma r_u^(1 − gamma), since p decides in each how likely a token is to stay.
+ * Every position is evaluated in every step. sample.noise_removal ends with one more pass,
  * which takes the most likely token everywhere; without it the last step goes to alpha_s = 1. The temperature and the
  * nucleus shape what is drawn from p; p_z is the network's.
  * Source: Sahoo et al., arXiv:2602.21185; the posterior: arXiv:2412.10193 §3.2. */
@@ -62,6 +64,8 @@ typedef struct Replacing {
   Draws draws;   /* the positions that are not fixed */
   int32_t *seen; /* [draws.n] their tokens before the step */
   double *nll;   /* [draws.n] −log p of these */
+  float *logits; /* guided: [2·rows_chunk,V] */
+  double *law;   /* guided: [rows_chunk,V] */
 } Replacing;
 
 static int begin(Replacing *r, SamplerJob *job) {
@@ -71,6 +75,11 @@ static int begin(Replacing *r, SamplerJob *job) {
   TRY(draws_create(&r->draws, (int64_t)tokens));
   TRY(mem_alloc(&r->seen, tokens * sizeof *r->seen));
   TRY(mem_alloc(&r->nll, tokens * sizeof *r->nll));
+  if (job->pairs) {
+    size_t numbers = (size_t)(rows_chunk(job->rows) * V);
+    TRY(mem_alloc(&r->logits, 2 * numbers * sizeof *r->logits));
+    TRY(mem_alloc(&r->law, numbers * sizeof *r->law));
+  }
   for (int64_t b = 0; b < job->n; b++) {
     RngKey key = draws_key(job, RNG_SAMPLE_PRIOR, DRAWS_STEPS, job->first + b, 0);
     for (int64_t l = 0; l < L; l++) {
@@ -86,6 +95,8 @@ static void end(Replacing *r) {
   draws_destroy(&r->draws);
   mem_free(&r->seen);
   mem_free(&r->nll);
+  mem_free(&r->logits);
+  mem_free(&r->law);
 }
 
 typedef struct Step {
@@ -94,16 +105,78 @@ typedef struct Step {
   int32_t m;
 } Step;
 
+/* The parts of D r(z_s | z_t = z), where p_z = p: z itself, a token drawn from p(x0 | z), one of the prior. */
+typedef struct Parts {
+  double stay, drawn, noise;
+} Parts;
+
+static Parts parts_of(const Step *s, double p) {
+  double at = 1 - s->now, as = 1 - s->next, k = s->kappa, known = (double)(s->V - 1) * at * p, D = known + s->now;
+  return (Parts){.stay = k * (known + at * s->next / as) + (1 - k) * as * known,
+                 .drawn = k * (s->now - s->next) + (1 - k) * as * s->now,
+                 .noise = k * (s->now - s->next) / as * s->next + (1 - k) * s->next * D};
+}
+
 /* The token that follows z, where p_z = p and x0 was drawn from p: by the random number u. */
 static int32_t next_token(const Step *s, int32_t z, double p, int32_t x0, double u) {
-  double at = 1 - s->now, as = 1 - s->next, k = s->kappa, known = (double)(s->V - 1) * at * p, D = known + s->now;
-  double stay = k * (known + at * s->next / as) + (1 - k) * as * known;
-  double drawn = k * (s->now - s->next) + (1 - k) * as * s->now;
-  double noise = k * (s->now - s->next) / as * s->next + (1 - k) * s->next * D;
-  u *= stay + drawn + noise; /* D */
-  if (u < stay) return z;
-  if (u < stay + drawn || noise == 0) return x0;
-  return timestep_token((u - stay - drawn) / noise, s->V, s->m);
+  Parts x = parts_of(s, p);
+  u *= x.stay + x.drawn + x.noise; /* D */
+  if (u < x.stay) return z;
+  if (u < x.stay + x.drawn || x.noise == 0) return x0;
+  return timestep_token((u - x.stay - x.drawn) / x.noise, s->V, s->m);
+}
+
+/* law[V] += weight · log(D r), from logits f[V]. */
+static void add_law(const Step *s, double *law, const float *f, int32_t z, double weight) {
+  const double least = 1e-300;
+  double sum = 0, most = -INFINITY;
+  for (int64_t y = 0; y < s->V; y++)
+    if (y != s->m) most = fmax(most, (double)f[y]);
+  for (int64_t y = 0; y < s->V; y++)
+    if (y != s->m) sum += exp((double)f[y] - most);
+  Parts x = parts_of(s, exp((double)f[z] - most) / sum);
+  for (int64_t y = 0; y < s->V; y++) {
+    double r = (y == z ? x.stay : 0) + x.drawn * exp((double)f[y] - most) / sum + x.noise / (double)(s->V - 1);
+    law[y] += weight * log(fmax(r, least));
+  }
+}
+
+/* The token that follows z by the mixed law, from the logits c with the class and u without: by the random number at. */
+static int32_t guided_token(const Step *s, double *law, const float *c, const float *u, int32_t z, double gamma,
+                            double at) {
+  double most = -INFINITY, sum = 0;
+  int32_t last = z;
+  memset(law, 0, (size_t)s->V * sizeof *law);
+  add_law(s, law, c, z, gamma);
+  add_law(s, law, u, z, 1 - gamma);
+  law[s->m] = -INFINITY;
+  for (int64_t y = 0; y < s->V; y++) most = fmax(most, law[y]);
+  for (int64_t y = 0; y < s->V; y++) sum += law[y] = exp(law[y] - most);
+  at *= sum;
+  for (int32_t y = 0; y < s->V; y++) {
+    if (law[y] > 0) last = y;
+    if ((at -= law[y]) < 0) break;
+  }
+  return last;
+}
+
+/* d->ids := the tokens that follow r->seen, from the pairs of the last pass. */
+static int draw_guided(Replacing *r, SamplerJob *job, const Step *s) {
+  Draws *d = &r->draws;
+  int64_t V = s->V, part = rows_chunk(job->rows);
+  for (int64_t first = 0, n; first < d->n; first += n) {
+    n = d->n - first < part ? d->n - first : part;
+    TRY(rows_pair_logits(job->rows, first, n, r->logits));
+    for (int64_t i = 0; i < 2 * n * V; i++)
+      CHECK(!isnan(r->logits[i]), ERR_NUMERIC,
+            "the network's output is NaN: the weights of the checkpoint are damaged");
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < n; i++)
+      d->ids[first + i] = guided_token(s, r->law + i * V, r->logits + i * V, r->logits + (n + i) * V,
+                                       r->seen[first + i], job->guidance, d->uniform[first + i]);
+  }
+  for (int64_t i = 0; i < d->n; i++) job->z[d->rows[i]] = d->ids[i];
+  return OK;
 }
 
 static int take_step(Replacing *r, SamplerJob *job, const PsiOptions *x, int64_t step) {
@@ -120,6 +193,7 @@ static int take_step(Replacing *r, SamplerJob *job, const PsiOptions *x, int64_t
     r->seen[i] = job->z[d->rows[i]];
   }
   TRY(draws_evaluate(job, d, job->z, job->n, t));
+  if (job->pairs) return draw_guided(r, job, &s);
   TRY(rows_draw_seen(job->rows, o, d->n, r->seen, d->uniform, &job->draw, d->ids, r->nll));
   for (int64_t i = 0; i < d->n; i++) {
     RngKey key = draws_key(job, RNG_SAMPLE_UNMASK, DRAWS_STEPS, job->first + d->rows[i] / L, step);

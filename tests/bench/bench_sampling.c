@@ -127,7 +127,8 @@ static int time_sampler(Bench *b, const char *name, Cost *cost) {
   while (!ancestral && b->budget > 0 && n > 1 && sequences_of(b, name, (double)n) > most) n--;
   SamplerJob job = start(b, n);
   if (ancestral && b->budget > 0 && whole > most) job.steps = (int64_t)(most / (double)b->B) + 1;
-  SamplerOptions options = {.cfg = &cfg, .objective = job.objective, .model = &job.model->options, .bos = -1};
+  SamplerOptions options = {
+      .cfg = &cfg, .objective = job.objective, .model = &job.model->options, .label = -1, .bos = -1};
   TRY(sampler_create(&sampler, &options));
   double wall = clock_now(), cpu = cpu_now();
   TRY(sampler_run(&sampler, &job));

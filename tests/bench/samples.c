@@ -18,7 +18,7 @@ static int draw(Samples *s, const Sampler *sampler, SamplerJob *job, int64_t cou
 
 int samples_time(Samples *s, Network *net, const Config *cfg) {
   const ModelOptions *o = &net->model.options;
-  SamplerOptions options = {.cfg = cfg, .objective = &net->objective, .model = o, .bos = -1};
+  SamplerOptions options = {.cfg = cfg, .objective = &net->objective, .model = o, .label = -1, .bos = -1};
   SamplerJob job = {.model = &net->model,
                     .rows = &net->rows,
                     .objective = &net->objective,

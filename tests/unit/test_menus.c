@@ -182,7 +182,8 @@ static void sample(Trainer *t, const char *sampler, int64_t evaluations) {
   Config cfg = *t->cfg;
   int32_t z[SAMPLES * LONG];
   cfg.sample_sampler = (char *)(uintptr_t)sampler;
-  SamplerOptions o = {.cfg = &cfg, .objective = &t->net.objective, .model = &t->net.model.options, .bos = 0};
+  SamplerOptions o = {
+      .cfg = &cfg, .objective = &t->net.objective, .model = &t->net.model.options, .label = -1, .bos = 0};
   for (int i = 0; i < SAMPLES * LONG; i++) z[i] = i % LONG == 2 ? 4 : V - 1;
   SamplerJob job = {.model = &t->net.model,
                     .rows = &t->net.rows,
