@@ -84,6 +84,8 @@ class Data:
     lengths: np.ndarray  # [N]: positions that are scored
     vocabulary: Vocabulary
     attributes: Values
+    labels: np.ndarray | None = None  # [N]: the class of each row, -1: unknown
+    class_names: list[str] = field(default_factory=list)  # in the order of their numbers; empty: they have none
 
     def tokens(self, first: int = 0, last: int | None = None) -> np.ndarray:
         """The token ids of rows first to last - 1, [n,L]."""
@@ -244,7 +246,11 @@ def format_of(path: str | Path) -> str:
 
 def data(path: str | Path) -> Data:
     with _opened(path, "mdlm-data") as f:
-        return Data(Path(path), f["tokens"].shape, f["lengths"][()], _vocabulary(f), _attributes(f))
+        labels, names = (f["label"][()], str(f["label"].attrs.get("names", ""))) if "label" in f else (None, "")
+        shape, lengths = f["tokens"].shape, f["lengths"][()]
+        return Data(
+            Path(path), shape, lengths, _vocabulary(f), _attributes(f), labels, names.split("\n") if names else []
+        )
 
 
 def checkpoint(path: str | Path) -> Checkpoint:

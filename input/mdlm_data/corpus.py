@@ -21,6 +21,7 @@ from mdlm_data.documents import Cut, Piece, Unit, bounded, take
 from mdlm_data.errors import InputError
 from mdlm_data.forms import Counts, Item, Options, expanded, opened
 from mdlm_data.forms.stream import Peek
+from mdlm_data.labels import Labels
 
 LINE = Unit("line")
 
@@ -47,6 +48,7 @@ class Corpus:
     ) -> None:
         self.unit, self.text_unit, self.limit, self.options = unit, text_unit, limit, options or Options()
         self.units: set[str] = set()  # what documents were, in the latest pass
+        self.labels: Labels | None = None  # gets the class of each document, when that ends (None: it is not needed)
         self._raw: BinaryIO | None = None  # the file being read
         self._before = 0  # bytes of the files already read in this pass
         self._sources = [self._source(file, spool_dir) for path in paths for file in _files(path)]
@@ -128,14 +130,19 @@ class Corpus:
             raise InputError(f"{path}: {e.strerror or e}") from e
 
     def _documents(self, item: Item, cut: Cut | None) -> Iterator[Piece]:
+        if self.options.label_field and not item.records:
+            raise InputError(f"{item.name}: has no fields; --label-field is for records")
         if item.tokens:
             self.units.add("tokens")
             yield from item.tokens
         elif item.records:
             self.units.add(self.unit.name if self.unit else "record")
-            for record in item.records:
-                parts = self.unit.split(io.StringIO(record, "\n")) if self.unit else [(record, True)]
-                yield from bounded(self._clean(parts), cut)
+            for text, label in item.records:
+                parts = self.unit.split(io.StringIO(text, "\n")) if self.unit else [(text, True)]
+                for piece in bounded(self._clean(parts), cut):
+                    if piece[1] and self.labels:
+                        self.labels.add(label, item.name)
+                    yield piece
         else:
             unit = self.unit or self.text_unit
             self.units.add(unit.name)

@@ -18,6 +18,7 @@ from mdlm_data.column import Column
 from mdlm_data.errors import InputError, reason
 from mdlm_data.fidelity import Loss
 from mdlm_data.framing import Account, Rows
+from mdlm_data.labels import Classes, Labels
 from mdlm_data.output import flush_to_disk
 from mdlm_data.seal import seal_append
 from mdlm_data.unigram import entropy
@@ -30,7 +31,9 @@ CHUNK_BYTES = 1 << 16
 class DataFile:
     """One output file: add … add, finish, publish. As a context manager it discards a file that was not published."""
 
-    def __init__(self, path: str, vocabulary: Vocabulary, length: int, chunk_rows: int | None) -> None:
+    def __init__(
+        self, path: str, vocabulary: Vocabulary, length: int, chunk_rows: int | None, labelled: bool = False
+    ) -> None:
         self.path, self.partial = path, path + ".tmp"
         self.v, self.length = vocabulary, length
         self.loss = Loss()
@@ -45,6 +48,7 @@ class DataFile:
             raise InputError(f"{path}: cannot write it: {reason(e)}") from e
         self.tokens = Column(self.file, "tokens", (length,), dtype, chunk_rows)
         self.lengths = Column(self.file, "lengths", (), "<u4", chunk_rows and CHUNK_BYTES // 4)
+        self.label = Column(self.file, "label", (), "<i4", chunk_rows and CHUNK_BYTES // 4) if labelled else None
         self.digest = ""
 
     @property
@@ -55,7 +59,7 @@ class DataFile:
     def scored(self) -> int:
         return int(self.counts.sum())
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: Rows, labels: np.ndarray | None = None) -> None:
         tokens, lengths = rows
         scored = tokens[np.arange(self.length) < lengths[:, None]]
         if np.any(scored == self.v.mask):
@@ -64,14 +68,18 @@ class DataFile:
         try:
             self.tokens.append(tokens)
             self.lengths.append(lengths)
+            if self.label:
+                self.label.append(labels)
         except OSError as e:
             raise InputError(f"{self.path}: cannot write it: {reason(e)}") from e
 
-    def finish(self, attributes: dict[str, Any]) -> None:
-        """Write the vocabulary and the attributes, close the file and flush it to the disk."""
+    def finish(self, attributes: dict[str, Any], classes: Classes | None = None, labels: Labels | None = None) -> None:
+        """Write the vocabulary and the attributes, close the file and flush it to the disk. `labels`: provisional ones."""
         try:
             self.tokens.finish()
             self.lengths.finish()
+            if self.label and classes:
+                self._finish_labels(self.label, classes, labels)
             self.digest = self._digest()
             write_vocabulary(self.file, self.v)
             own = {
@@ -105,7 +113,18 @@ class DataFile:
 
     def _digest(self) -> str:
         state = xxhash.xxh3_128()
-        for column in (self.tokens, self.lengths):
+        for column in filter(None, (self.tokens, self.lengths, self.label)):
             for block in column.blocks():
-                state.update(np.ascontiguousarray(block, "<u4").data)
+                state.update(np.ascontiguousarray(block.astype("<u4", copy=False)).data)
         return state.hexdigest()
+
+    @staticmethod
+    def _finish_labels(column: Column, classes: Classes, labels: Labels | None) -> None:
+        column.finish()
+        first = 0
+        for block in column.blocks():
+            if labels:
+                column.set[first : first + len(block)] = labels.final(block)
+            first += len(block)
+        column.set.attrs["classes"] = classes.count
+        column.set.attrs["names"] = "\n".join(classes.names)

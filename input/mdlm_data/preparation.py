@@ -21,7 +21,8 @@ from mdlm_data.documents import Piece, Unit, cut_at_blank, take
 from mdlm_data.encoding import BatchEncoder, batches
 from mdlm_data.errors import InputError, require
 from mdlm_data.forms import Options, TokenRule
-from mdlm_data.framing import Unwrapped, Wrapped
+from mdlm_data.framing import Rows, Unwrapped, Wrapped
+from mdlm_data.labels import Labels, classes_of
 from mdlm_data.progress import Progress
 from mdlm_data.protocols import check_vocabulary
 from mdlm_data.replay import Replay, group_sizes
@@ -47,9 +48,11 @@ def prepare(o: argparse.Namespace, command: str) -> None:
     if o.protocol:
         check_vocabulary(o.protocol, vocabulary.name, tuple(getattr(vocabulary, role) for role in SPECIALS))
     paths = {"train": o.out_train, "valid": o.out_valid} if split else {o.split: o.out}
+    if o.label_field:
+        corpus.labels = Labels(o.label_field, classes_of(o.label_classes) if o.label_classes else None)
     with ExitStack() as stack:
         outputs = {
-            name: stack.enter_context(DataFile(path, vocabulary, o.length, o.chunk_rows))
+            name: stack.enter_context(DataFile(path, vocabulary, o.length, o.chunk_rows, bool(o.label_field)))
             for name, path in paths.items()
         }
         store = None
@@ -78,7 +81,7 @@ def open_corpus(o: argparse.Namespace, split: bool) -> Corpus:
         o.inputs,
         None if o.protocol else unit,  # a record of its data set is a document
         text_unit=unit or LINE,
-        options=Options(o.field, o.plain_text, rule, o.allow_invalid, folder),
+        options=Options(o.field, o.label_field, o.plain_text, rule, o.allow_invalid, folder),
         limit=o.limit,
         spool_dir=folder if several_passes else None,
     )
@@ -149,14 +152,19 @@ def tokenize_all(
     for output, n in zip(outputs.values(), sizes):
         framing = framing_of(v, o, n)
         for encoded in (store.encoded if store else in_processes)(encode, batches(take(pieces, n)), o.processes):
-            output.add(framing.add(encoded))
+            add_rows(output, framing.add(encoded), corpus.labels)
             output.loss += encoded.loss
-        output.add(framing.end())
+        add_rows(output, framing.end(), corpus.labels)
         output.account = framing.account
         require(n in (None, output.account.documents), "the corpus changed while it was read; run the command again")
     progress.end()
     if store and store.found and not o.quiet:
         print(f"{store.found} of {store.batches} batches of text were taken from an interrupted run")
+
+
+def add_rows(output: DataFile, rows: Rows, labels: Labels | None) -> None:
+    """With labels a row is a document."""
+    output.add(rows, labels.take(len(rows[0])) if labels else None)
 
 
 def finish(outputs: dict[str, DataFile], corpus: Corpus, o: argparse.Namespace, command: str) -> None:
@@ -170,6 +178,7 @@ def finish(outputs: dict[str, DataFile], corpus: Corpus, o: argparse.Namespace, 
     if not any(f.counts[~frame].any() for f in files):
         raise InputError("the corpus holds no text")
     check_loss(files, files[0].v, o)
+    classes = corpus.labels.finish() if corpus.labels else None
     attributes = settings_of(o, corpus) | {"command": command, "replaced_bytes": corpus.replaced}
     for name, output in outputs.items():
         if not output.rows:
@@ -177,7 +186,7 @@ def finish(outputs: dict[str, DataFile], corpus: Corpus, o: argparse.Namespace, 
         more: dict[str, Any] = {"split": name}
         if output is not files[0]:
             more["unigram_ppl_train"] = cross_perplexity(output.counts, files[0].counts)
-        output.finish(attributes | attributes_of(output) | more)
+        output.finish(attributes | attributes_of(output) | more, classes, corpus.labels)
 
 
 def check_loss(files: list[DataFile], v: Vocabulary, o: argparse.Namespace) -> None:

@@ -52,6 +52,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     require(o.inputs.count("-") < 2, "- is given twice; standard input is read once")
     check_input(o)
     check_framing(o)
+    check_labels(o)
     o.special = special_tokens(o.special)
     o.split = o.split or "all"
     names = ",".join("stdin" if p == "-" else os.path.basename(p) for p in o.inputs)
@@ -99,6 +100,16 @@ def check_framing(o: argparse.Namespace) -> None:
         f"--protocol {o.protocol}: its rows depend on the number of processes P that made them; give --shards P",
     )
     o.shards = o.shards or int(o.map_batch > 0)
+
+
+def check_labels(o: argparse.Namespace) -> None:
+    require(not o.label_classes or o.label_field, "--label-classes goes with --label-field")
+    require(
+        not (o.label_field and o.wrap),
+        "--label-field gives each row the class of its document, but with --wrap a row holds several: add --no-wrap",
+    )
+    require(not (o.label_field and o.vocabulary), "--label-field is for records; token ids have no fields")
+    require(not (o.label_field and o.plain_text), "--label-field is for records, --plain-text for text")
 
 
 def check_input(o: argparse.Namespace) -> None:

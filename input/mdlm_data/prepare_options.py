@@ -145,6 +145,14 @@ def input_options(g: argparse._ArgumentGroup) -> None:
     g.add_argument(
         "--field", metavar="NAME", help="field of records that holds the text (default: text, or the only one)"
     )
+    g.add_argument(
+        "--label-field",
+        metavar="NAME",
+        help="with --no-wrap, the field of records that holds the class of the document: an integer or a name",
+    )
+    g.add_argument(
+        "--label-classes", metavar="FILE.h5", help="number the classes as in that data file (default: names, sorted)"
+    )
     g.add_argument("--plain-text", action="store_true", help="read JSON lines as text, braces and all")
     g.add_argument(
         "--allow-invalid",

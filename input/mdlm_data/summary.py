@@ -45,6 +45,7 @@ def settings_of(o: argparse.Namespace, corpus: Corpus) -> dict[str, Any]:
         "add_eos": int(o.add_eos),
         "add_special": int(o.add_special),
         "field": o.field if "record" in corpus.units else None,
+        "label_field": o.label_field,
         "revision": o.revision,
     }
     if o.protocol:
@@ -83,6 +84,9 @@ def report(outputs: dict[str, DataFile], v: Vocabulary, corpus: Corpus, clock: C
         print(f"{name:8}{f.account.documents:12,}{f.scored:14,}{f.rows:11,}{ppl:13.2f}  {f.digest}  {f.path}")
     for name, f in outputs.items():
         print(f"{name}: {f.account.bytes:,} bytes and {f.account.words:,} words of text in rows{''.join(lost(f))}")
+    if corpus.labels:
+        none = f", {corpus.labels.unknown:,} documents without one" if corpus.labels.unknown else ""
+        print(f"labels: {corpus.labels.finish().count:,} classes{none}")
     if len(outputs) == 2:
         ppl = cross_perplexity(outputs["valid"].counts, outputs["train"].counts)
         print(f"perplexity of valid under the unigram model of train: {ppl:.2f}")

@@ -13,6 +13,7 @@ import numpy as np
 from mdlm_data.command import warn
 from mdlm_data.datafile import DataFile
 from mdlm_data.errors import InputError
+from mdlm_data.labels import Classes, classes_of
 from mdlm_data.seal import sealed_open
 from mdlm_data.spelling import Spelling, spelling, spelling_of
 from mdlm_data.vocabularies import make_vocabulary
@@ -34,11 +35,12 @@ def retokenize(o: argparse.Namespace, command: str) -> None:
         "document_unit": "row",
         "documents": len(rows),
     }
-    with DataFile(o.out, vocabulary, length, None) as output:
+    classes, labels = labels_of(o.input)
+    with DataFile(o.out, vocabulary, length, None, classes is not None) as output:
         for first in range(0, len(rows), ROWS):
-            part = rows[first : first + ROWS]
-            output.add(padded(part, length, vocabulary.pad))
-        output.finish(attributes)
+            part = slice(first, first + ROWS)
+            output.add(padded(rows[part], length, vocabulary.pad), labels[part] if labels is not None else None)
+        output.finish(attributes, classes)
         output.publish()
     if truncated:
         warn(o.program, f"{truncated} of {len(rows)} rows were truncated to {length} tokens")
@@ -59,6 +61,15 @@ def translate(o: argparse.Namespace, target: Vocabulary) -> tuple[list[np.ndarra
                 truncated += o.length is not None and len(ids) > o.length
                 rows.append(ids[: o.length])
     return rows, truncated
+
+
+def labels_of(path: str) -> tuple[Classes | None, np.ndarray | None]:
+    """Of a data file whose rows have classes."""
+    with sealed_open(path) as f:
+        if "label" not in f:
+            return None, None
+        labels = f["label"][:]
+    return classes_of(path), labels
 
 
 @dataclass(frozen=True)

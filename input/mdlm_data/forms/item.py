@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+
+Record = tuple[str, Any]  # the text of a record, and the value of the field of labels
 
 
 @dataclass
@@ -30,6 +32,7 @@ class TokenRule:
 @dataclass
 class Options:
     field: str | None = None  # the field of a record that holds the text
+    label_field: str | None = None  # the field that holds its class (None: it is not read)
     plain: bool = False  # JSON lines are read as the text that they are
     tokens: TokenRule | None = None  # files of token ids are expected, and text is refused
     most_invalid: float = 0.01  # share of invalid or NUL bytes above which a file is refused
@@ -43,5 +46,5 @@ class Item:
 
     name: str
     text: BinaryIO | None = None  # UTF-8, to be split into documents
-    records: Iterator[str] | None = None  # each is a document
+    records: Iterator[Record] | None = None  # each is a document
     tokens: Iterator[tuple[np.ndarray, bool]] | None = None  # parts of documents, and whether each ends one

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mdlm_data.errors import InputError, require
-from mdlm_data.forms.item import Options
+from mdlm_data.forms.item import Options, Record
 from mdlm_data.forms.stream import Peek
 
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -35,7 +35,7 @@ def is_arrow_stream(head: bytes) -> bool:
     return head.startswith(b"\xff\xff\xff\xff") and 16 <= size < 1 << 28 and size % 8 == 0
 
 
-def from_json_lines(stream: Peek, o: Options) -> Iterator[str]:
+def from_json_lines(stream: Peek, o: Options) -> Iterator[Record]:
     chosen = o.field
     for number, line in enumerate(stream.buffered(), 1):
         text = line.decode("utf-8-sig" if number == 1 else "utf-8", "prepare-count").strip()
@@ -50,43 +50,44 @@ def from_json_lines(stream: Peek, o: Options) -> Iterator[str]:
         require(isinstance(record, dict), f"{where} is no JSON object, but JSON lines are one object a line")
         chosen = chosen or choose({k: isinstance(v, str) for k, v in record.items()}, where)
         require(chosen in record, f"{where} has no field {chosen!r}; --field names another: {', '.join(record)}")
-        yield _text(record[chosen], chosen, where, o)
+        yield _text(record[chosen], chosen, where, o), record.get(o.label_field) if o.label_field else None
 
 
-def from_parquet(stream: Peek, o: Options) -> Iterator[str]:
+def from_parquet(stream: Peek, o: Options) -> Iterator[Record]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(stream.seekable_file(o.folder))
         name = o.field or choose(_text_columns(file.schema_arrow), stream.name)
-        _check_column(file.schema_arrow, name, stream.name)
-        yield from _column(file.iter_batches(ROWS, columns=[name]), name, stream.name, o)
+        _check_columns(file.schema_arrow, name, stream.name, o)
+        columns = [name, o.label_field] if o.label_field else [name]
+        yield from _columns(file.iter_batches(ROWS, columns=columns), name, file.schema_arrow, stream.name, o)
     except (pa.ArrowException, OSError) as e:
         raise InputError(f"{stream.name}: damaged Parquet file: {_first_line(e)}") from e
 
 
-def from_arrow_stream(stream: Peek, o: Options) -> Iterator[str]:
+def from_arrow_stream(stream: Peek, o: Options) -> Iterator[Record]:
     import pyarrow as pa
 
     try:
         reader = pa.ipc.open_stream(stream.buffered())
         name = o.field or choose(_text_columns(reader.schema), stream.name)
-        _check_column(reader.schema, name, stream.name)
-        yield from _column(reader, name, stream.name, o)
+        _check_columns(reader.schema, name, stream.name, o)
+        yield from _columns(reader, name, reader.schema, stream.name, o)
     except (pa.ArrowException, OSError) as e:
         raise InputError(f"{stream.name}: damaged Arrow file: {_first_line(e)}") from e
 
 
-def from_arrow_file(stream: Peek, o: Options) -> Iterator[str]:
+def from_arrow_file(stream: Peek, o: Options) -> Iterator[Record]:
     import pyarrow as pa
 
     try:
         reader = pa.ipc.open_file(stream.seekable_file(o.folder))
         name = o.field or choose(_text_columns(reader.schema), stream.name)
-        _check_column(reader.schema, name, stream.name)
+        _check_columns(reader.schema, name, stream.name, o)
         batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
-        yield from _column(batches, name, stream.name, o)
+        yield from _columns(batches, name, reader.schema, stream.name, o)
     except (pa.ArrowException, OSError) as e:
         raise InputError(f"{stream.name}: damaged Arrow file: {_first_line(e)}") from e
 
@@ -130,14 +131,31 @@ def _text(value: Any, field: str, where: str, o: Options) -> str:
     return value
 
 
-def _column(batches: Iterable[Any], name: str, where: str, o: Options) -> Iterator[str]:
+def _columns(batches: Iterable[Any], name: str, schema: Any, where: str, o: Options) -> Iterator[Record]:
+    classes = _class_names(schema, o.label_field)
     for batch in batches:
         column = batch.column(batch.schema.get_field_index(name))
         try:
             values = column.to_pylist()
         except UnicodeDecodeError as e:
             raise InputError(f"{where}: field {name!r} is no UTF-8 text") from e
-        yield from (value if value is not None else "" for value in values)
+        labels = [None] * len(values)
+        if o.label_field:
+            labels = batch.column(batch.schema.get_field_index(o.label_field)).to_pylist()
+        for value, label in zip(values, labels):
+            if classes and isinstance(label, int):
+                label = classes[label] if 0 <= label < len(classes) else None
+            yield value if value is not None else "", label
+
+
+def _class_names(schema: Any, field: str | None) -> list[str]:
+    """The names of a ClassLabel of Hugging Face's datasets, whose column holds their numbers."""
+    try:
+        about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        names = about["info"]["features"][field]["names"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def _text_columns(schema: Any) -> dict[str, bool]:
@@ -150,10 +168,14 @@ def _is_text(kind: Any) -> bool:
     )
 
 
-def _check_column(schema: Any, name: str, where: str) -> None:
+def _check_columns(schema: Any, name: str, where: str, o: Options) -> None:
     columns = _text_columns(schema)
     require(name in columns, f"{where}: no field {name!r}; --field names another: {', '.join(columns)}")
     require(columns[name], f"{where}: field {name!r} is not text")
+    label = o.label_field
+    require(
+        label is None or label in columns, f"{where}: no field {label!r} for the classes, only {', '.join(columns)}"
+    )
 
 
 def _first_line(e: Exception) -> str:
