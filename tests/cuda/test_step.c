@@ -22,12 +22,13 @@ typedef struct Case {
   bool timed, mask_padding;
   int64_t classes;
 } Case;
-static const Case cases[] = {
-    {"dit", "subs", 0, false, false},      {"dit", "subs", 0, true, false},        {"dit", "subs", 0, false, true},
-    {"dit", "subs", 100, true, false},     {"dit", "d3pm", 100, true, true},       {"dit", "d3pm", 100, true, false},
-    {"dit", "sedd", 0, true, false},       {"ar", "ar", 0, false, false},          {"dimamba", "subs", 0, false, false},
-    {"dimamba", "d3pm", 100, true, false}, {"dimamba", "sedd", 0, true, false},    {"dit", "subs", 0, false, false, 4},
-    {"dit", "uniform", 0, true, false, 4}, {"dimamba", "subs", 0, false, false, 4}};
+static const Case cases[] = {{"dit", "subs", 0, false, false, 0},     {"dit", "subs", 0, true, false, 0},
+                             {"dit", "subs", 0, false, true, 0},      {"dit", "subs", 100, true, false, 0},
+                             {"dit", "d3pm", 100, true, true, 0},     {"dit", "d3pm", 100, true, false, 0},
+                             {"dit", "sedd", 0, true, false, 0},      {"ar", "ar", 0, false, false, 0},
+                             {"dimamba", "subs", 0, false, false, 0}, {"dimamba", "d3pm", 100, true, false, 0},
+                             {"dimamba", "sedd", 0, true, false, 0},  {"dit", "subs", 0, false, false, 4},
+                             {"dit", "uniform", 0, true, false, 4},   {"dimamba", "subs", 0, false, false, 4}};
 enum { CASES = sizeof cases / sizeof *cases };
 
 typedef struct Bounds {
