@@ -23,7 +23,8 @@ typedef struct Golden { /* one group of the file on one backend */
   bool conditioned, mask_padding;
   char **names; /* of the parameters, in order */
   int32_t *x0, *z, *lengths;
-  double *times; /* [4,cells] */
+  int32_t *labels; /* NULL: without classes */
+  double *times;   /* [4,cells] */
 } Golden;
 enum { U, T, CHANCE, SIGMA, TIMES };
 
@@ -71,6 +72,9 @@ static void batch_read(Golden *g) {
   g->times = numbers(g, "times", 2, (int64_t[]){TIMES, g->cells});
   g->lengths = host(g->B, sizeof *g->lengths);
   MUST(h5_read(g->f, "/lengths", H5_I32, 1, &g->B, g->lengths));
+  if (g->net.model.options.classes == 0) return;
+  g->labels = host(g->B, sizeof *g->labels);
+  MUST(h5_read(g->f, "/labels", H5_I32, 1, &g->B, g->labels));
 }
 
 static void weights_read(Golden *g) {
@@ -152,6 +156,7 @@ static void fill(Golden *g, int64_t first, int64_t n) {
   Noised *noised = &g->net.noised;
   noised_begin(noised, n);
   memcpy(noised->z, g->z + first * g->L, (size_t)(n * g->L) * sizeof *g->z);
+  for (int64_t b = first; b < first + n && g->labels; b++) noised->label[b - first] = g->labels[b];
   for (int64_t b = first; b < first + n; b++) add(g, b - first, b);
   if (g->conditioned) compare(g, "sigma", BOUND_F64, noised->sigma, &g->times[SIGMA * g->B + first], n);
 }
@@ -159,7 +164,8 @@ static void fill(Golden *g, int64_t first, int64_t n) {
 /* raw logits of the n sequences, [n,L,V]; set to 0 at padding that attention does not see, where they are arbitrary */
 static double *logits_of(Golden *g, int64_t first, int64_t n) {
   Network *net = &g->net;
-  ModelInput in = {.B = n, .ids = net->noised.z, .sigma = net->noised.sigma, .lengths = net->noised.length};
+  const Noised *z = &net->noised;
+  ModelInput in = {.B = n, .ids = z->z, .sigma = z->sigma, .labels = z->label, .lengths = z->length};
   if (g->block) in.clean = net->noised.x0;
   size_t bytes = (size_t)(n * g->L * g->V) * dtype_size(net->dev.real);
   void *memory = NULL;
@@ -294,6 +300,7 @@ static void network_open(Golden *g, const char *backend, int64_t row_chunk) {
                        .mlp_ratio = size_of(g, "/", "mlp_ratio"),
                        .time_conditioning = g->conditioned,
                        .mask_padding = g->mask_padding,
+                       .classes = h5_has(g->f, "/", "classes") ? size_of(g, "/", "classes") : 0,
                        .block = g->block,
                        .training = strcmp(g->network, "gpt2") != 0},
              .mask = (int32_t)size_of(g, "/", "mask"),
@@ -327,6 +334,7 @@ static void golden_close(Golden *g) {
   mem_free(&g->x0);
   mem_free(&g->z);
   mem_free(&g->lengths);
+  mem_free(&g->labels);
   mem_free(&g->times);
   network_destroy(&g->net);
   MUST(h5_close(&g->f));

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """make_golden.py — golden values of every network, objective and recipe, computed independently in PyTorch in float64.
 
-    python tests/golden/make_golden.py [FAMILY…]            writes FAMILY.h5 (all: dit block ar dimamba gpt2) to this folder
+    python tests/golden/make_golden.py [FAMILY…]            writes FAMILY.h5 (dit block classes ar dimamba gpt2) to this folder
     python tests/golden/make_golden.py --check [FAMILY…]    compares new values with those files
 
 Needs torch, transformers, numpy and h5py. The C tests only read the files, which are committed. Gradients come from
@@ -12,6 +12,7 @@ Layout of a file (float64 unless noted; parameter names keep their dots):
     /             attributes: the network, its sizes (SIZES) and the recipe (RECIPE)
     /params/NAME                         the weights: random everywhere, multiples of 2^-10
     /lengths [B] int32                   real positions
+    /labels [B] int32                    with the attribute classes: the class of each sequence, -1: none
     /cases/CASE   attributes: objective, schedule and the options of CASE
       x0, z [B,L] int32                  clean and noisy tokens
       times [4,B]                        u uniform; t, the objective's time for u; the probability of a mask at t; the
@@ -31,6 +32,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import h5py
 import numpy as np
@@ -40,6 +42,7 @@ from objectives import EPS, LOG_P, LOSS, SIGMA_MIN, at_positions, chance_of, d3p
 from recipe import RECIPE, run_steps
 
 BATCH, LENGTH, LENGTHS, PAD = 3, 8, [8, 5, 8], 0  # one padded row
+LABELS = [2, -1, 0]
 SIZES = dict(batch=BATCH, length=LENGTH, vocab=13, mask=4, width=8, heads=2, blocks=2, cond_dim=2, mlp_ratio=2)
 # gradient: store gradients and log_p; u: given if the extreme times matter, otherwise stratified
 CASE = dict(
@@ -101,6 +104,18 @@ FAMILIES = {
         },
         steps={"block_2": dict(case="block_2", lr_schedule="constant", state=["params"])},
     ),
+    "classes": dict(
+        network="dit",
+        sizes=SIZES | dict(classes=3),
+        seed=6,
+        cases={
+            "subs": dict(gradient=True),
+            "subs_time": dict(gradient=True, **TIMED),
+            "d3pm": dict(objective="d3pm", T=50, u=ENDS, gradient=True, **TIMED),
+            "uniform": dict(objective="uniform", gradient=True, **TIMED),
+        },
+        steps={"subs": dict(case="subs", lr_schedule="constant", state=["params"])},
+    ),
     "ar": dict(
         sizes=SIZES | dict(width=16),
         seed=2,
@@ -158,6 +173,8 @@ def random_batch(rng: np.random.RandomState, sizes: dict, case: dict) -> dict[st
 def case_loss(network: Callable, sizes: dict, case: dict, batch: dict, p: Params) -> tuple[dict, torch.Tensor]:
     """Logits, log_p and losses under the weights p; and the loss per scored position."""
     m, x0, z, lengths = sizes["mask"], batch["x0"], batch["z"], torch.tensor(LENGTHS)
+    if "classes" in sizes:
+        network = partial(network, labels=torch.tensor(LABELS))
     _, t, _, sigma = batch["times"].view(4, len(x0), -1).squeeze(-1)
     hidden = lengths if case["mask_padding"] else None
     logits = block_dit(p, sizes, z, x0, case["block"]) if "block" in case else network(p, sizes, z, sigma, hidden)
@@ -202,6 +219,7 @@ def run_family(name: str, family: dict) -> dict:
         "": attributes(dict(network=kind) | sizes | recipe),
         "params": params,
         "lengths": torch.tensor(LENGTHS),
+        **({"labels": torch.tensor(LABELS)} if "classes" in sizes else {}),
         "cases": {},
         "steps": {},
     }

@@ -29,8 +29,12 @@ def prefixed(prefix: str, shapes: Shapes) -> Shapes:
     return {f"{prefix}.{name}": shape for name, shape in shapes.items()}
 
 
-def time_shapes(C: int) -> Shapes:
-    return prefixed("sigma_map.mlp", {"0.weight": (C, SINUSOID), "0.bias": (C,), "2.weight": (C, C), "2.bias": (C,)})
+def time_shapes(sizes: Sizes) -> Shapes:
+    C, classes = sizes["cond_dim"], sizes.get("classes", 0)
+    table = {"cond_map.embedding_table.weight": (classes + 1, C)} if classes else {}
+    return table | prefixed(
+        "sigma_map.mlp", {"0.weight": (C, SINUSOID), "0.bias": (C,), "2.weight": (C, C), "2.bias": (C,)}
+    )
 
 
 def linear_shapes(name: str, n_in: int, n_out: int) -> Shapes:
@@ -39,7 +43,7 @@ def linear_shapes(name: str, n_in: int, n_out: int) -> Shapes:
 
 def transformer_shapes(sizes: Sizes, conditioned: bool) -> Shapes:
     V, D, C, M = sizes["vocab"], sizes["width"], sizes["cond_dim"], sizes["mlp_ratio"] * sizes["width"]
-    s = {"vocab_embed.embedding": (V, D)} | (time_shapes(C) if conditioned else {})
+    s = {"vocab_embed.embedding": (V, D)} | (time_shapes(sizes) if conditioned else {})
     block = {
         "norm1.weight": (D,),
         "attn_qkv.weight": (3 * D, D),
@@ -81,7 +85,7 @@ def dimamba_shapes(sizes: Sizes) -> Shapes:
         "mixer.mamba_fwd.out_proj.weight": (D, E),
         **prefixed("mixer.mamba_rev", scan),
     }
-    s = time_shapes(C) | {f"{MAMBA}.embeddings.word_embeddings.weight": (V, D)}
+    s = time_shapes(sizes) | {f"{MAMBA}.embeddings.word_embeddings.weight": (V, D)}
     for i in range(sizes["blocks"]):
         s |= prefixed(f"{MAMBA}.layers.{i}", block)
     return (
@@ -130,6 +134,12 @@ def random_params(rng: np.random.RandomState, shapes: Shapes) -> Params:
 # ---------------------------------------------------------------- shared layers
 def linear(p: Params, name: str, x: Tensor) -> Tensor:
     return F.linear(x, p[f"{name}.weight"], p.get(f"{name}.bias"))
+
+
+def conditioning(p: Params, sigma: Tensor, labels: Tensor | None) -> Tensor:
+    """The embedding of time and, with labels (-1: the last row, no class), that of the class."""
+    c = time_embedding(p, sigma)
+    return c if labels is None else c + F.silu(p["cond_map.embedding_table.weight"][labels])
 
 
 def time_embedding(p: Params, sigma: Tensor) -> Tensor:
@@ -200,10 +210,11 @@ def dit_hidden(
     lengths: Tensor | None = None,
     dropout: Callable[[Tensor], Tensor] = lambda x: x,
     attend: Callable[..., Tensor] = attention,
+    labels: Tensor | None = None,
 ) -> Tensor:
     """The input of the output Linear: rows [B,L,D]."""
     x = F.embedding(z, p["vocab_embed.embedding"])
-    c = time_embedding(p, sigma)
+    c = conditioning(p, sigma, labels)
     for i in range(sizes["blocks"]):
         block = f"blocks.{i}"
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation(p, f"{block}.adaLN_modulation", c, 6)
@@ -214,9 +225,16 @@ def dit_hidden(
     return layer_norm(p, "output_layer.norm_final", x) * (1 + scale) + shift
 
 
-def dit(p: Params, sizes: Sizes, z: Tensor, sigma: Tensor, lengths: Tensor | None = None) -> Tensor:
+def dit(
+    p: Params,
+    sizes: Sizes,
+    z: Tensor,
+    sigma: Tensor,
+    lengths: Tensor | None = None,
+    labels: Tensor | None = None,
+) -> Tensor:
     """Raw logits [B,L,V] of tokens z [B,L] at noise level sigma [B]; with lengths, attention does not see padding."""
-    return linear(p, "output_layer.linear", dit_hidden(p, sizes, z, sigma, lengths))
+    return linear(p, "output_layer.linear", dit_hidden(p, sizes, z, sigma, lengths, labels=labels))
 
 
 def block_dit(p: Params, sizes: Sizes, z: Tensor, clean: Tensor, size: int) -> Tensor:
@@ -254,9 +272,16 @@ def mamba(p: Params, scan: str, shared: str, u: Tensor) -> Tensor:
     return linear(p, f"{shared}.out_proj", y * F.silu(z))
 
 
-def dimamba(p: Params, sizes: Sizes, z: Tensor, sigma: Tensor, lengths: Tensor | None = None) -> Tensor:
+def dimamba(
+    p: Params,
+    sizes: Sizes,
+    z: Tensor,
+    sigma: Tensor,
+    lengths: Tensor | None = None,
+    labels: Tensor | None = None,
+) -> Tensor:
     x = F.embedding(z, p[f"{MAMBA}.embeddings.word_embeddings.weight"])
-    c = time_embedding(p, sigma)
+    c = conditioning(p, sigma, labels)
     for i in range(sizes["blocks"]):
         block = f"{MAMBA}.layers.{i}"
         shift, scale, gate = modulation(p, f"{block}.adaLN_modulation", c, 3)
