@@ -28,7 +28,7 @@ static const Case cases[] = {{"dit", "subs", 0, false, false, 0},     {"dit", "s
                              {"dit", "sedd", 0, true, false, 0},      {"ar", "ar", 0, false, false, 0},
                              {"dimamba", "subs", 0, false, false, 0}, {"dimamba", "d3pm", 100, true, false, 0},
                              {"dimamba", "sedd", 0, true, false, 0},  {"dit", "subs", 0, false, false, 4},
-                             {"dit", "uniform", 0, true, false, 4},   {"dimamba", "subs", 0, false, false, 4}};
+                             {"dit", "subs", 0, true, false, 4},      {"dimamba", "subs", 0, false, false, 4}};
 enum { CASES = sizeof cases / sizeof *cases };
 
 typedef struct Bounds {
