@@ -15,7 +15,7 @@ REWEIGHTED = ("change_of_variables", "importance_sampling")
 DEFAULTS: dict[str, Any] = {"heads": 12, "mlp_ratio": 4, "dropout": 0.1, "time_conditioning": False, "T": 0}
 DEFAULTS |= {"objective": "subs", "schedule": "loglinear", "subs_masking": False, "sigma_min": 1e-3, "sigma_max": 0.0}
 DEFAULTS |= {"schedule_eps": 1e-3, "sampling_eps": 1e-3, "mask_padding": False, "block": 0, "weight": "elbo"}
-DEFAULTS |= {"time": "uniform", "clip_low": 0.3, "clip_high": 0.8} | dict.fromkeys(REWEIGHTED, False)
+DEFAULTS |= {"classes": 0, "time": "uniform", "clip_low": 0.3, "clip_high": 0.8} | dict.fromkeys(REWEIGHTED, False)
 
 
 class Exported:
@@ -60,7 +60,8 @@ class Exported:
         """Settings that the public code does not have, as sentences."""
         if self.kind == "gpt2":
             return
-        usual = {"mlp_ratio": 4, "mask_padding": False} | ({"schedule_eps": 1e-3} if self.kind == "mdlm" else {})
+        usual = {"mlp_ratio": 4, "mask_padding": False, "classes": 0}
+        usual |= {"schedule_eps": 1e-3} if self.kind == "mdlm" else {}
         usual |= {"schedule": "loglinear"} if self.kind in ("bd3lm", "duo") else {}
         if self.kind == "bd3lm":
             low, _ = self.clip()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mdlm_analysis.shapes import DIMAMBA, Shapes, Sizes, ar_shapes, dimamba_shapes, dit_shapes, gpt2_shapes
+from mdlm_analysis.shapes import CLASSES, DIMAMBA, Shapes, Sizes, ar_shapes, dimamba_shapes, dit_shapes, gpt2_shapes
 from mdlm_analysis.tensors import Tensor, is_real
 from mdlm_data.errors import InputError, require
 
@@ -39,7 +39,8 @@ class Family:
 
     def order(self, names: Iterable[str]) -> list[str]:
         """The names in the order of the public modules."""
-        return list(self.shapes(Sizes(1, 1, self.blocks(names), 1, 1, 1)))
+        names = set(names)
+        return list(self.shapes(Sizes(1, 1, self.blocks(names), 1, 1, 1, int(CLASSES in names))))
 
     def theirs(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """A shape of ours as it stands in their file, or the other way round."""
@@ -166,7 +167,9 @@ def sizes_of(found: Found, path: Path, length: int | None) -> Sizes:
         length = size("wpe.weight", 0, 2, 1024)
     mlp = size(family.wide, 0, 1, width * (2 if family.name == "dimamba" else 4))
     cond = size(TIMED, 0, 1, 128) if family.timed else 128
-    return Sizes(vocab, width, blocks, mlp, cond, length or 1024)
+    classes = size(CLASSES, 0, 2, 1) - 1 if CLASSES in given else 0
+    require(CLASSES not in given or classes, f"{path}: {CLASSES} has a single row: there are no classes")
+    return Sizes(vocab, width, blocks, mlp, cond, length or 1024, classes)
 
 
 def check(found: Found, s: Sizes, path: Path) -> None:

@@ -95,6 +95,7 @@ def deck(family: Family, sizes: Sizes, s: Settings) -> str:
     model["mlp_ratio"] = sizes.mlp // sizes.width if family.name != "dimamba" else 4
     model["dropout"] = float(0.1 if s.dropout is None else s.dropout)
     model["time_conditioning"] = bool(s.time_conditioning)
+    model |= {"classes": sizes.classes} if sizes.classes else {}
     diffusion: dict[str, Any] = {"objective": s.objective} | ({"block": s.block} if s.block else {})
     if s.objective != "ar":
         diffusion |= {"T": s.T, "schedule": s.schedule or "loglinear"}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 Shapes = dict[str, tuple[int, ...]]
 DIMAMBA = "model.bimamba.backbone."
+CLASSES = "cond_map.embedding_table.weight"  # a row for each class, and one for none
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Sizes:
     mlp: int  # inner width of the MLP; of dimamba: the expanded width
     cond: int
     length: int  # positions
+    classes: int = 0
 
 
 def linear(name: str, n: int, out: int) -> Shapes:
@@ -40,7 +42,8 @@ def gpt2_shapes(s: Sizes) -> Shapes:
 
 
 def time_shapes(s: Sizes) -> Shapes:
-    return linear("sigma_map.mlp.0", 256, s.cond) | linear("sigma_map.mlp.2", s.cond, s.cond)
+    found = linear("sigma_map.mlp.0", 256, s.cond) | linear("sigma_map.mlp.2", s.cond, s.cond)
+    return found | ({CLASSES: (s.classes + 1, s.cond)} if s.classes else {})
 
 
 def transformer_shapes(s: Sizes, timed: bool) -> Shapes:

@@ -8,7 +8,9 @@ int embeddings_add(Params *p, Conditioning *c, int64_t cond_dim) {
   TRY(linear_add(p, &t->in, "sigma_map.mlp.0", SINUSOID_WIDTH, cond_dim, true, false, false));
   TRY(linear_add(p, &t->out, "sigma_map.mlp.2", cond_dim, cond_dim, true, false, false));
   if (c->label.classes == 0) return OK;
-  return params_add(p, &c->label.table, INIT_NORMAL, 1, false, 2, table, "cond_map.embedding_table.weight");
+  TRY(params_add(p, &c->label.table, INIT_NORMAL, 1, false, 2, table, "cond_map.embedding_table.weight"));
+  p->list[c->label.table].extra = true;
+  return OK;
 }
 
 static void time_embedding_plan(Arena *a, TimeEmbedding *t, DType real, int64_t G, int64_t C, bool training) {

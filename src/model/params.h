@@ -28,6 +28,7 @@ typedef struct Param {
   bool frozen;   /* not trained (train.freeze) */
   bool tokens;   /* has a row for each token of the vocabulary */
   int64_t gate;  /* > 0: the bias of a modulation, every third part of which, of so many elements, opens a branch */
+  bool extra;    /* at zero it changes nothing: so it begins where the other weights come from a file without it */
   bool matrix;   /* used in large products, which take its bf16 copy if there is one */
   Tensor value;  /* view of the bound values, in the device's real type */
   Tensor low;    /* view of its bf16 copy; none if the device does not use bf16 */

@@ -72,6 +72,13 @@ static void open_branches(const Source *s, const Params *p, float *data) {
   }
 }
 
+/* New parameters that would disturb the weights of the file. */
+static void silence_extras(const Source *s, const Params *p, float *data) {
+  for (int i = 0; i < p->n; i++)
+    if (p->list[i].extra && s->origin[i] != TAKEN)
+      memset(data + p->list[i].offset, 0, (size_t)p->list[i].count * sizeof *data);
+}
+
 /* ---- what is told */
 static void tell(const Source *s, const Params *p, Origin origin, const char *what) {
   char text[400] = "";
@@ -121,6 +128,7 @@ static int read_all(Flat *f, Params *p, const Config *cfg, const Vocab *vocab, c
   for (int i = 0; i < p->n && err == OK; i++) err = take(&s, &p->list[i], f->arrays[i].data, &s.origin[i]);
   if (err == OK) err = tell_all(&s, p, cfg, vocab);
   if (err == OK) open_branches(&s, p, f->data);
+  if (err == OK) silence_extras(&s, p, f->data);
   if (err == OK) memcpy(digest, s.state.weights_digest, 33);
   source_close(&s);
   return err;

@@ -60,6 +60,14 @@ tap "stopped on 2 ranks, resumed on 1: the same" resumed 2 1
 tap "killed on 2 ranks, resumed on 1: the same" killed
 tap "train.label_dropout counts" differs
 tap "mixed with a set without labels" mixed
+begun() { # a network without classes goes on with them: at first, with a learning rate of 0, the same network
+  ranks 1 train "$T/deck.cfg" run.dir="$T/plain" data.train="$T/plain.h5" train.steps=20 &&
+    ranks 2 train "$T/deck.cfg" run.dir="$T/begun" model.classes=2 run.init="$T/plain/last.h5" train.steps=1 > "$T/out" && cat "$T/out" &&
+    ranks 1 eval "$T/deck.cfg" run.dir="$T/plain" eval.checkpoint="$T/plain/last.h5" | tail -n 1 > "$T/a.line" &&
+    ranks 1 eval "$T/deck.cfg" run.dir="$T/begun" model.classes=2 | tail -n 1 > "$T/b.line" && cmp "$T/a.line" "$T/b.line" &&
+    grep 'new: cond_map.embedding_table.weight' "$T/out"
+}
+tap "run.init from a network without classes" begun
 for how in "model.name=dimamba" "diffusion.objective=uniform model.time_conditioning=true"; do
   # shellcheck disable=SC2086
   tap "$how" train "other${#how}" 2 4 $how

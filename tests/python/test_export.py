@@ -20,24 +20,25 @@ PUBLIC = {"collections OrderedDict", "torch FloatStorage", "torch._utils _rebuil
 def trained(convert: Run, tmp_path: Path, name: str, **changes: object) -> str:
     """A checkpoint with a moving average of its own; returns the tokenizer."""
     weights = hub(name)
-    model = MODEL | {"hidden_size": weights[next(k for k in weights if "embed" in k)].shape[1]}
+    model = MODEL | {"hidden_size": weights[next(k for k in weights if "word_emb" in k or "vocab_emb" in k)].shape[1]}
     averages = {k: v + np.float32(0.25) for k, v in average(weights).items()}
-    lightning(tmp_path / "theirs.ckpt", weights, averages, reference(backbone=name, **changes) | {"model": model})
+    lightning(tmp_path / "theirs.ckpt", weights, averages, reference(**{"backbone": name} | changes) | {"model": model})
     words = tokenizer(tmp_path, 13, 4)
     convert("import", "theirs.ckpt", "ours.h5", "--tokenizer", words)
     return words
 
 
-@pytest.mark.parametrize("name", ["dit", "ar", "dimamba"])
+@pytest.mark.parametrize("name", ["dit", "ar", "dimamba", "classes"])
 def test_lightning_there_and_back(convert: Run, tmp_path: Path, name: str) -> None:
     changes = {"parameterization": "ar"} if name == "ar" else {"time_conditioning": True}
+    changes |= {"backbone": "dit"} if name == "classes" else {}
     words = trained(convert, tmp_path, name, **changes)
     convert("export", "ours.h5", "back.ckpt")
     convert("import", "back.ckpt", "again.h5", "--tokenizer", words)
     assert bits(tmp_path / "again.h5") == bits(tmp_path / "ours.h5")
     assert mdlm_h5.checkpoint(tmp_path / "again.h5").step == 77
     decks = [(tmp_path / f"{n}.cfg").read_text().split("\n")[1:] for n in ("ours", "again")]
-    assert decks[0] == decks[1]
+    assert decks[0] == decks[1] and ("classes = 3;" in decks[0][0]) == (name == "classes")
     with zipfile.ZipFile(tmp_path / "back.ckpt") as z:
         operations = list(pickletools.genops(z.read("back/data.pkl")))
         assert z.read("back/version") == b"3\n" and z.read("back/byteorder") == b"little"
