@@ -37,6 +37,10 @@ rows:
              the rows of code that maps its framing over batches of N documents in P processes, as most papers' does:
              process i has the i-th of P contiguous parts, and the remainder of every batch is dropped.
 
+labels:
+  --label-field NAME keeps the class of each document beside its row: names, which get numbers in sorted order, or integers
+  from 0 on; a missing field, null or -1 is no class. A file made later has the same numbers by --label-classes.
+
 protocols, which fix the rows of a published perplexity, given as NAME or NAME:VARIANT:
   data sets  lm1b, lm1b_packed, lm1b_gpt2, openwebtext, text8, text8_crop, ptb, wikitext2, wikitext103, lambada, ag_news,
              pubmed, arxiv. INPUT is the text as its authors or Hugging Face distribute it.
@@ -58,6 +62,7 @@ examples:
   mdlm-prepare lambada_test.jsonl --tokenizer gpt2:vocab.json,merges.txt --length 1024 --no-wrap --detokenizer lambada \\
                --source lambada --split test --out lambada.h5
   mdlm-prepare other.txt --tokenizer data:train.h5 --length 128 --out other.h5
+  mdlm-prepare reviews.parquet --label-field stars --no-wrap --tokenizer bpe:4096 --length 128 --out reviews.h5
 
 An output appears under its name when it is complete and replaces a file of that name; a failed or interrupted run
 leaves no output. After an interruption the same command goes on from what was tokenized, which OUT.part keeps.

@@ -131,15 +131,15 @@ static int file_same(const Shards *s, const ShardFile *file, int64_t length, con
   Protocol protocol;
   CHECK(length == s->length, ERR_DATA, "%s has rows of %lld tokens, %s of %lld", path, (long long)length, first,
         (long long)s->length);
-  CHECK((file->classes > 0) == (s->files[0].classes > 0), ERR_DATA, "%s and %s differ: only one of them has /label",
-        path, first);
-  TRY(classes_same(s, first, names, path));
   TRY(vocab_load(&vocab, file->f));
   int err = vocab_same(&s->vocab, first, &vocab, path);
   vocab_destroy(&vocab);
   if (err != OK) return err;
   TRY(protocol_load(&protocol, file->f));
   TRY(protocol_same(&s->protocol, first, &protocol, path));
+  CHECK((file->classes > 0) == (s->files[0].classes > 0), ERR_DATA, "%s and %s differ: only one of them has /label",
+        path, first);
+  TRY(classes_same(s, first, names, path));
   return framing_same(s->files[0].f, file->f);
 }
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import xxhash
 
 KINDS = ("data", "checkpoint", "metrics", "samples", "eval", "profile", "sweep", "prompts", "requests", "logits")
 FOOT = 32  # bytes of a seal's end: src/store/seal.c
@@ -297,12 +298,26 @@ def damage(source: str, path: str, places: list[int], r: random.Random) -> str:
     return "bytes " + ",".join(done)
 
 
+def labelled(path: str) -> None:
+    """Give the rows of a data file classes, and the digest that covers them."""
+    with h5py.File(path, "r+") as f:
+        n = len(f["lengths"])
+        f["label"] = np.arange(n, dtype="i4") % 4 - 1
+        f["label"].attrs["classes"], f["label"].attrs["names"] = 3, "one\ntwo\nthree"
+        digest = xxhash.xxh3_128()
+        for name in ("tokens", "lengths", "label"):
+            digest.update(np.ascontiguousarray(f[name][()].astype("<u4")).data)
+        f.attrs["digest"] = digest.hexdigest()
+
+
 def sources(folder: str, base: str) -> None:
     """In `base` both forms of the good files in `folder`, and what the links of the wrong ones lead to."""
     os.makedirs(base)
     os.mkfifo(f"{base}/pipe")
     for kind in KINDS:
         unsealed(f"{folder}/{kind}.h5", f"{base}/{kind}.h5")
+        if kind == "data":
+            labelled(f"{base}/{kind}.h5")
         first_format(f"{base}/{kind}.h5", f"{base}/{kind}_first.h5")
     shutil.copy(f"{base}/data.h5", f"{base}/other.h5")
 

@@ -50,7 +50,7 @@ READERS = {
 
 # What a reader needs: items as foreign.py names them, DATA SET or OWNER@ATTRIBUTE.
 VOCAB = "vocab/(bytes|offsets) |vocab@"
-DATA = "tokens |lengths |@(format|digest|wrap|detokenizer|source|split) |" + VOCAB
+DATA = "tokens |lengths |label |label@classes |@(format|digest|wrap|detokenizer|source|split) |" + VOCAB
 STATE = "@(format|step|sequences|tokens|masked_tokens|length|deck|git|data_digest|valid_nll) |" + VOCAB
 STATE += "|params/.*@xxh3|mixture.*@"
 WHOLE = STATE + "|(params|ema|adam_.)/[^@]* |metrics/[^@]* (?!no_rows)"

@@ -145,6 +145,8 @@ typedef struct Data {
   uint32_t bad_token;
   uint32_t bad_length, change_length; /* if change_length is not 0, bad_row has length bad_length */
   const char *leave_out;              /* an attribute of / to omit */
+  int64_t classes;                    /* 0: no labels */
+  const char *class_names;            /* NULL: no attribute */
 } Data;
 
 static UNUSED uint32_t data_token(const Data *d, int64_t row, int64_t position) {
@@ -158,11 +160,16 @@ static UNUSED uint32_t data_length(const Data *d, int64_t row) {
   return d->full ? (uint32_t)d->L : 1 + (uint32_t)((row * 7 + d->salt) % d->L);
 }
 
+static UNUSED int32_t data_label(const Data *d, int64_t row) {
+  return d->classes ? (int32_t)((row * 5 + d->salt) % (d->classes + 1)) - 1 : -1;
+}
+
 static UNUSED void data_digest(const Data *d, char text[33]) {
-  const size_t n = (size_t)(d->N * d->L + d->N);
+  const size_t n = (size_t)(d->N * d->L + (d->classes ? 2 : 1) * d->N);
   uint32_t *all = malloc(n * sizeof *all), *p = all;
   for (int64_t i = 0; i < d->N * d->L; i++) *p++ = data_token(d, i / d->L, i % d->L);
   for (int64_t i = 0; i < d->N; i++) *p++ = data_length(d, i);
+  for (int64_t i = 0; i < d->N && d->classes; i++) *p++ = (uint32_t)data_label(d, i);
   XXH128_hash_t h = XXH3_128bits(all, n * sizeof *all);
   snprintf(text, 33, "%016llx%016llx", (unsigned long long)h.high64, (unsigned long long)h.low64);
   free(all);
@@ -199,6 +206,15 @@ static UNUSED void data_attributes(H5 *f, const Data *d) {
   vocab_destroy(&v);
 }
 
+static UNUSED void data_labels_write(H5 *f, const Data *d) {
+  int32_t *labels = malloc((size_t)d->N * sizeof *labels);
+  for (int64_t i = 0; i < d->N; i++) labels[i] = data_label(d, i);
+  must(h5_write(f, "/label", H5_I32, 1, &d->N, labels));
+  must(h5_set_int(f, "/label", "classes", d->classes));
+  if (d->class_names) must(h5_set_str(f, "/label", "names", d->class_names));
+  free(labels);
+}
+
 static UNUSED void data_write(const char *path, const Data *d) {
   H5 *f;
   uint32_t *tokens = malloc((size_t)(d->N * d->L + 1) * sizeof *tokens),
@@ -210,6 +226,7 @@ static UNUSED void data_write(const char *path, const Data *d) {
   must(h5_make(f, "/lengths", H5_U32, 1, (int64_t[]){d->N}, d->chunk_rows));
   if (d->N > 0) must(h5_write_rows(f, "/tokens", H5_U32, 0, d->N, tokens));
   if (d->N > 0) must(h5_write_rows(f, "/lengths", H5_U32, 0, d->N, lengths));
+  if (d->classes) data_labels_write(f, d);
   data_attributes(f, d);
   must(h5_close(&f));
   free(tokens);

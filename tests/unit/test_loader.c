@@ -71,6 +71,7 @@ static void expect_micro(const Micro *m, const Data *d, const LoaderOptions *o, 
     int64_t row = loader_row(o->order, o->seed, d->N, j);
     assert_int_equal(m->rows[i], row);
     assert_int_equal(m->lengths[i], data_length(d, row));
+    assert_int_equal(m->labels[i], data_label(d, row));
     for (int64_t p = 0; p < d->L; p++) assert_int_equal(m->tokens[i * d->L + p], data_token(d, row, p));
   }
 }
@@ -93,7 +94,7 @@ static void run_rank(Mixture *s, const Data *d, LoaderOptions o, int64_t steps) 
  * any number of ranks, and a loader that starts at a step continues one that reached it. */
 static void splits(void **state) {
   (void)state;
-  Data d = {.N = 45, .L = 6, .V = 100, .type = H5_U16, .chunk_rows = 8};
+  Data d = {.N = 45, .L = 6, .V = 100, .type = H5_U16, .chunk_rows = 8, .classes = 3};
   Mixture *s;
   data_write(bench_path("loader.h5"), &d);
   must(mixture_open(&s, bench_path("loader.h5")));

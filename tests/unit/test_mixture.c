@@ -10,7 +10,13 @@ enum { FILES = 9 };
 static const int64_t sizes[FILES] = {5, 8, 13, 21, 34, 3, 7, 50, 1};
 
 static Data file_data(int i) {
-  return (Data){.N = sizes[i], .L = 6, .V = 100, .type = H5_U16, .salt = (uint32_t)i + 1, .source = "abcdefghi" + i};
+  return (Data){.N = sizes[i],
+                .L = 6,
+                .V = 100,
+                .type = H5_U16,
+                .salt = (uint32_t)i + 1,
+                .source = "abcdefghi" + i,
+                .classes = i % 2 ? 4 : 0};
 }
 
 static const char *file_path(int i) {
@@ -109,6 +115,7 @@ static void draw_steps(Mixture *m, LoaderOptions o, int64_t ranks, int64_t steps
         draws[(micro.step - o.step) * o.global_batch + micro.first + b] = (Draw){micro.sets[b], micro.rows[b]};
         for (int64_t p = 0; p < d.L; p++) assert_int_equal(micro.tokens[b * d.L + p], data_token(&d, micro.rows[b], p));
         assert_int_equal(micro.lengths[b], data_length(&d, micro.rows[b]));
+        assert_int_equal(micro.labels[b], data_label(&d, micro.rows[b]));
       }
     }
     loader_destroy(&l);

@@ -333,6 +333,71 @@ static void disagreement(void **state) {
   refused(shards_open(&s, spec), ERR_DATA, "first.h5", "other.h5", "hash", "different");
 }
 
+/* ---- labels */
+static void labels(void **state) {
+  (void)state;
+  Data a = plain, b = plain;
+  char spec[900];
+  Shards *s = NULL;
+  a.classes = b.classes = 3, a.class_names = b.class_names = "one\ntwo\nthree", b.salt = 5, b.chunk_rows = 4;
+  data_write(bench_path("a.h5"), &a);
+  data_write(bench_path("b.h5"), &b);
+  compose(spec, "%s,%s", bench_path("a.h5"), bench_path("b.h5"));
+  must(shards_open(&s, spec));
+  assert_int_equal(shards_classes(s), 3);
+  assert_string_equal(shards_class_names(s), "one\ntwo\nthree");
+  const int64_t N = plain.N, rows[] = {0, 1, 2, N - 1, N, N + 1, 5, 2 * N - 1};
+  int32_t got[LENGTH(rows)];
+  must(shards_labels(s, rows, LENGTH(rows), got));
+  for (int i = 0; i < LENGTH(rows); i++)
+    assert_int_equal(got[i], rows[i] < N ? data_label(&a, rows[i]) : data_label(&b, rows[i] - N));
+  must(shards_verify(s, NULL, NULL));
+  must(shards_suit(s, 3, "one\ntwo\nthree", "the network"));
+  must(shards_suit(s, 9, "", "the network"));
+  refused(shards_suit(s, 2, "", "the network"), ERR_DATA, "a.h5 has labels of 3 classes", "the network");
+  refused(shards_suit(s, 3, "one\nthree\ntwo", "the network"), ERR_DATA, "names its classes differently");
+  shards_close(&s);
+  b.class_names = "one\nthree\ntwo";
+  data_write(bench_path("b.h5"), &b);
+  refused(shards_open(&s, spec), ERR_DATA, "name their classes differently");
+  data_write(bench_path("b.h5"), &plain);
+  refused(shards_open(&s, spec), ERR_DATA, "only one of them has /label");
+}
+
+/* Numbers fix the classes where there are no names: files may have different numbers of them. */
+static void labels_without_names(void **state) {
+  (void)state;
+  Data a = plain;
+  Shards *s = NULL;
+  H5 *f;
+  const int64_t row = 2;
+  int32_t label = 7;
+  a.classes = 3;
+  data_write(bench_path("a.h5"), &a);
+  a.classes = 5;
+  data_write(bench_path("b.h5"), &a);
+  char spec[900];
+  compose(spec, "%s,%s", bench_path("a.h5"), bench_path("b.h5"));
+  must(shards_open(&s, spec));
+  assert_int_equal(shards_classes(s), 5);
+  assert_string_equal(shards_class_names(s), "");
+  shards_close(&s);
+  must(h5_open(&f, bench_path("b.h5"), true));
+  must(h5_write_rows(f, "/label", H5_I32, row, 1, &label));
+  must(h5_close(&f));
+  must(shards_open(&s, bench_path("b.h5")));
+  refused(shards_labels(s, &row, 1, &label), ERR_DATA, "b.h5", "row 2 has label 7", "5 classes");
+  refused(shards_verify(s, NULL, NULL), ERR_DATA, "row 2 has label 7");
+  shards_close(&s);
+  label = data_label(&a, row) == 1 ? 2 : 1;
+  must(h5_open(&f, bench_path("b.h5"), true));
+  must(h5_write_rows(f, "/label", H5_I32, row, 1, &label));
+  must(h5_close(&f));
+  must(shards_open(&s, bench_path("b.h5")));
+  refused(shards_verify(s, NULL, NULL), ERR_DATA, "b.h5", "digest"); /* another class is another digest */
+  shards_close(&s);
+}
+
 static void cut(void **state) {
   (void)state;
   long size;
@@ -390,6 +455,8 @@ int main(void) {
                                      cmocka_unit_test(wrong_shapes),
                                      cmocka_unit_test(wrong_values),
                                      cmocka_unit_test(disagreement),
+                                     cmocka_unit_test(labels),
+                                     cmocka_unit_test(labels_without_names),
                                      cmocka_unit_test(cut),
                                      cmocka_unit_test(flipped)};
   return cmocka_run_group_tests(tests, bench_setup, bench_teardown);
