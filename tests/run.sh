@@ -256,7 +256,7 @@ on_ranks emulated/test_shard "$BUILD/emulated/tests/test_shard" $emulated_shard
 # Python and the scripts, those with the largest time limit first
 in_lanes "$most"
 if [ -x "$PY" ]; then
-  step python 300 bash -c 'python_tap tests/python'
+  step python 600 bash -c 'python_tap tests/python'
 else
   skip python "no Python environment in ${PY%/bin/*}; make setup makes it"
 fi
