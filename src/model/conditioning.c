@@ -66,14 +66,15 @@ static int time_embedding_backward(Params *p, TimeEmbedding *t) {
   return linear_backward(p, t->in, TENSOR_NONE, false, t->dpre1, t->wave);
 }
 
-/* e->labels[B] := labels, whose −1 is the last row of the table. */
-static int upload_labels(Params *p, const ClassEmbedding *e, const int32_t *labels, int64_t B) {
+/* e->labels := those of the sequences of the pass, whose −1 is the last row of the table. */
+static int upload_labels(Params *p, const ClassEmbedding *e, const ModelInput *in) {
   enum { PIECE = 64 };
   int32_t rows[PIECE];
-  for (int64_t i = 0; i < B; i += PIECE) {
-    int64_t n = B - i < PIECE ? B - i : PIECE;
+  int64_t sequences = model_sequences(in);
+  for (int64_t i = 0; i < sequences; i += PIECE) {
+    int64_t n = sequences - i < PIECE ? sequences - i : PIECE;
     for (int64_t k = 0; k < n; k++) {
-      int32_t y = labels ? labels[i + k] : -1;
+      int32_t y = in->labels ? in->labels[(i + k) % in->B] : -1;
       ASSERT(y >= -1 && y < e->classes);
       rows[k] = y < 0 ? (int32_t)e->classes : y;
     }
@@ -82,20 +83,22 @@ static int upload_labels(Params *p, const ClassEmbedding *e, const int32_t *labe
   return OK;
 }
 
-/* c[B,C] += the embedding of labels[B]. */
-static int class_embedding_forward(Params *p, ClassEmbedding *e, Tensor c, const int32_t *labels, int64_t B) {
-  Tensor pre = tensor_rows(e->pre, 0, B), act = tensor_rows(e->act, 0, B);
-  TRY(upload_labels(p, e, labels, B));
-  TRY(op_embed(p->dev, pre, tensor_rows(e->labels, 0, B), p->list[e->table].value));
+/* c[G,C] += the embedding of the labels. */
+static int class_embedding_forward(Params *p, ClassEmbedding *e, Tensor c, const ModelInput *in) {
+  int64_t n = model_sequences(in);
+  Tensor pre = tensor_rows(e->pre, 0, n), act = tensor_rows(e->act, 0, n);
+  TRY(upload_labels(p, e, in));
+  TRY(op_embed(p->dev, pre, tensor_rows(e->labels, 0, n), p->list[e->table].value));
   TRY(op_silu(p->dev, act, pre));
-  return op_add(p->dev, tensor_rows(c, 0, B), act);
+  return op_add(p->dev, tensor_rows(c, 0, n), act);
 }
 
-/* Gradient of the table += from dc[B,C]. */
-static int class_embedding_backward(Params *p, ClassEmbedding *e, Tensor dc, int64_t B) {
-  Tensor dpre = tensor_rows(e->dpre, 0, B);
-  TRY(op_silu_backward(p->dev, dpre, tensor_rows(dc, 0, B), tensor_rows(e->pre, 0, B)));
-  return op_embed_backward(p->dev, p->list[e->table].grad, dpre, tensor_rows(e->labels, 0, B));
+/* Gradient of the table += from dc[G,C]. */
+static int class_embedding_backward(Params *p, ClassEmbedding *e, Tensor dc, const ModelInput *in) {
+  int64_t n = model_sequences(in);
+  Tensor dpre = tensor_rows(e->dpre, 0, n);
+  TRY(op_silu_backward(p->dev, dpre, tensor_rows(dc, 0, n), tensor_rows(e->pre, 0, n)));
+  return op_embed_backward(p->dev, p->list[e->table].grad, dpre, tensor_rows(e->labels, 0, n));
 }
 
 int conditioning_create(Conditioning *c, const ModelOptions *o) {
@@ -115,7 +118,7 @@ int modulation_add(Params *p, Conditioning *c, int64_t i, const char *name, cons
 }
 
 void conditioning_plan(Arena *a, Conditioning *c, DType real, const ModelOptions *o, int64_t columns) {
-  int64_t G = c->grouped ? o->batch : 1;
+  int64_t G = c->grouped ? (o->block > 0 ? 2 : 1) * o->batch : 1;
   time_embedding_plan(a, &c->time, real, G, o->cond_dim, o->training);
   class_embedding_plan(a, &c->label, real, G, o->cond_dim, o->training);
   for (int64_t i = 0; i < c->n; i++) {
@@ -129,25 +132,27 @@ int conditioning_forward(Params *p, Conditioning *c, const ModelInput *in) {
   bool constant = !c->grouped && tensor_none(p->grad);
   if (constant && c->bindings == p->bindings) return OK;
   TRY(time_embedding_forward(p, &c->time, c->timed ? in->sigma : NULL, in->B));
-  if (c->label.classes > 0) TRY(class_embedding_forward(p, &c->label, c->time.c, in->labels, in->B));
+  if (c->label.classes > 0) TRY(class_embedding_forward(p, &c->label, c->time.c, in));
   for (int64_t i = 0; i < c->n; i++)
     TRY(linear_forward(p, c->list[i].linear, c->list[i].value, TENSOR_NONE, c->time.c));
   c->bindings = p->bindings;
   return OK;
 }
 
-int modulation_backward(Params *p, Conditioning *c, int64_t i, int64_t B) {
+int modulation_clear(Params *p, Conditioning *c, int64_t i) { return tensor_zero(p->dev, c->list[i].grad); }
+
+int modulation_backward(Params *p, Conditioning *c, int64_t i, const ModelInput *in) {
   TimeEmbedding *t = &c->time;
-  int64_t G = c->grouped ? B : 1;
+  int64_t G = c->grouped ? model_sequences(in) : 1;
   if (c->list == NULL) return OK;
   if (i == c->n - 1)
-    TRY(tensor_zero(p->dev, t->dc)); /* all groups, since the MLP's backward reads those beyond B too */
+    TRY(tensor_zero(p->dev, t->dc)); /* all groups, since the MLP's backward reads those beyond the pass too */
   return linear_backward(p, c->list[i].linear, tensor_rows(t->dc, 0, G), true, tensor_rows(c->list[i].grad, 0, G),
                          tensor_rows(t->c, 0, G));
 }
 
-int conditioning_backward(Params *p, Conditioning *c, int64_t B) {
+int conditioning_backward(Params *p, Conditioning *c, const ModelInput *in) {
   if (c->list == NULL) return OK;
-  if (c->label.classes > 0) TRY(class_embedding_backward(p, &c->label, c->time.dc, B));
+  if (c->label.classes > 0) TRY(class_embedding_backward(p, &c->label, c->time.dc, in));
   return time_embedding_backward(p, &c->time);
 }

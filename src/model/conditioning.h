@@ -8,7 +8,7 @@
  * one row. */
 typedef struct TimeEmbedding {
   Linear in, out;
-  int64_t G; /* groups: 1 or the batch */
+  int64_t G; /* groups, see Conditioning */
   Tensor sigma, wave, pre1, act1, pre2, c, dc, dpre2, dact1, dpre1;
 } TimeEmbedding;
 
@@ -34,7 +34,7 @@ typedef struct Modulation {
  * Zero-initialised: no conditioning. */
 typedef struct Conditioning {
   bool timed;
-  bool grouped; /* each sequence has its own modulation, and G is the batch; else G = 1 */
+  bool grouped; /* each sequence has its own modulation, and G is the batch, twice that with a clean half; else G = 1 */
   TimeEmbedding time;
   ClassEmbedding label;
   int64_t n; /* blocks + 1 */
@@ -59,6 +59,8 @@ void conditioning_plan(Arena *a, Conditioning *c, DType real, const ModelOptions
  *  are the same for all sequences are kept until weights are bound, unless in training. */
 int conditioning_forward(Params *p, Conditioning *c, const ModelInput *in);
 /** modulation_backward — parameter gradients += from the grad of modulation i. Call for every i, from last to first. */
-int modulation_backward(Params *p, Conditioning *c, int64_t i, int64_t B);
+int modulation_backward(Params *p, Conditioning *c, int64_t i, const ModelInput *in);
+/** modulation_clear — the grad of modulation i := 0, for seams that have a part of the sequences only. */
+int modulation_clear(Params *p, Conditioning *c, int64_t i);
 /** conditioning_backward — parameter gradients of the embeddings +=. Call after all modulations. */
-int conditioning_backward(Params *p, Conditioning *c, int64_t B);
+int conditioning_backward(Params *p, Conditioning *c, const ModelInput *in);

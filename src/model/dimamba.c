@@ -311,14 +311,14 @@ static int dimamba_backward(Model *m, const ModelInput *in) {
   TRY(tensor_zero(m->dev, dx));
   TRY(model_unpick(m, in, d->dnorm, &dh));
   TRY(seam_backward(m, in, join_of(m, in, blocks), dh, dx, tensor_rows(d->dbranch, 0, R)));
-  TRY(modulation_backward(&m->params, &d->conditioning, blocks, in->B));
+  TRY(modulation_backward(&m->params, &d->conditioning, blocks, in));
   TRY(model_ready(m, in, d->conditioning.list[blocks].linear.weight));
   for (int i = (int)blocks - 1; i >= 0; i--) {
     TRY(block_backward(m, in, i));
-    TRY(modulation_backward(&m->params, &d->conditioning, i, in->B));
+    TRY(modulation_backward(&m->params, &d->conditioning, i, in));
     TRY(model_ready(m, in, d->blocks[i].norm.weight));
   }
-  TRY(conditioning_backward(&m->params, &d->conditioning, in->B));
+  TRY(conditioning_backward(&m->params, &d->conditioning, in));
   return op_embed_backward(m->dev, m->params.list[d->embedding].grad, dx, tensor_rows(m->ids, 0, R));
 }
 

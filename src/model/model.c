@@ -33,7 +33,6 @@ static int block_check(const ModelTable *table, const ModelOptions *o) {
         (long long)o->block, (long long)o->length);
   CHECK(!o->time_conditioning, ERR_USAGE,
         "model.time_conditioning: in block diffusion each block has its own time; set it to false");
-  CHECK(o->classes == 0, ERR_USAGE, "model.classes: block diffusion has no classes; set it to 0");
   return OK;
 }
 
@@ -120,7 +119,7 @@ int model_step(Model *m, const ModelInput *in, int64_t position) {
 }
 
 int model_pick(Model *m, const ModelInput *in, Tensor all) {
-  Tensor from = tensor_rows(all, 0, model_rows(in));
+  Tensor from = tensor_rows(all, 0, in->B * in->L);
   m->h = all;
   if (tensor_none(m->rows)) return OK;
   m->h = m->picked;
@@ -128,9 +127,9 @@ int model_pick(Model *m, const ModelInput *in, Tensor all) {
 }
 
 int model_unpick(Model *m, const ModelInput *in, Tensor memory, Tensor *dall) {
-  *dall = tensor_rows(m->dh, 0, model_rows(in));
+  *dall = tensor_rows(m->dh, 0, in->B * in->L);
   if (tensor_none(m->rows)) return OK;
-  *dall = tensor_rows(memory, 0, model_rows(in));
+  *dall = tensor_rows(memory, 0, in->B * in->L);
   return op_scatter_rows(m->dev, *dall, tensor_rows(m->dh, 0, in->n_rows), tensor_rows(m->rows, 0, in->n_rows));
 }
 

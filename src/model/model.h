@@ -54,6 +54,8 @@ typedef struct ModelInput {
 /** model_rows — for networks, which get L and n_rows filled in: the rows of this pass. Those of the noisy tokens come
  *  first; then, in block diffusion, those of the clean ones. */
 static inline int64_t model_rows(const ModelInput *in) { return (in->clean ? 2 : 1) * in->B * in->L; }
+/** model_sequences — of this pass: the noisy ones, then the clean ones. */
+static inline int64_t model_sequences(const ModelInput *in) { return (in->clean ? 2 : 1) * in->B; }
 
 typedef struct Model Model;
 typedef struct ModelTable {
@@ -122,7 +124,7 @@ int model_step(Model *m, const ModelInput *in, int64_t position);
 int model_backward(Model *m, const ModelInput *in);
 /** model_plan — for networks: the memory of the wanted rows. `all`: the network computes all rows. */
 void model_plan(Arena *a, Model *m, bool all);
-/** model_pick — for networks: m->h := the wanted rows of all[R,D]. */
+/** model_pick — for networks: m->h := the wanted rows of all[R,D], the rows of the noisy tokens. */
 int model_pick(Model *m, const ModelInput *in, Tensor all);
 /** model_unpick — for networks: *dall := the gradient of all[R,D] in memory of that size, from m->dh. */
 int model_unpick(Model *m, const ModelInput *in, Tensor memory, Tensor *dall);

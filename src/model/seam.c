@@ -22,10 +22,11 @@ void seam_share(Seam *s, const Seam *first) {
   s->mean = first->mean, s->rstd = first->rstd;
 }
 
-/* Column `which`, of width D, of a modulation's value or gradient: one row per group of this pass. */
-static Tensor column(const Model *m, const ModelInput *in, bool grouped, Tensor of, int which) {
+/* Column `which`, of width D, of a modulation's value or gradient: one row per sequence of the seam's rows, or one for
+ * all. */
+static Tensor column(const Model *m, const ModelInput *in, const Join *j, Tensor of, int which) {
   int64_t D = m->options.width;
-  return tensor_cols(grouped ? tensor_rows(of, 0, in->B) : of, which * D, D);
+  return tensor_cols(j->conditioning->grouped ? tensor_rows(of, 0, j->n / in->L) : of, which * D, D);
 }
 
 /* The arguments common to forward and backward. */
@@ -44,11 +45,11 @@ static ResidualNorm arguments(const Model *m, const ModelInput *in, const Join *
     a.dropout.L = in->L;
     a.dropout.clean = in->clean ? in->B * in->L : 0;
   }
-  if (j->gated) a.gate = column(m, in, grouped, j->gated->value, j->gate);
+  if (j->gated) a.gate = column(m, in, j, j->gated->value, j->gate);
   if (s->bias >= 0) a.shift = tensor_2d(list[s->bias].value.data, m->dev->real, 1, o->width);
   if (j->modulated) {
-    a.shift = column(m, in, grouped, j->modulated->value, j->shift);
-    a.scale = column(m, in, grouped, j->modulated->value, j->shift + 1);
+    a.shift = column(m, in, j, j->modulated->value, j->shift);
+    a.scale = column(m, in, j, j->modulated->value, j->shift + 1);
   }
   a.weight = list[s->weight].value;
   a.x_out = tensor_rows(s->x, 0, R);
@@ -67,16 +68,15 @@ int seam_forward(Model *m, const ModelInput *in, Join j) {
 
 int seam_backward(Model *m, const ModelInput *in, Join j, Tensor dh, Tensor dx, Tensor dbranch) {
   ResidualNorm a = arguments(m, in, &j);
-  bool grouped = j.conditioning->grouped;
   ASSERT(j.seam->bias < 0);
   a.dh = dh;
   a.dx = dx;
   a.dweight = m->params.list[j.seam->weight].grad;
   if (!tensor_none(a.branch)) a.dbranch = dbranch;
-  if (j.gated) a.dgate = column(m, in, grouped, j.gated->grad, j.gate);
+  if (j.gated) a.dgate = column(m, in, &j, j.gated->grad, j.gate);
   if (j.modulated) {
-    a.dshift = column(m, in, grouped, j.modulated->grad, j.shift);
-    a.dscale = column(m, in, grouped, j.modulated->grad, j.shift + 1);
+    a.dshift = column(m, in, &j, j.modulated->grad, j.shift);
+    a.dscale = column(m, in, &j, j.modulated->grad, j.shift + 1);
   }
   return op_residual_norm_backward(m->dev, &a);
 }

@@ -59,7 +59,7 @@ void transformer_destroy(Model *m);
 int transformer_parameters(Model *m, Transformer *t);
 int transformer_forward(Model *m, const ModelInput *in);
 int transformer_backward(Model *m, const ModelInput *in);
-/** transformer_step — model_step, for networks without conditioning by time or class. */
+/** transformer_step — model_step, for networks without conditioning by time. */
 int transformer_step(Model *m, const ModelInput *in, int64_t position);
 
 /* ---- shared by forward and backward */

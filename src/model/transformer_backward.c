@@ -78,15 +78,18 @@ int transformer_backward(Model *m, const ModelInput *in) {
   Transformer *t = m->impl;
   int64_t R = model_rows(in);
   ASSERT(!t->options.positions); /* learned positions have no backward */
+  /* behind the last block's attention there is no clean half */
+  for (int64_t i = m->options.blocks - 1; i <= m->options.blocks && in->clean && t->conditioning.grouped; i++)
+    TRY(modulation_clear(&m->params, &t->conditioning, i));
   TRY(final_backward(m, in));
-  TRY(modulation_backward(&m->params, &t->conditioning, m->options.blocks, in->B));
+  TRY(modulation_backward(&m->params, &t->conditioning, m->options.blocks, in));
   TRY(model_ready(m, in, t->final.weight));
   for (int i = (int)m->options.blocks - 1; i >= 0; i--) {
     TRY(block_backward(m, in, i));
-    TRY(modulation_backward(&m->params, &t->conditioning, i, in->B));
+    TRY(modulation_backward(&m->params, &t->conditioning, i, in));
     TRY(model_ready(m, in, t->blocks[i].norm1.weight));
   }
-  TRY(conditioning_backward(&m->params, &t->conditioning, in->B));
+  TRY(conditioning_backward(&m->params, &t->conditioning, in));
   return op_embed_backward(m->dev, m->params.list[t->embedding].grad, tensor_rows(t->dx, 0, R),
                            tensor_rows(m->ids, 0, R));
 }

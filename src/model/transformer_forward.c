@@ -199,7 +199,7 @@ static int caches_create(Model *m) {
 /* Some positions of B sequences pass through the network as B short sequences; only attention differs. */
 int transformer_step(Model *m, const ModelInput *in, int64_t position) {
   Transformer *t = m->impl;
-  ASSERT(!t->conditioning.grouped);
+  ASSERT(!t->conditioning.timed);
   if (t->caches.base == NULL) TRY(caches_create(m));
   TRY(embed_forward(m, in, position));
   if (t->options.conditioned) TRY(conditioning_forward(&m->params, &t->conditioning, in));

@@ -40,9 +40,6 @@ static int check_block(const NetworkOptions *x, const ModelTable *model, const O
         "model.time_conditioning: with diffusion.block = %lld the blocks of a row have different noise levels; set it "
         "to false",
         block);
-  CHECK(x->cfg->model_classes == 0, ERR_USAGE,
-        "model.classes = %lld: with diffusion.block = %lld there are no classes; set one of them to 0",
-        (long long)x->cfg->model_classes, block);
   return OK;
 }
 

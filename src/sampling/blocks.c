@@ -12,6 +12,7 @@ typedef struct Run {
   int64_t first;        /* position of the current one */
   int32_t *ids, *clean; /* [n,L] tokens of a pass; clean: without the cache */
   int32_t *rows;        /* [n · size] */
+  int32_t *labels;      /* [n] */
   bool *fixed;          /* [n,L] at the start */
   int64_t *end;         /* [n] behind a drawn eos that ends the sequence; 0: none yet */
 } Run;
@@ -26,8 +27,10 @@ static int begin(Run *r, const Blocks *b, SamplerJob *job) {
   TRY(mem_alloc(&r->ids, tokens * sizeof *r->ids));
   TRY(mem_alloc(&r->clean, tokens * sizeof *r->clean));
   TRY(mem_alloc(&r->rows, n * (size_t)r->size * sizeof *r->rows));
+  TRY(mem_alloc(&r->labels, n * sizeof *r->labels));
   TRY(mem_alloc(&r->fixed, tokens * sizeof *r->fixed));
   TRY(mem_alloc(&r->end, n * sizeof *r->end));
+  for (size_t i = 0; i < n; i++) r->labels[i] = job->label;
   for (size_t i = 0; i < tokens; i++) r->fixed[i] = job->z[i] != job->objective->mask;
   return OK;
 }
@@ -37,6 +40,7 @@ static void end(Run *r) {
   mem_free(&r->ids);
   mem_free(&r->clean);
   mem_free(&r->rows);
+  mem_free(&r->labels);
   mem_free(&r->fixed);
   mem_free(&r->end);
 }
@@ -67,7 +71,7 @@ static int pass(SamplerJob *part, const Draws *d) {
     int64_t b = d->rows[i] / r->size, l = d->rows[i] % r->size;
     r->rows[i] = (int32_t)((d->who ? d->who[b] : b) * L + r->first - from + l);
   }
-  ModelInput in = {.B = part->n, .L = L, .ids = r->ids, .rows = r->rows, .n_rows = d->n};
+  ModelInput in = {.B = part->n, .L = L, .ids = r->ids, .labels = r->labels, .rows = r->rows, .n_rows = d->n};
   if (r->cache) return model_step(m, &in, r->first);
   in.clean = r->clean;
   if (!prefix) in.L = 0; /* all positions */
@@ -79,7 +83,7 @@ static int keep(Run *r) {
   if (!r->cache) return OK;
   take(r, r->ids, r->first, r->size);
   r->job->cached++;
-  ModelInput in = {.B = r->job->n, .L = r->size, .ids = r->ids, .rows = r->rows};
+  ModelInput in = {.B = r->job->n, .L = r->size, .ids = r->ids, .labels = r->labels, .rows = r->rows};
   return model_step(r->job->model, &in, r->first);
 }
 

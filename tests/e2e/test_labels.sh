@@ -143,6 +143,19 @@ uniform() {
 }
 tap "guided samples of uniform noise" uniform
 
+# ---- block diffusion
+blocks() { # bound and samples with the class; with the cache and without the same
+  local x=(diffusion.block=4 model.classes=2) n
+  for n in 1 2; do train "blocks$n" "$n" 8 diffusion.block=4 || return 1; done
+  same_run blocks1 blocks2 && ranks 1 eval "$T/deck.cfg" run.dir="$T/blocks1" "${x[@]}" | tail -n 1 > "$T/a.line" &&
+    ranks 1 eval "$T/deck.cfg" run.dir="$T/blocks1" "${x[@]}" eval.labels=none | tail -n 1 > "$T/b.line" && ! cmp "$T/a.line" "$T/b.line" &&
+    for n in true false; do
+      ranks 1 sample "$T/deck.cfg" run.dir="$T/blocks1" "${x[@]}" sample.label=low sample.cache="$n" sample.output="$T/cache$n.h5" || return 1
+    done && same "$T/cachetrue.h5" "$T/cachefalse.h5" tokens &&
+    ranks 1 sample "$T/deck.cfg" run.dir="$T/blocks1" "${x[@]}" sample.output="$T/cachenone.h5" && ! same "$T/cachetrue.h5" "$T/cachenone.h5" tokens
+}
+tap "block diffusion with classes" blocks
+
 # ---- what is refused
 LOOSE=() KEEP="$T/on1" RANKS="1 2"
 change() { # NAME PYTHON: a copy of train.h5 without its seal, changed
@@ -162,7 +175,6 @@ base=(train "$T/deck.cfg" run.dir="$T/none" model.classes=2)
 bad "data without labels" 'plain.h5 has no labels' "${base[@]}" data.train="$T/plain.h5"
 bad "more classes than the network has" 'train.h5 has labels of 2 classes' "${base[@]}" model.classes=1
 bad "a causal network" 'model.name = ar cannot' "${base[@]}" model.name=ar diffusion.objective=ar
-bad "block diffusion" 'diffusion.block = 4 there are no classes' "${base[@]}" diffusion.block=4
 bad "a label beyond the classes" 'range.h5: row 5 has label 2' "${base[@]}" data.train="$T/range.h5"
 bad "too few labels" '/label must be 480 integers' "${base[@]}" data.train="$T/short.h5"
 bad "labels that are real numbers" '/label must be 480 integers' "${base[@]}" data.train="$T/real.h5"
@@ -174,5 +186,9 @@ one=(sample "$T/deck.cfg" run.dir="$T/on1")
 bad "another number of classes" 'was trained with model.classes = 2' "${one[@]}" model.classes=3
 bad "a class that there is not" 'sample.label = middle: neither' "${one[@]}" model.classes=2 sample.label=middle
 bad "a number beyond the classes" 'sample.label = 2: neither' "${one[@]}" model.classes=2 sample.label=2
+KEEP=$T/blocks1
+bad "guidance in block diffusion" 'with diffusion.block = 4 there is no guidance' sample "$T/deck.cfg" run.dir="$T/blocks1" diffusion.block=4 \
+  model.classes=2 sample.label=low sample.guidance=2
+KEEP=$T/on1
 bad "a weight of nothing" 'weight of a class or of a prompt' "${one[@]}" model.classes=2 sample.guidance=2
 finish

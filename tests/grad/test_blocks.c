@@ -11,12 +11,15 @@
 #include "base/rng.h"
 
 enum { V = TOY_V, D = TOY_D, L = 6, B = 2, MOST = 1 << 10, SOME = 8 };
-static const char *const networks[] = {"dit", "ar"};
+static const char *const networks[] = {"dit", "ar", "classes"}; /* classes: dit with them */
 enum { NETWORKS = sizeof networks / sizeof *networks };
+static const int32_t labels[B] = {2, -1};
 
 static Toy toy_blocks(const char *network, const char *backend, int64_t length, int64_t block) {
   Toy t = toy_dit(backend, false);
-  t.model.name = network;
+  bool classes = strcmp(network, "classes") == 0;
+  t.model.name = classes ? "dit" : network;
+  t.model.classes = classes ? 3 : 0;
   t.model.length = length, t.model.batch = B, t.model.block = block;
   t.objective.name = strcmp(network, "ar") == 0 ? "ar" : "subs";
   return t;
@@ -55,7 +58,7 @@ static double *step(Network *n, const Case *c, const int32_t *ids, int64_t b) {
   int32_t part[MOST];
   int64_t l = c->block;
   for (int64_t i = 0; i < B; i++) memcpy(part + i * l, ids + i * c->length + b * l, (size_t)l * sizeof *part);
-  ModelInput in = {.B = B, .L = l, .ids = part};
+  ModelInput in = {.B = B, .L = l, .ids = part, .labels = labels};
   MUST(model_step(&n->model, &in, b * l));
   return toy_values(n, tensor_rows(n->model.h, 0, B * l));
 }
@@ -68,7 +71,7 @@ static void steps(const Case *c) {
   int32_t z[MOST], clean[MOST];
   random_ids(z, B * c->length, 1);
   random_ids(clean, B * c->length, 2);
-  ModelInput whole = {.B = B, .ids = z, .clean = clean};
+  ModelInput whole = {.B = B, .ids = z, .clean = clean, .labels = labels};
   double *want = hidden(&n, &whole, B * c->length);
   for (int64_t b = 0; b < c->length / c->block; b++) {
     double *got = step(&n, c, z, b), *last = step(&n, c, clean, b);
@@ -106,7 +109,7 @@ static void test_wanted_rows(void **state) {
     t.model.training = false;
     open_toy(&n, &t);
     const Case c = {networks[i], check_device, strcmp(check_device, "cpu") == 0 ? 0 : 1e-5, L, 2};
-    ModelInput in = {.B = B, .ids = z, .clean = clean};
+    ModelInput in = {.B = B, .ids = z, .clean = clean, .labels = labels};
     double *all = hidden(&n, &in, B * L);
     in.rows = rows, in.n_rows = 4;
     double *some = hidden(&n, &in, 4);
@@ -115,7 +118,7 @@ static void test_wanted_rows(void **state) {
       memcpy(part + b * 4, z + b * L, 4 * sizeof *part);
       memcpy(part_clean + b * 4, clean + b * L, 4 * sizeof *part);
     }
-    ModelInput prefix = {.B = B, .L = 4, .ids = part, .clean = part_clean};
+    ModelInput prefix = {.B = B, .L = 4, .ids = part, .clean = part_clean, .labels = labels};
     double *first = hidden(&n, &prefix, B * 4);
     for (int b = 0; b < B; b++) near_rows(&c, "rows of a prefix", first + b * 4 * D, all + b * L * D, 4);
     double *list[] = {all, some, first};
@@ -129,7 +132,7 @@ static bool changes(Network *n, bool clean, int64_t position) {
   int32_t ids[2][L];
   random_ids(ids[0], L, 1);
   random_ids(ids[1], L, 2);
-  ModelInput in = {.B = 1, .ids = ids[0], .clean = ids[1]};
+  ModelInput in = {.B = 1, .ids = ids[0], .clean = ids[1], .labels = labels};
   double *before = hidden(n, &in, L);
   ids[clean][position] = (ids[clean][position] + 1) % V;
   double *after = hidden(n, &in, L);
@@ -166,7 +169,8 @@ static void test_limits(void **state) {
     Toy t = toy_blocks(networks[i], "cpu_f64", L, causal ? 1 : L), t_plain = toy_blocks(networks[i], "cpu_f64", L, 0);
     open_toy(&n, &t);
     open_toy(&plain, &t_plain);
-    ModelInput in = {.B = B, .ids = z, .clean = causal ? z : other}, in_plain = {.B = B, .ids = z};
+    ModelInput in = {.B = B, .ids = z, .clean = causal ? z : other, .labels = labels},
+               in_plain = {.B = B, .ids = z, .labels = labels};
     double *got = hidden(&n, &in, B * L), *want = hidden(&plain, &in_plain, B * L);
     assert_true(check_error(got, want, B * L * D) < 1e-13);
     mem_free(&got);
@@ -192,6 +196,7 @@ static double loss(Network *n, const void *arg, bool gradient) {
   random_ids(z, B * L, 1);
   random_ids(clean, B * L, 2);
   ModelInput in = {.B = s->B, .ids = z + s->first * L, .clean = clean + s->first * L, .lengths = s->length};
+  in.labels = labels + s->first;
   in.rows = s->rows, in.n_rows = s->n_rows, in.dropout = s->dropout;
   in.dropout.first += s->first;
   int64_t R = s->rows ? s->n_rows : s->B * L;
