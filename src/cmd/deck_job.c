@@ -1,5 +1,6 @@
 #include "cmd/deck_job.h"
 #include "base/err.h"
+#include "base/mem.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +32,16 @@ int deck_label(const Config *cfg, const char *names, int32_t *label) {
                         : "a name of the training data",
         (long long)cfg->model_classes - 1);
   *label = (int32_t) class;
+  return OK;
+}
+
+int deck_label_name(const char *names, int32_t label, char **name) {
+  for (int32_t i = 0; names && i < label; i++) {
+    names = strchr(names, '\n');
+    if (names) names++;
+  }
+  TRY(mem_strdup(name, names ? names : ""));
+  (*name)[strcspn(*name, "\n")] = '\0';
   return OK;
 }
 

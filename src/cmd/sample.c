@@ -197,6 +197,16 @@ static double rate(const Sampling *s) {
   return (double)s->count[DRAWN] / (double)(s->count[SEQUENCES] > 0 ? s->count[SEQUENCES] : 1);
 }
 
+static int fill_label(H5 *f, const Sampling *s) {
+  char *name;
+  if (s->label < 0) return OK;
+  TRY(h5_set_int(f, "/", "label", s->label));
+  TRY(deck_label_name(s->task.state.class_names, s->label, &name));
+  int err = *name ? h5_set_str(f, "/", "label_name", name) : OK;
+  mem_free(&name);
+  return err;
+}
+
 static int fill_options(H5 *f, const Sampling *s) {
   const Config *cfg = s->task.cfg;
   TRY(h5_set_str(f, "/", "sampler", s->sampler.table->name));
@@ -209,8 +219,7 @@ static int fill_options(H5 *f, const Sampling *s) {
   TRY(h5_set_str(f, "/", "kappa_from", cfg->sample_kappa_from));
   TRY(h5_set_real(f, "/", "hold", cfg->sample_hold));
   TRY(h5_set_real(f, "/", "hold_time", cfg->sample_hold_time));
-  if (s->label >= 0) TRY(h5_set_int(f, "/", "label", s->label));
-  if (s->label >= 0) TRY(h5_set_str(f, "/", "label_name", cfg->sample_label));
+  TRY(fill_label(f, s));
   TRY(h5_set_real(f, "/", "guidance", cfg->sample_guidance));
   TRY(h5_set_str(f, "/", "draw", cfg->sample_draw));
   TRY(h5_set_real(f, "/", "temperature", cfg->sample_temperature));

@@ -96,7 +96,7 @@ bad "subs_masking with sedd" 'subs_masking is for diffusion.objective = d3pm' "$
   diffusion.subs_masking=true
 bad "uniform noise without time conditioning" 'objective = uniform.*set model.time_conditioning to true' "${new[@]}" \
   diffusion.objective=uniform
-bad "guidance without a prompt" 'guidance = 2 is the weight of a prompt: set sample.prompt' sample "$D" sample.guidance=2
+bad "guidance without a prompt" 'guidance = 2 is the weight of a class or of a prompt' sample "$D" sample.guidance=2
 bad "guidance of samples in training" 'samples during training have no guidance' "${new[@]}" train.sample_every=5 sample.guidance=2
 bad "ends of a schedule in the wrong order" 'sigma_min = 8 is not below' "${new[@]}" diffusion.schedule=linear \
   diffusion.sigma_min=8

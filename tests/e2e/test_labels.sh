@@ -117,6 +117,7 @@ has_letters() { # CLASS GAMMA [KEY=VALUE…]
   draw "$1$2" 1 sample.label="$1" sample.guidance="$2" "${@:3}" && letters "$1$2" "$1" &&
     "$MDLM" info "$T/$1$2.h5" > "$T/out" && grep "guidance  *$2" "$T/out" && grep "label_name  *$1" "$T/out"
 }
+named() { "$MDLM" info "$T/number.h5" > "$T/out" && grep 'label_name  *low' "$T/out"; }
 one_pass() { # the bits of a single pass: gamma 0 is no class, a number is the class of that name
   draw none 1 && draw zero 1 sample.label=low sample.guidance=0 && draw number 1 sample.label=1 &&
     same "$T/none.h5" "$T/zero.h5" tokens and "$T/number.h5" "$T/low1.h5" tokens && ! same "$T/none.h5" "$T/low1.h5" tokens
@@ -131,6 +132,7 @@ tap "sweep: cells with and without the class" swept
 tap "samples of a class have its letters" has_letters low 1
 tap "guided by 2" has_letters high 2
 tap "gamma = 0 and numbers of classes" one_pass
+tap "samples of a number have the name of their class" named
 tap "guided samples on 2 ranks: the same" guided_ranks
 tap "info tells the classes of data" described
 
