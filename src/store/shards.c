@@ -159,14 +159,14 @@ static int file_add(Shards *s, const char *path) {
   TRY(h5_get_text(file->f, "/", "digest", file->digest, sizeof file->digest));
   s->rows += file->rows;
   char *names = NULL;
-  TRY(labels_open(file, &names));
+  int err = labels_open(file, &names);
   if (file->classes > s->classes) s->classes = file->classes;
-  if (s->n_files > 1) {
-    int err = file_same(s, file, length, names);
+  if (err == OK && s->n_files > 1) err = file_same(s, file, length, names);
+  if (s->n_files == 1)
+    s->class_names = names;
+  else
     mem_free(&names);
-    return err;
-  }
-  s->class_names = names;
+  if (err || s->n_files > 1) return err;
   s->length = length;
   TRY(vocab_load(&s->vocab, file->f));
   return protocol_load(&s->protocol, file->f);
