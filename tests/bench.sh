@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# bench.sh [shape…] — measure each shape in f32 and bf16 on all cores, then compare the networks and objectives, then
-# measure weak scaling from one rank to two. Called by `make bench`.
+# bench.sh [shape…] — measure each shape in f32 and bf16 on all cores, then compare the networks and objectives, and
+# block diffusion with none, then measure weak scaling from one rank to two. Called by `make bench`.
 set -eu
 bench=${BUILD:-build}/bench
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
@@ -28,6 +28,18 @@ for pair in "ar ar" "dimamba subs" "dit d3pm" "dit sedd"; do
   awk -v p="$network/$objective" -v a="$before" -v b="$after" -v x="$it" \
     'BEGIN { printf "%-13s %.3f ps a FLOP, %.3f of dit/subs\n", p, x, 2 * x / (a + b) }'
   before=$after
+done
+
+# In turn, so that changes in the speed of the host cancel; medians of three ratios.
+echo "block diffusion (diffusion.block = 16) and none of the same rows, f32, all cores: ratios of a step and of its attention"
+seconds() { # SHAPE [KEY=VALUE]: of a step and of its attention
+  OMP_NUM_THREADS=$(nproc) "$bench" "$1" f32 5 1 dit subs "${@:2}" |
+    sed -n -e 's/.* step \([0-9.]*\) s$/\1/p' -e 's/.* attention \([0-9.]*\)%.*/\1/p' | paste - - | awk '{ print $1, $1 * $2 / 100 }'
+}
+median() { sort -g | sed -n 2p; }
+for shape in tiny tiny1024; do
+  ratios=$(for _ in 1 2 3; do echo "$(seconds $shape) $(seconds $shape diffusion.block=16)"; done | awk '{ print $3 / $1, $4 / $2 }')
+  printf '%-9s step %.3f, attention %.3f\n' $shape "$(cut -d' ' -f1 <<< "$ratios" | median)" "$(cut -d' ' -f2 <<< "$ratios" | median)"
 done
 
 echo "weak scaling: one thread a rank, four micro-batches a step"

@@ -1,8 +1,8 @@
 /* bench SHAPE MATMUL [steps [micro-batches per step [network [objective [device]]]]] [key=value…] — training speed on
  * synthetic tokens: tokens/s, GFLOP/s, the share of each group of ops, and the ratio to the time that oneDNN alone
  * needs for the same matrix products. Each rank processes its own micro-batch (weak scaling). SHAPE: demo, tiny,
- * small128, small1024, medium1024. MATMUL: f32, bf16. Network and objective as in a deck, by default dit and subs.
- * key=value overrides the resulting deck. Threads per rank: OMP_NUM_THREADS.
+ * tiny1024, small128, small1024, medium1024. MATMUL: f32, bf16. Network and objective as in a deck, by default dit and
+ * subs. key=value overrides the resulting deck. Threads per rank: OMP_NUM_THREADS.
  * On device cuda micro-batches are larger and the result is two JSON objects, each printed as soon as it is measured.
  * The first has the times of whole steps, since the host does not wait for single ops, the loss of the last step,
  * memory and the attention kernel. The second has the time of a forward pass without training, for one sequence and
@@ -34,6 +34,7 @@ typedef struct Shape {
 
 static const Shape shapes[] = {{"demo", 128, 3, 4, 32, 512, 16, 8, 8},
                                {"tiny", 256, 6, 4, 128, 4096, 128, 16, 16},
+                               {"tiny1024", 256, 6, 4, 128, 4096, 1024, 2, 2},
                                {"small128", 768, 12, 12, 128, 30522, 128, 8, 256},
                                {"small1024", 768, 12, 12, 128, 50258, 1024, 1, 64},
                                {"medium1024", 1024, 24, 16, 128, 50258, 1024, 1, 32}};
@@ -116,9 +117,11 @@ static void noise(Bench *b) {
     RngKey mask = rng_key(1, RNG_MASK, 0, (uint64_t)b->step, (uint64_t)sequence);
     int32_t *x0 = b->tokens + i * s->length;
     for (int64_t l = 0; l < s->length; l++) x0[l] = (int32_t)(rng_uniform(text, (uint64_t)l) * (double)(s->vocab - 1));
-    double t =
-        timestep_draw(1, RNG_TIME, b->step, sequence, sequence, s->batch * b->comm.size, true, b->net.objective.tau);
-    noised_draw(&b->net.objective, &b->net.noised, i, x0, s->length, &t, mask);
+    const Objective *o = &b->net.objective;
+    Noised *n = &b->net.noised;
+    timestep_blocks(n->t, objective_blocks(o, s->length), 1, RNG_TIME, b->step, sequence, sequence,
+                    s->batch * b->comm.size, true, o->tau);
+    noised_draw(o, n, i, x0, s->length, n->t, mask);
   }
 }
 
@@ -163,12 +166,14 @@ static bool late(const Model *m, const Param *w) {
   return after <= m->late_flops;
 }
 
-/* The time oneDNN alone needs: every large matrix multiplies every row of every pass once, the late ones only the scored
- * rows, the head these chunk by chunk. Matrices of equal shape and rows are measured once. */
+/* The time oneDNN alone needs: every large matrix multiplies every row of every pass once, in block diffusion those of both
+ * halves; the late ones only the scored rows, the head these chunk by chunk. Matrices of equal shape and rows are measured
+ * once. */
 static Floor dense_floor(const Bench *b, bool bf16) {
   const Model *m = &b->net.model;
   const Param *list = m->params.list, *head = &list[m->head_weight];
-  int64_t R = b->shape.batch * b->shape.length, chunk = b->rows < b->net.rows.chunk ? b->rows : b->net.rows.chunk;
+  int64_t R = b->shape.batch * b->shape.length * (m->options.block ? 2 : 1),
+          chunk = b->rows < b->net.rows.chunk ? b->rows : b->net.rows.chunk;
   double micros = (double)b->micros, passes = network_passes(&b->net);
   Floor f = {0};
   floor_add(&f, bf16, micros * (double)b->rows / (double)chunk, chunk, head);
@@ -345,8 +350,8 @@ static int parse(Bench *b, int argc, char **argv, int *steps) {
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes && n > 2; i++)
     if (strcmp(argv[1], shapes[i].name) == 0) b->shape = shapes[i];
   CHECK(b->shape.name && n <= 8, ERR_USAGE,
-        "usage: bench demo|tiny|small128|small1024|medium1024 f32|bf16 [steps ≤ %d [micro-batches per step [network "
-        "[objective [device]]]]] [key=value…]",
+        "usage: bench demo|tiny|tiny1024|small128|small1024|medium1024 f32|bf16 [steps ≤ %d [micro-batches per step "
+        "[network [objective [device]]]]] [key=value…]",
         STEPS);
   b->matmul = argv[2];
   *steps = n > 3 ? atoi(argv[3]) : 5;

@@ -109,7 +109,33 @@ static void test_two_devices(void **state) {
   device_close(&one);
 }
 
+/* A product with another number of terms, as of a step with more or fewer scored rows, takes no more memory. */
+static void test_memory(void **state) {
+  (void)state;
+  need_fma();
+  static const int64_t rows[] = {40, 200}, terms[] = {1000, 768, 100, 2304, 769};
+  enum { N = 64, TERMS = sizeof terms / sizeof *terms };
+  for (int r = 0; r < 2; r++) {
+    Device dev;
+    DeviceOptions options = {.name = "cpu", .threads = 2};
+    int64_t M = rows[r], K = 2304;
+    float *A = random_floats(M * K, 1), *B = random_floats(N * K, 2), *C = random_floats(M * N, 3);
+    size_t before = 0;
+    MUST(device_open(&dev, &options));
+    for (int k = 0; k < TERMS; k++) {
+      MUST(cpu_f32_gemm(&dev, true, false, M, N, terms[k], A, M, B, N, true, C, N, NULL));
+      if (k == 0) before = mem_count();
+      assert_int_equal(mem_count(), before);
+    }
+    device_close(&dev);
+    mem_free(&A);
+    mem_free(&B);
+    mem_free(&C);
+  }
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_bits), cmocka_unit_test(test_two_devices)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_bits), cmocka_unit_test(test_two_devices),
+                                     cmocka_unit_test(test_memory)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

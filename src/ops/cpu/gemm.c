@@ -125,9 +125,12 @@ void FN(gemm_serial)(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const re
   columns(&p, 0, N, NC, room);
 }
 
+/* Scratch memory is for chunks of any length: K, as the number of scored rows, changes from step to step, and a step must
+ * not allocate. */
+
 /* Few rows: threads take columns of C, and each packs A for itself. */
 static int by_columns(Device *dev, const Product *p) {
-  size_t each = FN(gemm_room)(SLAB, p->K);
+  size_t each = FN(gemm_room)(SLAB, KC);
   real *room;
   TRY(FN(scratch)(dev, SCRATCH_A, each * sizeof *room * (size_t)dev->threads, &room));
 #pragma omp parallel for schedule(static) num_threads(dev->threads)
@@ -139,10 +142,10 @@ static int by_columns(Device *dev, const Product *p) {
 /* Many rows: threads pack B together, then each takes blocks of rows. */
 static int by_rows(Device *dev, const Product *p) {
   enum { BLOCKS = 4 }; /* of a thread, at least, as long as they have two panels */
-  int64_t rows = MC, each = a_room(p->chunk);
+  int64_t rows = MC, each = a_room(KC);
   float *room_a, *b;
   TRY(FN(scratch)(dev, SCRATCH_A, (size_t)(each * dev->threads) * sizeof *room_a, &room_a));
-  TRY(FN(scratch)(dev, SCRATCH_B, (size_t)(p->chunk * round_up(min64(NC, p->N), NR)) * sizeof *b, &b));
+  TRY(FN(scratch)(dev, SCRATCH_B, (size_t)(KC * round_up(min64(NC, p->N), NR)) * sizeof *b, &b));
   while (rows > 2 * MR && p->M / rows < BLOCKS * dev->threads) rows = round_up(rows / 2, MR);
 #pragma omp parallel num_threads(dev->threads)
   {
