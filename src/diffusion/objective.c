@@ -184,6 +184,7 @@ void objective_corrupt_train(const Objective *o, int32_t *z, const int32_t *x0, 
     return;
   }
   counts(o, to - from, &least, &most);
+  if (most < least) most = least; /* a search has found times at which the schedule hardly masks */
   timestep_mask_between(z, x0, from, to, o->mask, objective_masked(o, t), least, most, key);
 }
 
