@@ -92,10 +92,9 @@ def _duo(where: Reader) -> Settings:
 
 
 def _udlm(where: Reader) -> Settings:
-    require(
-        not where.flag("cfg"), f"{where.name}: cfg is true: the import of networks with class labels is not supported"
-    )
-    return Settings(**_sizes(where), objective="uniform", time_conditioning=where.flag("time_conditioning"), T=0)
+    classes = where.number("cfg_num_classes") if where.flag("cfg") else None
+    timed = where.flag("time_conditioning")
+    return Settings(**_sizes(where), objective="uniform", time_conditioning=timed, T=0, classes=classes)
 
 
 def _gpt2(where: Reader) -> Settings:

@@ -36,6 +36,7 @@ class Settings:
     vocab: int | None = None
     width: int | None = None
     blocks: int | None = None
+    classes: int | None = None
     asked: tuple[str, ...] = ()  # what this kind of configuration must tell beyond what all must
     notes: tuple[str, ...] = ()  # what is not kept, as sentences
 

@@ -39,7 +39,7 @@ def settings_of(source: Source, family: Family, o: argparse.Namespace) -> Settin
 
 def complete(s: Settings, family: Family, sizes: Sizes, source: Source, cut: int | None = None) -> Settings:
     """Refuse what cannot be known, and what contradicts the weights."""
-    for name in ("vocab", "width", "blocks"):
+    for name in ("vocab", "width", "blocks", "classes"):
         told, found = getattr(s, name), getattr(sizes, name)
         require(
             told in (None, found) or (name == "vocab" and told == cut),

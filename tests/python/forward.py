@@ -66,11 +66,13 @@ def silu(x: np.ndarray) -> np.ndarray:
 
 
 def conditioning(w: Tensors, sigma: np.ndarray) -> np.ndarray:
-    """c [B,C] of the noise levels [B]."""
+    """c [B,C] of the noise levels [B], and of no class."""
     angle = sigma[:, None] * 10000.0 ** (-np.arange(128) / 128)
     x = np.concatenate([np.cos(angle), np.sin(angle)], axis=-1)
     x = silu(x @ w["sigma_map.mlp.0.weight"].T.astype("f8") + w["sigma_map.mlp.0.bias"])
-    return silu(x @ w["sigma_map.mlp.2.weight"].T.astype("f8") + w["sigma_map.mlp.2.bias"])
+    c = silu(x @ w["sigma_map.mlp.2.weight"].T.astype("f8") + w["sigma_map.mlp.2.bias"])
+    table = w.get("cond_map.embedding_table.weight")
+    return c if table is None else c + silu(table[-1].astype("f8"))
 
 
 def uniform_logits(w: Tensors, heads: int, z: np.ndarray, alpha: np.ndarray) -> np.ndarray:

@@ -124,6 +124,18 @@ def test_uniform_noise_has_the_logits_of_the_noise_level(convert: Run, tmp_path:
     near(our_logits(tmp_path, "ours", given), uniform_logits(w, HEADS, given["z"], 1 - (1 - 1e-3) * given["t"]))
 
 
+def test_a_network_with_classes(convert: Run, tmp_path: Path) -> None:
+    """mdlm logits gives it no class: the last row of the table."""
+    w = random_network()
+    table = np.random.default_rng(9).normal(size=(4, SIZES.cond)).astype("f4")
+    labelled = w | {"cond_map.embedding_table.weight": table}
+    folder(tmp_path / "hub", public(labelled), UDLM | {"cfg": True, "cfg_num_classes": 3})
+    printed = convert("import", "hub", "ours.h5", "--tokenizer", tokenizer(tmp_path, V, MASK))
+    assert "classes = 3;" in printed
+    given = noisy(blocks=False)
+    near(our_logits(tmp_path, "ours", given), uniform_logits(labelled, HEADS, given["z"], 1 - (1 - 1e-3) * given["t"]))
+
+
 def test_uniform_noise_without_a_mask(convert: Run, prepare: Run, tmp_path: Path) -> None:
     """Where their vocabulary has no mask, import appends it: the noise is theirs, and export leaves it out again."""
     w = random_network()
@@ -363,7 +375,8 @@ def test_hubs_that_are_refused(convert: Run, tmp_path: Path) -> None:
         assert message in refused(convert, tmp_path, whole, BD3LM | change), message
     for name in ("backbone.sigma_map.mlp.0.weight", "backbone.blocks.1.attn_out.weight"):
         assert "1 missing; " in refused(convert, tmp_path, {k: v for k, v in whole.items() if k != name}, BD3LM)
-    assert "cfg is true" in refused(convert, tmp_path, whole, UDLM | {"cfg": True})
+    classes = {"cfg": True, "cfg_num_classes": 3}
+    assert "classes is 0, but bad/config.json says 3" in refused(convert, tmp_path, whole, UDLM | classes)
     assert "uniform noise with time conditioning only" in refused(
         convert, tmp_path, whole, UDLM | {"time_conditioning": False}
     )
