@@ -159,9 +159,13 @@ static uint64_t valid_seed(uint64_t seed) {
 
 void trainer_clip(Trainer *t) {
   const MetricsTable *v = &t->history.valid;
-  if (!t->cfg->diffusion_clip_search || v->n_rows == 0) return;
-  const double *row = v->rows + (v->n_rows - 1) * v->n_columns;
-  if (!isnan(row[VALID_CLIP_LOW])) law_narrow(&t->net.objective.law, row[VALID_CLIP_LOW], row[VALID_CLIP_HIGH]);
+  if (!t->cfg->diffusion_clip_search) return;
+  for (int64_t i = v->n_rows - 1; i >= 0; i--) { /* the last one that found some */
+    const double *row = v->rows + i * v->n_columns;
+    if (isnan(row[VALID_CLIP_LOW])) continue;
+    law_narrow(&t->net.objective.law, row[VALID_CLIP_LOW], row[VALID_CLIP_HIGH]);
+    return;
+  }
 }
 
 /* What a validation has found about the times, for the history: they are in force from there. */

@@ -152,7 +152,7 @@ checks() { # the pre-flight knows the allocation and its signal
   local id
   id=$(MDLM_COMMAND=check submit --time=10 slurm/train.sbatch run.dir="$DIR/checked") && within job_is "$id" COMPLETED &&
     grep -E '^hosts +2; ranks on each: node1 \(1\), node2 \(1\)' "$DIR/$id.out" &&
-    grep -E '^ +9:[0-9][0-9] of the allocation are left, the signal comes 120 s before its end' "$DIR/$id.out"
+    grep -E '^ +(10:00|9:[0-9][0-9]) of the allocation are left, the signal comes 120 s before its end' "$DIR/$id.out"
 } >"$DIR/checks"
 kill_rank() { # JOB RANK
   local it
