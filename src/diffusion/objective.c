@@ -87,8 +87,8 @@ static int check_resample(const Objective *o) {
   counts(o, block, &least, &most);
   CHECK(
       least <= most, ERR_USAGE,
-      "diffusion.resample: no number of masks in a block of %lld tokens has a share between those of the times %g and "
-      "%g: widen diffusion.clip_low and clip_high",
+      "diffusion.resample: %lld tokens, a block, are too few for a share of masks between that of time %g and that of "
+      "time %g: set diffusion.clip_low and clip_high further apart",
       (long long)block, o->law.low, o->law.high);
   return OK;
 }

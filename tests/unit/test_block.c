@@ -276,7 +276,7 @@ static void test_refusals(void **state) {
   refused((ObjectiveOptions){.name = "subs", .block = 4, .resample = true}, "is for diffusion.time = clip with");
   refused((ObjectiveOptions){.name = "subs", .resample = true, .law = clip}, "with diffusion.block");
   refused((ObjectiveOptions){.name = "subs", .block = 4, .resample = true, .law = narrow},
-          "no number of masks in a block of 4 tokens");
+          "4 tokens, a block, are too few for a share of masks");
   refused((ObjectiveOptions){.name = "subs", .block = 4, .law = {.name = "normal", .search = true}},
           "diffusion.clip_search looks for the ends of the times, which diffusion.time = normal does not have");
 }
