@@ -1,6 +1,6 @@
 /* plans — cuDNN has a plan for the attention of every full-size deck, forward and backward, on sm_90, and with LONG=1 on
- * sm_80. No GPU is needed: cuDNN gets the description of one and a driver that does nothing (null_driver.sh). The results of the
- * plans are not tested here. */
+ * sm_80. No GPU is needed: cuDNN gets the description of one and a driver that does nothing (null_driver.sh). The
+ * results of the plans are not tested here. */
 #include "attention_graph.h"
 #include "base/err.h"
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* rotary — rotary position embedding of the heads of q or k; and the sinusoid of the time conditioning. With x1 and x2 the lower
- * and upper half of a head:
+/* rotary — rotary position embedding of the heads of q or k; and the sinusoid of the time conditioning. With x1 and x2
+ * the lower and upper half of a head:
  *   (x1, x2) ← (x1 cos − x2 sin, x2 cos + x1 sin),  angle = position·10000^(−2k/K) */
 #include "base/mem.h"
 #include "ops/cpu/cpu.h"
