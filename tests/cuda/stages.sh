@@ -29,7 +29,7 @@ SMOKE=${SMOKE:-tiny:1:3 small1024:1:3} SHAPES=${SHAPES:-small1024:8:5 small128:2
 KERNELS=${KERNELS:-small1024:1:1 small128:1:1}
 PEER_SHAPES=${PEER_SHAPES:-small1024:8:5 small128:2:20}
 SAMPLES=${SAMPLES:-sample.count=64 sample.steps=1000}
-OP_TESTS=${OP_TESTS:-dense:30 attention:30 step:30 residual_norm:15 loss:15 embed:15 update:15 draw:15}
+OP_TESTS=${OP_TESTS:-dense:30 attention:30 step:30 residual_norm:15 loss:15 embed:15 update:15 draw:15 draw_rule:15}
 # the host initialises the weights; of what is timed, only the times of events (stage samples) are computed on several cores
 cores=$(nproc) OMP_NUM_THREADS=$((cores < 16 ? cores : 16))
 export OMP_NUM_THREADS
