@@ -157,16 +157,16 @@ static __device__ void soften(float (&s)[R][C], Softmax<R> *m, float (&o)[R][V],
 }
 
 template <class A, int W, class M>
-__global__ void __launch_bounds__(THREADS, M::PARTS > 1 ? 2 : Shape<W>::BLOCKS) k_attention(Pass<A> p) {
+__global__ void __launch_bounds__(THREADS, M::HALVES ? 2 : Shape<W>::BLOCKS) k_attention(Pass<A> p) {
   typedef Shape<W> T;
   TILES(T, q, kv, pass);
-  Head x = head_of(p, T::ROWS, M::PARTS > 1 || p.causal);
+  Head x = head_of(p, T::ROWS, M::HALVES || p.causal);
   float s[T::R][T::C], o[T::R][T::V] = {};
   Softmax<T::R> m;
   for (int r = 0; r < T::R; r++) m.top[r] = -INFINITY, m.sum[r] = 0;
   load_tile<T::ROWS, W>(q, queries(p, x.row, x.h), p.ld_qkv, x.first, x.length, p.K, p.wide);
   ROLLED
-  for (int part = 0; part < M::PARTS; part++) {
+  for (int part = 0; part < key_parts<M>(); part++) {
     Range<M> g = keys_of<M>(p, x, T::ROWS, part);
     const A *k = keys(p, g.row, x.h), *v = values(p, g.row, x.h);
     ROLLED
@@ -224,16 +224,16 @@ static __device__ void slope(float *s, float *d, float scale, bool seen, Kept k)
 }
 
 template <class A, int W, class M>
-__global__ void __launch_bounds__(THREADS, M::PARTS > 1 ? 2 : Shape<W>::BLOCKS) k_attention_queries(Pass<A> p) {
+__global__ void __launch_bounds__(THREADS, M::HALVES ? 2 : Shape<W>::BLOCKS) k_attention_queries(Pass<A> p) {
   typedef Shape<W> T;
   TILES(T, mine, other, pass);
-  Head x = head_of(p, T::ROWS, M::PARTS > 1 || p.causal);
+  Head x = head_of(p, T::ROWS, M::HALVES || p.causal);
   const A *q = queries(p, x.row, x.h), *d_o = gradients(p, x.row, x.h);
   float s[T::R][T::C], d[T::R][T::C], dq[T::R][T::V] = {};
   Kept k[T::R];
   for (int r = 0; r < T::R; r++) k[r] = kept(p, x.kept, x.first + thread_y() * T::R + r, x.length);
   ROLLED
-  for (int part = 0; part < M::PARTS; part++) {
+  for (int part = 0; part < key_parts<M>(); part++) {
     Range<M> g = keys_of<M>(p, x, T::ROWS, part);
     const A *from = keys(p, g.row, x.h), *v = values(p, g.row, x.h);
     ROLLED
@@ -259,13 +259,14 @@ __global__ void __launch_bounds__(THREADS, M::PARTS > 1 ? 2 : Shape<W>::BLOCKS) 
 }
 
 template <class A, int W, class M>
-__global__ void __launch_bounds__(THREADS, M::PARTS > 1 ? 2 : Shape<W>::BLOCKS) k_attention_keys(Pass<A> p) {
+__global__ void __launch_bounds__(THREADS, M::HALVES ? 2 : Shape<W>::BLOCKS) k_attention_keys(Pass<A> p) {
   typedef Shape<W> T;
   TILES(T, mine, other, pass);
   Head x = head_of(p, T::ROWS, false);
   float s[T::R][T::C], d[T::R][T::C], dk[T::R][T::V] = {}, dv[T::R][T::V] = {};
+  int parts = query_parts<M>(p);
   ROLLED
-  for (int part = 0; part < M::PARTS; part++) {
+  for (int part = 0; part < parts; part++) {
     Range<M> g = queries_of<M>(p, x, T::ROWS, T::COLS, part);
     const A *q = queries(p, g.row, x.h), *d_o = gradients(p, g.row, x.h);
     ROLLED
@@ -308,8 +309,8 @@ template <class A> static Pass<A> pass_of(const Attention *a) {
   p.H = a->heads;
   p.L = a->L;
   p.K = (int)(cols_of(a->o) / a->heads);
-  p.B = rows_of(a->o) / a->L / (a->block ? 2 : 1);
-  p.block = (int)a->block;
+  p.B = attention_noisy(a);
+  p.block = (int)a->block, p.draws = (int)a->draws;
   p.causal = a->causal;
   p.keys_only = a->keys_only;
   p.scale = 1 / sqrtf((float)p.K);
@@ -324,7 +325,9 @@ template <class A> static Pass<A> pass_of(const Attention *a) {
 }
 
 /* The heads with queries, of all sequences and halves. */
-static int64_t heads_of(const Attention *a) { return rows_of(a->o) / a->L * a->heads / (a->keys_only ? 2 : 1); }
+static int64_t heads_of(const Attention *a) {
+  return (a->keys_only ? attention_noisy(a) : rows_of(a->o) / a->L) * a->heads;
+}
 
 template <class A, int W, class M> static int forward(Device *dev, const Attention *a) {
   return LAUNCH(dev, (k_attention<A, W, M>), heads_of(a) * ceil_div(a->L, Shape<W>::ROWS), pass_of<A>(a));

@@ -11,8 +11,8 @@ template <class A> struct Pass {
   A *out, *dqkv;
   float *lse, *delta;
   const int32_t *lengths;                        /* [B] or NULL */
-  int64_t ld_qkv, ld_o, ld_do, ld_dqkv, L, H, B; /* B: sequences; in block diffusion B clean ones follow */
-  int K, block;
+  int64_t ld_qkv, ld_o, ld_do, ld_dqkv, L, H, B; /* B: sequences; in block diffusion B/draws clean ones follow */
+  int K, block, draws;
   bool causal, keys_only, wide;
   float scale;
 };
@@ -31,7 +31,7 @@ template <class A> static __device__ const A *gradients(const Pass<A> &p, int64_
   return p.d_o + row * p.ld_do + h * p.K;
 }
 template <class A> static __device__ int length_of(const Pass<A> &p, int64_t b) {
-  return p.lengths ? p.lengths[b % p.B] : (int)p.L;
+  return p.lengths ? p.lengths[b < p.B ? b : (b - p.B) * p.draws] : (int)p.L;
 }
 
 /* Head — one head of one sequence, of whose L rows `length` are real; the block's tile begins at row `first`. */
@@ -64,7 +64,7 @@ template <class M> struct Range {
 
 /* Whole — the keys of the sequence; causal: up to the query. */
 struct Whole {
-  static constexpr int PARTS = 1;
+  static constexpr bool HALVES = false;
   int length;
   bool causal;
   __device__ bool sees(int query, int key) const { return query < length && key < length && (!causal || key <= query); }
@@ -72,7 +72,7 @@ struct Whole {
 
 /* Blocks — block diffusion: the keys before the query's block, those of its block, or both. */
 struct Blocks {
-  static constexpr int PARTS = 2;
+  static constexpr bool HALVES = true;
   int length, block;
   bool past, own;
   __device__ bool sees(int query, int key) const {
@@ -81,13 +81,17 @@ struct Blocks {
   }
 };
 
+/** key_parts, query_parts — the number of parts of keys_of and of queries_of. */
+template <class M> static __device__ constexpr int key_parts() { return M::HALVES ? 2 : 1; }
+template <class M, class A> static __device__ int query_parts(const Pass<A> &p) { return M::HALVES ? 1 + p.draws : 1; }
+
 /** keys_of — the keys of a tile of `rows` queries. */
 template <class M, class A> static __device__ Range<M> keys_of(const Pass<A> &p, const Head &x, int rows, int part) {
   Range<M> g = {};
   g.row = x.row, g.mask.length = x.length;
   if (x.first >= x.length) return g;
   int last = least(x.first + rows, x.length);
-  if constexpr (M::PARTS == 1) {
+  if constexpr (!M::HALVES) {
     g.mask.causal = p.causal;
     g.end = p.causal ? last : x.length;
   } else {
@@ -96,21 +100,21 @@ template <class M, class A> static __device__ Range<M> keys_of(const Pass<A> &p,
     if (clean && (part > 0 || p.keys_only)) return g;
     g.mask.block = p.block, g.mask.past = part == 0, g.mask.own = part > 0 || clean;
     if (part > 0) g.first = x.first / p.block * p.block;
-    if (part == 0 && !clean) g.row += p.B * p.L; /* of the clean sequence */
+    if (part == 0 && !clean) g.row = (p.B + x.b / p.draws) * p.L; /* of the clean sequence */
     g.end = g.mask.own ? end : begin;
   }
   return g;
 }
 
-/** queries_of — the queries of a tile of `rows` keys, which are read `cols` at a time; in block diffusion the clean ones
- *  are part 0. */
+/** queries_of — the queries of a tile of `rows` keys, which are read `cols` at a time. In block diffusion the clean ones
+ *  are part 0; the others follow, of a clean sequence those of its noisy ones in order. */
 template <class M, class A>
 static __device__ Range<M> queries_of(const Pass<A> &p, const Head &x, int rows, int cols, int part) {
   Range<M> g = {};
   g.row = x.row, g.kept = x.kept, g.mask.length = x.length;
   if (x.first >= x.length) return g;
   g.end = x.length;
-  if constexpr (M::PARTS == 1) {
+  if constexpr (!M::HALVES) {
     g.mask.causal = p.causal;
     g.first = p.causal ? x.first / cols * cols : 0;
   } else {
@@ -119,8 +123,11 @@ static __device__ Range<M> queries_of(const Pass<A> &p, const Head &x, int rows,
     g.mask.block = p.block, g.mask.past = clean, g.mask.own = !clean || part == 0;
     g.first = g.mask.own ? begin : begin + p.block;
     if (!clean) g.end = least(last / p.block * p.block + p.block, x.length);
-    if (clean && part > 0) g.row -= p.B * p.L, g.kept -= p.B * p.H * p.L; /* of the noisy sequence */
-    if (part == 0 && (!clean || p.keys_only)) g.end = 0;
+    if (clean && part > 0) {
+      int64_t noisy = (x.b - p.B) * p.draws + part - 1;
+      g.row = noisy * p.L, g.kept = (noisy * p.H + x.h) * p.L;
+    }
+    if (clean ? part == 0 && p.keys_only : part != 1) g.end = 0;
   }
   return g;
 }

@@ -4,9 +4,10 @@
 #include "cuda.cuh"
 
 struct Mask {
-  RngKey key;                               /* of sequence `first` */
-  uint32_t L, clean, row_blocks, threshold; /* clean: the first row of the clean half, or the largest number */
-  float scale;                              /* of kept units: 1/(1−p) */
+  RngKey key;               /* of sequence `first` */
+  uint32_t L, clean, draws; /* clean: the first row of the clean half, or the largest number */
+  uint32_t row_blocks, threshold;
+  float scale; /* of kept units: 1/(1−p) */
   bool on;
 };
 /* The position of random bits: a sequence, relative to `first`, and a Philox block of its stream, which covers 8 units.
@@ -23,6 +24,7 @@ static inline Mask mask_of(const Dropout *d, int64_t D) {
   m.key = rng_key(d->seed, RNG_DROPOUT, d->layer, d->step, (uint64_t)d->first);
   m.L = (uint32_t)d->L;
   m.clean = d->clean ? (uint32_t)d->clean : UINT32_MAX;
+  m.draws = (uint32_t)d->draws;
   m.row_blocks = (uint32_t)(D / 8);
   m.threshold = (uint32_t)(d->p * 65536 + 0.5);
   m.scale = (float)(65536.0 / (65536.0 - m.threshold));
@@ -32,9 +34,9 @@ static inline Mask mask_of(const Dropout *d, int64_t D) {
 static __device__ inline Spot row_spot(const Mask &m, uint32_t r) {
   Spot s = {0, 0};
   if (!m.on) return s;
-  uint32_t after = 0; /* positions of the stream that come first */
-  if (r >= m.clean) r -= m.clean, after = m.L;
-  s.sequence = r / m.L;
+  uint32_t after = 0, apart = 1; /* positions of the stream that come first; sequences from one to the next */
+  if (r >= m.clean) r -= m.clean, after = m.L, apart = m.draws;
+  s.sequence = r / m.L * apart;
   s.block = (r % m.L + after) * m.row_blocks;
   return s;
 }

@@ -79,6 +79,11 @@ static double less_memory(const Trainer *t, int64_t ranks) {
   return tree + (t->cfg->dist_shard_optimizer ? state - state / (double)ranks : 0);
 }
 
+/* Those of a step, padding and all draws included. */
+static double step_tokens(const Trainer *t) {
+  return (double)(t->cfg->train_draws * t->cfg->train_global_batch * t->net.model.options.length);
+}
+
 /* The step of 1, 2, 4 … ranks, and from where on reductions are felt. */
 static void report_plan(Timing *m, const Trainer *t, const Ceilings *ceilings, double resident) {
   const double FELT = 0.02;
@@ -93,7 +98,7 @@ static void report_plan(Timing *m, const Trainer *t, const Ceilings *ceilings, d
            mib(p->gradient), cfg->dist_reduce, p->divided ? ", optimizer's state divided" : "");
   log_info("           %8s %8s %10s %12s %11s %11s %10s %s", "ranks", "nodes", "step, s", "tokens/s", "efficiency",
            "waiting, s", "MiB/rank", "steps take");
-  double one = plan_step(p, 1).seconds, tokens = (double)(cfg->train_global_batch * t->net.model.options.length);
+  double one = plan_step(p, 1).seconds, tokens = step_tokens(t);
   for (int64_t n = 1; n <= cfg->plan_ranks; n++) {
     bool shown = n == cfg->plan_ranks || (n & (n - 1)) == 0;
     if (!shown || !plan_ranks(p, n)) continue;
@@ -151,8 +156,7 @@ static int predict(Trainer *t, Comm *comm, size_t before, Preflight *pre) {
            mib(expected), mib((double)mem_resident()), (long long)m.micros, (long long)t->local_micro,
            mib((double)mem_available()));
   log_info("           %.0f MiB on rank 0 of a run, which copies the state that it saves", mib(expected + copy));
-  log_info("step       %.3f s, %.0f tokens/s; %lld steps take %s", m.seconds,
-           (double)(t->cfg->train_global_batch * t->net.model.options.length) / m.seconds,
+  log_info("step       %.3f s, %.0f tokens/s; %lld steps take %s", m.seconds, step_tokens(t) / m.seconds,
            (long long)t->cfg->train_steps, log_duration(duration, sizeof duration, all));
   if (m.whole) log_info("loss       %.4f nat per token, gradient norm %.3f", m.result.loss, m.result.norm);
   if (comm->size == 1)

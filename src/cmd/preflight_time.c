@@ -15,13 +15,12 @@ static double number(const char *name) {
   return isfinite(x) && x > 0 ? x : 0;
 }
 
-/* About a third of training: the backward pass takes two thirds. */
 static double validation_seconds(const Preflight *p) {
   const Trainer *t = p->trainer;
   if (!t->valid) return 0;
   double rows = (double)shards_rows(t->valid), most = (double)t->cfg->train_valid_sequences;
   if (most > 0 && most < rows) rows = most;
-  return p->micro / 3 * ceil(rows / (double)(t->cfg->train_micro_batch * p->comm->size));
+  return p->micro * trainer_validation(t) * ceil(rows / (double)(t->cfg->train_micro_batch * p->comm->size));
 }
 
 /* The signal ends the pass of the network under way; then the checkpoint under way and that of the state are written. */

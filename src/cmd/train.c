@@ -23,7 +23,7 @@ static void introduce(const Trainer *t) {
   const Config *c = t->cfg;
   const Protocol *p = mixture_protocol(t->train);
   const ModelOptions *m = &t->net.model.options;
-  char blocks[48] = "";
+  char blocks[48] = "", draws[48] = "";
   if (c->diffusion_block > 0) snprintf(blocks, sizeof blocks, ", blocks of %lld tokens", (long long)c->diffusion_block);
   const char *rows = c->data_crop ? "cropped to half" : p->wrap ? "wrapped" : "one document a row";
   log_info("mdlm %s (%s)  %s", MDLM_VERSION, version_git(), clock_stamp());
@@ -38,8 +38,9 @@ static void introduce(const Trainer *t) {
            (long long)m->heads, c->diffusion_objective, c->diffusion_schedule, blocks);
   bool bound;
   log_info("loss   %s; validations measure the bound", objective_trains(&t->net.objective, &bound));
-  log_info("run    %s: %lld steps of %lld sequences, %d rank%s × %d thread%s, reduce %s, %.0f GFLOP/s a rank",
-           c->run_dir, (long long)c->train_steps, (long long)c->train_global_batch, t->comm->size,
+  if (c->train_draws > 1) snprintf(draws, sizeof draws, ", %lld draws of noise of each", (long long)c->train_draws);
+  log_info("run    %s: %lld steps of %lld sequences%s, %d rank%s × %d thread%s, reduce %s, %.0f GFLOP/s a rank",
+           c->run_dir, (long long)c->train_steps, (long long)c->train_global_batch, draws, t->comm->size,
            t->comm->size > 1 ? "s" : "", t->net.dev.threads, t->net.dev.threads > 1 ? "s" : "", c->dist_reduce,
            t->peak / 1e9);
   network_warn(&t->net);

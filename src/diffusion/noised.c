@@ -36,6 +36,7 @@ void noised_destroy(Noised *n) {
 void noised_begin(Noised *n, int64_t B) {
   ASSERT(B <= n->capacity);
   n->B = B;
+  n->draws = 1;
   n->end = -1;
   for (int64_t b = 0; b < B; b++) n->label[b] = -1;
   n->n_rows = n->masked = n->scored = 0;

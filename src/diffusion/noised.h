@@ -5,6 +5,7 @@
 
 struct Noised {
   int64_t B, L, capacity; /* capacity: sequences that the arrays have room for */
+  int64_t draws;          /* consecutive sequences are so many draws of the noise of the same clean one */
   int32_t *x0, *z;        /* [B,L] clean and noisy tokens */
   int32_t *length;        /* [B]   real positions */
   int32_t *label;         /* [B]   classes, −1: none */
@@ -23,7 +24,7 @@ struct Noised {
 /** noised_create — room for `capacity` sequences of L tokens and `terms` factors a row. */
 int noised_create(Noised *n, int64_t capacity, int64_t L, int terms);
 void noised_destroy(Noised *n);
-/** noised_begin — empty, for B sequences to come, without classes; their `end` is unknown. */
+/** noised_begin — empty, for B sequences to come, a draw of each, without classes; their `end` is unknown. */
 void noised_begin(Noised *n, int64_t B);
 /** noised_add — sequence b, whose z is in n->z[b] already: x0[L], real length, time t of all its blocks. */
 void noised_add(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, double t);

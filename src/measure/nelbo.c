@@ -20,7 +20,7 @@ static void choose_rows(NelboPasses *p, int64_t all) {
 }
 
 int nelbo_passes(NelboPasses *p, Network *net, Shards *data, const NelboOptions *o) {
-  int64_t L = net->model.options.length, batch = net->model.options.batch, all = shards_rows(data);
+  int64_t L = net->model.options.length, batch = model_batch(&net->model, 1), all = shards_rows(data);
   *p = (NelboPasses){.net = net, .data = data, .o = o};
   p->n = o->sequences > 0 && o->sequences < all ? o->sequences : all;
   TRY(mem_alloc(&p->rows, (size_t)p->n * sizeof *p->rows));
@@ -28,7 +28,7 @@ int nelbo_passes(NelboPasses *p, Network *net, Shards *data, const NelboOptions 
   TRY(mem_alloc(&p->tokens, (size_t)(batch * L) * sizeof *p->tokens));
   TRY(mem_alloc(&p->lengths, (size_t)batch * sizeof *p->lengths));
   TRY(mem_alloc(&p->labels, (size_t)batch * sizeof *p->labels));
-  TRY(mem_alloc(&p->loss, (size_t)batch * sizeof *p->loss));
+  TRY(mem_alloc(&p->loss, (size_t)net->model.options.batch * sizeof *p->loss));
   TRY(mem_alloc(&p->exact, (size_t)batch * sizeof *p->exact));
   TRY(mem_alloc(&p->values, (size_t)batch * NELBO_VALUES * sizeof *p->values));
   choose_rows(p, all);
@@ -57,35 +57,51 @@ int nelbo_load(NelboPasses *p, const int64_t *items, int64_t n, double *values) 
   return OK;
 }
 
-/* Noise sequence b of the batch, number `item` of n, for one draw. Strata are assigned to sequences by a keyed
- * permutation, so that the time is independent of the place in the corpus. */
-static void noise(NelboPasses *p, int64_t b, int64_t item, int64_t draw) {
+/* Sequence b of net->noised := one draw of the loaded sequence `at`, number `item` of n. Strata are assigned to sequences
+ * by a keyed permutation, so that the time is independent of the place in the corpus. */
+static void noise(NelboPasses *p, int64_t b, int64_t at, int64_t item, int64_t draw) {
   const NelboOptions *o = p->o;
   EstimatorDraw d = {.seed = o->seed, .draw = draw, .row = p->rows[item], .n = p->n, .stratified = o->stratified};
   RngKey key = rng_key(o->seed, RNG_EVAL_ORDER, 0, (uint64_t)draw, 0);
   d.cell = (int64_t)rng_permute(key, (uint64_t)p->n, (uint64_t)item);
-  o->estimator->noise(p->net, b, p->tokens + b * p->net->model.options.length, p->lengths[b], &d);
+  o->estimator->noise(p->net, b, p->tokens + at * p->net->model.options.length, p->lengths[at], &d);
+}
+
+/* Pass — draws draw … draw+draws−1 of the loaded sequences first … first+n−1: sequence b is draw b % draws of them. */
+typedef struct Pass {
+  int64_t first, n, draw, draws;
+} Pass;
+
+static void pass_noise(NelboPasses *p, const Pass *x, const int64_t *items, double *values) {
+  Noised *z = &p->net->noised;
+  noised_begin(z, x->n * x->draws);
+  z->draws = x->draws;
+  for (int64_t b = 0; b < x->n * x->draws; b++) {
+    int64_t before = z->masked, at = x->first + b / x->draws;
+    z->label[b] = p->labels[at];
+    noise(p, b, at, items[at], x->draw + b % x->draws);
+    values[at * NELBO_VALUES + NELBO_MASKED] += (double)(z->masked - before);
+  }
+}
+
+static void pass_add(const NelboPasses *p, const Pass *x, double *values) {
+  double draws = (double)p->o->draws;
+  for (int64_t b = 0; b < x->n * x->draws; b++) {
+    double *r = values + (x->first + b / x->draws) * NELBO_VALUES, draw = (double)(x->draw + b % x->draws);
+    double mean = draw > 0 ? r[NELBO_LOSS] * draws / draw : 0, off = p->loss[b] - mean;
+    r[NELBO_LOSS] += p->loss[b] / draws;
+    if (draw > 0) r[NELBO_SQUARE] += off * off * draw / (draw + 1);
+  }
 }
 
 void nelbo_noise(NelboPasses *p, const int64_t *items, int64_t n, int64_t draw, double *values) {
-  Noised *z = &p->net->noised;
-  noised_begin(z, n);
-  for (int64_t b = 0; b < n; b++) {
-    int64_t before = z->masked;
-    z->label[b] = p->labels[b];
-    noise(p, b, items[b], draw);
-    values[b * NELBO_VALUES + NELBO_MASKED] += (double)(z->masked - before);
-  }
+  const Pass x = {.n = n, .draw = draw, .draws = 1};
+  pass_noise(p, &x, items, values);
 }
 
 void nelbo_add(const NelboPasses *p, int64_t n, int64_t draw, double *values) {
-  double draws = (double)p->o->draws;
-  for (int64_t b = 0; b < n; b++) {
-    double *r = values + b * NELBO_VALUES, mean = draw ? r[NELBO_LOSS] * draws / (double)draw : 0;
-    double off = p->loss[b] - mean;
-    r[NELBO_LOSS] += p->loss[b] / draws;
-    if (draw) r[NELBO_SQUARE] += off * off * (double)draw / (double)(draw + 1);
-  }
+  const Pass x = {.n = n, .draw = draw, .draws = 1};
+  pass_add(p, &x, values);
 }
 
 /* Numbers of a sequence. */
@@ -107,17 +123,32 @@ static int batch_exact(NelboPasses *p, int64_t n, double *values) {
   return OK;
 }
 
-/* All draws of the loaded sequences; their sums for the search go behind their values. */
-static int batch_draws(NelboPasses *p, const int64_t *items, int64_t n, double *results) {
+static int pass_run(NelboPasses *p, const Pass *x, const int64_t *items, double *results) {
   const Dropout none = {0};
   int64_t rows = 0, columns = columns_of(p->o);
-  for (int64_t draw = 0; draw < p->o->draws; draw++) {
-    if (draw) TRY(items_stop());
-    nelbo_noise(p, items, n, draw, p->values);
-    TRY(network_loss(p->net, &none, false, p->loss, &rows));
-    nelbo_add(p, n, draw, p->values);
-    for (int64_t b = 0; b < n && p->o->clip; b++)
-      clip_search_add((ClipPiece *)(results + b * columns + NELBO_VALUES), p->net, b);
+  pass_noise(p, x, items, p->values);
+  TRY(network_loss(p->net, &none, false, p->loss, &rows));
+  pass_add(p, x, p->values);
+  for (int64_t b = 0; b < x->n * x->draws && p->o->clip; b++)
+    clip_search_add((ClipPiece *)(results + (x->first + b / x->draws) * columns + NELBO_VALUES), p->net, b);
+  return OK;
+}
+
+/* All draws of the loaded sequences; their sums for the search go behind their values. In block diffusion several draws
+ * of a sequence share the pass over its clean tokens; values do not depend on how many. */
+static int batch_draws(NelboPasses *p, const int64_t *items, int64_t n, double *results) {
+  enum { SHARED = 16 };
+  const Model *m = &p->net->model;
+  int64_t most = m->options.block == 0 ? 1 : SHARED < m->options.batch ? SHARED : m->options.batch;
+  Pass x = {0};
+  for (; x.draw < p->o->draws; x.draw += x.draws) {
+    x.draws = p->o->draws - x.draw < most ? p->o->draws - x.draw : most;
+    int64_t whole = model_batch(m, x.draws) / x.draws;
+    for (x.first = 0; x.first < n; x.first += x.n) {
+      if (x.draw || x.first) TRY(items_stop());
+      x.n = n - x.first < whole ? n - x.first : whole;
+      TRY(pass_run(p, &x, items, results));
+    }
   }
   return OK;
 }
@@ -174,7 +205,7 @@ int nelbo_total(Nelbo *r, const double *values, const Shards *data, Comm *comm) 
 /* A network without draws of noise has the same value in each. */
 static ItemsWork items_of(NelboPasses *p) {
   return (ItemsWork){.n = p->n,
-                     .batch = p->net->model.options.batch,
+                     .batch = model_batch(&p->net->model, 1),
                      .unit = 1,
                      .type = H5_F64,
                      .columns = columns_of(p->o),

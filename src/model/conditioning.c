@@ -74,7 +74,7 @@ static int upload_labels(Params *p, const ClassEmbedding *e, const ModelInput *i
   for (int64_t i = 0; i < sequences; i += PIECE) {
     int64_t n = sequences - i < PIECE ? sequences - i : PIECE;
     for (int64_t k = 0; k < n; k++) {
-      int32_t y = in->labels ? in->labels[(i + k) % in->B] : -1;
+      int32_t y = in->labels ? in->labels[model_noisy(in, i + k)] : -1;
       ASSERT(y >= -1 && y < e->classes);
       rows[k] = y < 0 ? (int32_t)e->classes : y;
     }
@@ -118,7 +118,7 @@ int modulation_add(Params *p, Conditioning *c, int64_t i, const char *name, cons
 }
 
 void conditioning_plan(Arena *a, Conditioning *c, DType real, const ModelOptions *o, int64_t columns) {
-  int64_t G = c->grouped ? (o->block > 0 ? 2 : 1) * o->batch : 1;
+  int64_t G = c->grouped ? o->batch + (o->block > 0 ? o->batch / o->draws : 0) : 1;
   time_embedding_plan(a, &c->time, real, G, o->cond_dim, o->training);
   class_embedding_plan(a, &c->label, real, G, o->cond_dim, o->training);
   for (int64_t i = 0; i < c->n; i++) {

@@ -34,7 +34,7 @@ typedef struct Modulation {
  * Zero-initialised: no conditioning. */
 typedef struct Conditioning {
   bool timed;
-  bool grouped; /* each sequence has its own modulation, and G is the batch, twice that with a clean half; else G = 1 */
+  bool grouped; /* each sequence of a pass has its own modulation, noisy or clean, and G is their number; else G = 1 */
   TimeEmbedding time;
   ClassEmbedding label;
   int64_t n; /* blocks + 1 */

@@ -40,6 +40,8 @@ int model_create(Model *m, Device *dev, const ModelOptions *options) {
   int64_t halves = options->block ? 2 : 1;
   *m =
       (Model){.options = *options, .dev = dev, .head_weight = -1, .head_bias = -1, .params = {.parts = options->parts}};
+  if (m->options.draws == 0) m->options.draws = 1;
+  ASSERT(options->batch % m->options.draws == 0);
   CHECK(options->width % 8 == 0, ERR_USAGE, "model.width = %lld is not a multiple of 8", (long long)options->width);
   CHECK(halves * options->length * options->width / 8 < INT64_C(1) << 32, ERR_USAGE,
         "sequences of %lld tokens at model.width = %lld are too long for the dropout streams",
@@ -53,7 +55,8 @@ int model_create(Model *m, Device *dev, const ModelOptions *options) {
   TRY(block_check(m->table, options));
   m->unit = dev->ops->host ? 1 : DEVICE_UNIT;
   m->capacity = model_padded(m, options->batch * options->length);
-  m->most = halves * m->capacity;
+  m->most = m->capacity;
+  if (options->block) m->most += model_padded(m, options->batch / m->options.draws * options->length);
   int err = m->table->create(m);
   if (err) model_destroy(m);
   return err;
@@ -76,24 +79,39 @@ void model_plan(Arena *a, Model *m, bool all) {
   if (m->options.training) m->dh = arena_tensor(a, act, m->capacity, D);
 }
 
-/* The input as networks see it: with its L filled in, and with rows NULL if all rows are wanted. */
+int64_t model_batch(const Model *m, int64_t draws) {
+  const ModelOptions *o = &m->options;
+  int64_t clean = o->block && draws < o->draws ? o->batch / o->draws : o->batch / draws;
+  return clean * draws;
+}
+
+/* The input as networks see it: with its L and draws filled in, and with rows NULL if all rows are wanted. */
 static ModelInput whole(const Model *m, const ModelInput *in) {
   ModelInput x = *in;
   bool all = true;
   if (x.L == 0) x.L = m->options.length;
+  if (x.draws == 0) x.draws = 1;
   if (x.rows == NULL) x.n_rows = x.B * x.L;
   for (int64_t i = 0; i < x.n_rows && x.rows && all; i++) all = x.rows[i] == i;
   if (x.n_rows == x.B * x.L && all) x.rows = NULL;
   return x;
 }
 
+/* The clean tokens, once for the draws that share them. */
+static int upload_clean(Model *m, const ModelInput *in) {
+  int64_t noisy = in->B * in->L, L = in->draws > 1 ? in->L : noisy; /* all at a time, if they lie side by side */
+  for (int64_t at = noisy; at < model_rows(in); at += L)
+    TRY(tensor_upload(m->dev, tensor_rows(m->ids, at, L), in->clean + (at - noisy) * in->draws));
+  return OK;
+}
+
 /* Tokens and wanted rows to the device. */
 static int upload(Model *m, const ModelInput *in) {
   int64_t n = in->n_rows, padded = model_padded(m, n), noisy = in->B * in->L;
   ASSERT(in->B > 0 && in->B <= m->options.batch && in->L > 0 && in->L <= m->options.length);
-  ASSERT(n >= 0 && n <= noisy);
+  ASSERT(n >= 0 && n <= noisy && in->B % in->draws == 0 && model_rows(in) <= m->most);
   TRY(tensor_upload(m->dev, tensor_rows(m->ids, 0, noisy), in->ids));
-  if (in->clean) TRY(tensor_upload(m->dev, tensor_rows(m->ids, noisy, noisy), in->clean));
+  if (in->clean) TRY(upload_clean(m, in));
   m->rows = TENSOR_NONE, m->n_rows = n;
   if (in->rows == NULL) return OK;
   m->rows = tensor_rows(m->index, 0, padded);
@@ -173,7 +191,8 @@ double model_flops(const Model *m, double *body, double *attention, double *head
   double K = 0;
   for (int i = 0; i < m->params.n; i++) /* every large matrix except the head multiplies each row once */
     if (m->params.list[i].matrix && i != m->head_weight) K += (double)m->params.list[i].count;
-  *body = (m->options.block ? 2 : 1) * (2 * K - m->late_flops) - m->spared_flops;
+  double clean = m->options.block ? 1 / (double)m->options.draws : 0; /* sequences to each noisy one */
+  *body = (1 + clean) * (2 * K - m->late_flops) - clean * m->spared_flops;
   *attention = m->attention_flops;
   *head = 2 * (double)m->options.width * (double)m->options.vocab + m->late_flops;
   return *body + *attention + *head;

@@ -13,6 +13,7 @@ typedef struct ModelOptions {
   int64_t batch;         /* maximum number of sequences per pass */
   int64_t positions;     /* learned positions, at least L; 0: L */
   int64_t block;         /* block diffusion: positions of a block, a divisor of L; 0: none */
+  int64_t draws;         /* noisy sequences that share a clean one, of a whole batch; a divisor of it. 0: 1 */
   int64_t width, blocks, heads, cond_dim, mlp_ratio;
   double dropout;
   bool time_conditioning; /* false: sigma is 0 for every sequence */
@@ -41,6 +42,7 @@ typedef struct ModelInput {
   int64_t L;              /* their positions; 0: options.length. Networks with a step also take fewer */
   const int32_t *ids;     /* [B,L] host: noisy tokens */
   const int32_t *clean;   /* [B,L] host: clean tokens, of model_forward with options.block; else NULL */
+  int64_t draws;          /* with clean: consecutive sequences with the same clean tokens, which pass once; 0: 1 */
   const double *sigma;    /* [B] host: noise levels; read only with time conditioning */
   const int32_t *labels;  /* [B] host: classes, −1: none; NULL: none for all; read only with options.classes */
   const int32_t *lengths; /* [B] host: real positions; NULL: all; read only with mask_padding */
@@ -51,11 +53,13 @@ typedef struct ModelInput {
   Tap tap;         /* read by forward */
 } ModelInput;
 
-/** model_rows — for networks, which get L and n_rows filled in: the rows of this pass. Those of the noisy tokens come
- *  first; then, in block diffusion, those of the clean ones. */
-static inline int64_t model_rows(const ModelInput *in) { return (in->clean ? 2 : 1) * in->B * in->L; }
-/** model_sequences — of this pass: the noisy ones, then the clean ones. */
-static inline int64_t model_sequences(const ModelInput *in) { return (in->clean ? 2 : 1) * in->B; }
+/** model_sequences — for networks, which get L, draws and n_rows filled in: the sequences of this pass. The noisy ones come
+ *  first; then, in block diffusion, the clean ones. */
+static inline int64_t model_sequences(const ModelInput *in) { return in->B + (in->clean ? in->B / in->draws : 0); }
+/** model_noisy — the noisy sequence i, or the first noisy one of the clean sequence i. */
+static inline int64_t model_noisy(const ModelInput *in, int64_t i) { return i < in->B ? i : (i - in->B) * in->draws; }
+/** model_rows — those of the sequences of this pass. */
+static inline int64_t model_rows(const ModelInput *in) { return model_sequences(in) * in->L; }
 
 typedef struct Model Model;
 typedef struct ModelTable {
@@ -81,7 +85,7 @@ struct Model {
   Arena arena;
   int64_t unit;               /* numbers of wanted rows are padded to a multiple of this; below it to a power of two */
   int64_t capacity;           /* padded batch·L: of wanted rows */
-  int64_t most;               /* rows of a pass: capacity, twice that with a clean half */
+  int64_t most;               /* rows of a pass: capacity, and those of a clean half */
   Tensor ids;                 /* [most] i32 */
   Tensor index;               /* [capacity] i32 */
   Tensor rows;                /* view of index: the wanted rows of the last pass, then row 0 as padding; none: all */
@@ -110,8 +114,10 @@ int heads_check(const ModelOptions *options);
 void model_destroy(Model *m);
 /** model_padded — the number of rows that a pass computes where n are wanted: at least one. */
 int64_t model_padded(const Model *m, int64_t n);
+/** model_batch — the sequences of the largest pass with `draws` noisy ones to each clean one, a multiple of draws. */
+int64_t model_batch(const Model *m, int64_t draws);
 /** model_forward — m->h[i] := the hidden row in->rows[i]. With options.block, in->clean has the clean tokens: each block of
- *  in->ids sees itself and the clean blocks before it. */
+ *  in->ids sees itself and the clean blocks before it. Hidden rows do not depend on in->draws: on the CPU bit for bit. */
 int model_forward(Model *m, const ModelInput *in);
 /** model_step — the same for the in->L tokens of each sequence from `position` on, which see each other and all earlier
  *  positions. Of causal networks, in->L = 1; or with options.block, where in->L is that of a block. Earlier positions are
@@ -138,6 +144,6 @@ int model_logits(Model *m, Tensor logits, Tensor h);
  *  columns from V on must be zero. */
 int model_logits_backward(Model *m, Tensor dh, Tensor dlogits, Tensor h);
 /** model_flops — floating-point operations of a forward pass: the matrix products of body and attention per position, in
- *  block diffusion those of both halves; those of the head per wanted row, with the part of the body that only wanted rows
- *  pass through. Returns their sum. */
+ *  block diffusion those of both halves, with options.draws; those of the head per wanted row, with the part of the body
+ *  that only wanted rows pass through. Returns their sum. */
 double model_flops(const Model *m, double *body, double *attention, double *head);

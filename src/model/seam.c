@@ -44,6 +44,7 @@ static ResidualNorm arguments(const Model *m, const ModelInput *in, const Join *
     a.dropout.layer += j->layer;
     a.dropout.L = in->L;
     a.dropout.clean = in->clean ? in->B * in->L : 0;
+    a.dropout.draws = in->draws;
   }
   if (j->gated) a.gate = column(m, in, j, j->gated->value, j->gate);
   if (s->bias >= 0) a.shift = tensor_2d(list[s->bias].value.data, m->dev->real, 1, o->width);

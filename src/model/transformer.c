@@ -102,7 +102,7 @@ int transformer_create(Model *m, TransformerOptions options, int (*parameters)(M
     m->late_flops = 2 * (double)o->width * (double)o->width * (1 + 2 * (double)o->mlp_ratio);
   double seen = (double)o->length / (options.causal ? 2 : 1), layers = (double)o->blocks;
   if (o->block) { /* both halves; in the last block without the clean queries */
-    seen = (double)(o->length + o->block), layers -= 0.5;
+    seen = (double)(o->length + o->block) / 2, layers += (layers - 1) / (double)o->draws;
     m->spared_flops = 2 * (double)o->width * (double)o->width;
   }
   m->attention_flops = 4 * (double)o->width * seen * layers;

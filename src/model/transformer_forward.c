@@ -68,6 +68,7 @@ Attention transformer_attention(const Model *m, const ModelInput *in, int64_t i)
   int64_t R = model_rows(in);
   Attention a = {.heads = m->options.heads, .L = in->L, .block = m->options.block};
   a.causal = t->options.causal && a.block == 0;
+  if (a.block) a.draws = in->draws;
   a.keys_only = transformer_queries(m, in, i) < R;
   if (!tensor_none(t->lengths)) a.lengths = tensor_rows(t->lengths, 0, in->B);
   a.qkv = tensor_rows(b->qkv_out, 0, R);

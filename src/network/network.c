@@ -109,7 +109,7 @@ static int describe(Network *n, const NetworkOptions *x) {
  * library creates a primitive per shape (bf16 on the CPU), for 2^k − 1 rows: numbers of rows are composed of such. */
 static int warm_up(Network *n) {
   const ModelOptions *o = &n->model.options;
-  ModelInput in = {.B = o->batch, .ids = n->noised.z, .sigma = n->noised.sigma};
+  ModelInput in = {.B = o->batch, .draws = o->draws, .ids = n->noised.z, .sigma = n->noised.sigma};
   if (o->block > 0) in.clean = n->noised.x0;
   if (n->dev.ops->host) {
     for (in.n_rows = 1; 2 * in.n_rows + 1 <= o->batch * o->length;) in.n_rows = 2 * in.n_rows + 1;
@@ -126,6 +126,7 @@ static int warm_up(Network *n) {
 static int create(Network *n, const NetworkOptions *x) {
   const Config *cfg = x->cfg;
   int threads = threads_of(cfg, x->place.share_size);
+  int64_t draws = x->draws > 0 ? x->draws : 1, batch = draws * x->batch;
   TRY(describe(n, x));
   DeviceOptions device = {.name = cfg->device_name,
                           .threads = threads,
@@ -138,7 +139,8 @@ static int create(Network *n, const NetworkOptions *x) {
   ModelOptions model = {.name = cfg->model_name,
                         .vocab = x->vocab,
                         .length = x->length,
-                        .batch = x->batch,
+                        .batch = batch,
+                        .draws = draws,
                         .positions = x->positions,
                         .width = cfg->model_width,
                         .blocks = cfg->model_blocks,
@@ -154,8 +156,8 @@ static int create(Network *n, const NetworkOptions *x) {
                         .block = cfg->diffusion_block};
   TRY(model_create(&n->model, &n->dev, &model));
   TRY(rows_create(&n->rows, &n->model, n->objective.terms));
-  TRY(noised_create(&n->noised, x->batch, x->length, n->objective.terms));
-  TRY(mem_alloc(&n->row_loss, (size_t)(x->batch * x->length) * sizeof *n->row_loss));
+  TRY(noised_create(&n->noised, batch, x->length, n->objective.terms));
+  TRY(mem_alloc(&n->row_loss, (size_t)(batch * x->length) * sizeof *n->row_loss));
   return n->dev.ops->host && !(x->training && n->dev.bf16) ? OK : warm_up(n);
 }
 
@@ -179,6 +181,7 @@ void network_destroy(Network *n) {
 static ModelInput input_of(const Network *n, const Dropout *dropout) {
   const Noised *z = &n->noised;
   return (ModelInput){.B = z->B,
+                      .draws = z->draws,
                       .ids = z->z,
                       .clean = n->model.options.block > 0 ? z->x0 : NULL,
                       .sigma = z->sigma,

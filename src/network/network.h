@@ -22,6 +22,7 @@ typedef struct NetworkOptions {
   int64_t vocab, length; /* V with the mask token, L */
   int32_t mask;
   int64_t batch;     /* maximum sequences per pass */
+  int64_t draws;     /* of the noise of each of them, one after the other in net->noised; 0: 1 */
   int64_t positions; /* learned positions of networks that have them; 0: L */
   bool training;
   int64_t parts; /* of the flat buffers, see params.h */

@@ -139,18 +139,18 @@ int op_rotary(Device *dev, Tensor x, int64_t heads, int64_t L, int64_t first, bo
 static int attention_check(const Device *dev, const Attention *a) {
   int64_t R = rows_of(a->o), D = cols_of(a->o);
   SHAPE("attention", a->heads > 0 && D % a->heads == 0 && a->L > 0 && R % a->L == 0);
+  SHAPE("attention", a->block >= 0 && (a->block ? a->draws > 0 : !a->keys_only && a->draws == 0));
   SHAPE("attention", is(a->o, dev->act, R, D) && is(a->qkv, dev->act, R, 3 * D));
   SHAPE("attention", vec(a->lse, dev->real, R * a->heads) && is(a->lse, dev->real, R, a->heads) &&
-                         maybe_vec(a->lengths, DT_I32, R / a->L / (a->block ? 2 : 1)));
-  SHAPE("attention", a->block >= 0 && (a->block || !a->keys_only));
-  SHAPE("attention", a->block == 0 || (a->L % a->block == 0 && R / a->L % 2 == 0 && !a->causal));
+                         maybe_vec(a->lengths, DT_I32, attention_noisy(a)));
+  SHAPE("attention", a->block == 0 || (a->L % a->block == 0 && R / a->L % (a->draws + 1) == 0 && !a->causal));
   return OK;
 }
 
 /* The pairs of a query and a key that it sees, of one head. */
 static double attention_pairs(const Attention *a) {
   double R = (double)rows_of(a->o), L = (double)a->L;
-  if (a->block) return (a->keys_only ? R / 2 : R) * (L + (double)a->block) / 2;
+  if (a->block) return (a->keys_only ? (double)attention_noisy(a) * L : R) * (L + (double)a->block) / 2;
   return R * L / (a->causal ? 2 : 1);
 }
 

@@ -49,8 +49,8 @@ typedef struct DeviceOptions {
 } DeviceOptions;
 
 /* Dropout — the key of the random bits; p = 0 disables it. There are 16 bits per unit, so p is rounded to 2^-16.
- * With `clean`, rows clean … 2·clean−1 are the clean half of the pass: their bits follow those of the noisy rows in the
- * stream of the same sequence. */
+ * With `clean`, the rows from `clean` on are the clean half of the pass, a sequence for every `draws` noisy ones: their
+ * bits follow those of the noisy rows in the stream of the first of these. */
 typedef struct Dropout {
   double p;
   uint64_t seed, step;
@@ -58,6 +58,7 @@ typedef struct Dropout {
   int64_t first; /* index of the first sequence in the global batch */
   int64_t L;     /* rows per sequence */
   int64_t clean; /* the first row of the clean half; 0: none */
+  int64_t draws; /* with clean: noisy sequences to each clean one */
 } Dropout;
 
 /* ResidualNorm — gated residual addition, norm and modulation:
@@ -90,21 +91,28 @@ typedef struct ResidualNorm {
  * L rows. If act is bf16, the probabilities and their gradients may be rounded to it as factors of products; sums are
  * real.
  *
- * With `block` the attention is that of block diffusion: R = 2·B·L rows, the noisy ones of all sequences, then the clean
- * ones. Position i is in block b(i) = i/block. Its query, in either half, attends to the positions before its block in
- * the clean half, and to those of its block in its own half: positions 0 … (b(i) + 1)·block − 1.
+ * With `block` the attention is that of block diffusion: R = (draws + 1)·B·L rows, those of draws·B noisy sequences,
+ * then those of the B clean ones; noisy sequence b belongs to clean sequence b/draws. Position i is in block
+ * b(i) = i/block. Its query, in either half, attends to the positions before its block in the clean half, and to those of
+ * its block in its own sequence: positions 0 … (b(i) + 1)·block − 1.
  * Source: arXiv:2503.09573 §3 */
 typedef struct Attention {
   int64_t heads, L;
   bool causal;
   bool keys_only;   /* with block: the clean half has no queries; its rows of o and lse are not written, its dq is 0 */
   int64_t block;    /* positions of a block, a divisor of L; 0: none. Not with causal */
-  Tensor lengths;   /* [B] i32 in, 1 … L; none: all L */
+  int64_t draws;    /* with block: noisy sequences to each clean one, at least 1 */
+  Tensor lengths;   /* [B] i32 in, 1 … L, with block of the draws·B noisy sequences; none: all L */
   Tensor qkv;       /* [R,3D] in, act  */
   Tensor o;         /* [R,D]  out, act */
   Tensor lse;       /* [R,H]  out; backward: in. log Σ exp of each row of scores, laid out as [R/L,H,L] */
   Tensor d_o, dqkv; /* backward: [R,D] in, [R,3D] out; act */
 } Attention;
+/** attention_noisy — the sequences of the noisy half; without block all. */
+static inline int64_t attention_noisy(const Attention *a) {
+  int64_t n = rows_of(a->o) / a->L;
+  return a->block ? n / (a->draws + 1) * a->draws : n;
+}
 
 /* AttentionStep — attention for the rows position … position+count−1 of B sequences, which see each other and all earlier
  * rows. The keys and values of earlier rows are in the cache, and those of these rows are written to it. The columns of

@@ -12,6 +12,11 @@
 #include <stdio.h>
 #include <string.h>
 
+double trainer_validation(const Trainer *t) {
+  double draws = (double)t->cfg->train_draws;
+  return (t->cfg->diffusion_block > 0 ? 2 / (1 + draws) : 1 / draws) / 3;
+}
+
 double trainer_flops(const Trainer *t, double tokens, double rows) {
   double body, attention, head;
   model_flops(&t->net.model, &body, &attention, &head);
@@ -24,21 +29,29 @@ static int32_t label_of(const Trainer *t, int64_t step, int64_t i, int32_t label
   return rng_uniform(key, 0) < t->cfg->train_label_dropout ? -1 : label;
 }
 
-/* Times, masks and classes of a micro-batch, as functions of each sequence's place in the global batch, and of the block. */
-static void noise(Trainer *t, const Micro *micro) {
+/* Sequence b of net->noised := draw k of sequence i of the step, of a micro-batch that has it at `at`. The times of all
+ * draws of the global batch are one stratified sample; those of a sequence lie a whole batch apart in it. */
+static void noise_draw(Trainer *t, const Micro *micro, int64_t b, int64_t at, int64_t k) {
   const Config *cfg = t->cfg;
   Network *net = &t->net;
-  noised_begin(&net->noised, micro->n);
-  if (cfg->data_crop) net->noised.end = mixture_vocab(t->train)->eos;
-  for (int64_t b = 0; b < micro->n; b++) {
-    int64_t i = micro->first + b;
-    const int32_t *x0 = micro->tokens + b * micro->L;
-    net->noised.label[b] = label_of(t, micro->step, i, micro->labels[b]);
-    RngKey mask = rng_key((uint64_t)cfg->run_seed, RNG_MASK, 0, (uint64_t)micro->step, (uint64_t)i);
-    timestep_blocks(net->noised.t, objective_blocks(&net->objective, micro->L), (uint64_t)cfg->run_seed, RNG_TIME,
-                    micro->step, i, i, cfg->train_global_batch, cfg->diffusion_stratified, net->objective.tau);
-    noised_train(&net->objective, &net->noised, b, x0, micro->lengths[b], net->noised.t, mask);
-  }
+  Noised *n = &net->noised;
+  uint64_t seed = (uint64_t)cfg->run_seed;
+  int64_t i = micro->first + at, draw = k * cfg->train_global_batch + i;
+  RngKey mask = rng_key(seed, RNG_MASK, 0, (uint64_t)micro->step, (uint64_t)draw);
+  n->label[b] = label_of(t, micro->step, i, micro->labels[at]);
+  timestep_blocks(n->t, objective_blocks(&net->objective, micro->L), seed, RNG_TIME, micro->step, draw, draw,
+                  cfg->train_draws * cfg->train_global_batch, cfg->diffusion_stratified, net->objective.tau);
+  noised_train(&net->objective, n, b, micro->tokens + at * micro->L, micro->lengths[at], n->t, mask);
+}
+
+/* Times, masks and classes of a micro-batch, as functions of each sequence's place in the global batch, and of the block. */
+static void noise(Trainer *t, const Micro *micro) {
+  int64_t draws = t->cfg->train_draws;
+  Noised *n = &t->net.noised;
+  noised_begin(n, draws * micro->n);
+  n->draws = draws;
+  if (t->cfg->data_crop) n->end = mixture_vocab(t->train)->eos;
+  for (int64_t b = 0; b < draws * micro->n; b++) noise_draw(t, micro, b, b / draws, b % draws);
 }
 
 int trainer_micro(Trainer *t, StepResult *sum) {
@@ -49,7 +62,7 @@ int trainer_micro(Trainer *t, StepResult *sum) {
   Dropout dropout = {.p = t->cfg->model_dropout,
                      .seed = (uint64_t)t->cfg->run_seed,
                      .step = (uint64_t)micro.step,
-                     .first = micro.first};
+                     .first = t->cfg->train_draws * micro.first};
   t->net.ready = reduction_ready(&t->reduction);
   TRY(network_loss(&t->net, &dropout, true, NULL, &sum->rows));
   sum->tokens += n->scored;
@@ -332,13 +345,13 @@ bool trainer_complete(const Trainer *t) {
 }
 
 /* Whether a validation takes longer than the time between two saves, with steps of `seconds` each: by the last one, or
- * by the time of a forward pass, a third of a step's. The same on all ranks. */
+ * as trainer_validation says. The same on all ranks. */
 static int long_validation(Trainer *t, double seconds, bool *is) {
   const Config *cfg = t->cfg;
   double expected = t->valid_seconds, between = seconds * (double)cfg->train_steps;
   int64_t n = t->valid ? shards_rows(t->valid) : 0;
   if (cfg->train_valid_sequences > 0 && cfg->train_valid_sequences < n) n = cfg->train_valid_sequences;
-  if (expected == 0) expected = (double)n / (double)cfg->train_global_batch * seconds / 3;
+  if (expected == 0) expected = (double)n / (double)cfg->train_global_batch * seconds * trainer_validation(t);
   if (cfg->train_save_every > 0) between = seconds * (double)cfg->train_save_every;
   if (cfg->train_save_minutes > 0) between = fmin(between, 60 * cfg->train_save_minutes);
   return comm_any(t->comm, expected > between, is);

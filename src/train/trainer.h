@@ -91,6 +91,9 @@ bool trainer_complete(const Trainer *t);
  * (stop_name), or 0. A signal is obeyed after a pass of the network, the file STOP after a step: the state saved is that
  * before an unfinished step or validation. */
 int trainer_run(Trainer *t, int *stop);
+/** trainer_validation — of the time of a training pass, about what a validation pass over the same sequences takes: a third,
+ *  less with train.draws, of which it makes one. */
+double trainer_validation(const Trainer *t);
 /** trainer_flops — floating-point operations of training on that many rows of input and rows of logits. */
 double trainer_flops(const Trainer *t, double tokens, double rows);
 

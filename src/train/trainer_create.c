@@ -108,6 +108,7 @@ static NetworkOptions network_options(const Trainer *t) {
                           .length = t->length,
                           .mask = v->mask,
                           .batch = t->cfg->train_micro_batch,
+                          .draws = t->cfg->train_draws,
                           .training = true,
                           .parts = t->cfg->dist_shard_optimizer ? t->comm->size : 0};
 }
@@ -136,6 +137,20 @@ static int open_optimizer(Trainer *t) {
   return optimizer_create(&t->optimizer, p, &o);
 }
 
+/* Several draws of noise need noise that differs. */
+static int check_draws(const Trainer *t) {
+  const Objective *o = &t->net.objective;
+  long long draws = t->cfg->train_draws;
+  CHECK(draws == 1 || o->diffusion, ERR_USAGE,
+        "train.draws = %lld: diffusion.objective = %s draws no noise; set train.draws to 1", draws, o->table->name);
+  CHECK(draws == 1 || o->options.block != 1, ERR_USAGE,
+        "train.draws = %lld: blocks of one token (diffusion.block = 1) are always masked, so that all draws are the "
+        "same; "
+        "set train.draws to 1",
+        draws);
+  return OK;
+}
+
 static int open_network(Trainer *t) {
   const Config *cfg = t->cfg;
   int64_t B = cfg->train_global_batch, b = cfg->train_micro_batch, ranks = t->comm->size;
@@ -145,6 +160,7 @@ static int open_network(Trainer *t) {
   t->local_micro = B / ranks / b;
   NetworkOptions network = network_options(t);
   int err = network_create(&t->net, &network);
+  if (err == OK) err = check_draws(t);
   if (err == OK) err = freeze_params(&t->net.model.params, cfg->train_freeze);
   if (err == OK) err = open_optimizer(t);
   return err == ERR_MEMORY ? too_large(t) : err;

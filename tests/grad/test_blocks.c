@@ -186,6 +186,8 @@ typedef struct Scored {
   const int32_t *rows, *length; /* NULL: all */
   Dropout dropout;
   int64_t first;
+  int64_t draws; /* > 1: of the first clean sequence */
+  bool again;    /* its clean tokens are those of both sequences */
 } Scored;
 
 /* Cross entropy of the wanted rows, like toy_cross_entropy, which wants all. */
@@ -195,7 +197,9 @@ static double loss(Network *n, const void *arg, bool gradient) {
   double weight[B * L], scratch[B * L], sum = 0;
   random_ids(z, B * L, 1);
   random_ids(clean, B * L, 2);
+  if (s->again) memcpy(clean + L, clean, L * sizeof *clean);
   ModelInput in = {.B = s->B, .ids = z + s->first * L, .clean = clean + s->first * L, .lengths = s->length};
+  in.draws = s->draws;
   in.labels = labels + s->first;
   in.rows = s->rows, in.n_rows = s->n_rows, in.dropout = s->dropout;
   in.dropout.first += s->first;
@@ -260,6 +264,71 @@ static void test_slopes_one_layer(void **state) {
   }
 }
 
+/* Two draws that share a clean sequence: the rows are those of two such sequences, bit for bit on the CPU, and the
+ * gradients their sum. A clean sequence has the class and the dropout of its first draw. */
+static void draws(const char *network, int64_t length, int64_t block) {
+  static const int32_t same[B] = {2, 2};
+  int32_t z[MOST], clean[MOST];
+  random_ids(z, B * length, 1);
+  random_ids(clean, length, 2);
+  memcpy(clean + length, clean, (size_t)length * sizeof *clean);
+  const char *devices[] = {"cpu_f64", check_device};
+  for (int d = 0; d < 2; d++) {
+    Network n;
+    Case c = {network, devices[d], strcmp(devices[d], "cuda") == 0 ? 1e-5 : 0, length, block};
+    Toy t = toy_blocks(network, c.device, length, block);
+    t.model.training = false;
+    open_toy(&n, &t);
+    ModelInput in = {.B = B, .ids = z, .clean = clean, .labels = same};
+    double *want = hidden(&n, &in, B * length);
+    in.draws = B;
+    double *got = hidden(&n, &in, B * length);
+    near_rows(&c, "rows of draws", got, want, B * length);
+    mem_free(&got);
+    mem_free(&want);
+    network_destroy(&n);
+  }
+}
+
+static void test_draws(void **state) {
+  (void)state;
+  const Scored two = {.B = B, .again = true}, shared = {.B = B, .again = true, .draws = B};
+  for (int i = 0; i < NETWORKS; i++) {
+    if (strcmp(networks[i], "classes") != 0) draws(networks[i], 140, 20);
+    draws(networks[i], L, 2);
+    for (int64_t block = 1; block <= L; block += block < 3 ? 1 : 3) {
+      Network n, both;
+      Toy t = toy_blocks(networks[i], "cpu_f64", L, block), t_both = t;
+      if (strcmp(networks[i], "classes") == 0) break; /* the two have classes of their own */
+      t.model.draws = B;
+      open_toy(&n, &t);
+      open_toy(&both, &t_both);
+      double *got = gradients(&n, &shared), *want = gradients(&both, &two);
+      toy_near("gradients of draws", &n.model.params, got, want, 1e-12);
+      mem_free(&got);
+      mem_free(&want);
+      network_destroy(&n);
+      network_destroy(&both);
+    }
+  }
+}
+
+static void test_slopes_draws(void **state) {
+  (void)state;
+  static const int32_t lengths[B] = {5, 5}, real[] = {0, 3, 4, 6, 8};
+  const Scored all = {.B = B, .dropout = toy_quarter, .draws = B},
+               padded = {.B = B, .n_rows = 5, .rows = real, .length = lengths, .draws = B};
+  for (int i = 0; i < NETWORKS; i++)
+    for (int k = 0; k < 2; k++) {
+      Network n;
+      Toy t = toy_blocks(networks[i], "cpu_f64", L, 2);
+      t.model.draws = B, t.model.mask_padding = k == 1;
+      open_toy(&n, &t);
+      toy_slopes(&n, loss, k ? &padded : &all, SOME);
+      network_destroy(&n);
+    }
+}
+
 /* f32 gradients are those in f64; those of a batch are the sum of those of its sequences, whose dropout does not depend on
  * the other sequences. */
 static void test_parts(void **state) {
@@ -283,12 +352,12 @@ static void test_parts(void **state) {
 }
 
 /* ---- operations: what model_flops says is what the ops count */
-static void test_flops(void **state) {
-  (void)state;
+static void flops(int64_t shared) {
   Network n;
   Toy t = toy_blocks("ar", "cpu_f64", L, 2);
+  t.model.draws = shared;
   open_toy(&n, &t);
-  const Scored some = {.B = B, .n_rows = 6, .rows = wanted};
+  const Scored some = {.B = B, .n_rows = 6, .rows = wanted, .draws = shared};
   double body, attention, head;
   model_flops(&n.model, &body, &attention, &head);
   device_profile_reset(&n.dev);
@@ -300,6 +369,12 @@ static void test_flops(void **state) {
   assert_true(n.dev.flops[GROUP_ATTENTION] == 3 * attention * B * L);
   assert_true(n.dev.flops[GROUP_DENSE] == 3 * (body * B * L + head * 6));
   network_destroy(&n);
+}
+
+static void test_flops(void **state) {
+  (void)state;
+  flops(1);
+  flops(B);
 }
 
 /* ---- refusals */
@@ -325,8 +400,9 @@ static void test_refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_steps),  cmocka_unit_test(test_wanted_rows), cmocka_unit_test(test_visible),
-      cmocka_unit_test(test_limits), cmocka_unit_test(test_slopes),      cmocka_unit_test(test_slopes_one_layer),
-      cmocka_unit_test(test_parts),  cmocka_unit_test(test_flops),       cmocka_unit_test(test_refusals)};
+      cmocka_unit_test(test_steps),  cmocka_unit_test(test_wanted_rows),  cmocka_unit_test(test_visible),
+      cmocka_unit_test(test_limits), cmocka_unit_test(test_slopes),       cmocka_unit_test(test_slopes_one_layer),
+      cmocka_unit_test(test_draws),  cmocka_unit_test(test_slopes_draws), cmocka_unit_test(test_parts),
+      cmocka_unit_test(test_flops),  cmocka_unit_test(test_refusals)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

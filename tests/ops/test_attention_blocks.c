@@ -7,38 +7,46 @@
 #include "base/err.h"
 
 typedef struct Shape {
-  int64_t B, L, H, K, block;
+  int64_t B, L, H, K, block, draws; /* B: clean sequences; draws: noisy ones to each */
   bool keys_only, strided;
-  int32_t lengths[3]; /* lengths[0] = 0: no padding */
+  int32_t lengths[4]; /* of the noisy sequences; lengths[0] = 0: no padding */
 } Shape;
 
 /* tiles of 128 query rows, groups of about 32: blocks shorter, of that length, and longer; that divide 128 and do not */
 static const Shape shapes[] = {
-    {1, 1, 1, 2, 1, false, false, {0}},         {2, 6, 2, 8, 1, false, false, {0}},
-    {2, 6, 2, 8, 2, true, false, {0}},          {3, 6, 4, 6, 3, false, true, {0}},
-    {2, 6, 2, 8, 6, false, false, {0}},         {1, 6, 2, 8, 6, true, false, {0}},
-    {1, 135, 2, 16, 1, false, false, {0}},      {1, 136, 1, 64, 4, false, false, {0}},
-    {2, 132, 2, 8, 12, false, true, {0}},       {1, 140, 1, 32, 20, true, false, {0}},
-    {1, 192, 1, 16, 48, false, false, {0}},     {1, 256, 2, 8, 128, false, false, {0}},
-    {1, 288, 1, 16, 144, false, true, {0}},     {1, 260, 1, 8, 260, false, false, {0}},
-    {3, 36, 2, 8, 4, false, true, {1, 34, 36}}, {2, 150, 1, 16, 30, true, false, {31, 129}},
-    {2, 150, 2, 16, 5, false, false, {2, 150}}, {1, 280, 1, 8, 140, false, false, {141}},
-    {1, 40, 1, 128, 8, false, false, {0}},      {1, 36, 1, 256, 3, false, false, {0}},
-    {2, 20, 1, 130, 10, true, true, {17, 20}},
+    {1, 1, 1, 2, 1, 1, false, false, {0}},         {2, 6, 2, 8, 1, 1, false, false, {0}},
+    {2, 6, 2, 8, 2, 1, true, false, {0}},          {3, 6, 4, 6, 3, 1, false, true, {0}},
+    {2, 6, 2, 8, 6, 1, false, false, {0}},         {1, 6, 2, 8, 6, 1, true, false, {0}},
+    {1, 135, 2, 16, 1, 1, false, false, {0}},      {1, 136, 1, 64, 4, 1, false, false, {0}},
+    {2, 132, 2, 8, 12, 1, false, true, {0}},       {1, 140, 1, 32, 20, 1, true, false, {0}},
+    {1, 192, 1, 16, 48, 1, false, false, {0}},     {1, 256, 2, 8, 128, 1, false, false, {0}},
+    {1, 288, 1, 16, 144, 1, false, true, {0}},     {1, 260, 1, 8, 260, 1, false, false, {0}},
+    {3, 36, 2, 8, 4, 1, false, true, {1, 34, 36}}, {2, 150, 1, 16, 30, 1, true, false, {31, 129}},
+    {2, 150, 2, 16, 5, 1, false, false, {2, 150}}, {1, 280, 1, 8, 140, 1, false, false, {141}},
+    {1, 40, 1, 128, 8, 1, false, false, {0}},      {1, 36, 1, 256, 3, 1, false, false, {0}},
+    {2, 20, 1, 130, 10, 1, true, true, {17, 20}},  {2, 6, 2, 8, 2, 2, false, false, {0}},
+    {1, 136, 1, 16, 4, 3, true, false, {0}},       {2, 40, 1, 8, 10, 2, false, true, {31, 31, 40, 40}},
+    {2, 6, 3, 8, 3, 2, true, false, {4, 4, 5, 5}},
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
+
+static int64_t noisy(const Shape *s) { return s->draws * s->B; }
+static int64_t all(const Shape *s) { return noisy(s) + s->B; }
 
 /* Large ones are left out where the device is emulated. */
 static bool left_out(const Shape *s) { return check_slow && s->B * s->H * s->L * s->L > 40000; }
 
 static void title(Check *c, const char *op, const Shape *s) {
-  check_title(c, "%s B=%d L=%d H=%d K=%d block=%d%s%s%s", op, (int)s->B, (int)s->L, (int)s->H, (int)s->K, (int)s->block,
-              s->keys_only ? " keys only" : "", s->strided ? " strided" : "", s->lengths[0] ? " lengths" : "");
+  check_title(c, "%s B=%d L=%d H=%d K=%d block=%d draws=%d%s%s%s", op, (int)s->B, (int)s->L, (int)s->H, (int)s->K,
+              (int)s->block, (int)s->draws, s->keys_only ? " keys only" : "", s->strided ? " strided" : "",
+              s->lengths[0] ? " lengths" : "");
 }
 
-static int64_t length_of(const Shape *s, int64_t b) { return s->lengths[0] ? s->lengths[b % s->B] : s->L; }
-/* Sequences whose queries count; sequence B + b is the clean one of b. */
-static int64_t sequences(const Shape *s) { return s->keys_only ? s->B : 2 * s->B; }
+static int64_t length_of(const Shape *s, int64_t b) {
+  return s->lengths[0] ? s->lengths[b < noisy(s) ? b : (b - noisy(s)) * s->draws] : s->L;
+}
+/* Sequences whose queries count; the clean ones come last. */
+static int64_t sequences(const Shape *s) { return s->keys_only ? noisy(s) : all(s); }
 
 static Tensor wide(Check *c, const Shape *s, int64_t R, int64_t cols, bool out) {
   int64_t ld = cols + (s->strided ? 8 : 0), first = s->strided ? 4 : 0;
@@ -46,9 +54,9 @@ static Tensor wide(Check *c, const Shape *s, int64_t R, int64_t cols, bool out) 
 }
 
 static Attention make(Check *c, const Shape *s, double scale) {
-  int64_t D = s->H * s->K, R = 2 * s->B * s->L;
-  Attention a = {.heads = s->H, .L = s->L, .block = s->block, .keys_only = s->keys_only};
-  if (s->lengths[0]) a.lengths = check_ids(c, s->B, s->lengths);
+  int64_t D = s->H * s->K, R = all(s) * s->L;
+  Attention a = {.heads = s->H, .L = s->L, .block = s->block, .draws = s->draws, .keys_only = s->keys_only};
+  if (s->lengths[0]) a.lengths = check_ids(c, noisy(s), s->lengths);
   a.qkv = wide(c, s, R, 3 * D, false);
   check_fill(c, a.qkv, scale);
   a.o = wide(c, s, R, D, true);
@@ -66,7 +74,7 @@ typedef struct Host {
 
 /* The row of the key at position j that query l of sequence b sees, or −1. */
 static int64_t key_row(const Shape *s, int64_t b, int64_t l, int64_t j) {
-  int64_t mine = l / s->block, its = j / s->block, clean = b < s->B ? b + s->B : b;
+  int64_t mine = l / s->block, its = j / s->block, clean = b < noisy(s) ? noisy(s) + b / s->draws : b;
   if (its > mine || j >= length_of(s, b)) return -1;
   return (its < mine ? clean : b) * s->L + j;
 }
@@ -108,7 +116,7 @@ static void host_row(Host *m, double *p, int64_t b, int64_t h, int64_t l) {
 }
 
 static Host host(Check *c, const Shape *s, const Attention *a) {
-  int64_t R = 2 * s->B * s->L, D = s->H * s->K;
+  int64_t R = all(s) * s->L, D = s->H * s->K;
   Host m = {s,
             check_read(c, a->qkv),
             check_read(c, a->d_o),
@@ -133,15 +141,15 @@ static void values(Check *c, const void *shape) {
   Attention a = make(c, s, 2);
   Host m = host(c, s, &a);
   double tolerance = tolerance_of(c, s), rounded = tolerance + (a.o.type == DT_BF16 ? CHECK_STORED : 0);
-  int64_t R = sequences(s) * s->L, all = 2 * s->B * s->L;
+  int64_t R = sequences(s) * s->L, rest_rows = all(s) * s->L - R;
   MUST(op_attention(&c->dev, &a));
   check_near(c, "o", tensor_rows(a.o, 0, R), m.o, rounded);
   check_near(c, "lse", tensor_rows(a.lse, 0, R), m.lse, tolerance);
   check_same(c, "qkv afterwards", a.qkv, m.qkv);
   if (s->keys_only) { /* not written, not read */
-    double *rest = check_read(c, tensor_rows(a.o, R, all - R));
-    for (int64_t i = 0; i < (all - R) * s->H * s->K; i++) assert_true(isnan(rest[i]));
-    check_poison(c, tensor_rows(a.d_o, R, all - R));
+    double *rest = check_read(c, tensor_rows(a.o, R, rest_rows));
+    for (int64_t i = 0; i < rest_rows * s->H * s->K; i++) assert_true(isnan(rest[i]));
+    check_poison(c, tensor_rows(a.d_o, R, rest_rows));
   }
   MUST(op_attention_backward(&c->dev, &a));
   check_near(c, "dqkv", a.dqkv, m.dqkv, s->L == 1 ? fmax(rounded, 1e-12) : rounded);
@@ -169,9 +177,9 @@ static void test_unordered(void **state) {
 static void one_block(Check *c, const void *shape) {
   const Shape *s = shape;
   title(c, "one block", s);
-  int64_t R = s->B * s->L;
+  int64_t R = noisy(s) * s->L;
   Attention a = make(c, s, 2), plain = a;
-  plain.block = 0, plain.keys_only = false;
+  plain.block = plain.draws = 0, plain.keys_only = false;
   plain.qkv = tensor_rows(a.qkv, 0, R), plain.o = tensor_rows(a.o, 0, R), plain.lse = tensor_rows(a.lse, 0, R);
   plain.d_o = tensor_rows(a.d_o, 0, R), plain.dqkv = tensor_rows(a.dqkv, 0, R);
   MUST(op_attention(&c->dev, &plain));
@@ -193,8 +201,8 @@ static void test_one_block(void **state) {
 /* Padding is not read: it is set to NaN here. In the outputs it becomes zero. */
 static void overwrite_padding(Check *c, const Shape *s, Tensor t) {
   double *values = check_read(c, t);
-  int64_t n = tensor_count(t) / (2 * s->B * s->L);
-  for (int64_t b = 0; b < 2 * s->B; b++)
+  int64_t n = tensor_count(t) / (all(s) * s->L);
+  for (int64_t b = 0; b < all(s); b++)
     for (int64_t i = (b * s->L + length_of(s, b)) * n; i < (b + 1) * s->L * n; i++) values[i] = NAN;
   check_write(c, t, values);
 }
@@ -303,7 +311,8 @@ static void steps(Check *c, const void *shape) {
 static void test_steps(void **state) {
   (void)state;
   for (int i = 0; i < SHAPES; i++)
-    if (!shapes[i].keys_only && !shapes[i].lengths[0] && !left_out(&shapes[i])) check_every(steps, &shapes[i]);
+    if (!shapes[i].keys_only && !shapes[i].lengths[0] && shapes[i].draws == 1 && !left_out(&shapes[i]))
+      check_every(steps, &shapes[i]);
 }
 
 /* ---- refusals */
@@ -321,7 +330,10 @@ static void refusals(Check *c, const void *shape) {
   REFUSED(a.block = 4, "blocks that do not divide the sequences");
   REFUSED(a.block = -1, "a negative block");
   REFUSED(a.causal = true, "causal attention in blocks");
-  REFUSED(a.block = 0; a.keys_only = true; a.lengths = TENSOR_NONE, "a clean half without blocks");
+  REFUSED(a.block = a.draws = 0; a.keys_only = true; a.lengths = TENSOR_NONE, "a clean half without blocks");
+  REFUSED(a.block = 0; a.lengths = TENSOR_NONE, "draws without blocks");
+  REFUSED(a.draws = 0; a.lengths = TENSOR_NONE, "no noisy sequence");
+  REFUSED(a.draws = 3; a.lengths = TENSOR_NONE, "sequences that are no whole number of draws");
   REFUSED(a.lengths = check_ids(c, 2 * s->B, NULL), "lengths of both halves");
   REFUSED(a.L = 2 * s->L; a.lengths = TENSOR_NONE, "an odd number of sequences");
 #undef REFUSED
@@ -344,7 +356,7 @@ static void refusals(Check *c, const void *shape) {
 
 static void test_refusals(void **state) {
   (void)state;
-  static const Shape some = {3, 9, 4, 6, 3, false, false, {5, 3, 1}};
+  static const Shape some = {3, 9, 4, 6, 3, 1, false, false, {5, 3, 1}};
   check_every(refusals, &some);
 }
 

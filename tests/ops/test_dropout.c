@@ -79,8 +79,8 @@ static void mask_ends(Check *c, const void *shape) {
 static void mask_halves(Check *c, const void *shape) {
   (void)shape;
   enum { B = 3, L = 5, D = 136 };
-  const Dropout halves = {.p = 0.5, .seed = 3, .first = 2, .L = L, .clean = B * L};
-  const Dropout alone = {.p = 0.5, .seed = 3, .first = 3, .L = L, .clean = L};
+  const Dropout halves = {.p = 0.5, .seed = 3, .first = 2, .L = L, .clean = B * L, .draws = 1};
+  const Dropout alone = {.p = 0.5, .seed = 3, .first = 3, .L = L, .clean = L, .draws = 1};
   const Dropout twice = {.p = 0.5, .seed = 3, .first = 2, .L = 2 * L};
   check_title(c, "dropout of halves");
   double *mask = check_mask(c, &halves, 2 * B * L, D), *second = check_mask(c, &alone, 2 * L, D);
@@ -94,9 +94,24 @@ static void mask_halves(Check *c, const void *shape) {
   check_record_host(c, mask, sizeof(double) * 2 * B * L * D);
 }
 
+/* A clean sequence of several noisy ones has the stream of the first of them. */
+static void mask_draws(Check *c, const void *shape) {
+  (void)shape;
+  enum { B = 2, DRAWS = 3, NOISY = B * DRAWS, L = 5, D = 136 };
+  const Dropout draws = {.p = 0.5, .seed = 3, .first = 6, .L = L, .clean = NOISY * L, .draws = DRAWS};
+  const Dropout halves = {.p = 0.5, .seed = 3, .first = 6, .L = L, .clean = NOISY * L, .draws = 1};
+  check_title(c, "dropout of draws");
+  double *mask = check_mask(c, &draws, (NOISY + B) * L, D), *want = check_mask(c, &halves, 2 * NOISY * L, D);
+  assert_memory_equal(mask, want, NOISY * L * D * sizeof *mask);
+  for (int64_t b = 0; b < B; b++)
+    assert_memory_equal(mask + (NOISY + b) * L * D, want + (NOISY + DRAWS * b) * L * D, L * D * sizeof *mask);
+  check_record_host(c, mask, sizeof(double) * (NOISY + B) * L * D);
+}
+
 static void test_halves(void **state) {
   (void)state;
   check_every(mask_halves, NULL);
+  check_every(mask_draws, NULL);
 }
 
 static void test_statistics(void **state) {

@@ -11,11 +11,18 @@
 #include "ops/cpu/attention.h"
 #include <omp.h>
 
+/* The real rows of a sequence; those of a clean one are its first noisy one's. */
+static int64_t length_of(const Attention *a, int64_t b) {
+  int64_t noisy = attention_noisy(a);
+  if (tensor_none(a->lengths)) return a->L;
+  return ((const int32_t *)a->lengths.data)[b < noisy ? b : (b - noisy) * a->draws];
+}
+
 static Head head_of(const Attention *a, int64_t index) {
   int64_t H = a->heads, D = cols_of(a->o), K = D / H, b = index / H, h = index % H, r = b * a->L;
   const real *qkv = row(a->qkv, r) + h * K;
   Head x = {.q = qkv, .k = qkv + D, .v = qkv + 2 * D, .ld_q = a->qkv.ld, .ld = a->qkv.ld};
-  x.length = tensor_none(a->lengths) ? a->L : ((const int32_t *)a->lengths.data)[b % tensor_count(a->lengths)];
+  x.length = length_of(a, b);
   x.out = row(a->o, r) + h * K;
   x.o = x.out;
   x.ld_o = a->o.ld;
@@ -103,16 +110,15 @@ static int room_open(Device *dev, size_t reals, int64_t L, int64_t K, Room *r) {
 static real *room_scores(const Room *r) { return r->scores + r->reals * (size_t)omp_get_thread_num(); }
 static real *room_pack(const Room *r) { return r->pack + r->packs * (size_t)omp_get_thread_num(); }
 
-/* The head with the same tokens, clean. */
+/* The head of the same tokens, clean. */
 static Head clean_of(const Attention *a, int64_t index) {
-  int64_t half = rows_of(a->o) / a->L * a->heads / 2;
-  return head_of(a, index % half + half);
+  int64_t H = a->heads, noisy = attention_noisy(a), b = index / H;
+  return head_of(a, b < noisy ? (noisy + b / a->draws) * H + index % H : index);
 }
 
 /* The heads whose queries are computed, of all sequences and halves. */
 static int64_t heads_of(const Attention *a) {
-  int64_t n = rows_of(a->o) / a->L * a->heads;
-  return a->keys_only ? n / 2 : n;
+  return (a->keys_only ? attention_noisy(a) : rows_of(a->o) / a->L) * a->heads;
 }
 
 int FN(attention)(Device *dev, const Attention *a) {
@@ -199,27 +205,33 @@ static void zero_gradients(const Head *x, int64_t first, int64_t L, int64_t K) {
   for (int j = 0; j < 3; j++) zero_rows(out[j], first, L, K, x->ld_d);
 }
 
-/* Both halves: the clean queries first, since they and the noisy ones add to the gradients of the clean keys. */
+/* A clean head and its noisy ones. The clean queries come first: they and the noisy ones, in order, add to the gradients
+ * of the clean keys. */
 static void halves_backward(const Attention *a, int64_t index, int64_t K, real *s, real *pack) {
-  Head noisy = head_of(a, index), clean = clean_of(a, index);
-  zero_gradients(&noisy, 0, a->L, K);
+  int64_t H = a->heads, first = index / H * a->draws, noisy = attention_noisy(a);
+  Head clean = head_of(a, noisy * H + index);
   zero_gradients(&clean, 0, a->L, K);
   if (!a->keys_only) FN(blocks_backward)(&clean, &clean, K, a->block, s, s + TILE * a->L, pack);
-  FN(blocks_backward)(&noisy, &clean, K, a->block, s, s + TILE * a->L, pack);
+  for (int64_t b = first; b < first + a->draws; b++) {
+    Head x = head_of(a, b * H + index % H);
+    zero_gradients(&x, 0, a->L, K);
+    FN(blocks_backward)(&x, &clean, K, a->block, s, s + TILE * a->L, pack);
+  }
 }
 
 int FN(attention_backward)(Device *dev, const Attention *a) {
-  int64_t L = a->L, D = cols_of(a->o), K = D / a->heads, n = rows_of(a->o) / L * a->heads;
+  int64_t L = a->L, D = cols_of(a->o), K = D / a->heads, noisy = attention_noisy(a) * a->heads;
+  int64_t n = a->block ? noisy / a->draws : noisy;
   Room room;
   TRY(room_open(dev, (size_t)(2 * TILE * L), L, K, &room));
 #pragma omp parallel for schedule(dynamic) num_threads(dev->threads)
-  for (int64_t i = 0; i < (a->block ? n / 2 : n); i++) {
-    Head x = head_of(a, i);
+  for (int64_t i = 0; i < n; i++) {
     real *p = room_scores(&room);
     if (a->block) {
       halves_backward(a, i, K, p, room_pack(&room));
       continue;
     }
+    Head x = head_of(a, i);
     head_backward(&x, K, a->causal, p, p + TILE * L, room_pack(&room));
     zero_gradients(&x, x.length, L, K);
   }

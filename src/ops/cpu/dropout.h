@@ -23,7 +23,7 @@ static inline void dropout_row(real *keep, const Dropout *drop, int64_t r, int64
   real scale = (real)(65536.0 / (65536.0 - threshold));
   bool clean = drop->clean && r >= drop->clean;
   if (clean) r -= drop->clean;
-  uint64_t sequence = (uint64_t)(drop->first + r / drop->L);
+  uint64_t sequence = (uint64_t)(drop->first + r / drop->L * (clean ? drop->draws : 1));
   RngKey key = rng_key(drop->seed, RNG_DROPOUT, drop->layer, drop->step, sequence);
   uint32_t block = (uint32_t)((r % drop->L + (clean ? drop->L : 0)) * D / 8);
   for (int64_t d = 0; d < D; d += DROPOUT_UNITS, block += RNG_LANES) {
