@@ -17,6 +17,8 @@ int cuda_gelu_backward(Device *, Tensor dy, Tensor pre, Tensor db);
 int cuda_dense_gelu_backward(Device *, Tensor dx, Tensor dy, Tensor w, Tensor pre, bool *done);
 int cuda_embed(Device *, Tensor x, Tensor ids, Tensor table);
 int cuda_embed_backward(Device *, Tensor dtable, Tensor dx, Tensor ids);
+int cuda_embed_mix(Device *, Tensor x, const Mixture *, Tensor table);
+int cuda_embed_mix_backward(Device *, Tensor dtable, Tensor dx, const Mixture *);
 int cuda_residual_norm(Device *, const ResidualNorm *);
 int cuda_residual_norm_backward(Device *, const ResidualNorm *);
 int cuda_rotary(Device *, Tensor x, int64_t heads, int64_t L, int64_t first, bool inverse);

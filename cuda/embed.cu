@@ -1,4 +1,5 @@
 /* embed — the gradient of the embedding table: dtable[ids[r]] += dx[r]. Half of all rows may have the same id ([MASK]).
+ * With a mixture the entries e of its list take the place of the rows: dtable[ids[e]] += weights[e]·dx[rows[e]].
  *
  * A bitonic network sorts the rows by (id, row). The keys are distinct, so the order is unique. Then a block sums the
  * rows of CHUNK neighbouring entries. The sum of an id that occurs in one chunk only is added to the table. For an id
@@ -77,7 +78,9 @@ static int sort_rows(Device *dev, Key *key, int64_t room, const int32_t *ids, in
 /* ---- sums */
 struct List {
   Rows<float> rows;
-  Key *key; /* [n] sorted; an entry with row NOTHING contributes nothing */
+  const int32_t *from;  /* of a mixture: which row each entry adds; NULL: its own */
+  const float *weights; /* and how often; NULL: once */
+  Key *key;             /* [n] sorted; an entry with row NOTHING contributes nothing */
   uint32_t n;
 };
 /* Where the running sum goes after an entry: to the next entry, the table, or the first or last partial sum. */
@@ -119,7 +122,9 @@ template <int N> __global__ void k_embed_sum(Rows<float> table, List in, List ou
     Pack<float, N> p[S] = {}, old[S];
     for (int s = 0; s < S; s++) {
       if (i + s > count) continue;
-      if (row_of(key[i + s]) != NOTHING) p[s] = load<N>(in.rows.row(row_of(key[i + s])) + col);
+      const uint32_t entry = row_of(key[i + s]);
+      if (entry != NOTHING) p[s] = load<N>(in.rows.row(in.from ? in.from[entry] : entry) + col);
+      for (int j = 0; j < N && in.weights && entry != NOTHING; j++) p[s].v[j] *= in.weights[entry];
       if (goal[i + s] == TABLE) old[s] = load<N>(table.row(id_of(key[i + s])) + col);
     }
     for (int s = 0; s < S; s++) {
@@ -153,8 +158,9 @@ static List list_of(char **at, int64_t n, int64_t D) {
   return l;
 }
 
-int cuda_embed_backward(Device *dev, Tensor dtable, Tensor dx, Tensor ids) {
-  const int64_t R = rows_of(dx), D = cols_of(dx);
+/* from, weights: see List */
+static int backward(Device *dev, Tensor dtable, Tensor dx, Tensor ids, const int32_t *from, const float *weights) {
+  const int64_t R = tensor_count(ids), D = cols_of(dx);
   int64_t room = SORTED, bytes = 0;
   while (room < R) room *= 2;
   for (int64_t n = R; n > 0; n = n > CHUNK ? 2 * ceil_div(n, CHUNK) : 0)
@@ -162,7 +168,7 @@ int cuda_embed_backward(Device *dev, Tensor dtable, Tensor dx, Tensor ids) {
              part_bytes(2 * ceil_div(n, CHUNK) * D * (int64_t)sizeof(float));
   char *at = NULL;
   TRY(cuda_scratch(dev, SCRATCH_PARTIAL, (size_t)(part_bytes(room * (int64_t)sizeof(Key)) + bytes), &at));
-  List in = {rows<float>(dx), (Key *)at, (uint32_t)R};
+  List in = {rows<float>(dx), from, weights, (Key *)at, (uint32_t)R};
   at += part_bytes(room * (int64_t)sizeof(Key));
   TRY(sort_rows(dev, in.key, room, (const int32_t *)ids.data, R));
   const bool packs = in_packs(dtable, WIDE<float>) && in_packs(dx, WIDE<float>);
@@ -174,4 +180,12 @@ int cuda_embed_backward(Device *dev, Tensor dtable, Tensor dx, Tensor ids) {
     in = out;
   }
   return OK;
+}
+
+int cuda_embed_backward(Device *dev, Tensor dtable, Tensor dx, Tensor ids) {
+  return backward(dev, dtable, dx, ids, NULL, NULL);
+}
+
+int cuda_embed_mix_backward(Device *dev, Tensor dtable, Tensor dx, const Mixture *m) {
+  return backward(dev, dtable, dx, m->ids, (const int32_t *)m->rows.data, (const float *)m->weights.data);
 }

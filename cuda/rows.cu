@@ -29,6 +29,30 @@ int cuda_gather_rows(Device *dev, Tensor y, Tensor x, Tensor rows) {
 
 int cuda_embed(Device *dev, Tensor x, Tensor ids, Tensor table) { return cuda_gather_rows(dev, x, table, ids); }
 
+template <int N>
+__global__ void k_embed_mix(Rows<float> x, Rows<float> table, const int32_t *begin, const int32_t *ids,
+                            const float *weights) {
+  const int64_t r = (int64_t)blockIdx.x * WARPS + threadIdx.x / WARP;
+  if (r >= x.rows) return;
+  const int32_t first = begin[r], end = begin[r + 1];
+  for (int64_t col = threadIdx.x % WARP * N; col < x.cols; col += WARP * N) {
+    Pack<float, N> sum = {};
+    for (int32_t e = first; e < end; e++) {
+      const Pack<float, N> p = load<N>(table.row(ids[e]) + col);
+      const float w = weights[e];
+      for (int j = 0; j < N; j++) sum.v[j] += w * p.v[j];
+    }
+    store(x.row(r) + col, sum);
+  }
+}
+
+int cuda_embed_mix(Device *dev, Tensor x, const Mixture *m, Tensor table) {
+  return WITH_PACKS(in_packs(x, WIDE<float>) && in_packs(table, WIDE<float>), WIDE<float>,
+                    LAUNCH(dev, (k_embed_mix<N>), ceil_div(rows_of(x), WARPS), rows<float>(x), rows<float>(table),
+                           (const int32_t *)m->begin.data, (const int32_t *)m->ids.data,
+                           (const float *)m->weights.data));
+}
+
 /* to[from[i]] = i for i < n */
 __global__ void k_invert(int32_t *to, const int32_t *from, int64_t n) {
   int64_t i = thread_number();

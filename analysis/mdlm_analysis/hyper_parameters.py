@@ -118,7 +118,8 @@ def _duo(where: Reader) -> Settings:
         )
         noise = {"schedule": kind, "schedule_eps": where.real("noise.eps")}
     low_var = where.word("algo.loss_type") == "low_var" and objective == "subs"
-    notes = ("algo.curriculum is not kept: training goes on without it",) if algo == "duo" else ()
+    curriculum = "algo.curriculum is not kept: training goes on without it, unless diffusion.time = gaussian"
+    notes = (curriculum,) if algo == "duo" else ()
     return Settings(
         **_sizes(where),
         **noise,

@@ -37,7 +37,10 @@ static void introduce(const Trainer *t) {
            (double)params_elements(&t->net.model.params) / 1e6, (long long)m->width, (long long)m->blocks,
            (long long)m->heads, c->diffusion_objective, c->diffusion_schedule, blocks);
   bool bound;
-  log_info("loss   %s; validations measure the bound", objective_trains(&t->net.objective, &bound));
+  const Law *law = &t->net.objective.law;
+  char ends[48] = "";
+  if (law->table->partial) snprintf(ends, sizeof ends, ", %.4g to %.4g", law->low, law->high);
+  log_info("loss   %s%s; validations measure the bound", objective_trains(&t->net.objective, &bound), ends);
   if (c->train_draws > 1) snprintf(draws, sizeof draws, ", %lld draws of noise of each", (long long)c->train_draws);
   log_info("run    %s: %lld steps of %lld sequences%s, %d rank%s × %d thread%s, reduce %s, %.0f GFLOP/s a rank",
            c->run_dir, (long long)c->train_steps, (long long)c->train_global_batch, draws, t->comm->size,

@@ -10,23 +10,23 @@ int law_create(Law *law, const LawOptions *options, const Schedule *schedule, do
   *law = (Law){.table = table, .options = *options, .schedule = schedule, .tau = tau, .low = tau, .high = 1};
   law->options.name = table->name;
   char fit[MENU_TEXT];
-  CHECK(!options->search || table->partial, ERR_USAGE,
+  CHECK(!options->search || table->clips, ERR_USAGE,
         "diffusion.clip_search looks for the ends of the times, which diffusion.time = %s does not have; it is for "
         "diffusion.time = %s",
-        table->name, law_partial(fit));
-  if (table->partial) law_narrow(law, options->clip_low, options->clip_high);
-  return table->check ? table->check(law) : OK;
+        table->name, law_clips(fit));
+  if (table->clips) law_narrow(law, options->clip_low, options->clip_high);
+  return table->begin ? table->begin(law) : OK;
 }
 
 void law_narrow(Law *law, double low, double high) {
-  ASSERT(law->table->partial);
+  ASSERT(law->table->clips);
   law->low = fmax(low, law->tau), law->high = high;
 }
 
-const char *law_partial(char text[MENU_TEXT]) {
+const char *law_clips(char text[MENU_TEXT]) {
   *text = '\0';
   for (int i = 0; laws[i]; i++)
-    if (laws[i]->partial) menu_add(text, laws[i]->name);
+    if (laws[i]->clips) menu_add(text, laws[i]->name);
   return text;
 }
 

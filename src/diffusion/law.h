@@ -6,20 +6,24 @@
  * is. Evaluations do not use it: their times are uniform. One file and one row of keys.def each: law_WORD.c. */
 #pragma once
 #include "base/menu.h"
+#include "diffusion/latent.h"
 #include "diffusion/schedule.h"
 
 typedef struct LawOptions { /* each for the law of its name only */
   const char *name;         /* NULL: the first of the menu */
   bool search;              /* the ends of its times are set by law_narrow, from clip_low and clip_high on */
-  double clip_low, clip_high, normal_mean, normal_width, beta_a, beta_b;
+  double clip_low, clip_high, normal_mean, normal_width, beta_a, beta_b, gamma_low, gamma_high;
+  int64_t tokens; /* K of uniform noise */
 } LawOptions;
 
 typedef struct Law Law;
 typedef struct LawTable {
   const char *name;
-  bool uniform;              /* times are as they begin */
-  bool partial;              /* its times are those between two ends only, so the loss is a part of the bound */
-  int (*check)(const Law *); /* ERR_USAGE with the reason; may be NULL */
+  bool uniform;        /* times are as they begin */
+  bool partial;        /* its times are those between two ends only, so the loss is a part of the bound */
+  bool clips;          /* these ends are clip_low and clip_high */
+  bool replaces;       /* is for noise that replaces tokens by uniform ones */
+  int (*begin)(Law *); /* checks its options, and makes what it keeps. ERR_USAGE with the reason; may be NULL */
   double (*time)(const Law *, double t);
   double (*density)(const Law *, double time);
 } LawTable;
@@ -29,20 +33,23 @@ struct Law {
   const Schedule *schedule; /* not owned */
   double tau;               /* smallest time of all laws */
   double low, high;         /* the ends of its times: with `partial` those of its options, else τ and 1 */
+  Latent latent;            /* of time = gaussian */
 };
 
 extern const LawTable *const laws[]; /* NULL-ended; the first is the uniform one */
 
 /** law_create — the law of those options over times from tau to 1. ERR_USAGE naming the key and the reason. */
 int law_create(Law *law, const LawOptions *options, const Schedule *schedule, double tau);
-/** law_narrow — other ends of the times of a law with `partial`, low < high. */
+/** law_narrow — other ends of the times of a law with `clips`, low < high. */
 void law_narrow(Law *law, double low, double high);
-/** law_partial — the laws with `partial`, for a message. */
-const char *law_partial(char text[MENU_TEXT]);
+/** law_clips — the laws with `clips`, for a message. */
+const char *law_clips(char text[MENU_TEXT]);
 /** law_time — the time for t uniform in [τ,1]; it grows with t. */
 double law_time(const Law *law, double t);
 /** law_density — the density of its times, divided by that of uniform times in [τ,1]. */
 double law_density(const Law *law, double time);
+/** law_place — of a law with `replaces`: the place in its Gaussian noise (latent.h) at that time. */
+double law_place(const Law *law, double time);
 
 /* ---- for laws of a known distribution function F over the whole line, which are cut to [τ,1] */
 typedef double (*LawFunction)(const Law *, double);

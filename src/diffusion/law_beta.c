@@ -17,7 +17,7 @@ static double slope(const Law *law, double t) {
 static double beta_time(const Law *law, double t) { return law_invert(law, below, slope, t); }
 static double beta_density(const Law *law, double time) { return law_cut(law, below, slope, time); }
 
-static int beta_check(const Law *law) { return law_check(law, below, "these diffusion.beta_a and diffusion.beta_b"); }
+static int beta_begin(Law *law) { return law_check(law, below, "these diffusion.beta_a and diffusion.beta_b"); }
 
 extern const LawTable law_beta;
-const LawTable law_beta = {.name = "beta", .check = beta_check, .time = beta_time, .density = beta_density};
+const LawTable law_beta = {.name = "beta", .begin = beta_begin, .time = beta_time, .density = beta_density};

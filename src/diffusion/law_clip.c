@@ -3,7 +3,7 @@
 #include "base/err.h"
 #include "diffusion/law.h"
 
-static int clip_check(const Law *law) {
+static int clip_begin(Law *law) {
   CHECK(law->low < law->high, ERR_USAGE,
         "diffusion.time = clip: diffusion.clip_low = %g (at least diffusion.sampling_eps = %g) is not below "
         "diffusion.clip_high = %g",
@@ -22,4 +22,4 @@ static double clip_density(const Law *law, double time) {
 
 extern const LawTable law_clip;
 const LawTable law_clip = {
-    .name = "clip", .partial = true, .check = clip_check, .time = clip_time, .density = clip_density};
+    .name = "clip", .partial = true, .clips = true, .begin = clip_begin, .time = clip_time, .density = clip_density};

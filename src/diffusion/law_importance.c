@@ -6,7 +6,7 @@
 #include "diffusion/law.h"
 #include <math.h>
 
-static int importance_check(const Law *law) {
+static int importance_begin(Law *law) {
   char fit[MENU_TEXT] = "";
   for (int i = 0; schedules[i]; i++)
     if (schedules[i]->invertible_weight) menu_add(fit, schedules[i]->name);
@@ -29,4 +29,4 @@ static double importance_density(const Law *law, double time) {
 
 extern const LawTable law_importance;
 const LawTable law_importance = {
-    .name = "importance", .check = importance_check, .time = importance_time, .density = importance_density};
+    .name = "importance", .begin = importance_begin, .time = importance_time, .density = importance_density};

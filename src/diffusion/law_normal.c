@@ -16,9 +16,9 @@ static double slope(const Law *law, double t) {
 static double normal_time(const Law *law, double t) { return law_invert(law, below, slope, t); }
 static double normal_density(const Law *law, double time) { return law_cut(law, below, slope, time); }
 
-static int normal_check(const Law *law) {
+static int normal_begin(Law *law) {
   return law_check(law, below, "these diffusion.normal_mean and diffusion.normal_width");
 }
 
 extern const LawTable law_normal;
-const LawTable law_normal = {.name = "normal", .check = normal_check, .time = normal_time, .density = normal_density};
+const LawTable law_normal = {.name = "normal", .begin = normal_begin, .time = normal_time, .density = normal_density};

@@ -1,6 +1,7 @@
 #include "diffusion/noised.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "diffusion/latent.h"
 #include "diffusion/timestep.h"
 #include <string.h>
 
@@ -19,7 +20,19 @@ int noised_create(Noised *n, int64_t capacity, int64_t L, int terms) {
   return mem_alloc(&n->weight, rows * (size_t)terms * sizeof *n->weight);
 }
 
+int noised_soften(Noised *n) {
+  size_t rows = (size_t)(n->capacity * n->L), entries = rows * LATENT_MOST;
+  TRY(mem_alloc(&n->mix.begin, (rows + 1) * sizeof *n->mix.begin));
+  TRY(mem_alloc(&n->mix.ids, entries * sizeof *n->mix.ids));
+  TRY(mem_alloc(&n->mix.rows, entries * sizeof *n->mix.rows));
+  return mem_alloc(&n->mix.weights, entries * sizeof *n->mix.weights);
+}
+
 void noised_destroy(Noised *n) {
+  mem_free(&n->mix.begin);
+  mem_free(&n->mix.ids);
+  mem_free(&n->mix.rows);
+  mem_free(&n->mix.weights);
   mem_free(&n->x0);
   mem_free(&n->z);
   mem_free(&n->length);
@@ -37,6 +50,7 @@ void noised_begin(Noised *n, int64_t B) {
   ASSERT(B <= n->capacity);
   n->B = B;
   n->draws = 1;
+  n->mix.n = 0;
   n->end = -1;
   for (int64_t b = 0; b < B; b++) n->label[b] = -1;
   n->n_rows = n->masked = n->scored = 0;
@@ -75,6 +89,22 @@ void noised_reweigh(const Objective *o, Noised *n, int64_t first, double t) {
     *weight = plain ? 1 : *weight / density;
 }
 
+/* z of sequence b at `time`, and its softened tokens, behind those of the sequences before it. */
+static void soften(const Objective *o, Noised *n, int64_t b, const int32_t *x0, double time, RngKey key) {
+  TokenMix *m = &n->mix;
+  double place = law_place(&o->law, time);
+  if (b == 0) m->n = 0, m->begin[0] = 0;
+  for (int64_t l = 0, r = b * n->L; l < n->L; l++, r++) {
+    RngKey own = key;
+    own.stream += (uint32_t)(l + 1); /* a layer for each position */
+    int count = latent_draw(&o->law.latent, place, o->options.input_temperature, x0[l], o->mask, own, m->ids + m->n,
+                            m->weights + m->n);
+    n->z[r] = m->ids[m->n];
+    for (int i = 0; i < count; i++) m->rows[m->n++] = (int32_t)r;
+    m->begin[r + 1] = m->n;
+  }
+}
+
 /* Sequence b with its blocks noised at the times of an evaluation, or of training and with its weights. */
 static void draw_blocks(const Objective *o, Noised *n, int64_t b, const int32_t *x0, int64_t length, const double *t,
                         RngKey mask, bool train) {
@@ -89,7 +119,10 @@ static void draw_blocks(const Objective *o, Noised *n, int64_t b, const int32_t 
   begin_sequence(o, n, b, x0, length, time_of(o, t[0]));
   for (int64_t k = 0; k < blocks; k++) {
     double time = time_of(o, t[k]);
-    corrupt(o, n->z + b * n->L, x0, k * size, (k + 1) * size, time, mask);
+    if (train && o->options.input_temperature > 0)
+      soften(o, n, b, x0, time, mask);
+    else
+      corrupt(o, n->z + b * n->L, x0, k * size, (k + 1) * size, time, mask);
     int64_t first = add_block(o, n, b, k, time);
     if (train) noised_reweigh(o, n, first, time);
   }

@@ -2,11 +2,13 @@
 #pragma once
 #include "base/rng.h"
 #include "diffusion/objective.h"
+#include "model/model.h"
 
 struct Noised {
   int64_t B, L, capacity; /* capacity: sequences that the arrays have room for */
   int64_t draws;          /* consecutive sequences are so many draws of the noise of the same clean one */
   int32_t *x0, *z;        /* [B,L] clean and noisy tokens */
+  TokenMix mix;           /* of z softened, n = 0: z; with room after noised_soften */
   int32_t *length;        /* [B]   real positions */
   int32_t *label;         /* [B]   classes, −1: none */
   double *sigma;          /* [B]   noise level that the network is conditioned on */
@@ -23,6 +25,8 @@ struct Noised {
 
 /** noised_create — room for `capacity` sequences of L tokens and `terms` factors a row. */
 int noised_create(Noised *n, int64_t capacity, int64_t L, int terms);
+/** noised_soften — room for softened tokens, which noised_train draws with diffusion.input_temperature. ERR_MEMORY */
+int noised_soften(Noised *n);
 void noised_destroy(Noised *n);
 /** noised_begin — empty, for B sequences to come, a draw of each, without classes; their `end` is unknown. */
 void noised_begin(Noised *n, int64_t B);

@@ -30,15 +30,25 @@ static int check_change(const ObjectiveTable *table, const ObjectiveOptions *o) 
 
 /* diffusion.time and diffusion.weight. */
 static int check_training(const ObjectiveTable *table, const ObjectiveOptions *o, const Law *law) {
-  char fit[MENU_TEXT];
+  char fit[MENU_TEXT], uniform[MENU_TEXT] = "", latent[MENU_TEXT] = "";
   CHECK(!o->plain || table->options & OPTION_REWEIGHT, ERR_USAGE,
         "diffusion.weight = one leaves −log p of the masked tokens, which is not the loss of diffusion.objective = %s; "
         "it is for %s",
         table->name, with_option(OPTION_REWEIGHT, fit));
+  for (int i = 0; laws[i]; i++)
+    if (laws[i]->replaces) menu_add(latent, laws[i]->name);
+  CHECK(o->input_temperature == 0 || law->table->replaces, ERR_USAGE,
+        "diffusion.input_temperature = %g softens the Gaussian noise of diffusion.time = %s, not of %s; set it to 0",
+        o->input_temperature, latent, law->table->name);
   if (law->table->uniform) return OK;
   CHECK(table->options & OPTION_TIMES, ERR_USAGE,
         "diffusion.time = %s: diffusion.objective = %s has no time to draw; it is for %s", law->table->name,
         table->name, with_option(OPTION_TIMES, fit));
+  for (int i = 0; objectives[i]; i++)
+    if (objectives[i]->gives == GIVES_X0_UNIFORM) menu_add(uniform, objectives[i]->name);
+  CHECK(!law->table->replaces || table->gives == GIVES_X0_UNIFORM, ERR_USAGE,
+        "diffusion.time = %s is for noise that replaces tokens by uniform ones, diffusion.objective = %s, not %s",
+        law->table->name, uniform, table->name);
   CHECK(o->T == 0, ERR_USAGE, "diffusion.time = %s is for continuous time: diffusion.T = %lld must be 0",
         law->table->name, (long long)o->T);
   CHECK(!o->change_of_variables, ERR_USAGE,
@@ -80,10 +90,10 @@ static int check_resample(const Objective *o) {
   char fit[MENU_TEXT];
   int64_t least, most, block = o->options.block;
   if (!o->options.resample) return OK;
-  CHECK(o->law.table->partial && block > 0, ERR_USAGE,
+  CHECK(o->law.table->clips && block > 0, ERR_USAGE,
         "diffusion.resample keeps the share of masks of a block between those of two times: it is for diffusion.time = "
         "%s with diffusion.block",
-        law_partial(fit));
+        law_clips(fit));
   counts(o, block, &least, &most);
   CHECK(
       least <= most, ERR_USAGE,
@@ -128,7 +138,9 @@ int objective_create(Objective *o, const ObjectiveOptions *options) {
   o->terms = options->subs_masking ? 1 : table->terms;
   o->tau = options->T > 0 ? 0 : options->tau;
   schedule_span(o->schedule, &o->low, &o->slope);
-  TRY(law_create(&o->law, &options->law, o->schedule, o->tau));
+  LawOptions law = options->law;
+  law.tokens = options->vocab - 1;
+  TRY(law_create(&o->law, &law, o->schedule, o->tau));
   o->options.law = o->law.options;
   TRY(check_training(table, options, &o->law));
   TRY(check_block(table, options, &o->law));

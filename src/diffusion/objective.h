@@ -35,10 +35,11 @@ typedef struct ObjectiveOptions {
   double tau;               /* smallest time of continuous time */
   bool subs_masking;
   bool change_of_variables;
-  int64_t block;  /* L', tokens of a block of block diffusion; 0: none */
-  bool plain;     /* diffusion.weight = one: training weighs all masked tokens the same */
-  bool resample;  /* the share of masks of a block is between those of the ends of the times of training */
-  LawOptions law; /* diffusion.time */
+  int64_t block;            /* L', tokens of a block of block diffusion; 0: none */
+  bool plain;               /* diffusion.weight = one: training weighs all masked tokens the same */
+  bool resample;            /* the share of masks of a block is between those of the ends of the times of training */
+  double input_temperature; /* in training the network sees tokens softened at it (latent.h); 0: tokens */
+  LawOptions law;           /* diffusion.time; `tokens` is filled in */
 } ObjectiveOptions;
 
 typedef struct Noised Noised; /* diffusion/noised.h */

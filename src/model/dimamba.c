@@ -268,7 +268,7 @@ static int block_forward(Model *m, const ModelInput *in, int i) {
 static int dimamba_forward(Model *m, const ModelInput *in) {
   Dimamba *d = m->impl;
   int64_t R = model_rows(in), blocks = m->options.blocks;
-  TRY(op_embed(m->dev, tensor_rows(d->x0, 0, R), tensor_rows(m->ids, 0, R), m->params.list[d->embedding].value));
+  TRY(model_embed(m, in, tensor_rows(d->x0, 0, R), d->embedding));
   TRY(conditioning_forward(&m->params, &d->conditioning, in));
   for (int i = 0; i < blocks; i++) TRY(block_forward(m, in, i));
   TRY(seam_forward(m, in, join_of(m, in, blocks)));
@@ -319,7 +319,7 @@ static int dimamba_backward(Model *m, const ModelInput *in) {
     TRY(model_ready(m, in, d->blocks[i].norm.weight));
   }
   TRY(conditioning_backward(&m->params, &d->conditioning, in));
-  return op_embed_backward(m->dev, m->params.list[d->embedding].grad, dx, tensor_rows(m->ids, 0, R));
+  return model_embed_backward(m, in, dx, d->embedding);
 }
 
 extern const ModelTable model_dimamba;

@@ -1,5 +1,6 @@
 #include "model/model.h"
 #include "base/err.h"
+#include "base/mem.h"
 #include "base/menu.h"
 #include "model/linear.h"
 
@@ -56,6 +57,8 @@ int model_create(Model *m, Device *dev, const ModelOptions *options) {
   m->unit = dev->ops->host ? 1 : DEVICE_UNIT;
   m->capacity = model_padded(m, options->batch * options->length);
   m->most = m->capacity;
+  if (options->mixed > 0)
+    TRY(mem_alloc(&m->mix_scratch, (size_t)(m->capacity * options->mixed) * sizeof *m->mix_scratch));
   if (options->block) m->most += model_padded(m, options->batch / m->options.draws * options->length);
   int err = m->table->create(m);
   if (err) model_destroy(m);
@@ -66,6 +69,7 @@ void model_destroy(Model *m) {
   if (m == NULL || m->table == NULL) return;
   m->table->destroy(m);
   arena_destroy(&m->arena);
+  mem_free(&m->mix_scratch);
   params_destroy(&m->params);
   *m = (Model){0};
 }
@@ -75,6 +79,13 @@ void model_plan(Arena *a, Model *m, bool all) {
   int64_t D = m->options.width;
   m->ids = arena_tensor(a, DT_I32, m->most, 0);
   m->index = arena_tensor(a, DT_I32, m->capacity, 0);
+  if (m->options.mixed > 0) {
+    int64_t entries = m->capacity * m->options.mixed;
+    m->mix.begin = arena_tensor(a, DT_I32, m->capacity + 1, 0);
+    m->mix.ids = arena_tensor(a, DT_I32, entries, 0);
+    m->mix.rows = arena_tensor(a, DT_I32, entries, 0);
+    m->mix.weights = arena_tensor(a, m->dev->real, entries, 0);
+  }
   if (all) m->picked = arena_tensor(a, act, m->capacity, D);
   if (m->options.training) m->dh = arena_tensor(a, act, m->capacity, D);
 }
@@ -105,12 +116,33 @@ static int upload_clean(Model *m, const ModelInput *in) {
   return OK;
 }
 
+/* The mixture of a pass as the ops take it. */
+static Mixture mixture(const Model *m, const ModelInput *in) {
+  int64_t n = in->mix->n;
+  return (Mixture){.begin = tensor_rows(m->mix.begin, 0, in->B * in->L + 1),
+                   .ids = tensor_rows(m->mix.ids, 0, n),
+                   .rows = tensor_rows(m->mix.rows, 0, n),
+                   .weights = tensor_rows(m->mix.weights, 0, n)};
+}
+
+static int upload_mixture(Model *m, const ModelInput *in) {
+  ASSERT(in->clean == NULL && m->options.mixed > 0 && in->mix->n <= tensor_count(m->mix.ids));
+  const Mixture x = mixture(m, in);
+  TRY(tensor_upload(m->dev, x.begin, in->mix->begin));
+  TRY(tensor_upload(m->dev, x.ids, in->mix->ids));
+  TRY(tensor_upload(m->dev, x.rows, in->mix->rows));
+  return tensor_from_f64(m->dev, x.weights, in->mix->weights, m->mix_scratch);
+}
+
 /* Tokens and wanted rows to the device. */
 static int upload(Model *m, const ModelInput *in) {
   int64_t n = in->n_rows, padded = model_padded(m, n), noisy = in->B * in->L;
   ASSERT(in->B > 0 && in->B <= m->options.batch && in->L > 0 && in->L <= m->options.length);
   ASSERT(n >= 0 && n <= noisy && in->B % in->draws == 0 && model_rows(in) <= m->most);
-  TRY(tensor_upload(m->dev, tensor_rows(m->ids, 0, noisy), in->ids));
+  if (in->mix)
+    TRY(upload_mixture(m, in));
+  else
+    TRY(tensor_upload(m->dev, tensor_rows(m->ids, 0, noisy), in->ids));
   if (in->clean) TRY(upload_clean(m, in));
   m->rows = TENSOR_NONE, m->n_rows = n;
   if (in->rows == NULL) return OK;
@@ -134,6 +166,20 @@ int model_step(Model *m, const ModelInput *in, int64_t position) {
   ASSERT(in->L > 0 && position >= 0 && position + in->L <= m->options.length);
   TRY(upload(m, &x));
   return m->table->step(m, &x, position);
+}
+
+int model_embed(Model *m, const ModelInput *in, Tensor x, int table) {
+  Tensor value = m->params.list[table].value;
+  if (in->mix == NULL) return op_embed(m->dev, x, tensor_rows(m->ids, 0, rows_of(x)), value);
+  const Mixture mix = mixture(m, in);
+  return op_embed_mix(m->dev, x, &mix, value);
+}
+
+int model_embed_backward(Model *m, const ModelInput *in, Tensor dx, int table) {
+  Tensor grad = m->params.list[table].grad;
+  if (in->mix == NULL) return op_embed_backward(m->dev, grad, dx, tensor_rows(m->ids, 0, rows_of(dx)));
+  const Mixture mix = mixture(m, in);
+  return op_embed_mix_backward(m->dev, grad, dx, &mix);
 }
 
 int model_pick(Model *m, const ModelInput *in, Tensor all) {

@@ -18,6 +18,7 @@ typedef struct ModelOptions {
   double dropout;
   bool time_conditioning; /* false: sigma is 0 for every sequence */
   int64_t classes;        /* of sequences, which the network is conditioned on; 0: it is not */
+  int64_t mixed;          /* most entries of a token that is a mixture; 0: there are none */
   bool mask_padding;      /* attention is restricted to the real positions of a sequence */
   bool training;          /* keep activations for backward, allocate gradients */
   int64_t parts;          /* of the flat buffers, see params.h */
@@ -37,10 +38,17 @@ typedef struct Tap {
   void *arg; /* not owned */
 } Tap;
 
+/* TokenMix — tokens that are mixtures: the entries of row r are begin[r] … begin[r+1]−1, of n in all (see Mixture). Host. */
+typedef struct TokenMix {
+  int32_t n, *begin, *ids, *rows; /* n of row R−1 is begin[R] */
+  double *weights;
+} TokenMix;
+
 typedef struct ModelInput {
   int64_t B;              /* sequences in this pass, ≤ options.batch */
   int64_t L;              /* their positions; 0: options.length. Networks with a step also take fewer */
   const int32_t *ids;     /* [B,L] host: noisy tokens */
+  const TokenMix *mix;    /* of the B·L rows, instead of ids, with options.mixed; NULL: ids. Not with clean */
   const int32_t *clean;   /* [B,L] host: clean tokens, of model_forward with options.block; else NULL */
   int64_t draws;          /* with clean: consecutive sequences with the same clean tokens, which pass once; 0: 1 */
   const double *sigma;    /* [B] host: noise levels; read only with time conditioning */
@@ -87,6 +95,8 @@ struct Model {
   int64_t capacity;           /* padded batch·L: of wanted rows */
   int64_t most;               /* rows of a pass: capacity, and those of a clean half */
   Tensor ids;                 /* [most] i32 */
+  Mixture mix;                /* memory for that of a pass */
+  double *mix_scratch;        /* host, for the conversion of its weights */
   Tensor index;               /* [capacity] i32 */
   Tensor rows;                /* view of index: the wanted rows of the last pass, then row 0 as padding; none: all */
   int64_t n_rows;             /* wanted rows of the last pass, without padding */
@@ -130,6 +140,10 @@ int model_step(Model *m, const ModelInput *in, int64_t position);
 int model_backward(Model *m, const ModelInput *in);
 /** model_plan — for networks: the memory of the wanted rows. `all`: the network computes all rows. */
 void model_plan(Arena *a, Model *m, bool all);
+/** model_embed — for networks: x[R,D] = the embeddings of the tokens of the pass, rows of the parameter `table`. */
+int model_embed(Model *m, const ModelInput *in, Tensor x, int table);
+/** model_embed_backward — for networks: the gradient of the table += from dx[R,D]. */
+int model_embed_backward(Model *m, const ModelInput *in, Tensor dx, int table);
 /** model_pick — for networks: m->h := the wanted rows of all[R,D], the rows of the noisy tokens. */
 int model_pick(Model *m, const ModelInput *in, Tensor all);
 /** model_unpick — for networks: *dall := the gradient of all[R,D] in memory of that size, from m->dh. */

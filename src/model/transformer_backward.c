@@ -90,6 +90,5 @@ int transformer_backward(Model *m, const ModelInput *in) {
     TRY(model_ready(m, in, t->blocks[i].norm1.weight));
   }
   TRY(conditioning_backward(&m->params, &t->conditioning, in));
-  return op_embed_backward(m->dev, m->params.list[t->embedding].grad, tensor_rows(t->dx, 0, R),
-                           tensor_rows(m->ids, 0, R));
+  return model_embed_backward(m, in, tensor_rows(t->dx, 0, R), t->embedding);
 }

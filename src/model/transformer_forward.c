@@ -155,7 +155,7 @@ static int embed_forward(Model *m, const ModelInput *in, int64_t first) {
   Transformer *t = m->impl;
   const Param *list = m->params.list;
   int64_t L = in->L, R = model_rows(in);
-  TRY(op_embed(m->dev, tensor_rows(t->x0, 0, R), tensor_rows(m->ids, 0, R), list[t->embedding].value));
+  TRY(model_embed(m, in, tensor_rows(t->x0, 0, R), t->embedding));
   for (int64_t b = 0; b < in->B && t->options.positions; b++)
     TRY(op_add(m->dev, tensor_rows(t->x0, b * L, L), tensor_rows(list[t->positions].value, first, L)));
   return OK;

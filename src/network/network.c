@@ -86,12 +86,15 @@ int network_objective(Objective *objective, Schedule *schedule, const Config *cf
                         .block = cfg->diffusion_block,
                         .plain = strcmp(cfg->diffusion_weight, "one") == 0,
                         .resample = cfg->diffusion_resample,
+                        .input_temperature = cfg->diffusion_input_temperature,
                         .law = {.name = cfg->diffusion_time,
                                 .search = cfg->diffusion_clip_search,
                                 .clip_low = cfg->diffusion_clip_low,
                                 .clip_high = cfg->diffusion_clip_high,
                                 .normal_mean = cfg->diffusion_normal_mean,
                                 .normal_width = cfg->diffusion_normal_width,
+                                .gamma_low = cfg->diffusion_gamma_low,
+                                .gamma_high = cfg->diffusion_gamma_high,
                                 .beta_a = cfg->diffusion_beta_a,
                                 .beta_b = cfg->diffusion_beta_b}};
   return objective_create(objective, &o);
@@ -152,11 +155,13 @@ static int create(Network *n, const NetworkOptions *x) {
                         .mask_padding = cfg->model_mask_padding,
                         .classes = cfg->model_classes,
                         .training = x->training,
+                        .mixed = x->training && n->objective.options.input_temperature > 0 ? LATENT_MOST : 0,
                         .parts = x->parts,
                         .block = cfg->diffusion_block};
   TRY(model_create(&n->model, &n->dev, &model));
   TRY(rows_create(&n->rows, &n->model, n->objective.terms));
   TRY(noised_create(&n->noised, batch, x->length, n->objective.terms));
+  if (model.mixed > 0) TRY(noised_soften(&n->noised));
   TRY(mem_alloc(&n->row_loss, (size_t)(batch * x->length) * sizeof *n->row_loss));
   return n->dev.ops->host && !(x->training && n->dev.bf16) ? OK : warm_up(n);
 }
@@ -183,6 +188,7 @@ static ModelInput input_of(const Network *n, const Dropout *dropout) {
   return (ModelInput){.B = z->B,
                       .draws = z->draws,
                       .ids = z->z,
+                      .mix = z->mix.n > 0 ? &z->mix : NULL,
                       .clean = n->model.options.block > 0 ? z->x0 : NULL,
                       .sigma = z->sigma,
                       .labels = z->label,

@@ -109,6 +109,29 @@ static int residual_norm_check(const Device *dev, const ResidualNorm *a) {
   return OK;
 }
 
+static int mixture_check(const Device *dev, const Mixture *m, Tensor x, Tensor table) {
+  int64_t n = tensor_count(m->ids);
+  SHAPE("embed_mix", is(x, dev->real, rows_of(x), cols_of(table)) && table.type == dev->real);
+  SHAPE("embed_mix", vec(m->begin, DT_I32, rows_of(x) + 1) && vec(m->ids, DT_I32, n) && vec(m->rows, DT_I32, n) &&
+                         vec(m->weights, dev->real, n));
+  return OK;
+}
+
+/* Bytes of the entries' rows, and of the other tensor. */
+static double mixture_bytes(const Mixture *m, Tensor x) {
+  return tensor_bytes(x) + (double)tensor_count(m->ids) * (double)cols_of(x) * (double)dtype_size(x.type);
+}
+
+int op_embed_mix(Device *dev, Tensor x, const Mixture *m, Tensor table) {
+  TRY(mixture_check(dev, m, x, table));
+  RUN(GROUP_BLOCK, 0, mixture_bytes(m, x), dev->ops->embed_mix(dev, x, m, table));
+}
+
+int op_embed_mix_backward(Device *dev, Tensor dtable, Tensor dx, const Mixture *m) {
+  TRY(mixture_check(dev, m, dx, dtable));
+  RUN(GROUP_BLOCK, 0, 2 * mixture_bytes(m, dx), dev->ops->embed_mix_backward(dev, dtable, dx, m));
+}
+
 int op_residual_norm(Device *dev, const ResidualNorm *a) {
   TRY(residual_norm_check(dev, a));
   SHAPE("residual_norm", is(a->h, dev->act, rows_of(a->x), cols_of(a->x)));

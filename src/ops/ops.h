@@ -84,6 +84,13 @@ typedef struct ResidualNorm {
   Tensor dweight;               /* [D]   += */
 } ResidualNorm;
 
+/* Mixture — R rows that are weighted sums of rows of a table: those of row r are entries begin[r] … begin[r+1]−1 of n. */
+typedef struct Mixture {
+  Tensor begin;     /* [R+1] i32: begin[0] = 0, begin[R] = n */
+  Tensor ids, rows; /* [n] i32: the row of the table of each entry, and the row that it is a part of */
+  Tensor weights;   /* [n] real */
+} Mixture;
+
 /* Attention — per head, over the L rows of each sequence, K = D/H:
  *   o = softmax(q kᵀ/√K) v
  * The columns of qkv are (q|k|v) × H × K. Causal: row l attends to keys 0 … l. With lengths, only the first `length`
@@ -238,6 +245,8 @@ typedef struct Ops {
   int (*dense_gelu_backward)(Device *, Tensor dx, Tensor dy, Tensor w, Tensor pre, bool *done);
   int (*embed)(Device *, Tensor x, Tensor ids, Tensor table);
   int (*embed_backward)(Device *, Tensor dtable, Tensor dx, Tensor ids);
+  int (*embed_mix)(Device *, Tensor x, const Mixture *, Tensor table);
+  int (*embed_mix_backward)(Device *, Tensor dtable, Tensor dx, const Mixture *);
   int (*residual_norm)(Device *, const ResidualNorm *);
   int (*residual_norm_backward)(Device *, const ResidualNorm *);
   int (*rotary)(Device *, Tensor x, int64_t heads, int64_t L, int64_t first, bool inverse);
@@ -337,6 +346,10 @@ int op_dense_gelu_backward(Device *dev, Tensor dx, Tensor dy, Tensor w, Tensor p
 /* block */
 int op_embed(Device *dev, Tensor x, Tensor ids, Tensor table);            /* x[r] = table[ids[r]]     */
 int op_embed_backward(Device *dev, Tensor dtable, Tensor dx, Tensor ids); /* dtable[ids[r]] += dx[r]  */
+/* x[r] = Σ_e weights[e]·table[ids[e]] over the entries e of row r, in order */
+int op_embed_mix(Device *dev, Tensor x, const Mixture *m, Tensor table);
+/* dtable[ids[e]] += weights[e]·dx[rows[e]] */
+int op_embed_mix_backward(Device *dev, Tensor dtable, Tensor dx, const Mixture *m);
 int op_residual_norm(Device *dev, const ResidualNorm *a);
 int op_residual_norm_backward(Device *dev, const ResidualNorm *a);
 /* rotate q and k (act) in place; row r has position first + r mod L; inverse for gradients */

@@ -61,9 +61,46 @@ static void embed_case(Check *c, const void *shape) {
   check_same(c, "dx afterwards", dx, d);
 }
 
+/* Row r has r mod 4 entries, so some have none. */
+static void mix_case(Check *c, const void *shape) {
+  const Shape *s = shape;
+  check_title(c, "embed_mix R=%d V=%d D=%d", (int)s->R, (int)s->V, (int)s->D);
+  int64_t n = 0, most = 3 * s->R;
+  int32_t *begin = (int32_t *)check_host(c, s->R + 1), *ids = (int32_t *)check_host(c, most),
+          *of = (int32_t *)check_host(c, most);
+  RngKey k = rng_key(5, RNG_TEST, 3, 0, 0);
+  for (int64_t r = 0; r < s->R; r++) {
+    begin[r] = (int32_t)n;
+    for (int64_t i = 0; i < (r + 1) % 4; i++, n++)
+      ids[n] = (int32_t)(rng_uniform(k, (uint64_t)n) * (double)s->V), of[n] = (int32_t)r;
+  }
+  begin[s->R] = (int32_t)n;
+  Mixture m = {check_ids(c, s->R + 1, begin), check_ids(c, n, ids), check_ids(c, n, of), check_random(c, n, 0)};
+  Tensor table = check_random(c, s->V, s->D), dtable = check_random(c, s->V, s->D);
+  Tensor x = wide(c, s->R, s, true), dx = wide(c, s->R, s, false);
+  double *t = check_read(c, table), *want = check_host(c, s->R * s->D), *d = check_read(c, dx),
+         *sum = check_read(c, dtable), *w = check_read(c, m.weights);
+  for (int64_t e = 0; e < n; e++)
+    for (int64_t i = 0; i < s->D; i++) {
+      want[of[e] * s->D + i] += w[e] * t[ids[e] * s->D + i];
+      sum[ids[e] * s->D + i] += w[e] * d[of[e] * s->D + i];
+    }
+  MUST(op_embed_mix(&c->dev, x, &m, table));
+  check_near(c, "x", x, want, c->mode->sum * 4);
+  MUST(op_embed_mix_backward(&c->dev, dtable, dx, &m));
+  check_near(c, "dtable", dtable, sum, c->mode->sum * sqrt((double)(1 + n / s->V)));
+  check_same(c, "dx afterwards", dx, d);
+  Tensor thin = check_random(c, s->V, s->D + 1);
+  check_refused(op_embed_mix(&c->dev, x, &m, thin), ERR_SHAPE, "table of another width");
+  check_refused(op_embed_mix_backward(&c->dev, thin, dx, &m), ERR_SHAPE, "dtable of another width");
+  m.rows = m.begin;
+  if (n != s->R + 1) check_refused(op_embed_mix(&c->dev, x, &m, table), ERR_SHAPE, "rows of other entries");
+}
+
 static void test_embed(void **state) {
   (void)state;
   for (int i = 0; i < SHAPES; i++) check_every(embed_case, &shapes[i]);
+  for (int i = 0; i < SHAPES; i++) check_every(mix_case, &shapes[i]);
 }
 
 /* ---- gather and scatter: all rows, every second, every third */

@@ -89,6 +89,8 @@ int FN(dense_backward)(Device *, Tensor dx, bool dx_add, Tensor dw, Tensor db, T
 int FN(gelu_backward)(Device *, Tensor dy, Tensor pre, Tensor db);
 int FN(embed)(Device *, Tensor x, Tensor ids, Tensor table);
 int FN(embed_backward)(Device *, Tensor dtable, Tensor dx, Tensor ids);
+int FN(embed_mix)(Device *, Tensor x, const Mixture *, Tensor table);
+int FN(embed_mix_backward)(Device *, Tensor dtable, Tensor dx, const Mixture *);
 int FN(residual_norm)(Device *, const ResidualNorm *);
 int FN(residual_norm_backward)(Device *, const ResidualNorm *);
 int FN(rotary)(Device *, Tensor x, int64_t heads, int64_t L, int64_t first, bool inverse);

@@ -33,6 +33,42 @@ int FN(embed_backward)(Device *dev, Tensor dtable, Tensor dx, Tensor ids) {
   return OK;
 }
 
+int FN(embed_mix)(Device *dev, Tensor x, const Mixture *m, Tensor table) {
+  (void)dev;
+  int64_t R = rows_of(x), D = cols_of(x);
+  const int32_t *begin = m->begin.data, *id = m->ids.data;
+  const real *weight = m->weights.data;
+#pragma omp parallel for schedule(static)
+  for (int64_t r = 0; r < R; r++) {
+    real *to = row(x, r);
+    memset(to, 0, (size_t)D * sizeof(real));
+    for (int32_t e = begin[r]; e < begin[r + 1]; e++) {
+      const real *from = row(table, id[e]), w = weight[e];
+#pragma omp simd
+      for (int64_t d = 0; d < D; d++) to[d] += w * from[d];
+    }
+  }
+  return OK;
+}
+
+int FN(embed_mix_backward)(Device *dev, Tensor dtable, Tensor dx, const Mixture *m) {
+  (void)dev;
+  int64_t n = tensor_count(m->ids), D = cols_of(dx);
+  const int32_t *id = m->ids.data, *of = m->rows.data;
+  const real *weight = m->weights.data;
+#pragma omp parallel for schedule(static)
+  for (int64_t d0 = 0; d0 < D; d0 += COLS) {
+    int64_t cols = min64(COLS, D - d0);
+    for (int64_t e = 0; e < n; e++) {
+      real *to = row(dtable, id[e]) + d0;
+      const real *from = row(dx, of[e]) + d0, w = weight[e];
+#pragma omp simd
+      for (int64_t d = 0; d < cols; d++) to[d] += w * from[d];
+    }
+  }
+  return OK;
+}
+
 int FN(scatter_rows)(Device *dev, Tensor y, Tensor x, Tensor rows) {
   (void)dev;
   int64_t R = rows_of(y), n = tensor_count(rows), D = cols_of(y);
