@@ -102,4 +102,4 @@ int toy_count_up(void *arg, int64_t step);
 int64_t toy_compare(Network *n, Run r, const int32_t start[L], int64_t draws, const double law[STATES],
                     int64_t count[STATES]);
 /** toy_sharp — fail unless the chi-square test of toy_draws(draws) samples would reject the distribution `wrong`. */
-void toy_sharp(const double law[STATES], const double wrong[STATES], int64_t draws);
+void toy_sharp(const double *law, const double *wrong, int states, int64_t draws);

@@ -2,6 +2,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "sampling/draws.h"
+#include "sampling/guidance.h"
 #include <string.h>
 
 typedef struct Run {
@@ -9,28 +10,31 @@ typedef struct Run {
   SamplerJob *job, part; /* all of the samples; the current block of them */
   bool cache;
   int64_t size, count;  /* tokens of a block; blocks */
+  int64_t copies;       /* of each sequence in a pass: guided, one with its class and then one without */
   int64_t first;        /* position of the current one */
-  int32_t *ids, *clean; /* [n,L] tokens of a pass; clean: without the cache */
-  int32_t *rows;        /* [n · size] */
-  int32_t *labels;      /* [n] */
+  int32_t *ids, *clean; /* [copies·n, L] tokens of a pass; clean: without the cache */
+  int32_t *rows, *both; /* [n·size], [copies·n·size] the rows of the first copies, and of all */
+  int32_t *labels;      /* [copies·n] */
   bool *fixed;          /* [n,L] at the start */
   int64_t *end;         /* [n] behind a drawn eos that ends the sequence; 0: none yet */
 } Run;
 
 static int begin(Run *r, const Blocks *b, SamplerJob *job) {
   const ModelOptions *o = &job->model->options;
-  size_t n = (size_t)job->n, tokens = n * (size_t)o->length;
+  size_t n = (size_t)job->n, copies = job->pairs ? 2 : 1, tokens = n * (size_t)o->length;
   *r = (Run){.blocks = b, .job = job, .part = *job, .size = o->block, .count = o->length / o->block};
+  r->copies = (int64_t)copies;
   r->cache = b->cache && !o->training;
   r->part.z = NULL;
   TRY(mem_alloc(&r->part.z, n * (size_t)r->size * sizeof *r->part.z));
-  TRY(mem_alloc(&r->ids, tokens * sizeof *r->ids));
-  TRY(mem_alloc(&r->clean, tokens * sizeof *r->clean));
+  TRY(mem_alloc(&r->ids, copies * tokens * sizeof *r->ids));
+  TRY(mem_alloc(&r->clean, copies * tokens * sizeof *r->clean));
   TRY(mem_alloc(&r->rows, n * (size_t)r->size * sizeof *r->rows));
-  TRY(mem_alloc(&r->labels, n * sizeof *r->labels));
+  TRY(mem_alloc(&r->both, copies * n * (size_t)r->size * sizeof *r->both));
+  TRY(mem_alloc(&r->labels, copies * n * sizeof *r->labels));
   TRY(mem_alloc(&r->fixed, tokens * sizeof *r->fixed));
   TRY(mem_alloc(&r->end, n * sizeof *r->end));
-  for (size_t i = 0; i < n; i++) r->labels[i] = job->label;
+  for (size_t i = 0; i < copies * n; i++) r->labels[i] = i < n ? job->label : -1;
   for (size_t i = 0; i < tokens; i++) r->fixed[i] = job->z[i] != job->objective->mask;
   return OK;
 }
@@ -40,6 +44,7 @@ static void end(Run *r) {
   mem_free(&r->ids);
   mem_free(&r->clean);
   mem_free(&r->rows);
+  mem_free(&r->both);
   mem_free(&r->labels);
   mem_free(&r->fixed);
   mem_free(&r->end);
@@ -49,6 +54,11 @@ static void end(Run *r) {
 static void take(const Run *r, int32_t *ids, int64_t first, int64_t n) {
   for (int64_t b = 0; b < r->job->n; b++)
     memcpy(ids + b * n, r->job->z + b * r->job->length + first, (size_t)n * sizeof *ids);
+}
+
+/* r->ids := the same, for each copy. */
+static void take_copies(const Run *r, int64_t first, int64_t n) {
+  for (int64_t k = 0; k < r->copies; k++) take(r, r->ids + k * r->job->n * n, first, n);
 }
 
 /* The block of all sequences from the part into the job. */
@@ -65,13 +75,15 @@ static int pass(SamplerJob *part, const Draws *d) {
   bool prefix = !r->cache && m->dev->ops->host && !m->options.training; /* elsewhere passes have one shape */
   int64_t from = r->cache ? r->first : 0, L = r->cache ? r->size : prefix ? r->first + r->size : m->options.length;
   put_back(r);
-  take(r, r->ids, from, L);
-  if (!r->cache) memcpy(r->clean, r->ids, (size_t)(part->n * L) * sizeof *r->clean);
+  take_copies(r, from, L);
+  if (!r->cache) memcpy(r->clean, r->ids, (size_t)(r->copies * part->n * L) * sizeof *r->clean);
   for (int64_t i = 0; i < d->n; i++) {
     int64_t b = d->rows[i] / r->size, l = d->rows[i] % r->size;
     r->rows[i] = (int32_t)((d->who ? d->who[b] : b) * L + r->first - from + l);
   }
-  ModelInput in = {.B = part->n, .L = L, .ids = r->ids, .labels = r->labels, .rows = r->rows, .n_rows = d->n};
+  ModelInput in = {.B = r->copies * part->n, .L = L, .ids = r->ids, .labels = r->labels};
+  in.rows = r->rows, in.n_rows = r->copies * d->n;
+  if (r->copies > 1) guidance_rows(part->rows, r->both, r->rows, d->n, part->n * L), in.rows = r->both;
   if (r->cache) return model_step(m, &in, r->first);
   in.clean = r->clean;
   if (!prefix) in.L = 0; /* all positions */
@@ -81,9 +93,9 @@ static int pass(SamplerJob *part, const Draws *d) {
 /* The keys and values of the block, which is complete. */
 static int keep(Run *r) {
   if (!r->cache) return OK;
-  take(r, r->ids, r->first, r->size);
+  take_copies(r, r->first, r->size);
   r->job->cached++;
-  ModelInput in = {.B = r->job->n, .L = r->size, .ids = r->ids, .labels = r->labels, .rows = r->rows};
+  ModelInput in = {.B = r->copies * r->job->n, .L = r->size, .ids = r->ids, .labels = r->labels, .rows = r->rows};
   return model_step(r->job->model, &in, r->first);
 }
 

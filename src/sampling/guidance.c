@@ -39,14 +39,13 @@ static void double_up(const SamplerJob *job, const GuidedPass *p, int32_t *both)
   }
 }
 
-/* rows[2n] := those of each chunk, once for the first B sequences and once for the others. */
-static void pair_rows(const SamplerJob *job, const GuidedPass *p, int32_t *rows) {
-  int64_t shift = p->B * job->length, part = rows_chunk(job->rows);
-  for (int64_t first = 0; first < p->n; first += part) {
-    int64_t n = p->n - first < part ? p->n - first : part;
-    for (int64_t i = 0; i < n; i++) {
-      rows[2 * first + i] = p->rows[first + i];
-      rows[2 * first + n + i] = (int32_t)(shift + p->rows[first + i]);
+void guidance_rows(const Rows *r, int32_t *both, const int32_t *rows, int64_t n, int64_t shift) {
+  int64_t part = rows_chunk(r);
+  for (int64_t first = 0; first < n; first += part) {
+    int64_t count = n - first < part ? n - first : part;
+    for (int64_t i = 0; i < count; i++) {
+      both[2 * first + i] = rows[first + i];
+      both[2 * first + count + i] = (int32_t)(shift + rows[first + i]);
     }
   }
 }
@@ -61,7 +60,7 @@ int guidance_forward(SamplerJob *job, const GuidedPass *p) {
   TRY_TO(done, mem_alloc(&sigma, (size_t)(2 * p->B) * sizeof *sigma));
   TRY_TO(done, mem_alloc(&labels, (size_t)(2 * p->B) * sizeof *labels));
   double_up(job, p, both);
-  pair_rows(job, p, rows);
+  guidance_rows(job->rows, rows, p->rows, p->n, p->B * L);
   for (int64_t b = 0; b < 2 * p->B; b++) {
     sigma[b] = p->sigma[b % p->B];
     labels[b] = b < p->B ? job->label : -1;

@@ -10,6 +10,8 @@
  * and in the later blocks of a longer sample also the overlap with the block before.
  *
  * By class, gamma = 0 and 1 are single passes, without and with the class: guidance_set does not make pairs of them.
+ * In block diffusion only a class guides: each sequence has a cache with its class and one without (blocks.c).
+ *
  * Uniform noise mixes the distribution of a step instead of p(x0 | z), in the sampler that takes it.
  * Source: arXiv:2412.10193 §3.1 (by class); arXiv:2502.09992 App. B (by prompt), with its w = gamma − 1. */
 #pragma once
@@ -32,6 +34,8 @@ typedef struct GuidedPass {
   const int32_t *rows; /* [n] of the B·L */
   int64_t n;
 } GuidedPass;
+/** guidance_rows — both[2n] := the rows, and those `shift` behind them, in the order that rows_pair wants. */
+void guidance_rows(const Rows *r, int32_t *both, const int32_t *rows, int64_t n, int64_t shift);
 /** guidance_forward — one pass of the network over z and, behind it, the same without the class or the given tokens, for
  *  the rows of both, as rows_pair wants them. */
 int guidance_forward(SamplerJob *job, const GuidedPass *p);

@@ -92,9 +92,10 @@ static int check_blocks(const SamplerOptions *x) {
   CHECK(cfg->sample_block_length == 0, ERR_USAGE,
         "sample.block_length = %lld: with diffusion.block = %lld the blocks are those of the network; set it to 0",
         (long long)cfg->sample_block_length, (long long)x->model->block);
-  CHECK(!guidance_pairs(x->label, cfg->sample_guidance), ERR_USAGE,
-        "sample.guidance = %g: with diffusion.block = %lld there is no guidance; set it to 1", cfg->sample_guidance,
-        (long long)x->model->block);
+  CHECK(x->label >= 0 || cfg->sample_guidance == 1, ERR_USAGE,
+        "sample.guidance = %g: with diffusion.block = %lld only a class guides; set sample.label, or sample.guidance "
+        "to 1",
+        cfg->sample_guidance, (long long)x->model->block);
   return sampler_stops(x);
 }
 
@@ -111,13 +112,17 @@ int sampler_create(Sampler *s, const SamplerOptions *options) {
   return s->table->create ? s->table->create(&s->own, options) : OK;
 }
 
+static int run(const Sampler *s, SamplerJob *job) {
+  if (job->model->options.block == 0) return s->table->run(job, s->own);
+  return blocks_run(&s->blocks, s->table->run, s->own, job);
+}
+
 int sampler_run(const Sampler *s, SamplerJob *job) {
   job->evaluations = job->evaluated = job->cached = 0;
   job->length = job->model->options.length;
-  if (job->model->options.block > 0) return blocks_run(&s->blocks, s->table->run, s->own, job);
-  if (!job->guided) return s->table->run(job, s->own);
+  if (!job->guided) return run(s, job);
   int err = guidance_begin(job);
-  if (err == OK) err = s->table->run(job, s->own);
+  if (err == OK) err = run(s, job);
   guidance_end(job);
   return err;
 }

@@ -170,7 +170,7 @@ refuse "masks within no times" 'it is for diffusion.time = clip with diffusion.b
 refuse "one token and times" 'no time to draw' diffusion.block=1 diffusion.time=clip
 bad "sample without noise removal" 'a block must be complete' sample "$D" run.dir="$T/one" diffusion.block=4 sample.noise_removal=false
 printf '1 2 3 _\n' > "$T/prompt"
-bad "guidance" 'guidance = 2: with diffusion.block = 4 there is no guidance; set it to 1' sample "$D" run.dir="$T/one" diffusion.block=4 \
+bad "guidance by a prompt" 'guidance = 2: with diffusion.block = 4 only a class guides' sample "$D" run.dir="$T/one" diffusion.block=4 \
   sample.guidance=2 sample.prompt="$T/prompt"
 bad "strides that are no blocks" 'no multiple of diffusion.block = 4' sample "$D" run.dir="$T/one" diffusion.block=4 sample.num_strides=2 sample.stride_length=6
 finish

@@ -157,6 +157,13 @@ blocks() { # bound and samples with the class; with the cache and without the sa
     ranks 1 sample "$T/deck.cfg" run.dir="$T/blocks1" "${x[@]}" sample.output="$T/cachenone.h5" && ! same "$T/cachetrue.h5" "$T/cachenone.h5" tokens
 }
 tap "block diffusion with classes" blocks
+guided_blocks() { # with and without the cache, on 1 and 2 ranks, in other batches
+  local guided=(sample "$T/deck.cfg" run.dir="$T/blocks1" diffusion.block=4 model.classes=2 sample.label=low sample.guidance=3)
+  ranks 1 "${guided[@]}" sample.output="$T/g1.h5" && ranks 1 "${guided[@]}" sample.cache=false sample.output="$T/g2.h5" &&
+    ranks 2 "${guided[@]}" sample.batch=2 sample.output="$T/g3.h5" && same "$T/g1.h5" "$T/g2.h5" tokens and "$T/g1.h5" "$T/g3.h5" tokens &&
+    ! same "$T/g1.h5" "$T/cachetrue.h5" tokens
+}
+tap "guided in block diffusion: the same samples with and without the cache, on 1 and 2 ranks" guided_blocks
 
 # ---- what is refused
 LOOSE=() KEEP="$T/on1" RANKS="1 2"
@@ -188,9 +195,5 @@ one=(sample "$T/deck.cfg" run.dir="$T/on1")
 bad "another number of classes" 'was trained with model.classes = 2' "${one[@]}" model.classes=3
 bad "a class that there is not" 'sample.label = middle: neither' "${one[@]}" model.classes=2 sample.label=middle
 bad "a number beyond the classes" 'sample.label = 2: neither' "${one[@]}" model.classes=2 sample.label=2
-KEEP=$T/blocks1
-bad "guidance in block diffusion" 'with diffusion.block = 4 there is no guidance' sample "$T/deck.cfg" run.dir="$T/blocks1" diffusion.block=4 \
-  model.classes=2 sample.label=low sample.guidance=2
-KEEP=$T/on1
 bad "a weight of nothing" 'weight of a class or of a prompt' "${one[@]}" model.classes=2 sample.guidance=2
 finish

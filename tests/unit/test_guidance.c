@@ -99,7 +99,7 @@ static void test_law_of_steps(void **state) {
       law_of(&n, FEW, gammas[k], law);
       Run r = RUN(names[k], FEW, false, 1, 0, 0, .kappa = 1, .guided = true, .guidance = gammas[k]);
       compare(&n, r, DRAWS / 2, law);
-      toy_sharp(law, plain, DRAWS / 2);
+      toy_sharp(law, plain, STATES, DRAWS / 2);
     }
     network_destroy(&n);
   }
@@ -118,7 +118,7 @@ static void test_law_in_random_order(void **state) {
       law_in_random_order(&n, gammas[k], law);
       Run r = RUN(names[i], 8, true, 2, 0, 0, .order = "random", .guided = true, .guidance = gammas[k]);
       compare(&n, r, DRAWS / 4, law);
-      toy_sharp(law, plain, DRAWS / 4);
+      toy_sharp(law, plain, STATES, DRAWS / 4);
     }
   network_destroy(&n);
 }

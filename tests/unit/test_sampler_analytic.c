@@ -77,7 +77,7 @@ static void test_sedd(void **state) {
     law_of_score(&n, STEPS, law);
     toy_compare(&n, RUN("analytic", STEPS, true, 8, 0, 0), blank, draws, law, count);
     law_of_score(&n, STEPS - 1, wrong);
-    if (k == 0) toy_sharp(law, wrong, draws);
+    if (k == 0) toy_sharp(law, wrong, STATES, draws);
     network_destroy(&n);
   }
   assert_true(clamped > 0);

@@ -19,7 +19,7 @@ static void same_law(bool bf16) {
     for (int l = 0; l < L; l++)
       if (toy_digit(s, l) == MASK) assert_int_equal(count[s], 0);
   toy_law_of(&n, blank, STEPS - 1, true, wrong);
-  toy_sharp(law, wrong, DRAWS);
+  toy_sharp(law, wrong, STATES, DRAWS);
   network_destroy(&n);
 }
 
@@ -66,7 +66,7 @@ static void test_law_with_time(void **state) {
   toy_law_of(&n, blank, STEPS, true, law);
   toy_compare(&n, RUN("ancestral", STEPS, true, 2, 0, 0), blank, draws, law, count);
   toy_law_of(&timeless, blank, STEPS, true, wrong);
-  toy_sharp(law, wrong, draws);
+  toy_sharp(law, wrong, STATES, draws);
   network_destroy(&n);
   network_destroy(&timeless);
 }
@@ -89,7 +89,7 @@ static void test_law_of_d3pm(void **state) {
     toy_compare(&n, RUN("ancestral", STEPS, removal, 3, 0, 0), blank, draws, law, count);
     n.objective.terms = 1; /* as if p(m) were 0 */
     toy_law_of(&n, blank, STEPS, removal, wrong);
-    if (!removal) toy_sharp(law, wrong, draws);
+    if (!removal) toy_sharp(law, wrong, STATES, draws);
     network_destroy(&n);
   }
 }
@@ -129,7 +129,7 @@ static void test_law_with_masks_left(void **state) {
     n.schedule = (Schedule){.table = &toy_slow, .eps = EPS};
     toy_law_of(&n, blank, STEPS, removal, law);
     toy_compare(&n, RUN("ancestral", STEPS, removal, 4, 0, 0), blank, draws, law, count);
-    toy_sharp(law, wrong, draws);
+    toy_sharp(law, wrong, STATES, draws);
     assert_true((count[toy_code(blank)] > 0) == !removal);
     network_destroy(&n);
   }

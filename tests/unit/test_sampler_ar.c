@@ -40,7 +40,7 @@ static void test_law(void **state) {
     chain_rule(&n, blank, BOS, law);
     toy_compare(&n, RUN("ar", STEPS, true, 1, 0, 0, .cache = cache), blank, DRAWS, law, count);
     chain_rule(&n, blank, 3, wrong);
-    toy_sharp(law, wrong, DRAWS);
+    toy_sharp(law, wrong, STATES, DRAWS);
   }
   network_destroy(&n);
 }

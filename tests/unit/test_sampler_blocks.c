@@ -1,6 +1,6 @@
 /* test_sampler_blocks — the samples of block diffusion have the enumerated law, the product over the blocks of that of
  * the sampler, and are the same with and without the cache, in any batch and in longer samples (V = 4, blocks of 1, 2
- * and 4 of 4 tokens). */
+ * and 4 of 4 tokens); guided by a class, too. */
 #include "toy_sampler.h"
 
 #include <math.h>
@@ -17,8 +17,10 @@ static const int32_t masks[LONG] = {MASK, MASK, MASK, MASK, MASK, MASK, MASK, MA
 static int32_t token(int state, int64_t l) { return state >> 2 * l & 3; }
 static int with(int state, int64_t l, int y) { return (state & ~(3 << 2 * l)) | y << 2 * l; }
 
-static void blocks_open(Network *n, int64_t size, int64_t batch, const char *backend, bool training) {
+static void blocks_open_classes(Network *n, int64_t size, int64_t batch, const char *backend, bool training,
+                                int64_t classes) {
   Toy toy = toy_tiny(V, MASK, LEN, batch);
+  toy.model.classes = classes;
   toy.device.name = backend;
   toy.eps = EPS;
   toy.model.block = toy.objective.block = size;
@@ -27,21 +29,39 @@ static void blocks_open(Network *n, int64_t size, int64_t batch, const char *bac
   toy_weights(n, 6, 4);
 }
 
+static void blocks_open(Network *n, int64_t size, int64_t batch, const char *backend, bool training) {
+  blocks_open_classes(n, size, batch, backend, training, 0);
+}
+
 /* ---- the law */
 static double p[WHOLES][LEN][V]; /* p(x0_l = y | state), those before the block of l clean */
 
-static void conditionals(Network *n) {
-  static int32_t z[WHOLES * LEN], ids[WHOLES * LEN];
+static void conditionals(Network *n, int32_t label) {
+  static int32_t z[WHOLES * LEN], ids[WHOLES * LEN], labels[WHOLES];
   static double nll[WHOLES * LEN];
   for (int s = 0; s < WHOLES; s++)
-    for (int l = 0; l < LEN; l++) z[s * LEN + l] = token(s, l);
-  ModelInput in = {.B = WHOLES, .ids = z, .clean = z};
+    for (int l = 0; l < LEN; l++) z[s * LEN + l] = token(s, l), labels[s] = label;
+  ModelInput in = {.B = WHOLES, .ids = z, .clean = z, .labels = labels};
   MUST(model_forward(&n->model, &in));
   for (int32_t y = 0; y < V; y++) {
     for (int r = 0; r < WHOLES * LEN; r++) ids[r] = y;
     MUST(rows_nll(&n->rows, &n->objective, WHOLES * LEN, ids, nll));
     for (int r = 0; r < WHOLES * LEN; r++) p[r / LEN][r % LEN][y] = exp(-nll[r]);
   }
+}
+
+/* p := in proportion to p_c^gamma p_u^(1 − gamma), c with the class and u without. */
+static void mixed_conditionals(Network *n, int32_t label, double gamma) {
+  static double without[WHOLES][LEN][V];
+  conditionals(n, -1);
+  memcpy(without, p, sizeof p);
+  conditionals(n, label);
+  for (int s = 0; s < WHOLES; s++)
+    for (int l = 0; l < LEN; l++) {
+      double sum = 0, *row = p[s][l];
+      for (int y = 0; y < V; y++) sum += row[y] = y == MASK ? 0 : pow(row[y], gamma) * pow(without[s][l][y], 1 - gamma);
+      for (int y = 0; y < V; y++) row[y] /= sum;
+    }
 }
 
 /* The state as block b sees it: masks behind that. */
@@ -119,18 +139,13 @@ static SamplerJob draw(Network *n, Run r, const Strides *s, const int32_t *start
 }
 static const Strides none = {0};
 
-static void compare(int64_t size, Run r, const int32_t *start, int law_steps) {
+static void compare_to(Network *n, Run r, const int32_t *start, const double law[WHOLES]) {
   static int32_t z[BATCH * LEN];
-  double law[WHOLES];
-  int64_t count[WHOLES] = {0}, draws = toy_draws(SOME);
-  Network n;
-  blocks_open(&n, size, BATCH, "cpu_f64", false);
-  conditionals(&n);
-  law_of(start, size, law_steps, law);
+  int64_t count[WHOLES] = {0}, draws = toy_draws(SOME), most = r.guided ? BATCH / 2 : BATCH;
   r.cache = true;
   for (r.first = 0; r.first < draws; r.first += r.n) {
-    r.n = draws - r.first < BATCH ? draws - r.first : BATCH;
-    draw(&n, r, &none, start, z, NULL);
+    r.n = draws - r.first < most ? draws - r.first : most;
+    draw(n, r, &none, start, z, NULL);
     for (int64_t i = 0; i < r.n; i++) {
       int code = 0;
       for (int l = 0; l < LEN; l++) code |= z[i * LEN + l] << 2 * l;
@@ -138,6 +153,16 @@ static void compare(int64_t size, Run r, const int32_t *start, int law_steps) {
     }
   }
   toy_law(r.sampler, count, law, WHOLES, draws);
+}
+
+static void compare(int64_t size, Run r, const int32_t *start, int law_steps) {
+  double law[WHOLES];
+  Network n;
+  blocks_open(&n, size, BATCH, "cpu_f64", false);
+  conditionals(&n, -1);
+  law_of(start, size, law_steps, law);
+  r.label = -1;
+  compare_to(&n, r, start, law);
   network_destroy(&n);
 }
 
@@ -154,6 +179,27 @@ static void test_laws(void **state) {
     /* one token a pass in random order: the same law */
     compare(sizes[k], RUN("parallel", 4, true, 9, 0, 0, .commit = "entropy_bound", .order = "random", .number = 0),
             masks, 0);
+  }
+}
+
+/* Guided by a class: the tokens of a block are drawn from both passes, each with its own cache. */
+static void test_guided_laws(void **state) {
+  (void)state;
+  toy_need_speed();
+  const double gammas[] = {2.5, 0.4, 1};
+  for (int k = 0; k < 3; k++) {
+    double law[WHOLES], wrong[WHOLES];
+    Network n;
+    blocks_open_classes(&n, sizes[k], BATCH, "cpu_f64", false, 3);
+    const int32_t *start = k == 1 ? holes : masks;
+    Run r = RUN("first_hitting", 1, true, 6, 0, 0, .guided = true, .guidance = gammas[k], .label = 1);
+    conditionals(&n, gammas[k] == 1 ? -1 : 1);
+    law_of(start, sizes[k], 0, wrong);
+    mixed_conditionals(&n, 1, gammas[k]);
+    law_of(start, sizes[k], 0, law);
+    compare_to(&n, r, start, law);
+    toy_sharp(law, wrong, WHOLES, SOME);
+    network_destroy(&n);
   }
 }
 
@@ -208,6 +254,37 @@ static void test_cache_is_exact(void **state) {
       network_destroy(&n);
       network_destroy(&training);
     }
+}
+
+/* Guided: with and without the cache, in any batch; passes with gamma = 1 in pairs are the class alone, bit for bit. */
+static void test_guided_samples(void **state) {
+  (void)state;
+  enum { HALF = N / 2 };
+  for (int k = 0; k < 3; k++) {
+    Network n;
+    int32_t z[3][HALF * LEN];
+    int differ = 0, counted = 0;
+    blocks_open_classes(&n, sizes[k], N, "cpu", false, 3);
+    for (int i = 0; i < RUN_COUNT; i++) {
+      Run r = run_at(i, 9, HALF, true), plain = r;
+      plain.label = r.label = 1, r.guided = true, r.guidance = 6;
+      SamplerJob cached = draw(&n, r, &none, masks, z[0], NULL), one = draw(&n, plain, &none, masks, z[2], NULL);
+      differ += memcmp(z[0], z[2], sizeof z[0]) != 0;
+      assert_true(cached.cached == one.cached && cached.evaluated % 2 == 0);
+      if (cached.evaluated / 2 == one.evaluated) counted++; /* a rule may commit other numbers of tokens in a pass */
+      r.cache = false;
+      draw(&n, r, &none, masks, z[1], NULL);
+      assert_memory_equal(z[0], z[1], sizeof z[0]);
+      r.cache = true, r.n = 7;
+      for (r.first = 9; r.first < 9 + HALF; r.first += 7) {
+        if (9 + HALF - r.first < 7) r.n = 9 + HALF - r.first;
+        draw(&n, r, &none, masks, z[1] + (r.first - 9) * LEN, NULL);
+      }
+      assert_memory_equal(z[0], z[1], sizeof z[0]);
+    }
+    assert_true(differ > RUN_COUNT / 2 && counted > RUN_COUNT / 2);
+    network_destroy(&n);
+  }
 }
 
 /* ancestral, cached, event and psi without correction agree; so do batches of any size. */
@@ -341,7 +418,7 @@ static void test_refusals(void **state) {
   toy_refused(&n, RUN("ancestral", 4, true, 1, 0, 1, .stop = true, .no_bos = true), "no token that ends a text");
   toy_refused(&n, RUN("ar", 4, true, 1, 0, 1), "writes from left to right");
   toy_refused(&n, RUN("ancestral", 4, true, 1, 0, 1, .guided = true, .guidance = 2),
-              "with diffusion.block = 2 there is no");
+              "with diffusion.block = 2 only a class guides");
   check_refused(strides_fits(&(Strides){2, 3}, &n.objective, LEN), ERR_USAGE, "no multiple of diffusion.block = 2");
   check_refused(strides_fits(&(Strides){1 << 21, 2}, &n.objective, LEN), ERR_USAGE, "blocks of diffusion.block = 2");
   network_destroy(&n);
@@ -351,7 +428,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_laws),        cmocka_unit_test(test_cache_is_exact), cmocka_unit_test(test_same_samples),
       cmocka_unit_test(test_evaluations), cmocka_unit_test(test_strides),        cmocka_unit_test(test_stop),
-      cmocka_unit_test(test_progress),    cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_guided_laws), cmocka_unit_test(test_guided_samples), cmocka_unit_test(test_progress),
+      cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

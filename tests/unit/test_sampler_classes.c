@@ -149,7 +149,7 @@ static void compare_sharply(Network *n, const char *sampler, Process o, const in
   compare(n, sampler, o, start, draws, law);
   o.gamma = o.gamma == 1 ? 0 : 1;
   law_of(n, o, start, wrong);
-  toy_sharp(law, wrong, draws);
+  toy_sharp(law, wrong, STATES, draws);
 }
 
 static void test_law_of_masks(void **state) {

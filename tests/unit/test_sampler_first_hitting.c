@@ -52,7 +52,7 @@ static void test_law(void **state) {
     assert_true(evaluated <= (draws + BATCH) * masks);
     if (k == 0) {
       toy_law_of(&n, start, STEPS, removal, coarse); /* a few steps have another distribution */
-      toy_sharp(law, coarse, draws);
+      toy_sharp(law, coarse, STATES, draws);
     }
     network_destroy(&n);
   }

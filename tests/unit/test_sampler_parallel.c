@@ -300,8 +300,8 @@ static void test_laws_differ(void **state) {
     one.steps = 3;
     law_of(&n, &r, blank, law[o]);
     law_of(&n, &one, blank, plain);
-    toy_sharp(law[o], plain, DRAWS / 8);
-    for (int other = 0; other < o; other++) toy_sharp(law[o], law[other], DRAWS / 8);
+    toy_sharp(law[o], plain, STATES, DRAWS / 8);
+    for (int other = 0; other < o; other++) toy_sharp(law[o], law[other], STATES, DRAWS / 8);
   }
   network_destroy(&n);
 }

@@ -229,7 +229,7 @@ static void test_law(void **state) {
       draws = uniform ? 2 * DRAWS : DRAWS / 4;
       compare(&n, o, 1, blank, draws, law[k]);
     }
-    for (int k = 0; k < 3; k++) toy_sharp(law[k], law[(k + 1) % 3], draws);
+    for (int k = 0; k < 3; k++) toy_sharp(law[k], law[(k + 1) % 3], STATES, draws);
     network_destroy(&n);
   }
 }
@@ -272,7 +272,7 @@ static void test_law_of_sigma(void **state) {
     others[0].from = NULL, others[1].times = held ? NULL : held_times;
     for (int i = 0; i < 2; i++) {
       law_of(&n, others[i], blank, wrong);
-      toy_sharp(law, wrong, draws);
+      toy_sharp(law, wrong, STATES, draws);
     }
     network_destroy(&n);
   }

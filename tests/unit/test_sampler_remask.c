@@ -116,10 +116,10 @@ static void test_law(void **state) {
     process = (Process){.remask = kinds[k], .eta = etas[k], .steps = FEW, .removal = true};
     compare(&n, &process, 1, blank, DRAWS, law);
     toy_law_of(&n, blank, FEW, true, wrong);
-    toy_sharp(law, wrong, DRAWS);
+    toy_sharp(law, wrong, STATES, DRAWS);
     process.eta *= 0.5;
     law_of(&n, &process, blank, wrong);
-    toy_sharp(law, wrong, DRAWS);
+    toy_sharp(law, wrong, STATES, DRAWS);
   }
   network_destroy(&n);
 }
@@ -231,7 +231,7 @@ static void test_law_with_time(void **state) {
     process = (Process){.remask = kinds[k], .eta = etas[k], .steps = FEW, .removal = true};
     compare(&n, &process, 3, blank, draws, law);
     law_of(&timeless, &process, blank, wrong);
-    toy_sharp(law, wrong, draws);
+    toy_sharp(law, wrong, STATES, draws);
   }
   network_destroy(&n);
   network_destroy(&timeless);
