@@ -3,13 +3,15 @@
 Give the files of mdlm sample and, for generative perplexities, those of mdlm score, in any order: a score belongs to the
 samples whose rows have its token entropies. distinct-n: different n-grams of words over all; self-BLEU: mean BLEU-4 of a sample
 with the others as references; both depend on the number of samples and are of the first --count. Duplicates: rows of tokens
-that repeat an earlier one. In the figure lines join files that differ in steps, temperature or nucleus only."""
+that repeat an earlier one. In the figure lines join files that differ in one option only: steps, temperature, nucleus, guidance
+or the number of a rule."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 HELP = "generative perplexity against entropy, distinct-n, self-BLEU, duplicates"
 EXAMPLE = "samples runs/a/steps-*.h5 runs/a/score-*.h5 -o samples.pdf"
-OPTIONS = (
+OPTIONS = (  # in files without a deck
     "checkpoint_digest",
     "sampler",
     "steps",
@@ -42,6 +44,19 @@ OPTIONS = (
     "hold_time",
     "num_strides",
     "draw",
+)
+NOT_OPTIONS = ("checkpoint", "output", "count", "batch", "cache")  # of section sample: they change no sample
+CHAINED = (
+    "steps",
+    "temperature",
+    "nucleus",
+    "guidance",
+    "threshold",
+    "factor",
+    "entropy_bound",
+    "kappa",
+    "remask_eta",
+    "hold",
 )
 GRAMS = (1, 2, 3)
 
@@ -57,8 +72,19 @@ class Group:
     bleu: float
     duplicates: int
 
+    @cached_property
+    def options(self) -> dict[str, object]:
+        """What the samples are drawn by: of the deck, which has all, where the file has one."""
+        a = self.samples.attributes
+        keys = mdlm_h5.deck(a["deck"]).get("sample", {}) if a.get("deck") else {}
+        return {name: a.get(name) for name in OPTIONS} | {k: v for k, v in keys.items() if k not in NOT_OPTIONS}
+
     def option(self, name: str) -> object:
-        return self.samples.attributes.get(name)
+        return self.options.get(name)
+
+    def others(self, option: str) -> tuple:
+        """Its other options, for comparison."""
+        return tuple(sorted((k, str(v)) for k, v in self.options.items() if k != option))
 
     @property
     def entropy(self) -> tuple[float, float, float]:
@@ -150,10 +176,10 @@ def table(groups: list[Group]) -> Table:
 def chains(groups: list[Group]) -> list[tuple[str, list[Group]]]:
     """Files that differ in one option only, by its values; files that belong to no other are chains of one."""
     found: list[tuple[str, list[Group]]] = []
-    for option in ("steps", "temperature", "nucleus"):
+    for option in CHAINED:
         rest: dict[tuple, list[Group]] = {}
         for g in groups:
-            rest.setdefault(tuple(g.option(name) for name in OPTIONS if name != option), []).append(g)
+            rest.setdefault(g.others(option), []).append(g)
         several = [g for g in rest.values() if len({x.option(option) for x in g}) > 1]
         found += [(option, sorted(g, key=lambda x: x.option(option))) for g in several]
     chained = {id(g) for _, members in found for g in members}

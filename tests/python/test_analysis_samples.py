@@ -116,6 +116,23 @@ def test_figure(tmp_path: Path) -> None:
     assert list(warm.lines[0].get_xdata()) == [0.7, 1.0]
 
 
+def test_chains_follow_the_deck(tmp_path: Path) -> None:
+    """Files that differ in one option make a chain; an option that only the deck has tells others apart."""
+
+    def group(name: str, **keys: object) -> samples.Group:
+        text = "".join(f"  {k} = {v};\n" for k, v in keys.items())
+        deck = f'sample:\n{{\n  steps = 8;\n  output = "{name}";\n{text}}};\n'
+        make_samples(tmp_path / name, TEXTS, ENTROPY, deck=deck)
+        (found,), _ = samples.read_groups([tmp_path / name], 0)
+        return found
+
+    threshold = {"commit": '"threshold"'}
+    a, b = (group(f"{x}.h5", **threshold, threshold=x) for x in (0.9, 0.5))
+    c, d = (group(f"g{x}.h5", commit='"top_k"', guidance=x) for x in (1.0, 3.0))
+    alone = group("alone.h5", commit='"top_k"', guidance=2.0, order='"random"')
+    assert samples.chains([a, b, c, d, alone]) == [("guidance", [c, d]), ("threshold", [b, a]), ("", [alone])]
+
+
 def test_refusals(tmp_path: Path, analysis: Call) -> None:
     a = make_samples(tmp_path / "a.h5", TEXTS, ENTROPY)
     score = make_score(tmp_path / "s.h5", [9, 8, 4], [5, 5, 2], ENTROPY, "a.h5")
