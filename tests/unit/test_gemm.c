@@ -50,6 +50,27 @@ static void compare(const Case *x, const float *A, const float *B, const float *
   compare_element(x, A, B, before, C, n - 1);
 }
 
+/* B packed once: all of it, and all but its first terms and last columns, which is the same as a product of these. */
+static void check_packed(const Case *x, const float *A, const float *B, const float *before, float *C) {
+  int64_t n = x->M * x->N, lda = x->ta ? x->M : x->K, ldb = x->tb ? x->K : x->N, first = x->K / 3;
+  int64_t N = x->N - x->N / 4, K = x->K - first;
+  const float *a = A + first * (x->ta ? lda : 1), *b = B + first * (x->tb ? 1 : ldb);
+  float *packed, *room, *want = random_floats(n, 3);
+  MUST(mem_alloc(&packed, cpu_f32_gemm_pack_room(x->N, x->K) * sizeof *packed));
+  MUST(mem_alloc(&room, cpu_f32_gemm_room(x->N, x->K) * sizeof *room));
+  cpu_f32_gemm_pack(x->tb, x->N, x->K, B, ldb, packed);
+  for (int64_t e = 0; e < n; e++) C[e] = before[e];
+  cpu_f32_gemm_packed(x->ta, x->M, x->N, x->K, A, lda, packed, x->K, 0, x->add, C, x->N);
+  compare(x, A, B, before, C);
+  for (int64_t e = 0; e < n; e++) C[e] = before[e];
+  cpu_f32_gemm_packed(x->ta, x->M, N, K, a, lda, packed, x->K, first, x->add, C, x->N);
+  cpu_f32_gemm_serial(x->ta, x->tb, x->M, N, K, a, lda, b, ldb, x->add, want, x->N, room);
+  for (int64_t e = 0; e < n; e++) assert_true(C[e] == want[e]);
+  mem_free(&room);
+  mem_free(&packed);
+  mem_free(&want);
+}
+
 static void check_product(Device *dev, const Case *x) {
   float *A = random_floats(x->M * x->K, 1), *B = random_floats(x->N * x->K, 2), *before = random_floats(x->M * x->N, 3),
         *C = random_floats(x->M * x->N, 3), *room;
@@ -60,6 +81,7 @@ static void check_product(Device *dev, const Case *x) {
   MUST(mem_alloc(&room, cpu_f32_gemm_room(x->N, x->K) * sizeof *room));
   cpu_f32_gemm_serial(x->ta, x->tb, x->M, x->N, x->K, A, lda, B, ldb, x->add, C, x->N, room);
   compare(x, A, B, before, C);
+  check_packed(x, A, B, before, C);
   mem_free(&room);
   mem_free(&A);
   mem_free(&B);

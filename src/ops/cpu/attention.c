@@ -10,6 +10,7 @@
  *   dK += dSᵀ Q */
 #include "ops/cpu/attention.h"
 #include <omp.h>
+#include <string.h>
 
 /* The real rows of a sequence; those of a clean one are its first noisy one's. */
 static int64_t length_of(const Attention *a, int64_t b) {
@@ -103,7 +104,7 @@ static int room_open(Device *dev, size_t reals, int64_t L, int64_t K, Room *r) {
   int64_t most = L > K ? L : K;
   size_t threads = (size_t)dev->threads * sizeof(real);
   r->reals = reals;
-  r->packs = FN(gemm_room)(most, most);
+  r->packs = FN(gemm_room)(most, most) + FN(blocks_room)(K);
   TRY(FN(scratch)(dev, SCRATCH_THREAD, r->reals * threads, &r->scores));
   return FN(scratch)(dev, SCRATCH_PACK, r->packs * threads, &r->pack);
 }
@@ -166,19 +167,28 @@ int FN(attention_step)(Device *dev, const AttentionStep *a) {
   return OK;
 }
 
-void FN(slope_row)(real *p, real *dp, const Head *x, int64_t i, int64_t from, int64_t to, int64_t cols, int64_t K,
-                   real scale) {
-  const real *o = x->o + i * x->ld_o, *d_o = x->d_o + i * x->ld_do;
-  real lse = x->lse[i], delta = 0;
-#pragma omp simd reduction(+ : delta)
-  for (int64_t k = 0; k < K; k++) delta += o[k] * d_o[k];
-  for (int64_t j = 0; j < from; j++) p[j] = dp[j] = 0;
+void FN(deltas)(const Head *x, int64_t K, int64_t i, int64_t n, real *delta) {
+  for (int64_t r = 0; r < n; r++) {
+    const real *o = x->o + (i + r) * x->ld_o, *d_o = x->d_o + (i + r) * x->ld_do;
+    real sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t k = 0; k < K; k++) sum += o[k] * d_o[k];
+    delta[r] = sum;
+  }
+}
+
+static void zero(real *p, int64_t n) {
+  if (n > 0) memset(p, 0, (size_t)n * sizeof *p);
+}
+
+void FN(slope_row)(real *p, real *dp, real lse, real delta, int64_t from, int64_t to, int64_t cols, real scale) {
 #pragma omp simd
   for (int64_t j = from; j < to; j++) {
     p[j] = real_exp(scale * p[j] - lse);
     dp[j] = p[j] * (dp[j] - delta) * scale;
   }
-  for (int64_t j = to; j < cols; j++) p[j] = dp[j] = 0;
+  zero(p, from), zero(dp, from);
+  zero(p + to, cols - to), zero(dp + to, cols - to);
 }
 
 static void head_backward(const Head *x, int64_t K, bool causal, real *p, real *dp, real *pack) {
@@ -189,33 +199,41 @@ static void head_backward(const Head *x, int64_t K, bool causal, real *p, real *
   for (int64_t t = tiles - 1; t >= 0; t--) {
     int64_t i = t * TILE, n = min64(TILE, L - i), cols = causal ? i + n : L;
     bool more = t < tiles - 1;
+    real delta[TILE];
     const real *q = x->q + i * x->ld_q, *d_o = x->d_o + i * x->ld_do;
     FN(gemm_serial)(false, true, n, cols, K, q, x->ld_q, x->k, x->ld, false, p, cols, pack);
     FN(gemm_serial)(false, true, n, cols, K, d_o, x->ld_do, x->v, x->ld, false, dp, cols, pack);
+    FN(deltas)(x, K, i, n, delta);
     for (int64_t r = 0; r < n; r++)
-      FN(slope_row)(p + r * cols, dp + r * cols, x, i + r, 0, causal ? i + r + 1 : cols, cols, K, scale);
+      FN(slope_row)(p + r * cols, dp + r * cols, x->lse[i + r], delta[r], 0, causal ? i + r + 1 : cols, cols, scale);
     FN(gemm_serial)(true, false, cols, K, n, p, cols, d_o, x->ld_do, more, x->dv, x->ld_d, pack);
     FN(gemm_serial)(false, false, n, K, cols, dp, cols, x->k, x->ld, false, x->dq + i * x->ld_d, x->ld_d, pack);
     FN(gemm_serial)(true, false, cols, K, n, dp, cols, q, x->ld_q, more, x->dk, x->ld_d, pack);
   }
 }
 
+static void zero_keys(const Head *x, int64_t first, int64_t L, int64_t K) {
+  zero_rows(x->dk, first, L, K, x->ld_d);
+  zero_rows(x->dv, first, L, K, x->ld_d);
+}
+
 static void zero_gradients(const Head *x, int64_t first, int64_t L, int64_t K) {
-  real *out[] = {x->dq, x->dk, x->dv};
-  for (int j = 0; j < 3; j++) zero_rows(out[j], first, L, K, x->ld_d);
+  zero_rows(x->dq, first, L, K, x->ld_d);
+  zero_keys(x, first, L, K);
 }
 
 /* A clean head and its noisy ones. The clean queries come first: they and the noisy ones, in order, add to the gradients
  * of the clean keys. */
-static void halves_backward(const Attention *a, int64_t index, int64_t K, real *s, real *pack) {
+static void halves_backward(const Attention *a, int64_t index, int64_t K, real *p, real *dp, real *pack) {
   int64_t H = a->heads, first = index / H * a->draws, noisy = attention_noisy(a);
   Head clean = head_of(a, noisy * H + index);
-  zero_gradients(&clean, 0, a->L, K);
-  if (!a->keys_only) FN(blocks_backward)(&clean, &clean, K, a->block, s, s + TILE * a->L, pack);
+  zero_keys(&clean, 0, a->L, K);
+  zero_rows(clean.dq, a->keys_only ? 0 : clean.length, a->L, K, clean.ld_d);
+  if (!a->keys_only) FN(blocks_backward)(&clean, &clean, K, a->block, p, dp, pack);
   for (int64_t b = first; b < first + a->draws; b++) {
     Head x = head_of(a, b * H + index % H);
-    zero_gradients(&x, 0, a->L, K);
-    FN(blocks_backward)(&x, &clean, K, a->block, s, s + TILE * a->L, pack);
+    zero_gradients(&x, x.length, a->L, K);
+    FN(blocks_backward)(&x, &clean, K, a->block, p, dp, pack);
   }
 }
 
@@ -223,16 +241,16 @@ int FN(attention_backward)(Device *dev, const Attention *a) {
   int64_t L = a->L, D = cols_of(a->o), K = D / a->heads, noisy = attention_noisy(a) * a->heads;
   int64_t n = a->block ? noisy / a->draws : noisy;
   Room room;
-  TRY(room_open(dev, (size_t)(2 * TILE * L), L, K, &room));
+  TRY(room_open(dev, (size_t)(2 * TILE * (L + GROUP)), L, K, &room));
 #pragma omp parallel for schedule(dynamic) num_threads(dev->threads)
   for (int64_t i = 0; i < n; i++) {
-    real *p = room_scores(&room);
+    real *p = room_scores(&room), *dp = p + TILE * (L + GROUP);
     if (a->block) {
-      halves_backward(a, i, K, p, room_pack(&room));
+      halves_backward(a, i, K, p, dp, room_pack(&room));
       continue;
     }
     Head x = head_of(a, i);
-    head_backward(&x, K, a->causal, p, p + TILE * L, room_pack(&room));
+    head_backward(&x, K, a->causal, p, dp, room_pack(&room));
     zero_gradients(&x, x.length, L, K);
   }
   return OK;

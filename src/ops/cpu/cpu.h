@@ -78,6 +78,13 @@ void FN(gemm_serial)(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const re
                      int64_t ldb, bool add, real *C, int64_t ldc, real *room);
 /** gemm_room — a number of reals that grows with N and K, and is a multiple of 64 bytes. */
 size_t FN(gemm_room)(int64_t N, int64_t K);
+/** gemm_pack — to := op(B)[K,N], packed once for several gemm_packed. to: gemm_pack_room(N, K) reals, 64-byte aligned. */
+void FN(gemm_pack)(bool tb, int64_t N, int64_t K, const real *B, int64_t ldb, real *to);
+/** gemm_packed — gemm_serial, the same bits, with the first N columns and the terms first … first+K−1 of what was packed
+ *  with `height` terms. */
+void FN(gemm_packed)(bool ta, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *packed,
+                     int64_t height, int64_t first, bool add, real *C, int64_t ldc);
+size_t FN(gemm_pack_room)(int64_t N, int64_t K);
 void FN(epilogue)(const Epilogue *e, real *C, int64_t ldc, int64_t i0, int64_t rows, int64_t j0, int64_t cols);
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -62,15 +62,15 @@ static void pack_b(const Product *p, int64_t j, int64_t cols, int64_t k0, int64_
 static __attribute__((noinline)) void whole_tile(int64_t k, const float *a, const float *b, bool add, float *c,
                                                  int64_t ldc) {
   if (add)
-    kernel(k, a, b, true, c, ldc);
+    kernel(MR, 2, k, a, 1, MR, b, true, c, ldc);
   else
-    kernel(k, a, b, false, c, ldc);
+    kernel(MR, 2, k, a, 1, MR, b, false, c, ldc);
 }
 
 static __attribute__((noinline)) void part_tile(int64_t k, const float *a, const float *b, bool add, float *c,
                                                 int64_t ldc, int64_t rows, int64_t cols) {
   _Alignas(64) float t[MR * NR];
-  kernel(k, a, b, false, t, NR);
+  kernel(MR, 2, k, a, 1, MR, b, false, t, NR);
   for (int64_t i = 0; i < rows; i++)
     for (int64_t j = 0; j < cols; j++) c[i * ldc + j] = add ? c[i * ldc + j] + t[i * NR + j] : t[i * NR + j];
 }
@@ -92,37 +92,114 @@ static void block(const Product *p, int64_t i0, int64_t rows, int64_t j0, int64_
   if (p->epilogue && k0 + k == p->K) FN(epilogue)(p->epilogue, p->C, p->ldc, i0, rows, j0, cols);
 }
 
-/* ---- who computes what */
+/* ---- short factors: A is read in place */
 
-/* Floats for a packed block of A. */
-static int64_t a_room(int64_t chunk) { return round_up(MC * chunk + SPILL, ALIGN); }
+typedef struct Strip { /* HIGH rows of C, or LOW, or one, and the columns of a panel */
+  bool ta, add;
+  int64_t K, lda, ldc;
+  const float *a, *b;
+  float *c;
+} Strip;
 
-size_t FN(gemm_room)(int64_t N, int64_t K) {
-  int64_t chunk = min64(KC, round_up(K, FLIP));
-  return (size_t)(a_room(chunk) + round_up(chunk * round_up(min64(NC, N), NR), ALIGN));
+static inline __attribute__((always_inline)) void strip(const Strip *s, const int rows, const int vectors) {
+  if (s->ta)
+    kernel(rows, vectors, s->K, s->a, 1, s->lda, s->b, s->add, s->c, s->ldc);
+  else
+    kernel(rows, vectors, s->K, s->a, s->lda, 1, s->b, s->add, s->c, s->ldc);
+}
+static __attribute__((noinline)) void strip_high(const Strip *s) { strip(s, HIGH, 2); }
+static __attribute__((noinline)) void strip_low(const Strip *s) { strip(s, LOW, 2); }
+static __attribute__((noinline)) void strip_one(const Strip *s) { strip(s, 1, 2); }
+static __attribute__((noinline)) void strip_high_narrow(const Strip *s) { strip(s, HIGH, 1); }
+static __attribute__((noinline)) void strip_low_narrow(const Strip *s) { strip(s, LOW, 1); }
+static __attribute__((noinline)) void strip_one_narrow(const Strip *s) { strip(s, 1, 1); }
+
+static void strip_whole(const Strip *s, int64_t rows, int64_t cols) {
+  if (cols > LANES)
+    rows == HIGH ? strip_high(s) : rows == LOW ? strip_low(s) : strip_one(s);
+  else
+    rows == HIGH ? strip_high_narrow(s) : rows == LOW ? strip_low_narrow(s) : strip_one_narrow(s);
 }
 
-/* Columns j0 … of C in the calling thread; `slab` columns of B are packed at a time. */
-static void columns(const Product *p, int64_t j0, int64_t cols, int64_t slab, float *room) {
-  float *a = room, *b = room + a_room(p->chunk);
-  for (int64_t j = j0; j < j0 + cols; j += slab) {
-    int64_t n = min64(slab, j0 + cols - j);
-    for (int64_t k0 = 0; k0 < p->K; k0 += p->chunk) {
-      int64_t k = min64(p->chunk, p->K - k0);
-      for (int64_t x = 0; x < n; x += NR) pack_b(p, j + x, min64(NR, n - x), k0, k, b + x * k);
-      for (int64_t i = 0; i < p->M; i += MC) {
-        int64_t m = min64(MC, p->M - i);
-        pack_a(p, i, m, k0, k, a);
-        block(p, i, m, j, n, k0, k, a, b);
-      }
+/* The same where the columns are no whole vectors. */
+static void strip_part(const Strip *s, int64_t rows, int64_t cols) {
+  _Alignas(64) float t[HIGH * NR];
+  Strip to = *s;
+  to.add = false, to.c = t, to.ldc = NR;
+  strip_whole(&to, rows, cols);
+  for (int64_t i = 0; i < rows; i++)
+    for (int64_t j = 0; j < cols; j++)
+      s->c[i * s->ldc + j] = s->add ? s->c[i * s->ldc + j] + t[i * NR + j] : t[i * NR + j];
+}
+
+static int64_t strip_rows(int64_t left) {
+  if (left % HIGH == 0 || left > 2 * LOW) return HIGH;
+  return left >= LOW ? LOW : 1;
+}
+
+/* Columns j0 … of C, plus terms k0 …; b: the packed columns of B, in panels of `height` terms. */
+static void strips(const Product *p, int64_t j0, int64_t cols, int64_t k0, int64_t k, const float *b, int64_t height) {
+  Strip s = {.ta = p->ta, .K = k, .lda = p->lda, .ldc = p->ldc, .add = p->add || k0 > 0};
+  for (int64_t j = 0; j < cols; j += NR) {
+    int64_t n = min64(NR, cols - j);
+    s.b = b + j * height;
+    for (int64_t i = 0, rows; i < p->M; i += rows) {
+      rows = strip_rows(p->M - i);
+      s.a = p->ta ? p->A + k0 * p->lda + i : p->A + i * p->lda + k0;
+      s.c = p->C + i * p->ldc + j0 + j;
+      n % LANES ? strip_part(&s, rows, n) : strip_whole(&s, rows, n);
     }
   }
+}
+
+size_t FN(gemm_room)(int64_t N, int64_t K) {
+  return (size_t)round_up(min64(KC, round_up(K, FLIP)) * round_up(min64(NC, N), NR), ALIGN);
 }
 
 void FN(gemm_serial)(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *B,
                      int64_t ldb, bool add, real *C, int64_t ldc, real *room) {
   Product p = {ta, tb, add, M, N, K, chunk_of(K), A, B, C, lda, ldb, ldc, NULL};
-  columns(&p, 0, N, NC, room);
+  for (int64_t j = 0; j < N; j += NC) {
+    int64_t n = min64(NC, N - j);
+    for (int64_t k0 = 0; k0 < K; k0 += p.chunk) {
+      int64_t k = min64(p.chunk, K - k0);
+      for (int64_t x = 0; x < n; x += NR) pack_b(&p, j + x, min64(NR, n - x), k0, k, room + x * k);
+      strips(&p, j, n, k0, k, room, k);
+    }
+  }
+}
+
+size_t FN(gemm_pack_room)(int64_t N, int64_t K) { return (size_t)round_up(K * round_up(N, NR), ALIGN); }
+
+void FN(gemm_pack)(bool tb, int64_t N, int64_t K, const real *B, int64_t ldb, real *to) {
+  Product p = {.tb = tb, .B = B, .ldb = ldb};
+  for (int64_t j = 0; j < N; j += NR) pack_b(&p, j, min64(NR, N - j), 0, K, to + j * K);
+}
+
+void FN(gemm_packed)(bool ta, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *packed,
+                     int64_t height, int64_t first, bool add, real *C, int64_t ldc) {
+  Product p = {ta, false, add, M, N, K, chunk_of(K), A, NULL, C, lda, 0, ldc, NULL};
+  for (int64_t k0 = 0; k0 < K; k0 += p.chunk)
+    strips(&p, 0, N, k0, min64(p.chunk, K - k0), packed + (first + k0) * NR, height);
+}
+
+/* ---- who computes what */
+
+/* Floats for a packed block of A. */
+static int64_t a_room(int64_t chunk) { return round_up(MC * chunk + SPILL, ALIGN); }
+
+/* Columns j0 … of C in the calling thread. */
+static void columns(const Product *p, int64_t j0, int64_t cols, float *room) {
+  float *a = room, *b = room + a_room(p->chunk);
+  for (int64_t k0 = 0; k0 < p->K; k0 += p->chunk) {
+    int64_t k = min64(p->chunk, p->K - k0);
+    for (int64_t x = 0; x < cols; x += NR) pack_b(p, j0 + x, min64(NR, cols - x), k0, k, b + x * k);
+    for (int64_t i = 0; i < p->M; i += MC) {
+      int64_t m = min64(MC, p->M - i);
+      pack_a(p, i, m, k0, k, a);
+      block(p, i, m, j0, cols, k0, k, a, b);
+    }
+  }
 }
 
 /* Scratch memory is for chunks of any length: K, as the number of scored rows, changes from step to step, and a step must
@@ -130,12 +207,12 @@ void FN(gemm_serial)(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const re
 
 /* Few rows: threads take columns of C, and each packs A for itself. */
 static int by_columns(Device *dev, const Product *p) {
-  size_t each = FN(gemm_room)(SLAB, KC);
+  size_t each = (size_t)(a_room(KC) + round_up(KC * SLAB, ALIGN));
   real *room;
   TRY(FN(scratch)(dev, SCRATCH_A, each * sizeof *room * (size_t)dev->threads, &room));
 #pragma omp parallel for schedule(static) num_threads(dev->threads)
   for (int64_t j = 0; j < p->N; j += SLAB)
-    columns(p, j, min64(SLAB, p->N - j), SLAB, room + each * (size_t)omp_get_thread_num());
+    columns(p, j, min64(SLAB, p->N - j), room + each * (size_t)omp_get_thread_num());
   return OK;
 }
 

@@ -22,6 +22,18 @@ void FN(gemm_serial)(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const re
   }
 }
 
+size_t FN(gemm_pack_room)(int64_t N, int64_t K) { return (size_t)(N * K); }
+
+void FN(gemm_pack)(bool tb, int64_t N, int64_t K, const real *B, int64_t ldb, real *to) {
+  for (int64_t j = 0; j < N; j++)
+    for (int64_t k = 0; k < K; k++) to[j * K + k] = tb ? B[j * ldb + k] : B[k * ldb + j];
+}
+
+void FN(gemm_packed)(bool ta, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *packed,
+                     int64_t height, int64_t first, bool add, real *C, int64_t ldc) {
+  FN(gemm_serial)(ta, true, M, N, K, A, lda, packed + first, height, add, C, ldc, NULL);
+}
+
 int FN(gemm)(Device *dev, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *B,
              int64_t ldb, bool add, real *C, int64_t ldc, const Epilogue *e) {
   (void)dev;

@@ -2,19 +2,22 @@
  *
  * A is packed in panels of MR rows, [k][MR], and B in panels of NR columns, [k][NR], so that the kernel reads both in
  * order. MR × NR accumulators, NR of B and one of A fill the processor's vector registers. Rows and columns beyond the
- * matrix are zeros. */
+ * matrix are zeros.
+ *
+ * Where A is short it is read in place instead, HIGH rows at a time, or LOW, or one: a panel of MR rows has more addresses
+ * than there are registers for them. */
 #pragma once
 #include <stdint.h>
 #include <string.h>
 
 #if defined(__AVX512F__)
-enum { LANES = 16, MR = 12 }; /* 32 registers */
+enum { LANES = 16, MR = 12, HIGH = 8 }; /* 32 registers */
 #elif defined(__AVX__)
-enum { LANES = 8, MR = 6 }; /* 16 registers */
+enum { LANES = 8, MR = 6, HIGH = 6 }; /* 16 registers */
 #else
-enum { LANES = 4, MR = 6 };
+enum { LANES = 4, MR = 6, HIGH = 6 };
 #endif
-enum { NR = 2 * LANES, FLIP = 8, SPILL = FLIP };
+enum { NR = 2 * LANES, LOW = 4, FLIP = 8, SPILL = FLIP };
 
 typedef float Lanes __attribute__((vector_size(LANES * 4)));
 typedef float LanesIn __attribute__((vector_size(LANES * 4), aligned(4))); /* at any address */
@@ -86,26 +89,29 @@ static inline __attribute__((always_inline)) void pack_panel(int64_t width, bool
 
 /* ---- the kernel */
 
-/* C[MR,NR] = or += the product of two panels */
-static inline __attribute__((always_inline)) void kernel(int64_t K, const float *a, const float *b, bool add, float *C,
+/* C[rows, vectors·LANES] = or += A B over K terms. Element (i,k) of A is a[i·ra + k·ca], wherever it lies; b: a panel of B.
+ * rows, vectors and one of ra and ca are constants. */
+static inline __attribute__((always_inline)) void kernel(const int rows, const int vectors, int64_t K, const float *a,
+                                                         int64_t ra, int64_t ca, const float *b, bool add, float *C,
                                                          int64_t ld) {
   Lanes s[MR][2] = {0};
 #pragma GCC unroll 16
-  for (int i = 0; add && i < MR; i++) __builtin_prefetch(C + i * ld, 1);
+  for (int i = 0; add && i < rows; i++) __builtin_prefetch(C + i * ld, 1);
 #pragma GCC unroll 4
   for (int64_t k = 0; k < K; k++) {
-    Lanes b0 = *(const Lanes *)(b + k * NR), b1 = *(const Lanes *)(b + k * NR + LANES);
+    Lanes b0 = *(const Lanes *)(b + k * NR), b1 = {0};
+    if (vectors == 2) b1 = *(const Lanes *)(b + k * NR + LANES);
 #pragma GCC unroll 16
-    for (int i = 0; i < MR; i++) {
-      float x = a[k * MR + i];
+    for (int i = 0; i < rows; i++) {
+      float x = a[i * ra + k * ca];
       s[i][0] += x * b0;
-      s[i][1] += x * b1;
+      if (vectors == 2) s[i][1] += x * b1;
     }
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < MR; i++) {
+  for (int i = 0; i < rows; i++) {
 #pragma GCC unroll 2
-    for (int v = 0; v < 2; v++) {
+    for (int v = 0; v < vectors; v++) {
       LanesIn *c = (LanesIn *)(C + i * ld + v * LANES);
       *c = add ? *c + s[i][v] : s[i][v];
     }
