@@ -89,10 +89,9 @@ static void block(const Product *p, int64_t i0, int64_t rows, int64_t j0, int64_
         part_tile(k, a + i * k, b + j * k, add, c, p->ldc, m, n);
     }
   }
-  if (p->epilogue && k0 + k == p->K) FN(epilogue)(p->epilogue, p->C, p->ldc, i0, rows, j0, cols);
 }
 
-/* ---- short factors: A is read in place */
+/* ---- A read in place */
 
 typedef struct Strip { /* HIGH rows of C, or LOW, or one, and the columns of a panel */
   bool ta, add;
@@ -137,17 +136,18 @@ static int64_t strip_rows(int64_t left) {
   return left >= LOW ? LOW : 1;
 }
 
-/* Columns j0 … of C, plus terms k0 …; b: the packed columns of B, in panels of `height` terms. */
-static void strips(const Product *p, int64_t j0, int64_t cols, int64_t k0, int64_t k, const float *b, int64_t height) {
+/* Rows i0 … and columns j0 … of C, plus terms k0 …; b: the packed columns of B, in panels of `height` terms. */
+static void strips(const Product *p, int64_t i0, int64_t rows, int64_t j0, int64_t cols, int64_t k0, int64_t k,
+                   const float *b, int64_t height) {
   Strip s = {.ta = p->ta, .K = k, .lda = p->lda, .ldc = p->ldc, .add = p->add || k0 > 0};
   for (int64_t j = 0; j < cols; j += NR) {
     int64_t n = min64(NR, cols - j);
     s.b = b + j * height;
-    for (int64_t i = 0, rows; i < p->M; i += rows) {
-      rows = strip_rows(p->M - i);
+    for (int64_t i = i0, m; i < i0 + rows; i += m) {
+      m = strip_rows(i0 + rows - i);
       s.a = p->ta ? p->A + k0 * p->lda + i : p->A + i * p->lda + k0;
       s.c = p->C + i * p->ldc + j0 + j;
-      n % LANES ? strip_part(&s, rows, n) : strip_whole(&s, rows, n);
+      n % LANES ? strip_part(&s, m, n) : strip_whole(&s, m, n);
     }
   }
 }
@@ -164,7 +164,7 @@ void FN(gemm_serial)(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const re
     for (int64_t k0 = 0; k0 < K; k0 += p.chunk) {
       int64_t k = min64(p.chunk, K - k0);
       for (int64_t x = 0; x < n; x += NR) pack_b(&p, j + x, min64(NR, n - x), k0, k, room + x * k);
-      strips(&p, j, n, k0, k, room, k);
+      strips(&p, 0, M, j, n, k0, k, room, k);
     }
   }
 }
@@ -180,10 +180,23 @@ void FN(gemm_packed)(bool ta, int64_t M, int64_t N, int64_t K, const real *A, in
                      int64_t height, int64_t first, bool add, real *C, int64_t ldc) {
   Product p = {ta, false, add, M, N, K, chunk_of(K), A, NULL, C, lda, 0, ldc, NULL};
   for (int64_t k0 = 0; k0 < K; k0 += p.chunk)
-    strips(&p, 0, N, k0, min64(p.chunk, K - k0), packed + (first + k0) * NR, height);
+    strips(&p, 0, M, 0, N, k0, min64(p.chunk, K - k0), packed + (first + k0) * NR, height);
 }
 
 /* ---- who computes what */
+
+/* The block with its factor A not yet packed; a: room for that. A is read in place where packing takes longer: if its rows
+ * are contiguous and few columns share them, or if the kernel for that is as fast as the other. */
+static void whole_block(const Product *p, int64_t i0, int64_t rows, int64_t j0, int64_t cols, int64_t k0, int64_t k,
+                        float *a, const float *b) {
+  if (p->ta || (HIGH == MR && p->M > MC)) {
+    pack_a(p, i0, rows, k0, k, a);
+    block(p, i0, rows, j0, cols, k0, k, a, b);
+  } else {
+    strips(p, i0, rows, j0, cols, k0, k, b, k);
+  }
+  if (p->epilogue && k0 + k == p->K) FN(epilogue)(p->epilogue, p->C, p->ldc, i0, rows, j0, cols);
+}
 
 /* Floats for a packed block of A. */
 static int64_t a_room(int64_t chunk) { return round_up(MC * chunk + SPILL, ALIGN); }
@@ -196,8 +209,7 @@ static void columns(const Product *p, int64_t j0, int64_t cols, float *room) {
     for (int64_t x = 0; x < cols; x += NR) pack_b(p, j0 + x, min64(NR, cols - x), k0, k, b + x * k);
     for (int64_t i = 0; i < p->M; i += MC) {
       int64_t m = min64(MC, p->M - i);
-      pack_a(p, i, m, k0, k, a);
-      block(p, i, m, j0, cols, k0, k, a, b);
+      whole_block(p, i, m, j0, cols, k0, k, a, b);
     }
   }
 }
@@ -236,8 +248,7 @@ static int by_rows(Device *dev, const Product *p) {
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < p->M; i += rows) {
           int64_t m = min64(rows, p->M - i);
-          pack_a(p, i, m, k0, k, a);
-          block(p, i, m, j0, n, k0, k, a, b);
+          whole_block(p, i, m, j0, n, k0, k, a, b);
         }
       }
     }

@@ -4,8 +4,8 @@
  * order. MR × NR accumulators, NR of B and one of A fill the processor's vector registers. Rows and columns beyond the
  * matrix are zeros.
  *
- * Where A is short it is read in place instead, HIGH rows at a time, or LOW, or one: a panel of MR rows has more addresses
- * than there are registers for them. */
+ * A can be read in place instead, HIGH rows at a time, or LOW, or one: MR rows that lie apart have more addresses than
+ * there are registers for them. */
 #pragma once
 #include <stdint.h>
 #include <string.h>
