@@ -122,9 +122,12 @@ static int64_t heads_of(const Attention *a) {
   return (a->keys_only ? attention_noisy(a) : rows_of(a->o) / a->L) * a->heads;
 }
 
-/* The two halves of a head come one after the other, since both read the clean keys. */
-static int64_t head_index(const Attention *a, int64_t item, int64_t n) {
-  return a->block && !a->keys_only ? item % 2 * (n / 2) + item / 2 : item;
+/* The noisy heads of a clean one come one after the other, and then that, since all read the clean keys. */
+static int64_t head_index(const Attention *a, int64_t item) {
+  if (!a->block) return item;
+  int64_t H = a->heads, each = a->keys_only ? a->draws : a->draws + 1, of = item / each, draw = item % each;
+  if (draw == a->draws) return attention_noisy(a) * H + of;
+  return (of / H * a->draws + draw) * H + of % H;
 }
 
 int FN(attention)(Device *dev, const Attention *a) {
@@ -133,7 +136,7 @@ int FN(attention)(Device *dev, const Attention *a) {
   TRY(room_open(dev, (size_t)(TILE * L), L, K, &room));
 #pragma omp parallel for schedule(dynamic) num_threads(dev->threads)
   for (int64_t item = 0; item < n; item++) {
-    int64_t i = head_index(a, item, n);
+    int64_t i = head_index(a, item);
     Head x = head_of(a, i), clean = a->block ? clean_of(a, i) : x;
     if (a->block)
       FN(blocks_forward)(&x, &clean, K, a->block, room_scores(&room), room_pack(&room));
