@@ -107,6 +107,15 @@ static int describe(Network *n, const NetworkOptions *x) {
   return check(x, model, &n->objective);
 }
 
+/* All softened tokens of a batch with all their entries, so that the first step needs no more memory than the warm-up. */
+static void widest(TokenMix *m, int64_t rows, int64_t entries) {
+  for (m->n = 0; m->n < rows * entries; m->n++) {
+    m->ids[m->n] = 0, m->weights[m->n] = 1 / (double)entries;
+    m->rows[m->n] = (int32_t)(m->n / entries);
+  }
+  for (int64_t r = 0; r <= rows; r++) m->begin[r] = (int32_t)(r * entries);
+}
+
 /* Libraries plan their work, and allocate memory, per shape. Run a batch of zeros once: on a GPU for all rows, so that
  * out-of-memory errors surface here, where a smaller batch can still be suggested, and no step has to wait. Where the
  * library creates a primitive per shape (bf16 on the CPU), for 2^k − 1 rows: numbers of rows are composed of such. */
@@ -114,6 +123,10 @@ static int warm_up(Network *n) {
   const ModelOptions *o = &n->model.options;
   ModelInput in = {.B = o->batch, .draws = o->draws, .ids = n->noised.z, .sigma = n->noised.sigma};
   if (o->block > 0) in.clean = n->noised.x0;
+  if (o->mixed > 0) {
+    widest(&n->noised.mix, o->batch * o->length, o->mixed);
+    in.mix = &n->noised.mix;
+  }
   if (n->dev.ops->host) {
     for (in.n_rows = 1; 2 * in.n_rows + 1 <= o->batch * o->length;) in.n_rows = 2 * in.n_rows + 1;
     for (int64_t i = 0; i < in.n_rows; i++) n->noised.rows[i] = (int32_t)i;
