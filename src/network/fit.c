@@ -28,7 +28,8 @@ int network_too_large(const NetworkOptions *options, const char *key, int64_t of
     if (of ? of % b == 0 : (b & (b - 1)) == 0) good = fits(&less, flats);
   }
   err_clear();
-  CHECK(good, ERR_MEMORY, "%s; no %s is small enough: take a smaller network or a larger device", why, key);
+  CHECK(good, ERR_MEMORY, "%s; no %s is small enough: take a smaller network%s or a larger device", why, key,
+        options->draws > 1 ? ", fewer train.draws" : "");
   return RAISE(ERR_MEMORY, "%s; %s = %lld does not fit, %s = %lld does", why, key, (long long)options->batch, key,
                (long long)less.batch);
 }

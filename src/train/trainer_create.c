@@ -137,17 +137,20 @@ static int open_optimizer(Trainer *t) {
   return optimizer_create(&t->optimizer, p, &o);
 }
 
-/* Several draws of noise need noise that differs. */
+/* Several draws of noise need noise that differs: random numbers tell 2^32 sequences of a step apart. */
 static int check_draws(const Trainer *t) {
   const Objective *o = &t->net.objective;
-  long long draws = t->cfg->train_draws;
+  const long long draws = t->cfg->train_draws, most = 1LL << 32;
   CHECK(draws == 1 || o->diffusion, ERR_USAGE,
         "train.draws = %lld: diffusion.objective = %s draws no noise; set train.draws to 1", draws, o->table->name);
   CHECK(draws == 1 || o->options.block != 1, ERR_USAGE,
         "train.draws = %lld: blocks of one token (diffusion.block = 1) are always masked, so that all draws are the "
-        "same; "
-        "set train.draws to 1",
+        "same; set train.draws to 1",
         draws);
+  CHECK(draws * t->cfg->train_global_batch <= most, ERR_USAGE,
+        "train.draws = %lld of train.global_batch = %lld sequences: only %lld have noise of their own in a step; "
+        "lower one of them",
+        draws, (long long)t->cfg->train_global_batch, most);
   return OK;
 }
 

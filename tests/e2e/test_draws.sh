@@ -66,5 +66,9 @@ refuse() { # NAME PATTERN KEY=VALUE…
 refuse "draws of no noise" 'train.draws = 2: diffusion.objective = ar draws no noise; set train.draws to 1' train.draws=2 \
   diffusion.objective=ar model.name=ar
 refuse "draws of blocks of one token" 'train.draws = 2: blocks of one token' train.draws=2 diffusion.block=1
+refuse "more draws than have noise of their own" 'train.draws = 1024 of train.global_batch = 8388608 sequences' train.draws=1024 \
+  train.global_batch=8388608 train.micro_batch=1
+refuse "too many for one pass" 'too many for one pass: lower the batch or train.draws' train.draws=1024 train.global_batch=1048576 \
+  train.micro_batch=1048576
 refuse "no draw" 'train.draws' train.draws=0
 finish
