@@ -39,7 +39,7 @@ static void introduce(const Trainer *t) {
   bool bound;
   const Law *law = &t->net.objective.law;
   char ends[48] = "";
-  if (law->table->partial) snprintf(ends, sizeof ends, ", %.4g to %.4g", law->low, law->high);
+  if (law->table->partial) snprintf(ends, sizeof ends, "; times %.4g to %.4g", law->low, law->high);
   log_info("loss   %s%s; validations measure the bound", objective_trains(&t->net.objective, &bound), ends);
   if (c->train_draws > 1) snprintf(draws, sizeof draws, ", %lld draws of noise of each", (long long)c->train_draws);
   log_info("run    %s: %lld steps of %lld sequences%s, %d rank%s × %d thread%s, reduce %s, %.0f GFLOP/s a rank",

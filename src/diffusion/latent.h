@@ -27,7 +27,7 @@ double latent_place(const Latent *g, double alpha);
 double latent_upper(double q);
 /** latent_draw — the largest entries of softmax(w/temperature) of token x at that place, ids descending by weight, as
  *  random numbers of `key` say; returns how many, at most LATENT_MOST. ids[0] is argmax w. Tokens are numbered 0 … K
- *  without `mask`. What is left out weighs less than 1e-9 of the largest entry, or is behind the LATENT_MOST largest of
- *  the other tokens, in temperatures above some 0.002. */
+ *  without `mask`. What is left out weighs less than 1e-9 of the largest entry, or is behind the LATENT_MOST − 1 largest
+ *  of the other tokens, in temperatures above some 0.002. */
 int latent_draw(const Latent *g, double place, double temperature, int32_t x, int32_t mask, RngKey key,
                 int32_t ids[LATENT_MOST], double weights[LATENT_MOST]);

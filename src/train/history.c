@@ -10,7 +10,7 @@ static const MetricsColumn train_columns[TRAIN_COLUMNS] = {
     {"grad_norm", "", "2-norm of the gradient before clipping"},
     {"lr", "", "learning rate of the last step"},
     {"tokens", "token", "tokens seen since the start, once for each of train.draws, padding left out"},
-    {"masked_tokens", "token", "tokens masked since the start, in each draw, padding included"},
+    {"masked_tokens", "token", "tokens masked since the start, in all draws, padding left out"},
     {"tokens_per_s", "token/s", "tokens trained on per second, all ranks, mean since the last row"},
     {"mfu", "1",
      "floating-point operations of the model per second over the matrix-product rate measured at the start"},
