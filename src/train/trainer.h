@@ -91,6 +91,9 @@ bool trainer_complete(const Trainer *t);
  * (stop_name), or 0. A signal is obeyed after a pass of the network, the file STOP after a step: the state saved is that
  * before an unfinished step or validation. */
 int trainer_run(Trainer *t, int *stop);
+/** trainer_noise — t->net.noised := the train.draws draws of each sequence of a micro-batch, one after the other, as
+ *  functions of the sequence's place in the global batch, of the draw and of the block. */
+void trainer_noise(Trainer *t, const Micro *micro);
 /** trainer_validation — of the time of a training pass, about what a validation pass over the same sequences takes: a third,
  *  less with train.draws, of which it makes one. */
 double trainer_validation(const Trainer *t);
