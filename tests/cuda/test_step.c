@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "diffusion/latent.h"
 
 enum { B = TOY_B, L = TOY_L, D = TOY_D, TOKENS = TOY_TOKENS };
 
@@ -123,6 +124,54 @@ static void test_no_rows(void **state) {
   }
 }
 
+/* ---- softened tokens: passes over mixtures */
+static void softened_open(Network *n, const char *network, const char *backend, bool bf16) {
+  const Case c = {.network = network, .objective = "uniform", .timed = true};
+  Toy t = toy_of(&c, backend, bf16);
+  t.eps = t.objective.tau = 1e-3;
+  t.objective.input_temperature = 0.3;
+  t.objective.law = (LawOptions){.name = "gaussian", .gamma_low = -3, .gamma_high = 0.5};
+  t.model.mixed = LATENT_MOST;
+  toy_network_open(n, &t);
+  MUST(noised_soften(&n->noised));
+}
+
+/* The loss, and the gradients. */
+static double *softened(Network *n, double *loss) {
+  double each[B];
+  int64_t rows = 0;
+  noised_begin(&n->noised, B);
+  for (int64_t b = 0; b < B; b++)
+    noised_train(&n->objective, &n->noised, b, toy_mixed.x0 + b * L, toy_mixed.length[b],
+                 (double[]){0.3 + 0.2 * (double)b}, rng_key(1, RNG_TEST, 0, 0, (uint64_t)b));
+  assert_true(n->noised.mix.n > TOKENS);
+  MUST(tensor_zero(&n->dev, n->model.params.grad));
+  MUST(network_loss(n, &toy_quarter, true, each, &rows));
+  *loss = 0;
+  for (int b = 0; b < B; b++) *loss += each[b];
+  return toy_values(n, n->model.params.grad);
+}
+
+static void test_softened(void **state) {
+  const char *const networks[] = {"dit", "dimamba"};
+  (void)state;
+  for (int i = 0; i < 4; i++) {
+    const Bounds *most = i % 2 ? &in_bf16 : &in_f32;
+    Network host, net;
+    double loss[3], *gradient[3];
+    softened_open(&host, networks[i / 2], "cpu_f64", false);
+    softened_open(&net, networks[i / 2], check_device, i % 2);
+    for (int k = 0; k < 3; k++) gradient[k] = softened(k ? &net : &host, &loss[k]);
+    if (!(fabs(loss[1] - loss[0]) <= most->loss * loss[0])) fail_msg("the loss is %.9g, not %.9g", loss[1], loss[0]);
+    toy_near("gradients", &net.model.params, gradient[1], gradient[0], most->gradient);
+    toy_same("the loss again", &loss[2], &loss[1], 1);
+    toy_same("the gradients again", gradient[2], gradient[1], net.model.params.count);
+    for (int k = 0; k < 3; k++) mem_free(&gradient[k]);
+    network_destroy(&net);
+    network_destroy(&host);
+  }
+}
+
 /* GPT-2 has no backward pass. */
 static double *gpt2_hidden(Network *n, const char *backend, bool bf16) {
   Toy t = toy_dit(backend, false);
@@ -151,7 +200,7 @@ static void test_gpt2(void **state) {
 }
 
 int main(void) {
-  static struct CMUnitTest tests[2 * CASES + 2];
+  static struct CMUnitTest tests[2 * CASES + 3];
   static char names[2 * CASES][80];
   for (int i = 0; i < 2 * CASES; i++) {
     const Case *c = &cases[i / 2];
@@ -163,5 +212,6 @@ int main(void) {
   }
   tests[2 * CASES] = (struct CMUnitTest)cmocka_unit_test(test_gpt2);
   tests[2 * CASES + 1] = (struct CMUnitTest)cmocka_unit_test(test_no_rows);
+  tests[2 * CASES + 2] = (struct CMUnitTest)cmocka_unit_test(test_softened);
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
