@@ -48,12 +48,9 @@ int model_create(Model *m, Device *dev, const ModelOptions *options) {
         "sequences of %lld tokens at model.width = %lld are too long for the dropout streams",
         (long long)options->length, (long long)options->width);
   int64_t parts = options->mixed > halves ? options->mixed : halves; /* numbers of rows, or of their entries, are i32 */
-  CHECK(parts * options->length *
-                options->batch<INT32_MAX, ERR_USAGE,
-                               "%lld sequences of %lld tokens are too many for one pass: lower the batch%s",
-                               (long long)options->batch, (long long)options->length, m->options.draws> 1
-            ? " or train.draws"
-            : "");
+  bool fits = parts * options->length * options->batch <= INT32_MAX;
+  CHECK(fits, ERR_USAGE, "%lld sequences of %lld tokens are too many for one pass: lower the batch%s",
+        (long long)options->batch, (long long)options->length, m->options.draws > 1 ? " or train.draws" : "");
   TRY(model_find(&m->table, options->name));
   CHECK(options->classes == 0 || m->table->timed, ERR_USAGE, "model.name = %s cannot be conditioned on a class",
         m->table->name);
