@@ -38,7 +38,7 @@ CXX        := $(if $(filter default undefined,$(origin CXX)),g++,$(CXX))
 EMU_OBJ    := $(CU_SRC:cuda/%.cu=$(BUILD)/emulated/cuda/%.o)
 # a misaligned pack, which would be an error on a GPU, ends the process
 EMU_TRAPS   = -fsanitize=alignment,bounds,shift,signed-integer-overflow -fsanitize-undefined-trap-on-error
-EMU_FLAGS   = $(EMU_TRAPS) -std=c++20 -Isrc -Icuda -Itests -O2 -g -fno-strict-aliasing $(MPI_CFLAGS) -Wall -Wextra -Wshadow $(if $(WERROR),-Werror) $(SAN)
+EMU_FLAGS   = $(EMU_TRAPS) -std=c++20 -Isrc -Icuda -Itests -O2 -g1 -fno-strict-aliasing $(MPI_CFLAGS) -Wall -Wextra -Wshadow $(if $(WERROR),-Werror) $(SAN)
 # the tests linked with a device: those of ops, a whole step, block diffusion, the distribution of samples
 EMU_MPI    := $(addprefix $(BUILD)/emulated/tests/,test_device_comm test_reduce test_shard)
 ON_DEVICE  := $(notdir $(basename $(wildcard tests/ops/test_*.c tests/cuda/test_*.c))) test_blocks test_sampler_ancestral test_sampler_ar test_sampler_cached test_guidance

@@ -7,7 +7,6 @@
  * is accessible only to kernels and copies. Not covered: memory models, inline PTX, order between streams. */
 #pragma once
 #include <math.h>
-#include <setjmp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,11 +23,12 @@ namespace emulation {
 struct Index {
   unsigned x, y, z;
 };
-struct Fiber { /* started once and reused for all blocks; switching needs no system call */
-  ucontext_t context;
-  jmp_buf at;
+using Place = void *[5]; /* where to go on: that of __builtin_setjmp, which saves three registers and calls nothing */
+struct Fiber {           /* started once and reused for all blocks; switching needs no system call */
+  Place at;
+  bool entered;
   std::vector<char> stack;
-  bool entered, done;
+  ucontext_t context;
 };
 struct Meeting { /* a barrier of a block or of a warp */
   unsigned arrived, round;
@@ -37,16 +37,18 @@ struct Shared { /* a shared variable; the type has a name, because otherwise eac
   void *at;
   size_t bytes;
 };
-constexpr unsigned STACK = 64 << 10, WARP_SIZE = 32, MOST_SHARED = 256;
+/* Not a multiple of 4 KiB: else the same variables of all fibers would share the same few lines of the cache. */
+constexpr unsigned STACK = (64 << 10) + 9 * 64, WARP_SIZE = 32, MOST_SHARED = 256;
 
-inline jmp_buf scheduler;
+inline Place scheduler;
 inline std::vector<Fiber> fibers;
+inline std::vector<char> done; /* [fibers]: has left the kernel */
 inline std::vector<Meeting> warps;
 inline Meeting block;
 inline std::vector<uint64_t> exchange;
 inline unsigned current;
 inline uint64_t progress;
-inline Index thread_index, block_index, block_size, grid_size;
+inline Index block_index, block_size, grid_size;
 inline std::function<void()> body;
 inline Shared shared[MOST_SHARED];
 inline unsigned shared_count;
@@ -58,12 +60,13 @@ inline bool share(void *at, size_t bytes) {
   memset(at, 0x7f, bytes);
   return true;
 }
-inline void pause() {
-  if (_setjmp(fibers[current].at) == 0) _longjmp(scheduler, 1);
+[[gnu::noinline, gnu::noclone]] inline void leave(Place at) { __builtin_longjmp(at, 1); }
+[[gnu::noinline, gnu::noclone]] inline void pause() {
+  if (__builtin_setjmp(fibers[current].at) == 0) leave(scheduler);
 }
-inline void resume(Fiber *f) {
-  if (_setjmp(scheduler) != 0) return;
-  if (f->entered) _longjmp(f->at, 1);
+[[gnu::noinline, gnu::noclone]] inline void resume(Fiber *f) {
+  if (__builtin_setjmp(scheduler) != 0) return;
+  if (f->entered) leave(f->at);
   f->entered = true;
   setcontext(&f->context);
 }
@@ -85,7 +88,7 @@ inline void meet_warp() { meet(&warps[current / WARP_SIZE], warp_threads()); }
 inline void enter() { /* runs one block after the other */
   for (;;) {
     body();
-    fibers[current].done = true;
+    done[current] = true;
     pause();
   }
 }
@@ -110,10 +113,17 @@ inline void prepare(Fiber *f) {
   makecontext(&f->context, enter, 0);
 }
 
+/* Two fibers ahead: all of them together do not fit in the first-level cache. */
+inline void prefetch(const Fiber *f) {
+  const char *top = (const char *)f->at[2];
+  __builtin_prefetch(f);
+  for (int i = 0; i < 4; i++) __builtin_prefetch(top + 64 * i);
+}
+
 inline void shuffle_order(std::vector<unsigned> &order, uint64_t *random) { /* *random 0: unchanged */
   for (unsigned i = (unsigned)order.size() - 1; i > 0 && *random; i--) {
     *random = *random * 6364136223846793005u + 1442695040888963407u;
-    std::swap(order[i], order[(*random >> 33) % (i + 1)]);
+    std::swap(order[i], order[(*random >> 32) * (i + 1) >> 32]);
   }
 }
 
@@ -125,20 +135,19 @@ inline void run_block(unsigned threads, uint64_t *random) {
     if (shared[i].at == nullptr) abort(); /* registered in another table */
     memset(shared[i].at, 0x7f, shared[i].bytes);
   }
-  for (unsigned i = 0; i < threads; i++) {
-    order[i] = i;
-    fibers[i].done = false;
-  }
+  for (unsigned i = 0; i < threads; i++) order[i] = i;
+  done.assign(threads, false);
   for (unsigned left = threads; left > 0;) {
     uint64_t before = progress;
     unsigned left_before = left;
     shuffle_order(order, random);
-    for (unsigned i : order) {
-      if (fibers[i].done) continue;
+    for (unsigned k = 0; k < threads; k++) {
+      unsigned i = order[k];
+      if (k + 2 < threads) prefetch(&fibers[order[k + 2]]);
+      if (done[i]) continue;
       current = i;
-      thread_index = {i, 0, 0};
       resume(&fibers[i]);
-      if (fibers[i].done) left--;
+      left -= done[i];
     }
     if (left > 0 && progress == before && left == left_before) {
       fprintf(stderr, "emulation: a barrier that not all threads reach\n");
