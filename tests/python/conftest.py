@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -27,14 +31,56 @@ def command(module: str, *arguments: object) -> list[str]:
     return [sys.executable, "-m", module, *map(str, arguments)]
 
 
+PIPE = 1 << 16  # bytes that a pipe holds
+
+
+def run_command(
+    module: str, *arguments: object, cwd: Path | str = ".", stdin: bytes = b""
+) -> subprocess.CompletedProcess:
+    """The command in a child of its own, which this process forks: a small command spends most of its time on imports.
+
+    With more input than a pipe holds it is a process of its own."""
+    if len(stdin) > PIPE:
+        return subprocess.run(command(module, *arguments), cwd=cwd, input=stdin, capture_output=True, timeout=300)
+    main = importlib.import_module(module).main
+    given, end = os.pipe()
+    os.write(end, stdin)
+    os.close(end)
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        pid = os.fork()
+        if pid == 0:
+            _child(main, [str(a) for a in arguments], cwd, (given, out.fileno(), err.fileno()))
+        os.close(given)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        for f in (out, err):
+            f.seek(0)
+        return subprocess.CompletedProcess(command(module, *arguments), code, out.read(), err.read())
+
+
+def _child(main: Callable[[list[str]], int], words: list[str], cwd: Path | str, streams: tuple[int, ...]) -> NoReturn:
+    code: object = 1
+    try:
+        for i, stream in enumerate(streams):
+            os.dup2(stream, i)
+        sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)
+        sys.stderr = open(2, "w", 1, closefd=False)
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"  # their threads are not those of this process
+        os.chdir(cwd)
+        code = main(words)
+    except SystemExit as e:
+        code = e.code
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    os._exit(code if isinstance(code, int) else code is not None)
+
+
 @pytest.fixture
 def prepare(tmp_path: Path) -> Run:
     """mdlm-prepare in a temporary folder; it must succeed, or with fails=True print one line and exit with 2."""
 
     def run(*arguments: object, stdin: bytes = b"", fails: bool = False) -> subprocess.CompletedProcess:
-        done = subprocess.run(
-            command("mdlm_data.prepare", *arguments), cwd=tmp_path, input=stdin, capture_output=True, timeout=300
-        )
+        done = run_command("mdlm_data.prepare", *arguments, cwd=tmp_path, stdin=stdin)
         error = done.stderr.decode()
         if fails:
             assert done.returncode == 2, error

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Call, command
+from conftest import Call, run_command
 from h5_files import make_checkpoint
 from weights import MDLM, mdlm
 
@@ -33,7 +32,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(at)
         names = ("--out-train", "train.h5", "--out-valid", "valid.h5")
         made = ("text", "--tokenizer", "bpe:280", "--length", 16, "--valid-documents", 20, "--quiet", *names)
-        subprocess.run(command("mdlm_data.prepare", *made), check=True, timeout=300)
+        run_command("mdlm_data.prepare", *made).check_returncode()
         (at / "deck.cfg").write_text(DECK)
         mdlm("train", "deck.cfg")
         mdlm("train", "deck.cfg", "run.dir=b", "run.seed=2")

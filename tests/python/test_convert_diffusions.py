@@ -4,13 +4,12 @@ public layout, against an independent network in NumPy."""
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from conftest import Run, command
+from conftest import Run, run_command
 from forward import block_logits, uniform_logits
 from weights import Tensors, average, bits, folder, lightning, mdlm, read, tokenizer
 
@@ -257,7 +256,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     at = tmp_path_factory.mktemp("runs")
     (at / "text").write_text("w0 w1 w2 w3 w4 w5 w6 w7\n" * 9)
     options = ("--tokenizer", tokenizer(at, V, MASK), "--length", L, "--out", at / "data.h5")
-    subprocess.run(command("mdlm_data.prepare", at / "text", *options), check=True, capture_output=True)
+    run_command("mdlm_data.prepare", at / "text", *options).check_returncode()
     (at / "deck.cfg").write_text(
         f'data: {{ train = "{at}/data.h5"; valid = "{at}/data.h5"; }};\n'
         'model: { name = "dit"; width = 8; blocks = 1; heads = 2; cond_dim = 4; };\n'

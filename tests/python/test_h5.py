@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from conftest import ROOT, Run, command
+from conftest import ROOT, Run, run_command
 from weights import mdlm
 
 import mdlm_h5
@@ -37,7 +36,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(at)
         names = ("--out-train", "train.h5", "--out-valid", "valid.h5")
         made = ("text", "--tokenizer", "bpe:280", "--length", 16, "--valid-documents", 20, "--quiet", *names)
-        subprocess.run(command("mdlm_data.prepare", *made), check=True, timeout=300)
+        run_command("mdlm_data.prepare", *made).check_returncode()
         (at / "deck.cfg").write_text(DECK)
         mdlm("train", "deck.cfg")
         mdlm("train", "deck.cfg", "run.dir=b", "model.name=ar", "diffusion.objective=ar", "train.sample_every=0")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import command
+from conftest import command, run_command
 from weights import MDLM, mdlm
 
 import mdlm_h5
@@ -50,7 +50,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(at)
         names = ("--out-train", "train.h5", "--out-valid", "valid.h5")
         made = ("text", "--tokenizer", "text8", "--length", 16, "--valid-documents", 10, "--quiet", *names)
-        subprocess.run(command("mdlm_data.prepare", *made), check=True, timeout=300)
+        run_command("mdlm_data.prepare", *made).check_returncode()
         (at / "deck.cfg").write_text(DECK)
         mdlm("train", "deck.cfg")
         mdlm("train", "deck.cfg", "run.dir=b", "model.name=ar", "diffusion.objective=ar")
@@ -187,7 +187,7 @@ def test_the_harness_itself(runs: Path, tmp_path: Path) -> None:
     (results,) = tmp_path.glob("out/*/results_*.json")
     (dump,) = tmp_path.glob("out/*/samples_toy_*.jsonl")
     made = (dump, "--data", runs / "valid.h5", "--out", tmp_path / "r.h5", "--quiet")
-    subprocess.run(command("mdlm_data.tasks", *made), check=True, timeout=300)
+    run_command("mdlm_data.tasks", *made).check_returncode()
     own = (f"likelihood.requests={tmp_path}/r.h5", f"likelihood.output={tmp_path}/l.h5", "eval.draws=4")
     mdlm("likelihood", runs / "deck.cfg", f"eval.checkpoint={runs}/a/last.h5", *own)
     found, told = json.loads(results.read_text())["results"]["toy"], mdlm_h5.likelihood(tmp_path / "l.h5").attributes

@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import command
+from conftest import command, run_command
 
 from mdlm_data import documents
 from mdlm_data.batch_store import BatchStore
@@ -136,24 +136,45 @@ def test_processes_keep_the_order_and_give_errors_on() -> None:
         list(in_processes(add_one, [*range(12), 1001, 1], 2))
 
 
-@pytest.mark.parametrize(("times", "extra"), [(3, ()), (9, ("--no-wrap", "--documents", "file"))])
-def test_same_file_from_any_number_of_processes(prepare, tmp_path: Path, times: int, extra: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("times", "processes", "extra"), [(3, (1, 2, 3), ()), (9, (1, 3), ("--no-wrap", "--documents", "file"))]
+)
+def test_same_file_from_any_number_of_processes(
+    prepare, tmp_path: Path, times: int, processes: tuple[int, ...], extra: tuple[str, ...]
+) -> None:
     text = text_of(5, 60_000)
     (tmp_path / "t.txt").write_text(text * times)
     prepare("-", "--tokenizer", "bpe:400", "--length", 64, "--out", "v.h5", stdin=text.encode())
     found = []
-    for n in (1, 2, 3):
+    for n in processes:
         arguments = ("--tokenizer", "data:v.h5", "--length", 64, "--processes", n, "--out", f"{n}.h5", *extra)
         said = prepare("t.txt", *arguments).stdout.decode()
         assert "MB/s per core" in said
         found.append(contents(tmp_path / f"{n}.h5"))
-    assert found[0] == found[1] == found[2]
+    assert all(f == found[0] for f in found)
+
+
+@pytest.fixture(scope="module")
+def long_text() -> bytes:
+    return text_of(8, 60_000).encode() * 20
+
+
+LONG = ("-", "--tokenizer", "text8", "--max-loss", 1, "--length", 64, "--out", "a.h5")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(long_text: bytes, tmp_path_factory: pytest.TempPathFactory) -> tuple:
+    at = tmp_path_factory.mktemp("uninterrupted")
+    done = run_command("mdlm_data.prepare", *LONG, "--no-resume", cwd=at, stdin=long_text)
+    assert done.returncode == 0 and b"interrupted" not in done.stdout
+    return contents(at / "a.h5")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_an_interrupted_run_goes_on(prepare, tmp_path: Path, number: int) -> None:
-    text = text_of(8, 60_000).encode() * 20
-    options = ("-", "--tokenizer", "text8", "--max-loss", 1, "--length", 64, "--out", "a.h5")
+def test_an_interrupted_run_goes_on(
+    prepare, tmp_path: Path, long_text: bytes, uninterrupted: tuple, number: int
+) -> None:
+    text, options = long_text, LONG
     process = subprocess.Popen(
         command("mdlm_data.prepare", *options), cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -172,9 +193,7 @@ def test_an_interrupted_run_goes_on(prepare, tmp_path: Path, number: int) -> Non
     said = prepare(*options, stdin=text).stdout.decode()
     assert int(said.split(" of ")[0]) >= 16 and "were taken from an interrupted run" in said
     assert [p.name for p in tmp_path.iterdir()] == ["a.h5"]
-    found = contents(tmp_path / "a.h5")
-    assert "interrupted" not in prepare(*options, "--no-resume", stdin=text).stdout.decode()
-    assert found == contents(tmp_path / "a.h5")
+    assert contents(tmp_path / "a.h5") == uninterrupted
 
 
 def contents(path: Path) -> tuple:
@@ -204,7 +223,7 @@ def test_memory_does_not_grow_with_a_line(prepare, tmp_path: Path) -> None:
     prepare("v.txt", "--tokenizer", "bpe:400", "--length", 64, "--out", "v.h5")
     line = text_of(7, 20_000).replace("\n", " ")
     peaks = []
-    for times in (30, 120):
+    for times in (10, 60):
         (tmp_path / "t.txt").write_text(line * times)
         options = ("--tokenizer", "data:v.h5", "--length", 64, "--quiet", "--processes", 1, "--out", "o.h5")
         process = subprocess.Popen(command("mdlm_data.prepare", "t.txt", *options), cwd=tmp_path)
@@ -212,5 +231,5 @@ def test_memory_does_not_grow_with_a_line(prepare, tmp_path: Path) -> None:
         process.returncode = os.waitstatus_to_exitcode(status)
         assert process.returncode == 0
         peaks.append(usage.ru_maxrss / 1024)
-    assert (tmp_path / "t.txt").stat().st_size > 12e6
-    assert peaks[1] - peaks[0] < 60, f"peak memory in MiB: {peaks}"
+    assert (tmp_path / "t.txt").stat().st_size > 6e6
+    assert peaks[1] - peaks[0] < 33, f"peak memory in MiB: {peaks}"

@@ -142,7 +142,7 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
     words = ["".join(chr(97 + c) for c in rng.integers(0, 26, n)) for n in rng.integers(2, 9, 300)]
     paragraph = "\n".join(" ".join(rng.choice(words, 12)) for _ in range(12_000)) + "\n"  # about 0.9 MB
     peaks = []
-    for times in (1, 10):
+    for times in (1, 5):
         text = tmp_path / f"{times}.txt"
         text.write_text(paragraph * times)
         arguments = ("--tokenizer", "bpe:1000", "--length", 64, "--quiet", "--valid-documents", 100)
@@ -152,5 +152,5 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
         process.returncode = os.waitstatus_to_exitcode(status)
         assert process.returncode == 0
         peaks.append(usage.ru_maxrss / 1024)
-    assert (tmp_path / "10.txt").stat().st_size > 8e6
-    assert peaks[1] - peaks[0] < 60, f"peak memory in MiB: {peaks}"
+    assert (tmp_path / "5.txt").stat().st_size > 4e6
+    assert peaks[1] - peaks[0] < 27, f"peak memory in MiB: {peaks}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import pytest
 import xxhash
-from conftest import command
+from conftest import run_command
 
 from mdlm_data.prompt_file import pieces
 from mdlm_data.vocabularies import from_data
@@ -30,13 +30,8 @@ def prompt(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
     """mdlm-prompt on standard input; it must succeed, or with fails=True print one line and exit with 2."""
 
     def run(text: str, *arguments: object, fails: bool = False) -> subprocess.CompletedProcess:
-        done = subprocess.run(
-            command("mdlm_data.prompt", "-", "--data", "data.h5", "--out", "p.h5", *arguments),
-            cwd=tmp_path,
-            input=text.encode(),
-            capture_output=True,
-            timeout=300,
-        )
+        words = ("-", "--data", "data.h5", "--out", "p.h5", *arguments)
+        done = run_command("mdlm_data.prompt", *words, cwd=tmp_path, stdin=text.encode())
         error = done.stderr.decode()
         if fails:
             assert done.returncode == 2, error

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +14,7 @@ import browser as chromium
 import h5py
 import numpy as np
 import pytest
-from conftest import Call, command
+from conftest import Call, run_command
 from weights import mdlm
 
 import mdlm_h5
@@ -45,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(at)
         names = ("--out-train", "train.h5", "--out-valid", "valid.h5")
         line = ("text", "--tokenizer", "bpe:280", "--length", 16, "--valid-documents", 20, "--quiet", *names)
-        subprocess.run(command("mdlm_data.prepare", *line), check=True, timeout=300)
+        run_command("mdlm_data.prepare", *line).check_returncode()
         (at / "deck.cfg").write_text(DECK)
         mdlm("train", "deck.cfg", "train.sample_every=2")
         mdlm("train", "deck.cfg", "run.dir=b", "model.name=ar", "diffusion.objective=ar", "train.lr=0.01")

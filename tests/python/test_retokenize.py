@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from conftest import Run, command
+from conftest import Run, run_command
 
 from mdlm_data.spelling import Spelling, spelling
 
@@ -20,14 +19,13 @@ def run(tmp_path: Path) -> Run:
     """mdlm-retokenize in a temporary folder; it must succeed, or with fails=True print one line and exit with 2."""
 
     def call(*arguments: object, fails: bool = False) -> str:
-        done = subprocess.run(
-            command("mdlm_data.retokenize", *arguments), cwd=tmp_path, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == (2 if fails else 0), done.stderr
+        done = run_command("mdlm_data.retokenize", *arguments, cwd=tmp_path)
+        error = done.stderr.decode()
+        assert done.returncode == (2 if fails else 0), error
         if fails:
-            assert done.stderr.startswith("mdlm-retokenize: error: ") and done.stderr.count("\n") == 1, done.stderr
+            assert error.startswith("mdlm-retokenize: error: ") and error.count("\n") == 1, error
             assert not list(tmp_path.glob("*.tmp"))
-        return done.stdout + done.stderr
+        return done.stdout.decode() + error
 
     return call
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import h5py
 import pytest
-from conftest import command
+from conftest import run_command
 
 from mdlm_data.task_file import split
 from mdlm_data.vocabularies import from_data
@@ -32,9 +32,7 @@ def tasks(tmp_path: Path) -> Tasks:
     def run(*items: object, fails: bool = False, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
         given = "\n".join(i if isinstance(i, str) else json.dumps(i) for i in items)
         arguments = ("-", "--data", "data.h5", "--out", "r.h5", *options)
-        done = subprocess.run(
-            command("mdlm_data.tasks", *arguments), cwd=tmp_path, input=given.encode(), capture_output=True, timeout=300
-        )
+        done = run_command("mdlm_data.tasks", *arguments, cwd=tmp_path, stdin=given.encode())
         error = done.stderr.decode()
         if fails:
             assert done.returncode == 2, error
