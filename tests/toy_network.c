@@ -49,6 +49,12 @@ int toy_networks_main(const struct CMUnitTest *tests, int count) {
   return _cmocka_run_group_tests("networks", all, (size_t)(ROWS * count), NULL, NULL);
 }
 
+void toy_network_skip_slow(const ToyNetwork *x) {
+  if (!check_slow || check_long() || strcmp(x->name, "dimamba") != 0) return;
+  print_message("# skip: make check-long runs it; a whole step of this network is compared by test_step\n");
+  skip();
+}
+
 void toy_fill(Network *n, int64_t first, int64_t count, double value, const char *name_format, ...) {
   char name[96];
   va_list args;

@@ -16,6 +16,8 @@ typedef struct ToyNetwork {
 Toy toy_network(const char *name, const char *backend, bool time_conditioning);
 /** toy_network_open — toy_open, then toy_weights with the row's gain. */
 void toy_network_open(Network *n, const Toy *toy);
+/** toy_network_skip_slow — skip the test of a network that is slow on an emulated device, where LONG=1 is not set. */
+void toy_network_skip_slow(const ToyNetwork *x);
 /** toy_networks_main — run every test for every row, which is the test's *state; the exit status of main. */
 int toy_networks_main(const struct CMUnitTest *tests, int count);
 

@@ -117,7 +117,7 @@ static void test_others(void **state) {
 /* Which tokens of probabilities 0.5, 0.3, 0.15, 0.05 are drawn, by both rules. */
 static void nucleus_case(Check *c, const void *shape) {
   (void)shape;
-  enum { V = 4, N = 40 };
+  enum { V = 4, N = 24 };
   static const struct {
     double nucleus;
     int usual, within;

