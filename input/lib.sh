@@ -14,7 +14,11 @@ if [ -n "$CORPUS" ] && [ ! -r "$CORPUS" ]; then
   exit 2
 fi
 
-mdlm() { mpirun -n "$RANKS" "$MDLM" "$@"; }
+mdlm() {
+  local launch=()
+  [ "$RANKS" = 1 ] || launch=(mpirun -n "$RANKS")
+  "${launch[@]}" "$MDLM" "$@"
+}
 
 # corpus_text DIR: set $text to the corpus file; the King James text is written to DIR
 corpus_text() {

@@ -2,8 +2,8 @@
 # smoke.sh [NAME…] — train, sample from and evaluate each deck of input/smoke, or those named, in seconds: every
 # objective and network on small data from the corpus. Called by `make smoke`. Prints one line per deck, then how many
 # succeeded. With --data it only prepares the data.
-# Environment: see lib.sh, and DATA (data) and RUNS (runs/smoke), the folders of data and runs. Another CORPUS needs
-# another DATA.
+# Environment: see lib.sh, and DATA (data) and RUNS (runs/smoke), the folders of data and runs; KEYS, words KEY=VALUE for
+# every command. Another CORPUS needs another DATA.
 set -euo pipefail
 # shellcheck source=input/lib.sh
 . input/lib.sh
@@ -33,7 +33,8 @@ run() {
   local set=${1%%_*} dir=$RUNS/$1 data keys
   data=$smoke/${set}_
   [ "$set" != owt ] || data=$DATA/demo/
-  keys=(run.dir="$dir" data.train="${data}train.h5" data.valid="${data}valid.h5")
+  read -ra keys <<< "${KEYS:-}"
+  keys+=(run.dir="$dir" data.train="${data}train.h5" data.valid="${data}valid.h5")
   rm -rf "$dir"
   mdlm train "input/smoke/$1.cfg" "${keys[@]}" && mdlm sample "input/smoke/$1.cfg" "${keys[@]}" sample.count=2 sample.steps=8 &&
     mdlm eval "input/smoke/$1.cfg" "${keys[@]}"

@@ -17,6 +17,7 @@ cd "$(dirname "$0")/.." || exit 1
 export BUILD=${BUILD:-build} PY=${PY:-.venv/bin/python} CMOCKA_MESSAGE_OUTPUT=TAP
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 # a container's user is root
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
+export OMPI_MCA_mpi_yield_when_idle=1 # the steps share the cores: a rank that waits lets others compute
 export UBSAN_OPTIONS=print_stacktrace=1 ASAN_OPTIONS=allocator_may_return_null=1
 cores=$(nproc) most=$((cores < 8 ? cores : 8)) # most: the number of lanes
 filters=("$@")
@@ -277,7 +278,7 @@ else
   watched=unit
   [ "${LONG:-}" != 1 ] || watched="unit ops"
   # shellcheck disable=SC2086
-  again asan 'SANITIZE=address,undefined CFLAGS="-O1 -g -fno-sanitize-recover=all"' "" $watched
+  again asan 'SANITIZE=address,undefined CFLAGS="-O1 -g1 -fno-sanitize-recover=all"' "" $watched
   if [ "${LONG:-}" != 1 ]; then
     skip asan/ops "make check-long runs it; the tests of ops have guard zones of their own"
     skip valgrind "make check-long runs it; asan has run the same programs here"

@@ -45,7 +45,7 @@ if [ "$MODE" = gpu ]; then # twenty steps of 16 sequences; the emulation is too 
 else
   decks=(input/smoke/lm1b_{mdlm,ar,mdlm_mamba}.cfg) # test_step has every network with every objective
   [ "${LONG:-}" != 1 ] || decks=(input/smoke/lm1b_*.cfg)
-  steps=3 stop=2 size=(train.global_batch=2 train.micro_batch=1 train.warmup=1 model.blocks=1)
+  steps=3 stop=2 size=(device.threads=1 train.global_batch=2 train.micro_batch=1 train.warmup=1 model.blocks=1)
 fi
 [ -z "${DECKS:-}" ] || mapfile -t decks < <(printf 'input/smoke/%s.cfg\n' $DECKS)
 

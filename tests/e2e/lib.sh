@@ -10,6 +10,8 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 # a container's
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
 # no daemon for a single process and no search for networks: this makes hundreds of starts several times faster
 export OMPI_MCA_ess_singleton_isolated=1 OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader
+export HWLOC_PLUGINS_PATH=/nonexistent # nor for displays and devices
+export OMPI_MCA_mpi_yield_when_idle=1 # other scripts share the cores: a rank that waits lets them compute
 # when a rank has failed, mpirun kills the others at once instead of after a second
 export OMPI_MCA_odls_base_sigkill_timeout=0
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
@@ -216,7 +218,19 @@ ${2:-}
 DECK
 }
 
-# same ARGUMENT…: compare checkpoints, metrics or other outputs; see same.py
+# same ARGUMENT…: compare checkpoints, metrics or other outputs; see same.py. One process answers all of a script, because
+# Python starts for longer than it compares.
 same() {
-  "$PY" tests/e2e/same.py "$@"
+  local line IFS=$'\t'
+  if [ -z "${ANSWERS:-}" ]; then
+    coproc COMPARER { exec "$PY" tests/e2e/same.py --serve 2>&1; }
+    started+=("$COMPARER_PID")
+    exec {QUESTIONS}>&"${COMPARER[1]}" {ANSWERS}<&"${COMPARER[0]}"
+  fi
+  printf '%s\n' "$*" >&"$QUESTIONS"
+  while IFS= read -r line <&"$ANSWERS"; do
+    [[ $line != "end "* ]] || return "${line#end }"
+    printf '%s\n' "$line"
+  done
+  fail "same.py has ended"
 }

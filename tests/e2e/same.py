@@ -5,6 +5,8 @@ same; with `and`, those of several pairs.
 The same means: the same names, types, shapes and bits. --close R: values may differ by less than R, relative in the
 2-norm. --rows: each group is a table of metrics: steps ascend strictly, and columns that depend on the clock are left
 out. The name @X is the attribute X of the file.
+With --serve the arguments of one comparison after the other are lines of standard input, with tabs between; each answer
+ends with a line "end CODE".
 Without names: A and B are folders of the same HDF5 files, and every data set and numeric attribute of A's files is the
 same in B's, except columns that depend on the clock."""
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from pathlib import Path
 
 import h5py
@@ -21,7 +24,21 @@ TIMES = {"tokens_per_s", "mfu", "seconds", "step_median", "step_slowest", "slowe
 
 
 def main() -> int:
-    arguments = sys.argv[1:]
+    if sys.argv[1:] != ["--serve"]:
+        return answer(sys.argv[1:])
+    for line in sys.stdin:
+        code: object = 1
+        try:
+            code = answer(line.rstrip("\n").split("\t"))
+        except SystemExit as e:
+            code = e.code
+        except Exception:
+            traceback.print_exc(file=sys.stdout)
+        print("end", code, flush=True)
+    return 0
+
+
+def answer(arguments: list[str]) -> int:
     faults = []
     while arguments:
         end = arguments.index("and") if "and" in arguments else len(arguments)

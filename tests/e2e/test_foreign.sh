@@ -117,6 +117,6 @@ if [ "${LONG:-}" = 1 ]; then
   tap "wrong items, through every reader" env EACH=1 "$PY" tests/e2e/foreign_run.py "$asan/mdlm" "$S" "$T/items" 1200 0
   tap "random damage" "$PY" tests/e2e/foreign_run.py "$asan/mdlm" "$S" "$T/random" 0 4400
 else
-  tap "wrong items and random damage" "$PY" tests/e2e/foreign_run.py "$MDLM" "$S" "$T/some" 90 40
+  tap "wrong items and random damage" "$PY" tests/e2e/foreign_run.py "$MDLM" "$S" "$T/some" 50 20
 fi
 finish

@@ -97,8 +97,9 @@ done
 
 # ---- memory: AdamW's moments, then the average
 
+LARGE=(model.width=512 model.heads=4 model.blocks=1 train.micro_batch=1) # enough MiB to divide
 memory() { # N KEY=VALUE…: what a rank holds, in MiB, "AdamW EMA"
-  ranks "$1" check "$T/deck.cfg" run.dir="$T/none" "${BATCH[@]}" model.width=512 model.heads=4 "${@:2}" |
+  ranks "$1" check "$T/deck.cfg" run.dir="$T/none" "${BATCH[@]}" "${LARGE[@]}" "${@:2}" |
     sed -n 's/^memory of a rank.* AdamW \([0-9]*\), EMA \([0-9]*\),.*/\1 \2/p'
 }
 divided_memory() {
@@ -114,7 +115,7 @@ divided_memory() {
 }
 tap "mdlm check: state divided by the number of ranks" divided_memory
 planned() { # the memory that a plan predicts for 4 ranks of a node, beside that of 1
-  ranks 1 check "$T/deck.cfg" run.dir="$T/none" "${BATCH[@]}" model.width=512 model.heads=4 plan.ranks=4 plan.per_node=8 "$1" |
+  ranks 1 check "$T/deck.cfg" run.dir="$T/none" "${BATCH[@]}" "${LARGE[@]}" plan.ranks=4 plan.per_node=8 "$1" |
     tee "$T/out" | awk '/^ +[14] +1 / { m[$1] = $7 } END { print m[1] - m[4] }'
 }
 predicted() {

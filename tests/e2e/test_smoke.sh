@@ -8,8 +8,8 @@ text 600 > "$T/text"
 DATA=$T/data
 decks() { for deck in "$1"/*.cfg; do basename "$deck" .cfg; done; }
 
-smoke() { # RANKS: run all small decks, as `make smoke` does, in $T/runs$RANKS
-  BUILD=$(dirname "$MDLM") PY=$PY CORPUS=$T/text DATA=$DATA RUNS=$T/runs$1 RANKS=$1 input/smoke.sh > "$T/smoke$1"
+smoke() { # RANKS: run all small decks, as `make smoke` does but with one thread, in $T/runs$RANKS
+  KEYS=device.threads=1 BUILD=$(dirname "$MDLM") PY=$PY CORPUS=$T/text DATA=$DATA RUNS=$T/runs$1 RANKS=$1 input/smoke.sh > "$T/smoke$1"
 }
 all_done() { # RANKS
   local n
@@ -24,20 +24,20 @@ evaluated() { # NAME: one line, the same bound on both numbers of ranks
   line1=$(sed -n '1s/.*nll=/nll=/p' "$T/lines") line2=$(sed -n '2s/.*nll=/nll=/p' "$T/lines")
   [ -n "$line1" ] && [ "$line1" = "$line2" ]
 }
-same_weights() { # NAME: on both numbers of ranks
-  same "$T/runs1/$1/last.h5" "$T/runs2/$1/last.h5" params ema adam_m adam_v @step @tokens @masked_tokens
+same_results() { # NAME: weights and samples on both numbers of ranks
+  same "$T/runs1/$1/last.h5" "$T/runs2/$1/last.h5" params ema adam_m adam_v @step @tokens @masked_tokens \
+    and "$T/runs1/$1/samples.h5" "$T/runs2/$1/samples.h5" tokens
 }
 
 tap "smoke.sh on 1 rank" smoke 1
 tap "smoke.sh on 2 ranks" smoke 2
 for n in 1 2; do tap "every deck trains, samples and evaluates, $n rank(s)" all_done $n; done
 for name in $(decks input/smoke); do
-  tap "$name: same weights on 1 and 2 ranks" same_weights "$name"
-  tap "$name: same samples on 1 and 2 ranks" same "$T/runs1/$name/samples.h5" "$T/runs2/$name/samples.h5" tokens
+  tap "$name: same weights and samples on 1 and 2 ranks" same_results "$name"
   tap "$name: same bound on 1 and 2 ranks" evaluated "$name"
 done
 
-# a run with data.crop resumes with the same crops, also on another number of ranks
+# a run with data.crop resumes with the same crops, also on another number of ranks and of threads
 resumed() {
   local keys=(run.dir="$T/resumed" data.train="$DATA/smoke/text8_train.h5" data.valid="$DATA/smoke/text8_valid.h5")
   ranks 2 train input/smoke/text8_mdlm.cfg "${keys[@]}" train.steps=7 &&

@@ -31,7 +31,7 @@ trap 'trap "" INT TERM; exit 1' INT TERM # a second signal must not interrupt th
 DIR=$(mktemp -d "${TMPDIR:-/tmp}/mdlm-slurm.XXXXXX") || exit 1
 
 export BUILD OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export OMPI_MCA_hwloc_base_binding_policy=none
+export OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1
 export OMP_PROC_BIND=false # the virtual nodes share the cores
 export SLURM_SANDBOX_DIR=$DIR/slurm SLURM_SANDBOX_PORT=$((20000 + $$ % 10000)) SLURM_CONF=$DIR/slurm/slurm.conf
 export DECK=$DIR/deck.cfg
