@@ -76,14 +76,14 @@ $(BUILD)/emulated/cudnn/attention_graph_on_cpu.o: tests/emulation/attention_grap
 $(BUILD)/emulated/tests/test_attention_cudnn: $(BUILD)/tests/ops/test_attention.o $(BUILD)/tests/emulation/device.o $(EMU_CUDNN) \
   $(filter-out %/attention_cudnn.o %/attention_graph.o,$(EMU_OBJ)) $(TEST_LIB) $(LIB)
 	$(call say,LD,$@)
-	$(Q)$(CC) -o $@ $^ $(LDLIBS) -lcmocka -lstdc++
+	$(Q)$(CC) -o $@ $^ $(TEST_LD) $(LDLIBS) -lcmocka -lstdc++
 
 # a program of tests/{ops,cuda,unit,grad,mpi}, linked with the emulation and with the GPU backend
 define on_device
 $(BUILD)/emulated/tests/%: $(BUILD)/tests/$1/%.o $(BUILD)/tests/emulation/device.o $(EMU_OBJ) $(TEST_LIB) $(LIB)
 	@mkdir -p $$(@D)
 	$$(call say,LD,$$@)
-	$$(Q)$$(CC) -o $$@ $$^ $$(LDLIBS) -lcmocka -lstdc++
+	$$(Q)$$(CC) -o $$@ $$^ $$(TEST_LD) $$(LDLIBS) -lcmocka -lstdc++
 $(BUILD)/gpu/tests/%: $(BUILD)/tests/$1/%.o $(BUILD)/tests/cuda/device.o $(TEST_LIB) $(LIB) | $(CUDA_SO)
 	@mkdir -p $$(@D)
 	$$(call say,LD,$$@)

@@ -97,7 +97,7 @@ done
 
 # ---- memory: AdamW's moments, then the average
 
-LARGE=(model.width=512 model.heads=4 model.blocks=1 train.micro_batch=1) # enough MiB to divide
+LARGE=(model.width=512 model.heads=4 model.blocks=1 train.global_batch=12 train.micro_batch=1) # enough MiB to divide
 memory() { # N KEY=VALUE…: what a rank holds, in MiB, "AdamW EMA"
   ranks "$1" check "$T/deck.cfg" run.dir="$T/none" "${BATCH[@]}" "${LARGE[@]}" "${@:2}" |
     sed -n 's/^memory of a rank.* AdamW \([0-9]*\), EMA \([0-9]*\),.*/\1 \2/p'
