@@ -3,7 +3,6 @@
  *   (x1, x2) ← (x1 cos − x2 sin, x2 cos + x1 sin),  angle = position·10000^(−2k/K) */
 #include "base/mem.h"
 #include "ops/cpu/cpu.h"
-#include <string.h>
 
 /* Make the table cover at least L positions. It grows by doubling, since L may increase by one per call. */
 static int table(Cpu *cpu, int64_t L, int64_t half) {
@@ -47,21 +46,19 @@ int FN(rotary)(Device *dev, Tensor x, int64_t heads, int64_t L, int64_t first, b
   return OK;
 }
 
-/* Sequences that are sampled together have one sigma: a row like the one before it is copied. */
+/* Sequences that are sampled together have one sigma: the values of a row like the one before it are copied. */
 int FN(sinusoid)(Device *dev, Tensor y, Tensor sigma) {
   (void)dev;
-  int64_t G = rows_of(y), W = cols_of(y), half = W / 2;
+  int64_t G = rows_of(y), half = cols_of(y) / 2;
   const real *s = sigma.data;
-  for (int64_t g = 0; g < G; g++) {
-    real *out = row(y, g);
-    if (g > 0 && s[g] == s[g - 1]) {
-      memcpy(out, row(y, g - 1), (size_t)W * sizeof *out);
-      continue;
-    }
-    for (int64_t k = 0; k < half; k++) {
-      double angle = (double)s[g] * pow(10000.0, -(double)k / (double)half);
-      out[k] = (real)cos(angle);
-      out[half + k] = (real)sin(angle);
+  for (int64_t k = 0; k < half; k++) {
+    double frequency = pow(10000.0, -(double)k / (double)half);
+    for (int64_t g = 0; g < G; g++) {
+      real *out = row(y, g);
+      bool again = g > 0 && s[g] == s[g - 1];
+      double angle = (double)s[g] * frequency;
+      out[k] = again ? row(y, g - 1)[k] : (real)cos(angle);
+      out[half + k] = again ? row(y, g - 1)[half + k] : (real)sin(angle);
     }
   }
   return OK;
