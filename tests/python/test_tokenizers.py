@@ -22,7 +22,7 @@ from mdlm_data.spelling import Spelling
 from mdlm_data.vocabularies import make_vocabulary
 from mdlm_data.vocabulary import Vocabulary
 
-FILES = 4000 if os.environ.get("LONG") == "1" else 300
+FILES = 4000 if os.environ.get("LONG") == "1" else 150
 TEXTS = 5  # for each file
 
 
