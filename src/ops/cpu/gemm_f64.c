@@ -23,21 +23,20 @@ static void pack(real b[][COLS], bool tb, int64_t cols, int64_t K, const real *B
   }
 }
 
-static Row load(const real *c, int64_t cols) {
-  Row row = {0};
+/* By pointers, since how a Row is passed by value depends on the processor. */
+static void load(Row *row, const real *c, int64_t cols) {
   if (cols == COLS)
-    memcpy(&row, c, sizeof row);
+    memcpy(row, c, sizeof *row);
   else
-    for (int64_t j = 0; j < COLS; j++) row[j] = j < cols ? c[j] : 0;
-  return row;
+    for (int64_t j = 0; j < COLS; j++) (*row)[j] = j < cols ? c[j] : 0;
 }
 
-static void store(real *c, Row row, int64_t cols) {
+static void store(real *c, const Row *row, int64_t cols) {
   if (cols == COLS)
-    memcpy(c, &row, sizeof row);
+    memcpy(c, row, sizeof *row);
   else
     for (int64_t j = 0; j < COLS; j++)
-      if (j < cols) c[j] = row[j];
+      if (j < cols) c[j] = (*row)[j];
 }
 
 /* Rows of C, at most ROWS, and `cols` columns += K terms; b has rows of ldb. Rows that are not there are computed as the
@@ -47,12 +46,12 @@ static void tile(int64_t rows, int64_t cols, int64_t K, const real *A, int64_t b
   const real *a[ROWS];
   Row sum[ROWS];
   for (int64_t i = 0; i < ROWS; i++) a[i] = A + min64(i, rows - 1) * by_row;
-  for (int64_t i = 0; i < ROWS; i++) sum[i] = load(C + min64(i, rows - 1) * ldc, cols);
+  for (int64_t i = 0; i < ROWS; i++) load(&sum[i], C + min64(i, rows - 1) * ldc, cols);
   for (int64_t k = 0; k < K; k++) {
     Row terms = *(const Row *)(b + k * ldb);
     for (int64_t i = 0; i < ROWS; i++) sum[i] += a[i][k * by_term] * terms;
   }
-  for (int64_t i = 0; i < rows; i++) store(C + i * ldc, sum[i], cols);
+  for (int64_t i = 0; i < rows; i++) store(C + i * ldc, &sum[i], cols);
 }
 
 void FN(gemm_serial)(bool ta, bool tb, int64_t M, int64_t N, int64_t K, const real *A, int64_t lda, const real *B,
