@@ -10,6 +10,24 @@ static double time_of(double u, int64_t i, int64_t n, bool stratified, double ta
   return (1 - tau) * u + tau;
 }
 
+static uint64_t common_divisor(uint64_t a, uint64_t b) {
+  while (b > 0) {
+    uint64_t rest = a % b;
+    a = b, b = rest;
+  }
+  return a;
+}
+
+/* Multiples of a number near n divided by the golden ratio are spread evenly modulo n, however many they are. */
+int64_t timestep_cell(uint64_t seed, RngPurpose purpose, int64_t step, int64_t i, int64_t n) {
+  enum { TURN = 2 }; /* layer of its random number */
+  const double GOLDEN = 0.6180339887498949;
+  uint64_t N = (uint64_t)n, apart = (uint64_t)(GOLDEN * (double)n);
+  uint64_t turn = (uint64_t)(rng_uniform(rng_key(seed, purpose, TURN, (uint64_t)step, 0), 0) * (double)n);
+  while (common_divisor(apart, N) != 1) apart++;
+  return (int64_t)(((uint64_t)i * apart + turn) % N);
+}
+
 double timestep_draw(uint64_t seed, RngPurpose purpose, int64_t step, int64_t sequence, int64_t i, int64_t n,
                      bool stratified, double tau) {
   double u = rng_uniform(rng_key(seed, purpose, 0, (uint64_t)step, (uint64_t)sequence), 0);

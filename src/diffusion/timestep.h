@@ -8,6 +8,10 @@
  * uniform. Source: arXiv:2406.07524 App. C.3 (low-discrepancy sampler over the batch; here over the global batch) */
 double timestep_draw(uint64_t seed, RngPurpose purpose, int64_t step, int64_t sequence, int64_t i, int64_t n,
                      bool stratified, double tau);
+/** timestep_cell — the cell that sequence i of n has in a step: a permutation of 0 … n−1 in which consecutive sequences lie
+ *  far apart, turned by a random number of cells in every step. So each rank and micro-batch has times from all of
+ *  [τ,1], about as many masks as the others, and as much work. n ≤ 2^32. */
+int64_t timestep_cell(uint64_t seed, RngPurpose purpose, int64_t step, int64_t i, int64_t n);
 /** timestep_blocks — t[blocks]: those of the blocks of sequence i, each stratified over all n·blocks cells of the batch,
  *  which a permutation of its own in every step assigns: so the time of a block is uniform in [τ,1] wherever it stands.
  *  With one block that of timestep_draw. Source: arXiv:2503.09573 App. C.3, whose cells go row by row, so that the

@@ -9,17 +9,19 @@ static int32_t label_of(const Trainer *t, int64_t step, int64_t i, int32_t label
 }
 
 /* Sequence b of t->net.noised := draw k of the micro-batch's sequence `at`. The times of all draws of the global batch are
- * one stratified sample; without blocks those of draw k lie in part k of train.draws equal parts of their range. */
+ * one stratified sample. */
 static void add_draw(Trainer *t, const Micro *micro, int64_t b, int64_t at, int64_t k) {
   const Config *cfg = t->cfg;
   Network *net = &t->net;
   Noised *n = &net->noised;
   uint64_t seed = (uint64_t)cfg->run_seed;
-  int64_t i = micro->first + at, draw = k * cfg->train_global_batch + i;
+  int64_t i = micro->first + at, draw = k * cfg->train_global_batch + i,
+          all = cfg->train_draws * cfg->train_global_batch;
+  int64_t cell = timestep_cell(seed, RNG_TIME, micro->step, draw, all);
   RngKey mask = rng_key(seed, RNG_MASK, 0, (uint64_t)micro->step, (uint64_t)draw);
   n->label[b] = label_of(t, micro->step, i, micro->labels[at]);
-  timestep_blocks(n->t, objective_blocks(&net->objective, micro->L), seed, RNG_TIME, micro->step, draw, draw,
-                  cfg->train_draws * cfg->train_global_batch, cfg->diffusion_stratified, net->objective.tau);
+  timestep_blocks(n->t, objective_blocks(&net->objective, micro->L), seed, RNG_TIME, micro->step, draw, cell, all,
+                  cfg->diffusion_stratified, net->objective.tau);
   noised_train(&net->objective, n, b, micro->tokens + at * micro->L, micro->lengths[at], n->t, mask);
 }
 

@@ -119,8 +119,8 @@ static void noise(Bench *b) {
     for (int64_t l = 0; l < s->length; l++) x0[l] = (int32_t)(rng_uniform(text, (uint64_t)l) * (double)(s->vocab - 1));
     const Objective *o = &b->net.objective;
     Noised *n = &b->net.noised;
-    timestep_blocks(n->t, objective_blocks(o, s->length), 1, RNG_TIME, b->step, sequence, sequence,
-                    s->batch * b->comm.size, true, o->tau);
+    int64_t all = s->batch * b->comm.size, cell = timestep_cell(1, RNG_TIME, b->step, sequence, all);
+    timestep_blocks(n->t, objective_blocks(o, s->length), 1, RNG_TIME, b->step, sequence, cell, all, true, o->tau);
     noised_draw(o, n, i, x0, s->length, n->t, mask);
   }
 }

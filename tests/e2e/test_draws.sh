@@ -1,6 +1,6 @@
 #!/bin/bash
 # test_draws.sh — several draws of the noise of each sequence in a step (train.draws), which in block diffusion share the
-# pass over its clean tokens: the steps of a batch that has every sequence so many times; the same bits on any number of
+# pass over its clean tokens: the gradients of a batch that has every sequence so many times; the same bits on any number of
 # ranks, killed and resumed; evaluations share that pass, too, and change no bit; what is refused.
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
@@ -14,14 +14,14 @@ train() { # NAME N [KEY=VALUE…]: train in $T/NAME on N ranks
   ranks "$2" train "$D" run.dir="$T/$1" "${@:3}"
 }
 
-# ---- one step of all rows of a file with three draws is one step with a batch that takes each row three times
+# ---- a step of all rows of a file with three draws has the gradients of one with a batch that takes each row three times
 as_rows() { # NAME [KEY=VALUE…]
-  local keys=(data.train="$T/valid.h5" data.valid= data.order=sequential train.warmup=0 train.steps=2 model.dropout=0 "${@:2}")
+  local keys=(data.train="$T/valid.h5" data.valid= data.order=sequential train.warmup=0 train.steps=1 model.dropout=0 "${@:2}")
   train "$1_draws" 1 "${keys[@]}" train.draws=3 train.global_batch="$ROWS" train.micro_batch="$ROWS" &&
     train "$1_rows" 1 "${keys[@]}" train.global_batch=$((3 * ROWS)) train.micro_batch="$ROWS" &&
-    same --close 1e-4 "$T/$1_draws/last.h5" "$T/$1_rows/last.h5" params adam_m @step @tokens @masked_tokens
+    same --close 1e-4 "$T/$1_draws/last.h5" "$T/$1_rows/last.h5" adam_m @step @tokens @masked_tokens
 }
-tap "three draws: the steps of a batch that has each sequence three times" as_rows mdlm
+tap "three draws: the gradients of a batch that has each sequence three times" as_rows mdlm
 tap "in blocks" as_rows blocks diffusion.block=4
 tap "an objective of two passes" as_rows d3pm diffusion.objective=d3pm diffusion.T=10
 

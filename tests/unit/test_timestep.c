@@ -42,6 +42,33 @@ static void test_times_are_uniform(void **state) {
   toy_law("plain u", plain, chance, BINS, (int64_t)N * STEPS);
 }
 
+/* All cells, each once; the mean cell of a rank or of a micro-batch is close to the middle, in every step another one. */
+static void test_cells(void **state) {
+  (void)state;
+  enum { MOST = 600 };
+  for (int64_t n = 1; n <= MOST; n++) {
+    bool taken[MOST] = {false};
+    for (int64_t i = 0; i < n; i++) {
+      int64_t cell = timestep_cell(SEED, RNG_TIME, n, i, n);
+      assert_true(cell >= 0 && cell < n && !taken[cell]);
+      taken[cell] = true;
+    }
+  }
+  static const int64_t batches[][2] = {{64, 8}, {64, 32}, {512, 64}, {512, 32}, {480, 60}, {1024, 8}};
+  for (int k = 0; k < 6; k++)
+    for (int64_t first = 0, n = batches[k][0], part = batches[k][1]; first < n; first += part) {
+      double sum = 0;
+      for (int64_t i = first; i < first + part; i++) sum += (double)timestep_cell(SEED, RNG_TIME, 5, i, n) + 0.5;
+      double mean = sum / (double)(n * part);
+      if (fabs(mean - 0.5) > 2 / (double)part) fail_msg("%d of %d have a mean of %g", (int)part, (int)n, mean);
+    }
+  int64_t count[8] = {0};
+  double chance[8] = {0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125, 0.125};
+  for (int64_t step = 0; step < 4000; step++) count[timestep_cell(SEED, RNG_TIME, step, 3, 8)]++;
+  toy_law("the cell of a sequence over steps", count, chance, 8, 4000);
+  assert_true(timestep_cell(SEED, RNG_TIME, 1, (INT64_C(1) << 32) - 1, INT64_C(1) << 32) >= 0);
+}
+
 /* t = (1 − τ)u + τ, for the same u */
 static void test_tau(void **state) {
   (void)state;
@@ -186,6 +213,7 @@ static void test_count_of_long_sequences(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_strata),
+      cmocka_unit_test(test_cells),
       cmocka_unit_test(test_times_are_uniform),
       cmocka_unit_test(test_tau),
       cmocka_unit_test(test_split),
