@@ -114,7 +114,7 @@ static int insert(int32_t *ids, double *scores, int n, int32_t id, double score)
 int latent_draw(const Latent *g, double place, double temperature, int32_t x, int32_t mask, RngKey key,
                 int32_t ids[LATENT_MOST], double weights[LATENT_MOST]) {
   const double LEAST = 1e-9;
-  double gamma = g->low + (g->high - g->low) * place, sigma = sqrt(1 / (1 + exp(-gamma))), cut = 0, sum = 0;
+  double gamma = g->low + (g->high - g->low) * place, sigma = sqrt(1 / (1 + exp(-gamma))), sum = 0;
   Draws d = {.key = key, .left = g->tokens - 1, .used = {x < mask ? x : mask, x < mask ? mask : x}, .n = 2};
   double radius = sqrt(-2 * log(uniform(&d))), own = exp(-gamma / 2) + radius * cos(2 * PI * uniform(&d)); /* w_x/σ̃ */
   int n = insert(ids, weights, 0, x, own);
@@ -122,7 +122,7 @@ int latent_draw(const Latent *g, double place, double temperature, int32_t x, in
     int32_t id;
     double score = next(&d, &id);
     n = insert(ids, weights, n, id, score);
-    cut = weights[0] + temperature / sigma * log(LEAST / (double)(d.left + 1));
+    double cut = weights[0] + temperature / sigma * log(LEAST / (double)(d.left + 1));
     if (score < cut) break; /* all that are left together weigh less than LEAST */
   }
   for (int i = n - 1; i >= 0; i--) {

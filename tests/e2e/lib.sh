@@ -143,6 +143,16 @@ ended() {
   return $code
 }
 
+# train_killed FOLDER ARGUMENT…: start `mdlm train` on one rank, saving in every step, and kill it once FOLDER has two checkpoints
+train_killed() {
+  start "$T/log" 1 train "${@:2}" run.dir="$1" train.save_every=1
+  local pid=$!
+  wait_for "$LIMIT" test -e "$1/previous.h5" || return 1
+  kill -KILL "$pid"
+  ended "$pid"
+  [ $? = 137 ] || fail "it was not killed"
+}
+
 # files FOLDER PATTERNS WORD…: apply find's WORDs to its files, except those that match a pattern of the list PATTERNS
 files() {
   local skip=() names it

@@ -24,13 +24,7 @@ done
 
 # killed at once after a checkpoint, and resumed on another number of ranks
 killed() { # NAME OF [KEY=VALUE…]: the run OF again
-  start "$T/log" 1 train "$D" run.dir="$T/$1" train.micro_batch=2 "${BLOCK[@]}" "${@:3}" train.save_every=1 train.log_every=1
-  local pid=$!
-  wait_for "$LIMIT" test -e "$T/$1/previous.h5" || return 1
-  kill -KILL "$pid"
-  ended "$pid"
-  [ $? = 137 ] || fail "it was not killed" || return 1
-  train "$1" 3 "${@:3}" && same "$T/$2/last.h5" "$T/$1/last.h5" "${STATE[@]}"
+  train_killed "$T/$1" "$D" train.micro_batch=2 "${BLOCK[@]}" "${@:3}" train.log_every=1 && train "$1" 3 "${@:3}" && same "$T/$2/last.h5" "$T/$1/last.h5" "${STATE[@]}"
 }
 tap "killed, resumed on 3 ranks: the weights of the uninterrupted run" killed killed one
 

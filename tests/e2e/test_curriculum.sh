@@ -19,13 +19,7 @@ same_run() {
 tap "2 ranks: the same bits" same_run two 2
 tap "4 ranks: the same bits" same_run four 4
 resumed() {
-  start "$T/log" 1 train "$D" run.dir="$T/killed" "${GAUSSIAN[@]}" train.save_every=1
-  local pid=$!
-  wait_for "$LIMIT" test -e "$T/killed/previous.h5" || return 1
-  kill -KILL "$pid"
-  ended "$pid"
-  [ $? = 137 ] || fail "it was not killed" || return 1
-  train killed 2 && same "$T/one/last.h5" "$T/killed/last.h5" "${STATE[@]}"
+  train_killed "$T/killed" "$D" "${GAUSSIAN[@]}" && train killed 2 && same "$T/one/last.h5" "$T/killed/last.h5" "${STATE[@]}"
 }
 tap "killed, resumed on 2 ranks: the weights of the uninterrupted run" resumed
 plain() { train plain 1 diffusion.input_temperature=0 && ! same "$T/one/last.h5" "$T/plain/last.h5" params; }

@@ -33,13 +33,7 @@ same_run() {
 tap "2 ranks: the same bits" same_run two 2
 tap "4 ranks: the same bits" same_run four 4
 resumed() {
-  start "$T/log" 1 train "$D" run.dir="$T/killed" "${DRAWS[@]}" train.save_every=1
-  local pid=$!
-  wait_for "$LIMIT" test -e "$T/killed/previous.h5" || return 1
-  kill -KILL "$pid"
-  ended "$pid"
-  [ $? = 137 ] || fail "it was not killed" || return 1
-  train killed 2 "${DRAWS[@]}" && same "$T/one/last.h5" "$T/killed/last.h5" "${STATE[@]}"
+  train_killed "$T/killed" "$D" "${DRAWS[@]}" && train killed 2 "${DRAWS[@]}" && same "$T/one/last.h5" "$T/killed/last.h5" "${STATE[@]}"
 }
 tap "killed, resumed on 2 ranks: the weights of the uninterrupted run" resumed
 differs() { ! same "$T/one/last.h5" "$T/fewer/last.h5" params; }
