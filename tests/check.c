@@ -465,10 +465,6 @@ void check_slopes(Check *c, CheckOp op, const void *args, Tensor y, Tensor dy, c
   for (int i = 0; i < n; i++) check_slope(c, list[i].what, weighted_sum, &w, list[i].x, check_read(c, list[i].dx));
 }
 
-bool check_has_bf16(void) {
-  return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-}
-
 double *check_mask(Check *c, const Dropout *dropout, int64_t R, int64_t D) {
   ResidualNorm a = {.kind = NORM_LAYER, .rows_per_group = R, .dropout = *dropout};
   a.x_out = check_out(c, R, D);

@@ -146,8 +146,6 @@ double check_dot(const double *a, const double *b, int64_t n);
 double check_terms(const double *a, const double *b, int64_t n, double *size);
 /** check_bf16 — x rounded to bf16, ties to even, with frexp and rint: not with the bit trick of the code under test. */
 double check_bf16(double x);
-/** check_has_bf16 — whether this processor can multiply bf16 matrices: oneDNN requires AVX-512. */
-bool check_has_bf16(void);
 /** check_mask — the dropout mask [R,D] as residual_norm applies it: x_out of x = 0, branch = 1 and no gate. Its values
  *  are 0 and 1/(1−p). */
 double *check_mask(Check *c, const Dropout *dropout, int64_t R, int64_t D);

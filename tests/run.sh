@@ -213,6 +213,10 @@ in_lanes "$most"
 export OMP_WAIT_POLICY=passive # the steps share the cores
 for t in $(programs unit ops grad golden); do OMP_NUM_THREADS=$cores step "$t" 180 "$BUILD/tests/$t"; done
 
+# bf16 products as on a processor without AVX512_BF16; oneDNN before 2.7 reads the second variable
+ONEDNN_MAX_CPU_ISA=AVX2 DNNL_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=$cores \
+  step "ops/test_dense, bf16 as f32" 180 "$BUILD/tests/ops/test_dense"
+
 # The tests of ops, of a whole step and of the samplers' distributions on the CUDA backend emulated on the CPU. Every
 # case runs in two orders of the emulated threads. Also whole runs.
 in_lanes "$most"

@@ -119,7 +119,7 @@ static void test_causal(void **state) {
   (void)state;
   causal("cpu_f64", false);
   causal("cpu", false);
-  if (check_has_bf16()) causal("cpu", true);
+  causal("cpu", true);
 }
 
 /* ---- dit with gates of 1 and no modulation differs from ar by the causal mask only. In the first block the last

@@ -209,7 +209,7 @@ static void test_values(void **state) {
   compare("cpu_f64", B, false, 1e-13);
   compare("cpu_f64", 2, false, 1e-13);
   compare("cpu", B, false, 1e-5);
-  if (check_has_bf16()) compare("cpu", B, true, 0.05);
+  compare("cpu", B, true, 0.05);
 }
 
 /* ---- causality: a position sees itself and earlier ones */

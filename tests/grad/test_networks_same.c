@@ -9,19 +9,13 @@
 
 enum { B = TOY_B, L = TOY_L, D = TOY_D, TOKENS = TOY_TOKENS };
 
-/* ---- the same tests for each precision; bf16 only if the processor can multiply bf16 matrices */
+/* ---- the same tests for each precision */
 typedef enum Precision { F64, F32, BF16 } Precision;
 
 static Toy toy_in(const ToyNetwork *x, Precision precision, bool time) {
   Toy t = toy_network(x->name, precision == F64 ? "cpu_f64" : "cpu", time);
   t.device.bf16 = precision == BF16;
   return t;
-}
-
-static void need_bf16(void) {
-  if (check_has_bf16()) return;
-  print_message("# skip: this processor has no bf16 products\n");
-  skip();
 }
 
 /* ---- a network without training reuses activations between blocks: same bits */
@@ -118,10 +112,7 @@ static void test_threads(void **state) {
   same_with_threads(*state, F64);
   same_with_threads(*state, F32);
 }
-static void test_threads_bf16(void **state) {
-  need_bf16();
-  same_with_threads(*state, BF16);
-}
+static void test_threads_bf16(void **state) { same_with_threads(*state, BF16); }
 
 /* ---- precisions: with the same weights only rounding errors differ. Returns the error of the hidden rows. */
 static double compare_with_f64(const ToyNetwork *x, Precision precision, bool time, double bound,
@@ -151,7 +142,6 @@ static void test_f32(void **state) {
 }
 static void test_bf16(void **state) {
   const ToyNetwork *x = *state;
-  need_bf16();
   for (int time = 0; time <= x->timed; time++) {
     double error = compare_with_f64(x, BF16, time, 3e-2, x->bf16);
     assert_true(error > 1e-4); /* the bf16 copies were really used */
@@ -191,7 +181,6 @@ static void test_bind(void **state) {
   }
 }
 static void test_bind_bf16(void **state) {
-  need_bf16();
   for (int training = 0; training < 2; training++) bind_and_back(*state, BF16, training);
 }
 
@@ -278,10 +267,7 @@ static void test_no_allocation(void **state) {
   step_twice(*state, F64);
   step_twice(*state, F32);
 }
-static void test_no_allocation_bf16(void **state) {
-  need_bf16();
-  step_twice(*state, BF16);
-}
+static void test_no_allocation_bf16(void **state) { step_twice(*state, BF16); }
 
 int main(void) {
   const struct CMUnitTest tests[] = {

@@ -158,7 +158,7 @@ static void divided_state_gives_the_same(void **state) {
   t.model.blocks = 2;
   compare(t, 1e-4);
   t.device.bf16 = true;
-  if (!check_slow && check_has_bf16()) compare(t, 1e-2);
+  if (!check_slow) compare(t, 1e-2);
   t.device.bf16 = false;
   t.device.name = "cpu_f64";
   if (!check_slow) compare(t, 1e-12);

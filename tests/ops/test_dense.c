@@ -150,17 +150,11 @@ static void test_products(void **state) {
   for (int i = 0; i < SHAPES; i++) both_ways(&shapes[i], check_every);
 }
 
-static bool has_bf16(void) { return strcmp(check_device, "cpu") != 0 || check_has_bf16(); }
-static void skip_bf16(void) {
-  print_message("# SKIP products with bf16 weights: this processor has no AVX-512\n");
-  skip();
-}
 /* The f64 backend has no bf16 weights. */
 static void in_f32_and_bf16(CheckCase run, const void *shape) { check_case(run, shape, CHECK_F32, check_last()); }
 
 static void test_products_bf16(void **state) {
   (void)state;
-  if (!has_bf16()) skip_bf16();
   for (int i = 0; i < LOW_SHAPES; i++) both_ways(&low_shapes[i], in_f32_and_bf16);
 }
 
@@ -170,7 +164,7 @@ static void test_left_out(void **state) {
     Backward a = {{17, 24, 40, false, false, false, false, false}, some & 1, false, some & 2, some & 4};
     check_every(backward, &a);
     a.shape.low = true;
-    if (has_bf16()) in_f32_and_bf16(backward, &a);
+    in_f32_and_bf16(backward, &a);
   }
 }
 
@@ -219,7 +213,6 @@ static void test_choice(void **state) {
                      low = {67, 72, 40, true, true, false, true, false};
   both_ways(&plain, once_freely);
   once_freely(twice, &plain);
-  if (!has_bf16()) return;
   both_ways(&low, once_freely);
   once_freely(twice, &low);
 }
@@ -291,7 +284,7 @@ static void test_places(void **state) {
   for (size_t i = 0; i < sizeof whose / sizeof *whose; i++) {
     Places real = {&plain, whose[i]}, act = {&low, whose[i]};
     check_every(places, &real);
-    if (has_bf16()) in_f32_and_bf16(places, &act);
+    in_f32_and_bf16(places, &act);
   }
 }
 
@@ -307,7 +300,7 @@ static void uneven(Check *c, Tensor t, double seed) {
 static void rows_alone(Check *c, const void *shape) {
   static const int64_t few[] = {1, 2, 3, 15, 16, 17, 33, 65};
   const Shape *s = shape;
-  bool exact = strcmp(check_device, "cpu") == 0 && check_has_bf16();
+  bool exact = strcmp(check_device, "cpu") == 0;
   Tensor x = input(c, s, s->R, s->K), w = weight(c, s), b = bias_of(c, s), y = input(c, s, s->R, s->N);
   uneven(c, x, 1);
   uneven(c, w, 2);
@@ -329,7 +322,7 @@ static void test_rows_alone(void **state) {
   static const Shape real = {66, 64, 2304, true, false, false, false, false},
                      low = {66, 64, 2304, true, false, false, true, false};
   check_every(rows_alone, &real);
-  if (has_bf16()) in_f32_and_bf16(rows_alone, &low);
+  in_f32_and_bf16(rows_alone, &low);
 }
 
 /* ---- gelu_backward */
@@ -399,7 +392,7 @@ static void test_gelu_product(void **state) {
                               {19, 11, 24, false, false, false, true, false},
                               {3, 4200, 5, false, false, false, true, false}};
   for (size_t i = 0; i < sizeof of_w / sizeof *of_w; i++) check_case(gelu_product, &of_w[i], check_first(), CHECK_F32);
-  for (size_t i = 0; i < sizeof low / sizeof *low && has_bf16(); i++) {
+  for (size_t i = 0; i < sizeof low / sizeof *low; i++) {
     in_f32_and_bf16(gelu_product, &low[i]);
     for (Shape s = low[i]; s.R < low[i].R + 4; s.R++) once_freely(gelu_product, &s);
   }

@@ -51,7 +51,7 @@ static int cpu_open(Device *dev, const DeviceOptions *options) {
   omp_set_num_threads(dev->threads);
   if (options->pin) pin_threads(dev, options->place.share_rank);
 #if REAL_IS_FLOAT
-  int err = options->bf16 ? gemm16_open(dev) : OK;
+  int err = options->bf16 && gemm16_supported() ? gemm16_open(dev) : OK;
   if (err) cpu_close(dev);
   return err;
 #else
@@ -63,6 +63,7 @@ static const char *cpu_library(void) {
 #if REAL_IS_FLOAT
   static char text[64];
   const dnnl_version_t *v = dnnl_version();
+  if (!gemm16_supported()) return "f32 products, also for bf16";
   snprintf(text, sizeof text, "oneDNN %d.%d.%d for bf16", v->major, v->minor, v->patch);
   return text;
 #else

@@ -39,6 +39,8 @@ enum { UPDATE_CHUNK = 4096 }; /* Ops.chunk */
 typedef enum ScratchSlot {
   SCRATCH_A,
   SCRATCH_B,
+  SCRATCH_LOW_A,
+  SCRATCH_LOW_B,
   SCRATCH_PARTIAL,
   SCRATCH_THREAD,
   SCRATCH_PACK,

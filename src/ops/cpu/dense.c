@@ -1,10 +1,11 @@
-/* dense — y = x wᵀ + b, forward and backward; products take bf16 factors if w is bf16. */
+/* dense — y = x wᵀ + b, forward and backward; products take bf16 factors if w is bf16. On a processor without
+ * AVX512_BF16 the same factors are multiplied as floats. */
 #include "ops/cpu/bf16.h"
 #include "ops/cpu/gelu.h"
 #include "ops/cpu/gemm16.h"
 
-/* *p := t as bf16: its own memory if it is bf16, else a copy in a scratch slot. */
 #if REAL_IS_FLOAT
+/* *p := t as bf16: its own memory if it is bf16, else a copy in a scratch slot. */
 static int factor16(Device *dev, ScratchSlot slot, Tensor t, const uint16_t **p, int64_t *ld) {
   int64_t R = rows_of(t), K = cols_of(t);
   *ld = t.ld;
@@ -23,22 +24,52 @@ static int factor16(Device *dev, ScratchSlot slot, Tensor t, const uint16_t **p,
   *ld = K;
   return OK;
 }
+
+/* *p := t, contiguous and rounded to bf16, as floats, in a scratch slot. */
+static int rounded(Device *dev, ScratchSlot slot, Tensor t, const float **p) {
+  int64_t R = rows_of(t), K = cols_of(t);
+  float *copy;
+  TRY(FN(scratch)(dev, slot, (size_t)(R * K) * sizeof *copy, &copy));
+#pragma omp parallel for schedule(static)
+  for (int64_t r = 0; r < R; r++) {
+    const uint16_t *low = (const uint16_t *)t.data + r * t.ld;
+    const float *x = (const float *)t.data + r * t.ld;
+    float *y = copy + r * K;
+    if (t.type == DT_BF16) {
+#pragma omp simd
+      for (int64_t k = 0; k < K; k++) y[k] = bf16_to(low[k]);
+    } else {
+#pragma omp simd
+      for (int64_t k = 0; k < K; k++) y[k] = bf16_to(bf16_from(x[k]));
+    }
+  }
+  *p = copy;
+  return OK;
+}
+
+static int product_low(Device *dev, bool ta, bool tb, int64_t K, Tensor a, Tensor b, bool add, Tensor c,
+                       const Epilogue *epilogue) {
+  int64_t M = rows_of(c), N = cols_of(c), lda, ldb;
+  if (!gemm16_supported()) {
+    const float *A, *B;
+    TRY(rounded(dev, SCRATCH_LOW_A, a, &A));
+    TRY(rounded(dev, SCRATCH_LOW_B, b, &B));
+    return FN(gemm)(dev, ta, tb, M, N, K, A, cols_of(a), B, cols_of(b), add, c.data, c.ld, epilogue);
+  }
+  const uint16_t *A, *B;
+  TRY(factor16(dev, SCRATCH_LOW_A, a, &A, &lda));
+  TRY(factor16(dev, SCRATCH_LOW_B, b, &B, &ldb));
+  return gemm16(dev, ta, tb, M, N, K, A, lda, B, ldb, add, c.data, c.ld, epilogue);
+}
 #endif
 
 static int product(Device *dev, bool low, bool ta, bool tb, int64_t K, Tensor a, Tensor b, bool add, Tensor c,
                    const Epilogue *epilogue) {
-  int64_t M = rows_of(c), N = cols_of(c);
 #if REAL_IS_FLOAT
-  if (low) {
-    const uint16_t *A, *B;
-    int64_t lda, ldb;
-    TRY(factor16(dev, SCRATCH_A, a, &A, &lda));
-    TRY(factor16(dev, SCRATCH_B, b, &B, &ldb));
-    return gemm16(dev, ta, tb, M, N, K, A, lda, B, ldb, add, c.data, c.ld, epilogue);
-  }
+  if (low) return product_low(dev, ta, tb, K, a, b, add, c, epilogue);
 #endif
   CHECK(!low, ERR_SHAPE, "dense: the %s backend has no bf16 weights", dev->ops->name);
-  return FN(gemm)(dev, ta, tb, M, N, K, a.data, a.ld, b.data, b.ld, add, c.data, c.ld, epilogue);
+  return FN(gemm)(dev, ta, tb, rows_of(c), cols_of(c), K, a.data, a.ld, b.data, b.ld, add, c.data, c.ld, epilogue);
 }
 
 int FN(dense)(Device *dev, Tensor y, Tensor pre, Tensor x, Tensor w, Tensor b) {

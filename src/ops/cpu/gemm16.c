@@ -140,14 +140,13 @@ static int cut(int64_t n, int64_t tile, bool powers, int64_t piece[MAX_TILES]) {
   return count;
 }
 
+bool gemm16_supported(void) {
+  return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16;
+}
+
 int gemm16_open(Device *dev) {
   Cpu *cpu = dev->impl;
-  const Shape one = {1, 16, 16, 16, 16, 16, false, true, false};
-  int at;
-  TRY(gemm16_create(&cpu->gemm16, dev->threads));
-  CHECK(shape_find(cpu->gemm16, &one, &at) == OK, ERR_DEVICE,
-        "device.matmul = bf16: oneDNN has no bf16 matrix products for this processor; use device.matmul = f32");
-  return OK;
+  return gemm16_create(&cpu->gemm16, dev->threads);
 }
 
 /* A product of one row, padded to two: oneDNN sums a single row in another order, and a row's bits must not depend on

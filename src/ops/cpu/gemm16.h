@@ -7,6 +7,9 @@
  *  tile sizes, so that a varying number of rows reuses cached primitives. */
 int gemm16(Device *dev, bool ta, bool tb, int64_t M, int64_t N, int64_t K, const uint16_t *A, int64_t lda,
            const uint16_t *B, int64_t ldb, bool add, float *C, int64_t ldc, const Epilogue *epilogue);
-/** gemm16_open — create the cache; ERR_DEVICE if the processor has no bf16 products. */
+/** gemm16_supported — whether this processor has AVX512_BF16. Without, oneDNN emulates the products at a third of the speed
+ *  of f32, or has none. */
+bool gemm16_supported(void);
+/** gemm16_open — create the cache. */
 int gemm16_open(Device *dev);
 void gemm16_destroy(Gemm16 **g);
