@@ -89,19 +89,27 @@ void noised_reweigh(const Objective *o, Noised *n, int64_t first, double t) {
     *weight = plain ? 1 : *weight / density;
 }
 
-/* z of sequence b at `time`, and its softened tokens, behind those of the sequences before it. */
+/* z of sequence b at `time`, and its softened tokens, behind those of the sequences before it. Each token is drawn in a
+ * place with room for all its entries; then they move together. */
 static void soften(const Objective *o, Noised *n, int64_t b, const int32_t *x0, double time, RngKey key) {
   TokenMix *m = &n->mix;
   double place = law_place(&o->law, time);
+  int32_t *count = m->begin + 1; /* until the entries are in place */
   if (b == 0) m->n = 0, m->begin[0] = 0;
-  for (int64_t l = 0, r = b * n->L; l < n->L; l++, r++) {
+#pragma omp parallel for schedule(static)
+  for (int64_t l = 0; l < n->L; l++) {
+    int64_t r = b * n->L + l;
     RngKey own = key;
     own.stream += (uint32_t)(l + 1); /* a layer for each position */
-    int count = latent_draw(&o->law.latent, place, o->options.input_temperature, x0[l], o->mask, own, m->ids + m->n,
-                            m->weights + m->n);
-    n->z[r] = m->ids[m->n];
-    for (int i = 0; i < count; i++) m->rows[m->n++] = (int32_t)r;
-    m->begin[r + 1] = m->n;
+    count[r] = latent_draw(&o->law.latent, place, o->options.input_temperature, x0[l], o->mask, own,
+                           m->ids + r * LATENT_MOST, m->weights + r * LATENT_MOST);
+    n->z[r] = m->ids[r * LATENT_MOST];
+  }
+  for (int64_t r = b * n->L; r < (b + 1) * n->L; r++) {
+    memmove(m->ids + m->n, m->ids + r * LATENT_MOST, (size_t)count[r] * sizeof *m->ids);
+    memmove(m->weights + m->n, m->weights + r * LATENT_MOST, (size_t)count[r] * sizeof *m->weights);
+    for (int i = 0; i < count[r]; i++) m->rows[m->n + i] = (int32_t)r;
+    m->begin[r + 1] = m->n += count[r];
   }
 }
 
