@@ -53,6 +53,7 @@ SamplerJob deck_job(const Config *cfg, Network *net, int32_t label) {
                     .noise_removal = cfg->sample_noise_removal,
                     .draw = {.temperature = cfg->sample_temperature,
                              .nucleus = cfg->sample_nucleus,
+                             .within = strcmp(cfg->sample_nucleus_rule, "bd3lm") == 0,
                              .f32 = strcmp(cfg->sample_draw, "f32") == 0},
                     .seed = (uint64_t)cfg->run_seed};
   guidance_set(&job, label, cfg->sample_guidance);

@@ -270,6 +270,13 @@ never() {
     python 'assert (h5.File(sys.argv[1])["tokens"][()] != h5.File(sys.argv[2])["vocab"].attrs["eos"]).all()' "$T/never.h5" "$T/train.h5"
 }
 tap "sample.eos = never" never
+ruled() { # the token that crosses the nucleus is in one of them only
+  for rule in usual bd3lm; do
+    ranks 1 sample "$D" sample.nucleus=0.5 sample.nucleus_rule="$rule" sample.output="$T/$rule.h5" || return 1
+  done
+  ! h5diff -q "$T/usual.h5" "$T/bd3lm.h5" /tokens
+}
+tap "sample.nucleus_rule" ruled
 tap "sample with a partial last batch" prints '^3 samples' \
   -- sample "$D" run.seed=2 sample.count=3 sample.batch=2 sample.output="$T/three.h5"
 shaped() { # FILE ROWS
