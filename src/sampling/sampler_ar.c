@@ -7,8 +7,8 @@
  * With the cache a pass is one position of all sequences, and its keys and values are kept; without, a pass is the
  * whole prefix. Both use the same random numbers, and on the CPU the network's output has the same bits, since those of a
  * row do not depend on the number of rows (src/ops/cpu/gemm.c), and so have the tokens. On a GPU outputs differ by
- * rounding, and a token differs where its random number falls between two roundings of a sum. sample.steps and
- * sample.noise_removal are not used. */
+ * rounding, and a token differs where its random number falls between two roundings of a sum. A network in training has
+ * no cache and takes whole sequences. sample.steps and sample.noise_removal are not used. */
 #include "base/err.h"
 #include "base/mem.h"
 #include "sampling/draws.h"
@@ -51,14 +51,15 @@ static int evaluate(SamplerJob *job, bool cache, const Draws *d, int32_t *ids, i
   job->evaluations++;
   job->evaluated += job->n;
   ModelInput in = {.B = job->n, .L = count, .ids = ids, .rows = d->rows, .n_rows = d->n};
+  if (!cache && count == L) in.L = 0; /* all positions */
   return cache ? model_step(job->model, &in, first) : model_forward(job->model, &in);
 }
 
 /* Token l + 1 of every sequence that has it free. */
 static int write_next(SamplerJob *job, bool cache, Draws *d, int32_t *ids, int64_t l) {
   int64_t L = job->model->options.length, first = cache ? l : 0, count = l + 1 - first;
-  /* a GPU's library plans per shape: there all passes have the same one, rows after l included */
-  if (!cache && !job->model->dev->ops->host) count = L;
+  /* a GPU's library plans per shape: there all passes have the same one, rows after l included, as in training */
+  if (!cache && (!job->model->dev->ops->host || job->model->options.training)) count = L;
   d->n = 0;
   for (int64_t b = 0; b < job->n; b++) {
     if (job->z[b * L + l + 1] != job->objective->mask) continue;
@@ -77,12 +78,13 @@ static int ar_run(SamplerJob *job, const void *own) {
   Draws d;
   int32_t *ids = NULL;
   int64_t last;
+  bool cache = ar->cache && !job->model->options.training;
   int err = OK;
   TRY_TO(done, draws_create(&d, job->n));
-  TRY_TO(done, mem_alloc(&ids, (size_t)(job->n * (ar->cache ? 1 : job->model->options.length)) * sizeof *ids));
+  TRY_TO(done, mem_alloc(&ids, (size_t)(job->n * (cache ? 1 : job->model->options.length)) * sizeof *ids));
   TRY_TO(done, start(job, ar->bos, &last));
   for (int64_t l = 0; l < last; l++) {
-    TRY_TO(done, write_next(job, ar->cache, &d, ids, l));
+    TRY_TO(done, write_next(job, cache, &d, ids, l));
     if (job->progress) TRY_TO(done, job->progress(job->progress_arg, (l + 1) * job->steps / last));
   }
 done:

@@ -98,6 +98,14 @@ t = f['samples/token'][()]
 assert (t == f['vocab'].attrs['eos']).sum() == 0 < (t == 0).sum()"
 }
 tap "the sampler knows which token ends a text" ends
+causal() { # a network that predicts the next token: in training it has no cache
+  train causal 1 train.steps=3 train.sample_every=3 model.name=ar diffusion.objective=ar sample.sampler=ar train.keep_every=3 &&
+    ranks 1 sample "$D" model.name=ar diffusion.objective=ar sample.sampler=ar sample.count=4 sample.checkpoint="$T/causal/step-0000003.h5" \
+      sample.output="$T/causal.h5" > "$T/log" && "$PY" -c "import h5py, numpy as np
+got = h5py.File('$T/causal/metrics.h5')['samples/token'][()]
+assert np.array_equal(got, h5py.File('$T/causal.h5')['tokens'][()].ravel())"
+}
+tap "samples from left to right" causal
 forgets() { # a resumed run that records less
   train less 1 train.steps=3 "${WATCH[@]}" && train less 1 && cat "$T/less.log" && grep 'warning: .*metrics.h5 has /.* it is kept as' "$T/less.log" &&
     "$PY" -c "import h5py

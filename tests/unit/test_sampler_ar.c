@@ -72,6 +72,7 @@ typedef struct Case {
   bool bf16;
   double near;          /* tolerance for hidden rows */
   int64_t length, most; /* length and number of sequences */
+  bool training;
 } Case;
 
 static void open_case(Network *n, const Case *c) {
@@ -81,6 +82,7 @@ static void open_case(Network *n, const Case *c) {
   toy.model.name = c->network;
   toy.model.width = WIDTH;
   toy.model.blocks = BLOCKS;
+  toy.model.training = c->training;
   toy.objective.name = "ar";
   toy.eps = EPS;
   toy_open(n, &toy);
@@ -92,9 +94,9 @@ static void each_of(void (*run)(const Case *), bool low, int64_t length, int64_t
   for (int i = 0; i < 2; i++) {
     const char *device = toy_under_test() ? check_device : "cpu";
     bool exact = !toy_under_test();
-    if (!toy_under_test()) run(&(Case){networks[i], "cpu_f64", false, 0, length, most});
-    run(&(Case){networks[i], device, false, exact ? 0 : 1e-5, length, most});
-    if (low) run(&(Case){networks[i], device, true, exact ? 0 : 4e-2, length, most});
+    if (!toy_under_test()) run(&(Case){networks[i], "cpu_f64", false, 0, length, most, false});
+    run(&(Case){networks[i], device, false, exact ? 0 : 1e-5, length, most, false});
+    if (low) run(&(Case){networks[i], device, true, exact ? 0 : 4e-2, length, most, false});
   }
 }
 
@@ -189,10 +191,28 @@ static void test_same_tokens(void **state) {
   each(same_tokens, false);
 }
 
+/* The network in training, which has no cache. */
+static void test_training(void **state) {
+  (void)state;
+  Case c = {"ar", toy_under_test() ? check_device : "cpu", false, 0, LONG, SEQUENCES, false};
+  Network n, training;
+  int32_t start[SEQUENCES * LONG], want[SEQUENCES * LONG], got[SEQUENCES * LONG];
+  open_case(&n, &c);
+  c.training = true;
+  open_case(&training, &c);
+  write_samples(&n, true, 5, SEQUENCES, start, want);
+  for (int cache = 0; cache < 2; cache++) {
+    write_samples(&training, cache, 5, SEQUENCES, start, got);
+    assert_memory_equal(got, want, sizeof want);
+  }
+  network_destroy(&n);
+  network_destroy(&training);
+}
+
 /* ---- what a sample depends on */
 static void test_batch_split(void **state) {
   (void)state;
-  const Case c = {"ar", toy_under_test() ? check_device : "cpu_f64", false, 0, LONG, SEQUENCES};
+  const Case c = {"ar", toy_under_test() ? check_device : "cpu_f64", false, 0, LONG, SEQUENCES, false};
   Network n;
   int32_t start[SEQUENCES * LONG], whole[SEQUENCES * LONG], z[SEQUENCES * LONG];
   open_case(&n, &c);
@@ -293,10 +313,15 @@ static void test_refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_law),         cmocka_unit_test(test_law_from_fixed_tokens),
-      cmocka_unit_test(test_hidden_rows), cmocka_unit_test(test_same_tokens),
-      cmocka_unit_test(test_batch_split), cmocka_unit_test(test_right_side_is_not_seen),
-      cmocka_unit_test(test_evaluations), cmocka_unit_test(test_cache_is_made_when_asked_for),
+      cmocka_unit_test(test_law),
+      cmocka_unit_test(test_law_from_fixed_tokens),
+      cmocka_unit_test(test_hidden_rows),
+      cmocka_unit_test(test_same_tokens),
+      cmocka_unit_test(test_training),
+      cmocka_unit_test(test_batch_split),
+      cmocka_unit_test(test_right_side_is_not_seen),
+      cmocka_unit_test(test_evaluations),
+      cmocka_unit_test(test_cache_is_made_when_asked_for),
       cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
