@@ -7,6 +7,7 @@
 #include <string.h>
 
 enum { LL, ERROR, GREEDY, DRAWS, COLUMNS }; /* of a request's result */
+enum { UNKNOWN = -1 };                      /* an error; a NaN would not be kept in the partial file */
 
 typedef struct Work {
   Network *net; /* not owned, nor the next two */
@@ -137,7 +138,7 @@ static int run_draws(Work *w, int64_t n, double *results) {
   for (int64_t b = 0; b < n; b++) {
     double D = (double)draws_of(w, b);
     bool one = w->rows[b].end - w->rows[b].first == 1;
-    result(results + b * COLUMNS, -w->mean[b], one ? 0 : D > 1 ? sqrt(w->square[b] / (D * (D - 1))) : NAN, -1, D);
+    result(results + b * COLUMNS, -w->mean[b], one ? 0 : D > 1 ? sqrt(w->square[b] / (D * (D - 1))) : UNKNOWN, -1, D);
   }
   if (!w->o->greedy) return OK;
   TRY(items_stop());
@@ -190,7 +191,8 @@ static int take(Likelihood *l, const double *values, int64_t n) {
   TRY(mem_alloc(&l->draws, (size_t)n * sizeof *l->draws));
   for (int64_t i = 0; i < n; i++) {
     const double *x = values + i * COLUMNS;
-    l->ll[i] = x[LL], l->error[i] = x[ERROR], l->greedy[i] = (int32_t)x[GREEDY], l->draws[i] = (int64_t)x[DRAWS];
+    l->ll[i] = x[LL], l->error[i] = x[ERROR] == UNKNOWN ? NAN : x[ERROR], l->greedy[i] = (int32_t)x[GREEDY],
+    l->draws[i] = (int64_t)x[DRAWS];
   }
   return OK;
 }

@@ -3,12 +3,17 @@
 #include "toy.h"
 
 #include <math.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/stop.h"
 #include "measure/choices.h"
 #include "measure/likelihood.h"
+#include "store/partial.h"
 
 enum { V = 4, MASK = 1, PAD = 3, L = 6, MOST_T = 4, BATCH = 64, MOST = 8192 };
 static const double EPS = 1e-3;
@@ -376,7 +381,46 @@ static void test_choices(void **state) {
   assert_true(isnan(c.acc));
 }
 
+/* ---- stopped after the first of two batches: all of it is kept, also what one draw tells no error of */
+static const ModelTable *plain;
+
+static int forward_and_stop(Model *m, const ModelInput *in) {
+  raise(SIGTERM);
+  return plain->forward(m, in);
+}
+
+static void test_kept(void **state) {
+  (void)state;
+  static double kept[2 * BATCH * 4];
+  uint8_t done[2 * BATCH];
+  char path[] = "/tmp/mdlm-likelihood-XXXXXX";
+  Partial p = {.path = path, .key = "a = 1\n", .type = H5_F64, .n = 2 * BATCH, .columns = 4};
+  int64_t found;
+  Likelihood l;
+  Bench b;
+  int file = mkstemp(path);
+  assert_true(file >= 0 && close(file) == 0 && unlink(path) == 0);
+  bench_make(&b, "count", REST_HIDDEN, false);
+  plain = b.net.model.table;
+  ModelTable stopping = *plain;
+  stopping.forward = forward_and_stop;
+  b.net.model.table = &stopping;
+  b.o.partial = path, b.o.key = p.key;
+  list.n = p.n;
+  for (int64_t i = 0; i < p.n; i++) request_set(i, i, text, 2, 1 + i % 3);
+  MUST(likelihood_run(&l, &b.net, &list, &b.comm, &b.o));
+  assert_int_equal(l.stop, SIGTERM);
+  assert_int_equal(l.done, BATCH);
+  MUST(partial_read(&p, kept, done, &found));
+  assert_int_equal(found, BATCH);
+  assert_int_equal(unlink(path), 0);
+  b.net.model.table = plain;
+  likelihood_destroy(&l);
+  bench_free(&b);
+}
+
 int main(void) {
+  stop_block();
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_numbers_of_masks),
       cmocka_unit_test(test_bound_is_unbiased),
@@ -389,6 +433,7 @@ int main(void) {
       cmocka_unit_test(test_rows),
       cmocka_unit_test(test_refused),
       cmocka_unit_test(test_choices),
+      cmocka_unit_test(test_kept), /* the last one: its stop stays requested */
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
