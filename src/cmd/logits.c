@@ -20,6 +20,7 @@ typedef struct Logits {
   int32_t *x;            /* [N,L], only with diffusion.block: the clean tokens */
   double *t, *sigma;     /* [N] */
   int32_t *length;       /* [N] */
+  int32_t *label;        /* [N] classes, −1: none; only with model.classes */
   float *logits, *log_p; /* [batch,L,V]; log_p only with logits.log_p */
 } Logits;
 
@@ -44,6 +45,15 @@ static int read_clean(Logits *p, H5 *f) {
   return h5_read(f, "/x", H5_I32, 2, info.dims, p->x);
 }
 
+static int read_labels(Logits *p, H5 *f) {
+  H5Info info;
+  TRY(mem_alloc(&p->label, (size_t)p->N * sizeof *p->label));
+  for (int64_t i = 0; i < p->N; i++) p->label[i] = -1;
+  if (!h5_exists(f, "/label")) return OK;
+  TRY(expect(f, "/label", 1, p->N, &info));
+  return h5_read(f, "/label", H5_I32, 1, info.dims, p->label);
+}
+
 static int read_input(Logits *p, H5 *f) {
   H5Info info;
   TRY(expect(f, "/z", 2, 0, &info));
@@ -57,6 +67,7 @@ static int read_input(Logits *p, H5 *f) {
   TRY(expect(f, "/t", 1, p->N, &info));
   TRY(h5_read(f, "/t", H5_F64, 1, info.dims, p->t));
   for (int64_t i = 0; i < p->N; i++) p->length[i] = (int32_t)p->L;
+  if (p->task.cfg->model_classes > 0) TRY(read_labels(p, f));
   if (!h5_exists(f, "/length")) return OK;
   TRY(expect(f, "/length", 1, p->N, &info));
   return h5_read(f, "/length", H5_I32, 1, info.dims, p->length);
@@ -70,8 +81,18 @@ static int check_tokens(const Logits *p, const char *path, const char *name, con
   return OK;
 }
 
+static int check_labels(const Logits *p, const char *path) {
+  int64_t classes = p->task.cfg->model_classes;
+  for (int64_t i = 0; i < p->N; i++)
+    CHECK(p->label[i] >= -1 && p->label[i] < classes, ERR_DATA,
+          "%s: label[%lld] = %d is neither a class from 0 to %lld nor -1, none", path, (long long)i, p->label[i],
+          (long long)classes - 1);
+  return OK;
+}
+
 static int check_input(const Logits *p, const char *path) {
   TRY(check_tokens(p, path, "z", p->z));
+  if (p->label) TRY(check_labels(p, path));
   if (p->x) TRY(check_tokens(p, path, "x", p->x));
   for (int64_t i = 0; i < p->N; i++) {
     CHECK(p->t[i] >= 0 && p->t[i] <= 1, ERR_DATA, "%s: t[%lld] = %g is not between 0 and 1", path, (long long)i,
@@ -149,7 +170,8 @@ static int run_batch(Logits *p, H5 *f, int64_t first, int64_t B) {
                    .ids = p->z + first * p->L,
                    .clean = p->x ? p->x + first * p->L : NULL,
                    .sigma = p->sigma + first,
-                   .lengths = p->length + first};
+                   .lengths = p->length + first,
+                   .labels = p->label ? p->label + first : NULL};
   TRY(model_forward(&p->task.net.model, &in));
   for (int64_t r = 0; r < rows; r += chunk)
     TRY(rows_logits(&p->task.net.rows, r, rows - r < chunk ? rows - r : chunk, p->logits + r * V));
@@ -236,6 +258,7 @@ static int logits(Comm *comm, const Config *cfg, int argc, char **argv, int *exi
   mem_free(&p.t);
   mem_free(&p.sigma);
   mem_free(&p.length);
+  mem_free(&p.label);
   mem_free(&p.logits);
   mem_free(&p.log_p);
   task_end(&p.task);
@@ -252,7 +275,7 @@ const Command command_logits = {
     .run = logits,
     .about =
         "Writes the raw logits and, on request, log p(x0 | z) for the sequences and times of a file, which in block "
-        "diffusion also has the clean tokens. Runs on one rank. A stop (SIGTERM, SIGUSR1, SIGINT, SIGHUP) ends it "
+        "diffusion also has the clean tokens, and may have classes with model.classes. Runs on one rank. A stop (SIGTERM, SIGUSR1, SIGINT, SIGHUP) ends it "
         "after the current pass of the network and keeps what is "
         "finished in OUTPUT.part; the same command goes on from there.",
     .reads = "logits.input, logits.checkpoint (or the best of run.dir)",

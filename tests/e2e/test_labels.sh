@@ -122,6 +122,28 @@ one_pass() { # the bits of a single pass: gamma 0 is no class, a number is the c
   draw none 1 && draw zero 1 sample.label=low sample.guidance=0 && draw number 1 sample.label=1 &&
     same "$T/none.h5" "$T/zero.h5" tokens and "$T/number.h5" "$T/low1.h5" tokens && ! same "$T/none.h5" "$T/low1.h5" tokens
 }
+logits() { # of masks: a class has its letters, none is what a file without classes gives, another one is refused
+  probe() { ranks 1 logits "$T/deck.cfg" run.dir="$T/two" model.classes=2 logits.input="$T/in.h5" logits.output="$T/logits_$1.h5" logits.log_p=true; }
+  "$PY" - "$T/in.h5" "$T/train.h5" << 'PYTHON' && probe plain &&
+import sys, h5py, numpy as np
+mask = int(h5py.File(sys.argv[2])["vocab"].attrs["mask"])
+with h5py.File(sys.argv[1], "w", libver=("v108", "v108")) as f:
+    f["z"], f["t"] = np.full((3, 16), mask, "i4"), np.ones(3)
+PYTHON
+    "$PY" -c 'import h5py, sys; h5py.File(sys.argv[1], "a")["label"] = [-1, 0, 1]' "$T/in.h5" && probe classes && "$PY" - "$T" << 'PYTHON' || return 1
+import sys, h5py, numpy as np
+plain, classes = (h5py.File(f"{sys.argv[1]}/logits_{x}.h5")["log_p"][()] for x in ("plain", "classes"))
+vocab = h5py.File(sys.argv[1] + "/train.h5")["vocab"]
+tokens = [vocab["bytes"][i:j].tobytes().decode() for i, j in zip(vocab["offsets"], vocab["offsets"][1:])]
+assert (plain[0] == classes[0]).all() and (plain[1:] != classes[1:]).any((1, 2)).all()
+share = [[np.exp(row[:, [t in letters for t in tokens]].astype(float)).sum(-1)[1:6].mean() for letters in ("ijklmnop", "abcdefgh")] for row in classes]
+print(share)  # of the letters of classes 0 and 1
+assert share[1][0] > 0.8 > 0.2 > share[1][1] and share[2][1] > 0.8 > 0.2 > share[2][0]
+PYTHON
+  "$PY" -c 'import h5py, sys; h5py.File(sys.argv[1], "a")["label"][1] = 2' "$T/in.h5"
+  exits 3 probe bad 2> "$T/err"; cat "$T/err"
+  grep 'in.h5: label\[1\] = 2 is neither a class from 0 to 1 nor -1' "$T/err"
+}
 guided_ranks() { draw guided2 2 sample.label=high sample.guidance=2 && same "$T/high2.h5" "$T/guided2.h5" tokens; }
 described() { "$MDLM" info "$T/train.h5" > "$T/out"; cat "$T/out"; grep '2 classes, 30 rows without one' "$T/out" && grep 'class 1 .*low' "$T/out"; }
 tap "training with samples of a class" trained
@@ -133,6 +155,7 @@ tap "samples of a class have its letters" has_letters low 1
 tap "guided by 2" has_letters high 2
 tap "gamma = 0 and numbers of classes" one_pass
 tap "samples of a number have the name of their class" named
+tap "logits of a class" logits
 tap "guided samples on 2 ranks: the same" guided_ranks
 tap "info tells the classes of data" described
 
