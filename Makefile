@@ -42,7 +42,8 @@ WHOLE_LIB = -Wl,--whole-archive $(LIB) -Wl,--no-whole-archive
 TEST_SRC := $(sort $(wildcard tests/unit/*.c tests/ops/*.c tests/grad/*.c tests/mpi/*.c tests/golden/*.c))
 TESTS    := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 TEST_LD  := $(if $(shell command -v ld.gold),-fuse-ld=gold) # links the many test programs in a third of the time
-TEST_LIB := $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/*.c))
+NAP      := $(BUILD)/tests/nap.so
+TEST_LIB := $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(filter-out tests/nap.c,$(wildcard tests/*.c)))
 
 # ---- a short line for each step: "CC src/main.c"; V=1 shows the commands, -s nothing
 Q        := $(if $(V),,@)
@@ -85,6 +86,10 @@ $(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_LIB) $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) -o $@ $^ $(TEST_LD) $(LDLIBS) -lcmocka
+$(NAP): tests/nap.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(filter-out $(SAN),$(ALL_CFLAGS)) -fPIC -shared -o $@ $<
 BENCH_SRC := $(filter-out tests/bench/bench_sampling.c,$(wildcard tests/bench/*.c))
 $(BUILD)/bench: $(BENCH_SRC:tests/%.c=$(BUILD)/tests/%.o) $(LIB)
 	$(call say,LD,$@)
@@ -158,7 +163,7 @@ check-arch: ## of check-long, the C programs as on lesser processors: built for 
 	@LONG=1 BUILD="$(BUILD)" PY="$(PY)" tests/run.sh x86-64- native/
 
 .PHONY: tests
-tests: $(TESTS) $(EMULATED) $(BUILD)/tests/cuda/compare $(BUILD)/mdlm $(if $(CUDA_SO),$(CHECK_CUDA) $(BENCH_CUDA)) ## build the test programs
+tests: $(TESTS) $(NAP) $(EMULATED) $(BUILD)/tests/cuda/compare $(BUILD)/mdlm $(if $(CUDA_SO),$(CHECK_CUDA) $(BENCH_CUDA)) ## build the test programs
 
 bench: $(BUILD)/bench ## tokens/s, GFLOP/s, time of each op and its ratio to the floor
 	@BUILD="$(BUILD)" tests/bench.sh

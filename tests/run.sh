@@ -15,9 +15,8 @@ export LC_ALL=C.UTF-8 # numbers with decimal points, messages in English
 cd "$(dirname "$0")/.." || exit 1
 [ $((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1])) -ge 501 ] || { echo "run.sh needs bash 5.1"; exit 1; }
 export BUILD=${BUILD:-build} PY=${PY:-.venv/bin/python} CMOCKA_MESSAGE_OUTPUT=TAP
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 # a container's user is root
-export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
-export OMPI_MCA_mpi_yield_when_idle=1 # the steps share the cores: a rank that waits lets others compute
+# shellcheck source=tests/e2e/mpi.sh
+. tests/e2e/mpi.sh
 export UBSAN_OPTIONS=print_stacktrace=1 ASAN_OPTIONS=allocator_may_return_null=1
 cores=$(nproc) most=$((cores < 8 ? cores : 8)) # most: the number of lanes
 filters=("$@")

@@ -189,7 +189,7 @@ refused_late() { # as refused, but after the run has printed its header
 attempt() { RANKS=$1 train "none$RANDOM" "$deck" "$DEVICE" f32 "${@:2}"; } # RANKS [KEY=VALUE…]
 faulty() { # N: launch N fails on the second of two ranks
   train=("$MDLM" train "$deck" run.dir="$T/faulty" data.train="$DATA/smoke/lm1b_train.h5" data.valid= device.name="$DEVICE" "${size[@]}")
-  timeout -k 5 "$LIMIT" mpirun -n 1 "${train[@]}" : -n 1 -x EMULATION_FAULT="$1" "${train[@]}" < /dev/null
+  timeout -k 5 "$LIMIT" mpirun -n 1 "${train[@]}" : -n 1 env EMULATION_FAULT="$1" "${train[@]}" < /dev/null
 }
 
 part_errors() {

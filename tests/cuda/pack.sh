@@ -43,7 +43,7 @@ rm -r "${pack:?}"/{bin,lib}
 cp -r input "$pack/"
 rm -rf "$pack"/input/mdlm_data* # Python is only needed here
 cp tests/cuda/{check.sh,bench.sh,first.sh,stages.sh,sweep.sh,results.py} "$pack/tests/cuda/"
-cp tests/e2e/lib.sh "$pack/tests/e2e/"
+cp tests/e2e/{lib,mpi}.sh "$pack/tests/e2e/"
 cp tests/golden/{networks,peer_torch}.py "$pack/tests/golden/"
 cp tests/cuda/run_packed.sh "$pack/run.sh"
 data=$(realpath "$pack")/data

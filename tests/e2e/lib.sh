@@ -6,15 +6,11 @@
 # Python of the environment. A script that needs no Python sets PY=none. A script ends with `finish`.
 set -u
 export LC_ALL=C.UTF-8 OMP_NUM_THREADS=1
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 # a container's user is root
-export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
-# no daemon for a single process and no search for networks: this makes hundreds of starts several times faster
-export OMPI_MCA_ess_singleton_isolated=1 OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader
-export HWLOC_PLUGINS_PATH=/nonexistent # nor for displays and devices
-export OMPI_MCA_mpi_yield_when_idle=1 # other scripts share the cores: a rank that waits lets them compute
 # when a rank has failed, mpirun kills the others at once instead of after a second
 export OMPI_MCA_odls_base_sigkill_timeout=0
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
+# shellcheck source=tests/e2e/mpi.sh
+. tests/e2e/mpi.sh
 MDLM=$(realpath "${PROGRAM:-${BUILD:-build}/mdlm}")
 PY=${PY:-.venv/bin/python}
 LIMIT=300 # seconds until a run counts as hung, even on a busy machine

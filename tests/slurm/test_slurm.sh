@@ -30,6 +30,8 @@ trap finish EXIT
 trap 'trap "" INT TERM; exit 1' INT TERM # a second signal must not interrupt the clean-up
 DIR=$(mktemp -d "${TMPDIR:-/tmp}/mdlm-slurm.XXXXXX") || exit 1
 
+# what run.sh sets for ranks on one machine
+unset OMPI_MCA_{ess_singleton_isolated,pml,btl,mca_base_env_list} PMIX_MCA_gds HWLOC_{PLUGINS_PATH,SYNTHETIC}
 export BUILD OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
 export OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1
 export OMP_PROC_BIND=false # the virtual nodes share the cores
