@@ -132,10 +132,12 @@ settle() {
   done
 }
 
-# in_lanes N: wait for all steps, then run N at a time
-in_lanes() {
-  settle 0
-  lanes=$1
+# in_lanes N: from now on run N steps at a time; with one lane a step waits for all others
+in_lanes() { lanes=$1; }
+
+# after NAME: wait until that step has ended
+after() {
+  while [[ "${under_way[*]} " == *" $1 "* ]]; do settle $((${#under_way[@]} - 1)); done
 }
 
 # plain NAME SECONDS COMMAND…: a step without TAP, which passes if the exit code is 0
@@ -180,8 +182,8 @@ PYTHON
 }
 export -f python_tap
 
-# build_again NAME MAKE-VARIABLES FOLDER…: build the programs of the folders in $BUILD-NAME. Sets `list` to the selected
-# programs.
+# build_again NAME MAKE-VARIABLES FOLDER…: start the step NAME/build, which builds the programs of the folders in
+# $BUILD-NAME. Sets `list` to the selected programs.
 build_again() {
   local name=$1 variables=$2 all=("${filters[@]}") t
   shift 2
@@ -191,20 +193,17 @@ build_again() {
   done
   [ ${#list[@]} = 0 ] && return 0
   filters=() # the build must not be filtered out
-  in_lanes 1
   # eval, because $variables has quotes
   eval "plain '$name/build' 900 make -s -j$cores CUDA=0 WERROR=1 BUILD='$BUILD-$name' $variables $(printf " '$BUILD-$name/tests/%s'" "${list[@]}")"
   filters=("${all[@]}")
-  in_lanes "$most"
 }
 
-# again NAME MAKE-VARIABLES LAUNCHER FOLDER…: build the programs of the folders in $BUILD-NAME and run them with
-# LAUNCHER
+# again NAME LAUNCHER PROGRAM…: run the programs that build_again builds, with LAUNCHER
 again() {
-  local name=$1 launcher=$3 list t
-  build_again "$1" "$2" "${@:4}"
+  local name=$1 launcher=$2 t
+  after "$name/build"
   # shellcheck disable=SC2086
-  for t in "${list[@]}"; do step "$name/$t" 300 $launcher "$BUILD-$name/tests/$t"; done
+  for t in "${@:3}"; do step "$name/$t" 300 $launcher "$BUILD-$name/tests/$t"; done
 }
 
 plain rules 60 make -s rules
@@ -240,7 +239,6 @@ on_ranks() {
       '[ "$OMPI_COMM_WORLD_RANK" = 0 ] && exec "$0"; exec "$0" > "$RANK_LOG$OMPI_COMM_WORLD_RANK" 2>&1' "$2"
   done
 }
-in_lanes 1
 ranks="1 2 3 4 6" shard="1 2 3" emulated_reduce=3 emulated_shard=2 # those of shard take long
 [ "${LONG:-}" != 1 ] || ranks="1 2 3 4 5 6 8" shard=$ranks emulated_reduce="1 2 3 4" emulated_shard=$emulated_reduce
 # shellcheck disable=SC2086
@@ -258,8 +256,15 @@ on_ranks emulated/test_reduce "$BUILD/emulated/tests/test_reduce" $emulated_redu
 on_ranks emulated/test_shard "$BUILD/emulated/tests/test_shard" $emulated_shard
 
 # Python and the scripts, those with the largest time limit first; one lane more, because scripts wait for a part of their
-# time
+# time. The build with sanitizers goes on beside them.
 in_lanes $((most + 1))
+watched=()
+if [ "${FAST:-}" != 1 ]; then
+  list=()
+  # shellcheck disable=SC2046
+  build_again asan 'SANITIZE=address,undefined CFLAGS="-O1 -g1 -fno-sanitize-recover=all" TEST_O=-O0' unit $([ "${LONG:-}" != 1 ] || echo ops)
+  watched=("${list[@]}")
+fi
 if [ -x "$PY" ]; then
   step python 600 bash -c 'python_tap tests/python'
 else
@@ -279,16 +284,14 @@ if [ "${FAST:-}" = 1 ]; then
   skip valgrind "FAST=1"
 else
   export OMP_NUM_THREADS=2
-  watched=unit
-  [ "${LONG:-}" != 1 ] || watched="unit ops"
-  # shellcheck disable=SC2086
-  again asan 'SANITIZE=address,undefined CFLAGS="-O1 -g1 -fno-sanitize-recover=all"' "" $watched
+  in_lanes "$most"
+  again asan "" "${watched[@]}"
   if [ "${LONG:-}" != 1 ]; then
     skip asan/ops "make check-long runs it; the tests of ops have guard zones of their own"
     skip valgrind "make check-long runs it; asan has run the same programs here"
   elif command -v valgrind > /dev/null; then # x86-64-v3: valgrind 3.19 does not support AVX-512
-    again valgrind 'ARCH=x86-64-v3 CFLAGS="-O1 -g"' \
-      "valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite" unit
+    build_again valgrind 'ARCH=x86-64-v3 CFLAGS="-O1 -g"' unit
+    again valgrind "valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite" "${list[@]}"
   else
     skip valgrind "valgrind is not installed"
   fi
@@ -316,6 +319,7 @@ as_on() {
     return
   fi
   build_again "$1" "ARCH=$1" unit ops grad golden mpi
+  after "$1/build"
   # oneDNN before 2.7 reads the second variable
   LONG=0 ONEDNN_MAX_CPU_ISA=$3 DNNL_MAX_CPU_ISA=$3 in_threads "$1" "$BUILD-$1" "${list[@]}"
 }
