@@ -22,6 +22,7 @@ cores=$(nproc) most=$((cores < 8 ? cores : 8)) # most: the number of lanes
 filters=("$@")
 passed=0 failed=0 skipped=0 reasons=() failures=() seconds=() # CPU seconds of the steps
 out=$(mktemp -d "${TMPDIR:-/tmp}/mdlm-tests-XXXXXX")
+export PREPARED=$out/prepared # e2e/lib.sh
 trap 'kill "${!under_way[@]}" 2> /dev/null; rm -rf "$out"' EXIT
 trap 'echo "interrupted"; exit 1' INT TERM
 

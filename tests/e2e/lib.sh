@@ -201,11 +201,17 @@ for _ in range(int(sys.argv[1])):
 PYTHON
 }
 
-# prepare: make $T/train.h5 and $T/valid.h5 from that corpus
+# prepare: put that corpus and what mdlm-prepare makes of it, train.h5 and valid.h5, into $T. The scripts of one run.sh
+# share the files: the first ones leave them in the folder $PREPARED, the others copy them.
 prepare() {
+  local made prepared_files=(text train.h5 valid.h5)
+  if [ -n "${PREPARED:-}" ] && cp "${prepared_files[@]/#/$PREPARED/}" "$T" 2> /dev/null; then return; fi
   text 400 > "$T/text" || return 1
   "$PY" -m mdlm_data.prepare "$T/text" --tokenizer bpe:300 --length 32 --valid-documents 40 --quiet \
-    --out-train "$T/train.h5" --out-valid "$T/valid.h5"
+    --out-train "$T/train.h5" --out-valid "$T/valid.h5" || return 1
+  [ -n "${PREPARED:-}" ] || return 0
+  made=$(mktemp -d "$PREPARED-XXXXXX") && cp "${prepared_files[@]/#/$T/}" "$made" || return 1
+  mv -T "$made" "$PREPARED" 2> /dev/null || rm -r "$made" # another script was first
 }
 
 # deck FILE [TEXT]: write a deck for a run of a few seconds in $T/run, with TEXT appended
