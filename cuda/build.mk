@@ -87,7 +87,7 @@ $(BUILD)/emulated/tests/%: $(BUILD)/tests/$1/%.o $(BUILD)/tests/emulation/device
 $(BUILD)/gpu/tests/%: $(BUILD)/tests/$1/%.o $(BUILD)/tests/cuda/device.o $(TEST_LIB) $(LIB) | $(CUDA_SO)
 	@mkdir -p $$(@D)
 	$$(call say,LD,$$@)
-	$$(Q)$$(CC) -o $$@ $$(filter-out $$(LIB),$$^) $$(WHOLE_LIB) $$(LDLIBS) -lcmocka -Wl,-rpath,'$$$$ORIGIN/../..'
+	$$(Q)$$(CC) -o $$@ $$(filter-out $$(LIB),$$^) $$(WHOLE_LIB) $(TEST_LD) $$(LDLIBS) -lcmocka -Wl,-rpath,'$$$$ORIGIN/../..'
 endef
 $(foreach d,ops cuda unit grad mpi,$(eval $(call on_device,$d)))
 
