@@ -44,8 +44,9 @@ static double rounded(double x) {
 }
 
 static int64_t threshold(const Commit *c, const Candidate *list, int64_t n) {
+  double least = c->threshold > 1 ? c->threshold : rounded(c->threshold); /* above 1 none passes */
   int64_t k = 0;
-  while (k < n && list[k].rank >= rounded(c->threshold)) k++;
+  while (k < n && list[k].rank >= least) k++;
   return k;
 }
 

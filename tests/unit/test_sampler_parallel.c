@@ -337,6 +337,20 @@ static void test_one_token_a_pass(void **state) {
   network_destroy(&n);
 }
 
+/* Above 1, by however little, it is one token a pass, also of a network that is sure of every token. */
+static void test_threshold_above_1(void **state) {
+  (void)state;
+  int32_t z[BATCH * L];
+  Network n;
+  open_case(&n, 0, BATCH);
+  toy_weights(&n, 1, 400);
+  Run r = RUN("parallel", 1, true, 8, 0, BATCH, .commit = "threshold", .order = "confidence", .number = 1);
+  assert_true(toy_samples(&n, r, blank, z).evaluated < BATCH * L);
+  r.number = 1.0001;
+  assert_true(toy_samples(&n, r, blank, z).evaluated == BATCH * L);
+  network_destroy(&n);
+}
+
 /* A threshold of 0, a large factor and a large bound keep all: one pass. */
 static void test_all_at_once(void **state) {
   (void)state;
@@ -536,12 +550,19 @@ static void test_refusals(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_laws),        cmocka_unit_test(test_likelihood_of_samples),
-      cmocka_unit_test(test_laws_differ), cmocka_unit_test(test_one_token_a_pass),
-      cmocka_unit_test(test_all_at_once), cmocka_unit_test(test_binomial_is_ancestral),
-      cmocka_unit_test(test_likeliest),   cmocka_unit_test(test_batches),
-      cmocka_unit_test(test_stop),        cmocka_unit_test(test_ties),
-      cmocka_unit_test(test_progress),    cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_laws),
+      cmocka_unit_test(test_likelihood_of_samples),
+      cmocka_unit_test(test_laws_differ),
+      cmocka_unit_test(test_one_token_a_pass),
+      cmocka_unit_test(test_threshold_above_1),
+      cmocka_unit_test(test_all_at_once),
+      cmocka_unit_test(test_binomial_is_ancestral),
+      cmocka_unit_test(test_likeliest),
+      cmocka_unit_test(test_batches),
+      cmocka_unit_test(test_stop),
+      cmocka_unit_test(test_ties),
+      cmocka_unit_test(test_progress),
+      cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
