@@ -60,10 +60,11 @@ static int check(const SamplerTable *s, const SamplerOptions *x) {
         "sample.sampler = %s leaves out steps that change nothing, but with model.time_conditioning = true the output "
         "of the network changes in each of them; use %s",
         s->name, suited(o, true));
-  CHECK(strcmp(x->cfg->sample_draw, "f32") != 0 || s->f32 & TAKES(o->gives), ERR_USAGE,
-        "sample.draw = f32 is not available for sample.sampler = %s with diffusion.objective = %s, but for %s; use "
-        "sample.draw = f64",
-        s->name, o->table->name, drawn_in_f32(o, fit));
+  CHECK(
+      strcmp(x->cfg->sample_draw, "f32") != 0 || s->f32 & TAKES(o->gives), ERR_USAGE,
+      "sample.draw = f32 is not for sample.sampler = %s; with diffusion.objective = %s it is for %s: use sample.draw = "
+      "f64",
+      s->name, o->table->name, drawn_in_f32(o, fit));
   TRY(check_guidance(x));
   CHECK(x->cfg->sample_temperature > 0 || (strcmp(x->cfg->sample_draw, "f32") != 0 && certain(o)), ERR_USAGE,
         "sample.temperature = 0 takes the most likely token, for which sample.draw must be f64 and the objective give "

@@ -62,6 +62,10 @@ bad "a stop at what is never drawn" 'stop_at_eos waits for what sample.eos = nev
   sample.stop_at_eos=true sample.eos=never
 bad "a stop in longer samples" 'set sample.num_strides to 0' "${parallel[@]}" sample.stop_at_eos=true sample.num_strides=1 \
   sample.stride_length=8
+bad "f32 with a sampler that has none" 'sample.draw = f32 is not for sample.sampler = parallel; .* = subs it is for ancestral' \
+  sample "$D" sample.sampler=parallel sample.draw=f32
+bad "f32 with an objective that has none" 'f32 is not for sample.sampler = analytic; .* = sedd it is for no sampler: use' \
+  train "$D" run.dir="$T/new" diffusion.objective=sedd sample.sampler=analytic sample.draw=f32 train.sample_every=1
 bad "temperature 0 in f32" 'temperature = 0 takes the most likely token' sample "$D" sample.temperature=0 sample.draw=f32
 bad "another objective in the middle of a run" 'last.h5 was trained with diffusion.objective = subs, the deck says sedd' \
   "${go_on[@]}" diffusion.objective=sedd
