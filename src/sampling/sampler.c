@@ -28,6 +28,14 @@ static const char *drawn_in_f32(const Objective *o, char text[MENU_TEXT]) {
   return *text ? text : "no sampler";
 }
 
+/* The samplers that end a sample at eos themselves. */
+static const char *that_stop(char text[MENU_TEXT]) {
+  *text = '\0';
+  for (int i = 0; samplers[i]; i++)
+    if (samplers[i]->stops) menu_add(text, samplers[i]->name);
+  return text;
+}
+
 /* Whether a row of logits says nothing but which token it is. */
 static bool certain(const Objective *o) { return o->gives != GIVES_X0_OR_MASK && o->gives != GIVES_SCORE; }
 
@@ -60,6 +68,9 @@ static int check(const SamplerTable *s, const SamplerOptions *x) {
         "sample.sampler = %s leaves out steps that change nothing, but with model.time_conditioning = true the output "
         "of the network changes in each of them; use %s",
         s->name, suited(o, true));
+  CHECK(s->stops || x->model->block > 0 || !x->cfg->sample_stop_at_eos, ERR_USAGE,
+        "sample.stop_at_eos is for sample.sampler = %s and for diffusion.block: %s would not stop; set it to false",
+        that_stop(fit), s->name);
   CHECK(
       strcmp(x->cfg->sample_draw, "f32") != 0 || s->f32 & TAKES(o->gives), ERR_USAGE,
       "sample.draw = f32 is not for sample.sampler = %s; with diffusion.objective = %s it is for %s: use sample.draw = "

@@ -21,6 +21,7 @@ typedef struct SamplerTable {
   unsigned takes; /* what an objective may give: TAKES(GIVES_X0) | … */
   unsigned f32;   /* those of `takes` that can be drawn in f32, as published samplers do */
   bool skips;     /* passes that change nothing are left out: the network must not be conditioned on time */
+  bool stops;     /* it obeys sample.stop_at_eos itself; with diffusion.block any sampler does */
   /* the sampler's own options to *own, from mem_alloc; both NULL: it has none. ERR_USAGE naming the key */
   int (*create)(void **own, const SamplerOptions *options);
   void (*destroy)(void **own);

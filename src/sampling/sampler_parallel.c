@@ -239,6 +239,7 @@ extern const SamplerTable sampler_parallel;
 const SamplerTable sampler_parallel = {.name = "parallel",
                                        .takes = TAKES(GIVES_X0),
                                        .skips = true,
+                                       .stops = true,
                                        .create = parallel_create,
                                        .destroy = parallel_destroy,
                                        .run = parallel_run};

@@ -60,6 +60,8 @@ bad "a threshold of entropies" 'threshold compares scores with a probability.*us
 bad "a block longer than the sequence" 'block_length = 33: a sequence has only 32 tokens' "${parallel[@]}" sample.block_length=33
 bad "a stop at what is never drawn" 'stop_at_eos waits for what sample.eos = never forbids' "${parallel[@]}" \
   sample.stop_at_eos=true sample.eos=never
+bad "a stop of a sampler that does not" 'stop_at_eos is for sample.sampler = parallel .*: ancestral would not stop' sample "$D" \
+  sample.stop_at_eos=true
 bad "a stop in longer samples" 'set sample.num_strides to 0' "${parallel[@]}" sample.stop_at_eos=true sample.num_strides=1 \
   sample.stride_length=8
 bad "f32 with a sampler that has none" 'sample.draw = f32 is not for sample.sampler = parallel; .* = subs it is for ancestral' \
