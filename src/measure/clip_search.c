@@ -32,7 +32,7 @@ ClipChoice clip_search_between(const ClipPiece *sums, int first, int last) {
   double mean = all.sum / all.blocks;
   return (ClipChoice){.low = (double)first / CLIP_PIECES,
                       .high = (double)last / CLIP_PIECES,
-                      .variance = all.blocks < 2 ? NAN : all.squares / all.blocks - mean * mean,
+                      .variance = all.blocks < 2 || all.squares == 0 ? NAN : all.squares / all.blocks - mean * mean,
                       .blocks = (int64_t)all.blocks};
 }
 

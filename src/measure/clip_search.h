@@ -23,7 +23,7 @@ typedef struct ClipChoice {
 /** clip_search_add — the blocks of sequence b of the last network_loss, of one pass, into sums[CLIP_PIECES]. */
 void clip_search_add(ClipPiece *sums, const Network *net, int64_t b);
 /** clip_search_between — the candidate from piece `first` to before piece `last`; its variance is NaN with less than two
- *  blocks. */
+ *  blocks, or if all losses are 0, where no token was noised and there is nothing to learn. */
 ClipChoice clip_search_between(const ClipPiece *sums, int first, int last);
-/** clip_search_pick — the candidate of the least variance, of equal ones the first. False: none has two blocks. */
+/** clip_search_pick — the candidate of the least variance, of equal ones the first. False: none has a variance. */
 bool clip_search_pick(ClipChoice *best, const ClipPiece *sums);

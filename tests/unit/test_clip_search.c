@@ -117,7 +117,7 @@ static void test_search(void **state) {
   search(true);
 }
 
-/* Pieces that were made up: of equal variances the first pair wins; too few blocks have none. */
+/* Pieces that were made up: of equal variances the first pair wins; too few blocks have none, nor have losses of 0. */
 static void test_pick(void **state) {
   (void)state;
   ClipPiece sums[CLIP_PIECES] = {0};
@@ -131,6 +131,11 @@ static void test_pick(void **state) {
   sums[0].squares = sums[18].squares = sums[19].squares = 9; /* leaves pieces 1 … 17 */
   assert_true(clip_search_pick(&pick, sums));
   assert_true(pick.low == 1 / 20.0 && pick.high == 11 / 20.0 && pick.variance == 0 && pick.blocks == 40);
+  for (int i = 0; i < CLIP_PIECES; i++) sums[i] = (ClipPiece){4, i < 15 ? 0 : 4, i < 15 ? 0 : 4 + i};
+  assert_true(clip_search_pick(&pick, sums));
+  assert_true(pick.high > 15 / 20.0 && pick.variance > 0);
+  for (int i = 0; i < CLIP_PIECES; i++) sums[i] = (ClipPiece){4, 0, 0};
+  assert_false(clip_search_pick(&pick, sums));
 }
 
 int main(void) {
