@@ -72,6 +72,12 @@ ranks() {
   timeout -k 5 "$LIMIT" "${launch[@]}" "$MDLM" "${@:2}" < /dev/null
 }
 
+# last_line N ARGUMENT…: print the last line that mdlm prints on N ranks; fails if mdlm fails, which a pipe to tail hides
+last_line() {
+  ranks "$@" > "$T/printed" || return
+  tail -n 1 "$T/printed"
+}
+
 # exits CODE COMMAND…: whether the command ends with that code
 exits() {
   local code=0

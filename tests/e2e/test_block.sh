@@ -52,14 +52,14 @@ tap "clip search: the times that a validation has found are those of the next st
 
 tap "blocks of one token" plain single 2 diffusion.block=1
 from_mdlm() {
-  plain mdlm 1 && plain tuned 2 diffusion.block=8 run.init="$T/mdlm/last.h5" | tee "$T/log" || return 1
+  plain mdlm 1 && plain tuned 2 diffusion.block=8 run.init="$T/mdlm/last.h5" > "$T/log" && cat "$T/log" || return 1
   grep 'init ' "$T/log" && ! grep -E 'new|random' "$T/log"
 }
 tap "MDLM, then blocks from its weights (run.init)" from_mdlm
 
 # ---- evaluation
 evaluate() { # NAME N RUN [KEY=VALUE…]: the last line to $T/NAME.line
-  ranks "$2" eval "$D" run.dir="$T/$3" eval.output="$T/$1.h5" "${@:4}" | tail -n 1 > "$T/$1.line"
+  last_line "$2" eval "$D" run.dir="$T/$3" eval.output="$T/$1.h5" "${@:4}" > "$T/$1.line"
 }
 same_value() {
   evaluate "e$1" "$1" one "${BLOCK[@]}" "${@:2}" && evaluate e1 1 one "${BLOCK[@]}" "${@:2}" && cat "$T/e1.line" "$T/e$1.line" &&

@@ -63,8 +63,8 @@ tap "mixed with a set without labels" mixed
 begun() { # a network without classes goes on with them: at first, with a learning rate of 0, the same network
   ranks 1 train "$T/deck.cfg" run.dir="$T/plain" data.train="$T/plain.h5" train.steps=20 &&
     ranks 2 train "$T/deck.cfg" run.dir="$T/begun" model.classes=2 run.init="$T/plain/last.h5" train.steps=1 > "$T/out" && cat "$T/out" &&
-    ranks 1 eval "$T/deck.cfg" run.dir="$T/plain" eval.checkpoint="$T/plain/last.h5" | tail -n 1 > "$T/a.line" &&
-    ranks 1 eval "$T/deck.cfg" run.dir="$T/begun" model.classes=2 | tail -n 1 > "$T/b.line" && cmp "$T/a.line" "$T/b.line" &&
+    last_line 1 eval "$T/deck.cfg" run.dir="$T/plain" eval.checkpoint="$T/plain/last.h5" > "$T/a.line" &&
+    last_line 1 eval "$T/deck.cfg" run.dir="$T/begun" model.classes=2 > "$T/b.line" && cmp "$T/a.line" "$T/b.line" &&
     grep 'new: cond_map.embedding_table.weight' "$T/out"
 }
 tap "run.init from a network without classes" begun
@@ -79,7 +79,7 @@ trained() {
     train.sample_every=300 train.sample_count=2 sample.label=low > "$T/out" && grep '^step 600  sample 1: ' "$T/out" && grep '^labels 2 classes' "$T/out"
 }
 nll() { # NAME [KEY=VALUE…]: evaluates the run `two`
-  ranks 1 eval "$T/deck.cfg" run.dir="$T/two" model.classes=2 eval.output="$T/$1.h5" eval.draws=4 "${@:2}" | tail -n 1 > "$T/$1.line"
+  last_line 1 eval "$T/deck.cfg" run.dir="$T/two" model.classes=2 eval.output="$T/$1.h5" eval.draws=4 "${@:2}" > "$T/$1.line"
 }
 tells() { # log 2 nat a row, and what the network lacks without a class, for which it has seen a tenth of the rows
   nll with && nll without eval.labels=none && cat "$T/with.line" "$T/without.line" &&
@@ -93,7 +93,7 @@ with h5py.File(sys.argv[1]) as a, h5py.File(sys.argv[2]) as b:
 PYTHON
 }
 by_chain() { nll chain eval.estimator=chain eval.sequences=20 && nll chain0 eval.estimator=chain eval.sequences=20 eval.labels=none && ! cmp "$T/chain.line" "$T/chain0.line"; }
-profiled() { ranks 2 profile "$T/deck.cfg" run.dir="$T/two" model.classes=2 eval.draws=4 | tail -n 1 > "$T/line" && grep -F "$(cut -d' ' -f1 "$T/with.line")" "$T/line"; }
+profiled() { last_line 2 profile "$T/deck.cfg" run.dir="$T/two" model.classes=2 eval.draws=4 > "$T/line" && grep -F "$(cut -d' ' -f1 "$T/with.line")" "$T/line"; }
 swept() {
   ranks 1 sweep "$T/deck.cfg" run.dir="$T/two" model.classes=2 eval.draws=4 sweep.checkpoints="$T/two/last.h5" > "$T/out" &&
     ranks 1 sweep "$T/deck.cfg" run.dir="$T/two" model.classes=2 eval.draws=4 eval.labels=none sweep.checkpoints="$T/two/last.h5" >> "$T/out" &&
@@ -172,8 +172,8 @@ tap "guided samples of uniform noise" uniform
 blocks() { # bound and samples with the class; with the cache and without the same
   local x=(diffusion.block=4 model.classes=2) n
   for n in 1 2; do train "blocks$n" "$n" 8 diffusion.block=4 || return 1; done
-  same_run blocks1 blocks2 && ranks 1 eval "$T/deck.cfg" run.dir="$T/blocks1" "${x[@]}" | tail -n 1 > "$T/a.line" &&
-    ranks 1 eval "$T/deck.cfg" run.dir="$T/blocks1" "${x[@]}" eval.labels=none | tail -n 1 > "$T/b.line" && ! cmp "$T/a.line" "$T/b.line" &&
+  same_run blocks1 blocks2 && last_line 1 eval "$T/deck.cfg" run.dir="$T/blocks1" "${x[@]}" > "$T/a.line" &&
+    last_line 1 eval "$T/deck.cfg" run.dir="$T/blocks1" "${x[@]}" eval.labels=none > "$T/b.line" && ! cmp "$T/a.line" "$T/b.line" &&
     for n in true false; do
       ranks 1 sample "$T/deck.cfg" run.dir="$T/blocks1" "${x[@]}" sample.label=low sample.cache="$n" sample.output="$T/cache$n.h5" || return 1
     done && same "$T/cachetrue.h5" "$T/cachefalse.h5" tokens &&

@@ -9,26 +9,26 @@ ranks 1 train "$D" > "$T/log" || exit 1
 
 # ---- rows
 chain=(eval.estimator=chain)
-last_line() { ranks "$1" eval "$D" "${@:2}" 2> "$T/err" | tail -n 1; } # RANKS [KEY=VALUE…]
-says() { grep -E "$1" <<< "$2"; }                                      # PATTERN TEXT
+evaluated() { last_line "$1" eval "$D" "${@:2}" 2> "$T/err"; } # RANKS [KEY=VALUE…]
+says() { grep -E "$1" <<< "$2"; }                              # PATTERN TEXT
 
 named() {
   local one
-  one=$(last_line 1 "${chain[@]}" eval.output="$T/one.h5") && says ' estimator=chain draws=0 T=0 order=confidence commit=top_k ' "$one" &&
-    says ' order=left_to_right commit=top_k ' "$(last_line 1 "${chain[@]}" eval.order=left_to_right eval.output="$T/left.h5")" &&
+  one=$(evaluated 1 "${chain[@]}" eval.output="$T/one.h5") && says ' estimator=chain draws=0 T=0 order=confidence commit=top_k ' "$one" &&
+    says ' order=left_to_right commit=top_k ' "$(evaluated 1 "${chain[@]}" eval.order=left_to_right eval.output="$T/left.h5")" &&
     says ' order=entropy commit=entropy_bound ' \
-      "$(last_line 1 "${chain[@]}" eval.order=entropy eval.commit=entropy_bound eval.output="$T/bound.h5")" &&
+      "$(evaluated 1 "${chain[@]}" eval.order=entropy eval.commit=entropy_bound eval.output="$T/bound.h5")" &&
     ranks 1 info "$T/left.h5" > "$T/log" && grep -E 'estimator_options +order=left_to_right commit=top_k' "$T/log"
 }
 tap "the result names estimator, order and rule" named
 exact() { # no draws: neither their number nor the seed changes a bit; the interval of the rows is a point
-  last_line 1 "${chain[@]}" eval.draws=3 eval.seed=9 eval.output="$T/seed.h5" > "$T/log" &&
+  evaluated 1 "${chain[@]}" eval.draws=3 eval.seed=9 eval.output="$T/seed.h5" > "$T/log" &&
     same "$T/one.h5" "$T/seed.h5" loss tokens square && ranks 1 info "$T/seed.h5" > "$T/log" && ! grep 'ci95 of the rows' "$T/log" &&
     "$PY" -c 'import sys, h5py; f = h5py.File(sys.argv[1]); assert f.attrs["draws"] == 0 and not f["square"][()].any()' "$T/one.h5"
 }
 tap "it has no draws" exact
 on_ranks() {
-  last_line 3 "${chain[@]}" eval.batch=4 eval.output="$T/three.h5" > "$T/log" &&
+  evaluated 3 "${chain[@]}" eval.batch=4 eval.output="$T/three.h5" > "$T/log" &&
     same "$T/one.h5" "$T/three.h5" loss tokens @nll @nll_low @nll_high
 }
 tap "the same bits on 1 and 3 ranks, in batches of 5 and 4" on_ranks
@@ -180,7 +180,7 @@ with h5py.File(f"{sys.argv[1]}/lines.h5") as d, h5py.File(f"{sys.argv[1]}/padded
     f["requests/context_length"] = np.zeros(len(n), np.int64)
 PYTHON
   ranks 2 likelihood "$D" "${chain[@]}" likelihood.requests="$T/padded.h5" likelihood.rest=pad likelihood.output="$T/pads.h5" > "$T/log" &&
-    last_line 2 "${chain[@]}" eval.sequences=0 eval.data="$T/lines.h5" eval.output="$T/lined.h5" > "$T/log" && "$PY" -c '
+    evaluated 2 "${chain[@]}" eval.sequences=0 eval.data="$T/lines.h5" eval.output="$T/lined.h5" > "$T/log" && "$PY" -c '
 import sys, h5py, numpy as np
 a, b = h5py.File(sys.argv[1]), h5py.File(sys.argv[2])
 assert np.array_equal(a["loss"][()], -b["results/ll"][()]) and np.array_equal(a["tokens"][()], b["results/tokens"][()])

@@ -18,7 +18,7 @@ same_run() {
 }
 
 evaluate() { # NAME N [KEY=VALUE…]: write the last line that eval prints to $T/NAME.line
-  ranks "$2" eval "$T/deck.cfg" run.dir="$T/one" eval.output="$T/$1.h5" "${@:3}" | tail -n 1 > "$T/$1.line"
+  last_line "$2" eval "$T/deck.cfg" run.dir="$T/one" eval.output="$T/$1.h5" "${@:3}" > "$T/$1.line"
 }
 
 same_evaluation() { # NAME N [KEY=VALUE…]

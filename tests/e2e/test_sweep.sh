@@ -124,7 +124,7 @@ fails() {
 tap "a cell that fails is told and does not end the others" fails
 changed() {
   ranks 1 train "$D" train.steps=8 > "$T/log" && sweep 2 > "$T/log" && [ "$(cells "$T/one")" -gt "$CELLS" ] &&
-    ! table | diff "$T/table" - > "$T/log"
+    table > "$T/log" && ! cmp "$T/table" "$T/log"
 }
 tap "a changed checkpoint is a new cell, and the old ones stay" changed
 
