@@ -72,6 +72,7 @@ def _child(main: Callable[[list[str]], int], words: list[str], cwd: Path | str, 
     except BaseException:
         traceback.print_exc()
     sys.stdout.flush()
+    sys.stderr.flush()  # an unfinished line
     os._exit(code if isinstance(code, int) else code is not None)
 
 
