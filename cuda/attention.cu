@@ -35,9 +35,9 @@ template <int W> struct Shape {
   static constexpr int R = ROWS / SIDE, C = COLS / SIDE; /* a thread's rows, and its columns of scores */
   static constexpr int V = W / SIDE, N = V < 4 ? V : 4;  /* its columns of sums, and how many are contiguous */
   static constexpr int LD = W + 4, PLD = COLS + 4;
-  static constexpr int BLOCKS =
-      W <= 64 ? 3 : 2; /* per multiprocessor: the most without spilled registers; of block diffusion 2 */
 };
+/* Blocks per multiprocessor: the most without spilled registers. */
+template <int W, class M> static constexpr int RESIDENT = M::HALVES || W > 64 ? 2 : 3;
 /* TILES — a block's two tiles, and the buffer through which its threads exchange scores. */
 #define TILES(T, mine, other, pass)                                                                                    \
   SHARED(Four, shared_rows, T::ROWS *T::LD / 4);                                                                       \
@@ -156,8 +156,7 @@ static __device__ void soften(float (&s)[R][C], Softmax<R> *m, float (&o)[R][V],
   }
 }
 
-template <class A, int W, class M>
-__global__ void __launch_bounds__(THREADS, M::HALVES ? 2 : Shape<W>::BLOCKS) k_attention(Pass<A> p) {
+template <class A, int W, class M> __global__ void __launch_bounds__(THREADS, (RESIDENT<W, M>)) k_attention(Pass<A> p) {
   typedef Shape<W> T;
   TILES(T, q, kv, pass);
   Head x = head_of(p, T::ROWS, M::HALVES || p.causal);
@@ -224,7 +223,7 @@ static __device__ void slope(float *s, float *d, float scale, bool seen, Kept k)
 }
 
 template <class A, int W, class M>
-__global__ void __launch_bounds__(THREADS, M::HALVES ? 2 : Shape<W>::BLOCKS) k_attention_queries(Pass<A> p) {
+__global__ void __launch_bounds__(THREADS, (RESIDENT<W, M>)) k_attention_queries(Pass<A> p) {
   typedef Shape<W> T;
   TILES(T, mine, other, pass);
   Head x = head_of(p, T::ROWS, M::HALVES || p.causal);
@@ -259,7 +258,7 @@ __global__ void __launch_bounds__(THREADS, M::HALVES ? 2 : Shape<W>::BLOCKS) k_a
 }
 
 template <class A, int W, class M>
-__global__ void __launch_bounds__(THREADS, M::HALVES ? 2 : Shape<W>::BLOCKS) k_attention_keys(Pass<A> p) {
+__global__ void __launch_bounds__(THREADS, (RESIDENT<W, M>)) k_attention_keys(Pass<A> p) {
   typedef Shape<W> T;
   TILES(T, mine, other, pass);
   Head x = head_of(p, T::ROWS, false);

@@ -1,8 +1,8 @@
 /* attention_step — a few queries per sequence against the cached keys and values of all earlier positions, and against each
  * other: one for autoregressive sampling, which is bound by reading the cache once; those of a block in block diffusion.
  *
- * A block takes one query of a head. It reads the new keys and values from where they come, and writes its own ones to the
- * cache, which no other block reads. A warp takes a few keys at a time, with the columns across its lanes, and keeps
+ * A block takes one query of a head. It reads the new keys and values from qkv, and writes those of its own position to the
+ * cache, where no other block reads them. A warp takes a few keys at a time, with the columns across its lanes, and keeps
  * its own running softmax; these are merged at the end in the order of the warps. */
 #include "backend.h"
 #include "cuda.cuh"

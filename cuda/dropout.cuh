@@ -5,7 +5,7 @@
 
 struct Mask {
   RngKey key;               /* of sequence `first` */
-  uint32_t L, clean, draws; /* clean: the first row of the clean half, or the largest number */
+  uint32_t L, clean, draws; /* clean: the first row of the clean half; without one UINT32_MAX */
   uint32_t row_blocks, threshold;
   float scale; /* of kept units: 1/(1−p) */
   bool on;
@@ -34,7 +34,7 @@ static inline Mask mask_of(const Dropout *d, int64_t D) {
 static __device__ inline Spot row_spot(const Mask &m, uint32_t r) {
   Spot s = {0, 0};
   if (!m.on) return s;
-  uint32_t after = 0, apart = 1; /* positions of the stream that come first; sequences from one to the next */
+  uint32_t after = 0, apart = 1; /* rows of the same stream before this one's; noisy sequences to each clean one */
   if (r >= m.clean) r -= m.clean, after = m.L, apart = m.draws;
   s.sequence = r / m.L * apart;
   s.block = (r % m.L + after) * m.row_blocks;

@@ -78,8 +78,8 @@ static int sort_rows(Device *dev, Key *key, int64_t room, const int32_t *ids, in
 /* ---- sums */
 struct List {
   Rows<float> rows;
-  const int32_t *from;  /* of a mixture: which row each entry adds; NULL: its own */
-  const float *weights; /* and how often; NULL: once */
+  const int32_t *from;  /* of a mixture: the row that each entry adds; NULL: the row of the same number */
+  const float *weights; /* of the entries of a mixture; NULL: 1 */
   Key *key;             /* [n] sorted; an entry with row NOTHING contributes nothing */
   uint32_t n;
 };

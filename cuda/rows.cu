@@ -29,6 +29,7 @@ int cuda_gather_rows(Device *dev, Tensor y, Tensor x, Tensor rows) {
 
 int cuda_embed(Device *dev, Tensor x, Tensor ids, Tensor table) { return cuda_gather_rows(dev, x, table, ids); }
 
+/* x[r] = Σ weights[e]·table[ids[e]] over the entries e = begin[r] … begin[r+1]−1 */
 template <int N>
 __global__ void k_embed_mix(Rows<float> x, Rows<float> table, const int32_t *begin, const int32_t *ids,
                             const float *weights) {
