@@ -50,7 +50,7 @@ PYTHON
 }
 tap "bits per byte and perplexity of words" bytes whole
 tap "of a part of the rows" bytes part eval.sequences=20
-silent() { # data that do not tell
+silent() { # data without numbers of bytes and words
   "$PY" -c 'import sys, h5py; f = h5py.File(sys.argv[1], "r+"); del f.attrs["bytes"]; del f.attrs["words"]' "$T/short.h5" &&
     says ' T=0$' "$(evaluated eval.data="$T/short.h5")" && ranks 1 info "$T/run/eval.h5" > "$T/log" &&
       ! grep 'bits per byte' "$T/log"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # test_labels.sh — training, evaluating and sampling with classes, on a corpus whose class decides the alphabet: the same bits
-# on any number of ranks and after a kill; a class makes the bound lower and its samples have its letters only; what is
-# wrong is refused in one line.
+# on any number of ranks and after a kill; the bound is lower when the class is given, and samples of a class have its
+# letters only; bad labels and keys are refused in one line.
 # limit: 300
 # shellcheck source=tests/e2e/lib.sh disable=SC2317
 . "$(dirname "$0")/lib.sh"
@@ -81,7 +81,7 @@ trained() {
 nll() { # NAME [KEY=VALUE…]: evaluates the run `two`
   last_line 1 eval "$T/deck.cfg" run.dir="$T/two" model.classes=2 eval.output="$T/$1.h5" eval.draws=4 "${@:2}" > "$T/$1.line"
 }
-tells() { # log 2 nat a row, and what the network lacks without a class, for which it has seen a tenth of the rows
+tells() { # the class is worth log 2 nat a row, and more here: in training only a tenth of the rows had none
   nll with && nll without eval.labels=none && cat "$T/with.line" "$T/without.line" &&
     "$MDLM" info "$T/without.h5" | grep 'labels  *none' && "$MDLM" compare "$T/with.h5" "$T/without.h5" &&
     "$PY" - "$T/with.h5" "$T/without.h5" << 'PYTHON'
@@ -118,7 +118,7 @@ has_letters() { # CLASS GAMMA [KEY=VALUE…]
     "$MDLM" info "$T/$1$2.h5" > "$T/out" && grep "guidance  *$2" "$T/out" && grep "label_name  *$1" "$T/out"
 }
 named() { "$MDLM" info "$T/number.h5" > "$T/out" && grep 'label_name  *low' "$T/out"; }
-one_pass() { # the bits of a single pass: gamma 0 is no class, a number is the class of that name
+one_pass() { # gamma = 0 samples without a class; the number of a class is the same as its name
   draw none 1 && draw zero 1 sample.label=low sample.guidance=0 && draw number 1 sample.label=1 &&
     same "$T/none.h5" "$T/zero.h5" tokens and "$T/number.h5" "$T/low1.h5" tokens && ! same "$T/none.h5" "$T/low1.h5" tokens
 }
@@ -147,17 +147,17 @@ PYTHON
 guided_ranks() { draw guided2 2 sample.label=high sample.guidance=2 && same "$T/high2.h5" "$T/guided2.h5" tokens; }
 described() { "$MDLM" info "$T/train.h5" > "$T/out"; cat "$T/out"; grep '2 classes, 30 rows without one' "$T/out" && grep 'class 1 .*low' "$T/out"; }
 tap "training with samples of a class" trained
-tap "the bound is lower with the class, by what it tells" tells
-tap "the exact likelihood of an order, too" by_chain
+tap "the bound is lower with the class" tells
+tap "the exact likelihood depends on the class" by_chain
 tap "profile: the bound of eval" profiled
 tap "sweep: cells with and without the class" swept
 tap "samples of a class have its letters" has_letters low 1
 tap "guided by 2" has_letters high 2
 tap "gamma = 0 and numbers of classes" one_pass
-tap "samples of a number have the name of their class" named
+tap "samples of a class given by its number have its name" named
 tap "logits of a class" logits
 tap "guided samples on 2 ranks: the same" guided_ranks
-tap "info tells the classes of data" described
+tap "info shows the classes of a data set" described
 
 # ---- uniform noise
 uniform() {
@@ -216,7 +216,7 @@ bad "no number of classes" 'attribute classes' "${base[@]}" data.train="$T/count
 RANKS=1
 one=(sample "$T/deck.cfg" run.dir="$T/on1")
 bad "another number of classes" 'was trained with model.classes = 2' "${one[@]}" model.classes=3
-bad "a class that there is not" 'sample.label = middle: neither' "${one[@]}" model.classes=2 sample.label=middle
+bad "an unknown class" 'sample.label = middle: neither' "${one[@]}" model.classes=2 sample.label=middle
 bad "a number beyond the classes" 'sample.label = 2: neither' "${one[@]}" model.classes=2 sample.label=2
-bad "a weight of nothing" 'weight of a class or of a prompt' "${one[@]}" model.classes=2 sample.guidance=2
+bad "guidance without a class" 'weight of a class or of a prompt' "${one[@]}" model.classes=2 sample.guidance=2
 finish
