@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -11,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { MOST_RANK = 4, PROBE_SECONDS = 5, PROBE_BYTES = 16 << 20 };
+enum { MOST_RANK = 4, PROBE_SECONDS = 5, PROBE_BYTES = 16 << 20, PATIENCE = 20000 /* ms */ };
 static const hsize_t MOST_VALUES = (hsize_t)1 << 48; /* sizes in bytes computed from it do not overflow */
 
 /* ---- data sets ---- */
@@ -134,20 +135,39 @@ static void probe(const char *path, int done) {
   _exit(write(done, "", 1) == 1 ? 0 : 1);
 }
 
-int h5_probe(const char *path) {
-  int ends[2], status = 0;
+/* A child's probe within `patience` ms, -1: without a limit. */
+typedef struct Probe {
+  bool late, done; /* killed, because it took longer; came to its end */
+  int status;      /* of waitpid */
+} Probe;
+static int probe_in_child(Probe *p, const char *path, int patience) {
+  int ends[2], ready = 1;
+  ssize_t got = 0;
   char byte;
   CHECK(pipe2(ends, O_CLOEXEC) == 0, ERR_MEMORY, "cannot check %s: %s", path, strerror(errno));
   pid_t child = fork();
   if (child == 0) probe(path, ends[1]);
   int reason = errno;
   close(ends[1]);
-  ssize_t got = 0;
+  struct pollfd end = {.fd = ends[0], .events = POLLIN};
+  while (child > 0 && (ready = poll(&end, 1, patience)) < 0 && errno == EINTR) continue;
+  p->late = ready == 0;
+  if (p->late) kill(child, SIGKILL);
   while (child > 0 && (got = read(ends[0], &byte, 1)) < 0 && errno == EINTR) continue;
   close(ends[0]);
   CHECK(child > 0, ERR_MEMORY, "cannot start a process to check %s: %s", path, strerror(reason));
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;
-  CHECK(got == 1, ERR_DATA, "%s is damaged: the HDF5 library %s when it reads it; restore it or make it again", path,
-        WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU ? "does not end" : "crashes");
+  while (waitpid(child, &p->status, 0) < 0 && errno == EINTR) continue;
+  p->done = got == 1;
+  return OK;
+}
+
+/* A child may hang in a lock that another thread held during fork, such as one of AddressSanitizer's allocator: a late child
+ * is replaced. The second one may take its time, for a slow disk's sake. */
+int h5_probe(const char *path) {
+  Probe p = {0};
+  TRY(probe_in_child(&p, path, PATIENCE));
+  if (p.late) TRY(probe_in_child(&p, path, -1));
+  CHECK(p.done, ERR_DATA, "%s is damaged: the HDF5 library %s when it reads it; restore it or make it again", path,
+        WIFSIGNALED(p.status) && WTERMSIG(p.status) == SIGXCPU ? "does not end" : "crashes");
   return OK;
 }

@@ -256,11 +256,32 @@ static void threads(void **state) {
   }
 }
 
+/* ---- a child that hangs in a lock that another thread held during fork */
+static int hanging; /* so many of the next children hang */
+static void before_fork(void) { hanging--; }
+static void hang_in_child(void) {
+  while (hanging >= 0) pause();
+}
+static void hung_probe(void **state) {
+  (void)state;
+  H5 *f;
+  if (!check_long()) {
+    print_message("# skip: make check-long waits 20 s for a child that hangs\n");
+    skip();
+  }
+  H5Fclose(H5Fcreate(bench_path("plain.h5"), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT)); /* no seal: it is probed */
+  assert_int_equal(pthread_atfork(before_fork, NULL, hang_in_child), 0);
+  hanging = 1;
+  must(h5_open(&f, bench_path("plain.h5"), false));
+  must(h5_close(&f));
+  assert_int_equal(hanging, -1); /* a second child was started */
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(not_there), cmocka_unit_test(no_permission),
                                      cmocka_unit_test(truncated), cmocka_unit_test(flipped),
                                      cmocka_unit_test(sealed),    cmocka_unit_test(no_room),
                                      cmocka_unit_test(full_disk), cmocka_unit_test(locks_are_ignored),
-                                     cmocka_unit_test(threads)};
+                                     cmocka_unit_test(threads),   cmocka_unit_test(hung_probe)};
   return cmocka_run_group_tests(tests, bench_setup, bench_teardown);
 }
