@@ -9,6 +9,7 @@ accuracies."""
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,12 @@ def names(b: Bins) -> list[str]:
     return [*spans[:-1], "none"]
 
 
+def distances(profiles: Iterable[Profile]) -> list[str]:
+    """The bins of distance of all profiles in order: long rows have more than short ones; the last is "none"."""
+    longest = max((b for p in profiles if (b := p.distance)), key=lambda b: len(b.tokens), default=None)
+    return names(longest) if longest else []
+
+
 def half_interval(b: Bins, draws: int) -> np.ndarray:
     """Half the 95 % interval of the mean of −log p."""
     return NORMAL * b.std / np.sqrt(np.maximum(b.tokens / draws, 1))
@@ -126,6 +133,7 @@ def draw(profiles: dict[str, Profile], width: str) -> Figure:
     from mdlm_analysis import figure
 
     cuts = [cut for cut in CUTS if any(cut in bins(p) for p in profiles.values())]
+    spans = distances(profiles.values())
     drawing, axes = figure.panels(2 + len(cuts), width)
     axes[0].plot([0, 1], [0, 1], color=figure.GREY, linestyle=":", label="calibrated")
     for k, (name, p) in enumerate(profiles.items()):
@@ -133,13 +141,16 @@ def draw(profiles: dict[str, Profile], width: str) -> Figure:
         _reliability(axes[0], p, style)
         for ax, cut in zip(axes[1:], cuts):
             if cut in bins(p):
-                _cut(ax, cut, p, style)
+                _cut(ax, cut, p, style, len(spans))
         axes[-1].plot(np.arange(len(p.residual)), p.residual, **style)
     for ax, cut in zip(axes[1:], cuts):
         ax.set(xlabel=CUTS[cut], ylabel=figure.label("−log p", "nat"))
         ax.set_ylim(bottom=0)
+        if cut == "distance":
+            ax.set_xticks(range(1, len(spans) + 1), spans, fontsize=6, rotation=45, ha="right", rotation_mode="anchor")
     axes[-1].set(xlabel="branches of blocks", ylabel="residual stream, RMS")
     axes[-1].set_ylim(bottom=0)
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)
     figure.legend(drawing, axes)
     return drawing
 
@@ -153,13 +164,14 @@ def _reliability(ax: Axes, p: Profile, style: dict) -> None:
     ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
 
 
-def _cut(ax: Axes, cut: str, p: Profile, style: dict) -> None:
+def _cut(ax: Axes, cut: str, p: Profile, style: dict, spans: int) -> None:
+    """Draw the bins of a profile; spans: distances on the axis, the last of which is "none"."""
     from mdlm_analysis import figure
 
     b, x = bins(p)[cut], places(cut, bins(p)[cut])
+    if cut == "distance":
+        x[-1] = spans
     full = b.tokens > 0
     ax.plot(x[full], b.nll[full], **(style | {"marker": style["marker"] if full.sum() <= 32 else ""}))
     half = half_interval(b, p.attributes["draws"])
     figure.band(ax, x[full], (b.nll - half)[full], (b.nll + half)[full], style["color"])
-    if cut == "distance":
-        ax.set_xticks(x, names(b), fontsize=6)

@@ -95,11 +95,11 @@ def make_score(path: Path, losses: list[float], tokens: list[int], entropy: list
     return path
 
 
-def make_profile(path: Path, seed: int = 1, masked: bool = True) -> Path:
-    """Random bins: 10 shares, 6 positions, 10 tenths of frequency and 3 distances; one bin is empty."""
+def make_profile(path: Path, seed: int = 1, masked: bool = True, distances: int = 3) -> Path:
+    """Random bins: 10 shares, 6 positions, 10 tenths of frequency and some distances; one bin is empty."""
     random = np.random.default_rng(seed)
     names = ("tokens", "loss", "nll", "std", "entropy", "accuracy", "confidence")
-    cuts = {"position": 6, "frequency": 10} | ({"share": 10, "distance": 3} if masked else {})
+    cuts = {"position": 6, "frequency": 10} | ({"share": 10, "distance": distances} if masked else {})
     with h5py.File(path, "w") as f:
         f.attrs.update(format="mdlm-profile", format_version=1, draws=2, accuracy=0.3, confidence=0.4, ece=0.1)
         f.attrs.update(prediction_entropy=1.5)
