@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Any
 
 import numpy as np
@@ -27,17 +28,25 @@ QUANTITIES = ("tokens", "loss", "nll", "std", "entropy", "accuracy", "confidence
 
 
 def profile(runs: list[Contents]) -> list[Block]:
-    found = [(run.name, i, p) for i, run in enumerate(runs) for p in run.profiles.values()]
+    found = _named(runs)
     if not found:
         return []
     cuts = [cut for cut in CUTS if any(getattr(p, cut) for _, _, p in found)]
-    first = Block(lines=[ABOUT], table=_totals(runs, found))
+    several = max(runs, found, key=len)  # where there is one row, its name is left out
+    first = Block(lines=[ABOUT], table=_totals(several, found))
     first.figures = [*(_difficulty(cut, found) for cut in cuts), _calibration(found)]
-    tables = [_bins(runs, cut, found) for cut in cuts]
+    tables = [_bins(several, cut, found) for cut in cuts]
     return [first, *(block for block in tables if len(block.table.rows) <= MOST_ROWS * len(found))]
 
 
-def _totals(runs: list[Contents], found: list[tuple[str, int, Profile]]) -> Any:
+def _named(runs: list[Contents]) -> list[tuple[str, int, Profile]]:
+    """Every profile with its name and the number of its colour; where a run has several, also by the file."""
+    files = any(len(run.profiles) > 1 for run in runs)
+    all_of = [(run.name, i, file.stem, p) for i, run in enumerate(runs) for file, p in run.profiles.items()]
+    return [(f"{run}, {file}", k, p) if files else (run, i, p) for k, (run, i, file, p) in enumerate(all_of)]
+
+
+def _totals(runs: Sized, found: list[tuple[str, int, Profile]]) -> Any:
     columns = [Column("run"), Column("step", "", ","), Column("nll", "nat/token", ".5f")]
     columns += [Column("accuracy", "", ".4f"), Column("confidence", "", ".4f"), Column("entropy", "nat", ".4f")]
     columns += [Column("calibration error", "", ".4f"), Column("variance between rows", "nat²", ".4g")]
@@ -97,7 +106,7 @@ def reliability(c: Calibration) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-def _bins(runs: list[Contents], cut: str, found: list[tuple[str, int, Profile]]) -> Block:
+def _bins(runs: Sized, cut: str, found: list[tuple[str, int, Profile]]) -> Block:
     title = CUTS[cut][0]
     columns = [Column("run"), Column("from", "", ",.6g"), Column("to", "", ",.6g"), Column("tokens", "", ",")]
     columns += [Column("part of the loss", "nat/token", ".5f"), Column("−log p", "nat", ".4f")]

@@ -229,12 +229,13 @@ def _at(part: dict, name: str, k: int) -> float:
 
 
 def _scores(runs: list[Contents]) -> Block | None:
-    columns = [Column("run"), Column("file"), Column("perplexity", "", ".5g"), Column("nll", "nat/token", ".5f")]
+    columns = [Column("run"), Column("file"), Column("perplexity", "", ".5g"), Column("ci95 low", "", ".5g")]
+    columns += [Column("ci95 high", "", ".5g"), Column("nll", "nat/token", ".5f")]
     table = Table([*columns, Column("sequences", "", ","), Column("tokens", "", ","), Column("under")])
     for run in runs:
         for file, s in run.scores.items():
             under = str(s.attributes.get("checkpoint", ""))
-            table.add(run.name, file.name, s.ppl, s.nll, len(s.tokens), int(s.tokens.sum()), under)
+            table.add(run.name, file.name, s.ppl, *s.interval, s.nll, len(s.tokens), int(s.tokens.sum()), under)
     return (
         Block("Generative perplexity", table=runs_table(runs, table, "Generative perplexity")) if table.rows else None
     )

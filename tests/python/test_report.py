@@ -52,6 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             mdlm("eval", "deck.cfg", f"run.dir={run}", *more)
             mdlm("profile", "deck.cfg", f"run.dir={run}", *more)
         mdlm("sample", "deck.cfg")
+        mdlm("score", "deck.cfg", "score.checkpoint=b/last.h5", "score.batch=3")
         shutil.copy("first/samples.h5", "b/samples.h5")
         (at / "b").rename(at / NAME)
         spoil(at / NAME)
@@ -166,6 +167,22 @@ def test_profile(made: Path, both: Page) -> None:
         nll = [*f["position/nll"], *g["position/nll"]]
         assert both.column("Position in the sequence", "−log p [nat]") == [f"{x:.4f}" if x == x else "–" for x in nll]
         assert set(both.column("Share of masked tokens", "run")) == {"first"}  # ar masks nothing
+
+
+def test_profiles_of_one_run(made: Path, tmp_path: Path) -> None:
+    shutil.copy(made / "first" / "metrics.h5", tmp_path)
+    for name, source in (("one", "first"), ("two", NAME)):
+        shutil.copy(made / source / "profile.h5", tmp_path / f"{name}.h5")
+    report(tmp_path, "-o", tmp_path / "x.html")
+    page = Page(tmp_path / "x.html")
+    assert page.column("Profile", "run") == [f"{tmp_path.name}, {name}" for name in ("one", "two")]
+    assert set(page.column("Share of masked tokens", "run")) == {f"{tmp_path.name}, one"}  # ar masks nothing
+
+
+def test_generative_perplexity(made: Path, both: Page) -> None:
+    score = mdlm_h5.score(made / "first" / "score.h5")
+    shown = [both.column("Generative perplexity", name) for name in ("perplexity", "ci95 low", "ci95 high")]
+    assert shown == [[f"{x:.5g}"] for x in (score.ppl, *score.interval)]
 
 
 def test_calibration_is_of_all_shares_together() -> None:
