@@ -17,6 +17,7 @@ from mdlm_analysis.result import Result
 from mdlm_analysis.table import FORMS
 from mdlm_data.command import Parser, check_paths, run
 from mdlm_data.errors import InputError
+from mdlm_data.output import replacing
 
 PROGRAM = "mdlm-analysis"
 COMMANDS = ("metrics", "compare", "weights", "line", "sweep", "samples", "profile")
@@ -78,7 +79,8 @@ def write(result: Result, out: Path, width: str) -> list[Path]:
 
     save(result.draw(width), out)
     numbers = numbers_path(out)
-    numbers.write_text((result.numbers or result.table).csv())
+    with replacing(numbers) as partial:
+        Path(partial).write_text((result.numbers or result.table).csv(), "utf-8")
     return [out, numbers]
 
 

@@ -7,6 +7,7 @@ Colours are Paul Tol's "bright" scheme, which people with any colour blindness t
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from mdlm_data.errors import InputError
+from mdlm_data.output import replacing
 
 matplotlib.use("Agg")  # no window: a batch job has no display
 
@@ -137,4 +139,7 @@ def save(figure: Figure, path: Path) -> None:
     """As PNG, PDF or SVG, by the name; the same figure gives the same file."""
     kind = check(path).suffix.lower()
     dates = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-    figure.savefig(path, dpi=200, metadata=dates.get(kind))
+    picture = BytesIO()  # in memory: on a full disk matplotlib's writer of PDF fails on its own error
+    figure.savefig(picture, format=kind[1:], dpi=200, metadata=dates.get(kind))
+    with replacing(path) as partial:
+        Path(partial).write_bytes(picture.getvalue())

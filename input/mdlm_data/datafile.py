@@ -15,7 +15,7 @@ import numpy as np
 import xxhash
 
 from mdlm_data.column import Column
-from mdlm_data.errors import InputError, reason
+from mdlm_data.errors import InputError, no_room, reason
 from mdlm_data.fidelity import Loss
 from mdlm_data.framing import Account, Rows
 from mdlm_data.labels import Classes, Labels
@@ -45,6 +45,9 @@ class DataFile:
         try:
             self.file = h5py.File(self.partial, "w", locking=False)
         except OSError as e:
+            if no_room(e):  # the name was made all the same
+                with suppress(FileNotFoundError):
+                    os.remove(self.partial)
             raise InputError(f"{path}: cannot write it: {reason(e)}") from e
         self.tokens = Column(self.file, "tokens", (length,), dtype, chunk_rows)
         self.lengths = Column(self.file, "lengths", (), "<u4", chunk_rows and CHUNK_BYTES // 4)

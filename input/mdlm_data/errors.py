@@ -23,3 +23,8 @@ def reason(error: Exception) -> str:
         return found[1]
     number = getattr(error, "errno", None) or 0
     return os.strerror(number) if number in errno.errorcode else str(error).splitlines()[0]
+
+
+def no_room(error: Exception) -> bool:
+    """Whether a write failed for lack of room: a full disk, a quota, a limit on the size of files."""
+    return reason(error) in map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))

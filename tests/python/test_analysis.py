@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import resource
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +105,27 @@ def test_outputs_are_refused_before_the_work(tmp_path: Path, analysis: Call) -> 
     assert "no folder" in analysis("compare", a, a, "-o", tmp_path / "none/x.png", fails=True)
     (tmp_path / "x.csv").mkdir()
     assert "is a folder" in analysis("compare", a, a, "-o", tmp_path / "x.png", fails=True)
+
+
+@pytest.mark.parametrize("line", ["profile a.h5 -o old.png", "profile a.h5 -o old.pdf", "report m.h5 -o old.html"])
+def test_full_disk_keeps_the_old_file(tmp_path: Path, line: str) -> None:
+    make_profile(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "m.h5", "w") as f:
+        f.attrs.update(format="mdlm-metrics", format_version=1)
+        f["train/step"], f["train/loss"] = np.arange(3.0), np.arange(3.0)
+    name = line.split()[-1]
+    (tmp_path / name).write_text("the old one")
+    before = {path.name for path in tmp_path.iterdir()}
+
+    def small_files() -> None:  # a write beyond the limit fails as on a full disk
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, 3_000))
+
+    words = command("mdlm_analysis", *line.split())
+    done = subprocess.run(words, cwd=tmp_path, preexec_fn=small_files, capture_output=True, timeout=300)
+    assert done.stderr.decode() == f"mdlm-analysis: error: {name}: cannot write it: File too large\n"
+    assert done.returncode == 2 and (tmp_path / name).read_text() == "the old one"
+    assert {path.name for path in tmp_path.iterdir()} == before
 
 
 def test_table_forms() -> None:
