@@ -17,7 +17,7 @@ from mdlm_analysis.shapes import Sizes
 from mdlm_analysis.sources import Named, Source, source_open
 from mdlm_data.command import warn
 from mdlm_data.errors import InputError, require
-from mdlm_data.output import replacing
+from mdlm_data.output import check_replaced, replacing
 from mdlm_data.seal import seal_append
 from mdlm_data.vocabularies import make_vocabulary
 from mdlm_data.vocabulary import Vocabulary
@@ -37,6 +37,7 @@ def import_weights(o: argparse.Namespace) -> str:
     vocabulary = make_vocabulary(o.tokenizer)
     rows = rows_kept(found.family, s, vocabulary, o, settings.objective == "uniform")
     text = deck(found.family, s, settings)
+    target_claim(o.target)
     deck_claim(o.deck)
     average = averages(source, found, o.source)
     with replacing(o.target) as partial:
@@ -71,6 +72,14 @@ def rows_kept(family: Family, s: Sizes, vocabulary: Vocabulary, o: argparse.Name
         noise = f"their noise draws from all {rows} tokens, mdlm's not from the mask, token {vocabulary.mask}"
         warn(o.program, f"{o.source}: {noise}")
     return rows
+
+
+def target_claim(path: Path) -> None:
+    """Refuse to replace what is no checkpoint, or the checkpoint of a run, from which it resumes."""
+    check_replaced([str(path)], "mdlm-checkpoint")
+    if path.is_file() and path.stat().st_size > 0:
+        with h5py.File(path, "r", locking=False) as f:
+            require("adam_m" not in f, f"{path}: is the checkpoint of a run; choose another output, or remove it")
 
 
 def deck_claim(path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mdlm_data.command import check_paths
+from mdlm_data.errors import require
 from mdlm_data.output import replacing
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def run(o: argparse.Namespace) -> list[Path]:
 
     first: Path = o.runs[0]
     out = o.out or (first if first.is_dir() else first.parent) / "report.html"
+    require(out.suffix.lower() in (".html", ".htm"), f"{out}: a report's name ends with .html")
     check_paths([str(out)], [str(path) for path in o.runs])
     runs = read_contents(o.runs)
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -69,7 +69,7 @@ def warn(program: str, text: str) -> None:
 
 
 def check_paths(written: Iterable[str], read: Iterable[str]) -> None:
-    """Refuse outputs that are also inputs, that are named twice, or whose folder does not exist."""
+    """Refuse outputs that are also inputs, named twice, in no folder, or no regular files: /dev/null would be replaced."""
     taken = {os.path.realpath(path) for path in read if path not in ("-", "")}
     seen: set[str] = set()
     for path in written:
@@ -78,4 +78,5 @@ def check_paths(written: Iterable[str], read: Iterable[str]) -> None:
         require(real not in seen, f"{path}: is named for both outputs; choose two names")
         require(os.path.isdir(os.path.dirname(real)), f"{path}: no folder {os.path.dirname(real)}; make it first")
         require(not os.path.isdir(real), f"{path}: is a folder; name a file")
+        require(not os.path.exists(real) or os.path.isfile(real), f"{path}: is not a regular file; name another")
         seen.add(real)

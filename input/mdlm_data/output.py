@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from mdlm_data.errors import InputError, no_room, reason
+
+
+def check_replaced(paths: Iterable[str], format: str) -> None:
+    """Refuse to replace what is not an HDF5 file of this format, such as a checkpoint or a text; an empty file may be."""
+    for path in paths:
+        if os.path.isfile(path) and os.path.getsize(path) > 0 and format_of(path) != format:
+            raise InputError(f"{path}: exists and is not a {format} file; choose another output, or remove it")
+
+
+def format_of(path: str) -> str:
+    """The attribute `format` of an HDF5 file; of others, and of what cannot be read, nothing."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r", locking=False) as f:
+            return str(f.attrs.get("format", ""))
+    except OSError:
+        return ""
 
 
 @contextmanager

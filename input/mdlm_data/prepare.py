@@ -9,6 +9,7 @@ import sys
 
 from mdlm_data.command import check_paths, run
 from mdlm_data.errors import require
+from mdlm_data.output import check_replaced
 from mdlm_data.prepare_options import fill, parser
 from mdlm_data.protocols import DATA_SETS, parts
 from mdlm_data.specials import special_tokens
@@ -61,9 +62,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     require(len(o.split.encode()) < 64, "--split: at most 63 bytes")
     require(len((o.revision or "").encode()) < 256, "--revision: at most 255 bytes")
     require(len(o.detokenizer) < 32, "--detokenizer: at most 31 bytes")
-    outputs = filter(None, (o.out, o.out_train, o.out_valid))
+    outputs = [path for path in (o.out, o.out_train, o.out_valid) if path]
     kind, _, files = (o.vocabulary or o.tokenizer).partition(":")
     check_paths(outputs, [*o.inputs, *(files.split(",") if kind != "chars" else [])])
+    check_replaced(outputs, "mdlm-data")
     return o
 
 

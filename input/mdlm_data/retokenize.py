@@ -8,6 +8,7 @@ import sys
 
 from mdlm_data.command import Parser, check_paths, run
 from mdlm_data.errors import require
+from mdlm_data.output import check_replaced
 from mdlm_data.specials import special_tokens
 
 PROGRAM = "mdlm-retokenize"
@@ -64,6 +65,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     require(o.length is None or 2 <= o.length <= 1 << 20, f"--length {o.length}: a row has 2 to {1 << 20} tokens")
     o.special = special_tokens(o.special)
     check_paths([o.out], [o.input, *o.tokenizer.partition(":")[2].split(",")])
+    check_replaced([o.out], "mdlm-data")
     return o
 
 

@@ -59,6 +59,8 @@ def read(paths: Iterable[str], delimiter: str) -> Iterator[Request]:
                 continue
             try:
                 options = list(parse_line(line, delimiter))
+                for context, continuation, _ in options:
+                    (context + continuation).encode()  # half a surrogate pair is a ValueError
             except (ValueError, TypeError, KeyError, InputError) as e:
                 raise InputError(f"{path}: line {number}: {told(e)}") from e
             for context, continuation, gold in options:
@@ -69,7 +71,7 @@ def read(paths: Iterable[str], delimiter: str) -> Iterator[Request]:
 def told(e: Exception) -> str:
     if isinstance(e, KeyError):
         return f"there is no {e}: give context and continuation, or question, choices and gold"
-    return str(e)
+    return f"is no JSON ({e})" if isinstance(e, json.JSONDecodeError) else str(e)
 
 
 def lines(path: str) -> Iterator[str]:

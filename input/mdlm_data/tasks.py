@@ -8,6 +8,7 @@ import sys
 
 from mdlm_data.command import Parser, check_paths, run
 from mdlm_data.errors import require
+from mdlm_data.output import check_replaced
 
 PROGRAM = "mdlm-tasks"
 
@@ -56,6 +57,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     o = p.parse_args(argv)
     require(o.inputs.count("-") < 2, "- is given twice; standard input is read once")
     check_paths([o.out], [*o.inputs, o.data])
+    check_replaced([o.out], "mdlm-requests")
     return o
 
 

@@ -121,7 +121,13 @@ def from_json(path: str, special: dict[str, str]) -> Vocabulary:
 
 def from_data(path: str) -> Vocabulary:
     """The vocabulary stored in a data file or an imported checkpoint, with the same ids, name and hash."""
-    with h5py.File(path, "r", locking=False) as f:
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except OSError as e:
+        if "signature not found" in str(e):
+            raise InputError(f"{path}: not a data file written by mdlm-prepare") from e
+        raise
+    with file as f:
         if f.attrs.get("format") not in ("mdlm-data", "mdlm-checkpoint"):
             raise InputError(f"{path}: not a data file written by mdlm-prepare")
         group = f["vocab"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Run
+from h5_files import make_checkpoint
 from weights import HUB, folder, golden_gpt2, hub, network, pickled, save, tokenizer
 
 import mdlm_h5
@@ -33,6 +34,20 @@ def test_options_override_with_a_warning(convert: Run, tmp_path: Path) -> None:
         "import", "hub", "o.h5", "--tokenizer", words, "--heads", 2
     )
     assert mdlm_h5.deck((tmp_path / "o.cfg").read_text())["model"]["heads"] == 2
+
+
+def test_files_that_are_not_replaced(convert: Run, tmp_path: Path) -> None:
+    folder(tmp_path / "hub", hub("dit"), HUB)
+    run = ("import", "hub", "o.h5", "--tokenizer", tokenizer(tmp_path, 13, 4))
+    convert(*run)
+    convert(*run)  # what import made may be made again
+    make_checkpoint(tmp_path / "o.h5")
+    before = (tmp_path / "o.h5").read_bytes()
+    assert "o.h5: is the checkpoint of a run" in convert(*run, fails=True)
+    assert (tmp_path / "o.h5").read_bytes() == before
+    (tmp_path / "o.h5").write_text("a text")
+    assert "o.h5: exists and is not a mdlm-checkpoint file" in convert(*run, fails=True)
+    assert (tmp_path / "o.h5").read_text() == "a text"
 
 
 def test_folders_that_are_refused(convert: Run, tmp_path: Path) -> None:

@@ -60,12 +60,15 @@ def changed(*pairs: tuple[str, str]) -> list[str]:
         (changed(("text8", "bert:t.txt")), "t.txt: not a BERT vocabulary"),
         (changed(("text8", "gpt2:t.txt,t.txt")), "not a tokenizer"),
         (changed(("text8", "gpt2:t.txt")), "both files"),
-        (changed(("text8", "data:t.txt")), "t.txt: not a tokenizer"),
+        (changed(("text8", "data:t.txt")), "t.txt: not a data file"),
         (changed(("text8", "data:other.h5")), "not a data file"),
         (changed(("o.h5", "t.txt")), "both read and written"),
         (changed(("o.h5", "./folder/../t.txt")), "both read and written"),
         (changed(("o.h5", "nowhere/o.h5")), "no folder"),
         (changed(("o.h5", "folder")), "folder: is a folder"),
+        (changed(("o.h5", "pipe")), "pipe: is not a regular file"),
+        (changed(("o.h5", "other.h5")), "other.h5: exists and is not a mdlm-data file"),
+        (changed(("o.h5", "short.gz")), "short.gz: exists and is not a mdlm-data file"),
         (changed(("--out", ""), ("o.h5", "")), "give --out"),
         ([*GOOD, "--valid-documents", "1"], "--out is for one file"),
         ([*changed(("--out", "--out-train")), "--out-valid", "o.h5", "--valid-documents", "1"], "for both outputs"),
@@ -78,6 +81,7 @@ def changed(*pairs: tuple[str, str]) -> list[str]:
 )
 def test_bad_input(prepare, tmp_path: Path, arguments: list[str], says: str) -> None:
     (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "t.txt").write_text("the text\n")
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "blank.txt").write_text("\n\n  \n")
@@ -92,7 +96,9 @@ def test_bad_input(prepare, tmp_path: Path, arguments: list[str], says: str) -> 
 @pytest.mark.parametrize("extra", [(), ("--chunk-rows", "0")])
 def test_full_disk_keeps_the_old_file(tmp_path: Path, extra: tuple[str, ...]) -> None:
     (tmp_path / "t.txt").write_text("abcdefgh" * 100_000)
-    (tmp_path / "o.h5").write_text("the old one")
+    with h5py.File(tmp_path / "o.h5", "w") as f:
+        f.attrs["format"] = "mdlm-data"
+    old = (tmp_path / "o.h5").read_bytes()
 
     def small_files() -> None:  # a write beyond the limit fails as on a full disk
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -108,7 +114,7 @@ def test_full_disk_keeps_the_old_file(tmp_path: Path, extra: tuple[str, ...]) ->
     assert done.stderr.decode() == "mdlm-prepare: error: o.h5: cannot write it: File too large\n"
     assert done.returncode == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["o.h5", "t.txt"]
-    assert (tmp_path / "o.h5").read_text() == "the old one"
+    assert (tmp_path / "o.h5").read_bytes() == old
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

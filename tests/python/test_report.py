@@ -221,7 +221,7 @@ def test_run_of_metrics_alone(made: Path, analysis: Call, tmp_path: Path) -> Non
     assert Page(tmp_path / "other.html").column("Checkpoints", "file") == ["last.h5"]
 
 
-@pytest.mark.parametrize("what", ["nowhere", "garbage", "unwritable", "over its input"])
+@pytest.mark.parametrize("what", ["nowhere", "garbage", "unwritable", "over its input", "over a deck"])
 def test_bad_input(made: Path, analysis: Call, tmp_path: Path, what: str) -> None:
     run, out = made / "first", tmp_path / "out.html"
     if what == "nowhere":
@@ -231,6 +231,9 @@ def test_bad_input(made: Path, analysis: Call, tmp_path: Path, what: str) -> Non
         run.write_bytes(b"not HDF5" * 100)
     elif what == "unwritable":
         out = tmp_path / "no folder" / "out.html"
+    elif what == "over a deck":
+        out = tmp_path / "deck.cfg"
+        out.write_text(DECK)
     else:
         shutil.copy(run / "metrics.h5", tmp_path)
         run = out = tmp_path / "metrics.h5"

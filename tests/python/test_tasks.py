@@ -121,7 +121,8 @@ def test_harness_dumps(dump: str, data: Path, tasks: Tasks, tmp_path: Path) -> N
 
 
 BAD = [
-    ("{", "-: line 1: "),
+    ("{", "-: line 1: is no JSON"),
+    ({"context": "a\ud800", "continuation": "b"}, "-: line 1: "),
     ("3", "-: line 1: is no JSON object"),
     ({"context": "a"}, "there is no 'continuation'"),
     ({"context": "a", "continuation": ""}, "a continuation is empty"),
