@@ -54,14 +54,19 @@ int evaluation_open(Evaluation *e, const Config *cfg, Comm *comm, const char *fo
   return evaluation_estimate(e);
 }
 
+/* The estimator as results name it; autoregressive likelihoods need none. */
+static const char *estimator_word(const Evaluation *e) {
+  return e->task.net.objective.diffusion ? e->estimator->name : "exact";
+}
+
 void evaluation_announce(const Evaluation *e, const char *doing) {
   const Task *t = &e->task;
   char how[ESTIMATOR_TEXT + 32] = "";
   snprintf(how, sizeof how, "%s", e->words);
-  if (!e->estimator->exact)
+  if (!e->estimator->exact && t->net.objective.diffusion)
     snprintf(how, sizeof how, ", %lld draw%s a sequence", (long long)e->draws, e->draws > 1 ? "s" : "");
   log_info("%s %s (%s weights, step %lld) on %s; estimator %s%s", doing, t->checkpoint, t->which,
-           (long long)t->state.step, shards_spec(e->data), e->estimator->name, how);
+           (long long)t->state.step, shards_spec(e->data), estimator_word(e), how);
   evaluation_warn(&t->state, t->checkpoint, e->data);
   if (t->cfg->model_classes > 0 && !hides_labels(t->cfg) && shards_classes(e->data) == 0)
     log_warn("%s has no labels: the bound is that without a class", shards_spec(e->data));
@@ -171,7 +176,6 @@ void evaluation_report(const Evaluation *e, const char *more) {
   if (size > 0) snprintf(block_of, sizeof block_of, " block=%lld", (long long)size);
   log_info("nll=%.5f bits=%.5f ppl=%.4f ci95=%s sequences=%lld tokens=%lld estimator=%s draws=%lld T=%lld%s%s%s%s",
            s.value, s.value / log(2.0), exp(s.value), interval_text(range, exp(s.low), exp(s.high), 4), (long long)l.n,
-           (long long)e->result.interval.tokens, e->task.net.objective.diffusion ? e->estimator->name : "exact",
-           (long long)(e->estimator->exact ? 0 : e->draws), (long long)e->task.cfg->diffusion_T, block_of, e->words,
-           bytes, more);
+           (long long)e->result.interval.tokens, estimator_word(e), (long long)(e->estimator->exact ? 0 : e->draws),
+           (long long)e->task.cfg->diffusion_T, block_of, e->words, bytes, more);
 }

@@ -186,10 +186,19 @@ int checkpoint_shape(H5 *f, CheckpointGroup group, CheckpointArray *a, bool *exi
   return OK;
 }
 
+static int group_check(H5 *f, CheckpointGroup g, const char *path) {
+  CHECK(h5_exists(f, path), ERR_DATA, "%s: the group %s is missing%s", h5_path(f), path,
+        g > CKPT_EMA
+            ? ": a file of weights alone, such as mdlm mix and mdlm-convert write, cannot be resumed; name it in "
+              "run.init of a new run"
+            : "");
+  return OK;
+}
+
 int checkpoint_names(H5 *f, CheckpointGroup group, char ***names) {
   char path[CHECKPOINT_NAME];
   snprintf(path, sizeof path, "/%s", checkpoint_groups[group]);
-  CHECK(h5_exists(f, path), ERR_DATA, "%s: the group %s is missing", h5_path(f), path);
+  TRY(group_check(f, group, path));
   return h5_list(f, path, names);
 }
 
@@ -208,7 +217,7 @@ int checkpoint_load(H5 *f, CheckpointGroup g, CheckpointArray *arrays, int n) {
   const char *group = checkpoint_groups[g];
   char path[NAME_SIZE], **names;
   snprintf(path, sizeof path, "/%s", group);
-  CHECK(h5_exists(f, path), ERR_DATA, "%s: the group %s is missing", h5_path(f), path);
+  TRY(group_check(f, g, path));
   for (int i = 0; i < n; i++) TRY(array_load(f, group, &arrays[i]));
   TRY(h5_list(f, path, &names));
   int err = surplus_check(f, group, names, arrays, n);

@@ -112,6 +112,10 @@ static int report_changes(const Trainer *t, const Config *trained, int64_t step)
   bool same = lr_same(&t->optimizer.lr, trained->train_steps, step);
   snprintf(quiet, sizeof quiet, QUIET "%s%s", same ? " train.steps" : "",
            t->reduction.tree ? " dist.shard_optimizer" : "");
+  if (*t->cfg->run_init && strcmp(t->cfg->run_init, trained->run_init) != 0)
+    log_warn(
+        "run.init = %s is ignored: the run in %s goes on from its own checkpoint; choose another run.dir for a new run",
+        t->cfg->run_init, t->dir.path);
   return network_changes(t->cfg, trained, step, "data model diffusion train device dist", quiet);
 }
 

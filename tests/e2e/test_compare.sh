@@ -84,7 +84,8 @@ one_draw() { edit long one 'f.attrs["draws"] = 1; f.pop("square", None)' && "$MD
 tap "info: with one draw the masks' part is unknown; the deck is left out" one_draw
 exact() { # of a network that predicts the next token, whose masks do not matter
   ranks 1 train "$D" run.dir="$T/ar" model.name=ar diffusion.objective=ar > "$T/log" &&
-    ranks 1 eval "$D" run.dir="$T/ar" model.name=ar diffusion.objective=ar > "$T/log" && mv "$T/ar/eval.h5" "$T/ar.h5" &&
+    ranks 1 eval "$D" run.dir="$T/ar" model.name=ar diffusion.objective=ar > "$T/log" &&
+    grep '^evaluating .*; estimator exact$' "$T/log" && grep ' estimator=exact ' "$T/log" && mv "$T/ar/eval.h5" "$T/ar.h5" &&
     edit ar seed 'f.attrs["seed"] = 9' && last ar seed 'p=1 .*better=none' && "$MDLM" info "$T/ar.h5" > "$T/out" &&
     ! grep 'ci95 of the rows' "$T/out" && grep 'ci95 of the source' "$T/out"
 }

@@ -38,12 +38,17 @@ assert abs(on[:5].mean() - first[-10:].mean()) < 0.7 < first[0] - on[:5].mean() 
 }
 tap "training goes on from there and improves" goes_on
 ancestry() { # also after it was resumed
-  ranks 1 train "$D" run.dir="$T/on" train.steps=121 run.init="$T/first/best.h5" > "$T/log" && ! grep '^init' "$T/log" &&
+  ranks 1 train "$D" run.dir="$T/on" train.steps=121 run.init="$T/first/best.h5" > "$T/log" 2>&1 && ! grep -E '^init|is ignored' "$T/log" &&
     ranks 1 eval "$D" run.dir="$T/first" > "$T/log" &&
     python 'assert files[0].attrs["init_digest"] == files[1].attrs["checkpoint_digest"]' "$T/on/last.h5" "$T/first/eval.h5" &&
     "$MDLM" info "$T/on/last.h5" | grep 'began with weights of digest [0-9a-f]\{32\}'
 }
 tap "a resumed run keeps its ancestry and its weights" ancestry
+ignored() {
+  ranks 2 train "$D" run.dir="$T/on" train.steps=122 run.init="$T/left/best.h5" > "$T/log" 2>&1 &&
+    [ "$(grep -c '^warning: run.init = .*left/best.h5 is ignored: the run in .*/on goes on from its own checkpoint' "$T/log")" = 1 ]
+}
+tap "a resumed run tells that other weights are ignored" ignored
 
 # ---- another network
 from_left() { # modulations are new, and open their branches

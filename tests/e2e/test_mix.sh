@@ -96,6 +96,9 @@ export_it() { "$PY" -m mdlm_analysis.convert export "$T/half.h5" "$T/half.safete
 tap "mdlm-convert export" export_it
 
 # ---- refused
+mkdir "$T/only" && cp "$T/half.h5" "$T/only/last.h5"
+bad "to be resumed" 'only/last.h5: the group /adam_m is missing: a file of weights alone, .*run.init of a new run' train "$D" run.dir="$T/only" train.steps=20
+rm -r "$T/only"
 bad "no word" 'usage: mdlm mix OUT.h5 FILE' mix "$T/no.h5"
 bad "a trained checkpoint as output" 'b/last.h5 exists and is not a checkpoint made by mdlm mix' mix "$B" "$A"
 bad "a mixture that is read and written" 'half.h5 is both read and written' mix "$T/half.h5" "$A" "$T/half.h5"
