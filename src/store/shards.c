@@ -143,6 +143,15 @@ static int file_same(const Shards *s, const ShardFile *file, int64_t length, con
   return framing_same(s->files[0].f, file->f);
 }
 
+/* Rows that are read twice would count twice, in training and in the intervals of evaluations. */
+static int rows_new(const Shards *s, const ShardFile *file) {
+  for (const ShardFile *other = s->files; other < file; other++)
+    CHECK(strcmp(other->digest, file->digest) != 0, ERR_USAGE,
+          "%s and %s hold the same rows (digest %s): name one of them", h5_path(other->f), h5_path(file->f),
+          file->digest);
+  return OK;
+}
+
 static int file_add(Shards *s, const char *path) {
   int64_t length = 0;
   if (s->n_files == s->room) {
@@ -162,6 +171,7 @@ static int file_add(Shards *s, const char *path) {
   int err = labels_open(file, &names);
   if (file->classes > s->classes) s->classes = file->classes;
   if (err == OK && s->n_files > 1) err = file_same(s, file, length, names);
+  if (err == OK) err = rows_new(s, file);
   if (s->n_files == 1)
     s->class_names = names;
   else

@@ -61,7 +61,8 @@ typedef struct Shards Shards;
  *  matrix [n_rows, length]. All files must agree in L, vocabulary and protocol, also in the attributes framing,
  *  protocol and variant where they have them, in whether they have labels and in the names of the classes. Not collective.
  *  Errors  ERR_DATA naming the file: no match, unreadable, truncated, not mdlm-data, a newer version, a missing data
- *          set or attribute, a wrong shape or type, empty, in disagreement with the first file */
+ *          set or attribute, a wrong shape or type, empty, in disagreement with the first file;
+ *          ERR_USAGE: two files with the same rows */
 int shards_open(Shards **s, const char *spec);
 /** shards_close — NULL-safe, clears the handle. */
 void shards_close(Shards **s);

@@ -57,6 +57,14 @@ static int check_classes(const Trainer *t) {
   return shards_suit(t->valid, classes, names, cfg->data_train);
 }
 
+/* Validations of training rows would choose an overfitted checkpoint. */
+static void warn_same_rows(const Trainer *t) {
+  for (int i = 0; i < mixture_sets(t->train); i++)
+    if (strcmp(shards_protocol(mixture_shards(t->train, i))->digest, shards_protocol(t->valid)->digest) == 0)
+      log_warn("data.valid = %s holds rows that data.train has, too: validations measure text that is trained on",
+               t->cfg->data_valid);
+}
+
 static int open_data(Trainer *t) {
   const Config *cfg = t->cfg;
   CHECK(cfg->train_local_every == 0 || *cfg->train_local_dir, ERR_USAGE,
@@ -74,6 +82,7 @@ static int open_data(Trainer *t) {
         "data.valid = %s has rows of %lld tokens, data.train = %s of %lld%s", cfg->data_valid,
         (long long)shards_length(t->valid), cfg->data_train, (long long)t->length,
         cfg->data_crop ? " after data.crop" : "");
+  warn_same_rows(t);
   TRY(check_classes(t));
   return vocab_same(mixture_vocab(t->train), cfg->data_train, shards_vocab(t->valid), cfg->data_valid);
 }
@@ -209,6 +218,10 @@ static int open_dir(Trainer *t, bool *resume) {
         ERR_USAGE,
         "run.dir = %s holds a checkpoint but no last.h5: a new run would replace it. Choose another directory; to "
         "begin with its weights name it in run.init",
+        t->dir.path);
+  if (any && !there && strcmp(how, "auto") == 0 && err == OK)
+    log_warn(
+        "run.dir = %s holds checkpoints, but neither last.h5 nor previous.h5: the run begins anew and replaces them",
         t->dir.path);
   *resume = there;
   return comm_agree(t->comm, err);

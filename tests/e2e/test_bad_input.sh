@@ -22,6 +22,10 @@ B=$T/bad
 printf 'train: {\n  steps = 9;\n  lerning_rate = 1;\n};\n' > "$T/typo.cfg"
 printf 'train: {\n  steps = 9\n  lr = ;\n};\n' > "$T/syntax.cfg"
 RANKS=1
+bad "a file that is named twice" 'train.h5 and .*train.h5 hold the same rows .*: name one of them' \
+  train "$D" run.dir="$T/new" data.train="$T/train.h5, $T/train.h5"
+cp "$T/valid.h5" "$T/bad/copy.h5"
+bad "rows that are evaluated twice" 'valid.h5 and .*copy.h5 hold the same rows' eval "$D" run.dir="$T/run" eval.data="$T/valid.h5,$T/bad/copy.h5"
 bad "a misspelt command" 'trian.*did you mean train' trian "$D"
 bad "no deck" 'usage: mdlm train DECK' train
 bad "the deck is missing" "$T/none.cfg: No such file" train "$T/none.cfg"

@@ -114,5 +114,12 @@ bad "run.init: not a checkpoint" 'valid.h5 is not a checkpoint' train "$D" run.d
 bad "run.init: another width" 'run.init = .*: no matrix of its layers has the name and shape' train "$D" run.dir="$T/no" model.width=64 run.init="$T/first/best.h5"
 mkdir "$T/hand" && cp "$T/first/best.h5" "$T/hand/best.h5"
 LOOSE+=(lock)
+anew() { # as when a run was killed between its first validation and its first checkpoint
+  cp -r "$T/first" "$T/anew" && rm "$T/anew/last.h5" "$T/anew/previous.h5" &&
+    ranks 2 train "$D" run.dir="$T/anew" train.steps=2 data.valid="$T/train.h5" > "$T/log" 2>&1 && cat "$T/log" &&
+    [ "$(grep -c '^warning: run.dir = .*anew holds checkpoints, but neither last.h5 nor previous.h5: the run begins anew' "$T/log")" = 1 ] &&
+    [ "$(grep -c '^warning: data.valid = .*train.h5 holds rows that data.train has, too' "$T/log")" = 1 ]
+}
+tap "checkpoints without last.h5 are replaced with a warning; training rows as validation data, too" anew
 bad "a checkpoint laid into run.dir by hand is not replaced" 'hand holds a checkpoint but no last.h5: .*run.init' train "$D" run.dir="$T/hand"
 finish

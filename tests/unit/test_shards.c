@@ -101,11 +101,13 @@ static void files_that_change(void **state) {
 static void a_change_is_noticed_when_it_matters(void **state) {
   (void)state;
   Shards *s;
+  Data second = plain;
   int64_t first = 0, last = 2 * plain.N - 1;
   int32_t tokens[9], length;
   char spec[700];
   data_write(bench_path("one.h5"), &plain);
-  data_write(bench_path("two.h5"), &plain);
+  second.salt = 1;
+  data_write(bench_path("two.h5"), &second);
   compose(spec, "%s,%s", bench_path("one.h5"), bench_path("two.h5"));
   pass_time(0.02);
   must(shards_open(&s, spec));
@@ -328,6 +330,7 @@ static void disagreement(void **state) {
     refused(shards_open(&s, spec), ERR_DATA, "first.h5", "other.h5", other[i].word);
   }
   data_write(bench_path("other.h5"), &plain);
+  refused(shards_open(&s, spec), ERR_USAGE, "first.h5", "other.h5", "the same rows");
   must(h5_open(&f, bench_path("other.h5"), true));
   must(h5_set_str(f, "/vocab", "hash", "different"));
   must(h5_close(&f));
