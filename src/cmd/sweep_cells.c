@@ -1,5 +1,6 @@
 #include "cmd/sweep_cells.h"
 #include "base/err.h"
+#include "base/keys.def"
 #include "base/mem.h"
 #include "base/menu.h"
 #include "diffusion/objective.h"
@@ -26,8 +27,11 @@ static int checkpoint_examine(SweepCheckpoint *c) {
   return OK;
 }
 
+/* A path that several patterns match is one checkpoint. */
 static int checkpoint_add(void *arg, const char *path) {
   Sweep *s = arg;
+  for (int i = 0; i < s->n_checkpoints; i++)
+    if (strcmp(s->checkpoints[i].path, path) == 0) return OK;
   SweepCheckpoint *more = realloc(s->checkpoints, (size_t)(s->n_checkpoints + 1) * sizeof *more);
   CHECK(more, ERR_MEMORY, "out of memory");
   s->checkpoints = more;
@@ -207,7 +211,7 @@ static int axes_read(Axes *a, Sweep *s) {
     const EstimatorTable *e;
     MENU_FIND(e, estimators, p);
     CHECK((e || strcmp(p, "auto") == 0) && a->n_estimators < MOST_VALUES, ERR_USAGE,
-          "sweep.estimators: there is no estimator %s", p);
+          "sweep.estimators: there is no estimator %s; choose of auto" ESTIMATORS(CHOICE), p);
     a->estimators[a->n_estimators++] = p;
   }
   CHECK(a->n_estimators > 0 && a->draws.n > 0 && a->T.n > 0 && a->seeds.n > 0, ERR_USAGE,

@@ -132,7 +132,9 @@ same_weights() { # as best.h5 and last.h5 at the end of a run
   cp "$T/run/last.h5" "$T/run/copy.h5"
   sweep 2 sweep.checkpoints="$T/run/last.h5; $T/run/copy.h5" sweep.dir="$T/same" sweep.seeds=1 sweep.estimators=count > "$T/log" || return 1
   cat "$T/log"
-  [ "$(cells "$T/same")" = 2 ] && [ "$(grep -c '^[^ ]*\(last\|copy\).h5 .* count ' "$T/log")" = 4 ] && ! grep -q ' less ' "$T/log"
+  # a path that two patterns match is one checkpoint
+  [ "$(sweep 1 sweep.checkpoints="$T/run/last.h5; $T/run/l*t.h5" sweep.dir="$T/same" sweep.seeds=1 sweep.estimators=count | grep -c '^[^ ]*last.h5 ')" = 2 ] &&
+    [ "$(cells "$T/same")" = 2 ] && [ "$(grep -c '^[^ ]*\(last\|copy\).h5 .* count ' "$T/log")" = 4 ] && ! grep -q ' less ' "$T/log"
 }
 tap "two checkpoints with the same weights have their cells in common" same_weights
 
@@ -156,7 +158,7 @@ refused() { # CODE TEXT KEY=VALUE…
   [ "$right" = 0 ] && [ "$(wc -l < "$T/log")" = 1 ] && grep -q -- "$2" "$T/log"
 }
 tap "a number of draws that is none" refused 2 'sweep.draws = 1,x' sweep.draws=1,x
-tap "an unknown estimator" refused 2 'no estimator tim' sweep.estimators=tim
+tap "an unknown estimator" refused 2 'no estimator tim; choose of auto|time|count|chain' sweep.estimators=tim
 tap "a pattern without files" refused 3 'no file matches' "sweep.checkpoints=$T/none*.h5"
 tap "two data sets of one name" refused 2 'two data sets are called' "sweep.data=$T/valid.h5;$T/run/../valid.h5"
 tap "no cell" refused 2 'no cell' sweep.draws=,
