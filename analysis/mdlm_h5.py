@@ -174,7 +174,7 @@ class Losses:
 
     @property
     def ppl(self) -> float:
-        return float(np.exp(self.nll))
+        return exp(self.nll)
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class Evaluation(Losses):
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of ppl."""
-        return float(np.exp(self.attributes["nll_low"])), float(np.exp(self.attributes["nll_high"]))
+        return exp(self.attributes["nll_low"]), exp(self.attributes["nll_high"])
 
 
 @dataclass(frozen=True)
@@ -236,6 +236,12 @@ class Sweep:
     values: dict[str, Losses]  # by the name of a cell that is done
     pairs: dict[str, np.ndarray]  # differences of cells a and b (their numbers): difference, low, high, se, p
     attributes: Values
+
+
+def exp(nll: float) -> float:
+    """The perplexity of nll nat a token; of a diverged run infinite."""
+    with np.errstate(over="ignore"):
+        return float(np.exp(nll))
 
 
 def format_of(path: str | Path) -> str:

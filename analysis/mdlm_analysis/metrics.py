@@ -19,6 +19,7 @@ import mdlm_h5
 from mdlm_analysis.result import Result
 from mdlm_analysis.runs import Run, read_runs
 from mdlm_analysis.table import Column, Table
+from mdlm_data.command import positive
 from mdlm_data.errors import require
 from mdlm_h5 import Series
 
@@ -60,8 +61,10 @@ EMBEDDINGS = ("vocab_embed.embedding", "embeddings.word_embeddings.weight")
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, a metrics.h5 or a checkpoint")
-    p.add_argument("--smooth", type=float, default=1.0, metavar="N", help="draw the mean over about N points as well")
-    p.add_argument("--unigram", type=float, metavar="PPL", help="draw a line at the perplexity of a unigram model")
+    p.add_argument(
+        "--smooth", type=positive, default=1.0, metavar="N", help="draw the mean over about N points as well"
+    )
+    p.add_argument("--unigram", type=positive, metavar="PPL", help="draw a line at the perplexity of a unigram model")
     p.add_argument("--x", choices=AXES, default="steps", help="the horizontal axis (default: steps)")
     p.add_argument("--panels", metavar="LIST", help=f"some of {','.join(PANELS)} (default: all that were recorded)")
 

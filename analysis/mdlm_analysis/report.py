@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mdlm_data.command import check_paths
+from mdlm_data.command import check_paths, positive
 from mdlm_data.errors import require
 from mdlm_data.output import replacing
 
@@ -25,9 +25,12 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--title", metavar="TEXT", help="default: the names of the runs")
     p.add_argument(
-        "--smooth", type=float, metavar="N", help="draw the mean over about N points as well (default: a 100th of many)"
+        "--smooth",
+        type=positive,
+        metavar="N",
+        help="draw the mean over about N points as well (default: a 100th of many)",
     )
-    p.add_argument("--unigram", type=float, metavar="PPL", help="draw a line at the perplexity of a unigram model")
+    p.add_argument("--unigram", type=positive, metavar="PPL", help="draw a line at the perplexity of a unigram model")
 
 
 def run(o: argparse.Namespace) -> list[Path]:

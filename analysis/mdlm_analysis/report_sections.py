@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+import mdlm_h5
 from mdlm_analysis import metrics
 from mdlm_analysis.report_data import Contents, data_files
 from mdlm_analysis.report_page import (
@@ -358,7 +359,7 @@ def _checkpoints(runs: list[Contents]) -> list[Block]:
     for run in runs:
         for file, c in sorted(run.checkpoints.items(), key=lambda item: item[1].step):
             a = c.attributes
-            best = math.exp(a["valid_nll"]) if math.isfinite(a.get("valid_nll", math.nan)) else None
+            best = mdlm_h5.exp(a["valid_nll"]) if math.isfinite(a.get("valid_nll", math.nan)) else None
             size = file.stat().st_size / 1e6
             table.add(run.name, file.name, c.step, a.get("tokens"), best, a.get("saved", ""), size, a.get("git", ""))
     return [Block(table=runs_table(runs, table, "Checkpoints"))] if table.rows else []

@@ -131,7 +131,7 @@ def values(cells: list[Cell]) -> tuple[Table, list[Point], str]:
     order, varying = list(dict.fromkeys(c.checkpoint for c in cells)), varies(cells)
     for c in sorted(cells, key=lambda c: c.mark):
         nll = [float(c.values[name]) for name in ("nll", "low", "high")]
-        ppl = [float(x) for x in np.exp(nll)]
+        ppl = [mdlm_h5.exp(x) for x in nll]
         bits = float(c.values["bits_per_byte"])
         table.add(c.mark, c.data, c.checkpoint, *(option(c, name) for name in OPTIONS), *nll, *ppl, bits)
         if c.done:

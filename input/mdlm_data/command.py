@@ -7,6 +7,7 @@ and a missing package is reported in one line.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -62,6 +63,14 @@ def _stop(program: str, message: str, status: int) -> NoReturn:
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def positive(text: str) -> float:
+    """The type of an option that is a finite number above 0."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number above 0")
+    return value
 
 
 def warn(program: str, text: str) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -177,6 +178,31 @@ def test_profiles_of_one_run(made: Path, tmp_path: Path) -> None:
     page = Page(tmp_path / "x.html")
     assert page.column("Profile", "run") == [f"{tmp_path.name}, {name}" for name in ("one", "two")]
     assert set(page.column("Share of masked tokens", "run")) == {f"{tmp_path.name}, one"}  # ar masks nothing
+
+
+def test_diverged_run(made: Path, tmp_path: Path) -> None:
+    for name in ("metrics.h5", "last.h5", "eval.h5"):
+        shutil.copy(made / "first" / name, tmp_path)
+    for name in ("metrics.h5", "last.h5"):
+        with h5py.File(tmp_path / name, "a") as f:
+            at = f if name == "metrics.h5" else f["metrics"]
+            at["train/loss"][...], at["train/ppl"][...], at["valid/nll"][...] = 1e14, np.inf, 1e10
+            at["valid/ppl"][...] = at["valid/ppl_low"][...] = at["valid/ppl_high"][...] = np.inf
+            f.attrs["valid_nll"] = 1e10
+    with h5py.File(tmp_path / "eval.h5", "a") as f:
+        f["loss"][...] = 1e12
+        f.attrs.update(nll_low=1e9, nll_high=1e11)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report(tmp_path, "-o", tmp_path / "x.html")
+    assert Page(tmp_path / "x.html").column("Checkpoints", "best validation so far [ppl]") == ["inf"]
+
+
+@pytest.mark.parametrize("option", ["--smooth", "--unigram"])
+@pytest.mark.parametrize("value", ["-3", "0", "nan", "inf", "x"])
+def test_numbers_that_are_none(made: Path, analysis: Call, option: str, value: str) -> None:
+    for command in ("report", "metrics"):
+        assert option in analysis(command, made / "first", f"{option}={value}", fails=True)
 
 
 def test_generative_perplexity(made: Path, both: Page) -> None:
