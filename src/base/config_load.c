@@ -201,6 +201,9 @@ static int apply_override(Config *cfg, const char *word) {
   snprintf(name, sizeof name, "%.*s", (int)(equals - dot - 1), dot + 1);
   const Key *key = config_keys_find(section, name);
   if (!key) return config_keys_unknown(subject, section, name);
+  /* a shell expands ~ at the beginning of a word only: run.dir=~/a would make a directory called ~ */
+  CHECK(key->type != KEY_IS_STR || strncmp(equals, "=~/", 3) != 0, ERR_USAGE,
+        "%s: the shell does not expand ~ here; write $HOME/…", subject);
   config_t parsed;
   config_init(&parsed);
   int err = parse_value(&parsed, key, subject, equals + 1);

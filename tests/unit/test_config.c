@@ -194,6 +194,16 @@ static void wrong_types(void **state) {
   refuse_deck("train: { steps = 1.5; }", "x.cfg:1: train.steps = 1.5 is not an integer");
 }
 
+static void home(void **state) {
+  (void)state;
+  Config c;
+  char *there = "run.dir=./~/a";
+  refuse_word("run.dir=~/a", "run.dir=~/a: the shell does not expand ~ here; write $HOME/…");
+  assert_int_equal(config_load(&c, NULL, 1, &there), OK);
+  assert_string_equal(c.run_dir, "./~/a");
+  config_free(&c);
+}
+
 static void out_of_range(void **state) {
   (void)state;
   refuse_deck("train: { lr = -1; }", "x.cfg:1: train.lr = -1 is out of range: it takes a real number, 0 to 1000");
@@ -499,6 +509,7 @@ int main(void) {
       cmocka_unit_test(includes),
       cmocka_unit_test(unknown_keys),
       cmocka_unit_test(wrong_types),
+      cmocka_unit_test(home),
       cmocka_unit_test(out_of_range),
       cmocka_unit_test(bad_words),
       cmocka_unit_test(bad_syntax),
