@@ -84,9 +84,11 @@ def names(b: Bins) -> list[str]:
 
 
 def distances(profiles: Iterable[Profile]) -> list[str]:
-    """The bins of distance of all profiles in order: long rows have more than short ones; the last is "none"."""
-    longest = max((b for p in profiles if (b := p.distance)), key=lambda b: len(b.tokens), default=None)
-    return names(longest) if longest else []
+    """The bins of distance of all profiles in order: long rows have more, and uniform noise has 0; the last is "none"."""
+    found: dict[float, str] = {}
+    for b in (p.distance for p in profiles if p.distance is not None):
+        found.update(zip(edges(b)[1][:-1], names(b)[:-1]))
+    return [name for _, name in sorted(found.items())] + ["none"]
 
 
 def half_interval(b: Bins, draws: int) -> np.ndarray:
@@ -141,7 +143,7 @@ def draw(profiles: dict[str, Profile], width: str) -> Figure:
         _reliability(axes[0], p, style)
         for ax, cut in zip(axes[1:], cuts):
             if cut in bins(p):
-                _cut(ax, cut, p, style, len(spans))
+                _cut(ax, cut, p, style, spans)
         axes[-1].plot(np.arange(len(p.residual)), p.residual, **style)
     for ax, cut in zip(axes[1:], cuts):
         ax.set(xlabel=CUTS[cut], ylabel=figure.label("−log p", "nat"))
@@ -164,13 +166,13 @@ def _reliability(ax: Axes, p: Profile, style: dict) -> None:
     ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
 
 
-def _cut(ax: Axes, cut: str, p: Profile, style: dict, spans: int) -> None:
-    """Draw the bins of a profile; spans: distances on the axis, the last of which is "none"."""
+def _cut(ax: Axes, cut: str, p: Profile, style: dict, spans: list[str]) -> None:
+    """Draw the bins of a profile; spans: the distances on the axis."""
     from mdlm_analysis import figure
 
     b, x = bins(p)[cut], places(cut, bins(p)[cut])
     if cut == "distance":
-        x[-1] = spans
+        x = np.array([1.0 + spans.index(name) for name in names(b)])
     full = b.tokens > 0
     ax.plot(x[full], b.nll[full], **(style | {"marker": style["marker"] if full.sum() <= 32 else ""}))
     half = half_interval(b, p.attributes["draws"])

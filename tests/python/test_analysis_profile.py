@@ -38,17 +38,17 @@ def test_panels_are_the_bins(tmp_path: Path) -> None:
     assert list(axes["branches of blocks"].lines[0].get_ydata()) == [1, 2, 4]
 
 
-@pytest.mark.parametrize("first", (3, 5))
-def test_rows_of_two_lengths_share_the_axis_of_distances(tmp_path: Path, first: int) -> None:
-    files = [make_profile(tmp_path / f"{n}.h5", n, distances=n) for n in (first, 8 - first)]
-    for path in files:
+@pytest.mark.parametrize("order", (1, -1))
+def test_profiles_share_the_axis_of_distances(tmp_path: Path, order: int) -> None:
+    ends = {"short": [1, 2, 32], "long": [1, 2, 4, 64], "uniform": [0, 1, 32]}  # the last one is "none"
+    files = [make_profile(tmp_path / f"{name}.h5", distances=len(high)) for name, high in ends.items()]
+    for path, high in zip(files, ends.values()):
         with h5py.File(path, "a") as f:
-            n = len(f["distance/low"])
-            f["distance/low"][:] = f["distance/high"][:] = [*range(1, n), 99]
-            f["distance/nll"][n - 1] = f["distance/tokens"][n - 1] = 60
-    ax = drawn(*files)["distance to a visible token"]
-    assert [t.get_text() for t in ax.get_xticklabels()] == ["1", "2", "3", "4", "none"]
-    assert {len(line.get_xdata()): list(line.get_xdata()) for line in ax.lines} == {3: [1, 2, 5], 5: [1, 2, 3, 4, 5]}
+            f["distance/low"][:] = f["distance/high"][:] = high
+            f["distance/nll"][-1] = f["distance/tokens"][-1] = 60
+    ax = drawn(*files[::order])["distance to a visible token"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "1", "2", "4", "none"]
+    assert [list(line.get_xdata()) for line in ax.lines][::order] == [[2, 3, 5], [2, 3, 4, 5], [1, 2, 5]]
 
 
 def test_reliability_takes_shares_together(tmp_path: Path) -> None:
