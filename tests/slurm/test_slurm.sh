@@ -139,10 +139,13 @@ sweeps() { # two tasks of an array share the cells
     within test -f "$DIR/sweep/sweep.h5" && within ended && ! scontrol show job "$id" | grep JobState=FAILED &&
     [ "$(find "$DIR/sweep/cells" -name '*.h5' | wc -l)" = 4 ]
 }
-fails() { # whether the job has the program's exit code and is not requeued
+# fails: whether the job has the program's exit code and is not requeued. Open MPI 4.1 under srun can crash in MPI_Init, where
+# a message of a rank that is further meets one that has no handler for it yet: seen once in 300 starts. That is a lost rank.
+fails() {
   local id
-  id=$(submit slurm/train.sbatch train.stepz=1) && within job_is "$id" FAILED && [ "$(job "$id" Restarts)" = 0 ] &&
-    ! job "$id" ExitCode | grep -q '^\(0\|75\):'
+  id=$(submit slurm/train.sbatch train.stepz=1) && within job_is "$id" FAILED &&
+    { [ "$(job "$id" Restarts)" = 0 ] || grep -q 'Signal: Segmentation fault' "$DIR/$id.out"; } &&
+    grep -q 'not requeued: mdlm itself has ended the run, with exit code 2' "$DIR/$id.out" && ! job "$id" ExitCode | grep -q '^\(0\|75\):'
 }
 diverges() { # a NaN is not tried again
   local id
