@@ -29,17 +29,21 @@ decode() {
   times+="| $1-$2 | $(sed -n 's/^[0-9]* samples of .*, \([0-9.]*\) s; in .*/\1/p' "$file.log" | awk -v n="$SAMPLES" '{ printf "%.3g", 1000 * $1 / n }') |"$'\n'
 }
 
-# masked NAME: the decoders of masked tokens
+# masked NAME: the decoders of masked tokens. The first token is given, as to the judge, whose rows all begin with it: of a
+# row of masks alone the network cannot tell the positions, and draws it there no more often than elsewhere.
 masked() {
   local n together=(sample.sampler=parallel sample.order=entropy)
+  keys+=(sample.prompt="$OUT/begin.h5")
   decode "$1" first_hitting sample.sampler=first_hitting
   for n in 64 16; do decode "$1" "steps-$n" sample.sampler=event sample.steps="$n"; done
   for n in 8 4; do decode "$1" "top_k-$n" "${together[@]}" sample.steps="$n"; done
   for n in 1 4; do decode "$1" "entropy_bound-$n" "${together[@]}" sample.commit=entropy_bound sample.entropy_bound="$n"; done
+  row_keys "$1"
   for n in left_to_right confidence; do chain "$1" "$n"; done
 }
 
 mkdir -p "$OUT"
+"$PY" -m mdlm_data.prompt - --data "$DATA/train.h5" --out "$OUT/begin.h5" --quiet <<< "[MASK]"
 for name; do
   row_keys "$name"
   case $name in

@@ -256,9 +256,9 @@ on_ranks emulated/test_reduce "$BUILD/emulated/tests/test_reduce" $emulated_redu
 # shellcheck disable=SC2086
 on_ranks emulated/test_shard "$BUILD/emulated/tests/test_shard" $emulated_shard
 
-# Python and the scripts, those with the largest time limit first; one lane more, because scripts wait for a part of their
+# Python and the scripts, those with the largest time limit first; two lanes more, because scripts wait for a part of their
 # time. The build with sanitizers goes on beside them.
-in_lanes $((most + 1))
+in_lanes $((most + 2))
 watched=()
 if [ "${FAST:-}" != 1 ]; then
   list=()
