@@ -165,7 +165,7 @@ def table(groups: list[Group]) -> Table:
     found = Table([*columns, Column("self-BLEU", "%", ".1f"), Column("duplicates", "", "d")])
     for g in groups:
         options = [g.option(name) for name in ("sampler", "steps", "temperature", "nucleus")]
-        counts = [len(g.samples.text), g.option("evaluations"), g.option("tokens_per_evaluation")]
+        counts = [len(g.samples.text), *map(g.samples.attributes.get, ("evaluations", "tokens_per_evaluation"))]
         found.add(g.name, *options, *counts, *g.ppl, *g.entropy, *g.distinct, g.bleu, g.duplicates)
     return found
 

@@ -71,10 +71,12 @@ def test_self_bleu_is_its_definition() -> None:
 
 def test_table(tmp_path: Path, analysis: Call) -> None:
     a = make_samples(tmp_path / "a.h5", TEXTS, ENTROPY)
-    b = make_samples(tmp_path / "b.h5", TEXTS, [1.0, 2.0, 3.0], steps=16)
+    b = make_samples(tmp_path / "b.h5", TEXTS, [1.0, 2.0, 3.0], steps=16, tokens_per_evaluation=1.5)
     score = make_score(tmp_path / "s.h5", [9, 8, 4], [5, 5, 2], [1.0, 2.0, 3.0], "b.h5")
     out = tmp_path / "x.svg"
     first, second = csv.DictReader(analysis("samples", score, a, b, "--format", "csv", "-o", out).splitlines())
+    assert first["evaluations"] == second["evaluations"] == "24"
+    assert first["tokens an evaluation"] == "" and second["tokens an evaluation"] == "1.5"
     assert first["gen. ppl"] == "" and float(second["gen. ppl"]) == pytest.approx(np.exp(21 / 12))
     assert float(second["ppl low"]) == pytest.approx(np.exp(21 / 12 - 0.1))
     assert float(second["entropy [nat]"]) == 2 and float(second["entropy low [nat]"]) == pytest.approx(
