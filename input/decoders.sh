@@ -33,13 +33,12 @@ decode() {
 # row of masks alone the network cannot tell the positions, and draws it there no more often than elsewhere.
 masked() {
   local n together=(sample.sampler=parallel sample.order=entropy)
+  for n in left_to_right confidence; do chain "$1" "$n"; done
   keys+=(sample.prompt="$OUT/begin.h5")
   decode "$1" first_hitting sample.sampler=first_hitting
   for n in 64 16; do decode "$1" "steps-$n" sample.sampler=event sample.steps="$n"; done
   for n in 8 4; do decode "$1" "top_k-$n" "${together[@]}" sample.steps="$n"; done
   for n in 1 4; do decode "$1" "entropy_bound-$n" "${together[@]}" sample.commit=entropy_bound sample.entropy_bound="$n"; done
-  row_keys "$1"
-  for n in left_to_right confidence; do chain "$1" "$n"; done
 }
 
 mkdir -p "$OUT"

@@ -276,9 +276,8 @@ const Command command_logits = {
     .about =
         "Writes the raw logits and, on request, log p(x0 | z) for the sequences and times of a file, which in block "
         "diffusion also has the clean tokens, and may have classes with model.classes. Runs on one rank. A stop "
-        "(SIGTERM, SIGUSR1, SIGINT, SIGHUP) ends it after the current pass of the network and keeps what is finished "
-        "in "
-        "OUTPUT.part; the same command goes on from there.",
+        "(SIGTERM, SIGUSR1, SIGINT, SIGHUP) ends it after the current pass of the network and keeps what is "
+        "finished in OUTPUT.part; the same command goes on from there.",
     .reads = "logits.input, logits.checkpoint (or the best of run.dir)",
     .writes = "logits.output (or logits.h5 in run.dir)",
     .sections = "run model diffusion logits device",
